@@ -1,0 +1,20 @@
+//! What crosses a network, and nothing else: no sockets, no clock, no decisions.
+//!
+//! | module | what | written by | read by |
+//! | --- | --- | --- | --- |
+//! | [`id`] | the name of a worker | both | both |
+//! | [`address`] | what kind of address an IP is, and whether a peer could be reached there | – | both |
+//! | [`signal`] | JSON messages on the WebSocket | both | both |
+//! | [`probe`] | text PINGs and PONGs between two workers | worker | worker |
+//! | [`stun`] | STUN Binding (RFC 8489, 5780, and the classic 3489 form) | both | both |
+//!
+//! Every decoder takes whatever comes: it answers with a value or with an error that says what was
+//! expected, never with a panic, and it allocates no more than the input is long.
+
+pub mod address;
+pub mod id;
+pub mod probe;
+pub mod signal;
+pub mod stun;
+
+pub use id::{WorkerId, WorkerIdError};

@@ -1,0 +1,236 @@
+//! Messages from the rendezvous to a worker.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::endpoint::{EndpointError, endpoint};
+use super::{MessageError, as_text, kind, object};
+use crate::{WorkerId, WorkerIdError};
+
+/// A message as the rendezvous writes it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ServerMessage<'a> {
+    /// The answer to a report.
+    UdpEndpointAck {
+        /// `success` or `error`.
+        status: &'static str,
+        /// What is wrong, with `error`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        detail: Option<String>,
+    },
+    /// The answer to an echo request.
+    EchoResponse {
+        /// The payload as it was written.
+        original_payload: &'a RawValue,
+        /// A text that names the worker.
+        processed_by_rendezvous: String,
+    },
+    /// The answer to `get_my_details`.
+    MyDetailsResponse {
+        /// The asking worker.
+        worker_id: &'a str,
+        /// The IP that it registered, or else the one seen on its WebSocket.
+        registered_ip: Option<IpAddr>,
+        /// The port seen on its WebSocket.
+        registered_port: Option<u16>,
+        /// The address of its reported UDP endpoint.
+        udp_ip: Option<IpAddr>,
+        /// The port of its reported UDP endpoint.
+        udp_port: Option<u16>,
+        /// A sentence.
+        message: &'a str,
+    },
+    /// The other worker of a new pair.
+    P2pConnectionOffer {
+        /// Its id.
+        peer_worker_id: &'a str,
+        /// The address of its UDP endpoint.
+        peer_udp_ip: IpAddr,
+        /// The port of its UDP endpoint.
+        peer_udp_port: u16,
+    },
+    /// A request that cannot be served.
+    Error {
+        /// Why.
+        message: &'a str,
+    },
+}
+
+impl ServerMessage<'_> {
+    /// The answer to an accepted report, or with the reason why it was not accepted.
+    #[must_use]
+    pub fn ack(refusal: Option<String>) -> Self {
+        let status = if refusal.is_none() { "success" } else { "error" };
+        Self::UdpEndpointAck { status, detail: refusal }
+    }
+
+    /// The message as a text frame.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        serde_json::to_string(self).expect("invariant: texts and numbers are always valid JSON")
+    }
+}
+
+/// A peer to link with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// The peer's id.
+    pub peer: WorkerId,
+    /// The peer's public UDP endpoint, as the rendezvous was told.
+    pub endpoint: SocketAddr,
+}
+
+/// Why an offer cannot be followed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OfferError {
+    /// `peer_worker_id` is not there.
+    #[error("the offer has no peer_worker_id")]
+    NoPeer,
+    /// `peer_worker_id` is not an id.
+    #[error("the offer's peer_worker_id is not valid: {0}")]
+    BadPeer(#[from] WorkerIdError),
+    /// `peer_udp_ip` or `peer_udp_port` is not there or not valid.
+    #[error("the offer's peer_udp_ip and peer_udp_port are not valid: {0}")]
+    BadEndpoint(#[from] EndpointError),
+}
+
+/// A message as a worker reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FromServer {
+    /// `udp_endpoint_ack`: accepted, or refused with this detail.
+    UdpEndpointAck(Result<(), String>),
+    /// `echo_response`: its payload as JSON text.
+    EchoResponse(String),
+    /// `my_details_response`, as JSON text.
+    MyDetails(String),
+    /// `p2p_connection_offer`.
+    Offer(Result<Offer, OfferError>),
+    /// `error`, with its message.
+    Error(String),
+    /// A type that this program does not know.
+    Unknown(String),
+}
+
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow)]
+    status: Option<&'a RawValue>,
+    #[serde(borrow)]
+    detail: Option<&'a RawValue>,
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow)]
+    original_payload: Option<&'a RawValue>,
+    #[serde(borrow)]
+    peer_worker_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    peer_udp_ip: Option<&'a RawValue>,
+    #[serde(borrow)]
+    peer_udp_port: Option<&'a RawValue>,
+}
+
+impl FromServer {
+    /// Reads one text frame.
+    ///
+    /// # Errors
+    /// The text is not a JSON object with a `type`.
+    pub fn parse(text: &str) -> Result<Self, MessageError> {
+        let fields: Fields<'_> = object(text)?;
+        let kind = kind(fields.kind)?;
+        let raw =
+            |field: Option<&RawValue>| field.map(RawValue::get).unwrap_or_default().to_owned();
+        Ok(match kind.as_str() {
+            "udp_endpoint_ack" => match as_text(fields.status).as_deref() {
+                Some("success") => Self::UdpEndpointAck(Ok(())),
+                _ => Self::UdpEndpointAck(Err(
+                    as_text(fields.detail).unwrap_or_else(|| "no detail given".to_owned())
+                )),
+            },
+            "echo_response" => Self::EchoResponse(raw(fields.original_payload)),
+            "my_details_response" => Self::MyDetails(text.to_owned()),
+            "p2p_connection_offer" => Self::Offer(fields.offer()),
+            "error" => Self::Error(as_text(fields.message).unwrap_or_default()),
+            _ => Self::Unknown(kind),
+        })
+    }
+}
+
+impl Fields<'_> {
+    fn offer(&self) -> Result<Offer, OfferError> {
+        let peer = as_text(self.peer_worker_id).ok_or(OfferError::NoPeer)?;
+        let peer = WorkerId::new(&peer)?;
+        let endpoint = endpoint(self.peer_udp_ip, self.peer_udp_port)?;
+        Ok(Offer { peer, endpoint })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offer_has_the_four_fields_of_the_baseline() {
+        let offer = ServerMessage::P2pConnectionOffer {
+            peer_worker_id: "b",
+            peer_udp_ip: "203.0.113.5".parse().unwrap(),
+            peer_udp_port: 4000,
+        };
+        let text = offer.encode();
+        assert_eq!(
+            text,
+            r#"{"type":"p2p_connection_offer","peer_worker_id":"b","peer_udp_ip":"203.0.113.5","peer_udp_port":4000}"#
+        );
+        let Ok(FromServer::Offer(Ok(read))) = FromServer::parse(&text) else { panic!("{text}") };
+        assert_eq!(read.peer.as_str(), "b");
+        assert_eq!(read.endpoint, "203.0.113.5:4000".parse().unwrap());
+    }
+
+    #[test]
+    fn an_ack_says_what_is_wrong_only_when_something_is() {
+        let success = ServerMessage::ack(None).encode();
+        assert_eq!(success, r#"{"type":"udp_endpoint_ack","status":"success"}"#);
+        assert_eq!(FromServer::parse(&success), Ok(FromServer::UdpEndpointAck(Ok(()))));
+        let error = ServerMessage::ack(Some("bad".into())).encode();
+        assert_eq!(error, r#"{"type":"udp_endpoint_ack","status":"error","detail":"bad"}"#);
+        assert_eq!(FromServer::parse(&error), Ok(FromServer::UdpEndpointAck(Err("bad".into()))));
+    }
+
+    #[test]
+    fn an_incomplete_offer_says_what_it_lacks() {
+        let table = [
+            (r#"{"type":"p2p_connection_offer"}"#, OfferError::NoPeer),
+            (
+                r#"{"type":"p2p_connection_offer","peer_worker_id":"b","peer_udp_ip":"1.2.3.4"}"#,
+                OfferError::BadEndpoint(EndpointError::Missing),
+            ),
+            (
+                r#"{"type":"p2p_connection_offer","peer_worker_id":""}"#,
+                OfferError::BadPeer(WorkerIdError::Empty),
+            ),
+        ];
+        for (text, expected) in table {
+            assert_eq!(FromServer::parse(text), Ok(FromServer::Offer(Err(expected))), "{text}");
+        }
+    }
+
+    #[test]
+    fn unknown_values_of_details_are_null() {
+        let details = ServerMessage::MyDetailsResponse {
+            worker_id: "a",
+            registered_ip: Some("203.0.113.5".parse().unwrap()),
+            registered_port: None,
+            udp_ip: None,
+            udp_port: None,
+            message: "m",
+        };
+        assert_eq!(
+            details.encode(),
+            r#"{"type":"my_details_response","worker_id":"a","registered_ip":"203.0.113.5","registered_port":null,"udp_ip":null,"udp_port":null,"message":"m"}"#
+        );
+    }
+}

@@ -1,0 +1,71 @@
+//! The JSON messages on the WebSocket between a worker and the rendezvous, one object per text
+//! frame, each with a `type`.
+//!
+//! Unknown fields and types are ignored. A message is written by the side that sends it
+//! ([`WorkerMessage`], [`ServerMessage`]) and read leniently by the side that gets it
+//! ([`FromWorker`], [`FromServer`]): the other end may be a program of somebody else's.
+
+mod endpoint;
+mod from_server;
+mod from_worker;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+pub use endpoint::EndpointError;
+pub use from_server::{FromServer, Offer, OfferError, ServerMessage};
+pub use from_worker::{FromWorker, WorkerMessage};
+
+/// Where a worker registers: this, then its id as one path segment.
+pub const REGISTER_PATH: &str = "/ws/register/";
+
+/// Longest text frame in bytes that either side takes; a longer one closes with code 1009.
+pub const FRAME_BYTES_MAX: usize = 64 * 1024;
+
+/// The start of the close reason that tells a session that its id has connected anew (code 1000).
+pub const REPLACED_REASON: &str = "New connection from same worker ID";
+
+/// Why a text frame is not a message. The connection stays up all the same.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// The text is not one JSON value, or a field stands twice.
+    #[error("not valid JSON: {0}")]
+    NotJson(String),
+    /// The text is JSON, but not an object.
+    #[error("expected a JSON object")]
+    NotAnObject,
+    /// The object has no `type`, or one that is not a text.
+    #[error("expected a text in the field `type`")]
+    NoType,
+}
+
+/// Reads `text` as a JSON object; the caller's struct names the fields that matter.
+fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, MessageError> {
+    let is_object = text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{');
+    if !is_object {
+        // serde would read an array into a struct, field by field.
+        return match serde_json::from_str::<&RawValue>(text) {
+            Ok(_) => Err(MessageError::NotAnObject),
+            Err(error) => Err(MessageError::NotJson(error.to_string())),
+        };
+    }
+    serde_json::from_str(text).map_err(|error| MessageError::NotJson(error.to_string()))
+}
+
+/// The value of a raw field as a text, if it is one.
+fn as_text(field: Option<&RawValue>) -> Option<String> {
+    serde_json::from_str(field?.get()).ok()
+}
+
+/// The `type` of a message.
+fn kind(field: Option<&RawValue>) -> Result<String, MessageError> {
+    as_text(field).ok_or(MessageError::NoType)
+}
+
+/// Any JSON value, `null` included, as it was written. (`Option` alone would take `null` for
+/// "not there".)
+fn any_value<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}

@@ -1,0 +1,181 @@
+//! The server's half: what a Binding request asks for, and the answers.
+
+use std::net::SocketAddr;
+
+use stun_types::attribute::{
+    Attribute, AttributeExt, AttributeStaticType, AttributeType, ErrorCode, Fingerprint, Software,
+    UnknownAttributes, XorMappedAddress,
+};
+use stun_types::message::{
+    BINDING, Message, MessageClass, MessageWrite, MessageWriteExt, MessageWriteVec,
+};
+
+use super::classic::ClassicRequest;
+use super::{
+    CHANGE_REQUEST, HEADER_BYTES, MAPPED_ADDRESS, OTHER_ADDRESS, RESPONSE_ORIGIN, SOFTWARE,
+    looks_like_stun, plain_address,
+};
+
+/// Most attribute types that a 420 answer names: it must not outgrow its question.
+const UNKNOWN_NAMED_MAX: usize = 8;
+/// CHANGE-REQUEST bits (RFC 5780 §7.2).
+const CHANGE_IP: u8 = 0x04;
+const CHANGE_PORT: u8 = 0x02;
+
+/// USERNAME, MESSAGE-INTEGRITY, REALM, NONCE, MESSAGE-INTEGRITY-SHA256, PASSWORD-ALGORITHM and
+/// USERHASH: known, and not needed by a server that asks nobody for credentials.
+const CREDENTIALS: [u16; 7] = [0x0006, 0x0008, 0x0014, 0x0015, 0x001c, 0x001d, 0x001e];
+
+/// From where a client wants its answer (RFC 5780 §7.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ChangeRequest {
+    /// From the other IP address.
+    pub ip: bool,
+    /// From the other port.
+    pub port: bool,
+}
+
+/// A Binding request that deserves an answer.
+#[derive(Debug)]
+pub struct BindingRequest<'a> {
+    form: Form<'a>,
+}
+
+#[derive(Debug)]
+enum Form<'a> {
+    /// RFC 8489, 5389: with the magic cookie.
+    Modern(Message<'a>),
+    /// RFC 3489: without.
+    Classic(ClassicRequest),
+}
+
+/// What a success response carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BindingSuccess {
+    /// The source address of the request.
+    pub mapped: SocketAddr,
+    /// Where the response is sent from; written where `other` is.
+    pub origin: SocketAddr,
+    /// The server's other address, where it has one.
+    pub other: Option<SocketAddr>,
+}
+
+/// Why a datagram gets no answer at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotAnswered {
+    /// It is no STUN message.
+    #[error("not a well-formed STUN message")]
+    Malformed,
+    /// It is a response, an indication, or another method than Binding.
+    #[error("a STUN message that is not a Binding request")]
+    NotARequest,
+}
+
+impl<'a> BindingRequest<'a> {
+    /// Reads one datagram.
+    ///
+    /// # Errors
+    /// It gets no answer: a malformed message, or not a Binding request.
+    pub fn parse(datagram: &'a [u8]) -> Result<Self, NotAnswered> {
+        if !looks_like_stun(datagram) {
+            let classic = ClassicRequest::parse(datagram)?;
+            return Ok(Self { form: Form::Classic(classic) });
+        }
+        let message = Message::from_bytes(datagram).map_err(|_| NotAnswered::Malformed)?;
+        let length = usize::from(u16::from_be_bytes([datagram[2], datagram[3]]));
+        if datagram.len() != HEADER_BYTES + length {
+            return Err(NotAnswered::Malformed);
+        }
+        if !message.has_method(BINDING) || !message.has_class(MessageClass::Request) {
+            return Err(NotAnswered::NotARequest);
+        }
+        Ok(Self { form: Form::Modern(message) })
+    }
+
+    /// Whether this is the form of RFC 3489. Such a client gets its answer from the address that it
+    /// asked, whatever it requests, and never an error: one of wide use takes its mapped address
+    /// from the last test alone, and repeats a request for ever when it is refused.
+    #[must_use]
+    pub fn is_classic(&self) -> bool {
+        matches!(self.form, Form::Classic(_))
+    }
+
+    /// From where the client wants its answer.
+    #[must_use]
+    pub fn change(&self) -> ChangeRequest {
+        let Form::Modern(message) = &self.form else { return ChangeRequest::default() };
+        let flags = message.raw_attribute(CHANGE_REQUEST).map_or(0, |raw| match *raw.value {
+            [_, _, _, flags] => flags,
+            _ => 0,
+        });
+        ChangeRequest { ip: flags & CHANGE_IP != 0, port: flags & CHANGE_PORT != 0 }
+    }
+
+    /// The comprehension-required attributes (RFC 8489 §14) that this program does not know. Where
+    /// `change` is not served, CHANGE-REQUEST is one of them (RFC 5780 §6.1).
+    #[must_use]
+    pub fn unknown_required(&self, change_is_served: bool) -> Vec<u16> {
+        let Form::Modern(message) = &self.form else { return Vec::new() };
+        message
+            .iter_attributes()
+            .map(|(_, attribute)| attribute.get_type())
+            .filter(|kind| kind.comprehension_required())
+            .filter(|kind| !(*kind == CHANGE_REQUEST && change_is_served))
+            .map(|kind| kind.value())
+            .filter(|kind| !CREDENTIALS.contains(kind))
+            .take(UNKNOWN_NAMED_MAX)
+            .collect()
+    }
+
+    /// The success response.
+    #[must_use]
+    pub fn success(&self, success: &BindingSuccess) -> Vec<u8> {
+        let message = match &self.form {
+            Form::Classic(classic) => return classic.success(success),
+            Form::Modern(message) => message,
+        };
+        let mut out = Message::builder_success(message, MessageWriteVec::with_capacity(96));
+        add(&mut out, &XorMappedAddress::new(success.mapped, message.transaction_id()));
+        add(&mut out, &plain_address(MAPPED_ADDRESS, success.mapped));
+        if let Some(other) = success.other {
+            add(&mut out, &plain_address(RESPONSE_ORIGIN, success.origin));
+            add(&mut out, &plain_address(OTHER_ADDRESS, other));
+        }
+        finish(message, out)
+    }
+
+    /// The 420 response that names the attributes not known (RFC 8489 §6.3.1); `None` for a classic
+    /// client.
+    #[must_use]
+    pub fn unknown_attributes(&self, unknown: &[u16]) -> Option<Vec<u8>> {
+        let Form::Modern(message) = &self.form else { return None };
+        let mut out = Message::builder_error(message, MessageWriteVec::with_capacity(64));
+        if let Ok(code) = ErrorCode::new(420, "") {
+            add(&mut out, &code);
+        }
+        let types: Vec<AttributeType> = unknown.iter().copied().map(AttributeType::new).collect();
+        add(&mut out, &UnknownAttributes::new(&types));
+        Some(finish(message, out))
+    }
+}
+
+fn add(out: &mut MessageWriteVec, attribute: &dyn stun_types::attribute::AttributeWrite) {
+    let added = out.add_attribute(attribute);
+    debug_assert!(added.is_ok(), "invariant: each attribute is added once, before FINGERPRINT");
+}
+
+/// Adds SOFTWARE, and FINGERPRINT where the request had one (RFC 8489 §14.7).
+fn finish(request: &Message<'_>, mut out: MessageWriteVec) -> Vec<u8> {
+    if let Ok(software) = Software::new(SOFTWARE) {
+        debug_assert_eq!(software.padded_len() % 4, 0);
+        add(&mut out, &software);
+    }
+    if request.has_attribute(Fingerprint::TYPE) {
+        let added = out.add_fingerprint();
+        debug_assert!(added.is_ok(), "invariant: FINGERPRINT is added once, last");
+    }
+    out.finish()
+}
+
+#[cfg(test)]
+mod tests;
