@@ -1,1 +1,27 @@
-//! stub
+//! The rendezvous' side of pairing, without IO: who is connected, who waits, who is paired.
+//!
+//! [`Matchmaker`] is one machine for all sessions. The server feeds it what happens on the
+//! sockets and carries out what it says:
+//!
+//! 1. [`Input::Connected`]: a WebSocket is open. An older session of the same id is closed (1000).
+//! 2. [`Input::Message`]: reports, questions. A report that is accepted puts its worker at the end
+//!    of the ready queue; as soon as two that can be linked wait, both leave the queue and each is
+//!    offered the other.
+//! 3. [`Input::Pong`], and pings by the clock: a session whose ping is overdue is not offered to
+//!    anybody; one that never answers is closed (1011).
+//! 4. [`Input::Closed`]: the worker leaves registry and queue, if the session is still its current one.
+//!
+//! Five doors: [`handle_input`](Matchmaker::handle_input), [`handle_timeout`](Matchmaker::handle_timeout),
+//! [`poll_transmit`](Matchmaker::poll_transmit), [`poll_timeout`](Matchmaker::poll_timeout),
+//! [`poll_event`](Matchmaker::poll_event). Drain the polls after each handle.
+
+mod doors;
+mod liveness;
+mod machine;
+mod queue;
+mod reach;
+
+pub use doors::{Action, Config, Event, Input, LeaveReason, Observed, SessionId, Transmit, Worker};
+pub use liveness::WakeReason;
+pub use machine::{Matchmaker, echo_response};
+pub use reach::Unreachable;

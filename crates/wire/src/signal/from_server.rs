@@ -23,8 +23,9 @@ pub enum ServerMessage<'a> {
     },
     /// The answer to an echo request.
     EchoResponse {
-        /// The payload as it was written.
-        original_payload: &'a RawValue,
+        /// The payload as it was written; `None` is sent as `""`.
+        #[serde(serialize_with = "payload_or_empty")]
+        original_payload: Option<&'a RawValue>,
         /// A text that names the worker.
         processed_by_rendezvous: String,
     },
@@ -57,6 +58,16 @@ pub enum ServerMessage<'a> {
         /// Why.
         message: &'a str,
     },
+}
+
+fn payload_or_empty<S: serde::Serializer>(
+    payload: &Option<&RawValue>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match payload {
+        Some(payload) => payload.serialize(serializer),
+        None => serializer.serialize_str(""),
+    }
 }
 
 impl ServerMessage<'_> {

@@ -10,7 +10,8 @@ mod from_server;
 mod from_worker;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
+
+pub use serde_json::value::RawValue;
 
 pub use endpoint::EndpointError;
 pub use from_server::{FromServer, Offer, OfferError, ServerMessage};

@@ -1,0 +1,160 @@
+//! What goes into the machine and what comes out.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use holepunch_wire::WorkerId;
+use holepunch_wire::signal::FromWorker;
+
+/// One WebSocket connection. The server counts them; a number is never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// How the machine behaves.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Time between two pings of a session.
+    pub ping_interval: Duration,
+    /// Time that a ping may stay without an answer before the session ends.
+    pub ping_timeout: Duration,
+    /// Take private, link-local and loopback endpoints from everybody.
+    pub allow_private: bool,
+    /// Most workers registered at once.
+    pub workers_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(25),
+            allow_private: false,
+            workers_max: 100_000,
+        }
+    }
+}
+
+/// Where a WebSocket comes from, as far as the server can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Observed {
+    /// The client's address, not IPv4-mapped.
+    pub ip: IpAddr,
+    /// The client's port; unknown where a proxy told the address alone.
+    pub port: Option<u16>,
+}
+
+/// What happens on the sockets.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A WebSocket is open.
+    Connected {
+        /// Its number.
+        session: SessionId,
+        /// The id in its path.
+        worker: WorkerId,
+        /// Where it comes from.
+        observed: Observed,
+    },
+    /// A message came.
+    Message {
+        /// On this WebSocket.
+        session: SessionId,
+        /// What it says.
+        message: FromWorker<'a>,
+    },
+    /// The answer to a ping came.
+    Pong {
+        /// On this WebSocket.
+        session: SessionId,
+    },
+    /// A WebSocket ended, or takes nothing more.
+    Closed {
+        /// This one.
+        session: SessionId,
+        /// Whether an offer for it could not be sent: its peer goes back on the queue.
+        offer_unsent: bool,
+    },
+    /// The server stops: everybody is told (1001).
+    Shutdown,
+}
+
+/// What the server is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// On this WebSocket.
+    pub session: SessionId,
+    /// This.
+    pub action: Action,
+}
+
+/// One thing to do on a WebSocket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Send a text frame.
+    Send(String),
+    /// Send a text frame that holds an offer; when that fails, say so in [`Input::Closed`].
+    Offer(String),
+    /// Send a ping.
+    Ping,
+    /// Close it; the machine has forgotten the session.
+    Close {
+        /// The close code.
+        code: u16,
+        /// The close reason.
+        reason: &'static str,
+    },
+}
+
+/// Why a worker left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaveReason {
+    /// Its WebSocket ended.
+    Closed,
+    /// Its ping stayed without an answer.
+    PingTimeout,
+    /// Its id connected anew.
+    Replaced,
+    /// The server stops.
+    Shutdown,
+}
+
+/// What happened, for logs and counters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A worker registered.
+    Registered(WorkerId, Observed),
+    /// A worker told its HTTP-reported public IP.
+    PublicIp(WorkerId, IpAddr),
+    /// A report was accepted and its worker waits in the queue.
+    Queued {
+        /// The worker.
+        worker: WorkerId,
+        /// Its endpoint.
+        endpoint: SocketAddr,
+        /// How many wait, this one included.
+        waiting: usize,
+    },
+    /// A report was refused.
+    ReportRefused(WorkerId, String),
+    /// Two workers were taken off the queue; the one that waited longer stands first.
+    Paired(WorkerId, WorkerId),
+    /// A message was ignored: its sender, why, and how many of this session were before it.
+    MessageIgnored(WorkerId, String, u32),
+    /// A ping is overdue: the worker is not offered until it answers.
+    PingOverdue(WorkerId),
+    /// A worker left registry and queue.
+    Left(WorkerId, LeaveReason),
+}
+
+/// What the machine knows of a worker, for the listing.
+#[derive(Debug, Clone, Copy)]
+pub struct Worker<'a> {
+    /// Its id.
+    pub id: &'a WorkerId,
+    /// Where its WebSocket comes from.
+    pub observed: Observed,
+    /// The IP that it registered.
+    pub http_ip: Option<IpAddr>,
+    /// The endpoint of its last accepted report.
+    pub endpoint: Option<SocketAddr>,
+}

@@ -1,0 +1,64 @@
+//! Half-open sessions are found by ping.
+
+use std::time::{Duration, Instant};
+
+/// A ping that has been out for so long is overdue: the session is not offered to anybody until it
+/// answers. A reachable client answers within one round trip, so five seconds lie far above what a
+/// slow mobile network takes and far below the time-out that ends the session.
+const OVERDUE_AFTER: Duration = Duration::from_secs(5);
+
+/// What a session waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Liveness {
+    /// For the time of its next ping.
+    Quiet {
+        /// When to ping.
+        ping_at: Instant,
+    },
+    /// For the answer to a ping that is out.
+    Pinged {
+        /// When the session stops being offered.
+        overdue_at: Instant,
+        /// When the session ends.
+        gone_at: Instant,
+    },
+    /// For the answer to a ping that is overdue.
+    Overdue {
+        /// When the session ends.
+        gone_at: Instant,
+    },
+}
+
+/// Why the machine wants to be called at its next time-out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WakeReason {
+    /// A session is to be pinged.
+    Ping,
+    /// A session's ping becomes overdue.
+    PingOverdue,
+    /// A session's ping was never answered: the session ends.
+    PingTimeout,
+}
+
+impl Liveness {
+    pub(crate) fn quiet(now: Instant, interval: Duration) -> Self {
+        Self::Quiet { ping_at: now + interval }
+    }
+
+    pub(crate) fn pinged(now: Instant, timeout: Duration) -> Self {
+        Self::Pinged { overdue_at: now + timeout.min(OVERDUE_AFTER), gone_at: now + timeout }
+    }
+
+    /// When this state ends by itself, and with what.
+    pub(crate) fn deadline(self) -> (Instant, WakeReason) {
+        match self {
+            Self::Quiet { ping_at } => (ping_at, WakeReason::Ping),
+            Self::Pinged { overdue_at, gone_at } if overdue_at < gone_at => {
+                (overdue_at, WakeReason::PingOverdue)
+            }
+            Self::Pinged { gone_at, .. } | Self::Overdue { gone_at } => {
+                (gone_at, WakeReason::PingTimeout)
+            }
+        }
+    }
+}
