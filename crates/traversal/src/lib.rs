@@ -1,1 +1,38 @@
-//! stub
+//! The peer's side of punching, without IO: from one UDP socket to a link with another worker.
+//!
+//! [`Traversal`] is one machine for one socket. A driver gives it datagrams, offers and the time,
+//! and carries out what it says. Its life:
+//!
+//! 1. **Discovery** ([`Event::Resolve`], [`Input::Resolved`]): Binding requests to all STUN servers
+//!    at once from the socket that later carries data; the first answer is the public endpoint.
+//!    It is refreshed every 9–10 s from the same socket, so that the mapping lives while the worker
+//!    waits, and a change is seen.
+//! 2. **Report** ([`Event::Report`]): whenever the worker is registered, free, and has something
+//!    new to say: a first endpoint, another one, or the wish for another peer.
+//! 3. **Punch** ([`Input::Offer`]): PINGs to the offered address and to the sources that the
+//!    peer's PINGs come from, dense at first. The link is there when a PING and a PONG of the
+//!    peer have come.
+//! 4. **Keep**: a PING every 9–10 s. A peer that answers none for 30 s is lost, and the worker
+//!    reports again.
+//!
+//! The datagrams are the text PINGs of [`holepunch_wire::probe`]. They are not authenticated:
+//! whoever knows both ids can pretend to be the peer.
+//!
+//! Five doors: [`handle_input`](Traversal::handle_input), [`handle_timeout`](Traversal::handle_timeout),
+//! [`poll_transmit`](Traversal::poll_transmit), [`poll_timeout`](Traversal::poll_timeout),
+//! [`poll_event`](Traversal::poll_event). Drain the polls after each handle.
+
+mod answers;
+mod discovery;
+mod doors;
+mod machine;
+mod pairing;
+mod reporting;
+mod schedule;
+
+pub use discovery::nat::NatMapping;
+pub use doors::{
+    Config, Dropped, Event, FailReason, Input, LostReason, OfferRefusal, StunServer, Transmit,
+    WakeReason,
+};
+pub use machine::Traversal;

@@ -1,0 +1,298 @@
+//! Discovery: the public endpoint of the socket, learnt by STUN, kept alive, watched.
+
+pub(crate) mod nat;
+mod transaction;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use holepunch_wire::address::AddressKind;
+use holepunch_wire::stun::{BindingOutcome, BindingResponse};
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use crate::doors::{Event, StunServer, Transmit, WakeReason, WakeUp, earlier};
+use crate::schedule::{self, Retransmission};
+use nat::{Answer, NatMapping};
+use transaction::{Due, Transaction};
+
+/// Most servers asked in one round; further ones are left out.
+const SERVERS_MAX: usize = 8;
+/// A server that has not answered this many requests is named in an event: the user waits for it.
+const SILENT_AFTER_REQUESTS: u32 = 4;
+
+/// The bounds that the user may set on repetition.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RetryBounds {
+    pub(crate) retries_max: Option<u32>,
+    pub(crate) delay: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The driver looks the names up.
+    Resolving,
+    /// Servers are asked, or answers are in and the refresh is running.
+    Running,
+    /// An attempt failed; the next one starts then.
+    Waiting { until: Instant },
+    /// The user's bound on attempts is reached.
+    GivenUp,
+}
+
+#[derive(Debug)]
+pub(crate) struct Discovery {
+    bounds: RetryBounds,
+    state: State,
+    /// Failed attempts in a row.
+    failed: u32,
+    servers: Vec<StunServer>,
+    answers: Vec<Option<SocketAddr>>,
+    transactions: Vec<Transaction>,
+    /// What is reported; kept while a new round confirms or replaces it.
+    endpoint: Option<SocketAddr>,
+    /// Index of the server that answered first in this round: it is asked to refresh, and its
+    /// answers alone are compared with the endpoint. (Behind a hard NAT each server sees another.)
+    confirmer: Option<usize>,
+    refresh_at: Option<Instant>,
+    /// Whether the round under way has been summed up.
+    summed_up: bool,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<Event>,
+}
+
+impl Discovery {
+    pub(crate) fn new(bounds: RetryBounds) -> Self {
+        Self {
+            bounds,
+            state: State::Resolving,
+            failed: 0,
+            servers: Vec::new(),
+            answers: Vec::new(),
+            transactions: Vec::new(),
+            endpoint: None,
+            confirmer: None,
+            refresh_at: None,
+            summed_up: false,
+            transmits: VecDeque::new(),
+            events: VecDeque::from([Event::Resolve]),
+        }
+    }
+
+    /// The public endpoint, once known.
+    pub(crate) fn endpoint(&self) -> Option<SocketAddr> {
+        self.endpoint
+    }
+
+    /// Starts again where the user's bound has ended it.
+    pub(crate) fn revive(&mut self) {
+        if self.state == State::GivenUp {
+            self.failed = 0;
+            self.start();
+        }
+    }
+
+    fn start(&mut self) {
+        self.state = State::Resolving;
+        self.events.push_back(Event::Resolve);
+    }
+
+    pub(crate) fn handle_resolved(
+        &mut self,
+        resolved: Result<Vec<StunServer>, String>,
+        now: Instant,
+        rng: &mut StdRng,
+    ) {
+        if self.state != State::Resolving {
+            return;
+        }
+        let mut servers = match resolved {
+            Ok(servers) if servers.is_empty() => {
+                return self.attempt_failed("no STUN server has an address", now, rng);
+            }
+            Ok(servers) => servers,
+            Err(reason) => return self.attempt_failed(&reason, now, rng),
+        };
+        servers.truncate(SERVERS_MAX);
+        self.state = State::Running;
+        self.answers = vec![None; servers.len()];
+        self.servers = servers;
+        self.transactions.clear();
+        self.confirmer = None;
+        self.refresh_at = None;
+        self.summed_up = false;
+        for index in 0..self.servers.len() {
+            self.events.push_back(Event::StunAsked(self.servers[index].clone()));
+            self.ask(index, Retransmission::DISCOVERY, now, rng);
+        }
+    }
+
+    fn ask(&mut self, server: usize, plan: Retransmission, now: Instant, rng: &mut StdRng) {
+        let transaction = Transaction::new(rng.random::<u128>().into(), server, plan, now);
+        self.transactions.push(transaction);
+        self.handle_timeout(now, rng);
+    }
+
+    /// Takes a datagram that looks like STUN; `false` when it answers no request.
+    pub(crate) fn handle_datagram(
+        &mut self,
+        from: SocketAddr,
+        payload: &[u8],
+        now: Instant,
+        rng: &mut StdRng,
+    ) -> bool {
+        let Ok(response) = BindingResponse::parse(payload) else { return false };
+        let answered = self.transactions.iter().position(|transaction| {
+            transaction.id == response.transaction
+                && self.servers.get(transaction.server).is_some_and(|server| server.address == from)
+        });
+        let Some(answered) = answered else { return false };
+        let transaction = self.transactions.swap_remove(answered);
+        let server = transaction.server;
+        match response.outcome {
+            BindingOutcome::Mapped(mapped) if is_usable(mapped) => {
+                self.mapped(server, mapped, now, rng);
+            }
+            BindingOutcome::Refused { code } => self.refused(server, Some(code), now, rng),
+            BindingOutcome::Mapped(_) | BindingOutcome::NoAddress => {
+                self.refused(server, None, now, rng);
+            }
+        }
+        true
+    }
+
+    fn mapped(&mut self, server: usize, mapped: SocketAddr, now: Instant, rng: &mut StdRng) {
+        self.failed = 0;
+        self.answers[server] = Some(mapped);
+        let is_first = self.confirmer.is_none();
+        let confirmer = *self.confirmer.get_or_insert(server);
+        let is_endpoint = confirmer == server;
+        let replaces = self.endpoint.filter(|before| is_endpoint && *before != mapped);
+        if is_endpoint {
+            self.endpoint = Some(mapped);
+            self.refresh_at = Some(now + schedule::keep_alive(rng));
+        }
+        // A confirmation of what is known is no news.
+        if replaces.is_some() || !is_endpoint || is_first {
+            self.events.push_back(Event::Mapped {
+                server: self.servers[server].clone(),
+                mapped,
+                replaces,
+                is_endpoint,
+                nat: self.nat(),
+            });
+        }
+        self.sum_up();
+    }
+
+    fn refused(&mut self, server: usize, code: Option<u16>, now: Instant, rng: &mut StdRng) {
+        self.events.push_back(Event::StunRefused(self.servers[server].clone(), code));
+        self.server_failed(server, now, rng);
+    }
+
+    /// A server has nothing to say: goes on with the others, or with a new attempt.
+    fn server_failed(&mut self, server: usize, now: Instant, rng: &mut StdRng) {
+        if self.confirmer == Some(server) {
+            self.events.push_back(Event::MappingUnconfirmed(self.servers[server].clone()));
+            self.transactions.clear();
+            self.start();
+        } else if self.transactions.is_empty() && self.answers.iter().all(Option::is_none) {
+            self.attempt_failed("no STUN server answered", now, rng);
+        } else {
+            self.sum_up();
+        }
+    }
+
+    /// Says once per round what all servers together show.
+    fn sum_up(&mut self) {
+        if !self.summed_up && self.transactions.is_empty() && self.endpoint.is_some() {
+            self.summed_up = true;
+            self.events.push_back(Event::RoundComplete(self.nat()));
+        }
+    }
+
+    fn attempt_failed(&mut self, reason: &str, now: Instant, rng: &mut StdRng) {
+        self.failed = self.failed.saturating_add(1);
+        let again = self.bounds.retries_max.is_none_or(|max| self.failed <= max);
+        let delay = || schedule::discovery_backoff(self.failed, rng);
+        let retry_in = again.then(|| self.bounds.delay.unwrap_or_else(delay));
+        self.state = match retry_in {
+            Some(delay) => State::Waiting { until: now + delay },
+            None => State::GivenUp,
+        };
+        let reason = reason.to_owned();
+        self.events.push_back(Event::DiscoveryFailed { attempt: self.failed, reason, retry_in });
+    }
+
+    fn nat(&self) -> NatMapping {
+        let answers: Vec<Answer> = self
+            .servers
+            .iter()
+            .zip(&self.answers)
+            .filter_map(|(server, mapped)| {
+                Some(Answer { server: server.address, mapped: (*mapped)?, local: server.local })
+            })
+            .collect();
+        NatMapping::of(&answers)
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant, rng: &mut StdRng) {
+        if matches!(self.state, State::Waiting { until } if until <= now) {
+            self.start();
+        }
+        if let (Some(_), Some(server)) = (self.refresh_at.filter(|at| *at <= now), self.confirmer) {
+            self.refresh_at = None;
+            let id = rng.random::<u128>().into();
+            self.transactions.push(Transaction::new(id, server, Retransmission::REFRESH, now));
+        }
+        let mut exhausted = Vec::new();
+        self.transactions.retain_mut(|transaction| {
+            let server = &self.servers[transaction.server];
+            match transaction.handle_timeout(now) {
+                Due::Nothing => true,
+                Due::Send(payload) => {
+                    self.transmits.push_back(Transmit { to: server.address, payload });
+                    if transaction.sent == SILENT_AFTER_REQUESTS && !transaction.is_refresh() {
+                        let waited = now.saturating_duration_since(transaction.started);
+                        self.events.push_back(Event::StunSilent(server.clone(), waited));
+                    }
+                    true
+                }
+                Due::Exhausted => {
+                    exhausted.push(transaction.server);
+                    false
+                }
+            }
+        });
+        for server in exhausted {
+            if self.state == State::Running {
+                self.server_failed(server, now, rng);
+            }
+        }
+    }
+
+    pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    pub(crate) fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<WakeUp> {
+        let waiting = match self.state {
+            State::Waiting { until } => Some((until, WakeReason::DiscoveryRetry)),
+            State::Resolving | State::Running | State::GivenUp => None,
+        };
+        let refresh = self.refresh_at.map(|at| (at, WakeReason::MappingRefresh));
+        let retransmission = self.transactions.iter().map(|transaction| transaction.next_at).min();
+        let retransmission = retransmission.map(|at| (at, WakeReason::StunRetransmission));
+        earlier(waiting, earlier(refresh, retransmission))
+    }
+}
+
+/// Whether a mapped address could be one host's. Servers are not trusted to say only such.
+fn is_usable(mapped: SocketAddr) -> bool {
+    mapped.port() != 0 && AddressKind::of(mapped.ip()).is_reachable_unicast()
+}

@@ -1,0 +1,239 @@
+//! What goes into the machine and what comes out.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use holepunch_wire::WorkerId;
+use holepunch_wire::address::AddressKind;
+use holepunch_wire::signal::Offer;
+
+use crate::discovery::nat::NatMapping;
+
+/// How the machine behaves.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The worker's own id.
+    pub own_id: WorkerId,
+    /// How often discovery is repeated after it failed; for ever without a bound.
+    pub stun_retries_max: Option<u32>,
+    /// The pause before each repetition; exponential backoff without it.
+    pub stun_retry_delay: Option<Duration>,
+}
+
+/// A STUN server, resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StunServer {
+    /// Its name as configured, `host:port`.
+    pub name: String,
+    /// Its address.
+    pub address: SocketAddr,
+    /// The local address from which packets to it leave, where the driver knows it.
+    pub local: Option<SocketAddr>,
+}
+
+/// What happens.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A datagram came on the socket.
+    Datagram {
+        /// From there.
+        from: SocketAddr,
+        /// Its bytes.
+        payload: &'a [u8],
+    },
+    /// The answer to [`Event::Resolve`]: every server whose name has an address of the socket's
+    /// family, or why there is none.
+    Resolved(Result<Vec<StunServer>, String>),
+    /// The worker is registered, in a session that knows no endpoint of it yet.
+    Registered,
+    /// The signalling connection is gone. Socket, punch and link go on.
+    Unregistered,
+    /// The rendezvous offers a peer.
+    Offer(Offer),
+    /// The rendezvous sent an offer that cannot be followed. It has taken the worker off its queue
+    /// all the same.
+    BadOffer(String),
+}
+
+/// A datagram to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where to.
+    pub to: SocketAddr,
+    /// Its bytes.
+    pub payload: Vec<u8>,
+}
+
+/// Why the machine wants to be called at its next time-out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WakeReason {
+    /// A STUN request is to be sent again, or given up.
+    StunRetransmission,
+    /// The mapping is to be refreshed.
+    MappingRefresh,
+    /// Discovery is to be tried again.
+    DiscoveryRetry,
+    /// The next PINGs of a punch are due.
+    Ping,
+    /// A punch has had its time.
+    PunchDeadline,
+    /// A linked peer is to be asked whether it is still there.
+    PeerKeepAlive,
+    /// A report was put off until now.
+    Report,
+}
+
+/// Why an offer is not followed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OfferRefusal {
+    /// It names the worker itself.
+    #[error("it names this worker itself")]
+    OwnId,
+    /// No single host answers at its address.
+    #[error("{ip} is a{}", kind.describe())]
+    NotUnicast {
+        /// The address.
+        ip: IpAddr,
+        /// Its kind.
+        kind: AddressKind,
+    },
+    /// The UDP socket is IPv4, as all baseline peers are.
+    #[error("{0} is an IPv6 address, and this worker's UDP socket is IPv4")]
+    NotIpv4(IpAddr),
+    /// It came before the worker's own endpoint was known.
+    #[error("this worker's own UDP endpoint is not known yet")]
+    NotReady,
+    /// It is incomplete or malformed.
+    #[error("{0}")]
+    Malformed(String),
+}
+
+/// Why a punch came to nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FailReason {
+    /// Nothing of the peer arrived.
+    #[error("no datagram of the peer arrived: one of the two NATs lets nothing through")]
+    Silence,
+    /// PINGs arrived, but no answer.
+    #[error("the peer's PINGs arrive, but it answers none of ours: they do not reach it")]
+    OnlyPings,
+    /// Answers arrived, but no PING.
+    #[error("the peer answers, but sends no PINGs of its own: it may not have been offered us")]
+    OnlyPongs,
+}
+
+/// Why a linked peer is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LostReason {
+    /// It answered nothing for so long.
+    #[error("no answer for {} s", .0.as_secs())]
+    Silent(Duration),
+    /// The rendezvous offered another peer.
+    #[error("the rendezvous offered another peer")]
+    Replaced,
+}
+
+/// What happened, and what the driver is to do beside sending datagrams.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Resolve the STUN servers' names and answer with [`Input::Resolved`].
+    Resolve,
+    /// A Binding request leaves for this server for the first time.
+    StunAsked(StunServer),
+    /// A server has not answered for so long; it is asked further.
+    StunSilent(StunServer, Duration),
+    /// A server saw the socket at this address.
+    Mapped {
+        /// The server.
+        server: StunServer,
+        /// What it saw.
+        mapped: SocketAddr,
+        /// The endpoint that this one replaces, if it does.
+        replaces: Option<SocketAddr>,
+        /// Whether this is the endpoint that is reported and kept alive.
+        is_endpoint: bool,
+        /// What all answers together say of the NAT.
+        nat: NatMapping,
+    },
+    /// A server answered with an error (its code), or without an address.
+    StunRefused(StunServer, Option<u16>),
+    /// The mapping could not be refreshed: all servers are asked anew.
+    MappingUnconfirmed(StunServer),
+    /// All servers of one round are through and the endpoint is known: what they say together.
+    RoundComplete(NatMapping),
+    /// One attempt at discovery failed.
+    DiscoveryFailed {
+        /// Which one, from 1.
+        attempt: u32,
+        /// Why.
+        reason: String,
+        /// When it is tried again; `None`: not in this session.
+        retry_in: Option<Duration>,
+    },
+    /// Send this endpoint to the rendezvous.
+    Report(SocketAddr),
+    /// An offer is not followed.
+    OfferIgnored(OfferRefusal),
+    /// PINGs leave for this peer at this address.
+    PunchStarted(WorkerId, SocketAddr),
+    /// A PING of the peer came from an address that nobody advertised; PINGs go there too.
+    SourceObserved(WorkerId, SocketAddr),
+    /// A PING of the peer came and was answered; the count says the how-manieth it is.
+    PingReceived(WorkerId, SocketAddr, u32),
+    /// A PONG of the peer came; the count says the how-manieth it is.
+    PongReceived(WorkerId, SocketAddr, u32),
+    /// A PING of somebody else (the id that it claims, its source) came and was answered.
+    StrangerPing(String, SocketAddr),
+    /// Both a PING and a PONG of the peer have come.
+    LinkEstablished {
+        /// The peer.
+        peer: WorkerId,
+        /// The address that answered.
+        address: SocketAddr,
+        /// Time since the offer.
+        after: Duration,
+        /// Time from the answered PING to its PONG.
+        rtt: Duration,
+        /// PINGs sent.
+        probes: u32,
+    },
+    /// A punch came to nothing.
+    LinkFailed {
+        /// The peer.
+        peer: WorkerId,
+        /// Why.
+        reason: FailReason,
+        /// PINGs sent.
+        probes: u32,
+    },
+    /// A linked peer answers at another address than before.
+    PathMoved(WorkerId, SocketAddr),
+    /// A linked peer is gone.
+    PeerLost(WorkerId, LostReason),
+}
+
+/// Datagrams that were dropped, by reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Dropped {
+    /// Neither STUN nor a probe.
+    pub unknown: u64,
+    /// A probe that is not UTF-8 or too long.
+    pub malformed_probe: u64,
+    /// A PONG of nobody's, or for a PING that was never sent.
+    pub stray_pong: u64,
+    /// A STUN message that answers no request.
+    pub stray_stun: u64,
+    /// A PING beyond what is answered in a second.
+    pub rate_limited: u64,
+}
+
+/// A wake-up: when, and why.
+pub(crate) type WakeUp = (Instant, WakeReason);
+
+/// The earlier of two wake-ups.
+pub(crate) fn earlier(a: Option<WakeUp>, b: Option<WakeUp>) -> Option<WakeUp> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

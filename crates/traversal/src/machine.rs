@@ -1,0 +1,218 @@
+//! The machine of one UDP socket: it hands each input to the part that it is for, and settles what
+//! follows.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use holepunch_wire::address::AddressKind;
+use holepunch_wire::probe::{Ping, Pong, Probe, ProbeError};
+use holepunch_wire::signal::Offer;
+use holepunch_wire::stun;
+use rand::rngs::StdRng;
+
+use crate::answers::{EarlyPings, RateLimit};
+use crate::discovery::{Discovery, RetryBounds};
+use crate::doors::{Config, Dropped, Event, Input, OfferRefusal, Transmit, WakeReason, earlier};
+use crate::pairing::Pairing;
+use crate::reporting::Reporting;
+
+/// Discovery, punching and keep-alive for one UDP socket.
+#[derive(Debug)]
+pub struct Traversal {
+    config: Config,
+    rng: StdRng,
+    discovery: Discovery,
+    reporting: Reporting,
+    pairing: Option<Pairing>,
+    strangers: RateLimit,
+    early: EarlyPings,
+    dropped: Dropped,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<Event>,
+}
+
+impl Traversal {
+    /// A machine that starts with discovery. `rng` makes transaction ids, so it must be seeded from
+    /// the operating system outside of tests.
+    #[must_use]
+    pub fn new(config: Config, rng: StdRng) -> Self {
+        let bounds =
+            RetryBounds { retries_max: config.stun_retries_max, delay: config.stun_retry_delay };
+        let mut machine = Self {
+            config,
+            rng,
+            discovery: Discovery::new(bounds),
+            reporting: Reporting::default(),
+            pairing: None,
+            strangers: RateLimit::strangers(),
+            early: EarlyPings::default(),
+            dropped: Dropped::default(),
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+        };
+        machine.drain_discovery();
+        machine
+    }
+
+    /// Takes what happened.
+    pub fn handle_input(&mut self, input: Input<'_>, now: Instant) {
+        match input {
+            Input::Datagram { from, payload } => self.datagram(from, payload, now),
+            Input::Resolved(servers) => {
+                self.discovery.handle_resolved(servers, now, &mut self.rng);
+            }
+            Input::Registered => {
+                self.reporting.registered();
+                self.discovery.revive();
+            }
+            Input::Unregistered => self.reporting.unregistered(),
+            Input::Offer(offer) => self.offer(offer, now),
+            Input::BadOffer(why) => self.refuse(OfferRefusal::Malformed(why), now),
+        }
+        self.settle(now);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.discovery.handle_timeout(now, &mut self.rng);
+        self.settle(now);
+    }
+
+    /// The next datagram to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout), and why.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<(Instant, WakeReason)> {
+        let pairing = self.pairing.as_ref().and_then(Pairing::poll_timeout);
+        // A report that waits is due when the pairing ends, not before.
+        let report = if self.pairing.is_none() { self.reporting.poll_timeout() } else { None };
+        earlier(self.discovery.poll_timeout(), earlier(pairing, report))
+    }
+
+    /// The next thing that happened.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Datagrams dropped so far, by reason.
+    #[must_use]
+    pub fn dropped(&self) -> Dropped {
+        self.dropped
+    }
+
+    fn datagram(&mut self, from: SocketAddr, payload: &[u8], now: Instant) {
+        if stun::looks_like_stun(payload) {
+            let answers = self.discovery.handle_datagram(from, payload, now, &mut self.rng);
+            self.dropped.stray_stun += u64::from(!answers);
+            return;
+        }
+        match Probe::parse(payload) {
+            Ok(Probe::Ping(ping)) => self.ping(from, &ping, now),
+            Ok(Probe::Pong(pong)) => self.pong(from, &pong, now),
+            Err(ProbeError::NotAProbe) => self.dropped.unknown += 1,
+            Err(ProbeError::NotUtf8 | ProbeError::IdTooLong | ProbeError::NumberTooLong) => {
+                self.dropped.malformed_probe += 1;
+            }
+        }
+    }
+
+    fn ping(&mut self, from: SocketAddr, ping: &Ping<'_>, now: Instant) {
+        if let Some(pairing) = &mut self.pairing
+            && pairing.peer().as_str() == ping.from
+            && pairing.handle_ping(from, ping, now)
+        {
+            return;
+        }
+        self.early.remember(ping.from, from, now);
+        if !self.strangers.allows(now) {
+            self.dropped.rate_limited += 1;
+            return;
+        }
+        let payload = ping.answer(self.config.own_id.as_str());
+        self.transmits.push_back(Transmit { to: from, payload });
+        self.events.push_back(Event::StrangerPing(ping.from.to_owned(), from));
+    }
+
+    fn pong(&mut self, from: SocketAddr, pong: &Pong<'_>, now: Instant) {
+        let pairing = self.pairing.as_mut();
+        let counts =
+            pairing.is_some_and(|pairing| pairing.handle_pong(from, pong, now, &mut self.rng));
+        self.dropped.stray_pong += u64::from(!counts);
+    }
+
+    fn offer(&mut self, offer: Offer, now: Instant) {
+        if let Some(refusal) = self.refusal(&offer) {
+            return self.refuse(refusal, now);
+        }
+        if let Some(replaced) = self.pairing.as_mut().and_then(Pairing::replace) {
+            self.events.push_back(replaced);
+        }
+        self.reporting.offered();
+        let early = self.early.take(offer.peer.as_str(), now);
+        self.pairing = Some(Pairing::new(self.config.own_id.clone(), offer, &early, now));
+    }
+
+    fn refusal(&self, offer: &Offer) -> Option<OfferRefusal> {
+        let ip = offer.endpoint.ip();
+        let kind = AddressKind::of(ip);
+        if offer.peer == self.config.own_id {
+            Some(OfferRefusal::OwnId)
+        } else if !ip.is_ipv4() {
+            Some(OfferRefusal::NotIpv4(ip))
+        } else if !kind.is_reachable_unicast() {
+            Some(OfferRefusal::NotUnicast { ip, kind })
+        } else if self.discovery.endpoint().is_none() {
+            Some(OfferRefusal::NotReady)
+        } else {
+            None
+        }
+    }
+
+    /// An offer is not followed; a worker that is free asks for another.
+    fn refuse(&mut self, refusal: OfferRefusal, now: Instant) {
+        self.events.push_back(Event::OfferIgnored(refusal));
+        if self.pairing.is_none() {
+            self.reporting.failed(now, &mut self.rng);
+        }
+    }
+
+    /// Lets every part draw its conclusions, and drains them.
+    fn settle(&mut self, now: Instant) {
+        self.drain_discovery();
+        if let Some(pairing) = &mut self.pairing {
+            pairing.handle_timeout(now, &mut self.rng);
+            while let Some(transmit) = pairing.poll_transmit() {
+                self.transmits.push_back(transmit);
+            }
+            while let Some(event) = pairing.poll_event() {
+                if let Event::LinkEstablished { .. } = event {
+                    self.reporting.linked();
+                } else if let Event::LinkFailed { .. } = event {
+                    self.reporting.failed(now, &mut self.rng);
+                } else if let Event::PeerLost(..) = event {
+                    self.reporting.lost();
+                }
+                self.events.push_back(event);
+            }
+        }
+        self.pairing.take_if(|pairing| pairing.is_over());
+        if self.pairing.is_none()
+            && let Some(endpoint) = self.reporting.due(self.discovery.endpoint(), now)
+        {
+            self.events.push_back(Event::Report(endpoint));
+        }
+    }
+
+    fn drain_discovery(&mut self) {
+        while let Some(transmit) = self.discovery.poll_transmit() {
+            self.transmits.push_back(transmit);
+        }
+        while let Some(event) = self.discovery.poll_event() {
+            self.events.push_back(event);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! When the endpoint is reported to the rendezvous. Each report asks for a peer, so none is made
+//! while the worker punches or is linked.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use rand::Rng;
+
+use crate::doors::{WakeReason, WakeUp};
+use crate::schedule;
+
+#[derive(Debug, Default)]
+pub(crate) struct Reporting {
+    registered: bool,
+    /// What the rendezvous knows and has not yet used for an offer.
+    reported: Option<SocketAddr>,
+    not_before: Option<Instant>,
+    /// Punches that failed one after the other.
+    failures: u32,
+}
+
+impl Reporting {
+    /// A signalling session begins, in which the rendezvous knows nothing.
+    pub(crate) fn registered(&mut self) {
+        self.registered = true;
+        self.reported = None;
+    }
+
+    pub(crate) fn unregistered(&mut self) {
+        self.registered = false;
+    }
+
+    /// The offer is followed: the rendezvous has taken the worker off its queue.
+    pub(crate) fn offered(&mut self) {
+        self.reported = None;
+        self.not_before = None;
+    }
+
+    pub(crate) fn linked(&mut self) {
+        self.failures = 0;
+    }
+
+    /// The worker is free again, or was never bound: it wants another peer, by and by.
+    pub(crate) fn failed(&mut self, now: Instant, rng: &mut impl Rng) {
+        self.failures = self.failures.saturating_add(1);
+        self.reported = None;
+        self.not_before = Some(now + schedule::report_backoff(self.failures, rng));
+    }
+
+    /// A linked peer is gone: the worker wants another one, at once.
+    pub(crate) fn lost(&mut self) {
+        self.reported = None;
+        self.not_before = None;
+    }
+
+    /// The endpoint to report now, if one is due.
+    pub(crate) fn due(&mut self, endpoint: Option<SocketAddr>, now: Instant) -> Option<SocketAddr> {
+        let endpoint = endpoint?;
+        let waits = self.not_before.is_some_and(|at| at > now);
+        if !self.registered || waits || self.reported == Some(endpoint) {
+            return None;
+        }
+        self.not_before = None;
+        self.reported = Some(endpoint);
+        Some(endpoint)
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<WakeUp> {
+        self.not_before.filter(|_| self.registered).map(|at| (at, WakeReason::Report))
+    }
+}

@@ -1,0 +1,152 @@
+//! When what is sent: every interval of this crate, with its jitter.
+
+use std::time::Duration;
+
+use rand::{Rng, RngExt};
+
+/// A waiting mapping and an idle link are refreshed after 9–10 s: two losses in a row still fit
+/// into the 30 s for which common NATs keep an idle UDP mapping.
+const KEEP_ALIVE_MIN: Duration = Duration::from_secs(9);
+const KEEP_ALIVE_MAX: Duration = Duration::from_secs(10);
+
+/// PINGs of a punch: dense while the other side's first packets open its NAT, then sparser.
+const PING_FIRST: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(10),
+    Duration::from_millis(30),
+    Duration::from_millis(70),
+    Duration::from_millis(150),
+];
+const PING_DENSE_EVERY: Duration = Duration::from_millis(100);
+const PING_DENSE_UNTIL: Duration = Duration::from_secs(1);
+const PING_SPARSE_EVERY: Duration = Duration::from_millis(750);
+/// No PING of a punch leaves later than this after the offer.
+pub(crate) const PING_UNTIL: Duration = Duration::from_secs(10);
+
+/// STUN retransmission (RFC 8489 §6.2.1): RTO, number of requests Rc, and the multiple of the RTO
+/// that is waited after the last of them, Rm.
+pub(crate) const STUN_RTO: Duration = Duration::from_millis(500);
+const STUN_REQUESTS: u32 = 7;
+const STUN_LAST_WAIT_RTOS: u32 = 16;
+/// A refresh is given up sooner: the mapping may be gone, and the other servers can tell.
+const REFRESH_REQUESTS: u32 = 4;
+const REFRESH_LAST_WAIT_RTOS: u32 = 8;
+
+/// Backoff of discovery between two attempts, where the user names no pause.
+const DISCOVERY_BACKOFF_MIN: Duration = Duration::from_secs(1);
+const DISCOVERY_BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// Backoff of reports after punches that failed one after the other: the first is put off by
+/// nothing, so that a single failure costs no time.
+const REPORT_BACKOFF_FIRST: Duration = Duration::from_secs(1);
+const REPORT_BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// Time to the next refresh.
+pub(crate) fn keep_alive(rng: &mut impl Rng) -> Duration {
+    rng.random_range(KEEP_ALIVE_MIN..=KEEP_ALIVE_MAX)
+}
+
+/// When the PINGs number `index` (from 0) of a punch leave, after its start and without jitter;
+/// `None` when there are no more.
+pub(crate) fn ping_at(index: u32) -> Option<Duration> {
+    let index = usize::try_from(index).ok()?;
+    if let Some(at) = PING_FIRST.get(index) {
+        return Some(*at);
+    }
+    let mut at = PING_FIRST[PING_FIRST.len() - 1];
+    for _ in PING_FIRST.len()..=index {
+        let dense = at + PING_DENSE_EVERY;
+        at = if dense <= PING_DENSE_UNTIL { dense } else { at + PING_SPARSE_EVERY };
+    }
+    (at <= PING_UNTIL).then_some(at)
+}
+
+/// The same with up to a tenth of the step before it added, so that two workers that were offered
+/// each other at one moment do not stay in step.
+pub(crate) fn jittered_ping_at(index: u32, rng: &mut impl Rng) -> Option<Duration> {
+    let at = ping_at(index)?;
+    let before = index.checked_sub(1).and_then(ping_at).unwrap_or(at);
+    let jitter = (at - before).mul_f64(rng.random_range(0.0..0.1));
+    Some((at + jitter).min(PING_UNTIL))
+}
+
+/// How often a request is sent, and how long the last one is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Retransmission {
+    pub(crate) requests: u32,
+    last_wait_rtos: u32,
+}
+
+impl Retransmission {
+    pub(crate) const DISCOVERY: Self =
+        Self { requests: STUN_REQUESTS, last_wait_rtos: STUN_LAST_WAIT_RTOS };
+    pub(crate) const REFRESH: Self =
+        Self { requests: REFRESH_REQUESTS, last_wait_rtos: REFRESH_LAST_WAIT_RTOS };
+
+    /// The wait after request number `sent` (from 1).
+    pub(crate) fn wait_after(self, sent: u32) -> Duration {
+        if sent >= self.requests {
+            STUN_RTO * self.last_wait_rtos
+        } else {
+            STUN_RTO * (1 << sent.saturating_sub(1))
+        }
+    }
+}
+
+/// The pause after attempt number `attempt` (from 1) at discovery: doubling, half of it at random.
+pub(crate) fn discovery_backoff(attempt: u32, rng: &mut impl Rng) -> Duration {
+    let doubled = DISCOVERY_BACKOFF_MIN * (1 << attempt.saturating_sub(1).min(8));
+    let ceiling = doubled.min(DISCOVERY_BACKOFF_MAX);
+    ceiling.mul_f64(rng.random_range(0.5..=1.0))
+}
+
+/// How long a report is put off after `failures` punches in a row have failed.
+pub(crate) fn report_backoff(failures: u32, rng: &mut impl Rng) -> Duration {
+    if failures <= 1 {
+        return Duration::ZERO;
+    }
+    let doubled = REPORT_BACKOFF_FIRST * (1 << (failures - 2).min(8));
+    doubled.min(REPORT_BACKOFF_MAX).mul_f64(rng.random_range(0.0..=1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    #[test]
+    fn pings_are_dense_at_first_and_about_twenty_five_in_all() {
+        let times: Vec<u128> = (0..).map_while(ping_at).map(|at| at.as_millis()).collect();
+        assert_eq!(times[..8], [0, 10, 30, 70, 150, 250, 350, 450]);
+        assert_eq!(times[12..15], [950, 1700, 2450]);
+        assert_eq!((times.len(), times.last()), (25, Some(&9950)));
+    }
+
+    #[test]
+    fn jitter_keeps_the_order_and_the_end() {
+        let mut rng = StdRng::seed_from_u64(1);
+        for _ in 0..100 {
+            let times: Vec<Duration> =
+                (0..25).filter_map(|index| jittered_ping_at(index, &mut rng)).collect();
+            assert!(times.windows(2).all(|two| two[0] < two[1]), "{times:?}");
+            assert!(times.last() <= Some(&PING_UNTIL));
+        }
+    }
+
+    #[test]
+    fn stun_is_retransmitted_as_rfc_8489_says() {
+        let discovery = Retransmission::DISCOVERY;
+        let waits: Vec<u128> = (1..=7).map(|sent| discovery.wait_after(sent).as_millis()).collect();
+        assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 16_000, 8000]);
+    }
+
+    #[test]
+    fn the_first_failure_costs_no_time_and_later_ones_at_most_half_a_minute() {
+        let mut rng = StdRng::seed_from_u64(1);
+        assert_eq!(report_backoff(1, &mut rng), Duration::ZERO);
+        for failures in 2..100 {
+            assert!(report_backoff(failures, &mut rng) <= REPORT_BACKOFF_MAX);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Discovery against STUN servers played by the test, under a virtual clock.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use holepunch_traversal::{Config, Event, Input, NatMapping, StunServer, Transmit, Traversal};
+use holepunch_wire::WorkerId;
+use holepunch_wire::stun::{BindingRequest, BindingSuccess};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+struct Bench {
+    machine: Traversal,
+    now: Instant,
+    /// Everything sent, with the time since the start.
+    sent: Vec<(Duration, Transmit)>,
+    start: Instant,
+}
+
+fn server(last: u8) -> StunServer {
+    let address = SocketAddr::from(([192, 0, 2, last], 3478));
+    StunServer { name: format!("stun{last}.test:3478"), address, local: None }
+}
+
+impl Bench {
+    fn new(stun_retries_max: Option<u32>, stun_retry_delay: Option<Duration>) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+        let now = Instant::now();
+        let own_id = WorkerId::new("me").unwrap();
+        let config = Config { own_id, stun_retries_max, stun_retry_delay };
+        let machine = Traversal::new(config, StdRng::seed_from_u64(1));
+        let mut bench = Self { machine, now, sent: Vec::new(), start: now };
+        assert_eq!(bench.events(), [Event::Resolve]);
+        bench
+    }
+
+    fn events(&mut self) -> Vec<Event> {
+        while let Some(transmit) = self.machine.poll_transmit() {
+            self.sent.push((self.now - self.start, transmit));
+        }
+        std::iter::from_fn(|| self.machine.poll_event()).collect()
+    }
+
+    fn input(&mut self, input: Input<'_>) -> Vec<Event> {
+        self.machine.handle_input(input, self.now);
+        self.events()
+    }
+
+    fn resolved(&mut self, servers: &[StunServer]) -> Vec<Event> {
+        self.input(Input::Resolved(Ok(servers.to_vec())))
+    }
+
+    /// Lets time pass and gathers what happens.
+    fn pass(&mut self, time: Duration) -> Vec<Event> {
+        let end = self.now + time;
+        let mut events = Vec::new();
+        while let Some((at, _)) = self.machine.poll_timeout().filter(|(at, _)| *at <= end) {
+            self.now = at;
+            self.machine.handle_timeout(at);
+            events.extend(self.events());
+        }
+        self.now = end;
+        events
+    }
+
+    /// The server answers the last request that it was sent.
+    fn answer(&mut self, from: &StunServer, mapped: &str) -> Vec<Event> {
+        let asked = self.sent.iter().rev().find(|(_, sent)| sent.to == from.address);
+        let request = asked.unwrap().1.payload.clone();
+        let origin = from.address;
+        let success = BindingSuccess { mapped: mapped.parse().unwrap(), origin, other: None };
+        let payload = BindingRequest::parse(&request).unwrap().success(&success);
+        self.input(Input::Datagram { from: from.address, payload: &payload })
+    }
+
+    fn times(&self) -> Vec<u128> {
+        self.sent.iter().map(|(at, _)| at.as_millis()).collect()
+    }
+}
+
+fn mapped_of(events: &[Event]) -> Vec<(String, Option<SocketAddr>, bool, NatMapping)> {
+    let of = |event: &Event| {
+        let Event::Mapped { mapped, replaces, is_endpoint, nat, .. } = event else { return None };
+        Some((mapped.to_string(), *replaces, *is_endpoint, *nat))
+    };
+    events.iter().filter_map(of).collect()
+}
+
+#[test]
+fn a_silent_server_is_asked_by_the_schedule_of_rfc_8489_and_then_anew() {
+    let mut bench = Bench::new(None, None);
+    bench.resolved(&[server(1)]);
+    let events = bench.pass(Duration::from_millis(39_500));
+    assert_eq!(bench.times(), [0, 500, 1500, 3500, 7500, 15_500, 31_500]);
+    assert!(events.iter().any(|event| matches!(event, Event::StunSilent(..))));
+    let Some(Event::DiscoveryFailed { attempt: 1, retry_in: Some(delay), .. }) = events.last()
+    else {
+        panic!("{events:?}")
+    };
+    assert!(*delay <= Duration::from_secs(1));
+    assert_eq!(bench.pass(Duration::from_secs(1)), [Event::Resolve]);
+}
+
+#[test]
+fn the_users_bounds_on_retries_hold_and_a_new_registration_starts_again() {
+    let mut bench = Bench::new(Some(2), Some(Duration::from_secs(3)));
+    let mut failures = Vec::new();
+    for _ in 0..10 {
+        for event in bench.input(Input::Resolved(Err("no such host".to_owned()))) {
+            if let Event::DiscoveryFailed { attempt, retry_in, .. } = event {
+                failures.push((attempt, retry_in));
+            }
+        }
+        bench.pass(Duration::from_secs(3));
+    }
+    let pause = Some(Duration::from_secs(3));
+    assert_eq!(failures, [(1, pause), (2, pause), (3, None)]);
+    assert!(bench.machine.poll_timeout().is_none(), "given up");
+    assert_eq!(bench.input(Input::Registered), [Event::Resolve]);
+}
+
+#[test]
+fn the_first_answer_is_the_endpoint_and_all_answers_tell_the_mapping() {
+    let mut bench = Bench::new(None, None);
+    bench.resolved(&[server(1), server(2)]);
+    assert_eq!(bench.sent.len(), 2, "both are asked at once");
+    bench.input(Input::Registered);
+    let first = bench.answer(&server(2), "203.0.113.9:4000");
+    assert_eq!(
+        mapped_of(&first),
+        [("203.0.113.9:4000".to_owned(), None, true, NatMapping::Unknown)]
+    );
+    assert_eq!(first.last(), Some(&Event::Report("203.0.113.9:4000".parse().unwrap())));
+    let second = bench.answer(&server(1), "203.0.113.9:4001");
+    assert_eq!(mapped_of(&second)[0].3, NatMapping::EndpointDependent);
+    assert!(second.contains(&Event::RoundComplete(NatMapping::EndpointDependent)));
+    assert!(!second.iter().any(|event| matches!(event, Event::Report(_))));
+}
+
+#[test]
+fn the_mapping_is_refreshed_every_nine_to_ten_seconds_and_a_change_is_reported() {
+    let mut bench = Bench::new(None, None);
+    bench.resolved(&[server(1)]);
+    bench.input(Input::Registered);
+    bench.answer(&server(1), "203.0.113.9:4000");
+    for _ in 0..20 {
+        let before = bench.sent.len();
+        assert_eq!(bench.pass(Duration::from_secs(9) - Duration::from_millis(1)), []);
+        assert_eq!(bench.sent.len(), before);
+        bench.pass(Duration::from_millis(1001));
+        assert!(bench.sent.len() > before);
+        assert_eq!(bench.answer(&server(1), "203.0.113.9:4000"), [], "the same is no news");
+    }
+    bench.pass(Duration::from_secs(10));
+    let events = bench.answer(&server(1), "203.0.113.9:5000");
+    let before = Some("203.0.113.9:4000".parse().unwrap());
+    assert_eq!(mapped_of(&events)[0].1, before);
+    assert!(events.contains(&Event::Report("203.0.113.9:5000".parse().unwrap())));
+}
+
+#[test]
+fn a_server_that_stops_answering_makes_all_be_asked_anew() {
+    let mut bench = Bench::new(None, None);
+    bench.resolved(&[server(1)]);
+    bench.input(Input::Registered);
+    bench.answer(&server(1), "203.0.113.9:4000");
+    let events = bench.pass(Duration::from_secs(18));
+    assert_eq!(events, [Event::MappingUnconfirmed(server(1)), Event::Resolve]);
+    bench.resolved(&[server(2)]);
+    let events = bench.answer(&server(2), "203.0.113.9:4000");
+    assert_eq!(mapped_of(&events).len(), 1);
+    assert!(!events.iter().any(|event| matches!(event, Event::Report(_))), "nothing new to say");
+}
+
+#[test]
+fn answers_that_nobody_asked_for_are_counted_and_dropped() {
+    let mut bench = Bench::new(None, None);
+    bench.resolved(&[server(1)]);
+    let request = bench.sent[0].1.payload.clone();
+    let success = BindingSuccess {
+        mapped: "203.0.113.9:4000".parse().unwrap(),
+        origin: server(1).address,
+        other: None,
+    };
+    let payload = BindingRequest::parse(&request).unwrap().success(&success);
+    let elsewhere = server(9).address;
+    assert_eq!(bench.input(Input::Datagram { from: elsewhere, payload: &payload }), []);
+    let mut forged = payload.clone();
+    forged[19] ^= 1;
+    assert_eq!(bench.input(Input::Datagram { from: server(1).address, payload: &forged }), []);
+    assert_eq!(bench.machine.dropped().stray_stun, 2);
+    bench.input(Input::Datagram { from: elsewhere, payload: b"hello" });
+    bench.input(Input::Datagram { from: elsewhere, payload: b"P2P_PING_FROM_\xff" });
+    assert_eq!((bench.machine.dropped().unknown, bench.machine.dropped().malformed_probe), (1, 1));
+}
+
+#[test]
+fn a_mapped_address_that_is_no_hosts_is_not_believed() {
+    let mut bench = Bench::new(None, None);
+    bench.resolved(&[server(1)]);
+    bench.input(Input::Registered);
+    let events = bench.answer(&server(1), "224.0.0.1:4000");
+    assert!(matches!(events[0], Event::StunRefused(_, None)), "{events:?}");
+    assert!(matches!(events[1], Event::DiscoveryFailed { attempt: 1, .. }), "{events:?}");
+}
