@@ -94,6 +94,8 @@ quoted() {
       while [[ $word =~ \{\{([A-Z_]+)\}\} ]]; do
         mark=${BASH_REMATCH[0]} variable="'\"\$${BASH_REMATCH[1]}\"'"
         word=${word/"$mark"/"$variable"}
+        # Nothing is left of an empty '' beside it.
+        word=${word#"''"} word=${word%"''"}
       done
     fi
     line+="${line:+ }$word"
@@ -116,6 +118,7 @@ read_value() {
   local name=$1 value
   shift
   if is_dry_run; then
+    # shellcheck disable=SC2016  # the $ is for the shell that this is pasted into
     printf '%s=$(%s)\n' "$name" "$(quoted "$@")"
     printf -v "$name" '{{%s}}' "$name"
     return
@@ -192,7 +195,9 @@ need_gcloud() {
       "or log in as somebody else: gcloud auth login"
 }
 
-image() { printf '%s-docker.pkg.dev/%s/%s/%s:%s' "$REGION" "$PROJECT" "$1" "$2" "$IMAGE_TAG"; }
+# Where the images are; another region's workers can run them too.
+registry_region() { printf '%s' "${REGISTRY_REGION:-$REGION}"; }
+image() { printf '%s-docker.pkg.dev/%s/%s/%s:%s' "$(registry_region)" "$PROJECT" "$1" "$2" "$IMAGE_TAG"; }
 rendezvous_image() { image "$RENDEZVOUS_REPO" "$RENDEZVOUS_SERVICE"; }
 worker_image() { image "$WORKER_REPO" "$WORKER_SERVICE"; }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 set -euo pipefail
-# shellcheck source=deploy/lib.sh
+# shellcheck source-path=SCRIPTDIR source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 usage() {
@@ -11,6 +11,7 @@ static address $NAT_ADDRESS, and the Cloud NAT gateway $NAT on the router $ROUTE
 existing gateway is corrected where workers could not link through it.
 TEXT
 }
+parse_options "" "$@"
 
 in_project=(--project "$PROJECT")
 in_region=(--project "$PROJECT" --region "$REGION")
@@ -19,11 +20,12 @@ in_region=(--project "$PROJECT" --region "$REGION")
 # the endpoint that STUN sees is then not the one that a peer sees, and no punch succeeds. Dynamic port allocation
 # excludes it. The idle time-out is longer than the gateway's 30 s, so that a worker that waits for a peer keeps its
 # mapping.
-nat_mapping=(
+mapping_options=(
   --enable-endpoint-independent-mapping
   --no-enable-dynamic-port-allocation
   --udp-idle-timeout "$NAT_UDP_IDLE_TIMEOUT"
 )
+correct=(gcloud compute routers nats update "$NAT" --router "$ROUTER" "${mapping_options[@]}" "${in_region[@]}")
 
 enable_apis() {
   heading "APIs"
@@ -52,31 +54,34 @@ ensure_nat() {
     gcloud compute addresses create "$NAT_ADDRESS" "${in_region[@]}"
 
   local describe=(gcloud compute routers nats describe "$NAT" --router "$ROUTER" "${in_region[@]}")
-  if ! is_dry_run && exists "${describe[@]}"; then
+  local create=(gcloud compute routers nats create "$NAT" --router "$ROUTER"
+    --nat-external-ip-pool "$NAT_ADDRESS" --nat-custom-subnet-ip-ranges "$SUBNET"
+    "${mapping_options[@]}" "${in_region[@]}")
+  if is_dry_run; then
+    printf '# A gateway that is there already without endpoint-independent mapping is corrected instead:\n# %s\n' \
+      "$(quoted "${correct[@]}")"
+    create_unless_exists "NAT $NAT" "${describe[@]}" -- "${create[@]}"
+  elif exists "${describe[@]}"; then
     correct_nat "${describe[@]}"
-    return
+  else
+    run "${create[@]}"
   fi
-  create_unless_exists "NAT $NAT" "${describe[@]}" -- \
-    gcloud compute routers nats create "$NAT" --router "$ROUTER" \
-    --nat-external-ip-pool "$NAT_ADDRESS" --nat-custom-subnet-ip-ranges "$SUBNET" \
-    "${nat_mapping[@]}" "${in_region[@]}"
 }
 
 # correct_nat DESCRIBE…: turns endpoint-independent mapping on in an existing gateway. Its addresses are only reported:
 # changing them would cut every connection that uses them.
 correct_nat() {
   local mapping addresses
-  read_value mapping "$@" \
-    --format 'csv[no-heading](enableEndpointIndependentMapping,enableDynamicPortAllocation)'
+  mapping=$("$@" --format 'csv[no-heading](enableEndpointIndependentMapping,enableDynamicPortAllocation)')
   case $mapping in
-    [Tt]rue,[Tt]rue | [!Tt]*)
-      say "NAT $NAT: maps every destination to a port of its own; correcting that"
-      run gcloud compute routers nats update "$NAT" --router "$ROUTER" "${nat_mapping[@]}" "${in_region[@]}"
+    [Tt]rue, | [Tt]rue,[Ff]alse) say "NAT $NAT: there already, with endpoint-independent mapping" ;;
+    *)
+      say "NAT $NAT: there already, but without endpoint-independent mapping; correcting that"
+      run "${correct[@]}"
       ;;
-    *) say "NAT $NAT: there already, with endpoint-independent mapping" ;;
   esac
   addresses=$("$@" --format 'value(natIps)')
-  [[ $addresses == */"$NAT_ADDRESS" || $addresses == */"$NAT_ADDRESS"[\;,\ \'\"]* ]] ||
+  [[ "$addresses;" == *"/$NAT_ADDRESS;"* ]] ||
     warn "NAT $NAT does not use the address $NAT_ADDRESS, so verify.sh will fail; to change that:
   $(quoted gcloud compute routers nats update "$NAT" --router "$ROUTER" \
       --nat-external-ip-pool "$NAT_ADDRESS" "${in_region[@]}")"
@@ -90,7 +95,4 @@ main() {
   is_dry_run || say "network: ready"
 }
 
-parse_options "" "$@"
-in_project=(--project "$PROJECT")
-in_region=(--project "$PROJECT" --region "$REGION")
 main

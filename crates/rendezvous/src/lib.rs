@@ -1,1 +1,28 @@
-//! stub
+//! The rendezvous service, as a library: [`Server::bind`] opens HTTP, WebSocket and STUN, and
+//! [`Server::shutdown`] ends them within a second.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `server` | sockets open and close |
+//! | `http` | paths; one hyper connection per client |
+//! | `client_address` | who a client is, behind a proxy too |
+//! | `session` | one WebSocket: frames in, actions out |
+//! | `outbox` | what waits to be written to one WebSocket |
+//! | `hub` | the pairing machine, its clock, and the outboxes of all sessions |
+//! | `listing` | `GET /debug/list_workers` |
+//! | `stun` | the STUN server on UDP |
+//!
+//! Every decision about workers is made in [`holepunch_matchmaker`]; nothing here pairs anybody.
+
+mod client_address;
+mod http;
+mod hub;
+mod listing;
+mod outbox;
+mod server;
+mod session;
+mod stun;
+
+pub use holepunch_matchmaker::Config as MatchmakerConfig;
+pub use ipnet::IpNet;
+pub use server::{BindError, Config, Server};

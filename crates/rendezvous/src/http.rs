@@ -1,0 +1,143 @@
+//! The paths, and one hyper connection per client.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{ConnectInfo, Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use holepunch_wire::WorkerId;
+use holepunch_wire::signal::{FRAME_BYTES_MAX, REGISTER_PATH};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use ipnet::IpNet;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::client_address::client_address;
+use crate::hub::Hub;
+use crate::listing::Listing;
+use crate::session;
+
+/// Per WebSocket: messages are small, and thousands of connections are idle. The library's default
+/// of 128 KiB each way would be most of the server's memory.
+const WS_BUFFER_BYTES: usize = 1024;
+/// Most bytes that wait in the library for a slow client, beside the outbox.
+const WS_WRITE_BUFFER_BYTES_MAX: usize = 256 * 1024;
+/// A client that has not sent its request line and headers by then is cut off.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most bytes of a request's line and headers.
+const HEADER_BYTES_MAX: usize = 16 * 1024;
+/// Connections that are not workers, beside the workers that are admitted.
+const OTHER_CONNECTIONS_MAX: usize = 1024;
+/// After an accept that failed (no file descriptors left, most likely) before the next.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the handlers share.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    /// Held by every session; the server waits for all to be dropped when it ends.
+    pub(crate) alive: mpsc::WeakSender<()>,
+}
+
+fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/healthz", get(health))
+        .route("/health", get(health))
+        .route("/ready", get(health))
+        .route("/debug/list_workers", get(list_workers))
+        .route(&format!("{REGISTER_PATH}{{worker_id}}"), get(register))
+        .with_state(app)
+}
+
+/// Accepts connections until the task is ended.
+pub(crate) async fn accept(listener: TcpListener, app: Arc<App>, workers_max: usize) {
+    let router = router(app);
+    let permits = workers_max.saturating_add(OTHER_CONNECTIONS_MAX).min(Semaphore::MAX_PERMITS);
+    let permits = Arc::new(Semaphore::new(permits));
+    loop {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, from)) => {
+                let router = router.clone();
+                tokio::spawn(async move {
+                    serve_connection(stream, from, router).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve_connection(stream: TcpStream, from: SocketAddr, router: Router) {
+    // Acks and offers are small and urgent.
+    let _best_effort = stream.set_nodelay(true);
+    let service = router.layer(axum::Extension(ConnectInfo(from)));
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEADER_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+        .with_upgrades();
+    if let Err(error) = connection.await {
+        tracing::debug!(%from, %error, "HTTP connection ended");
+    }
+}
+
+async fn index() -> impl IntoResponse {
+    let message = format!(
+        "The holepunch rendezvous service is running. Workers register by WebSocket at \
+         {REGISTER_PATH}{{worker_id}}."
+    );
+    Json(serde_json::json!({ "message": message }))
+}
+
+async fn health() -> &'static str {
+    "OK"
+}
+
+async fn list_workers(State(app): State<Arc<App>>) -> impl IntoResponse {
+    Json(app.hub.read(Listing::of))
+}
+
+async fn register(
+    State(app): State<Arc<App>>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    Path(worker_id): Path<String>,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let worker = match WorkerId::new(&worker_id) {
+        Ok(worker) => worker,
+        Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+    };
+    if !app.hub.admits(&worker) {
+        let text = "this rendezvous has as many workers as it takes; try again later";
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    }
+    let Some(alive) = app.alive.upgrade() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "shutting down").into_response();
+    };
+    let observed = client_address(from, &headers, &app.trusted_proxies);
+    upgrade
+        .read_buffer_size(WS_BUFFER_BYTES)
+        .write_buffer_size(WS_BUFFER_BYTES)
+        .max_write_buffer_size(WS_WRITE_BUFFER_BYTES_MAX)
+        .max_message_size(FRAME_BYTES_MAX)
+        .max_frame_size(FRAME_BYTES_MAX)
+        .on_upgrade(move |socket| async move {
+            session::serve(Arc::clone(&app.hub), socket, worker, observed).await;
+            drop(alive);
+        })
+}

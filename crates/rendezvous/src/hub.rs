@@ -1,0 +1,167 @@
+//! The pairing machine with its clock, and the outboxes through which it speaks.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use holepunch_matchmaker::{
+    Action, Config, Event, Input, LeaveReason, Matchmaker, Observed, SessionId,
+};
+use holepunch_wire::WorkerId;
+use tokio::sync::Notify;
+
+use crate::outbox::Outbox;
+
+/// Ignored messages of one session that are logged; further ones are only counted, so that nobody
+/// can flood the log.
+const IGNORED_LOGGED_MAX: u32 = 10;
+
+/// Every session of this server.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    state: Mutex<State>,
+    next_session: AtomicU64,
+    /// The machine wants to be called earlier than before.
+    sooner: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    machine: Matchmaker,
+    outboxes: HashMap<SessionId, Arc<Outbox>>,
+}
+
+impl Hub {
+    pub(crate) fn new(config: Config) -> Self {
+        let state = State { machine: Matchmaker::new(config), outboxes: HashMap::new() };
+        Self { state: Mutex::new(state), next_session: AtomicU64::new(1), sooner: Notify::new() }
+    }
+
+    /// Whether there is room for `worker`.
+    pub(crate) fn admits(&self, worker: &WorkerId) -> bool {
+        self.lock().machine.admits(worker)
+    }
+
+    /// Registers a worker whose WebSocket is open.
+    pub(crate) fn connect(&self, worker: WorkerId, observed: Observed) -> (SessionId, Arc<Outbox>) {
+        let session = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
+        let outbox = Arc::new(Outbox::default());
+        self.lock().outboxes.insert(session, Arc::clone(&outbox));
+        self.input(Input::Connected { session, worker, observed });
+        (session, outbox)
+    }
+
+    /// Feeds the machine and carries out what it says.
+    pub(crate) fn input(&self, input: Input<'_>) {
+        self.with_machine(|machine, now| machine.handle_input(input, now));
+    }
+
+    /// A session's task has ended.
+    pub(crate) fn closed(&self, session: SessionId, offer_unsent: bool) {
+        self.lock().outboxes.remove(&session);
+        self.input(Input::Closed { session, offer_unsent });
+    }
+
+    /// Calls the machine whenever it wants to be called; never returns.
+    pub(crate) async fn run_clock(&self) {
+        loop {
+            let next = self.lock().machine.poll_timeout();
+            let due = async {
+                match next {
+                    Some((at, _)) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => self.with_machine(Matchmaker::handle_timeout),
+                () = self.sooner.notified() => {}
+            }
+        }
+    }
+
+    /// Reads the machine, for a listing.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&Matchmaker) -> T) -> T {
+        read(&self.lock().machine)
+    }
+
+    fn with_machine(&self, act: impl FnOnce(&mut Matchmaker, Instant)) {
+        let mut state = self.lock();
+        let before = state.machine.poll_timeout();
+        act(&mut state.machine, Instant::now());
+        state.deliver();
+        let events: Vec<Event> = std::iter::from_fn(|| state.machine.poll_event()).collect();
+        let after = state.machine.poll_timeout();
+        drop(state);
+        let sooner = match (before, after) {
+            (None, Some(_)) => true,
+            (Some((before, _)), Some((after, _))) => after < before,
+            (_, None) => false,
+        };
+        if sooner {
+            self.sooner.notify_one();
+        }
+        for event in events {
+            log(&event);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Hands every action to its session; one that takes nothing more has ended.
+    fn deliver(&mut self) {
+        while let Some(transmit) = self.machine.poll_transmit() {
+            let session = transmit.session;
+            let is_close = matches!(transmit.action, Action::Close { .. });
+            let is_offer = matches!(transmit.action, Action::Offer(_));
+            let taken =
+                self.outboxes.get(&session).is_some_and(|outbox| outbox.push(transmit.action));
+            if is_close || !taken {
+                self.outboxes.remove(&session);
+            }
+            if !taken {
+                let closed = Input::Closed { session, offer_unsent: is_offer };
+                self.machine.handle_input(closed, Instant::now());
+            }
+        }
+    }
+}
+
+fn log(event: &Event) {
+    match event {
+        Event::Registered(worker, observed) => {
+            let port = observed.port.map(tracing::field::display);
+            tracing::info!(%worker, ip = %observed.ip, port, "worker registered");
+        }
+        Event::PublicIp(worker, ip) => tracing::info!(%worker, %ip, "public IP reported"),
+        Event::Queued { worker, endpoint, waiting } => {
+            tracing::info!(%worker, %endpoint, waiting, "UDP endpoint accepted, in the ready queue");
+        }
+        Event::ReportRefused(worker, detail) => {
+            tracing::warn!(%worker, detail, "UDP endpoint refused");
+        }
+        Event::Paired(first, second) => {
+            tracing::info!(%first, %second, "pair selected, both offers on their way");
+        }
+        Event::MessageIgnored(worker, why, before) if *before < IGNORED_LOGGED_MAX => {
+            tracing::warn!(%worker, why, "message ignored");
+        }
+        Event::MessageIgnored(worker, why, _) => tracing::debug!(%worker, why, "message ignored"),
+        Event::PingOverdue(worker) => {
+            tracing::warn!(%worker, "ping overdue: not offered until it answers");
+        }
+        Event::Left(worker, reason) => {
+            let reason = match reason {
+                LeaveReason::Closed => "connection closed",
+                LeaveReason::PingTimeout => "no answer to a ping",
+                LeaveReason::Replaced => "replaced by a new connection with the same id",
+                LeaveReason::Shutdown => "server shutting down",
+            };
+            tracing::info!(%worker, reason, "worker left");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What waits to be written to one WebSocket.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use holepunch_matchmaker::Action;
+use tokio::sync::Notify;
+
+/// Most actions that wait for one client. A worker gets an answer per message and now and then an
+/// offer; one that lets so many pile up has stopped reading.
+const ACTIONS_MAX: usize = 64;
+
+/// A bounded queue from the hub to the task of one session.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    actions: VecDeque<Action>,
+    /// A close is queued, or the client reads too slowly: nothing more goes in.
+    ending: bool,
+}
+
+impl Outbox {
+    /// Queues an action; `false` when the session takes nothing more.
+    pub(crate) fn push(&self, action: Action) -> bool {
+        let mut state = self.lock();
+        if state.ending {
+            return false;
+        }
+        let full = state.actions.len() >= ACTIONS_MAX;
+        state.ending = full || matches!(action, Action::Close { .. });
+        if !full {
+            state.actions.push_back(action);
+        }
+        drop(state);
+        self.changed.notify_one();
+        !full
+    }
+
+    pub(crate) fn pop(&self) -> Option<Action> {
+        let mut state = self.lock();
+        let action = state.actions.pop_front();
+        if state.actions.is_empty() {
+            state.actions.shrink_to(0); // Thousands of idle sessions keep no buffer each.
+        }
+        action
+    }
+
+    /// Whether the session is to end once what is queued has been written.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.lock().ending
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        let state = self.lock();
+        state.actions.is_empty() && !state.ending
+    }
+
+    /// Whether an offer still waits.
+    pub(crate) fn holds_an_offer(&self) -> bool {
+        self.lock().actions.iter().any(|action| matches!(action, Action::Offer(_)))
+    }
+
+    /// Returns when something may have been queued since the last call.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Returns when the session is to end.
+    pub(crate) async fn ending(&self) {
+        while !self.is_ending() {
+            self.changed().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_goes_in_after_a_close() {
+        let outbox = Outbox::default();
+        assert!(outbox.push(Action::Ping));
+        assert!(outbox.push(Action::Close { code: 1000, reason: "x" }));
+        assert!(!outbox.push(Action::Ping));
+        assert!(outbox.is_ending());
+        assert_eq!(outbox.pop(), Some(Action::Ping));
+        assert!(matches!(outbox.pop(), Some(Action::Close { .. })));
+        assert_eq!(outbox.pop(), None);
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_is_given_up_when_its_outbox_is_full() {
+        let outbox = Outbox::default();
+        let taken = (0..1000).filter(|_| outbox.push(Action::Ping)).count();
+        assert_eq!(taken, ACTIONS_MAX);
+        assert!(outbox.is_ending());
+    }
+}

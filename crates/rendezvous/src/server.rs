@@ -1,0 +1,140 @@
+//! Sockets open and close.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holepunch_matchmaker::Input;
+use ipnet::IpNet;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::http::{self, App};
+use crate::hub::Hub;
+use crate::stun::StunServer;
+
+/// Connections that the kernel keeps until they are accepted: a whole fleet may reconnect at once.
+const BACKLOG: u32 = 4096;
+/// Time that the sessions have to say goodbye. The platform expects a service to end soon after
+/// SIGTERM, and a client that does not answer must not delay that.
+const SHUTDOWN_GRACE: Duration = Duration::from_millis(800);
+
+/// What a server is to be.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where HTTP and WebSocket are served; port 0 means any free one.
+    pub listen: SocketAddr,
+    /// Where STUN is served; none turns it off.
+    pub stun_listen: Vec<SocketAddr>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The pairing machine's settings.
+    pub matchmaker: holepunch_matchmaker::Config,
+}
+
+/// Why a server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The HTTP address cannot be bound.
+    #[error("cannot listen on {address} for HTTP (--listen, or PORT): {source}")]
+    Http {
+        /// That address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A STUN address cannot be bound.
+    #[error(
+        "cannot listen on UDP {address} for STUN (--stun-listen; `none` turns it off): {source}"
+    )]
+    Stun {
+        /// That address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// A running rendezvous. Dropping it ends its tasks without a word to the workers; use
+/// [`shutdown`](Self::shutdown).
+#[derive(Debug)]
+pub struct Server {
+    http: SocketAddr,
+    stun: Option<StunServer>,
+    hub: Arc<Hub>,
+    tasks: Vec<JoinHandle<()>>,
+    alive: mpsc::Sender<()>,
+    all_gone: mpsc::Receiver<()>,
+}
+
+impl Server {
+    /// Opens all sockets and starts to serve, on the current tokio runtime.
+    ///
+    /// # Errors
+    /// An address cannot be bound.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn bind(config: Config) -> Result<Self, BindError> {
+        let address = config.listen;
+        let listener = listen(address).map_err(|source| BindError::Http { address, source })?;
+        let http = listener.local_addr().map_err(|source| BindError::Http { address, source })?;
+        let stun = match config.stun_listen.as_slice() {
+            [] => None,
+            addresses => Some(StunServer::bind(addresses)?),
+        };
+        let workers_max = config.matchmaker.workers_max;
+        let hub = Arc::new(Hub::new(config.matchmaker));
+        let (alive, all_gone) = mpsc::channel(1);
+        let app = Arc::new(App {
+            hub: Arc::clone(&hub),
+            trusted_proxies: config.trusted_proxies,
+            alive: alive.downgrade(),
+        });
+        let clock = Arc::clone(&hub);
+        let tasks = vec![
+            tokio::spawn(http::accept(listener, app, workers_max)),
+            tokio::spawn(async move { clock.run_clock().await }),
+        ];
+        let stun_addresses = stun.as_ref().map(StunServer::addresses).unwrap_or_default();
+        tracing::info!(%http, stun = ?stun_addresses, "rendezvous is running");
+        Ok(Self { http, stun, hub, tasks, alive, all_gone })
+    }
+
+    /// Where HTTP and WebSocket are served.
+    #[must_use]
+    pub fn http_address(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Where STUN is served.
+    #[must_use]
+    pub fn stun_addresses(&self) -> Vec<SocketAddr> {
+        self.stun.as_ref().map(StunServer::addresses).unwrap_or_default()
+    }
+
+    /// Takes no more connections, tells every worker (1001), and returns when all have gone or after
+    /// less than a second.
+    pub async fn shutdown(mut self) {
+        if let Some(accept) = self.tasks.first() {
+            accept.abort();
+        }
+        self.hub.input(Input::Shutdown);
+        drop(self.alive);
+        let _in_time = tokio::time::timeout(SHUTDOWN_GRACE, self.all_gone.recv()).await;
+        for task in &self.tasks {
+            task.abort();
+        }
+        tracing::info!("rendezvous has ended");
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A service that restarts must not wait for its old connections to time out.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}

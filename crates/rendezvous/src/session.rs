@@ -1,0 +1,223 @@
+//! One WebSocket: frames go to the machine, the machine's actions go out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use holepunch_matchmaker::{Action, Input, Observed, SessionId, echo_response};
+use holepunch_wire::WorkerId;
+use holepunch_wire::signal::FromWorker;
+use tokio_tungstenite::tungstenite;
+
+use crate::hub::Hub;
+use crate::outbox::Outbox;
+
+/// Time that a client has to take its close frame and answer it.
+const CLOSE_GRACE: Duration = Duration::from_millis(500);
+/// Messages of one client handled before the others have a turn and the answers are flushed.
+const BATCH_MAX: usize = 64;
+/// Close codes (RFC 6455 §7.4.1).
+const CLOSE_INVALID_DATA: u16 = 1007;
+const CLOSE_TOO_BIG: u16 = 1009;
+const CLOSE_TRY_AGAIN: u16 = 1013;
+
+/// Serves one registered worker until its WebSocket ends.
+pub(crate) async fn serve(hub: Arc<Hub>, socket: WebSocket, worker: WorkerId, observed: Observed) {
+    let (id, outbox) = hub.connect(worker.clone(), observed);
+    let mut session = Session {
+        hub: &hub,
+        id,
+        worker,
+        socket,
+        outbox,
+        offer_unflushed: false,
+        close: None,
+        bad: 0,
+    };
+    session.run().await;
+    let offer_unsent = session.offer_unflushed || session.outbox.holds_an_offer();
+    hub.closed(id, offer_unsent);
+    session.farewell().await;
+}
+
+struct Session<'a> {
+    hub: &'a Hub,
+    id: SessionId,
+    worker: WorkerId,
+    socket: WebSocket,
+    outbox: Arc<Outbox>,
+    /// An offer has been written to the buffer, but not to the kernel.
+    offer_unflushed: bool,
+    /// The close frame to end with.
+    close: Option<(u16, &'static str)>,
+    /// Frames that were no messages.
+    bad: u32,
+}
+
+/// Whether a session goes on.
+#[derive(Debug, PartialEq, Eq)]
+enum Flow {
+    Goes,
+    Ends,
+}
+
+impl Session<'_> {
+    async fn run(&mut self) {
+        while self.write_out().await == Flow::Goes {
+            tokio::select! {
+                () = self.outbox.changed() => {}
+                frame = self.socket.next() => {
+                    if self.read_batch(frame).await == Flow::Ends {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Handles a frame and all that have already arrived behind it.
+    async fn read_batch(&mut self, first: Option<Result<Message, axum::Error>>) -> Flow {
+        let mut next = Some(first);
+        for _ in 0..BATCH_MAX {
+            let Some(frame) = next else { break };
+            if self.handle_frame(frame).await == Flow::Ends {
+                return Flow::Ends;
+            }
+            next = self.socket.next().now_or_never();
+        }
+        // The batch is full, and one more frame has been taken off already.
+        match next {
+            Some(frame) => self.handle_frame(frame).await,
+            None => Flow::Goes,
+        }
+    }
+
+    async fn handle_frame(&mut self, frame: Option<Result<Message, axum::Error>>) -> Flow {
+        match frame {
+            Some(Ok(Message::Text(text))) => return self.handle_text(&text).await,
+            Some(Ok(Message::Pong(_))) => self.hub.input(Input::Pong { session: self.id }),
+            // Pings and closes are answered by the library; the stream ends after a close.
+            Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Close(_))) => {}
+            Some(Err(error)) => {
+                self.close = close_for(error);
+                return Flow::Ends;
+            }
+            None => return Flow::Ends,
+        }
+        Flow::Goes
+    }
+
+    async fn handle_text(&mut self, text: &str) -> Flow {
+        match FromWorker::parse(text) {
+            // An echo needs nothing of the machine; what the machine said before goes out first.
+            Ok(FromWorker::EchoRequest(payload)) => {
+                let answer = echo_response(&self.worker, payload);
+                if self.feed_outbox().await == Flow::Ends {
+                    return Flow::Ends;
+                }
+                self.feed(Message::Text(answer.into())).await
+            }
+            Ok(message) => {
+                self.hub.input(Input::Message { session: self.id, message });
+                Flow::Goes
+            }
+            Err(why) => {
+                self.bad = self.bad.saturating_add(1);
+                if self.bad <= 10 {
+                    tracing::warn!(worker = %self.worker, %why, "frame ignored");
+                }
+                Flow::Goes
+            }
+        }
+    }
+
+    /// Writes what is queued, down to the kernel.
+    async fn write_out(&mut self) -> Flow {
+        loop {
+            if self.feed_outbox().await == Flow::Ends {
+                return Flow::Ends;
+            }
+            if patient(&self.outbox, self.socket.flush()).await == Flow::Ends {
+                return Flow::Ends;
+            }
+            self.offer_unflushed = false;
+            // What was queued meanwhile has been signalled to the wait above, not to the caller's.
+            if self.outbox.is_empty() {
+                return Flow::Goes;
+            }
+        }
+    }
+
+    async fn feed_outbox(&mut self) -> Flow {
+        while let Some(action) = self.outbox.pop() {
+            let frame = match action {
+                Action::Send(text) => Message::Text(text.into()),
+                Action::Offer(text) => {
+                    self.offer_unflushed = true;
+                    Message::Text(text.into())
+                }
+                Action::Ping => Message::Ping(axum::body::Bytes::new()),
+                Action::Close { code, reason } => {
+                    self.close = Some((code, reason));
+                    return Flow::Ends;
+                }
+            };
+            if self.feed(frame).await == Flow::Ends {
+                return Flow::Ends;
+            }
+        }
+        if self.outbox.is_ending() {
+            self.close = Some((CLOSE_TRY_AGAIN, "this client reads too slowly"));
+            return Flow::Ends;
+        }
+        Flow::Goes
+    }
+
+    async fn feed(&mut self, frame: Message) -> Flow {
+        patient(&self.outbox, self.socket.feed(frame)).await
+    }
+
+    /// Says why the session ends, and gives the client a moment to take it: a socket that is dropped
+    /// with unread bytes is reset, and the close frame may be lost with it.
+    async fn farewell(mut self) {
+        let Some((code, reason)) = self.close else { return };
+        let frame = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
+        let goodbye = async {
+            if self.socket.send(frame).await.is_err() {
+                return;
+            }
+            if code == CLOSE_TOO_BIG || code == CLOSE_INVALID_DATA {
+                // The rest of the stream cannot be read as frames any more.
+                return tokio::time::sleep(CLOSE_GRACE).await;
+            }
+            while let Some(Ok(_)) = self.socket.next().await {}
+        };
+        let _in_time = tokio::time::timeout(CLOSE_GRACE, goodbye).await;
+    }
+}
+
+/// Waits for a write, but not for a client that reads nothing when the session is to end.
+async fn patient(outbox: &Outbox, write: impl Future<Output = Result<(), axum::Error>>) -> Flow {
+    let give_up = async {
+        outbox.ending().await;
+        tokio::time::sleep(CLOSE_GRACE).await;
+    };
+    tokio::select! {
+        biased;
+        written = write => if written.is_ok() { Flow::Goes } else { Flow::Ends },
+        () = give_up => Flow::Ends,
+    }
+}
+
+/// The close frame that a broken stream deserves; none where it just ended.
+fn close_for(error: axum::Error) -> Option<(u16, &'static str)> {
+    let error = error.into_inner().downcast::<tungstenite::Error>().ok()?;
+    if let tungstenite::Error::Capacity(_) = *error {
+        Some((CLOSE_TOO_BIG, "a message has at most 64 KiB"))
+    } else if let tungstenite::Error::Utf8(_) = *error {
+        Some((CLOSE_INVALID_DATA, "a text frame must be UTF-8"))
+    } else {
+        None
+    }
+}

@@ -1,0 +1,114 @@
+//! The STUN server: Binding on UDP.
+
+mod responder;
+
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use noq_udp::{RecvMeta, Transmit, UdpSocketState};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+use tokio::task::JoinHandle;
+
+use crate::server::BindError;
+use responder::{Arrival, respond};
+
+/// Longest datagram that is read, in bytes. A Binding request is far shorter; with segmentation
+/// offload one read may hold several.
+const READ_BYTES: usize = 8 * 1024;
+
+/// One socket of the server. The kernel tells the destination of each datagram and takes the source
+/// of each answer, so that on a wildcard address the answer leaves from where it was asked.
+#[derive(Debug)]
+struct Socket {
+    udp: UdpSocket,
+    state: UdpSocketState,
+    local: SocketAddr,
+}
+
+/// A running STUN server; it ends when dropped.
+#[derive(Debug)]
+pub(crate) struct StunServer {
+    sockets: Arc<Vec<Socket>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl StunServer {
+    pub(crate) fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
+        let open = |address: &SocketAddr| {
+            Socket::open(*address).map_err(|source| BindError::Stun { address: *address, source })
+        };
+        let sockets: Vec<Socket> = addresses.iter().map(open).collect::<Result<_, _>>()?;
+        let sockets = Arc::new(sockets);
+        let tasks = (0..sockets.len())
+            .map(|index| tokio::spawn(serve(Arc::clone(&sockets), index)))
+            .collect();
+        Ok(Self { sockets, tasks })
+    }
+
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.sockets.iter().map(|socket| socket.local).collect()
+    }
+}
+
+impl Drop for StunServer {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Socket {
+    fn open(address: SocketAddr) -> io::Result<Self> {
+        let domain = socket2::Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        let udp = UdpSocket::from_std(socket.into())?;
+        let state = UdpSocketState::new((&udp).into())?;
+        let local = udp.local_addr()?;
+        Ok(Self { udp, state, local })
+    }
+}
+
+async fn serve(sockets: Arc<Vec<Socket>>, index: usize) {
+    let socket = &sockets[index];
+    let locals: Vec<SocketAddr> = sockets.iter().map(|socket| socket.local).collect();
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        let mut meta = [RecvMeta::default()];
+        let read = socket
+            .udp
+            .async_io(Interest::READABLE, || {
+                let mut slices = [IoSliceMut::new(&mut buffer)];
+                socket.state.recv((&socket.udp).into(), &mut slices, &mut meta)
+            })
+            .await;
+        let meta = meta[0];
+        if let Err(error) = read {
+            tracing::debug!(%error, "STUN socket");
+            continue;
+        }
+        let destination = meta.dst_ip.unwrap_or(socket.local.ip()).to_canonical();
+        let arrival = Arrival {
+            from: SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port()),
+            at: SocketAddr::new(destination, socket.local.port()),
+            socket: index,
+        };
+        for datagram in buffer[..meta.len].chunks(meta.stride.max(1)) {
+            let Some(answer) = respond(datagram, &arrival, &locals) else { continue };
+            let via = &sockets[answer.socket];
+            let transmit = Transmit {
+                destination: meta.addr,
+                ecn: None,
+                contents: &answer.payload,
+                segment_size: None,
+                src_ip: (answer.socket == index).then_some(meta.dst_ip).flatten(),
+            };
+            // A full send buffer loses the answer, as any network may; the client asks again.
+            let _best_effort = via.state.try_send((&via.udp).into(), &transmit);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What a STUN server answers, and from which of its sockets (RFC 8489 §6.3.1, RFC 5780 §6.1).
+
+use std::net::SocketAddr;
+
+use holepunch_wire::address::AddressKind;
+use holepunch_wire::stun::{BindingRequest, BindingSuccess, ChangeRequest};
+
+/// Where a datagram came from and where it arrived.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrival {
+    pub(super) from: SocketAddr,
+    /// The address that it was sent to.
+    pub(super) at: SocketAddr,
+    /// The index of the socket.
+    pub(super) socket: usize,
+}
+
+/// An answer and the socket that sends it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) payload: Vec<u8>,
+    pub(super) socket: usize,
+}
+
+/// The answer to a datagram, if it deserves one. `locals` are the addresses of all sockets; an
+/// unspecified one stands for the address that the datagram was sent to.
+pub(super) fn respond(datagram: &[u8], arrival: &Arrival, locals: &[SocketAddr]) -> Option<Answer> {
+    let source = arrival.from;
+    if source.port() == 0 || !AddressKind::of(source.ip()).is_reachable_unicast() {
+        return None;
+    }
+    let request = BindingRequest::parse(datagram).ok()?;
+    let concrete: Vec<SocketAddr> =
+        locals.iter().map(|local| seen_as(*local, arrival.at)).collect();
+    let change = request.change();
+    let via = socket_for(change, arrival, &concrete);
+    let unknown = request.unknown_required(via.is_some());
+    let via = via.unwrap_or(arrival.socket);
+    let payload = if unknown.is_empty() {
+        request.success(&BindingSuccess {
+            mapped: source,
+            origin: concrete.get(via).copied().unwrap_or(arrival.at),
+            other: other_address(arrival.at, &concrete),
+        })
+    } else {
+        request.unknown_attributes(&unknown)?
+    };
+    Some(Answer { payload, socket: via })
+}
+
+fn seen_as(local: SocketAddr, at: SocketAddr) -> SocketAddr {
+    if local.ip().is_unspecified() { SocketAddr::new(at.ip(), local.port()) } else { local }
+}
+
+/// The socket that serves a CHANGE-REQUEST; `None` when no socket differs in just what is asked.
+fn socket_for(change: ChangeRequest, arrival: &Arrival, locals: &[SocketAddr]) -> Option<usize> {
+    if change == ChangeRequest::default() {
+        return Some(arrival.socket);
+    }
+    locals.iter().position(|local| {
+        same_family(*local, arrival.at)
+            && (local.ip() != arrival.at.ip()) == change.ip
+            && (local.port() != arrival.at.port()) == change.port
+    })
+}
+
+/// The address for OTHER-ADDRESS: one that differs in IP and port, or else as far as there is one.
+fn other_address(at: SocketAddr, locals: &[SocketAddr]) -> Option<SocketAddr> {
+    let differs = |local: &&SocketAddr| **local != at && same_family(**local, at);
+    let rank = |local: &&SocketAddr| (local.ip() != at.ip(), local.port() != at.port());
+    locals.iter().filter(differs).max_by_key(rank).copied()
+}
+
+fn same_family(a: SocketAddr, b: SocketAddr) -> bool {
+    a.is_ipv4() == b.is_ipv4()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holepunch_wire::stun::{BindingOutcome, BindingResponse, TransactionId, binding_request};
+
+    fn arrival(from: &str) -> Arrival {
+        let at = "192.0.2.1:3478".parse().unwrap();
+        Arrival { from: from.parse().unwrap(), at, socket: 0 }
+    }
+
+    fn locals(all: &[&str]) -> Vec<SocketAddr> {
+        all.iter().map(|local| local.parse().unwrap()).collect()
+    }
+
+    /// A request with CHANGE-REQUEST and these flags.
+    fn change_request(flags: u8) -> Vec<u8> {
+        let mut request = binding_request(TransactionId::from(1));
+        request.extend_from_slice(&[0, 3, 0, 4, 0, 0, 0, flags]);
+        request[3] = 8;
+        request
+    }
+
+    #[test]
+    fn a_request_is_answered_from_where_it_arrived() {
+        let request = binding_request(TransactionId::from(1));
+        let answer = respond(&request, &arrival("203.0.113.5:4000"), &locals(&["0.0.0.0:3478"]));
+        let answer = answer.unwrap();
+        assert_eq!(answer.socket, 0);
+        let read = BindingResponse::parse(&answer.payload).unwrap();
+        assert_eq!(read.outcome, BindingOutcome::Mapped("203.0.113.5:4000".parse().unwrap()));
+    }
+
+    #[test]
+    fn sources_that_no_host_has_get_nothing() {
+        let request = binding_request(TransactionId::from(1));
+        let local = locals(&["0.0.0.0:3478"]);
+        for from in
+            ["203.0.113.5:0", "255.255.255.255:9", "224.0.0.1:9", "0.0.0.0:9", "[ff02::1]:9"]
+        {
+            assert_eq!(respond(&request, &arrival(from), &local), None, "{from}");
+        }
+    }
+
+    #[test]
+    fn a_change_of_port_is_served_by_a_second_port_and_a_change_of_ip_is_refused() {
+        let local = locals(&["0.0.0.0:3478", "0.0.0.0:3479"]);
+        let served = respond(&change_request(2), &arrival("203.0.113.5:4000"), &local).unwrap();
+        assert_eq!(served.socket, 1);
+        let refused = respond(&change_request(6), &arrival("203.0.113.5:4000"), &local).unwrap();
+        assert_eq!(refused.socket, 0);
+        let read = BindingResponse::parse(&refused.payload).unwrap();
+        assert_eq!(read.outcome, BindingOutcome::Refused { code: 420 });
+    }
+
+    #[test]
+    fn two_addresses_with_two_ports_serve_every_change() {
+        let local =
+            locals(&["192.0.2.1:3478", "192.0.2.1:3479", "192.0.2.2:3478", "192.0.2.2:3479"]);
+        let by = |flags| respond(&change_request(flags), &arrival("203.0.113.5:4000"), &local);
+        assert_eq!([0, 2, 4, 6].map(|flags| by(flags).unwrap().socket), [0, 1, 2, 3]);
+        let other = other_address("192.0.2.1:3478".parse().unwrap(), &local);
+        assert_eq!(other, Some("192.0.2.2:3479".parse().unwrap()));
+    }
+
+    #[test]
+    fn with_one_address_there_is_no_other() {
+        assert_eq!(other_address("192.0.2.1:1".parse().unwrap(), &locals(&["192.0.2.1:1"])), None);
+    }
+}
