@@ -1,1 +1,29 @@
-//! stub
+//! The worker, as a library: [`Worker::start`] registers with a rendezvous, learns its public UDP
+//! endpoint, and links with the peers that it is offered; [`Worker::shutdown`] ends it within a
+//! second.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `worker` | one task: what the rendezvous says goes to the UDP port, what the port says goes to the rendezvous |
+//! | `signalling` | the WebSocket: connects, pings, reconnects with backoff |
+//! | `health` | the HTTP server that a platform's health check asks |
+//! | `ip_echo` | the HTTP look-up of the public IP, off the critical path |
+//! | `notice` | what happened, for logs and for programs that embed a worker |
+//!
+//! Discovery, punching and keep-alive are [`holepunch_link`]'s; a WebSocket that drops does not
+//! touch them.
+
+mod config;
+mod health;
+mod ip_echo;
+mod notice;
+mod signalling;
+mod tls;
+mod worker;
+
+pub use config::{Config, RendezvousUrl, UrlError};
+pub use holepunch_link::{Event, NatMapping, ServerName, ServerNameError};
+pub use holepunch_wire::WorkerId;
+pub use notice::Notice;
+pub use signalling::Signal;
+pub use worker::{StartError, Worker};

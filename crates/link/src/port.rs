@@ -1,0 +1,169 @@
+//! One UDP port and the machine that it serves.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Instant;
+
+use holepunch_traversal::{Config, Dropped, Event, Input, StunServer, Traversal};
+use rand::SeedableRng;
+use rand::rngs::{StdRng, SysRng};
+use tokio::net::UdpSocket;
+use tokio::task::JoinHandle;
+
+use crate::resolve::{ServerName, resolve};
+
+/// Longest datagram that is read, in bytes; STUN and probes are far shorter.
+const READ_BYTES: usize = 2048;
+/// Datagrams read before the events that they caused are handed out.
+const BATCH_MAX: usize = 32;
+
+/// Why a port cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The UDP port cannot be bound.
+    #[error("cannot bind UDP port {port}: {source}")]
+    Bind {
+        /// The port; 0 stands for any free one.
+        port: u16,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers: {0}")]
+    Random(String),
+}
+
+/// One UDP port: discovery, probes and keep-alive happen while [`next_event`](Self::next_event) is
+/// awaited.
+#[derive(Debug)]
+pub struct Port {
+    socket: UdpSocket,
+    local: SocketAddr,
+    machine: Traversal,
+    servers: Vec<ServerName>,
+    resolving: Option<JoinHandle<Result<Vec<StunServer>, String>>>,
+    buffer: Box<[u8; READ_BYTES]>,
+}
+
+/// What woke a port up.
+enum Woken {
+    Readable(io::Result<()>),
+    Resolved(Result<Vec<StunServer>, String>),
+    Due,
+}
+
+impl Port {
+    /// Binds UDP `port` on all IPv4 addresses; 0 means any free port.
+    ///
+    /// # Errors
+    /// The port cannot be bound, or the system gives no random numbers.
+    pub async fn open(
+        port: u16,
+        servers: Vec<ServerName>,
+        config: Config,
+    ) -> Result<Self, OpenError> {
+        let bind = |source| OpenError::Bind { port, source };
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).await.map_err(bind)?;
+        let local = socket.local_addr().map_err(bind)?;
+        let rng = StdRng::try_from_rng(&mut SysRng)
+            .map_err(|error| OpenError::Random(error.to_string()))?;
+        let machine = Traversal::new(config, rng);
+        let buffer = Box::new([0; READ_BYTES]);
+        Ok(Self { socket, local, machine, servers, resolving: None, buffer })
+    }
+
+    /// The address that the socket is bound to.
+    #[must_use]
+    pub fn local_address(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Datagrams dropped so far, by reason.
+    #[must_use]
+    pub fn dropped(&self) -> Dropped {
+        self.machine.dropped()
+    }
+
+    /// Tells the machine what the rendezvous said.
+    pub fn handle(&mut self, input: Input<'_>) {
+        self.machine.handle_input(input, Instant::now());
+        self.transmit();
+    }
+
+    /// Serves the socket until something happens that is of interest. Dropping the future loses
+    /// nothing.
+    pub async fn next_event(&mut self) -> Event {
+        loop {
+            while let Some(event) = self.machine.poll_event() {
+                if event != Event::Resolve {
+                    return event;
+                }
+                let lookup = resolve(self.servers.clone(), self.local.port());
+                self.resolving = Some(tokio::spawn(lookup));
+            }
+            match self.woken().await {
+                Woken::Readable(Ok(())) => self.read(),
+                Woken::Readable(Err(error)) => {
+                    tracing::warn!(%error, "UDP socket");
+                    tokio::task::yield_now().await;
+                }
+                Woken::Resolved(servers) => {
+                    self.resolving = None;
+                    self.machine.handle_input(Input::Resolved(servers), Instant::now());
+                }
+                Woken::Due => self.machine.handle_timeout(Instant::now()),
+            }
+            self.transmit();
+        }
+    }
+
+    async fn woken(&mut self) -> Woken {
+        let due = self.machine.poll_timeout().map(|(at, _)| at);
+        let due = async {
+            match due {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let resolved = async {
+            match &mut self.resolving {
+                Some(lookup) => lookup.await.unwrap_or_else(|error| Err(error.to_string())),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            readable = self.socket.readable() => Woken::Readable(readable),
+            servers = resolved => Woken::Resolved(servers),
+            () = due => Woken::Due,
+        }
+    }
+
+    fn read(&mut self) {
+        for _ in 0..BATCH_MAX {
+            // An error here is that of one datagram (an ICMP message, say); the socket goes on.
+            let Ok((length, from)) = self.socket.try_recv_from(&mut self.buffer[..]) else {
+                return;
+            };
+            let payload = &self.buffer[..length];
+            self.machine.handle_input(Input::Datagram { from, payload }, Instant::now());
+            self.transmit();
+        }
+    }
+
+    fn transmit(&mut self) {
+        while let Some(transmit) = self.machine.poll_transmit() {
+            // What cannot be sent is lost, as on any network: every request is repeated by its timer.
+            if let Err(error) = self.socket.try_send_to(&transmit.payload, transmit.to) {
+                tracing::debug!(%error, to = %transmit.to, "datagram not sent");
+            }
+        }
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        if let Some(lookup) = &self.resolving {
+            lookup.abort();
+        }
+    }
+}

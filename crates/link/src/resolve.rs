@@ -1,0 +1,166 @@
+//! Names of STUN servers, and their addresses.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::str::FromStr;
+use std::time::Duration;
+
+use holepunch_traversal::StunServer;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+
+/// The port of STUN where none is named (RFC 8489 §18.6).
+const STUN_PORT: u16 = 3478;
+/// A look-up may take so long.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Once one name is known, the others are waited for no longer than this: the first public address
+/// should not wait for a second opinion.
+const STRAGGLER_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// A STUN server as configured: `host:port`, or `host` for port 3478.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerName {
+    host: String,
+    port: u16,
+}
+
+/// Why a text does not name a server.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ServerNameError {
+    /// There is no host.
+    #[error("expected a STUN server as host:port, got {0:?}")]
+    NoHost(String),
+    /// The port is not one.
+    #[error("expected a port from 1 to 65535 after the last colon, got {0:?}")]
+    BadPort(String),
+}
+
+impl ServerName {
+    /// A server from its two parts.
+    ///
+    /// # Errors
+    /// The host is empty or holds white space, or the port is 0.
+    pub fn new(host: &str, port: u16) -> Result<Self, ServerNameError> {
+        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+        if bare.is_empty() || bare.contains(|c: char| c.is_whitespace() || c == '/') {
+            return Err(ServerNameError::NoHost(host.to_owned()));
+        }
+        if port == 0 {
+            return Err(ServerNameError::BadPort(port.to_string()));
+        }
+        Ok(Self { host: bare.to_owned(), port })
+    }
+}
+
+impl FromStr for ServerName {
+    type Err = ServerNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // Several colons without brackets are an IPv6 address without a port.
+        match text.rsplit_once(':') {
+            Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+                let bad = || ServerNameError::BadPort(port.to_owned());
+                let all_digits = port.bytes().all(|byte| byte.is_ascii_digit());
+                let number = if all_digits { port.parse().ok() } else { None };
+                Self::new(host, number.ok_or_else(bad)?)
+            }
+            _ => Self::new(text, STUN_PORT),
+        }
+    }
+}
+
+impl fmt::Display for ServerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Looks all names up at once; those that have an IPv4 address, in the order of the names.
+pub(crate) async fn resolve(
+    names: Vec<ServerName>,
+    local_port: u16,
+) -> Result<Vec<StunServer>, String> {
+    let mut lookups = JoinSet::new();
+    for (index, name) in names.into_iter().enumerate() {
+        lookups.spawn(async move { (index, lookup(&name, local_port).await) });
+    }
+    let mut found = Vec::new();
+    let mut failures = Vec::new();
+    let mut deadline = Instant::now() + LOOKUP_TIMEOUT;
+    while let Ok(Some(joined)) = timeout_at(deadline, lookups.join_next()).await {
+        match joined {
+            Ok((index, Ok(server))) => {
+                found.push((index, server));
+                deadline = deadline.min(Instant::now() + STRAGGLER_TIMEOUT);
+            }
+            Ok((_, Err(why))) => failures.push(why),
+            Err(error) => failures.push(error.to_string()),
+        }
+    }
+    found.sort_by_key(|(index, _)| *index);
+    match (found.is_empty(), failures.is_empty()) {
+        (true, true) => Err(format!("no answer to a name look-up within {LOOKUP_TIMEOUT:?}")),
+        (true, false) => Err(failures.join("; ")),
+        (false, _) => Ok(found.into_iter().map(|(_, server)| server).collect()),
+    }
+}
+
+async fn lookup(name: &ServerName, local_port: u16) -> Result<StunServer, String> {
+    let addresses = tokio::net::lookup_host((name.host.as_str(), name.port))
+        .await
+        .map_err(|error| format!("{name}: {error}"))?;
+    let address = addresses.into_iter().find(SocketAddr::is_ipv4);
+    let address = address.ok_or_else(|| format!("{name}: it has no IPv4 address"))?;
+    Ok(StunServer { name: name.to_string(), address, local: local_towards(address, local_port) })
+}
+
+/// The local address from which packets to `to` leave. Connecting a UDP socket sends nothing.
+fn local_towards(to: SocketAddr, local_port: u16) -> Option<SocketAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect(to).ok()?;
+    Some(SocketAddr::new(socket.local_addr().ok()?.ip(), local_port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Result<String, ServerNameError> {
+        text.parse::<ServerName>().map(|name| name.to_string())
+    }
+
+    #[test]
+    fn a_server_is_a_host_with_or_without_a_port() {
+        assert_eq!(name("stun.example.org:19302").as_deref(), Ok("stun.example.org:19302"));
+        assert_eq!(name("stun.example.org").as_deref(), Ok("stun.example.org:3478"));
+        assert_eq!(name("192.0.2.1:5").as_deref(), Ok("192.0.2.1:5"));
+        assert_eq!(name("[2001:db8::1]:5").as_deref(), Ok("[2001:db8::1]:5"));
+        assert_eq!(name("2001:db8::1").as_deref(), Ok("[2001:db8::1]:3478"));
+    }
+
+    #[test]
+    fn what_is_no_server_says_why() {
+        for text in ["", ":5", "a b:5", "[]:5", "http://x"] {
+            assert!(name(text).is_err(), "{text:?}");
+        }
+        for text in ["x:0", "x:70000", "x:+5", "x:", "x:y"] {
+            assert!(matches!(name(text), Err(ServerNameError::BadPort(_))), "{text:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_name_that_is_unknown_does_not_hide_the_others() {
+        let names = ["no-such-host.invalid:1", "127.0.0.1:7"].map(|name| name.parse().unwrap());
+        let servers = resolve(names.to_vec(), 9).await.unwrap();
+        assert_eq!(servers.len(), 1);
+        assert_eq!(servers[0].address, "127.0.0.1:7".parse().unwrap());
+        assert_eq!(servers[0].local, Some("127.0.0.1:9".parse().unwrap()));
+        let names = ["[::1]:7"].map(|name| name.parse().unwrap());
+        let error = resolve(names.to_vec(), 9).await.unwrap_err();
+        assert!(error.contains("no IPv4 address"), "{error}");
+    }
+}

@@ -1,0 +1,180 @@
+//! What a worker is to be, and the URL of its rendezvous.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use holepunch_link::ServerName;
+use holepunch_wire::WorkerId;
+use holepunch_wire::signal::REGISTER_PATH;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use url::Url;
+
+/// What stays as it is in a path segment (RFC 3986 §2.3).
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// What a worker is to be.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The rendezvous.
+    pub rendezvous: RendezvousUrl,
+    /// The worker's id; a fresh UUID without one.
+    pub worker_id: Option<WorkerId>,
+    /// TCP port of the health server; 0 means any free one, `None` means no health server.
+    pub health_port: Option<u16>,
+    /// The STUN servers, all of which are asked.
+    pub stun_servers: Vec<ServerName>,
+    /// How often discovery is repeated after it failed; for ever without a bound.
+    pub stun_retries_max: Option<u32>,
+    /// The pause before each repetition; exponential backoff without it.
+    pub stun_retry_delay: Option<Duration>,
+    /// The UDP port for STUN and peers; 0 means any free one.
+    pub udp_port: u16,
+    /// Time between two pings on the WebSocket.
+    pub ping_interval: Duration,
+    /// Time that a ping may stay without an answer before the connection is given up.
+    pub ping_timeout: Duration,
+    /// The HTTP service that answers with the caller's IP; `None` turns the look-up off.
+    pub ip_echo_url: Option<Url>,
+}
+
+/// Where a rendezvous is: `ws://` or `wss://`, a host, perhaps a path, without a final slash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RendezvousUrl {
+    url: Url,
+    scheme_was_missing: bool,
+}
+
+/// Why a text can never be the URL of a rendezvous.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// The text is empty.
+    #[error("the URL of the rendezvous is empty: expected something like https://host.example")]
+    Empty,
+    /// The scheme is none of the four.
+    #[error("the scheme {0:?} is not one of https, http, wss, ws")]
+    Scheme(String),
+    /// The rest is not a URL.
+    #[error("{text:?} is not a URL: {why}")]
+    Malformed {
+        /// The text.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl FromStr for RendezvousUrl {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<Self, UrlError> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(UrlError::Empty);
+        }
+        let malformed =
+            |why: &str| UrlError::Malformed { text: text.to_owned(), why: why.to_owned() };
+        let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+        let websocket = match scheme.to_ascii_lowercase().as_str() {
+            "https" | "wss" => "wss",
+            "http" | "ws" | "" => "ws",
+            _ => return Err(UrlError::Scheme(scheme.to_owned())),
+        };
+        let url = Url::parse(&format!("{websocket}://{rest}"))
+            .map_err(|error| malformed(&error.to_string()))?;
+        if url.host_str().is_none_or(str::is_empty) {
+            return Err(malformed("it has no host"));
+        }
+        if url.port() == Some(0) {
+            return Err(malformed("nothing can be reached at port 0"));
+        }
+        if url.fragment().is_some() {
+            return Err(malformed("it must not have a fragment (#…)"));
+        }
+        Ok(Self { url, scheme_was_missing: scheme.is_empty() })
+    }
+}
+
+impl RendezvousUrl {
+    /// Whether the text had no scheme, so that `ws://` was taken.
+    #[must_use]
+    pub fn scheme_was_missing(&self) -> bool {
+        self.scheme_was_missing
+    }
+
+    /// Where `worker` registers.
+    #[must_use]
+    pub fn register(&self, worker: &WorkerId) -> Url {
+        let mut url = self.url.clone();
+        let base = url.path().trim_end_matches('/').to_owned();
+        let segment = utf8_percent_encode(worker.as_str(), SEGMENT);
+        url.set_path(&format!("{base}{REGISTER_PATH}{segment}"));
+        url
+    }
+}
+
+impl fmt::Display for RendezvousUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = self.url.clone();
+        let _unless_it_cannot_have_one = shown.set_password(None);
+        f.write_str(shown.as_str().trim_end_matches('/'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn register(text: &str) -> String {
+        let url: RendezvousUrl = text.parse().unwrap();
+        url.register(&WorkerId::new("id-1").unwrap()).to_string()
+    }
+
+    #[test]
+    fn every_scheme_becomes_the_one_of_a_websocket() {
+        let table = [
+            ("https://a.example", "wss://a.example/ws/register/id-1"),
+            ("http://a.example:8080", "ws://a.example:8080/ws/register/id-1"),
+            ("wss://a.example/", "wss://a.example/ws/register/id-1"),
+            ("ws://a.example/base/", "ws://a.example/base/ws/register/id-1"),
+            ("HTTPS://A.example", "wss://a.example/ws/register/id-1"),
+            ("a.example:8080", "ws://a.example:8080/ws/register/id-1"),
+            ("localhost:8080/", "ws://localhost:8080/ws/register/id-1"),
+            ("http://[::1]:9", "ws://[::1]:9/ws/register/id-1"),
+        ];
+        for (text, expected) in table {
+            assert_eq!(register(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_a_missing_scheme_is_worth_a_warning() {
+        assert!("a.example".parse::<RendezvousUrl>().unwrap().scheme_was_missing());
+        assert!(!"ws://a.example".parse::<RendezvousUrl>().unwrap().scheme_was_missing());
+    }
+
+    #[test]
+    fn an_id_is_one_path_segment_whatever_it_holds() {
+        let url: RendezvousUrl = "ws://a.example".parse().unwrap();
+        let id = WorkerId::new("a/b?c ü").unwrap();
+        assert_eq!(url.register(&id).path(), "/ws/register/a%2Fb%3Fc%20%C3%BC");
+    }
+
+    #[test]
+    fn a_url_that_can_never_work_is_refused() {
+        for text in [
+            "",
+            "  ",
+            "ftp://a.example",
+            "http://",
+            "ws://:80",
+            "http://a b/",
+            "ws://h:99999",
+            "ws://h:0",
+            "ws://h/#x",
+            "http:///",
+        ] {
+            assert!(text.parse::<RendezvousUrl>().is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What happened in a worker: one notice, one log line.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use holepunch_link::Event;
+use holepunch_wire::signal::FromServer;
+use tracing::{debug, error, info, warn};
+
+use crate::signalling::Signal;
+
+/// One step of a worker's life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// The health server listens.
+    HealthServer(SocketAddr),
+    /// The UDP port is bound.
+    UdpBound(SocketAddr),
+    /// The UDP port cannot be bound; the next attempt follows after this time.
+    UdpUnavailable(String, Duration),
+    /// The HTTP echo service told the public IP.
+    PublicIp(IpAddr),
+    /// The HTTP echo service did not.
+    PublicIpUnknown(String),
+    /// The endpoint was sent to the rendezvous.
+    Reported(SocketAddr),
+    /// Something happened on the signalling connection.
+    Signal(Signal),
+    /// Something happened on the UDP port.
+    Udp(Event),
+}
+
+impl Notice {
+    /// Writes the notice to the log.
+    pub(crate) fn log(&self) {
+        match self {
+            Self::HealthServer(address) => info!(%address, "health server listens"),
+            Self::UdpBound(address) => info!(%address, "UDP port bound, for STUN and peers"),
+            Self::UdpUnavailable(why, retry_in) => error!(
+                retry_in_s = retry_in.as_secs(),
+                "{why}: set INTERNAL_UDP_PORT_ENV (--internal-udp-port) to another port, or to 0 for \
+                 any free one; this worker stays registered, but cannot link until then"
+            ),
+            Self::PublicIp(ip) => info!(%ip, "public IP by HTTP"),
+            Self::PublicIpUnknown(why) => warn!(why, "public IP by HTTP is not known"),
+            Self::Reported(endpoint) => info!(%endpoint, "UDP endpoint sent to the rendezvous"),
+            Self::Signal(signal) => log_signal(signal),
+            Self::Udp(event) => log_discovery(event),
+        }
+    }
+}
+
+fn log_signal(signal: &Signal) {
+    match signal {
+        Signal::Connecting(url) => info!(%url, "connecting to the rendezvous"),
+        Signal::Connected => info!("registered with the rendezvous"),
+        Signal::Disconnected { why, retry_in } => {
+            warn!(why, retry_in_ms = retry_in.as_millis(), "no connection to the rendezvous");
+        }
+        Signal::Malformed(why) => warn!(why, "message of the rendezvous ignored"),
+        Signal::Message(message) => log_message(message),
+    }
+}
+
+fn log_message(message: &FromServer) {
+    match message {
+        FromServer::UdpEndpointAck(Ok(())) => info!(status = "success", "udp_endpoint_ack"),
+        FromServer::UdpEndpointAck(Err(detail)) => error!(
+            status = "error",
+            detail,
+            "udp_endpoint_ack: the rendezvous refuses this endpoint, so no peer will be offered"
+        ),
+        FromServer::EchoResponse(payload) => {
+            let start: String = payload.chars().take(80).collect();
+            info!(payload = start, "echo_response");
+        }
+        FromServer::MyDetails(details) => {
+            let start: String = details.chars().take(400).collect();
+            info!(details = start, "my_details_response");
+        }
+        FromServer::Offer(Ok(offer)) => {
+            info!(peer = %offer.peer, address = %offer.endpoint, "p2p_connection_offer");
+        }
+        FromServer::Offer(Err(why)) => warn!(%why, "p2p_connection_offer that cannot be followed"),
+        FromServer::Error(message) => warn!(message, "error message of the rendezvous"),
+        FromServer::Unknown(kind) => {
+            let start: String = kind.chars().take(40).collect();
+            warn!(kind = start, "message of unknown type ignored");
+        }
+    }
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "the rest is logged by `log_punch`")]
+fn log_discovery(event: &Event) {
+    match event {
+        Event::Resolve | Event::Report(_) => {}
+        Event::StunAsked(server) => {
+            info!(server = server.name, address = %server.address, "STUN request");
+        }
+        Event::StunSilent(server, waited) => warn!(
+            server = server.name,
+            waited_ms = waited.as_millis(),
+            "no STUN answer yet, still asking: is UDP to this address let out?"
+        ),
+        Event::Mapped { server, mapped, replaces, is_endpoint, nat } => {
+            let text = match (is_endpoint, replaces) {
+                (false, _) => "STUN answer of another server",
+                (true, None) => "STUN result",
+                (true, Some(_)) => "STUN result: the mapping has changed",
+            };
+            let replaces = replaces.map(tracing::field::display);
+            info!(server = server.name, %mapped, replaces, nat_type = %nat, "{text}");
+        }
+        Event::StunRefused(server, code) => {
+            warn!(server = server.name, code, "STUN server answered without an address");
+        }
+        Event::MappingUnconfirmed(server) => {
+            warn!(
+                server = server.name,
+                "STUN server has stopped answering, asking all servers anew"
+            );
+        }
+        Event::RoundComplete(nat) => info!(nat_type = %nat, "STUN discovery complete"),
+        Event::DiscoveryFailed { attempt, reason, retry_in: Some(delay) } => {
+            warn!(attempt, reason, retry_in_ms = delay.as_millis(), "STUN failed, trying again");
+        }
+        Event::DiscoveryFailed { attempt, reason, retry_in: None } => error!(
+            attempt,
+            reason,
+            "STUN failed, given up (STUN_MAX_RETRIES): this worker stays registered, but cannot link"
+        ),
+        _ => log_punch(event),
+    }
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "the rest is logged by `log_discovery`")]
+fn log_punch(event: &Event) {
+    match event {
+        Event::OfferIgnored(why) => warn!(%why, "offer ignored"),
+        Event::PunchStarted(peer, address) => info!(%peer, %address, "probes start"),
+        Event::SourceObserved(peer, from) => {
+            info!(%peer, %from, "PINGs of the peer come from another address, probing it too");
+        }
+        Event::PingReceived(peer, from, 1) => {
+            info!(%peer, %from, "datagram received: PING received, PONG sent");
+        }
+        Event::PingReceived(peer, from, count) => {
+            debug!(%peer, %from, count, "PING received, PONG sent")
+        }
+        Event::PongReceived(peer, from, 1) => {
+            info!(%peer, %from, "datagram received: PONG received")
+        }
+        Event::PongReceived(peer, from, count) => debug!(%peer, %from, count, "PONG received"),
+        Event::StrangerPing(id, from) => {
+            debug!(id, %from, "PING of a worker that was not offered, answered")
+        }
+        Event::LinkEstablished { peer, address, after, rtt, probes } => info!(
+            %peer,
+            %address,
+            ms_since_offer = after.as_secs_f64() * 1000.0,
+            rtt_ms = rtt.as_secs_f64() * 1000.0,
+            probes,
+            "link established"
+        ),
+        Event::LinkFailed { peer, reason, probes } => {
+            warn!(%peer, %reason, probes, "link failed");
+        }
+        Event::PathMoved(peer, address) => {
+            info!(%peer, %address, "the peer answers at another address")
+        }
+        Event::PeerLost(peer, reason) => warn!(%peer, %reason, "peer lost"),
+        _ => {}
+    }
+}

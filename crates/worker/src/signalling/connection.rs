@@ -1,0 +1,170 @@
+//! One WebSocket to the rendezvous.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use holepunch_wire::signal::{FRAME_BYTES_MAX, FromServer, WorkerMessage};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Bytes, Error, Message, protocol::CloseFrame};
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
+
+use super::{Settings, Signal};
+
+/// TCP, TLS and the WebSocket handshake together may take so long.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A frame that the kernel does not take for so long means that the connection is dead.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for the close handshake when the worker ends; it has a second in all.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
+const BUFFER_BYTES: usize = 4 * 1024;
+
+pub(super) struct Connection {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    ping_interval: Duration,
+    ping_timeout: Duration,
+    ping_at: Instant,
+    /// When the ping that is out has to be answered.
+    pong_by: Option<Instant>,
+}
+
+/// What a connection woke up for.
+enum Woken {
+    ToSend(Option<WorkerMessage>),
+    Frame(Option<Result<Message, Error>>),
+    PingDue,
+    PongOverdue,
+}
+
+impl Connection {
+    /// Opens a connection, or says in words why not.
+    pub(super) async fn open(settings: &Settings) -> Result<Self, String> {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(BUFFER_BYTES)
+            .write_buffer_size(BUFFER_BYTES)
+            .max_message_size(Some(2 * FRAME_BYTES_MAX))
+            .max_frame_size(Some(2 * FRAME_BYTES_MAX));
+        let connector = Connector::Rustls(settings.tls.clone());
+        let opening = tokio_tungstenite::connect_async_tls_with_config(
+            settings.url.as_str(),
+            Some(config),
+            true,
+            Some(connector),
+        );
+        let (socket, _response) = match timeout(CONNECT_TIMEOUT, opening).await {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(Error::Http(response))) => {
+                return Err(format!(
+                    "the server answered the handshake with {}",
+                    response.status()
+                ));
+            }
+            Ok(Err(error)) => return Err(error.to_string()),
+            Err(_) => return Err(format!("no connection within {CONNECT_TIMEOUT:?}")),
+        };
+        Ok(Self {
+            socket,
+            ping_interval: settings.ping_interval,
+            ping_timeout: settings.ping_timeout,
+            ping_at: Instant::now() + settings.ping_interval,
+            pong_by: None,
+        })
+    }
+
+    /// Carries messages both ways until the connection ends (why), or until the worker does (`None`).
+    pub(super) async fn serve(
+        &mut self,
+        to_send: &mut mpsc::Receiver<WorkerMessage>,
+        signals: &mpsc::Sender<Signal>,
+    ) -> Option<String> {
+        loop {
+            let outcome = match self.woken(to_send).await {
+                Woken::ToSend(None) => return None,
+                Woken::ToSend(Some(message)) => {
+                    self.send(Message::Text(message.encode().into())).await
+                }
+                Woken::Frame(frame) => match self.frame(frame) {
+                    Ok(Some(signal)) => {
+                        // The worker has ended when nobody takes the signal.
+                        if signals.send(signal).await.is_err() {
+                            return None;
+                        }
+                        Ok(())
+                    }
+                    Ok(None) => Ok(()),
+                    Err(why) => Err(why),
+                },
+                Woken::PingDue => {
+                    let now = Instant::now();
+                    self.ping_at = now + self.ping_interval;
+                    self.pong_by.get_or_insert(now + self.ping_timeout);
+                    self.send(Message::Ping(Bytes::new())).await
+                }
+                Woken::PongOverdue => {
+                    Err(format!("a ping was not answered within {:?}", self.ping_timeout))
+                }
+            };
+            if let Err(why) = outcome {
+                return Some(why);
+            }
+        }
+    }
+
+    async fn woken(&mut self, to_send: &mut mpsc::Receiver<WorkerMessage>) -> Woken {
+        let pong_by = self.pong_by;
+        let overdue = async {
+            match pong_by {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            message = to_send.recv() => Woken::ToSend(message),
+            frame = self.socket.next() => Woken::Frame(frame),
+            () = sleep_until(self.ping_at) => Woken::PingDue,
+            () = overdue => Woken::PongOverdue,
+        }
+    }
+
+    fn frame(&mut self, frame: Option<Result<Message, Error>>) -> Result<Option<Signal>, String> {
+        match frame {
+            Some(Ok(Message::Text(text))) => Ok(Some(match FromServer::parse(&text) {
+                Ok(message) => Signal::Message(message),
+                Err(why) => Signal::Malformed(why.to_string()),
+            })),
+            Some(Ok(Message::Pong(_))) => {
+                self.pong_by = None;
+                Ok(None)
+            }
+            Some(Ok(Message::Close(frame))) => {
+                let said =
+                    frame.map(|frame| format!(" ({} {})", u16::from(frame.code), frame.reason));
+                Err(format!("the rendezvous closed the connection{}", said.unwrap_or_default()))
+            }
+            Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Frame(_))) => Ok(None),
+            Some(Err(error)) => Err(error.to_string()),
+            None => Err("the connection ended".to_owned()),
+        }
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), String> {
+        match timeout(SEND_TIMEOUT, self.socket.send(message)).await {
+            Ok(sent) => sent.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("the connection took no data for {SEND_TIMEOUT:?}")),
+        }
+    }
+
+    /// Ends the connection with a close frame and waits a moment for the answer.
+    pub(super) async fn close(mut self) {
+        let goodbye = async {
+            let frame = CloseFrame { code: CloseCode::Normal, reason: "worker ends".into() };
+            if self.socket.close(Some(frame)).await.is_ok() {
+                while let Some(Ok(_)) = self.socket.next().await {}
+            }
+        };
+        let _in_time = timeout(CLOSE_TIMEOUT, goodbye).await;
+    }
+}

@@ -1,0 +1,143 @@
+//! The connection to the rendezvous: opened, kept, and opened again until the worker ends.
+
+mod backoff;
+mod connection;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use holepunch_wire::signal::{FromServer, WorkerMessage};
+use rustls::ClientConfig;
+use tokio::sync::mpsc;
+use url::Url;
+
+use backoff::Backoff;
+use connection::Connection;
+
+/// Messages to the rendezvous that wait; a worker has at most a few to say.
+const OUTGOING_MAX: usize = 16;
+/// Messages of the rendezvous that wait; then the WebSocket is read no further.
+const INCOMING_MAX: usize = 64;
+
+/// What happened on the signalling connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signal {
+    /// A connection to this URL is tried.
+    Connecting(Url),
+    /// The worker is registered, in a session in which the rendezvous knows nothing of it.
+    Connected,
+    /// There is no connection (any more); the next is tried after this time.
+    Disconnected {
+        /// Why.
+        why: String,
+        /// The wait.
+        retry_in: Duration,
+    },
+    /// A text frame was not a message.
+    Malformed(String),
+    /// A message came.
+    Message(FromServer),
+}
+
+/// How a connection is kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) url: Url,
+    pub(crate) ping_interval: Duration,
+    pub(crate) ping_timeout: Duration,
+    pub(crate) tls: Arc<ClientConfig>,
+}
+
+/// The task that keeps the connection, and the two queues to it.
+#[derive(Debug)]
+pub(crate) struct Signalling {
+    outgoing: Option<mpsc::Sender<WorkerMessage>>,
+    incoming: mpsc::Receiver<Signal>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Signalling {
+    pub(crate) fn start(settings: Settings) -> Self {
+        let (outgoing, to_send) = mpsc::channel(OUTGOING_MAX);
+        let (signals, incoming) = mpsc::channel(INCOMING_MAX);
+        let task = tokio::spawn(run(settings, to_send, signals));
+        Self { outgoing: Some(outgoing), incoming, task }
+    }
+
+    /// The next thing that happened; never returns once the task has ended.
+    pub(crate) async fn next(&mut self) -> Signal {
+        match self.incoming.recv().await {
+            Some(signal) => signal,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Queues a message. One that finds the queue full is dropped: the connection is stuck, and the
+    /// next one begins with all that matters.
+    pub(crate) fn send(&self, message: WorkerMessage) {
+        let sent = self.outgoing.as_ref().map(|outgoing| outgoing.try_send(message));
+        if let Some(Err(error)) = sent {
+            tracing::warn!(%error, "message to the rendezvous dropped");
+        }
+    }
+
+    /// Says goodbye to the rendezvous and ends.
+    pub(crate) async fn close(mut self) {
+        self.outgoing = None;
+        // A task that waits to hand over a signal would wait for ever.
+        self.incoming.close();
+        let _ended = (&mut self.task).await;
+    }
+}
+
+impl Drop for Signalling {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Connects again and again, until the other end of `to_send` is dropped.
+async fn run(
+    settings: Settings,
+    mut to_send: mpsc::Receiver<WorkerMessage>,
+    signals: mpsc::Sender<Signal>,
+) {
+    let mut backoff = Backoff::default();
+    loop {
+        // What was meant for the last session has no place in the next.
+        while to_send.try_recv().is_ok() {}
+        if signals.send(Signal::Connecting(settings.url.clone())).await.is_err() {
+            return;
+        }
+        let opened = tokio::select! {
+            opened = Connection::open(&settings) => opened,
+            () = until_dropped(&mut to_send) => return,
+        };
+        let started = Instant::now();
+        let (why, lasted) = match opened {
+            Ok(mut connection) => {
+                if signals.send(Signal::Connected).await.is_err() {
+                    return connection.close().await;
+                }
+                match connection.serve(&mut to_send, &signals).await {
+                    Some(why) => (why, started.elapsed()),
+                    None => return connection.close().await,
+                }
+            }
+            Err(why) => (why, Duration::ZERO),
+        };
+        let retry_in = backoff.next(lasted, &mut rand::rng());
+        if signals.send(Signal::Disconnected { why, retry_in }).await.is_err() {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(retry_in) => {}
+            () = until_dropped(&mut to_send) => return,
+        }
+    }
+}
+
+/// Drops messages until nobody can send any more.
+async fn until_dropped(to_send: &mut mpsc::Receiver<WorkerMessage>) {
+    while to_send.recv().await.is_some() {}
+}

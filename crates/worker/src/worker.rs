@@ -1,0 +1,302 @@
+//! The worker's one task, between the rendezvous and the UDP port.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use holepunch_link::{Event, Input, Port, TraversalConfig};
+use holepunch_wire::probe::PROBE_ID_BYTES_MAX;
+use holepunch_wire::signal::{FromServer, WorkerMessage};
+use holepunch_wire::{WorkerId, WorkerIdError};
+use rustls::ClientConfig;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::config::Config;
+use crate::health::Health;
+use crate::notice::Notice;
+use crate::signalling::{Settings, Signal, Signalling};
+use crate::{ip_echo, tls};
+
+/// Notices kept for an embedding program; one that does not read them misses the newest.
+const NOTICES_MAX: usize = 1024;
+/// A UDP port that is taken is tried again after so long.
+const REBIND_AFTER: Duration = Duration::from_secs(5);
+
+/// Why a worker cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The health server's port cannot be bound.
+    #[error(
+        "cannot listen on TCP port {port} for the health server: {source}; set PORT (--port) to \
+         another port, or to 0 for any free one"
+    )]
+    HealthPort {
+        /// The port.
+        port: u16,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The worker's id is not one.
+    #[error("the worker id is not valid: {0}")]
+    WorkerId(#[from] WorkerIdError),
+    /// The worker's id is too long for the datagrams.
+    #[error("a worker's own id has at most {PROBE_ID_BYTES_MAX} bytes, this one has {0}")]
+    WorkerIdTooLong(usize),
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// A running worker.
+#[derive(Debug)]
+pub struct Worker {
+    id: WorkerId,
+    health: Option<SocketAddr>,
+    notices: mpsc::Receiver<Notice>,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Starts a worker. It goes on until [`shutdown`](Self::shutdown), whatever the network does.
+    ///
+    /// # Errors
+    /// The health port is taken, the id is not valid, or TLS cannot be set up.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let id = match &config.worker_id {
+            Some(id) => id.clone(),
+            None => WorkerId::new(&uuid::Uuid::new_v4().to_string())?,
+        };
+        if id.as_str().len() > PROBE_ID_BYTES_MAX {
+            return Err(StartError::WorkerIdTooLong(id.as_str().len()));
+        }
+        tracing::info!(worker = %id, rendezvous = %config.rendezvous, "worker starts");
+        if config.rendezvous.scheme_was_missing() {
+            tracing::warn!(rendezvous = %config.rendezvous, "the URL has no scheme, taking ws://");
+        }
+        let health = match config.health_port {
+            Some(port) => {
+                let bound = Health::bind(port).await;
+                Some(bound.map_err(|source| StartError::HealthPort { port, source })?)
+            }
+            None => None,
+        };
+        let health_address = health.as_ref().map(|health| health.address);
+        let tls = tls::client_config()?;
+        let signalling = Signalling::start(Settings {
+            url: config.rendezvous.register(&id),
+            ping_interval: config.ping_interval,
+            ping_timeout: config.ping_timeout,
+            tls: Arc::clone(&tls),
+        });
+        let (sender, notices) = mpsc::channel(NOTICES_MAX);
+        let (stop, stopped) = oneshot::channel();
+        let run = Run {
+            id: id.clone(),
+            config,
+            tls,
+            signalling,
+            port: None,
+            bind_at: Instant::now(),
+            registered: false,
+            look_up: None,
+            public_ip: None,
+            notices: sender,
+        };
+        if let Some(address) = health_address {
+            run.notice(Notice::HealthServer(address));
+        }
+        let task = tokio::spawn(async move {
+            run.until(stopped).await;
+            drop(health);
+        });
+        Ok(Self { id, health: health_address, notices, stop, task })
+    }
+
+    /// The worker's id.
+    #[must_use]
+    pub fn id(&self) -> &WorkerId {
+        &self.id
+    }
+
+    /// Where the health server listens.
+    #[must_use]
+    pub fn health_address(&self) -> Option<SocketAddr> {
+        self.health
+    }
+
+    /// The next thing that happened; `None` when the worker has ended. Notices that nobody takes are
+    /// dropped beyond a bound; they stand in the log all the same.
+    pub async fn next_notice(&mut self) -> Option<Notice> {
+        self.notices.recv().await
+    }
+
+    /// Says goodbye to the rendezvous, closes the UDP port, and returns within a second.
+    pub async fn shutdown(self) {
+        let _it_may_have_ended = self.stop.send(());
+        let _ended = self.task.await;
+        tracing::info!(worker = %self.id, "worker has ended");
+    }
+}
+
+/// What the task holds.
+struct Run {
+    id: WorkerId,
+    config: Config,
+    tls: Arc<ClientConfig>,
+    signalling: Signalling,
+    port: Option<Port>,
+    /// When the UDP port is to be bound, as long as it is not.
+    bind_at: Instant,
+    /// Whether there is a session with the rendezvous.
+    registered: bool,
+    look_up: Option<JoinHandle<Result<IpAddr, String>>>,
+    public_ip: Option<IpAddr>,
+    notices: mpsc::Sender<Notice>,
+}
+
+/// What the task woke up for.
+enum Woken {
+    Stop,
+    Signal(Signal),
+    Udp(Event),
+    Bind,
+    PublicIp(Result<IpAddr, String>),
+}
+
+impl Run {
+    async fn until(mut self, mut stopped: oneshot::Receiver<()>) {
+        self.start_look_up();
+        loop {
+            match self.woken(&mut stopped).await {
+                Woken::Stop => break,
+                Woken::Signal(signal) => self.signal(signal),
+                Woken::Udp(event) => self.udp(event),
+                Woken::Bind => self.bind().await,
+                Woken::PublicIp(found) => self.public_ip(found),
+            }
+        }
+        if let Some(look_up) = self.look_up {
+            look_up.abort();
+        }
+        if let Some(port) = &self.port {
+            tracing::debug!(dropped = ?port.dropped(), "UDP port closed");
+        }
+        self.signalling.close().await;
+    }
+
+    async fn woken(&mut self, stopped: &mut oneshot::Receiver<()>) -> Woken {
+        let bind_at = self.bind_at;
+        let udp = async {
+            match &mut self.port {
+                Some(port) => Woken::Udp(port.next_event().await),
+                None => {
+                    tokio::time::sleep_until(bind_at).await;
+                    Woken::Bind
+                }
+            }
+        };
+        let look_up = async {
+            match &mut self.look_up {
+                Some(task) => task.await.unwrap_or_else(|error| Err(error.to_string())),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            // An owner that is dropped stops its worker too.
+            _stop = stopped => Woken::Stop,
+            signal = self.signalling.next() => Woken::Signal(signal),
+            woken = udp => woken,
+            found = look_up => Woken::PublicIp(found),
+        }
+    }
+
+    async fn bind(&mut self) {
+        let config = TraversalConfig {
+            own_id: self.id.clone(),
+            stun_retries_max: self.config.stun_retries_max,
+            stun_retry_delay: self.config.stun_retry_delay,
+        };
+        let servers = self.config.stun_servers.clone();
+        match Port::open(self.config.udp_port, servers, config).await {
+            Ok(mut port) => {
+                self.notice(Notice::UdpBound(port.local_address()));
+                if self.registered {
+                    port.handle(Input::Registered);
+                }
+                self.port = Some(port);
+            }
+            Err(error) => {
+                self.bind_at = Instant::now() + REBIND_AFTER;
+                self.notice(Notice::UdpUnavailable(error.to_string(), REBIND_AFTER));
+            }
+        }
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        self.notice(Notice::Signal(signal.clone()));
+        match signal {
+            Signal::Connected => {
+                self.registered = true;
+                self.tell(Input::Registered);
+                match self.public_ip {
+                    Some(ip) => self.signalling.send(WorkerMessage::RegisterPublicIp { ip }),
+                    None => self.start_look_up(),
+                }
+            }
+            Signal::Disconnected { .. } => {
+                self.registered = false;
+                self.tell(Input::Unregistered);
+            }
+            Signal::Message(FromServer::Offer(Ok(offer))) => self.tell(Input::Offer(offer)),
+            Signal::Message(FromServer::Offer(Err(why))) => {
+                self.tell(Input::BadOffer(why.to_string()));
+            }
+            Signal::Message(_) | Signal::Connecting(_) | Signal::Malformed(_) => {}
+        }
+    }
+
+    /// Tells the UDP port what the rendezvous said; without a port there is nothing to be done.
+    fn tell(&mut self, input: Input<'_>) {
+        if let Some(port) = &mut self.port {
+            port.handle(input);
+        }
+    }
+
+    fn udp(&mut self, event: Event) {
+        if let Event::Report(endpoint) = event {
+            self.signalling.send(WorkerMessage::report(endpoint));
+            self.notice(Notice::Reported(endpoint));
+        }
+        self.notice(Notice::Udp(event));
+    }
+
+    fn start_look_up(&mut self) {
+        if let (None, None, Some(url)) = (&self.look_up, self.public_ip, &self.config.ip_echo_url) {
+            let look_up = ip_echo::look_up(url.clone(), Arc::clone(&self.tls));
+            self.look_up = Some(tokio::spawn(look_up));
+        }
+    }
+
+    fn public_ip(&mut self, found: Result<IpAddr, String>) {
+        self.look_up = None;
+        match found {
+            Ok(ip) => {
+                self.public_ip = Some(ip);
+                self.notice(Notice::PublicIp(ip));
+                if self.registered {
+                    self.signalling.send(WorkerMessage::RegisterPublicIp { ip });
+                }
+            }
+            Err(why) => self.notice(Notice::PublicIpUnknown(why)),
+        }
+    }
+
+    fn notice(&self, notice: Notice) {
+        notice.log();
+        let _unless_nobody_reads = self.notices.try_send(notice);
+    }
+}
