@@ -1,1 +1,112 @@
-//! stub
+//! The command line: `holepunch rendezvous | worker | demo | load | nat`.
+//!
+//! A library so that test laboratories can run the same commands in processes of their own.
+//! Each command is a module: it turns flags and environment variables into the configuration of a
+//! library crate, runs it, and prints. Results go to standard output, logs to standard error.
+
+mod demo;
+mod exit;
+
+mod logging;
+mod nat;
+mod output;
+mod rendezvous;
+mod settings;
+mod signals;
+mod table;
+mod worker;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use exit::Failure;
+use logging::LogFormat;
+use settings::Environment;
+
+/// After a command has ended, time for what still runs in the background (a name look-up that
+/// hangs, say) before the process ends all the same.
+const LINGER: Duration = Duration::from_millis(50);
+
+/// Connects two workers directly, whatever NATs stand between them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "holepunch",
+    version,
+    propagate_version = true,
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.\n\
+                  Example: holepunch demo"
+)]
+struct Cli {
+    /// How logs are written to standard error [env: LOG_FORMAT] [default: text on a terminal, else
+    /// json]
+    #[arg(long, global = true, value_name = "text|json")]
+    log_format: Option<LogFormat>,
+    /// Which logs are written, as `info` or `warn,holepunch_worker=debug` [env: RUST_LOG] [default:
+    /// info; warn for demo, load and nat]
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the rendezvous service: registration, pairing, STUN
+    Rendezvous(rendezvous::Args),
+    /// Run a worker: register, learn the public UDP endpoint, link with offered peers
+    Worker(worker::Args),
+    /// Link two workers on this machine: rendezvous, STUN and both workers in one process
+    Demo(demo::Args),
+
+    /// Ask STUN servers what this machine's NAT does with one UDP socket
+    Nat(nat::Args),
+}
+
+impl Command {
+    /// Commands that print results are not to be drowned in logs.
+    fn default_filter(&self) -> &'static str {
+        match self {
+            Self::Rendezvous(_) | Self::Worker(_) => "info",
+            Self::Demo(_) | Self::Nat(_) => "warn",
+        }
+    }
+}
+
+/// Runs the command line `args`, the program's name first.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; clap knows where each text belongs.
+            let _when_nobody_reads = error.print();
+            return if error.use_stderr() { exit::usage() } else { ExitCode::SUCCESS };
+        }
+    };
+    let environment = Environment::of_process();
+    match start(cli, &environment) {
+        Ok(code) => code,
+        Err(failure) => failure.print(),
+    }
+}
+
+fn start(cli: Cli, environment: &Environment) -> Result<ExitCode, Failure> {
+    let format = environment.setting("--log-format", cli.log_format, &["LOG_FORMAT"])?;
+    let filter = environment.setting("--log", cli.log, &["RUST_LOG"])?;
+    logging::start(format, filter.as_deref(), cli.command.default_filter())?;
+    let runtime = tokio::runtime::Runtime::new()
+        .map_err(|error| Failure::failed(format!("cannot start the runtime: {error}")))?;
+    let outcome = runtime.block_on(async {
+        match cli.command {
+            Command::Rendezvous(args) => rendezvous::run(args, environment).await,
+            Command::Worker(args) => worker::run(args, environment).await,
+            Command::Demo(args) => demo::run(args).await,
+
+            Command::Nat(args) => nat::run(args, environment).await,
+        }
+    });
+    runtime.shutdown_timeout(LINGER);
+    outcome
+}

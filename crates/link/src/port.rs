@@ -1,7 +1,7 @@
 //! One UDP port and the machine that it serves.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Instant;
 
 use holepunch_traversal::{Config, Dropped, Event, Input, StunServer, Traversal};
@@ -21,10 +21,10 @@ const BATCH_MAX: usize = 32;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The UDP port cannot be bound.
-    #[error("cannot bind UDP port {port}: {source}")]
+    #[error("cannot bind UDP {address}: {source}")]
     Bind {
-        /// The port; 0 stands for any free one.
-        port: u16,
+        /// The address; port 0 stands for any free one.
+        address: SocketAddrV4,
         /// What the system says.
         source: io::Error,
     },
@@ -53,18 +53,21 @@ enum Woken {
 }
 
 impl Port {
-    /// Binds UDP `port` on all IPv4 addresses; 0 means any free port.
+    /// Binds a UDP socket; port 0 means any free one.
     ///
     /// # Errors
     /// The port cannot be bound, or the system gives no random numbers.
     pub async fn open(
-        port: u16,
+        address: SocketAddrV4,
         servers: Vec<ServerName>,
         config: Config,
     ) -> Result<Self, OpenError> {
-        let bind = |source| OpenError::Bind { port, source };
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).await.map_err(bind)?;
+        let bind = |source| OpenError::Bind { address, source };
+        let socket = UdpSocket::bind(address).await.map_err(bind)?;
         let local = socket.local_addr().map_err(bind)?;
+        // A fresh socket counts as not writable until the runtime has looked: without this the first
+        // request would be dropped, and sent again only after half a second.
+        socket.writable().await.map_err(bind)?;
         let rng = StdRng::try_from_rng(&mut SysRng)
             .map_err(|error| OpenError::Random(error.to_string()))?;
         let machine = Traversal::new(config, rng);

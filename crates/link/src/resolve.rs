@@ -1,7 +1,7 @@
 //! Names of STUN servers, and their addresses.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ pub struct ServerName {
 /// Why a text does not name a server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ServerNameError {
-    /// There is no host.
-    #[error("expected a STUN server as host:port, got {0:?}")]
+    /// There is no host, or it is not one.
+    #[error("expected the host of a STUN server, by name or by IP address, got {0:?}")]
     NoHost(String),
     /// The port is not one.
     #[error("expected a port from 1 to 65535 after the last colon, got {0:?}")]
@@ -42,7 +42,9 @@ impl ServerName {
     /// The host is empty or holds white space, or the port is 0.
     pub fn new(host: &str, port: u16) -> Result<Self, ServerNameError> {
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-        if bare.is_empty() || bare.contains(|c: char| c.is_whitespace() || c == '/') {
+        let colons_elsewhere = bare.contains(':') && bare.parse::<Ipv6Addr>().is_err();
+        let no_host = |c: char| c.is_whitespace() || c == '/';
+        if bare.is_empty() || bare.contains(no_host) || colons_elsewhere {
             return Err(ServerNameError::NoHost(host.to_owned()));
         }
         if port == 0 {

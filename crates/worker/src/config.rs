@@ -1,6 +1,7 @@
 //! What a worker is to be, and the URL of its rendezvous.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -20,8 +21,10 @@ pub struct Config {
     pub rendezvous: RendezvousUrl,
     /// The worker's id; a fresh UUID without one.
     pub worker_id: Option<WorkerId>,
-    /// TCP port of the health server; 0 means any free one, `None` means no health server.
-    pub health_port: Option<u16>,
+    /// The local address of the health server and the UDP port; unspecified means all of them.
+    pub listen_ip: Ipv4Addr,
+    /// TCP port of the health server; 0 means any free one.
+    pub health_port: u16,
     /// The STUN servers, all of which are asked.
     pub stun_servers: Vec<ServerName>,
     /// How often discovery is repeated after it failed; for ever without a bound.

@@ -1,7 +1,7 @@
 //! The HTTP server for a platform's health check: 200, plain text, to a GET of every path.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{SocketAddr, SocketAddrV4};
 
 use axum::Router;
 use axum::http::Uri;
@@ -17,8 +17,8 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    pub(crate) async fn bind(port: u16) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await?;
+    pub(crate) async fn bind(address: SocketAddrV4) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let router = Router::new().fallback_service(get(answer));
         let task = tokio::spawn(async move {

@@ -6,7 +6,10 @@ use rustls::{ClientConfig, RootCertStore};
 
 /// A client configuration that trusts the usual authorities and those of the system (an
 /// organisation's own authority, say). A container without certificates of its own still works.
-pub(crate) fn client_config() -> Result<Arc<ClientConfig>, rustls::Error> {
+///
+/// # Errors
+/// The TLS library does not support its own default versions.
+pub fn client_config() -> Result<Arc<ClientConfig>, rustls::Error> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     let provider = Arc::new(rustls::crypto::ring::default_provider());

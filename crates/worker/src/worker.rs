@@ -1,7 +1,7 @@
 //! The worker's one task, between the rendezvous and the UDP port.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use rustls::ClientConfig;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::config::Config;
 use crate::health::Health;
@@ -54,7 +55,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Worker {
     id: WorkerId,
-    health: Option<SocketAddr>,
+    health: SocketAddr,
     notices: mpsc::Receiver<Notice>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
@@ -77,14 +78,10 @@ impl Worker {
         if config.rendezvous.scheme_was_missing() {
             tracing::warn!(rendezvous = %config.rendezvous, "the URL has no scheme, taking ws://");
         }
-        let health = match config.health_port {
-            Some(port) => {
-                let bound = Health::bind(port).await;
-                Some(bound.map_err(|source| StartError::HealthPort { port, source })?)
-            }
-            None => None,
-        };
-        let health_address = health.as_ref().map(|health| health.address);
+        let port = config.health_port;
+        let health = Health::bind(SocketAddrV4::new(config.listen_ip, port)).await;
+        let health = health.map_err(|source| StartError::HealthPort { port, source })?;
+        let health_address = health.address;
         let tls = tls::client_config()?;
         let signalling = Signalling::start(Settings {
             url: config.rendezvous.register(&id),
@@ -106,13 +103,13 @@ impl Worker {
             public_ip: None,
             notices: sender,
         };
-        if let Some(address) = health_address {
-            run.notice(Notice::HealthServer(address));
-        }
-        let task = tokio::spawn(async move {
+        run.notice(Notice::HealthServer(health_address));
+        let span = tracing::info_span!("worker", worker = %id);
+        let task = async move {
             run.until(stopped).await;
             drop(health);
-        });
+        };
+        let task = tokio::spawn(task.instrument(span));
         Ok(Self { id, health: health_address, notices, stop, task })
     }
 
@@ -124,7 +121,7 @@ impl Worker {
 
     /// Where the health server listens.
     #[must_use]
-    pub fn health_address(&self) -> Option<SocketAddr> {
+    pub fn health_address(&self) -> SocketAddr {
         self.health
     }
 
@@ -221,7 +218,13 @@ impl Run {
             stun_retry_delay: self.config.stun_retry_delay,
         };
         let servers = self.config.stun_servers.clone();
-        match Port::open(self.config.udp_port, servers, config).await {
+        match Port::open(
+            SocketAddrV4::new(self.config.listen_ip, self.config.udp_port),
+            servers,
+            config,
+        )
+        .await
+        {
             Ok(mut port) => {
                 self.notice(Notice::UdpBound(port.local_address()));
                 if self.registered {

@@ -1,0 +1,47 @@
+//! Exit codes, and errors as a person reads them.
+
+use std::fmt::Display;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Something failed.
+const FAILED: u8 = 1;
+/// The command line or an environment variable is wrong.
+const USAGE: u8 = 2;
+/// Interrupted by the user: 128 + SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// Why a command did not do what it was asked to.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    text: String,
+}
+
+impl Failure {
+    /// The command line or an environment variable is wrong.
+    pub(crate) fn usage(why: impl Display) -> Self {
+        Self { code: USAGE, text: why.to_string() }
+    }
+
+    /// Something failed while the command ran.
+    pub(crate) fn failed(why: impl Display) -> Self {
+        Self { code: FAILED, text: why.to_string() }
+    }
+
+    /// The user interrupted the command.
+    pub(crate) fn interrupted() -> Self {
+        Self { code: INTERRUPTED, text: "interrupted".to_owned() }
+    }
+
+    /// Prints the error and gives the exit code.
+    pub(crate) fn print(&self) -> ExitCode {
+        let _when_nobody_reads = writeln!(std::io::stderr(), "holepunch: {}", self.text);
+        ExitCode::from(self.code)
+    }
+}
+
+/// The exit code of a command line that cannot be parsed.
+pub(crate) fn usage() -> ExitCode {
+    ExitCode::from(USAGE)
+}

@@ -1,0 +1,181 @@
+//! `holepunch nat`: what the NAT does with one UDP socket, as far as plain STUN shows it.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use holepunch_link::{Event, NatMapping, Port, ServerName, StunServer, TraversalConfig};
+use holepunch_wire::WorkerId;
+use serde::Serialize;
+use tokio::time::{Instant, timeout_at};
+
+use crate::exit::Failure;
+use crate::output;
+use crate::settings::{Environment, Seconds};
+use crate::table::table;
+use crate::worker::StunArgs;
+
+/// Two servers of two operators: one alone cannot show whether the mapping depends on the
+/// destination.
+const DEFAULT_SERVERS: [(&str, u16); 2] =
+    [("stun.l.google.com", 19302), ("stun.cloudflare.com", 3478)];
+/// Time for the answers: three requests by the schedule of RFC 8489, and some.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Ask STUN servers what this machine's NAT does with one UDP socket
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    holepunch nat\n  \
+    holepunch nat --stun-servers stun1.example:3478,stun2.example:3478 --json\n\
+    Without servers: stun.l.google.com:19302 and stun.cloudflare.com:3478.\n\
+    Exit code 1 when no server answers.")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    stun: StunArgs,
+    /// UDP port to ask from, 0 for any free one
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    udp_port: u16,
+    /// How long answers are waited for [default: 5]
+    #[arg(long, value_name = "SECONDS")]
+    timeout_sec: Option<Seconds>,
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// The whole result.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// The local port that was used for all servers.
+    local_port: u16,
+    servers: Vec<Row>,
+    /// `none`, `endpoint-independent`, `endpoint-dependent` or `unknown`.
+    mapping: &'static str,
+    /// Whether the mapped address depends on the destination; `null` when that is not known.
+    depends_on_destination: Option<bool>,
+    meaning: &'static str,
+    /// Why a name could not be looked up.
+    error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    server: String,
+    address: SocketAddr,
+    local: Option<SocketAddr>,
+    mapped: Option<SocketAddr>,
+    refused: bool,
+}
+
+pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
+    let mut servers = args.stun.named(environment)?;
+    if servers.is_empty() {
+        let default = DEFAULT_SERVERS.iter().map(|(host, port)| ServerName::new(host, *port));
+        servers = default.collect::<Result<_, _>>().map_err(Failure::usage)?;
+    }
+    let config = TraversalConfig {
+        own_id: WorkerId::new("nat").map_err(Failure::usage)?,
+        stun_retries_max: Some(0),
+        stun_retry_delay: None,
+    };
+    let address = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, args.udp_port);
+    let mut port = Port::open(address, servers, config).await.map_err(Failure::failed)?;
+    let time = args.timeout_sec.map_or(DEFAULT_TIMEOUT, |seconds| seconds.0);
+    let report = ask(&mut port, Instant::now() + time).await;
+    let answered = report.servers.iter().any(|row| row.mapped.is_some());
+    if args.json {
+        output::json(&report);
+    } else {
+        print(&report);
+    }
+    Ok(ExitCode::from(u8::from(!answered)))
+}
+
+/// Gathers answers until all servers have answered or time is up.
+async fn ask(port: &mut Port, deadline: Instant) -> Report {
+    let mut rows: Vec<Row> = Vec::new();
+    let mut mapping = NatMapping::Unknown;
+    let mut error = None;
+    while let Ok(event) = timeout_at(deadline, port.next_event()).await {
+        if let Event::StunAsked(StunServer { name, address, local }) = event {
+            rows.push(Row { server: name, address, local, mapped: None, refused: false });
+        } else if let Event::Mapped { server, mapped, nat, .. } = event {
+            mapping = nat;
+            if let Some(row) = rows.iter_mut().find(|row| row.address == server.address) {
+                row.mapped = Some(mapped);
+            }
+        } else if let Event::StunRefused(server, _) = event {
+            if let Some(row) = rows.iter_mut().find(|row| row.address == server.address) {
+                row.refused = true;
+            }
+        } else if let Event::DiscoveryFailed { reason, .. } = event {
+            error = Some(reason);
+            break;
+        } else if let Event::RoundComplete(nat) = event {
+            mapping = nat;
+            break;
+        }
+    }
+    let (mapping, depends_on_destination, meaning) = explain(mapping, &rows);
+    let local_port = port.local_address().port();
+    Report { local_port, servers: rows, mapping, depends_on_destination, meaning, error }
+}
+
+fn explain(mapping: NatMapping, rows: &[Row]) -> (&'static str, Option<bool>, &'static str) {
+    match mapping {
+        NatMapping::None => (
+            "none",
+            Some(false),
+            "No address translation: peers see this machine's own address. A firewall may still \
+             drop what it did not ask for.",
+        ),
+        NatMapping::EndpointIndependent => (
+            "endpoint-independent",
+            Some(false),
+            "Every destination sees the same public address: hole punching works with most peers.",
+        ),
+        NatMapping::EndpointDependent => (
+            "endpoint-dependent",
+            Some(true),
+            "Each destination sees another public address (a symmetric NAT): only peers that are \
+             open, or that answer whatever source they see, can be linked. Behind a cloud NAT, turn \
+             endpoint-independent mapping on.",
+        ),
+        NatMapping::Unknown if rows.iter().any(|row| row.mapped.is_some()) => (
+            "unknown",
+            None,
+            "There is a NAT, but one server's answer cannot show whether the mapping depends on the \
+             destination: name a second server, at another IP address.",
+        ),
+        NatMapping::Unknown => (
+            "unknown",
+            None,
+            "No server answered: UDP may be blocked, or the servers' names may not resolve.",
+        ),
+    }
+}
+
+fn print(report: &Report) {
+    let show =
+        |address: Option<SocketAddr>| address.map_or("-".to_owned(), |address| address.to_string());
+    let rows: Vec<Vec<String>> = report
+        .servers
+        .iter()
+        .map(|row| {
+            let mapped = if row.refused { "refused".to_owned() } else { show(row.mapped) };
+            let mapped = if mapped == "-" { "no answer".to_owned() } else { mapped };
+            vec![row.server.clone(), row.address.to_string(), show(row.local), mapped]
+        })
+        .collect();
+    output::line(table(&["STUN server", "address", "local", "mapped"], &rows));
+    if let Some(error) = &report.error {
+        output::line(format!("error: {error}"));
+    }
+    let depends = match report.depends_on_destination {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "not known",
+    };
+    output::line(format!("mapping: {}; depends on the destination: {depends}", report.mapping));
+    output::line(report.meaning);
+}

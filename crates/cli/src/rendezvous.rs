@@ -1,0 +1,162 @@
+//! `holepunch rendezvous`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+
+use holepunch_rendezvous::{Config, IpNet, MatchmakerConfig, Server};
+
+use crate::exit::Failure;
+use crate::settings::{Environment, List, OrNone, Seconds, Switch};
+use crate::signals::Stop;
+
+const DEFAULT_PORT: u16 = 8080;
+const DEFAULT_STUN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 3478);
+
+/// Run the rendezvous service: registration, pairing, STUN
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    holepunch rendezvous\n  \
+    holepunch rendezvous --listen 0.0.0.0:9000 --stun-listen 0.0.0.0:3478,0.0.0.0:3479\n  \
+    holepunch rendezvous --stun-listen none --trusted-proxy 10.0.0.0/8")]
+pub(crate) struct Args {
+    /// Where HTTP and WebSocket are served [env: PORT, the port alone] [default: 0.0.0.0:8080]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// UDP addresses where STUN is served, or `none`; a second port or address turns RFC 5780 on
+    /// [env: STUN_LISTEN] [default: 0.0.0.0:3478]
+    #[arg(long, value_name = "ADDR,…|none")]
+    stun_listen: Option<OrNone<List<SocketAddr>>>,
+    /// Networks of proxies whose X-Forwarded-For is believed [env: TRUSTED_PROXY]
+    #[arg(long, value_name = "CIDR,…")]
+    trusted_proxy: Option<List<Network>>,
+    /// Take private, link-local and loopback UDP endpoints from every worker [env: ALLOW_PRIVATE]
+    #[arg(long)]
+    allow_private: bool,
+    /// Time between two pings of a worker [env: PING_INTERVAL_SEC] [default: 25]
+    #[arg(long, value_name = "SECONDS")]
+    ping_interval_sec: Option<Seconds>,
+    /// Time that a ping may stay without an answer [env: PING_TIMEOUT_SEC] [default: 25]
+    #[arg(long, value_name = "SECONDS")]
+    ping_timeout_sec: Option<Seconds>,
+    /// Most workers registered at once [env: MAX_WORKERS] [default: 100000]
+    #[arg(long, value_name = "N")]
+    max_workers: Option<usize>,
+}
+
+/// A network, or a single address.
+#[derive(Debug, Clone)]
+struct Network(IpNet);
+
+impl std::str::FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let single = text.parse::<std::net::IpAddr>().ok().map(IpNet::from);
+        let network = single.or_else(|| text.parse().ok());
+        network.map(Self).ok_or_else(|| "expected a network such as 10.0.0.0/8".to_owned())
+    }
+}
+
+fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
+    let port = environment.setting("--listen", None, &["PORT"])?.unwrap_or(DEFAULT_PORT);
+    let stun = environment.setting("--stun-listen", args.stun_listen, &["STUN_LISTEN"])?;
+    let trusted = environment.setting("--trusted-proxy", args.trusted_proxy, &["TRUSTED_PROXY"])?;
+    let allow = args.allow_private.then_some(Switch(true));
+    let allow = environment.setting("--allow-private", allow, &["ALLOW_PRIVATE"])?;
+    let interval = args.ping_interval_sec;
+    let interval = environment.setting("--ping-interval-sec", interval, &["PING_INTERVAL_SEC"])?;
+    let timeout = args.ping_timeout_sec;
+    let timeout = environment.setting("--ping-timeout-sec", timeout, &["PING_TIMEOUT_SEC"])?;
+    let workers = environment.setting("--max-workers", args.max_workers, &["MAX_WORKERS"])?;
+    let default = MatchmakerConfig::default();
+    Ok(Config {
+        listen: args.listen.unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, port).into()),
+        stun_listen: match stun {
+            None => vec![DEFAULT_STUN],
+            Some(OrNone::None) => Vec::new(),
+            Some(OrNone::Some(List(addresses))) => addresses,
+        },
+        trusted_proxies: trusted
+            .map(|List(networks)| networks.into_iter().map(|network| network.0).collect())
+            .unwrap_or_default(),
+        matchmaker: MatchmakerConfig {
+            ping_interval: interval.map_or(default.ping_interval, |seconds| seconds.0),
+            ping_timeout: timeout.map_or(default.ping_timeout, |seconds| seconds.0),
+            allow_private: allow.is_some_and(|allow| allow.0),
+            workers_max: workers.unwrap_or(default.workers_max),
+        },
+    })
+}
+
+pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
+    let config = config(args, environment)?;
+    let mut stop = Stop::listen()?;
+    let server = Server::bind(config).map_err(Failure::failed)?;
+    let signal = stop.wait().await;
+    tracing::info!(signal, "shutting down");
+    server.shutdown().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn read(flags: &[&str], variables: &[(&str, &str)]) -> Result<Config, Failure> {
+        let line = Line::try_parse_from(["x"].iter().chain(flags)).unwrap();
+        config(line.args, &Environment::of(variables))
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_baseline() {
+        let config = read(&[], &[]).unwrap();
+        assert_eq!(config.listen, "0.0.0.0:8080".parse().unwrap());
+        assert_eq!(config.stun_listen, ["0.0.0.0:3478".parse().unwrap()]);
+        assert!(config.trusted_proxies.is_empty() && !config.matchmaker.allow_private);
+    }
+
+    #[test]
+    fn the_platform_sets_everything_by_environment() {
+        let config = read(
+            &[],
+            &[
+                ("PORT", "9000"),
+                ("STUN_LISTEN", "none"),
+                ("TRUSTED_PROXY", "169.254.0.0/16,::1"),
+                ("ALLOW_PRIVATE", "true"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(config.listen.port(), 9000);
+        assert!(config.stun_listen.is_empty() && config.matchmaker.allow_private);
+        assert_eq!(config.trusted_proxies.len(), 2);
+    }
+
+    #[test]
+    fn flags_win_over_the_environment() {
+        let flags = ["--listen", "127.0.0.1:1", "--stun-listen", "127.0.0.1:2,127.0.0.1:3"];
+        let config = read(&flags, &[("PORT", "9"), ("STUN_LISTEN", "none")]).unwrap();
+        assert_eq!(config.listen, "127.0.0.1:1".parse().unwrap());
+        assert_eq!(config.stun_listen.len(), 2);
+    }
+
+    #[test]
+    fn a_bad_variable_is_a_usage_error() {
+        for (name, value) in [
+            ("PORT", "70000"),
+            ("STUN_LISTEN", "3478"),
+            ("TRUSTED_PROXY", "x"),
+            ("PING_INTERVAL_SEC", "0"),
+        ] {
+            let failure = read(&[], &[(name, value)]).unwrap_err();
+            assert!(format!("{failure:?}").contains(name), "{failure:?}");
+        }
+    }
+}

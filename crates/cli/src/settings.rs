@@ -1,0 +1,169 @@
+//! Settings from flags and environment variables of the same meaning. A flag wins; an environment
+//! variable that is empty counts as not set, since many platforms cannot unset one.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::exit::Failure;
+
+/// Longest time that a setting may name: a day.
+const SECONDS_MAX: f64 = 86_400.0;
+
+/// The environment variables of the process, or of a test.
+#[derive(Debug, Default)]
+pub(crate) struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// Those of this process; a variable that is not UTF-8 is nobody's setting.
+    pub(crate) fn of_process() -> Self {
+        let utf8 = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Self(std::env::vars_os().filter_map(utf8).collect())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(variables: &[(&str, &str)]) -> Self {
+        Self(variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
+    }
+
+    /// The flag's value, or else that of the first of `variables` that is set.
+    pub(crate) fn setting<T>(
+        &self,
+        flag: &str,
+        value: Option<T>,
+        variables: &[&str],
+    ) -> Result<Option<T>, Failure>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        if value.is_some() {
+            return Ok(value);
+        }
+        let mut set = variables.iter().filter_map(|name| Some((name, self.0.get(*name)?.trim())));
+        let found = set.find(|(_, text)| !text.is_empty());
+        let Some((name, text)) = found else { return Ok(None) };
+        text.parse().map(Some).map_err(|why| {
+            Failure::usage(format!("the environment variable {name} ({flag}) is {text:?}: {why}"))
+        })
+    }
+}
+
+/// A time in decimal seconds, above 0.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Seconds(pub(crate) Duration);
+
+impl FromStr for Seconds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let seconds: f64 = text.parse().unwrap_or(f64::NAN);
+        if seconds > 0.0 && seconds <= SECONDS_MAX {
+            Ok(Self(Duration::from_secs_f64(seconds)))
+        } else {
+            Err(format!("expected seconds, such as 25 or 0.5, above 0 and up to {SECONDS_MAX}"))
+        }
+    }
+}
+
+/// `none`, or a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum OrNone<T> {
+    None,
+    Some(T),
+}
+
+impl<T: FromStr> FromStr for OrNone<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        if text.eq_ignore_ascii_case("none") {
+            Ok(Self::None)
+        } else {
+            text.parse().map(Self::Some)
+        }
+    }
+}
+
+/// Values with commas between them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct List<T>(pub(crate) Vec<T>);
+
+impl<T: FromStr> FromStr for List<T>
+where
+    T::Err: Display,
+{
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let parse = |part: &str| part.parse().map_err(|why| format!("{part:?}: {why}"));
+        let values = parts.map(parse).collect::<Result<Vec<T>, String>>()?;
+        if values.is_empty() {
+            Err("expected at least one value".to_owned())
+        } else {
+            Ok(Self(values))
+        }
+    }
+}
+
+/// `true` or `false`, in the usual spellings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Switch(pub(crate) bool);
+
+impl FromStr for Switch {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "1" | "true" | "yes" | "on" => Ok(Self(true)),
+            "0" | "false" | "no" | "off" => Ok(Self(false)),
+            _ => Err("expected true or false".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_wins_and_an_empty_variable_is_not_set() {
+        let environment = Environment::of(&[("A", "1"), ("B", "2"), ("E", " ")]);
+        let read = |flag, names: &[&str]| environment.setting::<u16>("--x", flag, names).unwrap();
+        assert_eq!(read(Some(7), &["A"]), Some(7));
+        assert_eq!(read(None, &["A", "B"]), Some(1));
+        assert_eq!(read(None, &["E", "B"]), Some(2));
+        assert_eq!(read(None, &["E"]), None);
+        assert_eq!(read(None, &["none such"]), None);
+    }
+
+    #[test]
+    fn a_bad_variable_is_named() {
+        let environment = Environment::of(&[("PORT", "eighty")]);
+        let failure = environment.setting::<u16>("--port", None, &["PORT"]).unwrap_err();
+        let text = format!("{failure:?}");
+        assert!(text.contains("PORT") && text.contains("--port") && text.contains("eighty"));
+    }
+
+    #[test]
+    fn seconds_are_decimal_and_positive() {
+        assert_eq!("0.5".parse(), Ok(Seconds(Duration::from_millis(500))));
+        assert_eq!("25".parse(), Ok(Seconds(Duration::from_secs(25))));
+        for text in ["0", "-1", "nan", "inf", "1e9", "x", ""] {
+            assert!(text.parse::<Seconds>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn lists_and_none() {
+        assert_eq!("1, 2,".parse(), Ok(List(vec![1_u8, 2])));
+        assert!("1,x".parse::<List<u8>>().unwrap_err().contains("\"x\""));
+        assert!(",".parse::<List<u8>>().is_err());
+        assert_eq!("None".parse::<OrNone<u8>>(), Ok(OrNone::None));
+        assert_eq!("3".parse::<OrNone<u8>>(), Ok(OrNone::Some(3)));
+    }
+}

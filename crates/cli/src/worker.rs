@@ -1,0 +1,179 @@
+//! `holepunch worker`.
+
+use std::net::Ipv4Addr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use holepunch_worker::{Config, RendezvousUrl, ServerName, Worker, WorkerId};
+use url::Url;
+
+use crate::exit::Failure;
+use crate::settings::{Environment, List, OrNone, Seconds};
+use crate::signals::Stop;
+
+const DEFAULT_HEALTH_PORT: u16 = 8080;
+const DEFAULT_STUN_HOST: &str = "stun.l.google.com";
+const DEFAULT_STUN_PORT: u16 = 19302;
+const DEFAULT_UDP_PORT: u16 = 8081;
+const DEFAULT_PING: Duration = Duration::from_secs(25);
+const DEFAULT_IP_ECHO_URL: &str = "https://api.ipify.org";
+
+/// Run a worker: register, learn the public UDP endpoint, link with offered peers
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    holepunch worker --rendezvous-url https://rendezvous.example\n  \
+    RENDEZVOUS_SERVICE_URL=http://127.0.0.1:8080 PORT=0 holepunch worker")]
+pub(crate) struct Args {
+    /// The rendezvous; required [env: RENDEZVOUS_SERVICE_URL]
+    #[arg(long, value_name = "URL")]
+    rendezvous_url: Option<String>,
+    /// TCP port of the health server, 0 for any free one [env: PORT] [default: 8080]
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+    #[command(flatten)]
+    stun: StunArgs,
+    /// Repetitions of STUN discovery after it failed; for ever without it [env: STUN_MAX_RETRIES]
+    #[arg(long, value_name = "N")]
+    stun_max_retries: Option<u32>,
+    /// Pause before each repetition; 1 s to 30 s, growing, without it [env: STUN_RETRY_DELAY_SEC]
+    #[arg(long, value_name = "SECONDS")]
+    stun_retry_delay_sec: Option<Seconds>,
+    /// UDP port for STUN and peers, 0 for any free one [env: INTERNAL_UDP_PORT_ENV] [default: 8081]
+    #[arg(long, value_name = "PORT")]
+    internal_udp_port: Option<u16>,
+    /// Time between two pings on the WebSocket [env: PING_INTERVAL_SEC] [default: 25]
+    #[arg(long, value_name = "SECONDS")]
+    ping_interval_sec: Option<Seconds>,
+    /// Time that a ping may stay without an answer [env: PING_TIMEOUT_SEC] [default: 25]
+    #[arg(long, value_name = "SECONDS")]
+    ping_timeout_sec: Option<Seconds>,
+    /// HTTP service that answers with the caller's IP, or `none` [env: IP_ECHO_URL] [default:
+    /// https://api.ipify.org]
+    #[arg(long, value_name = "URL|none")]
+    ip_echo_url: Option<OrNone<Url>>,
+    /// The worker's id [env: WORKER_ID] [default: a fresh UUID]
+    #[arg(long, value_name = "ID")]
+    worker_id: Option<String>,
+}
+
+/// Which STUN servers to ask.
+#[derive(Debug, clap::Args)]
+pub(crate) struct StunArgs {
+    /// STUN server [env: STUN_HOST_ENV, STUN_HOST] [default: stun.l.google.com]
+    #[arg(long, value_name = "HOST")]
+    stun_host: Option<String>,
+    /// Its port [env: STUN_PORT_ENV, STUN_PORT] [default: 19302]
+    #[arg(long, value_name = "PORT")]
+    stun_port: Option<u16>,
+    /// More STUN servers, asked at the same time; with these the default one is left out [env:
+    /// STUN_SERVERS]
+    #[arg(long, value_name = "HOST:PORT,…")]
+    stun_servers: Option<List<ServerName>>,
+}
+
+impl StunArgs {
+    /// The servers named by flags and environment; none where none is named.
+    pub(crate) fn named(self, environment: &Environment) -> Result<Vec<ServerName>, Failure> {
+        let host =
+            environment.setting("--stun-host", self.stun_host, &["STUN_HOST_ENV", "STUN_HOST"])?;
+        let port =
+            environment.setting("--stun-port", self.stun_port, &["STUN_PORT_ENV", "STUN_PORT"])?;
+        let more = environment.setting("--stun-servers", self.stun_servers, &["STUN_SERVERS"])?;
+        let mut servers = Vec::new();
+        // A port alone means the default host.
+        if host.is_some() || (port.is_some() && more.is_none()) {
+            let host = host.as_deref().unwrap_or(DEFAULT_STUN_HOST);
+            let server = ServerName::new(host, port.unwrap_or(DEFAULT_STUN_PORT));
+            servers.push(server.map_err(|why| {
+                Failure::usage(format!(
+                    "STUN_HOST_ENV and STUN_PORT_ENV (--stun-host, --stun-port): {why}"
+                ))
+            })?);
+        }
+        for server in more.into_iter().flat_map(|List(more)| more) {
+            if !servers.contains(&server) {
+                servers.push(server);
+            }
+        }
+        Ok(servers)
+    }
+}
+
+fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
+    let url = args.rendezvous_url;
+    let url = environment.setting("--rendezvous-url", url, &["RENDEZVOUS_SERVICE_URL"])?;
+    let url = url.ok_or_else(|| {
+        Failure::usage(
+            "the URL of the rendezvous is missing: set RENDEZVOUS_SERVICE_URL or --rendezvous-url, \
+             for example to https://rendezvous.example",
+        )
+    })?;
+    let rendezvous: RendezvousUrl = url.parse().map_err(|why| {
+        Failure::usage(format!("RENDEZVOUS_SERVICE_URL (--rendezvous-url): {why}"))
+    })?;
+    let worker_id: Option<String> =
+        environment.setting("--worker-id", args.worker_id, &["WORKER_ID"])?;
+    let worker_id = worker_id.map(|id| WorkerId::new(&id)).transpose();
+    let worker_id =
+        worker_id.map_err(|why| Failure::usage(format!("WORKER_ID (--worker-id): {why}")))?;
+    let mut stun_servers = args.stun.named(environment)?;
+    if stun_servers.is_empty() {
+        let default = ServerName::new(DEFAULT_STUN_HOST, DEFAULT_STUN_PORT);
+        stun_servers.push(default.map_err(Failure::usage)?);
+    }
+    let retries = args.stun_max_retries;
+    let delay = args.stun_retry_delay_sec;
+    let udp_port = args.internal_udp_port;
+    let interval = args.ping_interval_sec;
+    let timeout = args.ping_timeout_sec;
+    let echo = environment.setting("--ip-echo-url", args.ip_echo_url, &["IP_ECHO_URL"])?;
+    let delay = environment.setting("--stun-retry-delay-sec", delay, &["STUN_RETRY_DELAY_SEC"])?;
+    let interval = environment.setting("--ping-interval-sec", interval, &["PING_INTERVAL_SEC"])?;
+    let timeout = environment.setting("--ping-timeout-sec", timeout, &["PING_TIMEOUT_SEC"])?;
+    Ok(Config {
+        rendezvous,
+        worker_id,
+        listen_ip: Ipv4Addr::UNSPECIFIED,
+        health_port: environment
+            .setting("--port", args.port, &["PORT"])?
+            .unwrap_or(DEFAULT_HEALTH_PORT),
+        stun_servers,
+        stun_retries_max: environment.setting(
+            "--stun-max-retries",
+            retries,
+            &["STUN_MAX_RETRIES"],
+        )?,
+        stun_retry_delay: delay.map(|seconds| seconds.0),
+        udp_port: environment
+            .setting("--internal-udp-port", udp_port, &["INTERNAL_UDP_PORT_ENV"])?
+            .unwrap_or(DEFAULT_UDP_PORT),
+        ping_interval: interval.map_or(DEFAULT_PING, |seconds| seconds.0),
+        ping_timeout: timeout.map_or(DEFAULT_PING, |seconds| seconds.0),
+        ip_echo_url: match echo {
+            Some(OrNone::Some(url)) => Some(url),
+            Some(OrNone::None) => None,
+            None => Some(Url::parse(DEFAULT_IP_ECHO_URL).map_err(Failure::usage)?),
+        },
+    })
+}
+
+pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
+    let config = config(args, environment)?;
+    let mut stop = Stop::listen()?;
+    let mut worker = Worker::start(config).await.map_err(Failure::failed)?;
+    let signal = loop {
+        tokio::select! {
+            signal = stop.wait() => break signal,
+            // Each notice stands in the log already.
+            notice = worker.next_notice() => if notice.is_none() {
+                return Err(Failure::failed("the worker has ended by itself; its log says why"));
+            },
+        }
+    };
+    tracing::info!(signal, "shutting down");
+    worker.shutdown().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests;
