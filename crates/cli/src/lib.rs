@@ -6,6 +6,7 @@
 
 mod demo;
 mod exit;
+mod load;
 
 mod logging;
 mod nat;
@@ -61,6 +62,8 @@ enum Command {
     /// Link two workers on this machine: rendezvous, STUN and both workers in one process
     Demo(demo::Args),
 
+    /// Put load on a rendezvous: idle workers, pairings, echoes
+    Load(load::Args),
     /// Ask STUN servers what this machine's NAT does with one UDP socket
     Nat(nat::Args),
 }
@@ -70,7 +73,7 @@ impl Command {
     fn default_filter(&self) -> &'static str {
         match self {
             Self::Rendezvous(_) | Self::Worker(_) => "info",
-            Self::Demo(_) | Self::Nat(_) => "warn",
+            Self::Demo(_) | Self::Load(_) | Self::Nat(_) => "warn",
         }
     }
 }
@@ -104,6 +107,7 @@ fn start(cli: Cli, environment: &Environment) -> Result<ExitCode, Failure> {
             Command::Worker(args) => worker::run(args, environment).await,
             Command::Demo(args) => demo::run(args).await,
 
+            Command::Load(args) => load::run(args, environment).await,
             Command::Nat(args) => nat::run(args, environment).await,
         }
     });

@@ -1,0 +1,98 @@
+//! One baseline worker: a WebSocket, and JSON written and read as the protocol says.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{SinkExt, StreamExt};
+use holepunch_wire::signal::{FRAME_BYTES_MAX, FromServer, WorkerMessage};
+use holepunch_worker::{RendezvousUrl, WorkerId, tls_client_config};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
+
+/// A handshake may take so long.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Small, since there are thousands.
+const BUFFER_BYTES: usize = 4 * 1024;
+/// 198.18.0.0/15 is set aside for benchmarks (RFC 2544): nobody is probed there.
+const ENDPOINTS_FROM: u32 = 0xc612_0000;
+
+/// Where all workers of a run connect to.
+pub(super) struct Target {
+    url: RendezvousUrl,
+    connector: Connector,
+    /// Tells the ids of one run from those of another.
+    run: u32,
+}
+
+impl Target {
+    pub(super) fn new(url: RendezvousUrl) -> Result<Self, String> {
+        let tls = tls_client_config().map_err(|error| error.to_string())?;
+        Ok(Self { url, connector: Connector::Rustls(tls), run: std::process::id() })
+    }
+}
+
+/// A registered worker.
+pub(super) struct Client {
+    pub(super) id: Arc<str>,
+    /// An endpoint of its own, which nobody has.
+    pub(super) endpoint: SocketAddr,
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+}
+
+impl Client {
+    /// Connects; how long it took.
+    pub(super) async fn open(target: &Target, index: usize) -> Result<(Self, Duration), String> {
+        let id = WorkerId::new(&format!("load-{}-{index}", target.run));
+        let id = id.map_err(|error| error.to_string())?;
+        let config = WebSocketConfig::default()
+            .read_buffer_size(BUFFER_BYTES)
+            .write_buffer_size(BUFFER_BYTES)
+            .max_message_size(Some(2 * FRAME_BYTES_MAX));
+        let url = target.url.register(&id);
+        let started = Instant::now();
+        let opening = tokio_tungstenite::connect_async_tls_with_config(
+            url.as_str(),
+            Some(config),
+            true,
+            Some(target.connector.clone()),
+        );
+        let opened = tokio::time::timeout(HANDSHAKE_TIMEOUT, opening).await;
+        let opened = opened.map_err(|_| format!("no handshake within {HANDSHAKE_TIMEOUT:?}"))?;
+        let (socket, _response) = opened.map_err(|error| error.to_string())?;
+        let number = u32::try_from(index).unwrap_or_default();
+        let ip = Ipv4Addr::from(ENDPOINTS_FROM + number % 0x1_fffe + 1);
+        let endpoint = SocketAddr::from((ip, 9999));
+        Ok((Self { id: id.as_str().into(), endpoint, socket }, started.elapsed()))
+    }
+
+    /// Queues a message; [`flush`](Self::flush) sends it.
+    pub(super) async fn feed(&mut self, message: &WorkerMessage) -> Result<(), String> {
+        let frame = Message::Text(message.encode().into());
+        self.socket.feed(frame).await.map_err(|error| error.to_string())
+    }
+
+    pub(super) async fn flush(&mut self) -> Result<(), String> {
+        self.socket.flush().await.map_err(|error| error.to_string())
+    }
+
+    /// The next message. Pings are answered on the way.
+    pub(super) async fn next(&mut self) -> Result<FromServer, String> {
+        loop {
+            match self.socket.next().await {
+                Some(Ok(Message::Text(text))) => {
+                    return FromServer::parse(&text).map_err(|error| error.to_string());
+                }
+                Some(Ok(Message::Close(frame))) => {
+                    let why = frame.map(|frame| frame.to_string()).unwrap_or_default();
+                    return Err(format!("the server closed the connection: {why}"));
+                }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(error.to_string()),
+                None => return Err("the connection ended".to_owned()),
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! `holepunch load`: many baseline workers from one process, against any rendezvous.
+
+mod client;
+mod echo;
+mod idle;
+mod pair;
+mod stats;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Subcommand;
+use holepunch_worker::RendezvousUrl;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::exit::Failure;
+use crate::output;
+use crate::settings::{Environment, Seconds};
+use crate::signals::Stop;
+use client::{Client, Target};
+use stats::{Meter, Sample};
+
+/// Handshakes under way at once: more would measure the kernel's backlog, not the server.
+const HANDSHAKES_MAX: usize = 128;
+/// Most workers of one process: it needs a file descriptor each.
+const WORKERS_MAX: usize = 60_000;
+
+/// Put load on a rendezvous: idle workers, pairings, echoes
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    holepunch load idle --url http://127.0.0.1:8080 --workers 10000 --hold-sec 60\n  \
+    holepunch load pair --url http://127.0.0.1:8080 --workers 5000 --json\n  \
+    holepunch load echo --url http://127.0.0.1:8080 --connections 50 --in-flight 16")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    kind: Kind,
+}
+
+#[derive(Debug, Subcommand)]
+enum Kind {
+    /// Connect workers and keep them, saying nothing
+    #[command(after_help = "Example: holepunch load idle --workers 10000 --hold-sec 60")]
+    Idle {
+        #[command(flatten)]
+        common: Common,
+        /// Workers
+        #[arg(long, value_name = "N", default_value_t = 1000, value_parser = count)]
+        workers: usize,
+        /// Time that they stay once all are connected
+        #[arg(long, value_name = "SECONDS", default_value = "10")]
+        hold_sec: Seconds,
+    },
+    /// Connect workers, let all report an endpoint at once, wait for the offers
+    #[command(after_help = "Example: holepunch load pair --workers 5000")]
+    Pair {
+        #[command(flatten)]
+        common: Common,
+        /// Workers
+        #[arg(long, value_name = "N", default_value_t = 1000, value_parser = count)]
+        workers: usize,
+        /// Time in which every offer has to come
+        #[arg(long, value_name = "SECONDS", default_value = "30")]
+        timeout_sec: Seconds,
+    },
+    /// Send echo requests as fast as they are answered
+    #[command(after_help = "Example: holepunch load echo --connections 50 --in-flight 16")]
+    Echo {
+        #[command(flatten)]
+        common: Common,
+        /// Connections
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = count)]
+        connections: usize,
+        /// Requests that each connection has under way
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = count)]
+        in_flight: usize,
+        /// Length of the payload, in bytes
+        #[arg(long, value_name = "BYTES", default_value_t = 16, value_parser = clap::value_parser!(u32).range(0..=60_000))]
+        payload_bytes: u32,
+        /// Time that is measured, after a second that is not
+        #[arg(long, value_name = "SECONDS", default_value = "5")]
+        duration_sec: Seconds,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Common {
+    /// The rendezvous [env: RENDEZVOUS_SERVICE_URL] [default: http://127.0.0.1:8080]
+    #[arg(long, value_name = "URL")]
+    url: Option<RendezvousUrl>,
+    /// Print the result as a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// A number of workers, connections or requests.
+fn count(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=WORKERS_MAX).contains(number));
+    number.ok_or_else(|| format!("expected a number from 1 to {WORKERS_MAX}"))
+}
+
+pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
+    let mut stop = Stop::listen()?;
+    tokio::select! {
+        done = run_kind(args.kind, environment) => done,
+        _signal = stop.wait() => Err(Failure::interrupted()),
+    }
+}
+
+async fn run_kind(kind: Kind, environment: &Environment) -> Result<ExitCode, Failure> {
+    let (summary, json) = match kind {
+        Kind::Idle { common, workers, hold_sec } => {
+            let clients = common.connect(workers, environment).await?;
+            (idle::run(clients, hold_sec.0).await, common.json)
+        }
+        Kind::Pair { common, workers, timeout_sec } => {
+            let clients = common.connect(workers, environment).await?;
+            (pair::run(clients, timeout_sec.0).await, common.json)
+        }
+        Kind::Echo { common, connections, in_flight, payload_bytes, duration_sec } => {
+            let clients = common.connect(connections, environment).await?;
+            let plan = echo::Plan { in_flight, payload_bytes, duration: duration_sec.0 };
+            (echo::run(clients, plan).await, common.json)
+        }
+    };
+    if json {
+        output::json(&summary)
+    } else {
+        output::line(&summary)
+    }
+    Ok(ExitCode::from(u8::from(summary.failed())))
+}
+
+/// Connected workers, and what connecting them took.
+struct Connected {
+    clients: Vec<Client>,
+    handshakes: Sample,
+    meter: Meter,
+    failures: Vec<String>,
+}
+
+impl Common {
+    /// Connects `workers` workers; those that fail are counted.
+    async fn connect(
+        &self,
+        workers: usize,
+        environment: &Environment,
+    ) -> Result<Connected, Failure> {
+        let url = environment.setting("--url", self.url.clone(), &["RENDEZVOUS_SERVICE_URL"])?;
+        let default = || "http://127.0.0.1:8080".parse().map_err(Failure::usage);
+        let url = url.map_or_else(default, Ok)?;
+        let target = Arc::new(Target::new(url).map_err(Failure::failed)?);
+        let permits = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+        let mut opening = JoinSet::new();
+        let meter = Meter::start();
+        for index in 0..workers {
+            let (target, permits) = (Arc::clone(&target), Arc::clone(&permits));
+            opening.spawn(async move {
+                let _permit = permits.acquire_owned().await;
+                Client::open(&target, index).await
+            });
+        }
+        let mut connected = Connected {
+            clients: Vec::new(),
+            handshakes: Sample::default(),
+            meter,
+            failures: Vec::new(),
+        };
+        while let Some(opened) = opening.join_next().await {
+            match opened {
+                Ok(Ok((client, took))) => {
+                    connected.handshakes.add(took);
+                    connected.clients.push(client);
+                }
+                Ok(Err(why)) => connected.failures.push(why),
+                Err(error) => connected.failures.push(error.to_string()),
+            }
+        }
+        let Connected { clients, failures, .. } = &connected;
+        output::progress(format!("{} of {workers} workers are connected", clients.len()));
+        if let (true, Some(why)) = (clients.is_empty(), failures.first()) {
+            return Err(Failure::failed(format!("no worker could connect: {why}")));
+        }
+        Ok(connected)
+    }
+}
