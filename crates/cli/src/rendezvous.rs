@@ -23,7 +23,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
     /// UDP addresses where STUN is served, or `none`; a second port or address turns RFC 5780 on
-    /// [env: STUN_LISTEN] [default: 0.0.0.0:3478]
+    /// [env: STUN_LISTEN] [default: 0.0.0.0:3478, unless it is taken]
     #[arg(long, value_name = "ADDR,…|none")]
     stun_listen: Option<OrNone<List<SocketAddr>>>,
     /// Networks of proxies whose X-Forwarded-For is believed [env: TRUSTED_PROXY]
@@ -68,6 +68,7 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
     let timeout = args.ping_timeout_sec;
     let timeout = environment.setting("--ping-timeout-sec", timeout, &["PING_TIMEOUT_SEC"])?;
     let workers = environment.setting("--max-workers", args.max_workers, &["MAX_WORKERS"])?;
+    let stun_is_optional = stun.is_none();
     let default = MatchmakerConfig::default();
     Ok(Config {
         listen: args.listen.unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, port).into()),
@@ -76,6 +77,7 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
             Some(OrNone::None) => Vec::new(),
             Some(OrNone::Some(List(addresses))) => addresses,
         },
+        stun_is_optional,
         trusted_proxies: trusted
             .map(|List(networks)| networks.into_iter().map(|network| network.0).collect())
             .unwrap_or_default(),

@@ -69,6 +69,21 @@ impl FromStr for Seconds {
     }
 }
 
+/// A pause in decimal seconds; 0 means none.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Pause(pub(crate) Duration);
+
+impl FromStr for Pause {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<f64>() {
+            Ok(0.0) => Ok(Self(Duration::ZERO)),
+            _ => text.parse().map(|Seconds(pause)| Self(pause)),
+        }
+    }
+}
+
 /// `none`, or a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OrNone<T> {
@@ -156,6 +171,13 @@ mod tests {
         for text in ["0", "-1", "nan", "inf", "1e9", "x", ""] {
             assert!(text.parse::<Seconds>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_pause_may_be_none_at_all() {
+        assert_eq!("0".parse(), Ok(Pause(Duration::ZERO)));
+        assert_eq!("1.5".parse(), Ok(Pause(Duration::from_millis(1500))));
+        assert!("-1".parse::<Pause>().is_err());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use holepunch_worker::{Config, RendezvousUrl, ServerName, Worker, WorkerId};
 use url::Url;
 
 use crate::exit::Failure;
-use crate::settings::{Environment, List, OrNone, Seconds};
+use crate::settings::{Environment, List, OrNone, Pause, Seconds};
 use crate::signals::Stop;
 
 const DEFAULT_HEALTH_PORT: u16 = 8080;
@@ -37,7 +37,7 @@ pub(crate) struct Args {
     stun_max_retries: Option<u32>,
     /// Pause before each repetition; 1 s to 30 s, growing, without it [env: STUN_RETRY_DELAY_SEC]
     #[arg(long, value_name = "SECONDS")]
-    stun_retry_delay_sec: Option<Seconds>,
+    stun_retry_delay_sec: Option<Pause>,
     /// UDP port for STUN and peers, 0 for any free one [env: INTERNAL_UDP_PORT_ENV] [default: 8081]
     #[arg(long, value_name = "PORT")]
     internal_udp_port: Option<u16>,
@@ -143,7 +143,7 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
             retries,
             &["STUN_MAX_RETRIES"],
         )?,
-        stun_retry_delay: delay.map(|seconds| seconds.0),
+        stun_retry_delay: delay.map(|pause| pause.0),
         udp_port: environment
             .setting("--internal-udp-port", udp_port, &["INTERNAL_UDP_PORT_ENV"])?
             .unwrap_or(DEFAULT_UDP_PORT),

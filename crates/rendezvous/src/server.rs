@@ -28,6 +28,9 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where STUN is served; none turns it off.
     pub stun_listen: Vec<SocketAddr>,
+    /// Whether the server is to start without STUN when these addresses are taken: right for an
+    /// address that nobody asked for.
+    pub stun_is_optional: bool,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// The pairing machine's settings.
@@ -83,7 +86,13 @@ impl Server {
         let http = listener.local_addr().map_err(|source| BindError::Http { address, source })?;
         let stun = match config.stun_listen.as_slice() {
             [] => None,
-            addresses => Some(StunServer::bind(addresses)?),
+            addresses => match StunServer::bind(addresses) {
+                Err(error) if config.stun_is_optional => {
+                    tracing::warn!(%error, "STUN is off");
+                    None
+                }
+                bound => Some(bound?),
+            },
         };
         let workers_max = config.matchmaker.workers_max;
         let hub = Arc::new(Hub::new(config.matchmaker));

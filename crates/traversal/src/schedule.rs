@@ -36,6 +36,9 @@ const REFRESH_LAST_WAIT_RTOS: u32 = 8;
 const DISCOVERY_BACKOFF_MIN: Duration = Duration::from_secs(1);
 const DISCOVERY_BACKOFF_MAX: Duration = Duration::from_secs(30);
 
+/// No pause that the user names is shorter: a name that cannot be looked up fails at once.
+const DISCOVERY_PAUSE_MIN: Duration = Duration::from_millis(100);
+
 /// Backoff of reports after punches that failed one after the other: the first is put off by
 /// nothing, so that a single failure costs no time.
 const REPORT_BACKOFF_FIRST: Duration = Duration::from_secs(1);
@@ -93,8 +96,16 @@ impl Retransmission {
     }
 }
 
-/// The pause after attempt number `attempt` (from 1) at discovery: doubling, half of it at random.
-pub(crate) fn discovery_backoff(attempt: u32, rng: &mut impl Rng) -> Duration {
+/// The pause after attempt number `attempt` (from 1) at discovery: the user's, or else doubling, half
+/// of it at random.
+pub(crate) fn discovery_pause(
+    named: Option<Duration>,
+    attempt: u32,
+    rng: &mut impl Rng,
+) -> Duration {
+    if let Some(pause) = named {
+        return pause.max(DISCOVERY_PAUSE_MIN);
+    }
     let doubled = DISCOVERY_BACKOFF_MIN * (1 << attempt.saturating_sub(1).min(8));
     let ceiling = doubled.min(DISCOVERY_BACKOFF_MAX);
     ceiling.mul_f64(rng.random_range(0.5..=1.0))

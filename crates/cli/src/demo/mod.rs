@@ -70,6 +70,7 @@ impl Demo {
         let server = Server::bind(ServerConfig {
             listen: ANY_PORT,
             stun_listen: vec![ANY_PORT],
+            stun_is_optional: false,
             trusted_proxies: Vec::new(),
             matchmaker: MatchmakerConfig::default(),
         })

@@ -215,8 +215,8 @@ impl Discovery {
     fn attempt_failed(&mut self, reason: &str, now: Instant, rng: &mut StdRng) {
         self.failed = self.failed.saturating_add(1);
         let again = self.bounds.retries_max.is_none_or(|max| self.failed <= max);
-        let delay = || schedule::discovery_backoff(self.failed, rng);
-        let retry_in = again.then(|| self.bounds.delay.unwrap_or_else(delay));
+        let retry_in =
+            again.then(|| schedule::discovery_pause(self.bounds.delay, self.failed, rng));
         self.state = match retry_in {
             Some(delay) => State::Waiting { until: now + delay },
             None => State::GivenUp,
