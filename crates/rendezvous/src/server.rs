@@ -87,11 +87,15 @@ impl Server {
         let stun = match config.stun_listen.as_slice() {
             [] => None,
             addresses => match StunServer::bind(addresses) {
-                Err(error) if config.stun_is_optional => {
+                Ok(stun) => Some(stun),
+                Err((address, source)) => {
+                    let error = BindError::Stun { address, source };
+                    if !config.stun_is_optional {
+                        return Err(error);
+                    }
                     tracing::warn!(%error, "STUN is off");
                     None
                 }
-                bound => Some(bound?),
             },
         };
         let workers_max = config.matchmaker.workers_max;

@@ -11,7 +11,6 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
-use crate::server::BindError;
 use responder::{Arrival, respond};
 
 /// Longest datagram that is read, in bytes. A Binding request is far shorter; with segmentation
@@ -35,10 +34,10 @@ pub(crate) struct StunServer {
 }
 
 impl StunServer {
-    pub(crate) fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
-        let open = |address: &SocketAddr| {
-            Socket::open(*address).map_err(|source| BindError::Stun { address: *address, source })
-        };
+    /// Binds all addresses, or says which one cannot be bound.
+    pub(crate) fn bind(addresses: &[SocketAddr]) -> Result<Self, (SocketAddr, io::Error)> {
+        let open =
+            |address: &SocketAddr| Socket::open(*address).map_err(|source| (*address, source));
         let sockets: Vec<Socket> = addresses.iter().map(open).collect::<Result<_, _>>()?;
         let sockets = Arc::new(sockets);
         let tasks = (0..sockets.len())

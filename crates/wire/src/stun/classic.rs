@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::HEADER_BYTES;
-use super::server::{BindingSuccess, NotAnswered};
+use super::binding::{BindingSuccess, NotAnswered};
 
 const BINDING_REQUEST: [u8; 2] = [0x00, 0x01];
 const BINDING_RESPONSE: [u8; 2] = [0x01, 0x01];

@@ -1,6 +1,7 @@
 //! STUN Binding: RFC 8489 over the codec of `stun-types`, the NAT behaviour attributes of RFC 5780,
 //! and the classic form of RFC 3489 (no magic cookie), which old clients still speak.
 
+mod binding;
 mod classic;
 mod client;
 mod server;
@@ -9,8 +10,9 @@ use std::net::SocketAddr;
 
 use stun_types::attribute::{AttributeType, MappedSocketAddr, RawAttribute};
 
+pub use binding::{BindingSuccess, ChangeRequest, NotAnswered};
 pub use client::{BindingOutcome, BindingResponse, StunError, TransactionId, binding_request};
-pub use server::{BindingRequest, BindingSuccess, ChangeRequest, NotAnswered};
+pub use server::BindingRequest;
 
 const MAPPED_ADDRESS: AttributeType = AttributeType::new(0x0001);
 const CHANGE_REQUEST: AttributeType = AttributeType::new(0x0003);

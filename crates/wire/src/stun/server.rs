@@ -1,7 +1,5 @@
 //! The server's half: what a Binding request asks for, and the answers.
 
-use std::net::SocketAddr;
-
 use stun_types::attribute::{
     Attribute, AttributeExt, AttributeStaticType, AttributeType, ErrorCode, Fingerprint, Software,
     UnknownAttributes, XorMappedAddress,
@@ -10,6 +8,7 @@ use stun_types::message::{
     BINDING, Message, MessageClass, MessageWrite, MessageWriteExt, MessageWriteVec,
 };
 
+use super::binding::{BindingSuccess, ChangeRequest, NotAnswered};
 use super::classic::ClassicRequest;
 use super::{
     CHANGE_REQUEST, HEADER_BYTES, MAPPED_ADDRESS, OTHER_ADDRESS, RESPONSE_ORIGIN, SOFTWARE,
@@ -26,15 +25,6 @@ const CHANGE_PORT: u8 = 0x02;
 /// USERHASH: known, and not needed by a server that asks nobody for credentials.
 const CREDENTIALS: [u16; 7] = [0x0006, 0x0008, 0x0014, 0x0015, 0x001c, 0x001d, 0x001e];
 
-/// From where a client wants its answer (RFC 5780 §7.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ChangeRequest {
-    /// From the other IP address.
-    pub ip: bool,
-    /// From the other port.
-    pub port: bool,
-}
-
 /// A Binding request that deserves an answer.
 #[derive(Debug)]
 pub struct BindingRequest<'a> {
@@ -47,28 +37,6 @@ enum Form<'a> {
     Modern(Message<'a>),
     /// RFC 3489: without.
     Classic(ClassicRequest),
-}
-
-/// What a success response carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BindingSuccess {
-    /// The source address of the request.
-    pub mapped: SocketAddr,
-    /// Where the response is sent from; written where `other` is.
-    pub origin: SocketAddr,
-    /// The server's other address, where it has one.
-    pub other: Option<SocketAddr>,
-}
-
-/// Why a datagram gets no answer at all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NotAnswered {
-    /// It is no STUN message.
-    #[error("not a well-formed STUN message")]
-    Malformed,
-    /// It is a response, an indication, or another method than Binding.
-    #[error("a STUN message that is not a Binding request")]
-    NotARequest,
 }
 
 impl<'a> BindingRequest<'a> {
