@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use holepunch_rendezvous::{Config, IpNet, MatchmakerConfig, Server};
 
 use crate::exit::Failure;
-use crate::settings::{Environment, List, OrNone, Seconds, Switch};
+use crate::settings::{Environment, List, OrNone, Seconds, Switch, repeated};
 use crate::signals::Stop;
 
 const DEFAULT_PORT: u16 = 8080;
@@ -25,10 +25,10 @@ pub(crate) struct Args {
     /// UDP addresses where STUN is served, or `none`; a second port or address turns RFC 5780 on
     /// [env: STUN_LISTEN] [default: 0.0.0.0:3478, unless it is taken]
     #[arg(long, value_name = "ADDR,…|none")]
-    stun_listen: Option<OrNone<List<SocketAddr>>>,
+    stun_listen: Vec<String>,
     /// Networks of proxies whose X-Forwarded-For is believed [env: TRUSTED_PROXY]
     #[arg(long, value_name = "CIDR,…")]
-    trusted_proxy: Option<List<Network>>,
+    trusted_proxy: Vec<String>,
     /// Take private, link-local and loopback UDP endpoints from every worker [env: ALLOW_PRIVATE]
     #[arg(long)]
     allow_private: bool,
@@ -59,8 +59,10 @@ impl std::str::FromStr for Network {
 
 fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
     let port = environment.setting("--listen", None, &["PORT"])?.unwrap_or(DEFAULT_PORT);
-    let stun = environment.setting("--stun-listen", args.stun_listen, &["STUN_LISTEN"])?;
-    let trusted = environment.setting("--trusted-proxy", args.trusted_proxy, &["TRUSTED_PROXY"])?;
+    let stun: Option<OrNone<List<SocketAddr>>> = repeated("--stun-listen", &args.stun_listen)?;
+    let stun = environment.setting("--stun-listen", stun, &["STUN_LISTEN"])?;
+    let trusted: Option<List<Network>> = repeated("--trusted-proxy", &args.trusted_proxy)?;
+    let trusted = environment.setting("--trusted-proxy", trusted, &["TRUSTED_PROXY"])?;
     let allow = args.allow_private.then_some(Switch(true));
     let allow = environment.setting("--allow-private", allow, &["ALLOW_PRIVATE"])?;
     let interval = args.ping_interval_sec;
@@ -147,6 +149,8 @@ mod tests {
         let config = read(&flags, &[("PORT", "9"), ("STUN_LISTEN", "none")]).unwrap();
         assert_eq!(config.listen, "127.0.0.1:1".parse().unwrap());
         assert_eq!(config.stun_listen.len(), 2);
+        let flags = ["--stun-listen", "127.0.0.1:2", "--stun-listen", "127.0.0.1:3"];
+        assert_eq!(read(&flags, &[]).unwrap().stun_listen, config.stun_listen);
     }
 
     #[test]

@@ -52,6 +52,19 @@ impl Environment {
     }
 }
 
+/// The value of a flag that may stand several times, each time with one value or more.
+pub(crate) fn repeated<T>(flag: &str, values: &[String]) -> Result<Option<T>, Failure>
+where
+    T: FromStr,
+    T::Err: Display,
+{
+    if values.is_empty() {
+        return Ok(None);
+    }
+    let text = values.join(",");
+    text.parse().map(Some).map_err(|why| Failure::usage(format!("{flag} is {text:?}: {why}")))
+}
+
 /// A time in decimal seconds, above 0.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Seconds(pub(crate) Duration);
@@ -154,6 +167,15 @@ mod tests {
         assert_eq!(read(None, &["E", "B"]), Some(2));
         assert_eq!(read(None, &["E"]), None);
         assert_eq!(read(None, &["none such"]), None);
+    }
+
+    #[test]
+    fn a_flag_may_stand_several_times() {
+        let values = ["1".to_owned(), "2,3".to_owned()];
+        assert_eq!(repeated("--x", &values).unwrap(), Some(List(vec![1_u8, 2, 3])));
+        assert_eq!(repeated::<List<u8>>("--x", &[]).unwrap(), None);
+        let failure = repeated::<List<u8>>("--x", &["y".to_owned()]).unwrap_err();
+        assert!(format!("{failure:?}").contains("--x"));
     }
 
     #[test]

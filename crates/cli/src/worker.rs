@@ -8,7 +8,7 @@ use holepunch_worker::{Config, RendezvousUrl, ServerName, Worker, WorkerId};
 use url::Url;
 
 use crate::exit::Failure;
-use crate::settings::{Environment, List, OrNone, Pause, Seconds};
+use crate::settings::{Environment, List, OrNone, Pause, Seconds, repeated};
 use crate::signals::Stop;
 
 const DEFAULT_HEALTH_PORT: u16 = 8080;
@@ -68,7 +68,7 @@ pub(crate) struct StunArgs {
     /// More STUN servers, asked at the same time; with these the default one is left out [env:
     /// STUN_SERVERS]
     #[arg(long, value_name = "HOST:PORT,…")]
-    stun_servers: Option<List<ServerName>>,
+    stun_servers: Vec<String>,
 }
 
 impl StunArgs {
@@ -78,7 +78,8 @@ impl StunArgs {
             environment.setting("--stun-host", self.stun_host, &["STUN_HOST_ENV", "STUN_HOST"])?;
         let port =
             environment.setting("--stun-port", self.stun_port, &["STUN_PORT_ENV", "STUN_PORT"])?;
-        let more = environment.setting("--stun-servers", self.stun_servers, &["STUN_SERVERS"])?;
+        let more: Option<List<ServerName>> = repeated("--stun-servers", &self.stun_servers)?;
+        let more = environment.setting("--stun-servers", more, &["STUN_SERVERS"])?;
         let mut servers = Vec::new();
         // A port alone means the default host.
         if host.is_some() || (port.is_some() && more.is_none()) {
