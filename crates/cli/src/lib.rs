@@ -43,11 +43,11 @@ const LINGER: Duration = Duration::from_millis(50);
 struct Cli {
     /// How logs are written to standard error [env: LOG_FORMAT] [default: text on a terminal, else
     /// json]
-    #[arg(long, global = true, value_name = "text|json")]
+    #[arg(long, global = true, value_name = "text|json", help_heading = "Logging")]
     log_format: Option<LogFormat>,
     /// Which logs are written, as `info` or `warn,holepunch_worker=debug` [env: RUST_LOG] [default:
     /// info; warn for demo, load and nat]
-    #[arg(long, global = true, value_name = "FILTER")]
+    #[arg(long, global = true, value_name = "FILTER", help_heading = "Logging")]
     log: Option<String>,
     #[command(subcommand)]
     command: Command,

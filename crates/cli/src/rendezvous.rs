@@ -58,7 +58,13 @@ impl std::str::FromStr for Network {
 }
 
 fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
-    let port = environment.setting("--listen", None, &["PORT"])?.unwrap_or(DEFAULT_PORT);
+    let listen = match args.listen {
+        Some(address) => address,
+        None => {
+            let port = environment.setting("--listen", None, &["PORT"])?.unwrap_or(DEFAULT_PORT);
+            (Ipv4Addr::UNSPECIFIED, port).into()
+        }
+    };
     let stun: Option<OrNone<List<SocketAddr>>> = repeated("--stun-listen", &args.stun_listen)?;
     let stun = environment.setting("--stun-listen", stun, &["STUN_LISTEN"])?;
     let trusted: Option<List<Network>> = repeated("--trusted-proxy", &args.trusted_proxy)?;
@@ -73,7 +79,7 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
     let stun_is_optional = stun.is_none();
     let default = MatchmakerConfig::default();
     Ok(Config {
-        listen: args.listen.unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, port).into()),
+        listen,
         stun_listen: match stun {
             None => vec![DEFAULT_STUN],
             Some(OrNone::None) => Vec::new(),

@@ -18,6 +18,9 @@ use crate::reach;
 const CLOSE_NORMAL: u16 = 1000;
 const CLOSE_GOING_AWAY: u16 = 1001;
 const CLOSE_INTERNAL: u16 = 1011;
+const CLOSE_TRY_AGAIN: u16 = 1013;
+
+const SHUTDOWN_REASON: &str = "server is shutting down";
 
 #[derive(Debug)]
 struct Session {
@@ -47,6 +50,8 @@ pub struct Matchmaker {
     current: BTreeMap<WorkerId, SessionId>,
     ready: ReadyQueue,
     deadlines: BTreeSet<(Instant, SessionId)>,
+    /// The server stops: nobody registers any more.
+    ended: bool,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
 }
@@ -61,6 +66,7 @@ impl Matchmaker {
             current: BTreeMap::new(),
             ready: ReadyQueue::default(),
             deadlines: BTreeSet::new(),
+            ended: false,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
         }
@@ -147,6 +153,13 @@ impl Matchmaker {
     }
 
     fn connected(&mut self, id: SessionId, worker: WorkerId, observed: Observed, now: Instant) {
+        // Both may have changed since the WebSocket was asked for.
+        if self.ended {
+            return self.send_close(id, CLOSE_GOING_AWAY, SHUTDOWN_REASON);
+        }
+        if !self.admits(&worker) {
+            return self.send_close(id, CLOSE_TRY_AGAIN, "too many workers");
+        }
         if let Some(&old) = self.current.get(&worker) {
             self.close(old, CLOSE_NORMAL, REPLACED_REASON, LeaveReason::Replaced);
         }
@@ -320,12 +333,16 @@ impl Matchmaker {
         self.events.push_back(event);
     }
 
+    fn send_close(&mut self, session: SessionId, code: u16, reason: &'static str) {
+        self.transmits.push_back(Transmit { session, action: Action::Close { code, reason } });
+    }
+
     fn send(&mut self, session: SessionId, text: String) {
         self.transmits.push_back(Transmit { session, action: Action::Send(text) });
     }
 
     fn close(&mut self, session: SessionId, code: u16, reason: &'static str, why: LeaveReason) {
-        self.transmits.push_back(Transmit { session, action: Action::Close { code, reason } });
+        self.send_close(session, code, reason);
         self.forget(session, why);
     }
 
@@ -345,9 +362,10 @@ impl Matchmaker {
     }
 
     fn shutdown(&mut self) {
+        self.ended = true;
         let sessions: Vec<SessionId> = self.sessions.keys().copied().collect();
         for session in sessions {
-            self.close(session, CLOSE_GOING_AWAY, "server is shutting down", LeaveReason::Shutdown);
+            self.close(session, CLOSE_GOING_AWAY, SHUTDOWN_REASON, LeaveReason::Shutdown);
         }
     }
 }

@@ -9,14 +9,15 @@ use axum::extract::{ConnectInfo, Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use holepunch_wire::WorkerId;
 use holepunch_wire::signal::{FRAME_BYTES_MAX, REGISTER_PATH};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
 
 use crate::client_address::client_address;
 use crate::hub::Hub;
@@ -57,20 +58,22 @@ fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// Accepts connections until the task is ended.
+/// The right to be connected; a WebSocket holds it until its session ends.
+type Permit = Arc<OwnedSemaphorePermit>;
+
+/// Accepts connections until the task is ended, and with it every connection that is not a WebSocket.
 pub(crate) async fn accept(listener: TcpListener, app: Arc<App>, workers_max: usize) {
     let router = router(app);
     let permits = workers_max.saturating_add(OTHER_CONNECTIONS_MAX).min(Semaphore::MAX_PERMITS);
     let permits = Arc::new(Semaphore::new(permits));
+    let mut connections = JoinSet::new();
     loop {
+        while connections.try_join_next().is_some() {}
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, from)) => {
-                let router = router.clone();
-                tokio::spawn(async move {
-                    serve_connection(stream, from, router).await;
-                    drop(permit);
-                });
+                let router = router.clone().layer(Extension(Permit::new(permit)));
+                connections.spawn(serve_connection(stream, from, router));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -83,7 +86,7 @@ pub(crate) async fn accept(listener: TcpListener, app: Arc<App>, workers_max: us
 async fn serve_connection(stream: TcpStream, from: SocketAddr, router: Router) {
     // Acks and offers are small and urgent.
     let _best_effort = stream.set_nodelay(true);
-    let service = router.layer(axum::Extension(ConnectInfo(from)));
+    let service = router.layer(Extension(ConnectInfo(from)));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
@@ -114,6 +117,7 @@ async fn list_workers(State(app): State<Arc<App>>) -> impl IntoResponse {
 async fn register(
     State(app): State<Arc<App>>,
     ConnectInfo(from): ConnectInfo<SocketAddr>,
+    Extension(permit): Extension<Permit>,
     Path(worker_id): Path<String>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
@@ -138,6 +142,6 @@ async fn register(
         .max_frame_size(FRAME_BYTES_MAX)
         .on_upgrade(move |socket| async move {
             session::serve(Arc::clone(&app.hub), socket, worker, observed).await;
-            drop(alive);
+            drop((alive, permit));
         })
 }

@@ -54,13 +54,18 @@ impl Hub {
 
     /// Feeds the machine and carries out what it says.
     pub(crate) fn input(&self, input: Input<'_>) {
-        self.with_machine(|machine, now| machine.handle_input(input, now));
+        self.with_state(|state, now| state.machine.handle_input(input, now));
     }
 
-    /// A session's task has ended.
+    /// A session's task has ended; `offer_unsent` when it could not send an offer that it had taken
+    /// off its outbox.
     pub(crate) fn closed(&self, session: SessionId, offer_unsent: bool) {
-        self.lock().outboxes.remove(&session);
-        self.input(Input::Closed { session, offer_unsent });
+        // One step, so that no offer is queued unseen in between.
+        self.with_state(|state, now| {
+            let left_over = state.outboxes.remove(&session).is_some_and(|it| it.holds_an_offer());
+            let offer_unsent = offer_unsent || left_over;
+            state.machine.handle_input(Input::Closed { session, offer_unsent }, now);
+        });
     }
 
     /// Calls the machine whenever it wants to be called; never returns.
@@ -74,7 +79,7 @@ impl Hub {
                 }
             };
             tokio::select! {
-                () = due => self.with_machine(Matchmaker::handle_timeout),
+                () = due => self.with_state(|state, now| state.machine.handle_timeout(now)),
                 () = self.sooner.notified() => {}
             }
         }
@@ -85,10 +90,11 @@ impl Hub {
         read(&self.lock().machine)
     }
 
-    fn with_machine(&self, act: impl FnOnce(&mut Matchmaker, Instant)) {
+    /// Calls the machine and carries out what it says.
+    fn with_state(&self, act: impl FnOnce(&mut State, Instant)) {
         let mut state = self.lock();
         let before = state.machine.poll_timeout();
-        act(&mut state.machine, Instant::now());
+        act(&mut state, Instant::now());
         state.deliver();
         let events: Vec<Event> = std::iter::from_fn(|| state.machine.poll_event()).collect();
         let after = state.machine.poll_timeout();
@@ -118,14 +124,15 @@ impl State {
             let session = transmit.session;
             let is_close = matches!(transmit.action, Action::Close { .. });
             let is_offer = matches!(transmit.action, Action::Offer(_));
-            let taken =
-                self.outboxes.get(&session).is_some_and(|outbox| outbox.push(transmit.action));
+            let outbox = self.outboxes.get(&session);
+            let taken = outbox.is_some_and(|outbox| outbox.push(transmit.action));
+            if !taken {
+                let offer_unsent = is_offer || outbox.is_some_and(|outbox| outbox.holds_an_offer());
+                let closed = Input::Closed { session, offer_unsent };
+                self.machine.handle_input(closed, Instant::now());
+            }
             if is_close || !taken {
                 self.outboxes.remove(&session);
-            }
-            if !taken {
-                let closed = Input::Closed { session, offer_unsent: is_offer };
-                self.machine.handle_input(closed, Instant::now());
             }
         }
     }

@@ -9,7 +9,7 @@ use holepunch_matchmaker::Input;
 use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use crate::http::{self, App};
 use crate::hub::Hub;
@@ -60,14 +60,16 @@ pub enum BindError {
     },
 }
 
-/// A running rendezvous. Dropping it ends its tasks without a word to the workers; use
-/// [`shutdown`](Self::shutdown).
+/// A running rendezvous. Dropping it closes what listens, without a word to the workers, whose
+/// sessions run on; use [`shutdown`](Self::shutdown).
 #[derive(Debug)]
 pub struct Server {
     http: SocketAddr,
     stun: Option<StunServer>,
     hub: Arc<Hub>,
-    tasks: Vec<JoinHandle<()>>,
+    /// What takes connections, and owns those that are not yet WebSockets.
+    front: JoinSet<()>,
+    clock: JoinSet<()>,
     alive: mpsc::Sender<()>,
     all_gone: mpsc::Receiver<()>,
 }
@@ -106,14 +108,14 @@ impl Server {
             trusted_proxies: config.trusted_proxies,
             alive: alive.downgrade(),
         });
-        let clock = Arc::clone(&hub);
-        let tasks = vec![
-            tokio::spawn(http::accept(listener, app, workers_max)),
-            tokio::spawn(async move { clock.run_clock().await }),
-        ];
+        let mut front = JoinSet::new();
+        front.spawn(http::accept(listener, app, workers_max));
+        let mut clock = JoinSet::new();
+        let machine = Arc::clone(&hub);
+        clock.spawn(async move { machine.run_clock().await });
         let stun_addresses = stun.as_ref().map(StunServer::addresses).unwrap_or_default();
         tracing::info!(%http, stun = ?stun_addresses, "rendezvous is running");
-        Ok(Self { http, stun, hub, tasks, alive, all_gone })
+        Ok(Self { http, stun, hub, front, clock, alive, all_gone })
     }
 
     /// Where HTTP and WebSocket are served.
@@ -129,16 +131,15 @@ impl Server {
     }
 
     /// Takes no more connections, tells every worker (1001), and returns when all have gone or after
-    /// less than a second.
+    /// less than a second. Then all addresses are free again.
     pub async fn shutdown(mut self) {
-        if let Some(accept) = self.tasks.first() {
-            accept.abort();
-        }
+        self.front.shutdown().await;
         self.hub.input(Input::Shutdown);
         drop(self.alive);
         let _in_time = tokio::time::timeout(SHUTDOWN_GRACE, self.all_gone.recv()).await;
-        for task in &self.tasks {
-            task.abort();
+        self.clock.shutdown().await;
+        if let Some(stun) = self.stun {
+            stun.shutdown().await;
         }
         tracing::info!("rendezvous has ended");
     }

@@ -1,5 +1,6 @@
 //! One WebSocket: frames go to the machine, the machine's actions go out.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,10 +18,15 @@ use crate::outbox::Outbox;
 const CLOSE_GRACE: Duration = Duration::from_millis(500);
 /// Messages of one client handled before the others have a turn and the answers are flushed.
 const BATCH_MAX: usize = 64;
+/// Frames that are looked through for a client's end before it is sent an offer.
+const LOOK_AHEAD_MAX: usize = 8;
 /// Close codes (RFC 6455 §7.4.1).
 const CLOSE_INVALID_DATA: u16 = 1007;
 const CLOSE_TOO_BIG: u16 = 1009;
 const CLOSE_TRY_AGAIN: u16 = 1013;
+
+/// What comes off a WebSocket; `None` is its end.
+type Frame = Option<Result<Message, axum::Error>>;
 
 /// Serves one registered worker until its WebSocket ends.
 pub(crate) async fn serve(hub: Arc<Hub>, socket: WebSocket, worker: WorkerId, observed: Observed) {
@@ -31,13 +37,14 @@ pub(crate) async fn serve(hub: Arc<Hub>, socket: WebSocket, worker: WorkerId, ob
         worker,
         socket,
         outbox,
+        arrived: VecDeque::new(),
         offer_unflushed: false,
+        offer_too_late: false,
         close: None,
         bad: 0,
     };
     session.run().await;
-    let offer_unsent = session.offer_unflushed || session.outbox.holds_an_offer();
-    hub.closed(id, offer_unsent);
+    hub.closed(id, session.offer_unflushed || session.offer_too_late);
     session.farewell().await;
 }
 
@@ -47,8 +54,12 @@ struct Session<'a> {
     worker: WorkerId,
     socket: WebSocket,
     outbox: Arc<Outbox>,
+    /// Frames that were taken off the socket, and not handled yet.
+    arrived: VecDeque<Frame>,
     /// An offer has been written to the buffer, but not to the kernel.
     offer_unflushed: bool,
+    /// An offer came when the client had already hung up.
+    offer_too_late: bool,
     /// The close frame to end with.
     close: Option<(u16, &'static str)>,
     /// Frames that were no messages.
@@ -65,26 +76,28 @@ enum Flow {
 impl Session<'_> {
     async fn run(&mut self) {
         while self.write_out().await == Flow::Goes {
-            tokio::select! {
-                () = self.outbox.changed() => {}
-                frame = self.socket.next() => {
-                    if self.read_batch(frame).await == Flow::Ends {
-                        return;
-                    }
-                }
+            let frame = match self.arrived.pop_front() {
+                Some(frame) => frame,
+                None => tokio::select! {
+                    () = self.outbox.changed() => continue,
+                    frame = self.socket.next() => frame,
+                },
+            };
+            if self.read_batch(frame).await == Flow::Ends {
+                return;
             }
         }
     }
 
     /// Handles a frame and all that have already arrived behind it.
-    async fn read_batch(&mut self, first: Option<Result<Message, axum::Error>>) -> Flow {
+    async fn read_batch(&mut self, first: Frame) -> Flow {
         let mut next = Some(first);
         for _ in 0..BATCH_MAX {
             let Some(frame) = next else { break };
             if self.handle_frame(frame).await == Flow::Ends {
                 return Flow::Ends;
             }
-            next = self.socket.next().now_or_never();
+            next = self.next_arrived();
         }
         // The batch is full, and one more frame has been taken off already.
         match next {
@@ -93,7 +106,25 @@ impl Session<'_> {
         }
     }
 
-    async fn handle_frame(&mut self, frame: Option<Result<Message, axum::Error>>) -> Flow {
+    fn next_arrived(&mut self) -> Option<Frame> {
+        self.arrived.pop_front().or_else(|| self.socket.next().now_or_never())
+    }
+
+    /// Whether the client's end has arrived. A write might still succeed, and what it held would be
+    /// lost.
+    fn has_hung_up(&mut self) -> bool {
+        while self.arrived.len() < LOOK_AHEAD_MAX {
+            let Some(frame) = self.socket.next().now_or_never() else { return false };
+            let is_end = matches!(frame, None | Some(Err(_) | Ok(Message::Close(_))));
+            self.arrived.push_back(frame);
+            if is_end {
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn handle_frame(&mut self, frame: Frame) -> Flow {
         match frame {
             Some(Ok(Message::Text(text))) => return self.handle_text(&text).await,
             Some(Ok(Message::Pong(_))) => self.hub.input(Input::Pong { session: self.id }),
@@ -120,7 +151,8 @@ impl Session<'_> {
             }
             Ok(message) => {
                 self.hub.input(Input::Message { session: self.id, message });
-                Flow::Goes
+                // A client may ask more at once than its outbox holds answers.
+                self.feed_outbox().await
             }
             Err(why) => {
                 self.bad = self.bad.saturating_add(1);
@@ -153,6 +185,10 @@ impl Session<'_> {
         while let Some(action) = self.outbox.pop() {
             let frame = match action {
                 Action::Send(text) => Message::Text(text.into()),
+                Action::Offer(_) if self.has_hung_up() => {
+                    self.offer_too_late = true;
+                    continue;
+                }
                 Action::Offer(text) => {
                     self.offer_unflushed = true;
                     Message::Text(text.into())

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use noq_udp::{RecvMeta, Transmit, UdpSocketState};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use responder::{Arrival, respond};
 
@@ -30,7 +30,7 @@ struct Socket {
 #[derive(Debug)]
 pub(crate) struct StunServer {
     sockets: Arc<Vec<Socket>>,
-    tasks: Vec<JoinHandle<()>>,
+    tasks: JoinSet<()>,
 }
 
 impl StunServer {
@@ -40,22 +40,17 @@ impl StunServer {
             |address: &SocketAddr| Socket::open(*address).map_err(|source| (*address, source));
         let sockets: Vec<Socket> = addresses.iter().map(open).collect::<Result<_, _>>()?;
         let sockets = Arc::new(sockets);
-        let tasks = (0..sockets.len())
-            .map(|index| tokio::spawn(serve(Arc::clone(&sockets), index)))
-            .collect();
+        let tasks = (0..sockets.len()).map(|index| serve(Arc::clone(&sockets), index)).collect();
         Ok(Self { sockets, tasks })
     }
 
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         self.sockets.iter().map(|socket| socket.local).collect()
     }
-}
 
-impl Drop for StunServer {
-    fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
+    /// Returns when the sockets are closed.
+    pub(crate) async fn shutdown(mut self) {
+        self.tasks.shutdown().await;
     }
 }
 
