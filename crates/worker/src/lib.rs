@@ -25,7 +25,7 @@ pub use config::{Config, RendezvousUrl, UrlError};
 pub use holepunch_link::{Event, ServerName};
 pub use holepunch_wire::WorkerId;
 pub use holepunch_wire::signal::{FromServer, Offer};
-pub use notice::Notice;
+pub use notice::{Notice, milliseconds};
 pub use signalling::Signal;
 pub use tls::client_config as tls_client_config;
 pub use worker::{StartError, Worker};

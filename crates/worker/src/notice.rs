@@ -157,8 +157,8 @@ fn log_punch(event: &Event) {
         Event::LinkEstablished { peer, address, after, rtt, probes } => info!(
             %peer,
             %address,
-            ms_since_offer = after.as_secs_f64() * 1000.0,
-            rtt_ms = rtt.as_secs_f64() * 1000.0,
+            ms_since_offer = milliseconds(*after),
+            rtt_ms = milliseconds(*rtt),
             probes,
             "link established"
         ),
@@ -171,4 +171,10 @@ fn log_punch(event: &Event) {
         Event::PeerLost(peer, reason) => warn!(%peer, %reason, "peer lost"),
         _ => {}
     }
+}
+
+/// Milliseconds to the microsecond, as logs and tables show a time.
+#[must_use]
+pub fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
 }

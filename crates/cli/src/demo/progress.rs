@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use holepunch_worker::{Event, FromServer, Notice, Signal, WorkerId};
+use holepunch_worker::{Event, FromServer, Notice, Signal, WorkerId, milliseconds};
 use serde::Serialize;
 
 use crate::table::table;
@@ -121,11 +121,6 @@ impl Side {
             _ => return None,
         })
     }
-}
-
-/// Milliseconds, to the microsecond.
-fn milliseconds(time: Duration) -> f64 {
-    (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// The result of a demo: the last table, or its JSON.
