@@ -10,6 +10,10 @@ const STRANGERS_BURST: u32 = 5;
 /// PINGs of the peer answered in a second, and at once. A peer sends about 25 in ten seconds.
 const PEER_PER_SECOND: u32 = 50;
 const PEER_BURST: u32 = 50;
+/// Offers followed in a second, and at once. Each sends a PING to an address of the rendezvous'
+/// choice, and one that is honest offers a peer every few seconds at most.
+const OFFERS_PER_SECOND: u32 = 1;
+const OFFERS_BURST: u32 = 10;
 
 /// Early PINGs kept in mind, and for how long: a peer whose offer arrived sooner than ours starts
 /// to send before we know of it.
@@ -37,6 +41,10 @@ impl RateLimit {
 
     pub(crate) fn peer() -> Self {
         Self::new(PEER_PER_SECOND, PEER_BURST)
+    }
+
+    pub(crate) fn offers() -> Self {
+        Self::new(OFFERS_PER_SECOND, OFFERS_BURST)
     }
 
     pub(crate) fn allows(&mut self, now: Instant) -> bool {

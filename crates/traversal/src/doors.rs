@@ -103,6 +103,9 @@ pub enum OfferRefusal {
     /// It came before the worker's own endpoint was known.
     #[error("this worker's own UDP endpoint is not known yet")]
     NotReady,
+    /// There were too many in a short time.
+    #[error("the rendezvous sends offers faster than any could be followed")]
+    TooMany,
     /// It is incomplete or malformed.
     #[error("{0}")]
     Malformed(String),

@@ -26,6 +26,7 @@ pub struct Traversal {
     reporting: Reporting,
     pairing: Option<Pairing>,
     strangers: RateLimit,
+    offers: RateLimit,
     early: EarlyPings,
     dropped: Dropped,
     transmits: VecDeque<Transmit>,
@@ -46,6 +47,7 @@ impl Traversal {
             reporting: Reporting::default(),
             pairing: None,
             strangers: RateLimit::strangers(),
+            offers: RateLimit::offers(),
             early: EarlyPings::default(),
             dropped: Dropped::default(),
             transmits: VecDeque::new(),
@@ -145,7 +147,9 @@ impl Traversal {
     }
 
     fn offer(&mut self, offer: Offer, now: Instant) {
-        if let Some(refusal) = self.refusal(&offer) {
+        let refusal = self.refusal(&offer);
+        let too_many = || (!self.offers.allows(now)).then_some(OfferRefusal::TooMany);
+        if let Some(refusal) = refusal.or_else(too_many) {
             return self.refuse(refusal, now);
         }
         if let Some(replaced) = self.pairing.as_mut().and_then(Pairing::replace) {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use holepunch_traversal::{Config, Event, Input, NatMapping, StunServer, Transmit, Traversal};
 use holepunch_wire::WorkerId;
+use holepunch_wire::signal::Offer;
 use holepunch_wire::stun::{BindingRequest, BindingSuccess};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -204,4 +205,18 @@ fn a_mapped_address_that_is_no_hosts_is_not_believed() {
     let events = bench.answer(&server(1), "224.0.0.1:4000");
     assert!(matches!(events[0], Event::StunRefused(_, None)), "{events:?}");
     assert!(matches!(events[1], Event::DiscoveryFailed { attempt: 1, .. }), "{events:?}");
+}
+
+#[test]
+fn a_flood_of_offers_cannot_make_a_worker_spray_pings() {
+    let mut bench = Bench::new(None, None);
+    bench.resolved(&[server(1)]);
+    bench.answer(&server(1), "203.0.113.9:4000");
+    let before = bench.sent.len();
+    for port in 1..=1000 {
+        let peer = WorkerId::new("victim").unwrap();
+        let endpoint = SocketAddr::from(([198, 51, 100, 1], port));
+        bench.input(Input::Offer(Offer { peer, endpoint }));
+    }
+    assert_eq!(bench.sent.len() - before, 10);
 }
