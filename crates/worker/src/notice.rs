@@ -55,7 +55,7 @@ fn log_signal(signal: &Signal) {
         Signal::Connecting(url) => info!(%url, "connecting to the rendezvous"),
         Signal::Connected => info!("registered with the rendezvous"),
         Signal::Disconnected { why, retry_in } => {
-            warn!(why, retry_in_ms = retry_in.as_millis(), "no connection to the rendezvous");
+            warn!(why, retry_in_ms = milliseconds(*retry_in), "no connection to the rendezvous");
         }
         Signal::Malformed(why) => warn!(why, "message of the rendezvous ignored"),
         Signal::Message(message) => log_message(message),
@@ -99,7 +99,7 @@ fn log_discovery(event: &Event) {
         }
         Event::StunSilent(server, waited) => warn!(
             server = server.name,
-            waited_ms = waited.as_millis(),
+            waited_ms = milliseconds(*waited),
             "no STUN answer yet, still asking: is UDP to this address let out?"
         ),
         Event::Mapped { server, mapped, replaces, is_endpoint, nat } => {
@@ -122,7 +122,7 @@ fn log_discovery(event: &Event) {
         }
         Event::RoundComplete(nat) => info!(nat_type = %nat, "STUN discovery complete"),
         Event::DiscoveryFailed { attempt, reason, retry_in: Some(delay) } => {
-            warn!(attempt, reason, retry_in_ms = delay.as_millis(), "STUN failed, trying again");
+            warn!(attempt, reason, retry_in_ms = milliseconds(*delay), "STUN failed, trying again");
         }
         Event::DiscoveryFailed { attempt, reason, retry_in: None } => error!(
             attempt,

@@ -9,6 +9,9 @@ use serde::Serialize;
 
 use crate::table::table;
 
+/// What a worker waits for at first.
+const A_CONNECTION: &str = "a connection to the rendezvous";
+
 /// One worker as the demo sees it.
 pub(super) struct Side {
     pub(super) name: &'static str,
@@ -30,8 +33,7 @@ struct Link {
 
 impl Side {
     pub(super) fn new(name: &'static str, id: &WorkerId) -> Self {
-        let waits_for = "a connection to the rendezvous".to_owned();
-        Self { name, id: id.clone(), waits_for, link: None }
+        Self { name, id: id.clone(), waits_for: A_CONNECTION.to_owned(), link: None }
     }
 
     pub(super) fn is_linked(&self) -> bool {
@@ -57,7 +59,8 @@ impl Side {
                 (format!("reports {endpoint}"), Some("an offer of the rendezvous".to_owned()))
             }
             Notice::Signal(Signal::Connected) => {
-                ("is registered".to_owned(), Some("a STUN answer".to_owned()))
+                let first = self.waits_for == A_CONNECTION;
+                ("is registered".to_owned(), first.then(|| "a STUN answer".to_owned()))
             }
             Notice::Signal(Signal::Disconnected { why, .. }) => {
                 (format!("has no connection: {why}"), Some(format!("the rendezvous ({why})")))

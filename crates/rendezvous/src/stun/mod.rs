@@ -99,7 +99,8 @@ async fn serve(sockets: Arc<Vec<Socket>>, index: usize) {
                 ecn: None,
                 contents: &answer.payload,
                 segment_size: None,
-                src_ip: (answer.socket == index).then_some(meta.dst_ip).flatten(),
+                // A wildcard socket answers from the address that was asked, whichever port it has.
+                src_ip: meta.dst_ip.filter(|_| via.local.ip().is_unspecified()),
             };
             // A full send buffer loses the answer, as any network may; the client asks again.
             let _best_effort = via.state.try_send((&via.udp).into(), &transmit);
