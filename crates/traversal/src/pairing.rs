@@ -17,6 +17,8 @@ use crate::schedule::{self, PING_UNTIL};
 const TARGETS_MAX: usize = 3;
 /// PINGs whose answers still count. A punch sends at most 25 to each of three addresses.
 const SENT_MAX: usize = 128;
+/// PINGs that PINGs of the peer trigger, beside the schedule.
+const TRIGGERED_MAX: u32 = 5;
 /// An answer to the last PING of a punch may take so long.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 /// A linked peer that has not answered is asked again after this.
@@ -59,6 +61,7 @@ pub(crate) struct Pairing {
     sent: VecDeque<SentPing>,
     /// PINGs sent in all; the number of the last one.
     probes: u32,
+    triggered: u32,
     pings: u32,
     pongs: u32,
     /// The target that answered last, and after what time.
@@ -70,7 +73,8 @@ pub(crate) struct Pairing {
 }
 
 impl Pairing {
-    /// Starts a punch. `early` are the sources of PINGs that the peer has sent already.
+    /// Starts a punch. `early` are the sources of PINGs that the peer has sent already, the newest
+    /// last: where there are too many, the newest count.
     pub(crate) fn new(own: WorkerId, offer: Offer, early: &[SocketAddr], now: Instant) -> Self {
         let mut pairing = Self {
             own,
@@ -78,6 +82,7 @@ impl Pairing {
             targets: vec![offer.endpoint],
             sent: VecDeque::new(),
             probes: 0,
+            triggered: 0,
             pings: 0,
             pongs: 0,
             answered: None,
@@ -87,8 +92,10 @@ impl Pairing {
             events: VecDeque::from([Event::PunchStarted(offer.peer.clone(), offer.endpoint)]),
             peer: offer.peer,
         };
-        for &from in early {
-            pairing.ping_from(from, now);
+        for &from in early.iter().rev() {
+            if pairing.may_ping(from) {
+                pairing.ping_from(from, now);
+            }
         }
         pairing
     }
@@ -108,17 +115,26 @@ impl Pairing {
     /// Takes a PING with the peer's id; `false` when it has to count as a stranger's: it comes from
     /// one address too many, or there were too many.
     pub(crate) fn handle_ping(&mut self, from: SocketAddr, ping: &Ping<'_>, now: Instant) -> bool {
-        let known = self.targets.contains(&from);
-        if !known && self.targets.len() == TARGETS_MAX && !self.is_linked() {
-            return false;
-        }
-        if !self.answers.allows(now) {
+        if !(self.may_ping(from) || self.is_linked()) || !self.answers.allows(now) {
             return false;
         }
         let payload = ping.answer(self.own.as_str());
         self.transmits.push_back(Transmit { to: from, payload });
         self.ping_from(from, now);
         true
+    }
+
+    /// Whether a PING of the peer is a reason to send one at once: ours have gone out, none has been
+    /// answered, and few have been triggered.
+    fn may_trigger(&self) -> bool {
+        let punching = matches!(self.phase, Phase::Punching { .. });
+        let unanswered = self.probes > 0 && self.answered.is_none();
+        punching && unanswered && self.triggered < TRIGGERED_MAX
+    }
+
+    /// Whether `from` is, or may become, one of the addresses that PINGs go to.
+    fn may_ping(&self, from: SocketAddr) -> bool {
+        self.targets.contains(&from) || self.targets.len() < TARGETS_MAX
     }
 
     /// A PING of the peer has come from there.
@@ -130,6 +146,11 @@ impl Pairing {
             self.targets.truncate(TARGETS_MAX - 1);
             self.targets.push(from);
             self.events.push_back(Event::SourceObserved(self.peer.clone(), from));
+            self.send_ping(from, now);
+        } else if self.may_trigger() {
+            // The peer's NAT is open now, and our first PING may have died at it: a triggered check
+            // (RFC 8445 §7.3.1.4) finds the way without waiting for the schedule.
+            self.triggered += 1;
             self.send_ping(from, now);
         }
     }

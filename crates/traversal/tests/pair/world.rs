@@ -84,6 +84,8 @@ impl Nat {
 }
 
 struct Host {
+    /// One way to the rendezvous.
+    to_server: Duration,
     id: WorkerId,
     machine: Traversal,
     nat: Nat,
@@ -137,6 +139,11 @@ impl World {
 
     /// A worker that starts now.
     pub(crate) fn add(&mut self, name: &str, kind: NatKind) -> usize {
+        self.add_far(name, kind, LATENCY)
+    }
+
+    /// A worker that starts now, so far away from the rendezvous, one way.
+    pub(crate) fn add_far(&mut self, name: &str, kind: NatKind, to_server: Duration) -> usize {
         let index = self.hosts.len();
         let id = WorkerId::new(name).unwrap();
         let config = Config { own_id: id.clone(), stun_retries_max: None, stun_retry_delay: None };
@@ -150,6 +157,7 @@ impl World {
             permitted: BTreeMap::new(),
         };
         self.hosts.push(Host {
+            to_server,
             id,
             machine,
             nat,
@@ -316,7 +324,7 @@ impl World {
             let index = self.hosts.iter().position(|host| host.session == transmit.session);
             match (index, transmit.action) {
                 (Some(index), Action::Send(text) | Action::Offer(text)) => {
-                    self.post(LATENCY, Parcel::ToWorker(index, text));
+                    self.post(self.hosts[index].to_server, Parcel::ToWorker(index, text));
                 }
                 (Some(_), Action::Ping) => {
                     self.post(LATENCY * 2, Parcel::Pong(transmit.session));
@@ -348,7 +356,7 @@ impl World {
                 Event::Report(endpoint) => {
                     self.hosts[index].reports.push(*endpoint);
                     let text = WorkerMessage::report(*endpoint).encode();
-                    self.post(LATENCY, Parcel::ToServer(index, text));
+                    self.post(self.hosts[index].to_server, Parcel::ToServer(index, text));
                 }
                 _ => {}
             }

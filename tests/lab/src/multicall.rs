@@ -1,0 +1,42 @@
+//! The binary that runs a laboratory is also every program in it.
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::process::ExitCode;
+
+use crate::{janitor, prober};
+
+/// First argument of the binary when it is to be `holepunch`.
+pub(crate) const HOLEPUNCH: &str = "holepunch";
+
+/// Runs the program that the first argument names: `holepunch` with the rest of the command line, or
+/// a helper of the laboratory. `None` when it names none of them; then the binary is what it is.
+///
+/// To be called first in `main` of each binary that builds a [`Lab`](crate::Lab).
+#[must_use]
+pub fn dispatch() -> Option<ExitCode> {
+    let mut arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let entry = arguments.first()?.to_str()?.to_owned();
+    match entry.as_str() {
+        HOLEPUNCH => {
+            end_with_the_lab();
+            Some(holepunch_cli::run(arguments))
+        }
+        prober::ENTRY => {
+            let words = arguments.split_off(1);
+            let words = words.into_iter().map(|word| word.to_string_lossy().into_owned());
+            Some(prober::main(&words.collect::<Vec<_>>()))
+        }
+        janitor::ENTRY => Some(janitor::main(arguments.get(1)?.to_str()?)),
+        _ => None,
+    }
+}
+
+/// Ends this process when its standard input ends: the laboratory holds the other end and never
+/// writes, so that is when the laboratory is gone, killed perhaps.
+pub(crate) fn end_with_the_lab() {
+    std::thread::spawn(|| {
+        let _ended = std::io::stdin().read_to_end(&mut Vec::new());
+        std::process::exit(1);
+    });
+}

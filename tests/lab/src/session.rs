@@ -1,0 +1,190 @@
+//! The programs of an experiment: a rendezvous in public, a worker in each host.
+
+use std::net::SocketAddrV4;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::error::LabError;
+use crate::logs::Line;
+use crate::multicall;
+use crate::process::Process;
+use crate::topology::{Lab, SERVICES};
+
+/// Workers bind this UDP port, which is their default.
+pub(crate) const WORKER_UDP_PORT: u16 = 8081;
+/// Where the rendezvous serves HTTP, and STUN at two addresses.
+const HTTP_PORT: u16 = 8080;
+const STUN_PORT: u16 = 3478;
+/// Programs start, register and link in well below a second; a machine that is busy with other
+/// things may need far longer.
+const WITHIN: Duration = Duration::from_secs(30);
+
+/// A rendezvous and its workers. They end before the [`Lab`] that they run in.
+#[derive(Debug)]
+pub struct Session<'lab> {
+    lab: &'lab Lab,
+    rendezvous: Process,
+    /// One for each side, in the order in which they were started.
+    workers: Vec<Process>,
+}
+
+/// What a worker said of its link.
+#[derive(Debug, Clone)]
+pub struct Established {
+    /// The address at which its peer answered.
+    pub address: SocketAddrV4,
+    /// Time from the offer.
+    pub ms_since_offer: f64,
+    /// Time from the PING that was answered to its answer.
+    pub rtt_ms: f64,
+    /// PINGs sent.
+    pub probes: u64,
+    /// When it was said, since 1970.
+    pub at: Duration,
+}
+
+/// Two workers that say that they are linked, in the order of the sides.
+#[derive(Debug, Clone)]
+pub struct Linked {
+    /// What each said.
+    pub established: [Established; 2],
+    /// When the second worker sent its endpoint to the rendezvous, since 1970.
+    pub second_report_at: Duration,
+}
+
+impl Linked {
+    /// Time from the second worker's report until both are linked.
+    #[must_use]
+    pub fn time_to_link(&self) -> Duration {
+        let [first, second] = &self.established;
+        first.at.max(second.at).saturating_sub(self.second_report_at)
+    }
+}
+
+impl<'lab> Session<'lab> {
+    /// Starts the rendezvous.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn start(lab: &'lab Lab) -> Result<Self, LabError> {
+        let [one, two, _] = SERVICES;
+        let mut command = with_logs(lab.wan.own_program(multicall::HOLEPUNCH)?);
+        command.args(["rendezvous", "--listen", &format!("{one}:{HTTP_PORT}")]);
+        command.args(["--stun-listen", &format!("{one}:{STUN_PORT},{two}:{STUN_PORT}")]);
+        let rendezvous = Process::start("the rendezvous", command)?;
+        rendezvous.wait_for(
+            "rendezvous is running",
+            WITHIN,
+            with_message("rendezvous is running"),
+        )?;
+        Ok(Self { lab, rendezvous, workers: Vec::new() })
+    }
+
+    /// Starts the worker of the next side and waits until its report is acknowledged.
+    ///
+    /// # Errors
+    /// That does not happen.
+    ///
+    /// # Panics
+    /// Each side has a worker already.
+    pub fn start_worker(&mut self) -> Result<(), LabError> {
+        let index = self.workers.len();
+        let [one, two, _] = SERVICES;
+        let host = &self.lab.side(index).host;
+        let mut command = with_logs(host.own_program(multicall::HOLEPUNCH)?);
+        command
+            .arg("worker")
+            .env("RENDEZVOUS_SERVICE_URL", format!("http://{one}:{HTTP_PORT}"))
+            .env("STUN_SERVERS", format!("{one}:{STUN_PORT},{two}:{STUN_PORT}"))
+            .env("IP_ECHO_URL", "none")
+            .env("PORT", "0");
+        let name = format!("worker {index} ({})", self.lab.side(index).kind());
+        self.workers.push(Process::start(&name, command)?);
+        self.wait_for(index, "its report is acknowledged", WITHIN, |lines| {
+            let ack = lines.iter().find(|line| line.message() == "udp_endpoint_ack")?;
+            (ack.string("status") == Some("success")).then_some(())
+        })
+    }
+
+    /// Starts both workers, the second once the first is acknowledged, and waits for their links.
+    ///
+    /// # Errors
+    /// They do not link.
+    ///
+    /// # Panics
+    /// The lab has fewer than two sides, or workers were started already.
+    pub fn link(&mut self) -> Result<Linked, LabError> {
+        self.start_worker()?;
+        self.start_worker()?;
+        let said = |index| self.wait_for(index, "link established", WITHIN, established);
+        let established = [said(0)?, said(1)?];
+        let report = with_message("UDP endpoint sent to the rendezvous");
+        let second_report_at =
+            self.wait_for(1, "the report has a time", WITHIN, |lines| report(lines)?.time())?;
+        Ok(Linked { established, second_report_at })
+    }
+
+    /// Waits until `pick` finds what it looks for in the log of the worker of side `worker`.
+    ///
+    /// # Errors
+    /// It does not within that time; the error shows the ends of all logs.
+    ///
+    /// # Panics
+    /// That worker was not started.
+    pub fn wait_for<T>(
+        &self,
+        worker: usize,
+        what: &str,
+        within: Duration,
+        pick: impl FnMut(&[Line]) -> Option<T>,
+    ) -> Result<T, LabError> {
+        let found = self.workers[worker].wait_for(what, within, pick);
+        if let Err(LabError::TimedOut { what, within, ended, .. }) = found {
+            return Err(LabError::TimedOut { what, within, ended, logs: self.tails() });
+        }
+        found
+    }
+
+    /// All lines that a worker has written so far.
+    ///
+    /// # Panics
+    /// That worker was not started.
+    #[must_use]
+    pub fn lines(&self, worker: usize) -> Vec<Line> {
+        self.workers[worker].lines()
+    }
+
+    /// The last lines of all programs.
+    #[must_use]
+    pub fn tails(&self) -> String {
+        let all = std::iter::once(&self.rendezvous).chain(&self.workers);
+        all.map(Process::tail).collect::<Vec<_>>().concat()
+    }
+}
+
+/// Logs as JSON, and no settings from the environment of whoever runs the laboratory.
+fn with_logs(mut command: Command) -> Command {
+    command.args(["--log-format", "json", "--log", "info"]).env_clear();
+    for kept in ["PATH", "RUST_BACKTRACE"] {
+        if let Some(value) = std::env::var_os(kept) {
+            command.env(kept, value);
+        }
+    }
+    command
+}
+
+/// Finds the first line with that message.
+fn with_message(message: &str) -> impl Fn(&[Line]) -> Option<Line> {
+    move |lines| lines.iter().find(|line| line.message() == message).cloned()
+}
+
+fn established(lines: &[Line]) -> Option<Established> {
+    let line = lines.iter().find(|line| line.message() == "link established")?;
+    Some(Established {
+        address: line.string("address")?.parse().ok()?,
+        ms_since_offer: line.number("ms_since_offer")?,
+        rtt_ms: line.number("rtt_ms")?,
+        probes: line.count("probes")?,
+        at: line.time()?,
+    })
+}
