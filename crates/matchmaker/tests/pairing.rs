@@ -291,6 +291,32 @@ fn shutdown_tells_everybody() {
 }
 
 #[test]
+fn a_session_that_comes_after_the_shutdown_is_told_too() {
+    let mut table = Table::new();
+    table.input(Input::Shutdown);
+    table.connect(1, "a");
+    assert!(matches!(table.sent[&1][..], [Action::Close { code: 1001, .. }]));
+    assert_eq!(table.machine.workers().count(), 0);
+    assert!(table.machine.poll_timeout().is_none());
+}
+
+#[test]
+fn a_session_that_finds_the_house_full_is_sent_away_and_one_that_replaces_its_own_is_not() {
+    let mut table = Table::new();
+    table.machine = Matchmaker::new(Config { workers_max: 1, ..Config::default() });
+    table.connect(1, "a");
+    table.connect(2, "b");
+    assert!(matches!(table.sent[&2][..], [Action::Close { code: 1013, .. }]));
+    table.close(2, false);
+    table.connect(3, "a");
+    assert!(matches!(table.sent[&1][..], [Action::Close { code: 1000, .. }]));
+    assert_eq!(table.machine.workers().count(), 1);
+    table.close(3, false);
+    table.connect(4, "b");
+    assert_eq!(table.machine.workers().count(), 1);
+}
+
+#[test]
 fn five_thousand_reports_pair_everybody_exactly_once() {
     let mut table = Table::new();
     for session in 0..5000_u64 {

@@ -105,10 +105,12 @@ impl RendezvousUrl {
         self.scheme_was_missing
     }
 
-    /// Where `worker` registers.
+    /// Where `worker` registers. Without a password: a WebSocket's URL has no place for one (RFC 6455
+    /// §3), and this URL is logged.
     #[must_use]
     pub fn register(&self, worker: &WorkerId) -> Url {
         let mut url = self.url.clone();
+        let _unless_it_cannot_have_one = url.set_password(None);
         let base = url.path().trim_end_matches('/').to_owned();
         let segment = utf8_percent_encode(worker.as_str(), SEGMENT);
         url.set_path(&format!("{base}{REGISTER_PATH}{segment}"));

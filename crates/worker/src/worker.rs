@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
-use holepunch_link::{Event, Input, Port, TraversalConfig};
+use holepunch_link::{Event, Input, OfferRefusal, Port, TraversalConfig};
 use holepunch_wire::probe::PROBE_ID_BYTES_MAX;
 use holepunch_wire::signal::{FromServer, WorkerMessage};
 use holepunch_wire::{WorkerId, WorkerIdError};
@@ -262,10 +262,12 @@ impl Run {
         }
     }
 
-    /// Tells the UDP port what the rendezvous said; without a port there is nothing to be done.
+    /// Tells the UDP port what the rendezvous said; without a port only an offer is worth a word.
     fn tell(&mut self, input: Input<'_>) {
         if let Some(port) = &mut self.port {
             port.handle(input);
+        } else if let Input::Offer(_) = input {
+            self.notice(Notice::Udp(Event::OfferIgnored(OfferRefusal::NotReady)));
         }
     }
 

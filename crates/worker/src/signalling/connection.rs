@@ -18,7 +18,7 @@ use super::{Settings, Signal};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A frame that the kernel does not take for so long means that the connection is dead.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for the close handshake when the worker ends; it has a second in all.
+/// Time for a close handshake; a worker that ends has a second in all.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 const BUFFER_BYTES: usize = 4 * 1024;
 
@@ -108,6 +108,8 @@ impl Connection {
                 }
             };
             if let Err(why) = outcome {
+                // The library's answer to a close frame (RFC 6455 §5.5.1) waits to be sent.
+                let _in_time = timeout(CLOSE_TIMEOUT, self.socket.flush()).await;
                 return Some(why);
             }
         }
@@ -144,7 +146,11 @@ impl Connection {
                     frame.map(|frame| format!(" ({} {})", u16::from(frame.code), frame.reason));
                 Err(format!("the rendezvous closed the connection{}", said.unwrap_or_default()))
             }
-            Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Frame(_))) => Ok(None),
+            Some(Ok(Message::Binary(bytes))) => {
+                let why = format!("expected a text frame, got {} bytes of binary", bytes.len());
+                Ok(Some(Signal::Malformed(why)))
+            }
+            Some(Ok(Message::Ping(_) | Message::Frame(_))) => Ok(None),
             Some(Err(error)) => Err(error.to_string()),
             None => Err("the connection ended".to_owned()),
         }

@@ -18,6 +18,9 @@ use connection::Connection;
 const OUTGOING_MAX: usize = 16;
 /// Messages of the rendezvous that wait; then the WebSocket is read no further.
 const INCOMING_MAX: usize = 64;
+/// The task may take so long to end: more than a close handshake. One that waits for a connection
+/// that takes no data is aborted.
+const END_TIMEOUT: Duration = Duration::from_millis(600);
 
 /// What happened on the signalling connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +36,7 @@ pub enum Signal {
         /// The wait.
         retry_in: Duration,
     },
-    /// A text frame was not a message.
+    /// A frame was not a message.
     Malformed(String),
     /// A message came.
     Message(FromServer),
@@ -86,7 +89,7 @@ impl Signalling {
         self.outgoing = None;
         // A task that waits to hand over a signal would wait for ever.
         self.incoming.close();
-        let _ended = (&mut self.task).await;
+        let _in_time = tokio::time::timeout(END_TIMEOUT, &mut self.task).await;
     }
 }
 
