@@ -1,0 +1,163 @@
+//! Plain HTTP: the paths, and requests that are not what they should be.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use common::http::{exchange, get, upgrade_request};
+use common::raw::{RawClient, TEXT};
+use common::{Rendezvous, within};
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+#[tokio::test]
+async fn the_index_says_that_the_service_runs_and_where_workers_register() {
+    let rendezvous = Rendezvous::start();
+    let answer = get(rendezvous.address(), "/").await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.head.contains("content-type: application/json"), "{}", answer.head);
+    let body: Value = serde_json::from_str(&answer.body).unwrap();
+    let message = body["message"].as_str().unwrap();
+    assert!(message.contains("running"), "{message}");
+    assert!(message.contains("/ws/register/{worker_id}"), "{message}");
+}
+
+#[tokio::test]
+async fn every_health_path_says_ok() {
+    let rendezvous = Rendezvous::start();
+    for path in ["/health", "/healthz", "/ready"] {
+        let answer = get(rendezvous.address(), path).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "OK"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn unknown_paths_are_404_and_other_methods_405() {
+    let rendezvous = Rendezvous::start();
+    for path in ["/x", "/debug", "/debug/list_workers/x", "/ws", "/ws/register", "/ws/register/a/b"]
+    {
+        assert_eq!(get(rendezvous.address(), path).await.status, 404, "{path}");
+    }
+    let post = "POST / HTTP/1.1\r\nHost: t\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(exchange(rendezvous.address(), post).await.status, 405);
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_answered_400_and_hurts_nobody() {
+    let rendezvous = Rendezvous::start();
+    for text in
+        ["nonsense\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00\r\n\r\n"]
+    {
+        assert_eq!(exchange(rendezvous.address(), text).await.status, 400, "{text:?}");
+    }
+    assert_eq!(get(rendezvous.address(), "/health").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_is_refused() {
+    let rendezvous = Rendezvous::start();
+    let request = format!(
+        "GET / HTTP/1.1\r\nHost: t\r\nConnection: close\r\nX-Long: {}\r\n\r\n",
+        "x".repeat(16 * 1024)
+    );
+    assert_eq!(exchange(rendezvous.address(), &request).await.status, 431);
+}
+
+#[tokio::test]
+async fn a_percent_encoded_id_is_decoded() {
+    let rendezvous = Rendezvous::start();
+    let mut worker = rendezvous.worker("Werkzeug%207%2F%C3%BC").await;
+    assert_eq!(worker.details().await["worker_id"], "Werkzeug 7/ü");
+    let listing = rendezvous.listing().await;
+    assert!(listing["workers"]["Werkzeug 7/ü"].is_object(), "{listing}");
+}
+
+#[tokio::test]
+async fn an_empty_id_is_404() {
+    let rendezvous = Rendezvous::start();
+    assert_eq!(RawClient::open(rendezvous.address(), "/ws/register/").await.0, 404);
+    assert_eq!(rendezvous.listing().await["connected_workers_count"], 0);
+}
+
+#[tokio::test]
+async fn ids_that_cannot_be_are_400() {
+    let rendezvous = Rendezvous::start();
+    let too_long = "x".repeat(257);
+    for id in ["a%00", "a%0Ab", "%7F", "%C2%85", "%FF", too_long.as_str()] {
+        let path = format!("/ws/register/{id}");
+        assert_eq!(RawClient::open(rendezvous.address(), &path).await.0, 400, "{id}");
+    }
+    assert_eq!(rendezvous.listing().await["connected_workers_count"], 0);
+}
+
+#[tokio::test]
+async fn the_longest_id_registers() {
+    let rendezvous = Rendezvous::start();
+    let id = "x".repeat(256);
+    let _worker = rendezvous.worker(&id).await;
+    assert!(rendezvous.listing().await["workers"][&id].is_object());
+}
+
+#[tokio::test]
+async fn a_plain_get_on_the_register_path_is_refused_and_registers_nobody() {
+    let rendezvous = Rendezvous::start();
+    let answer = get(rendezvous.address(), "/ws/register/a").await;
+    assert!((400..500).contains(&answer.status), "{answer:?}");
+    let wrong_version = upgrade_request("/ws/register/a", "Connection: close\r\n")
+        .replace("Version: 13", "Version: 12");
+    let answer = exchange(rendezvous.address(), &wrong_version).await;
+    assert!((400..500).contains(&answer.status), "{answer:?}");
+    assert_eq!(rendezvous.listing().await["connected_workers_count"], 0);
+}
+
+#[tokio::test]
+async fn offered_extensions_and_subprotocols_are_not_taken() {
+    let rendezvous = Rendezvous::start();
+    let further = "Sec-WebSocket-Extensions: permessage-deflate\r\n\
+                   Sec-WebSocket-Protocol: chat\r\nOrigin: https://example.com\r\n";
+    let mut client = RawClient::connect(rendezvous.address()).await;
+    client.write(upgrade_request("/ws/register/a", further).as_bytes()).await;
+    let head = client.read_head().await.to_lowercase();
+    assert_eq!(common::http::status(&head), 101);
+    // The answer to the key that RFC 6455 §1.3 uses as its example.
+    assert!(head.contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
+    assert!(!head.contains("sec-websocket-extensions"), "{head}");
+    assert!(!head.contains("sec-websocket-protocol"), "{head}");
+    client.send_frame(TEXT, br#"{"type":"echo_request"}"#).await;
+    assert_eq!(client.read_frame().await.unwrap().0, TEXT);
+}
+
+#[tokio::test]
+async fn clients_that_never_send_their_head_do_not_stop_the_others() {
+    let rendezvous = Rendezvous::start();
+    let mut slow = Vec::new();
+    for number in 0..100 {
+        let mut stream = TcpStream::connect(rendezvous.address()).await.unwrap();
+        if number % 2 == 0 {
+            stream.write_all(b"GET /ws/register/slow HTTP/1.1\r\nHos").await.unwrap();
+        }
+        slow.push(stream);
+    }
+    assert_eq!(get(rendezvous.address(), "/health").await.status, 200);
+    let mut worker = rendezvous.worker("a").await;
+    worker.is_up().await;
+    assert_eq!(rendezvous.listing().await["connected_workers_count"], 1);
+    drop(slow);
+}
+
+#[tokio::test]
+async fn a_connection_serves_one_request_after_another() {
+    let rendezvous = Rendezvous::start();
+    let mut client = RawClient::connect(rendezvous.address()).await;
+    for _ in 0..3 {
+        client.write(b"GET /health HTTP/1.1\r\nHost: t\r\n\r\n").await;
+        let head = client.read_head().await;
+        assert_eq!(common::http::status(&head), 200);
+        let mut body = [0; 2];
+        within("a body", tokio::io::AsyncReadExt::read_exact(&mut client.stream, &mut body))
+            .await
+            .unwrap();
+        assert_eq!(&body, b"OK");
+    }
+}
