@@ -15,7 +15,7 @@ use crate::outbox::Outbox;
 
 /// Ignored messages of one session that are logged; further ones are only counted, so that nobody
 /// can flood the log.
-const IGNORED_LOGGED_MAX: u32 = 10;
+pub(crate) const IGNORED_LOGGED_MAX: u32 = 10;
 
 /// Every session of this server.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use holepunch_wire::WorkerId;
 use holepunch_wire::signal::FromWorker;
 use tokio_tungstenite::tungstenite;
 
-use crate::hub::Hub;
+use crate::hub::{Hub, IGNORED_LOGGED_MAX};
 use crate::outbox::Outbox;
 
 /// Time that a client has to take its close frame and answer it.
@@ -21,6 +21,7 @@ const BATCH_MAX: usize = 64;
 /// Frames that are looked through for a client's end before it is sent an offer.
 const LOOK_AHEAD_MAX: usize = 8;
 /// Close codes (RFC 6455 §7.4.1).
+const CLOSE_PROTOCOL_ERROR: u16 = 1002;
 const CLOSE_INVALID_DATA: u16 = 1007;
 const CLOSE_TOO_BIG: u16 = 1009;
 const CLOSE_TRY_AGAIN: u16 = 1013;
@@ -156,7 +157,7 @@ impl Session<'_> {
             }
             Err(why) => {
                 self.bad = self.bad.saturating_add(1);
-                if self.bad <= 10 {
+                if self.bad <= IGNORED_LOGGED_MAX {
                     tracing::warn!(worker = %self.worker, %why, "frame ignored");
                 }
                 Flow::Goes
@@ -223,7 +224,7 @@ impl Session<'_> {
             if self.socket.send(frame).await.is_err() {
                 return;
             }
-            if code == CLOSE_TOO_BIG || code == CLOSE_INVALID_DATA {
+            if matches!(code, CLOSE_PROTOCOL_ERROR | CLOSE_INVALID_DATA | CLOSE_TOO_BIG) {
                 // The rest of the stream cannot be read as frames any more.
                 return tokio::time::sleep(CLOSE_GRACE).await;
             }
@@ -253,6 +254,8 @@ fn close_for(error: axum::Error) -> Option<(u16, &'static str)> {
         Some((CLOSE_TOO_BIG, "a message has at most 64 KiB"))
     } else if let tungstenite::Error::Utf8(_) = *error {
         Some((CLOSE_INVALID_DATA, "a text frame must be UTF-8"))
+    } else if let tungstenite::Error::Protocol(_) = *error {
+        Some((CLOSE_PROTOCOL_ERROR, "not a valid WebSocket frame"))
     } else {
         None
     }

@@ -83,6 +83,13 @@ async fn a_fragmented_text_that_is_not_utf_8_closes_with_1007() {
 }
 
 #[tokio::test]
+async fn a_frame_that_is_not_valid_closes_with_1002() {
+    // A reserved bit without an extension, and a text that is not masked (RFC 6455 §5.2, §5.3).
+    is_closed_for(&frame(TEXT | 0x40, b"{}"), 1002).await;
+    is_closed_for(&[TEXT, 2, b'{', b'}'], 1002).await;
+}
+
+#[tokio::test]
 async fn a_character_may_lie_across_two_fragments() {
     let rendezvous = Rendezvous::start();
     let mut client = RawClient::register(rendezvous.address(), "a").await;
