@@ -1,0 +1,66 @@
+//! What the tests share: the real binary as a process, and all that it talks to, played by the test
+//! on loopback.
+
+#![allow(dead_code, reason = "each test file uses its own part of this")]
+
+#[path = "../../../worker/tests/common/patience.rs"]
+mod patience;
+#[path = "../../../worker/tests/common/peer.rs"]
+pub(crate) mod peer;
+pub(crate) mod program;
+#[path = "../../../worker/tests/common/rendezvous.rs"]
+pub(crate) mod rendezvous;
+#[path = "../../../worker/tests/common/stun.rs"]
+pub(crate) mod stun;
+#[path = "../../../worker/tests/common/web.rs"]
+pub(crate) mod web;
+
+use std::net::SocketAddr;
+
+pub(crate) use patience::within;
+pub(crate) use program::Program;
+pub(crate) use rendezvous::{Rendezvous, Session, loopback};
+pub(crate) use stun::StunServer;
+
+/// What the scripted STUN servers say; no host has it.
+pub(crate) const MAPPED: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 7)), 4242);
+
+/// `holepunch worker` as a process, with free ports and all that it talks to.
+pub(crate) struct Scene {
+    pub(crate) rendezvous: Rendezvous,
+    pub(crate) stun: StunServer,
+    pub(crate) worker: Program,
+}
+
+impl Scene {
+    pub(crate) async fn start(more: &[(&str, &str)]) -> Self {
+        Self::with(&["worker"], more).await
+    }
+
+    /// With a command line of its own, and variables beside those of the scene.
+    pub(crate) async fn with(arguments: &[&str], more: &[(&str, &str)]) -> Self {
+        let rendezvous = Rendezvous::bind();
+        let stun = StunServer::bind().await;
+        let url = format!("http://{}", rendezvous.address);
+        let servers = stun.address.to_string();
+        let mut variables = vec![
+            ("RENDEZVOUS_SERVICE_URL", url.as_str()),
+            ("STUN_SERVERS", &servers),
+            ("PORT", "0"),
+            ("INTERNAL_UDP_PORT_ENV", "0"),
+            ("IP_ECHO_URL", "none"),
+        ];
+        variables.extend_from_slice(more);
+        let worker = Program::run(arguments, &variables);
+        Self { rendezvous, stun, worker }
+    }
+
+    /// Lets the worker register and report; its session, and its UDP address.
+    pub(crate) async fn report(&self) -> (Session, SocketAddr) {
+        let mut session = self.rendezvous.accept().await;
+        let udp = self.stun.answer_next(MAPPED).await;
+        assert_eq!(session.report().await, MAPPED);
+        (session, udp)
+    }
+}

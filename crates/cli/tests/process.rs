@@ -1,0 +1,159 @@
+//! Command line and environment: what is wrong with them is said, with exit code 2; what cannot be
+//! done, with exit code 1.
+
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use common::{Program, Scene, loopback};
+
+/// What a worker needs at least.
+const URL: (&str, &str) = ("RENDEZVOUS_SERVICE_URL", "http://127.0.0.1:9");
+
+#[tokio::test]
+async fn a_worker_without_the_url_of_a_rendezvous_ends_with_a_usage_error_that_names_it() {
+    for variables in [&[][..], &[("RENDEZVOUS_SERVICE_URL", "")]] {
+        let ended = Program::end_of(&["worker"], variables).await;
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.err.contains("RENDEZVOUS_SERVICE_URL"), "{}", ended.err);
+        assert!(ended.err.contains("--rendezvous-url"), "{}", ended.err);
+        assert_eq!(ended.out, "");
+    }
+}
+
+#[tokio::test]
+async fn a_url_that_can_never_work_ends_the_worker_with_a_usage_error() {
+    for url in ["ftp://host", "http://", "ws://:80", "http://host:99999", "a b", "http://h/#f"] {
+        let ended = Program::end_of(&["worker"], &[("RENDEZVOUS_SERVICE_URL", url)]).await;
+        assert_eq!(ended.code, Some(2), "{url}: {ended:?}");
+        assert!(ended.err.contains("RENDEZVOUS_SERVICE_URL"), "{url}: {}", ended.err);
+    }
+}
+
+#[tokio::test]
+async fn a_variable_that_makes_no_sense_is_a_usage_error_that_names_it() {
+    for (name, value) in [
+        ("INTERNAL_UDP_PORT_ENV", "70000"),
+        ("INTERNAL_UDP_PORT_ENV", "udp"),
+        ("PORT", "-1"),
+        ("PORT", "http"),
+        ("PING_INTERVAL_SEC", "0"),
+        ("PING_INTERVAL_SEC", "soon"),
+        ("PING_TIMEOUT_SEC", "-5"),
+        ("STUN_PORT_ENV", "0x10"),
+        ("STUN_PORT", "0"),
+        ("STUN_HOST_ENV", "two words"),
+        ("STUN_MAX_RETRIES", "-1"),
+        ("STUN_RETRY_DELAY_SEC", "nan"),
+        ("STUN_SERVERS", "host:port"),
+        ("IP_ECHO_URL", "not a url"),
+        ("WORKER_ID", "tab\there"),
+        ("LOG_FORMAT", "xml"),
+        ("RUST_LOG", "a=b=c"),
+    ] {
+        let ended = Program::end_of(&["worker"], &[URL, (name, value)]).await;
+        assert_eq!(ended.code, Some(2), "{name}={value}: {ended:?}");
+        assert!(ended.err.contains(name), "{name}={value}: {}", ended.err);
+    }
+}
+
+#[tokio::test]
+async fn a_flag_that_makes_no_sense_is_a_usage_error() {
+    for arguments in [
+        &["worker", "--port", "http"][..],
+        &["worker", "--nonsense"],
+        &["worker", "--rendezvous-url"],
+        &["nonsense"],
+        &[],
+    ] {
+        let ended = Program::end_of(arguments, &[URL]).await;
+        assert_eq!(ended.code, Some(2), "{arguments:?}: {ended:?}");
+        assert_eq!(ended.out, "", "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_variable_counts_as_not_set() {
+    let mut scene = Scene::start(&[
+        ("STUN_HOST_ENV", ""),
+        ("STUN_HOST", ""),
+        ("STUN_PORT_ENV", ""),
+        ("STUN_PORT", " "),
+        ("STUN_MAX_RETRIES", ""),
+        ("STUN_RETRY_DELAY_SEC", ""),
+        ("PING_INTERVAL_SEC", ""),
+        ("PING_TIMEOUT_SEC", ""),
+        ("WORKER_ID", ""),
+        ("LOG_FORMAT", ""),
+        ("RUST_LOG", ""),
+    ])
+    .await;
+    let (session, _) = scene.report().await;
+    let starts = scene.worker.log.entry("worker starts").await;
+    assert_eq!(session.worker_id().len(), 36, "a fresh UUID");
+    assert_eq!(starts["worker"], session.worker_id());
+}
+
+#[tokio::test]
+async fn a_flag_wins_over_its_variable() {
+    let arguments = ["worker", "--worker-id", "of-the-flag", "--internal-udp-port", "0"];
+    let scene = Scene::with(&arguments, &[("WORKER_ID", "x"), ("INTERNAL_UDP_PORT_ENV", "")]).await;
+    assert_eq!(scene.rendezvous.accept().await.worker_id(), "of-the-flag");
+}
+
+#[tokio::test]
+async fn a_health_port_that_is_taken_ends_the_worker_with_an_error_that_names_port() {
+    let taken = tokio::net::TcpListener::bind(loopback()).await.unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let ended = Program::end_of(&["worker"], &[URL, ("PORT", &port)]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let last = ended.err.lines().last().unwrap();
+    assert!(last.contains("PORT (--port)") && last.contains(&port), "{}", ended.err);
+}
+
+#[tokio::test]
+async fn every_command_has_a_help_with_an_example() {
+    for command in ["rendezvous", "worker", "demo", "load", "nat"] {
+        let all = Program::end_of(&["--help"], &[]).await;
+        assert_eq!(all.code, Some(0), "{all:?}");
+        assert!(all.out.contains("Example: holepunch"), "{}", all.out);
+        assert!(all.out.contains("Exit codes: "), "{}", all.out);
+        assert!(all.out.contains(&format!("\n  {command} ")), "{}", all.out);
+        let help = Program::end_of(&[command, "--help"], &[]).await;
+        assert_eq!(help.code, Some(0), "{help:?}");
+        assert!(help.out.contains(&format!("Usage: holepunch {command}")), "{}", help.out);
+        let (_, examples) = help.out.split_once("Examples:").unwrap();
+        assert!(examples.contains(&format!("holepunch {command}")), "{}", help.out);
+        assert_eq!(help.err, "");
+    }
+}
+
+#[tokio::test]
+async fn the_help_of_the_worker_names_every_variable_of_the_baseline() {
+    let help = Program::end_of(&["worker", "--help"], &[]).await.out;
+    for name in [
+        "RENDEZVOUS_SERVICE_URL",
+        "PORT",
+        "STUN_HOST_ENV",
+        "STUN_HOST",
+        "STUN_PORT_ENV",
+        "STUN_PORT",
+        "STUN_MAX_RETRIES",
+        "STUN_RETRY_DELAY_SEC",
+        "INTERNAL_UDP_PORT_ENV",
+        "PING_INTERVAL_SEC",
+        "PING_TIMEOUT_SEC",
+    ] {
+        assert!(help.contains(&format!("[env: {name}]")) || help.contains(&format!(" {name}")));
+    }
+}
+
+#[tokio::test]
+async fn the_version_is_that_of_the_package() {
+    let ended = Program::end_of(&["--version"], &[]).await;
+    assert_eq!(
+        (ended.code, ended.out),
+        (Some(0), format!("holepunch {}", env!("CARGO_PKG_VERSION")))
+    );
+}
