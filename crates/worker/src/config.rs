@@ -78,6 +78,9 @@ impl FromStr for RendezvousUrl {
         let malformed =
             |why: &str| UrlError::Malformed { text: text.to_owned(), why: why.to_owned() };
         let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+        if scheme.is_empty() && rest.contains(":/") {
+            return Err(malformed("after the scheme, :// is expected"));
+        }
         let websocket = match scheme.to_ascii_lowercase().as_str() {
             "https" | "wss" => "wss",
             "http" | "ws" | "" => "ws",
@@ -176,6 +179,7 @@ mod tests {
             "http://a b/",
             "ws://h:99999",
             "ws://h:0",
+            "https:/h",
             "ws://h/#x",
             "http:///",
         ] {
