@@ -10,6 +10,8 @@ use crate::exit::Failure;
 
 /// Longest time that a setting may name: a day.
 const SECONDS_MAX: f64 = 86_400.0;
+/// Shortest: a ping or a wait every hundredth of a second is a load, not a setting.
+const SECONDS_MIN: f64 = 0.01;
 
 /// The environment variables of the process, or of a test.
 #[derive(Debug, Default)]
@@ -65,7 +67,7 @@ where
     text.parse().map(Some).map_err(|why| Failure::usage(format!("{flag} is {text:?}: {why}")))
 }
 
-/// A time in decimal seconds, above 0.
+/// A time in decimal seconds, within the bounds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Seconds(pub(crate) Duration);
 
@@ -74,10 +76,10 @@ impl FromStr for Seconds {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let seconds: f64 = text.parse().unwrap_or(f64::NAN);
-        if seconds > 0.0 && seconds <= SECONDS_MAX {
+        if (SECONDS_MIN..=SECONDS_MAX).contains(&seconds) {
             Ok(Self(Duration::from_secs_f64(seconds)))
         } else {
-            Err(format!("expected seconds, such as 25 or 0.5, above 0 and up to {SECONDS_MAX}"))
+            Err(format!("expected seconds, such as 25 or 0.5, from {SECONDS_MIN} to {SECONDS_MAX}"))
         }
     }
 }
@@ -190,7 +192,7 @@ mod tests {
     fn seconds_are_decimal_and_positive() {
         assert_eq!("0.5".parse(), Ok(Seconds(Duration::from_millis(500))));
         assert_eq!("25".parse(), Ok(Seconds(Duration::from_secs(25))));
-        for text in ["0", "-1", "nan", "inf", "1e9", "x", ""] {
+        for text in ["0", "1e-10", "-1", "nan", "inf", "1e9", "x", ""] {
             assert!(text.parse::<Seconds>().is_err(), "{text}");
         }
     }
