@@ -31,7 +31,7 @@ use settings::Environment;
 /// hangs, say) before the process ends all the same.
 const LINGER: Duration = Duration::from_millis(50);
 
-/// Connects two workers directly, whatever NATs stand between them.
+/// Connects two workers directly by UDP through their NATs.
 #[derive(Debug, Parser)]
 #[command(
     name = "holepunch",
@@ -46,7 +46,7 @@ struct Cli {
     #[arg(long, global = true, value_name = "text|json", help_heading = "Logging")]
     log_format: Option<LogFormat>,
     /// Which logs are written, as `info` or `warn,holepunch_worker=debug` [env: RUST_LOG] [default:
-    /// info; warn for demo, load and nat]
+    /// info; less for demo, load and nat]
     #[arg(long, global = true, value_name = "FILTER", help_heading = "Logging")]
     log: Option<String>,
     #[command(subcommand)]
@@ -73,7 +73,9 @@ impl Command {
     fn default_filter(&self) -> &'static str {
         match self {
             Self::Rendezvous(_) | Self::Worker(_) => "info",
-            Self::Demo(_) | Self::Load(_) | Self::Nat(_) => "warn",
+            Self::Load(_) | Self::Nat(_) => "warn",
+            // It shows each step itself.
+            Self::Demo(_) => "error",
         }
     }
 }

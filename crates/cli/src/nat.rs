@@ -167,7 +167,9 @@ fn print(report: &Report) {
             vec![row.server.clone(), row.address.to_string(), show(row.local), mapped]
         })
         .collect();
-    output::line(table(&["STUN server", "address", "local", "mapped"], &rows));
+    if !rows.is_empty() {
+        output::line(table(&["STUN server", "address", "local", "mapped"], &rows));
+    }
     if let Some(error) = &report.error {
         output::line(format!("error: {error}"));
     }

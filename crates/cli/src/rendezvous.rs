@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use holepunch_rendezvous::{Config, IpNet, MatchmakerConfig, Server};
 
 use crate::exit::Failure;
-use crate::settings::{Environment, List, OrNone, Seconds, Switch, repeated};
+use crate::settings::{Address, Environment, List, OrNone, PortNumber, Seconds, Switch, repeated};
 use crate::signals::Stop;
 
 const DEFAULT_PORT: u16 = 8080;
@@ -21,7 +21,7 @@ const DEFAULT_STUN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::
 pub(crate) struct Args {
     /// Where HTTP and WebSocket are served [env: PORT, the port alone] [default: 0.0.0.0:8080]
     #[arg(long, value_name = "ADDR")]
-    listen: Option<SocketAddr>,
+    listen: Option<Address>,
     /// UDP addresses where STUN is served, or `none`; a second port or address turns RFC 5780 on
     /// [env: STUN_LISTEN] [default: 0.0.0.0:3478, unless it is taken]
     #[arg(long, value_name = "ADDR,…|none")]
@@ -59,13 +59,13 @@ impl std::str::FromStr for Network {
 
 fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
     let listen = match args.listen {
-        Some(address) => address,
+        Some(Address(address)) => address,
         None => {
-            let port = environment.setting("--listen", None, &["PORT"])?.unwrap_or(DEFAULT_PORT);
-            (Ipv4Addr::UNSPECIFIED, port).into()
+            let port = environment.setting("--listen", None, &["PORT"])?;
+            (Ipv4Addr::UNSPECIFIED, port.map_or(DEFAULT_PORT, |PortNumber(port)| port)).into()
         }
     };
-    let stun: Option<OrNone<List<SocketAddr>>> = repeated("--stun-listen", &args.stun_listen)?;
+    let stun: Option<OrNone<List<Address>>> = repeated("--stun-listen", &args.stun_listen)?;
     let stun = environment.setting("--stun-listen", stun, &["STUN_LISTEN"])?;
     let trusted: Option<List<Network>> = repeated("--trusted-proxy", &args.trusted_proxy)?;
     let trusted = environment.setting("--trusted-proxy", trusted, &["TRUSTED_PROXY"])?;
@@ -83,7 +83,9 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
         stun_listen: match stun {
             None => vec![DEFAULT_STUN],
             Some(OrNone::None) => Vec::new(),
-            Some(OrNone::Some(List(addresses))) => addresses,
+            Some(OrNone::Some(List(all))) => {
+                all.into_iter().map(|Address(address)| address).collect()
+            }
         },
         stun_is_optional,
         trusted_proxies: trusted

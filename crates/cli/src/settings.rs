@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -51,6 +52,30 @@ impl Environment {
         text.parse().map(Some).map_err(|why| {
             Failure::usage(format!("the environment variable {name} ({flag}) is {text:?}: {why}"))
         })
+    }
+}
+
+/// An IP address with a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Address(pub(crate) SocketAddr);
+
+impl FromStr for Address {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self).map_err(|_| "expected an IP address and a port, as 0.0.0.0:9000")
+    }
+}
+
+/// A port, or 0 for any free one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PortNumber(pub(crate) u16);
+
+impl FromStr for PortNumber {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self).map_err(|_| "expected a port from 0 to 65535")
     }
 }
 

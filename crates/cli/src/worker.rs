@@ -8,7 +8,7 @@ use holepunch_worker::{Config, RendezvousUrl, ServerName, Worker, WorkerId};
 use url::Url;
 
 use crate::exit::Failure;
-use crate::settings::{Environment, List, OrNone, Pause, Seconds, repeated};
+use crate::settings::{Environment, List, OrNone, Pause, PortNumber, Seconds, repeated};
 use crate::signals::Stop;
 
 const DEFAULT_HEALTH_PORT: u16 = 8080;
@@ -22,25 +22,26 @@ const DEFAULT_IP_ECHO_URL: &str = "https://api.ipify.org";
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     holepunch worker --rendezvous-url https://rendezvous.example\n  \
-    RENDEZVOUS_SERVICE_URL=http://127.0.0.1:8080 PORT=0 holepunch worker")]
+    RENDEZVOUS_SERVICE_URL=http://127.0.0.1:8080 STUN_SERVERS=127.0.0.1:3478 IP_ECHO_URL=none \\\n    \
+    PORT=0 INTERNAL_UDP_PORT_ENV=0 holepunch worker")]
 pub(crate) struct Args {
     /// The rendezvous; required [env: RENDEZVOUS_SERVICE_URL]
     #[arg(long, value_name = "URL")]
     rendezvous_url: Option<String>,
     /// TCP port of the health server, 0 for any free one [env: PORT] [default: 8080]
     #[arg(long, value_name = "PORT")]
-    port: Option<u16>,
+    port: Option<PortNumber>,
     #[command(flatten)]
     stun: StunArgs,
     /// Repetitions of STUN discovery after it failed; for ever without it [env: STUN_MAX_RETRIES]
     #[arg(long, value_name = "N")]
     stun_max_retries: Option<u32>,
-    /// Pause before each repetition; 1 s to 30 s, growing, without it [env: STUN_RETRY_DELAY_SEC]
+    /// Pause before each repetition; half a second to 30 s, growing, without it [env: STUN_RETRY_DELAY_SEC]
     #[arg(long, value_name = "SECONDS")]
     stun_retry_delay_sec: Option<Pause>,
     /// UDP port for STUN and peers, 0 for any free one [env: INTERNAL_UDP_PORT_ENV] [default: 8081]
     #[arg(long, value_name = "PORT")]
-    internal_udp_port: Option<u16>,
+    internal_udp_port: Option<PortNumber>,
     /// Time between two pings on the WebSocket [env: PING_INTERVAL_SEC] [default: 25]
     #[arg(long, value_name = "SECONDS")]
     ping_interval_sec: Option<Seconds>,
@@ -64,7 +65,7 @@ pub(crate) struct StunArgs {
     stun_host: Option<String>,
     /// Its port [env: STUN_PORT_ENV, STUN_PORT] [default: 19302]
     #[arg(long, value_name = "PORT")]
-    stun_port: Option<u16>,
+    stun_port: Option<PortNumber>,
     /// More STUN servers, asked at the same time; with these the default one is left out [env:
     /// STUN_SERVERS]
     #[arg(long, value_name = "HOST:PORT,…")]
@@ -84,7 +85,8 @@ impl StunArgs {
         // A port alone means the default host.
         if host.is_some() || (port.is_some() && more.is_none()) {
             let host = host.as_deref().unwrap_or(DEFAULT_STUN_HOST);
-            let server = ServerName::new(host, port.unwrap_or(DEFAULT_STUN_PORT));
+            let port = port.map_or(DEFAULT_STUN_PORT, |PortNumber(port)| port);
+            let server = ServerName::new(host, port);
             servers.push(server.map_err(|why| {
                 Failure::usage(format!(
                     "STUN_HOST_ENV and STUN_PORT_ENV (--stun-host, --stun-port): {why}"
@@ -137,7 +139,7 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
         listen_ip: Ipv4Addr::UNSPECIFIED,
         health_port: environment
             .setting("--port", args.port, &["PORT"])?
-            .unwrap_or(DEFAULT_HEALTH_PORT),
+            .map_or(DEFAULT_HEALTH_PORT, |PortNumber(port)| port),
         stun_servers,
         stun_retries_max: environment.setting(
             "--stun-max-retries",
@@ -147,7 +149,7 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
         stun_retry_delay: delay.map(|pause| pause.0),
         udp_port: environment
             .setting("--internal-udp-port", udp_port, &["INTERNAL_UDP_PORT_ENV"])?
-            .unwrap_or(DEFAULT_UDP_PORT),
+            .map_or(DEFAULT_UDP_PORT, |PortNumber(port)| port),
         ping_interval: interval.map_or(DEFAULT_PING, |seconds| seconds.0),
         ping_timeout: timeout.map_or(DEFAULT_PING, |seconds| seconds.0),
         ip_echo_url: match echo {

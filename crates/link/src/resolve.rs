@@ -104,6 +104,11 @@ pub(crate) async fn resolve(
         }
     }
     found.sort_by_key(|(index, _)| *index);
+    if !found.is_empty() {
+        for why in &failures {
+            tracing::warn!(why, "STUN server left out");
+        }
+    }
     match (found.is_empty(), failures.is_empty()) {
         (true, true) => Err(format!("no answer to a name look-up within {LOOKUP_TIMEOUT:?}")),
         (true, false) => Err(failures.join("; ")),

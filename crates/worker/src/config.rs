@@ -78,6 +78,9 @@ impl FromStr for RendezvousUrl {
         let malformed =
             |why: &str| UrlError::Malformed { text: text.to_owned(), why: why.to_owned() };
         let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+        if scheme.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(malformed("expected a host, such as localhost:8080"));
+        }
         if scheme.is_empty() && rest.contains(":/") {
             return Err(malformed("after the scheme, :// is expected"));
         }
@@ -180,6 +183,7 @@ mod tests {
             "ws://h:99999",
             "ws://h:0",
             "https:/h",
+            "8080",
             "ws://h/#x",
             "http:///",
         ] {

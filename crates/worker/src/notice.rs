@@ -64,7 +64,10 @@ fn log_signal(signal: &Signal) {
 
 fn log_message(message: &FromServer) {
     match message {
-        FromServer::UdpEndpointAck(Ok(())) => info!(status = "success", "udp_endpoint_ack"),
+        FromServer::UdpEndpointAck(Ok(())) => {
+            info!(status = "success", "udp_endpoint_ack");
+            info!("waiting for a peer");
+        }
         FromServer::UdpEndpointAck(Err(detail)) => error!(
             status = "error",
             detail,
@@ -109,7 +112,7 @@ fn log_discovery(event: &Event) {
                 (true, Some(_)) => "STUN result: the mapping has changed",
             };
             let replaces = replaces.map(tracing::field::display);
-            info!(server = server.name, %mapped, replaces, nat_type = %nat, "{text}");
+            info!(server = server.name, %mapped, replaces, nat_type = nat.to_string(), "{text}");
         }
         Event::StunRefused(server, code) => {
             warn!(server = server.name, code, "STUN server answered without an address");
@@ -120,7 +123,7 @@ fn log_discovery(event: &Event) {
                 "STUN server has stopped answering, asking all servers anew"
             );
         }
-        Event::RoundComplete(nat) => info!(nat_type = %nat, "STUN discovery complete"),
+        Event::RoundComplete(nat) => info!(nat_type = nat.to_string(), "STUN discovery complete"),
         Event::DiscoveryFailed { attempt, reason, retry_in: Some(delay) } => {
             warn!(attempt, reason, retry_in_ms = milliseconds(*delay), "STUN failed, trying again");
         }
@@ -136,7 +139,7 @@ fn log_discovery(event: &Event) {
 #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is logged by `log_discovery`")]
 fn log_punch(event: &Event) {
     match event {
-        Event::OfferIgnored(why) => warn!(%why, "offer ignored"),
+        Event::OfferIgnored(why) => warn!(why = why.to_string(), "offer ignored"),
         Event::PunchStarted(peer, address) => info!(%peer, %address, "probes start"),
         Event::SourceObserved(peer, from) => {
             info!(%peer, %from, "PINGs of the peer come from another address, probing it too");
@@ -163,12 +166,12 @@ fn log_punch(event: &Event) {
             "link established"
         ),
         Event::LinkFailed { peer, reason, probes } => {
-            warn!(%peer, %reason, probes, "link failed");
+            warn!(%peer, reason = reason.to_string(), probes, "link failed");
         }
         Event::PathMoved(peer, address) => {
             info!(%peer, %address, "the peer answers at another address")
         }
-        Event::PeerLost(peer, reason) => warn!(%peer, %reason, "peer lost"),
+        Event::PeerLost(peer, reason) => warn!(%peer, reason = reason.to_string(), "peer lost"),
         _ => {}
     }
 }

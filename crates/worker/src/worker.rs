@@ -44,7 +44,9 @@ pub enum StartError {
     #[error("the worker id is not valid: {0}")]
     WorkerId(#[from] WorkerIdError),
     /// The worker's id is too long for the datagrams.
-    #[error("a worker's own id has at most {PROBE_ID_BYTES_MAX} bytes, this one has {0}")]
+    #[error(
+        "a worker's own id (WORKER_ID, --worker-id) has at most {PROBE_ID_BYTES_MAX} bytes, this one has {0}"
+    )]
     WorkerIdTooLong(usize),
     /// TLS cannot be set up.
     #[error("TLS cannot be set up: {0}")]

@@ -153,8 +153,8 @@ impl fmt::Display for Outcome {
                 link.worker.clone(),
                 link.peer.clone(),
                 link.address.to_string(),
-                format!("{:.1} ms", link.ms_since_offer),
-                format!("{:.1} ms", link.rtt_ms),
+                format!("{:.3} ms", link.ms_since_offer),
+                format!("{:.3} ms", link.rtt_ms),
                 link.probes.to_string(),
             ]
         };

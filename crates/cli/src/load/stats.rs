@@ -30,7 +30,11 @@ impl Default for Sample {
 
 impl Sample {
     pub(super) fn add(&mut self, time: Duration) {
-        self.0.saturating_record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+        // (`saturating_record` would clamp to the range that the histogram has so far.)
+        let recorded = self.0.record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+        if let Err(error) = recorded {
+            tracing::warn!(%error, "a time was left out");
+        }
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
@@ -214,5 +218,35 @@ impl fmt::Display for Summary {
             )?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_keeps_times_of_every_size() {
+        let mut sample = Sample::default();
+        for ms in [1, 20, 300, 4000, 50_000] {
+            sample.add(Duration::from_millis(ms));
+        }
+        let mut all = Sample::default();
+        all.merge(&sample);
+        let times = all.times("test");
+        assert_eq!(times.count, 5);
+        assert!((299.0..302.0).contains(&times.p50_ms), "{times:?}");
+        assert!((49_900.0..50_200.0).contains(&times.max_ms), "{times:?}");
+    }
+
+    #[tokio::test]
+    async fn a_generator_that_is_late_says_so() {
+        let meter = Meter::start();
+        tokio::task::yield_now().await;
+        // The one thread of this test's runtime is busy, so the meter's timer cannot fire.
+        std::thread::sleep(Duration::from_millis(100));
+        tokio::time::sleep(LAG_PROBE_EVERY).await;
+        let generator = meter.stop();
+        assert!(generator.is_bottleneck, "{generator:?}");
     }
 }

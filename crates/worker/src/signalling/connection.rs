@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, protocol::CloseFrame};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
 
-use super::{Settings, Signal};
+use super::{Settings, Signal, hint};
 
 /// TCP, TLS and the WebSocket handshake together may take so long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -56,13 +56,7 @@ impl Connection {
         );
         let (socket, _response) = match timeout(CONNECT_TIMEOUT, opening).await {
             Ok(Ok(opened)) => opened,
-            Ok(Err(Error::Http(response))) => {
-                return Err(format!(
-                    "the server answered the handshake with {}",
-                    response.status()
-                ));
-            }
-            Ok(Err(error)) => return Err(error.to_string()),
+            Ok(Err(error)) => return Err(hint::on_handshake(&error, settings.url.scheme())),
             Err(_) => return Err(format!("no connection within {CONNECT_TIMEOUT:?}")),
         };
         Ok(Self {
@@ -141,11 +135,7 @@ impl Connection {
                 self.pong_by = None;
                 Ok(None)
             }
-            Some(Ok(Message::Close(frame))) => {
-                let said =
-                    frame.map(|frame| format!(" ({} {})", u16::from(frame.code), frame.reason));
-                Err(format!("the rendezvous closed the connection{}", said.unwrap_or_default()))
-            }
+            Some(Ok(Message::Close(frame))) => Err(hint::on_close(frame.as_ref())),
             Some(Ok(Message::Binary(bytes))) => {
                 let why = format!("expected a text frame, got {} bytes of binary", bytes.len());
                 Ok(Some(Signal::Malformed(why)))

@@ -2,6 +2,7 @@
 
 mod backoff;
 mod connection;
+mod hint;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

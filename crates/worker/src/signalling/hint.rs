@@ -1,0 +1,85 @@
+//! What a failed handshake or a close most likely means, and what to do.
+
+use holepunch_wire::signal::REGISTER_PATH;
+use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::http::StatusCode;
+use tokio_tungstenite::tungstenite::http::response::Response;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+
+/// How the reason begins with which a rendezvous of any generation replaces a session.
+const REPLACED_REASON_START: &str = "New connection from same";
+/// Most characters of a server's own words that are repeated.
+const BODY_CHARS_MAX: usize = 120;
+
+/// Why there is no WebSocket, in words.
+pub(super) fn on_handshake(error: &Error, scheme: &str) -> String {
+    if let Error::Http(response) = error {
+        return on_response(response);
+    }
+    let text = error.to_string();
+    if scheme == "wss" && text.contains("InvalidContentType") {
+        return format!("{text}: the server does not speak TLS there; use http:// or ws://");
+    }
+    text
+}
+
+/// Why the rendezvous closed the WebSocket, in words.
+pub(super) fn on_close(frame: Option<&CloseFrame>) -> String {
+    let Some(frame) = frame else { return "the rendezvous closed the connection".to_owned() };
+    let is_replaced = frame.reason.starts_with(REPLACED_REASON_START);
+    let hint = if is_replaced { ": another worker uses this worker's id (WORKER_ID)" } else { "" };
+    format!(
+        "the rendezvous closed the connection ({} {}){hint}",
+        u16::from(frame.code),
+        frame.reason
+    )
+}
+
+fn on_response(response: &Response<Option<Vec<u8>>>) -> String {
+    let status = response.status();
+    let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+    let said: String = body.chars().filter(|c| !c.is_control()).take(BODY_CHARS_MAX).collect();
+    let hint = match status {
+        StatusCode::OK => {
+            ": that is no rendezvous, or it is this worker's own health server (PORT)".to_owned()
+        }
+        StatusCode::NOT_FOUND => {
+            format!(": the URL must be the one to which {REGISTER_PATH}… is appended")
+        }
+        _ if status.is_redirection() => {
+            let to = response.headers().get("location").and_then(|to| to.to_str().ok());
+            format!(": a redirect to {:?}; use that URL itself", to.unwrap_or("nowhere"))
+        }
+        _ if said.is_empty() => String::new(),
+        _ => format!(": {said}"),
+    };
+    format!("the server answered the handshake with {status}{hint}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hint(status: u16, body: &str) -> String {
+        let response = Response::builder().status(status).body(Some(body.into())).unwrap();
+        on_handshake(&Error::Http(Box::new(response)), "ws")
+    }
+
+    #[test]
+    fn a_session_that_is_replaced_says_who_is_to_blame() {
+        let frame = |reason: &'static str| CloseFrame { code: 1000.into(), reason: reason.into() };
+        assert!(on_close(Some(&frame("New connection from same ID"))).contains("WORKER_ID"));
+        assert!(on_close(Some(&frame("bye"))).ends_with("(1000 bye)"));
+    }
+
+    #[test]
+    fn a_status_is_explained() {
+        assert!(hint(200, "OK").contains("health server"));
+        assert!(hint(404, "").contains("/ws/register/"));
+        assert!(
+            hint(503, "as many workers as it takes\n").ends_with("as many workers as it takes")
+        );
+        assert!(hint(301, "").contains("redirect"));
+        assert!(hint(500, "").ends_with("500 Internal Server Error"));
+    }
+}
