@@ -100,7 +100,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn start(cli: Cli, environment: &Environment) -> Result<ExitCode, Failure> {
     let format = environment.setting("--log-format", cli.log_format, &["LOG_FORMAT"])?;
     let filter = environment.setting("--log", cli.log, &["RUST_LOG"])?;
-    logging::start(format, filter.as_deref(), cli.command.default_filter())?;
+    let _until_the_end = logging::start(format, filter.as_deref(), cli.command.default_filter())?;
     let runtime = tokio::runtime::Runtime::new()
         .map_err(|error| Failure::failed(format!("cannot start the runtime: {error}")))?;
     let outcome = runtime.block_on(async {

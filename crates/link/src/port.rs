@@ -104,6 +104,8 @@ impl Port {
                 let lookup = resolve(self.servers.clone(), self.local.port());
                 self.resolving = Some(tokio::spawn(lookup));
             }
+            // A socket that is never empty must not keep the task from everything else.
+            tokio::task::consume_budget().await;
             match self.woken().await {
                 Woken::Readable(Ok(())) => self.read(),
                 Woken::Readable(Err(error)) => {

@@ -184,8 +184,9 @@ impl Matchmaker {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         match message {
             FromWorker::RegisterPublicIp(Some(ip)) => {
-                session.http_ip = Some(ip);
-                self.events.push_back(Event::PublicIp(session.worker.clone(), ip));
+                if session.http_ip.replace(ip) != Some(ip) {
+                    self.events.push_back(Event::PublicIp(session.worker.clone(), ip));
+                }
             }
             FromWorker::RegisterPublicIp(None) => {
                 self.ignore(id, "register_public_ip without a valid `ip`".to_owned());
@@ -221,13 +222,16 @@ impl Matchmaker {
                 return;
             }
         };
-        session.endpoint = Some(endpoint);
+        let is_news =
+            session.endpoint.replace(endpoint) != Some(endpoint) || session.place.is_none();
         let place = *session.place.get_or_insert_with(|| self.ready.new_place());
         let worker = session.worker.clone();
         if !session.is_overdue() {
             self.ready.insert(place, id, endpoint);
         }
-        self.events.push_back(Event::Queued { worker, endpoint, waiting: self.ready.len() });
+        if is_news {
+            self.events.push_back(Event::Queued { worker, endpoint, waiting: self.ready.len() });
+        }
         self.send(id, ServerMessage::ack(None).encode());
         self.pair(place, id);
     }

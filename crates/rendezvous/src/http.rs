@@ -31,6 +31,8 @@ const WS_BUFFER_BYTES: usize = 1024;
 const WS_WRITE_BUFFER_BYTES_MAX: usize = 256 * 1024;
 /// A client that has not sent its request line and headers by then is cut off.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection that is no WebSocket by then is cut off, also when it does not read its answers.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most bytes of a request's line and headers.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// Connections that are not workers, beside the workers that are admitted.
@@ -93,8 +95,11 @@ async fn serve_connection(stream: TcpStream, from: SocketAddr, router: Router) {
         .max_buf_size(HEADER_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
         .with_upgrades();
-    if let Err(error) = connection.await {
-        tracing::debug!(%from, %error, "HTTP connection ended");
+    // An upgrade ends this future; a WebSocket lives as long as its session.
+    match tokio::time::timeout(HTTP_TIMEOUT, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%from, %error, "HTTP connection ended"),
+        Err(_) => tracing::debug!(%from, "HTTP connection cut off"),
     }
 }
 

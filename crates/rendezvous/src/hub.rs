@@ -11,6 +11,7 @@ use holepunch_matchmaker::{
 use holepunch_wire::WorkerId;
 use tokio::sync::Notify;
 
+use crate::log_budget::LogBudget;
 use crate::outbox::Outbox;
 
 /// Ignored messages of one session that are logged; further ones are only counted, so that nobody
@@ -24,6 +25,7 @@ pub(crate) struct Hub {
     next_session: AtomicU64,
     /// The machine wants to be called earlier than before.
     sooner: Notify,
+    log_budget: LogBudget,
 }
 
 #[derive(Debug)]
@@ -35,7 +37,12 @@ struct State {
 impl Hub {
     pub(crate) fn new(config: Config) -> Self {
         let state = State { machine: Matchmaker::new(config), outboxes: HashMap::new() };
-        Self { state: Mutex::new(state), next_session: AtomicU64::new(1), sooner: Notify::new() }
+        Self {
+            state: Mutex::new(state),
+            next_session: AtomicU64::new(1),
+            sooner: Notify::new(),
+            log_budget: LogBudget::default(),
+        }
     }
 
     /// Whether there is room for `worker`.
@@ -108,7 +115,9 @@ impl Hub {
             self.sooner.notify_one();
         }
         for event in events {
-            log(&event);
+            if self.log_budget.allows_one() {
+                log(&event);
+            }
         }
     }
 

@@ -9,6 +9,7 @@
 //! | `session` | one WebSocket: frames in, actions out |
 //! | `outbox` | what waits to be written to one WebSocket |
 //! | `hub` | the pairing machine, its clock, and the outboxes of all sessions |
+//! | `log_budget` | a bound on what strangers can make the server log |
 //! | `listing` | `GET /debug/list_workers` |
 //! | `stun` | the STUN server on UDP |
 //!
@@ -18,6 +19,7 @@ mod client_address;
 mod http;
 mod hub;
 mod listing;
+mod log_budget;
 mod outbox;
 mod server;
 mod session;

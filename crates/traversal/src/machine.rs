@@ -90,8 +90,9 @@ impl Traversal {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Instant, WakeReason)> {
         let pairing = self.pairing.as_ref().and_then(Pairing::poll_timeout);
-        // A report that waits is due when the pairing ends, not before.
-        let report = if self.pairing.is_none() { self.reporting.poll_timeout() } else { None };
+        // A report that waits is due when the pairing ends and there is something to say, not before.
+        let may_report = self.pairing.is_none() && self.discovery.endpoint().is_some();
+        let report = self.reporting.poll_timeout().filter(|_| may_report);
         earlier(self.discovery.poll_timeout(), earlier(pairing, report))
     }
 

@@ -67,6 +67,7 @@ pub(crate) struct Pairing {
     /// The target that answered last, and after what time.
     answered: Option<(SocketAddr, Duration)>,
     answers: RateLimit,
+    newcomers: RateLimit,
     phase: Phase,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
@@ -87,6 +88,7 @@ impl Pairing {
             pongs: 0,
             answered: None,
             answers: RateLimit::peer(),
+            newcomers: RateLimit::strangers(),
             phase: Phase::Punching { index: 0, next_at: Some(now) },
             transmits: VecDeque::new(),
             events: VecDeque::from([Event::PunchStarted(offer.peer.clone(), offer.endpoint)]),
@@ -115,7 +117,12 @@ impl Pairing {
     /// Takes a PING with the peer's id; `false` when it has to count as a stranger's: it comes from
     /// one address too many, or there were too many.
     pub(crate) fn handle_ping(&mut self, from: SocketAddr, ping: &Ping<'_>, now: Instant) -> bool {
-        if !(self.may_ping(from) || self.is_linked()) || !self.answers.allows(now) {
+        // Sources that are not known have an allowance of their own: whoever floods from elsewhere
+        // with the peer's id must not use up the peer's.
+        let allowance =
+            if self.targets.contains(&from) { &mut self.answers } else { &mut self.newcomers };
+        let may_answer = allowance.allows(now);
+        if !(self.may_ping(from) || self.is_linked()) || !may_answer {
             return false;
         }
         let payload = ping.answer(self.own.as_str());

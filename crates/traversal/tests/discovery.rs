@@ -5,7 +5,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use holepunch_traversal::{Config, Event, Input, NatMapping, StunServer, Transmit, Traversal};
+use holepunch_traversal::{
+    Config, Event, Input, NatMapping, OfferRefusal, StunServer, Transmit, Traversal,
+};
 use holepunch_wire::WorkerId;
 use holepunch_wire::signal::Offer;
 use holepunch_wire::stun::{BindingRequest, BindingSuccess};
@@ -205,6 +207,21 @@ fn a_mapped_address_that_is_no_hosts_is_not_believed() {
     let events = bench.answer(&server(1), "224.0.0.1:4000");
     assert!(matches!(events[0], Event::StunRefused(_, None)), "{events:?}");
     assert!(matches!(events[1], Event::DiscoveryFailed { attempt: 1, .. }), "{events:?}");
+}
+
+#[test]
+fn an_offer_before_the_endpoint_is_known_leaves_nothing_due() {
+    let mut bench = Bench::new(None, None);
+    bench.resolved(&[server(1)]);
+    bench.input(Input::Registered);
+    let offer = Offer { peer: WorkerId::new("b").unwrap(), endpoint: server(9).address };
+    let events = bench.input(Input::Offer(offer));
+    assert!(matches!(events[..], [Event::OfferIgnored(OfferRefusal::NotReady)]), "{events:?}");
+    bench.input(Input::BadOffer("no peer".to_owned()));
+    let (at, _) = bench.machine.poll_timeout().unwrap();
+    assert!(at > bench.now, "the machine must not ask to be called at once, again and again");
+    let events = bench.answer(&server(1), "203.0.113.9:4000");
+    assert!(matches!(events.last(), Some(Event::RoundComplete(_) | Event::Report(_))));
 }
 
 #[test]

@@ -20,6 +20,8 @@ const ANSWER_BYTES_MAX: usize = 256;
 pub(crate) async fn look_up(url: Url, tls: Arc<ClientConfig>) -> Result<IpAddr, String> {
     let client = reqwest::Client::builder()
         .timeout(TIMEOUT)
+        // An echo service has no reason to send a worker elsewhere, least of all into its own network.
+        .redirect(reqwest::redirect::Policy::none())
         .tls_backend_preconfigured((*tls).clone())
         .build()
         .map_err(|error| chain(&error))?;
@@ -34,8 +36,9 @@ pub(crate) async fn look_up(url: Url, tls: Arc<ClientConfig>) -> Result<IpAddr, 
     }
     let text = String::from_utf8_lossy(&body);
     let ip = text.trim().parse::<IpAddr>();
-    let ip =
-        ip.map_err(|_| format!("expected an IP address, got {:?}", text.trim()))?.to_canonical();
+    let ip = ip
+        .map_err(|_| format!("expected an IP address, got {} other bytes", body.len()))?
+        .to_canonical();
     if !AddressKind::of(ip).is_reachable_unicast() {
         return Err(format!("{ip} is a{}", AddressKind::of(ip).describe()));
     }

@@ -9,6 +9,9 @@ use tracing::{debug, error, info, warn};
 
 use crate::signalling::Signal;
 
+/// Most characters of somebody else's text in a log line.
+const FOREIGN_CHARS_MAX: usize = 400;
+
 /// One step of a worker's life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
@@ -57,9 +60,14 @@ fn log_signal(signal: &Signal) {
         Signal::Disconnected { why, retry_in } => {
             warn!(why, retry_in_ms = milliseconds(*retry_in), "no connection to the rendezvous");
         }
-        Signal::Malformed(why) => warn!(why, "message of the rendezvous ignored"),
+        Signal::Malformed(why) => warn!(why = start(why), "message of the rendezvous ignored"),
         Signal::Message(message) => log_message(message),
     }
+}
+
+/// The start of a text of somebody else's: a log line stays a line, whatever comes.
+fn start(text: &str) -> String {
+    text.chars().take(FOREIGN_CHARS_MAX).collect()
 }
 
 fn log_message(message: &FromServer) {
@@ -70,25 +78,26 @@ fn log_message(message: &FromServer) {
         }
         FromServer::UdpEndpointAck(Err(detail)) => error!(
             status = "error",
-            detail,
+            detail = start(detail),
             "udp_endpoint_ack: the rendezvous refuses this endpoint, so no peer will be offered"
         ),
         FromServer::EchoResponse(payload) => {
-            let start: String = payload.chars().take(80).collect();
-            info!(payload = start, "echo_response");
+            info!(payload = start(payload), "echo_response");
         }
         FromServer::MyDetails(details) => {
-            let start: String = details.chars().take(400).collect();
-            info!(details = start, "my_details_response");
+            info!(details = start(details), "my_details_response");
         }
         FromServer::Offer(Ok(offer)) => {
             info!(peer = %offer.peer, address = %offer.endpoint, "p2p_connection_offer");
         }
-        FromServer::Offer(Err(why)) => warn!(%why, "p2p_connection_offer that cannot be followed"),
-        FromServer::Error(message) => warn!(message, "error message of the rendezvous"),
+        FromServer::Offer(Err(why)) => {
+            warn!(why = start(&why.to_string()), "p2p_connection_offer that cannot be followed");
+        }
+        FromServer::Error(said) => {
+            warn!(said = start(said), "error message of the rendezvous");
+        }
         FromServer::Unknown(kind) => {
-            let start: String = kind.chars().take(40).collect();
-            warn!(kind = start, "message of unknown type ignored");
+            warn!(kind = start(kind), "message of unknown type ignored");
         }
     }
 }
@@ -139,7 +148,7 @@ fn log_discovery(event: &Event) {
 #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is logged by `log_discovery`")]
 fn log_punch(event: &Event) {
     match event {
-        Event::OfferIgnored(why) => warn!(why = why.to_string(), "offer ignored"),
+        Event::OfferIgnored(why) => warn!(why = start(&why.to_string()), "offer ignored"),
         Event::PunchStarted(peer, address) => info!(%peer, %address, "probes start"),
         Event::SourceObserved(peer, from) => {
             info!(%peer, %from, "PINGs of the peer come from another address, probing it too");

@@ -26,6 +26,9 @@ const NOTICES_MAX: usize = 1024;
 /// A UDP port that is taken is tried again after so long.
 const REBIND_AFTER: Duration = Duration::from_secs(5);
 
+/// A worker that has not ended by then is cut off.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(800);
+
 /// Why a worker cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -136,7 +139,10 @@ impl Worker {
     /// Says goodbye to the rendezvous, closes the UDP port, and returns within a second.
     pub async fn shutdown(self) {
         let _it_may_have_ended = self.stop.send(());
-        let _ended = self.task.await;
+        let abort = self.task.abort_handle();
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.task).await.is_err() {
+            abort.abort();
+        }
         tracing::info!(worker = %self.id, "worker has ended");
     }
 }

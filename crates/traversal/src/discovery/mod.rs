@@ -142,6 +142,13 @@ impl Discovery {
         now: Instant,
         rng: &mut StdRng,
     ) -> bool {
+        // Cheap before dear: a stranger's flood is not even parsed.
+        let is_asked = |transaction: &Transaction| {
+            self.servers.get(transaction.server).is_some_and(|server| server.address == from)
+        };
+        if !self.transactions.iter().any(is_asked) {
+            return false;
+        }
         let Ok(response) = BindingResponse::parse(payload) else { return false };
         let answered = self.transactions.iter().position(|transaction| {
             transaction.id == response.transaction

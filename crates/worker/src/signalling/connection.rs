@@ -21,6 +21,9 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for a close handshake; a worker that ends has a second in all.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 const BUFFER_BYTES: usize = 4 * 1024;
+/// Most bytes that wait for a rendezvous that reads nothing; without it, answers to its pings would
+/// pile up.
+const WRITE_BUFFER_BYTES_MAX: usize = 256 * 1024;
 
 pub(super) struct Connection {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
@@ -45,6 +48,7 @@ impl Connection {
         let config = WebSocketConfig::default()
             .read_buffer_size(BUFFER_BYTES)
             .write_buffer_size(BUFFER_BYTES)
+            .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
             .max_message_size(Some(2 * FRAME_BYTES_MAX))
             .max_frame_size(Some(2 * FRAME_BYTES_MAX));
         let connector = Connector::Rustls(settings.tls.clone());

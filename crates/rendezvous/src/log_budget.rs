@@ -1,0 +1,64 @@
+//! A bound on what strangers can make the server log.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Lines in a second. A fleet of thousands that registers and is paired at once stays below.
+const LINES_PER_SECOND_MAX: u32 = 20_000;
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Counts lines, second by second.
+#[derive(Debug, Default)]
+pub(crate) struct LogBudget(Mutex<Window>);
+
+#[derive(Debug, Default)]
+struct Window {
+    started: Option<Instant>,
+    lines: u32,
+    left_out: u64,
+}
+
+impl LogBudget {
+    /// Whether one more line may be written. What was left out is said with the next second.
+    pub(crate) fn allows_one(&self) -> bool {
+        let (allowed, left_out) =
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
+        if left_out > 0 {
+            tracing::warn!(left_out, "log lines were left out: too many in a second");
+        }
+        allowed
+    }
+}
+
+impl Window {
+    /// Whether a line is allowed now, and how many were left out in a second that has just ended.
+    fn take(&mut self, now: Instant) -> (bool, u64) {
+        let mut left_out = 0;
+        if self.started.is_none_or(|started| now.saturating_duration_since(started) >= SECOND) {
+            left_out = self.left_out;
+            *self = Self { started: Some(now), lines: 0, left_out: 0 };
+        }
+        let allowed = self.lines < LINES_PER_SECOND_MAX;
+        if allowed {
+            self.lines += 1;
+        } else {
+            self.left_out += 1;
+        }
+        (allowed, left_out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_cut_and_what_is_left_out_is_counted() {
+        let start = Instant::now();
+        let mut window = Window::default();
+        let allowed = (0..50_000).filter(|_| window.take(start).0).count();
+        assert_eq!(allowed, 20_000);
+        assert_eq!(window.take(start + SECOND), (true, 30_000));
+        assert_eq!(window.take(start + SECOND), (true, 0));
+    }
+}
