@@ -4,12 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::{Body, Bytes};
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{ConnectInfo, Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
+use futures_util::stream;
 use holepunch_wire::WorkerId;
 use holepunch_wire::signal::{FRAME_BYTES_MAX, REGISTER_PATH};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -40,13 +43,31 @@ const OTHER_CONNECTIONS_MAX: usize = 1024;
 /// After an accept that failed (no file descriptors left, most likely) before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Listings under way at once: with thousands of workers each has megabytes, and a client may take its
+/// time to read it.
+const LISTINGS_MAX: usize = 4;
+/// A listing up to this length is sent in one piece.
+const PIECE_BYTES: usize = 64 * 1024;
+
 /// What the handlers share.
 #[derive(Debug)]
 pub(crate) struct App {
-    pub(crate) hub: Arc<Hub>,
-    pub(crate) trusted_proxies: Vec<IpNet>,
+    hub: Arc<Hub>,
+    trusted_proxies: Vec<IpNet>,
+    /// Held by every listing under way.
+    listings: Arc<Semaphore>,
     /// Held by every session; the server waits for all to be dropped when it ends.
-    pub(crate) alive: mpsc::WeakSender<()>,
+    alive: mpsc::WeakSender<()>,
+}
+
+impl App {
+    pub(crate) fn new(
+        hub: Arc<Hub>,
+        trusted_proxies: Vec<IpNet>,
+        alive: mpsc::WeakSender<()>,
+    ) -> Self {
+        Self { hub, trusted_proxies, listings: Arc::new(Semaphore::new(LISTINGS_MAX)), alive }
+    }
 }
 
 fn router(app: Arc<App>) -> Router {
@@ -115,8 +136,31 @@ async fn health() -> &'static str {
     "OK"
 }
 
-async fn list_workers(State(app): State<Arc<App>>) -> impl IntoResponse {
-    Json(app.hub.read(Listing::of))
+async fn list_workers(State(app): State<Arc<App>>) -> Response {
+    let Ok(permit) = Arc::clone(&app.listings).acquire_owned().await else {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    };
+    let listing = app.hub.read(Listing::of);
+    let Ok(text) = serde_json::to_vec(&listing) else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let length = text.len();
+    let body = if text.len() <= PIECE_BYTES { Body::from(text) } else { in_pieces(text, permit) };
+    let kind = HeaderValue::from_static("application/json");
+    let headers = [(CONTENT_TYPE, kind), (CONTENT_LENGTH, HeaderValue::from(length))];
+    (headers, body).into_response()
+}
+
+/// A body that holds its permit until the client has read (nearly) all of it.
+fn in_pieces(text: Vec<u8>, permit: OwnedSemaphorePermit) -> Body {
+    let pieces = stream::unfold((Bytes::from(text), permit), |(mut rest, permit)| async move {
+        if rest.is_empty() {
+            return None;
+        }
+        let piece = rest.split_to(rest.len().min(PIECE_BYTES));
+        Some((Ok::<_, std::convert::Infallible>(piece), (rest, permit)))
+    });
+    Body::from_stream(pieces)
 }
 
 async fn register(

@@ -103,11 +103,8 @@ impl Server {
         let workers_max = config.matchmaker.workers_max;
         let hub = Arc::new(Hub::new(config.matchmaker));
         let (alive, all_gone) = mpsc::channel(1);
-        let app = Arc::new(App {
-            hub: Arc::clone(&hub),
-            trusted_proxies: config.trusted_proxies,
-            alive: alive.downgrade(),
-        });
+        let app = App::new(Arc::clone(&hub), config.trusted_proxies, alive.downgrade());
+        let app = Arc::new(app);
         let mut front = JoinSet::new();
         front.spawn(http::accept(listener, app, workers_max));
         let mut clock = JoinSet::new();
