@@ -26,6 +26,20 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// A linked peer that has answered nothing for so long is gone (the consent time-out of RFC 7675).
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
+/// An address that PINGs go to, with an allowance of answers of its own: whoever floods from one
+/// address with the peer's id does not use up another's.
+#[derive(Debug)]
+struct Target {
+    address: SocketAddr,
+    answers: RateLimit,
+}
+
+impl Target {
+    fn new(address: SocketAddr) -> Self {
+        Self { address, answers: RateLimit::peer() }
+    }
+}
+
 #[derive(Debug)]
 struct SentPing {
     number: u32,
@@ -57,7 +71,7 @@ pub(crate) struct Pairing {
     own: WorkerId,
     peer: WorkerId,
     started: Instant,
-    targets: Vec<SocketAddr>,
+    targets: Vec<Target>,
     sent: VecDeque<SentPing>,
     /// PINGs sent in all; the number of the last one.
     probes: u32,
@@ -66,7 +80,7 @@ pub(crate) struct Pairing {
     pongs: u32,
     /// The target that answered last, and after what time.
     answered: Option<(SocketAddr, Duration)>,
-    answers: RateLimit,
+    /// PINGs answered from addresses that are no targets yet.
     newcomers: RateLimit,
     phase: Phase,
     transmits: VecDeque<Transmit>,
@@ -80,14 +94,13 @@ impl Pairing {
         let mut pairing = Self {
             own,
             started: now,
-            targets: vec![offer.endpoint],
+            targets: vec![Target::new(offer.endpoint)],
             sent: VecDeque::new(),
             probes: 0,
             triggered: 0,
             pings: 0,
             pongs: 0,
             answered: None,
-            answers: RateLimit::peer(),
             newcomers: RateLimit::strangers(),
             phase: Phase::Punching { index: 0, next_at: Some(now) },
             transmits: VecDeque::new(),
@@ -117,12 +130,12 @@ impl Pairing {
     /// Takes a PING with the peer's id; `false` when it has to count as a stranger's: it comes from
     /// one address too many, or there were too many.
     pub(crate) fn handle_ping(&mut self, from: SocketAddr, ping: &Ping<'_>, now: Instant) -> bool {
-        // Sources that are not known have an allowance of their own: whoever floods from elsewhere
-        // with the peer's id must not use up the peer's.
-        let allowance =
-            if self.targets.contains(&from) { &mut self.answers } else { &mut self.newcomers };
-        let may_answer = allowance.allows(now);
-        if !(self.may_ping(from) || self.is_linked()) || !may_answer {
+        if !(self.may_ping(from) || self.is_linked()) {
+            return false;
+        }
+        let target = self.targets.iter_mut().find(|target| target.address == from);
+        let allowance = target.map_or(&mut self.newcomers, |target| &mut target.answers);
+        if !allowance.allows(now) {
             return false;
         }
         let payload = ping.answer(self.own.as_str());
@@ -141,17 +154,21 @@ impl Pairing {
 
     /// Whether `from` is, or may become, one of the addresses that PINGs go to.
     fn may_ping(&self, from: SocketAddr) -> bool {
-        self.targets.contains(&from) || self.targets.len() < TARGETS_MAX
+        self.is_target(from) || self.targets.len() < TARGETS_MAX
+    }
+
+    fn is_target(&self, address: SocketAddr) -> bool {
+        self.targets.iter().any(|target| target.address == address)
     }
 
     /// A PING of the peer has come from there.
     fn ping_from(&mut self, from: SocketAddr, now: Instant) {
         self.pings = self.pings.saturating_add(1);
         self.events.push_back(Event::PingReceived(self.peer.clone(), from, self.pings));
-        if !self.targets.contains(&from) {
+        if !self.is_target(from) {
             // A linked peer whose NAT rebinds may do so often: the newest source is worth most.
             self.targets.truncate(TARGETS_MAX - 1);
-            self.targets.push(from);
+            self.targets.push(Target::new(from));
             self.events.push_back(Event::SourceObserved(self.peer.clone(), from));
             self.send_ping(from, now);
         } else if self.may_trigger() {
@@ -173,7 +190,7 @@ impl Pairing {
         let number = pong.acknowledged(self.peer.as_str(), self.own.as_str());
         let sent = self.sent.iter().find(|sent| Some(sent.number) == number);
         // The answer may leave the peer's NAT by another port, but hardly by another address.
-        let from_peer = self.targets.iter().any(|target| target.ip() == from.ip());
+        let from_peer = self.targets.iter().any(|target| target.address.ip() == from.ip());
         let (Some(sent), true) = (sent, from_peer) else { return false };
         let (to, rtt) = (sent.to, now.saturating_duration_since(sent.at));
         self.answered = Some((to, rtt));
@@ -183,7 +200,7 @@ impl Pairing {
             // The path stays while it answers, however many other addresses do.
             if linked.path != to && linked.asked >= 2 {
                 linked.path = to;
-                self.targets = vec![to];
+                self.targets = vec![Target::new(to)];
                 self.events.push_back(Event::PathMoved(self.peer.clone(), to));
             }
             if linked.path == to {
@@ -242,7 +259,7 @@ impl Pairing {
         }
         let ask_at = now + schedule::keep_alive(rng);
         self.phase = Phase::Linked(Linked { path, heard_at: now, ask_at, asked: 0 });
-        self.targets = vec![path];
+        self.targets = vec![Target::new(path)];
         self.events.push_back(Event::LinkEstablished {
             peer: self.peer.clone(),
             address: path,
@@ -265,7 +282,7 @@ impl Pairing {
 
     fn ping_all(&mut self, now: Instant) {
         for index in 0..self.targets.len() {
-            self.send_ping(self.targets[index], now);
+            self.send_ping(self.targets[index].address, now);
         }
     }
 

@@ -176,6 +176,23 @@ fn a_peer_whose_nat_rebinds_while_linked_is_found_again() {
 }
 
 #[test]
+fn a_flood_with_the_peers_id_from_elsewhere_does_not_end_the_link() {
+    let mut world = World::new(8, 0);
+    let a = world.add("a", OPEN);
+    let b = world.add("b", PLAIN);
+    world.run(secs(5));
+    assert!(world.is_linked(a) && world.is_linked(b));
+    let attacker: SocketAddr = "198.51.100.66:6".parse().unwrap();
+    for _ in 0..600 {
+        for number in 0..200 {
+            world.inject(a, attacker, format!("P2P_PING_FROM_b_NUM_{number}"));
+        }
+        world.run(Duration::from_millis(100));
+    }
+    assert!(world.is_linked(a) && world.is_linked(b), "b's PINGs are answered all the same");
+}
+
+#[test]
 fn strangers_and_forged_answers_change_nothing() {
     let mut world = World::new(7, 0);
     let a = world.add("a", OPEN);

@@ -53,11 +53,6 @@ pub enum ServerMessage<'a> {
         /// The port of its UDP endpoint.
         peer_udp_port: u16,
     },
-    /// A request that cannot be served.
-    Error {
-        /// Why.
-        message: &'a str,
-    },
 }
 
 fn payload_or_empty<S: serde::Serializer>(
