@@ -4,16 +4,28 @@
 //! | --- | --- | --- | --- |
 //! | [`id`] | the name of a worker | both | both |
 //! | [`address`] | what kind of address an IP is, and whether a peer could be reached there | – | both |
+//! | [`nat`] | the NAT profile | worker | both |
+//! | [`candidate`] | addresses at which a worker may be reached | worker | both |
+//! | [`session`] | the names of sessions and rooms, and what becomes of them | both | both |
+//! | [`plan`] | what one side of a pair does to open a direct path | rendezvous | worker |
+//! | [`credentials`] | what peers prove to each other in checks | rendezvous | worker |
 //! | [`signal`] | JSON messages on the WebSocket | both | both |
 //! | [`probe`] | text PINGs and PONGs between two workers | worker | worker |
+//! | [`check`] | connectivity checks (RFC 8445) | worker | worker |
 //! | [`stun`] | STUN Binding (RFC 8489, 5780, and the classic 3489 form) | both | both |
 //!
 //! Every decoder takes whatever comes: it answers with a value or with an error that says what was
 //! expected, never with a panic, and it allocates no more than the input is long.
 
 pub mod address;
+pub mod candidate;
+pub mod check;
+pub mod credentials;
 pub mod id;
+pub mod nat;
+pub mod plan;
 pub mod probe;
+pub mod session;
 pub mod signal;
 pub mod stun;
 

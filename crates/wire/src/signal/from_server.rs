@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::endpoint::{EndpointError, endpoint};
+use super::v1::{self, ServerV1, SessionOffer};
 use super::{MessageError, as_text, kind, object};
 use crate::{WorkerId, WorkerIdError};
 
@@ -114,6 +115,11 @@ pub enum FromServer {
     MyDetails(String),
     /// `p2p_connection_offer`.
     Offer(Result<Offer, OfferError>),
+    /// `p2p_connection_offer` with a session, or what is wrong with it.
+    SessionOffer(Result<Box<SessionOffer>, String>),
+    /// A message of the sub-protocol `holepunch.v1` that the baseline does not have, or what is wrong
+    /// with it.
+    V1(Result<Box<ServerV1>, String>),
     /// `error`, with its message.
     Error(String),
     /// A type that this program does not know.
@@ -138,6 +144,8 @@ struct Fields<'a> {
     peer_udp_ip: Option<&'a RawValue>,
     #[serde(borrow)]
     peer_udp_port: Option<&'a RawValue>,
+    #[serde(borrow)]
+    session: Option<&'a RawValue>,
 }
 
 impl FromServer {
@@ -159,11 +167,29 @@ impl FromServer {
             },
             "echo_response" => Self::EchoResponse(raw(fields.original_payload)),
             "my_details_response" => Self::MyDetails(text.to_owned()),
+            "p2p_connection_offer" if fields.session.is_some() => {
+                Self::SessionOffer(session_offer(text).map(Box::new))
+            }
             "p2p_connection_offer" => Self::Offer(fields.offer()),
             "error" => Self::Error(as_text(fields.message).unwrap_or_default()),
+            kind if v1::SERVER_KINDS.contains(&kind) => {
+                Self::V1(ServerV1::parse(text).map(Box::new))
+            }
             _ => Self::Unknown(kind),
         })
     }
+}
+
+fn session_offer(text: &str) -> Result<SessionOffer, String> {
+    let ServerV1::P2pConnectionOffer { peer_worker_id, peer_udp_ip, peer_udp_port, details } =
+        ServerV1::parse(text)?
+    else {
+        return Err("expected an offer".to_owned());
+    };
+    let peer = WorkerId::new(&peer_worker_id).map_err(|error| error.to_string())?;
+    let endpoint = peer_udp_ip.zip(peer_udp_port);
+    let endpoint = endpoint.map(|(ip, port)| SocketAddr::new(ip.to_canonical(), port));
+    Ok(SessionOffer { peer, endpoint, details: *details })
 }
 
 impl Fields<'_> {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::endpoint::{EndpointError, endpoint};
+use super::v1::{self, WorkerV1};
 use super::{MessageError, any_value, as_text, kind, object};
 
 /// A message as a worker writes it.
@@ -31,6 +32,9 @@ pub enum WorkerMessage {
     },
     /// Asks what the rendezvous knows of the sender.
     GetMyDetails,
+    /// A message of the sub-protocol `holepunch.v1`.
+    #[serde(untagged)]
+    V1(WorkerV1),
 }
 
 impl WorkerMessage {
@@ -58,6 +62,8 @@ pub enum FromWorker<'a> {
     EchoRequest(Option<&'a RawValue>),
     /// `get_my_details`.
     GetMyDetails,
+    /// A message of the sub-protocol `holepunch.v1`, or what is wrong with it.
+    V1(Result<WorkerV1, String>),
     /// A type that this program does not know.
     Unknown(String),
 }
@@ -95,6 +101,7 @@ impl<'a> FromWorker<'a> {
             }
             "echo_request" => Self::EchoRequest(fields.payload),
             "get_my_details" => Self::GetMyDetails,
+            kind if v1::WORKER_KINDS.contains(&kind) => Self::V1(WorkerV1::parse(text)),
             _ => Self::Unknown(kind),
         })
     }

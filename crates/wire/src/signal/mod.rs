@@ -8,6 +8,7 @@
 mod endpoint;
 mod from_server;
 mod from_worker;
+pub mod v1;
 
 use serde::Deserialize;
 

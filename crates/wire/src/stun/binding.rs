@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use super::proof::AddressProof;
+
 /// From where a client wants its answer (RFC 5780 §7.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ChangeRequest {
@@ -20,6 +22,8 @@ pub struct BindingSuccess {
     pub origin: SocketAddr,
     /// The server's other address, where it has one.
     pub other: Option<SocketAddr>,
+    /// The proof for `mapped`, where the request asked for one; the classic form has no place for it.
+    pub proof: Option<AddressProof>,
 }
 
 /// Why a datagram gets no answer at all.

@@ -2,16 +2,32 @@
 
 use std::net::SocketAddr;
 
-use stun_types::attribute::{ErrorCode, MappedSocketAddr, XorMappedAddress};
+use stun_types::attribute::{
+    AttributeType, ErrorCode, MappedSocketAddr, RawAttribute, XorMappedAddress,
+};
 use stun_types::message::{
-    BINDING, Message, MessageClass, MessageType, MessageWrite, MessageWriteVec,
+    BINDING, Message, MessageClass, MessageType, MessageWrite, MessageWriteExt, MessageWriteVec,
 };
 
-use super::MAPPED_ADDRESS;
+use super::binding::ChangeRequest;
+use super::proof::{ADDRESS_PROOF, AddressProof, PROOF_NONCE, ProofNonce};
+use super::{
+    CHANGE_IP, CHANGE_PORT, CHANGE_REQUEST, MAPPED_ADDRESS, OTHER_ADDRESS, RESPONSE_ORIGIN,
+    RESPONSE_PORT,
+};
 
 /// The 96-bit transaction id (RFC 8489 §5), which a stranger cannot guess.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TransactionId(u128);
+
+impl TransactionId {
+    /// That of any STUN message (RFC 8489 §5); `None` for a datagram that cannot be one.
+    #[must_use]
+    pub fn of(datagram: &[u8]) -> Option<Self> {
+        let bytes = datagram.get(8..20).filter(|_| super::looks_like_stun(datagram))?;
+        Some(Self(bytes.iter().fold(0, |bits, byte| (bits << 8) | u128::from(*byte))))
+    }
+}
 
 impl From<u128> for TransactionId {
     /// Takes the lower 96 bits.
@@ -20,11 +36,60 @@ impl From<u128> for TransactionId {
     }
 }
 
+impl From<TransactionId> for u128 {
+    fn from(transaction: TransactionId) -> Self {
+        transaction.0
+    }
+}
+
 /// A Binding request without attributes: what every server understands.
 #[must_use]
 pub fn binding_request(transaction: TransactionId) -> Vec<u8> {
+    binding_request_with(transaction, &RequestOptions::default())
+}
+
+/// What a Binding request asks for beside the address. The default is nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RequestOptions {
+    /// From where the answer is to come (CHANGE-REQUEST). A server that cannot do that refuses with
+    /// 420, and one that does not know RFC 5780 may do so, too.
+    pub change: ChangeRequest,
+    /// Asks for a proof of address (PROOF-NONCE); a server that knows nothing of it ignores it.
+    pub nonce: Option<ProofNonce>,
+    /// To which port of the own external address the answer is to go (RESPONSE-PORT, RFC 5780 §7.5);
+    /// without it, to the one that the request came from.
+    pub response_port: Option<u16>,
+    /// Whether the request has a FINGERPRINT, so that the answer gets one.
+    pub fingerprint: bool,
+}
+
+/// Longest request of ours: header, CHANGE-REQUEST, RESPONSE-PORT, PROOF-NONCE and FINGERPRINT, in
+/// bytes.
+const REQUEST_BYTES_MAX: usize = 20 + 8 + 8 + 20 + 8;
+
+/// A Binding request with these options.
+#[must_use]
+pub fn binding_request_with(transaction: TransactionId, options: &RequestOptions) -> Vec<u8> {
     let kind = MessageType::from_class_method(MessageClass::Request, BINDING);
-    Message::builder(kind, transaction.0.into(), MessageWriteVec::with_capacity(20)).finish()
+    let out = MessageWriteVec::with_capacity(REQUEST_BYTES_MAX);
+    let mut out = Message::builder(kind, transaction.0.into(), out);
+    if options.change != ChangeRequest::default() {
+        let ip = if options.change.ip { CHANGE_IP } else { 0 };
+        let port = if options.change.port { CHANGE_PORT } else { 0 };
+        out.push_attribute_unchecked(&RawAttribute::new(CHANGE_REQUEST, &[0, 0, 0, ip | port]));
+    }
+    if let Some(port) = options.response_port {
+        let [high, low] = port.to_be_bytes();
+        out.push_attribute_unchecked(&RawAttribute::new(RESPONSE_PORT, &[high, low, 0, 0]));
+    }
+    if let Some(nonce) = options.nonce {
+        out.push_attribute_unchecked(&RawAttribute::new(PROOF_NONCE, &nonce.0));
+    }
+    if options.fingerprint {
+        let added = out.add_fingerprint();
+        debug_assert!(added.is_ok(), "invariant: FINGERPRINT is added once, last");
+    }
+    out.finish()
 }
 
 /// A response to a Binding request.
@@ -34,6 +99,12 @@ pub struct BindingResponse {
     pub transaction: TransactionId,
     /// What it says.
     pub outcome: BindingOutcome,
+    /// The server's other address (OTHER-ADDRESS, RFC 5780 §7.4). Any address at all may stand here.
+    pub other: Option<SocketAddr>,
+    /// Where the server says that it answers from (RESPONSE-ORIGIN, RFC 5780 §7.3).
+    pub origin: Option<SocketAddr>,
+    /// The proof of the address, where one was asked for.
+    pub proof: Option<AddressProof>,
 }
 
 /// What a Binding response says.
@@ -81,22 +152,31 @@ impl BindingResponse {
                 return Err(StunError::NotAResponse);
             }
         };
-        Ok(Self { transaction: u128::from(message.transaction_id()).into(), outcome })
+        let proof = message
+            .raw_attribute(ADDRESS_PROOF)
+            .and_then(|raw| AddressProof::from_bytes(&raw.value));
+        Ok(Self {
+            transaction: u128::from(message.transaction_id()).into(),
+            outcome,
+            other: address(&message, OTHER_ADDRESS),
+            origin: address(&message, RESPONSE_ORIGIN),
+            proof,
+        })
     }
+}
+
+/// An address in plain form, if it is there and valid; an IPv4-mapped IPv6 address becomes IPv4.
+fn address(message: &Message<'_>, kind: AttributeType) -> Option<SocketAddr> {
+    let address = MappedSocketAddr::from_raw(&message.raw_attribute(kind)?).ok()?.addr();
+    Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
 
 fn mapped(message: &Message<'_>) -> BindingOutcome {
     let xor = message.attribute::<XorMappedAddress>().ok();
-    let plain = || {
-        let raw = message.raw_attribute(MAPPED_ADDRESS)?;
-        MappedSocketAddr::from_raw(&raw).ok().map(|address| address.addr())
-    };
-    let address = xor.map(|address| address.addr(message.transaction_id())).or_else(plain);
-    match address {
-        Some(address) => {
-            let ip = address.ip().to_canonical();
-            BindingOutcome::Mapped(SocketAddr::new(ip, address.port()))
-        }
+    let xor = xor.map(|address| address.addr(message.transaction_id()));
+    let xor = xor.map(|address| SocketAddr::new(address.ip().to_canonical(), address.port()));
+    match xor.or_else(|| address(message, MAPPED_ADDRESS)) {
+        Some(address) => BindingOutcome::Mapped(address),
         None => BindingOutcome::NoAddress,
     }
 }

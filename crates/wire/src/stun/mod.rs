@@ -1,9 +1,11 @@
 //! STUN Binding: RFC 8489 over the codec of `stun-types`, the NAT behaviour attributes of RFC 5780,
-//! and the classic form of RFC 3489 (no magic cookie), which old clients still speak.
+//! proofs of address ([`proof`]), and the classic form of RFC 3489 (no magic cookie), which old
+//! clients still speak.
 
 mod binding;
 mod classic;
 mod client;
+pub mod proof;
 mod server;
 
 use std::net::SocketAddr;
@@ -11,16 +13,24 @@ use std::net::SocketAddr;
 use stun_types::attribute::{AttributeType, MappedSocketAddr, RawAttribute};
 
 pub use binding::{BindingSuccess, ChangeRequest, NotAnswered};
-pub use client::{BindingOutcome, BindingResponse, StunError, TransactionId, binding_request};
+pub use client::{
+    BindingOutcome, BindingResponse, RequestOptions, StunError, TransactionId, binding_request,
+    binding_request_with,
+};
 pub use server::BindingRequest;
 
 const MAPPED_ADDRESS: AttributeType = AttributeType::new(0x0001);
 const CHANGE_REQUEST: AttributeType = AttributeType::new(0x0003);
+const RESPONSE_PORT: AttributeType = AttributeType::new(0x0027);
 const RESPONSE_ORIGIN: AttributeType = AttributeType::new(0x802b);
 const OTHER_ADDRESS: AttributeType = AttributeType::new(0x802c);
 
+/// CHANGE-REQUEST bits (RFC 5780 §7.2).
+const CHANGE_IP: u8 = 0x04;
+const CHANGE_PORT: u8 = 0x02;
+
 /// Length of the fixed header (RFC 8489 §5), in bytes.
-const HEADER_BYTES: usize = 20;
+pub(crate) const HEADER_BYTES: usize = 20;
 
 /// Our SOFTWARE value. Its length is a multiple of four on purpose: a classic client of wide use
 /// steps over attributes without their padding and would lose its place.

@@ -1,8 +1,8 @@
 //! The server's half: what a Binding request asks for, and the answers.
 
 use stun_types::attribute::{
-    Attribute, AttributeExt, AttributeStaticType, AttributeType, ErrorCode, Fingerprint, Software,
-    UnknownAttributes, XorMappedAddress,
+    Attribute, AttributeExt, AttributeStaticType, AttributeType, ErrorCode, Fingerprint,
+    RawAttribute, Software, UnknownAttributes, XorMappedAddress,
 };
 use stun_types::message::{
     BINDING, Message, MessageClass, MessageWrite, MessageWriteExt, MessageWriteVec,
@@ -10,16 +10,14 @@ use stun_types::message::{
 
 use super::binding::{BindingSuccess, ChangeRequest, NotAnswered};
 use super::classic::ClassicRequest;
+use super::proof::{ADDRESS_PROOF, PROOF_NONCE, ProofNonce};
 use super::{
-    CHANGE_REQUEST, HEADER_BYTES, MAPPED_ADDRESS, OTHER_ADDRESS, RESPONSE_ORIGIN, SOFTWARE,
-    looks_like_stun, plain_address,
+    CHANGE_IP, CHANGE_PORT, CHANGE_REQUEST, HEADER_BYTES, MAPPED_ADDRESS, OTHER_ADDRESS,
+    RESPONSE_ORIGIN, RESPONSE_PORT, SOFTWARE, looks_like_stun, plain_address,
 };
 
 /// Most attribute types that a 420 answer names: it must not outgrow its question.
 const UNKNOWN_NAMED_MAX: usize = 8;
-/// CHANGE-REQUEST bits (RFC 5780 §7.2).
-const CHANGE_IP: u8 = 0x04;
-const CHANGE_PORT: u8 = 0x02;
 
 /// USERNAME, MESSAGE-INTEGRITY, REALM, NONCE, MESSAGE-INTEGRITY-SHA256, PASSWORD-ALGORITHM and
 /// USERHASH: known, and not needed by a server that asks nobody for credentials.
@@ -79,6 +77,26 @@ impl<'a> BindingRequest<'a> {
         ChangeRequest { ip: flags & CHANGE_IP != 0, port: flags & CHANGE_PORT != 0 }
     }
 
+    /// The port of the client's own address that the answer is to go to (RFC 5780 §7.5), where it is
+    /// not the one that the request came from.
+    #[must_use]
+    pub fn response_port(&self) -> Option<u16> {
+        let Form::Modern(message) = &self.form else { return None };
+        let raw = message.raw_attribute(RESPONSE_PORT)?;
+        match raw.value[..] {
+            [high, low, ..] => Some(u16::from_be_bytes([high, low])).filter(|port| *port != 0),
+            _ => None,
+        }
+    }
+
+    /// The nonce that the client wants a proof of its address for, if it wants one.
+    #[must_use]
+    pub fn proof_nonce(&self) -> Option<ProofNonce> {
+        let Form::Modern(message) = &self.form else { return None };
+        let raw = message.raw_attribute(PROOF_NONCE)?;
+        raw.value[..].try_into().ok().map(ProofNonce)
+    }
+
     /// The comprehension-required attributes (RFC 8489 §14) that this program does not know. Where
     /// `change` is not served, CHANGE-REQUEST is one of them (RFC 5780 §6.1).
     #[must_use]
@@ -89,6 +107,7 @@ impl<'a> BindingRequest<'a> {
             .map(|(_, attribute)| attribute.get_type())
             .filter(|kind| kind.comprehension_required())
             .filter(|kind| !(*kind == CHANGE_REQUEST && change_is_served))
+            .filter(|kind| *kind != RESPONSE_PORT)
             .map(|kind| kind.value())
             .filter(|kind| !CREDENTIALS.contains(kind))
             .take(UNKNOWN_NAMED_MAX)
@@ -102,12 +121,15 @@ impl<'a> BindingRequest<'a> {
             Form::Classic(classic) => return classic.success(success),
             Form::Modern(message) => message,
         };
-        let mut out = Message::builder_success(message, MessageWriteVec::with_capacity(96));
+        let mut out = Message::builder_success(message, MessageWriteVec::with_capacity(128));
         add(&mut out, &XorMappedAddress::new(success.mapped, message.transaction_id()));
         add(&mut out, &plain_address(MAPPED_ADDRESS, success.mapped));
         if let Some(other) = success.other {
             add(&mut out, &plain_address(RESPONSE_ORIGIN, success.origin));
             add(&mut out, &plain_address(OTHER_ADDRESS, other));
+        }
+        if let Some(proof) = success.proof {
+            add(&mut out, &RawAttribute::new(ADDRESS_PROOF, &proof.to_bytes()));
         }
         finish(message, out)
     }

@@ -1,7 +1,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::stun::{BindingOutcome, BindingResponse, TransactionId, binding_request};
+use crate::stun::proof::ProofKey;
+use crate::stun::{
+    BindingOutcome, BindingResponse, RequestOptions, TransactionId, binding_request,
+    binding_request_with,
+};
 
 const CLIENT: &str = "203.0.113.5:4000";
 
@@ -10,6 +14,7 @@ fn success(other: Option<&str>) -> BindingSuccess {
         mapped: CLIENT.parse().unwrap(),
         origin: "192.0.2.1:3478".parse().unwrap(),
         other: other.map(|other| other.parse().unwrap()),
+        proof: None,
     }
 }
 
@@ -55,6 +60,34 @@ fn a_second_address_is_told() {
     let message = Message::from_bytes(&response).unwrap();
     let kinds: Vec<u16> = message.iter_attributes().map(|(_, a)| a.get_type().value()).collect();
     assert_eq!(kinds, [0x0020, 0x0001, 0x802b, 0x802c, 0x8022]);
+}
+
+#[test]
+fn what_a_client_asks_for_is_what_the_server_reads_and_answers() {
+    let nonce = ProofNonce([7; 16]);
+    let change = ChangeRequest { ip: true, port: false };
+    let options =
+        RequestOptions { change, nonce: Some(nonce), fingerprint: true, response_port: Some(4711) };
+    let request = binding_request_with(TransactionId::from(5), &options);
+    assert_eq!(request.len(), request.capacity());
+    let parsed = BindingRequest::parse(&request).unwrap();
+    assert_eq!((parsed.change(), parsed.proof_nonce()), (change, Some(nonce)));
+    assert!(parsed.unknown_required(true).is_empty());
+    let (key, mapped) = (ProofKey::new([1; 32]), CLIENT.parse().unwrap());
+    let proof = Some(key.prove(nonce, mapped, 100));
+    let success = BindingSuccess { proof, ..success(Some("192.0.2.2:3479")) };
+    let read = BindingResponse::parse(&parsed.success(&success)).unwrap();
+    assert_eq!(read.outcome, BindingOutcome::Mapped(mapped));
+    assert_eq!((read.origin, read.other), (Some(success.origin), success.other));
+    assert_eq!(read.proof, proof);
+}
+
+#[test]
+fn a_nonce_of_another_length_asks_for_nothing() {
+    for value in [&[][..], &[7; 12], &[7; 20]] {
+        let request = request_with(0xc07e, value);
+        assert_eq!(BindingRequest::parse(&request).unwrap().proof_nonce(), None);
+    }
 }
 
 #[test]
@@ -126,4 +159,15 @@ proptest! {
             prop_assert!(success.len().max(answer.len()) <= request.len() * 5);
         }
     }
+}
+
+#[test]
+fn an_answer_may_be_asked_for_at_another_port_of_the_same_address() {
+    let options = RequestOptions { response_port: Some(4711), ..RequestOptions::default() };
+    let datagram = binding_request_with(TransactionId::from(1), &options);
+    let request = BindingRequest::parse(&datagram).unwrap();
+    assert_eq!(request.response_port(), Some(4711));
+    assert!(request.unknown_required(false).is_empty());
+    let none = binding_request_with(TransactionId::from(1), &RequestOptions::default());
+    assert_eq!(BindingRequest::parse(&none).unwrap().response_port(), None);
 }

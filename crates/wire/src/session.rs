@@ -1,0 +1,186 @@
+//! A session: two workers that were offered each other, and what they and the rendezvous say of it.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Longest name of a room, in bytes.
+pub const ROOM_BYTES_MAX: usize = 128;
+
+/// The number of a session, unguessable; 16 hexadecimal digits as text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Why a text is not the number of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected 16 hexadecimal digits as the session")]
+pub struct SessionIdError;
+
+impl FromStr for SessionId {
+    type Err = SessionIdError;
+
+    fn from_str(text: &str) -> Result<Self, SessionIdError> {
+        let is_hex = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = if is_hex { u64::from_str_radix(text, 16).ok() } else { None };
+        number.map(Self).ok_or(SessionIdError)
+    }
+}
+
+impl Serialize for SessionId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for SessionId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The name of a room: workers meet only inside of one. The room without a name is the one of
+/// workers that speak the baseline.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RoomName(Arc<str>);
+
+/// Why a text is not the name of a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RoomNameError {
+    /// The text is longer than [`ROOM_BYTES_MAX`].
+    #[error("the name of a room has at most {ROOM_BYTES_MAX} bytes, this one has {0}")]
+    TooLong(usize),
+    /// The text holds a control character, which would break log lines.
+    #[error("the name of a room must not contain control characters")]
+    ControlCharacter,
+}
+
+impl RoomName {
+    /// Checks a text and takes it as a name; an empty one is the default room.
+    ///
+    /// # Errors
+    /// The text is too long, or holds a control character.
+    pub fn new(text: &str) -> Result<Self, RoomNameError> {
+        if text.len() > ROOM_BYTES_MAX {
+            return Err(RoomNameError::TooLong(text.len()));
+        }
+        if text.chars().any(char::is_control) {
+            return Err(RoomNameError::ControlCharacter);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether this is the room of workers that name none.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Default for RoomName {
+    fn default() -> Self {
+        Self("".into())
+    }
+}
+
+impl fmt::Display for RoomName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_default() { "(default)" } else { &self.0 })
+    }
+}
+
+impl Serialize for RoomName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for RoomName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::new(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Who is offered to whom in a room. The first worker of a room decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RoomMode {
+    /// Everyone with everyone.
+    Mesh,
+    /// Nobody, but by a call to an id.
+    Call,
+    /// Two at a time, the longest waiters first.
+    #[default]
+    #[serde(other)]
+    Pair,
+}
+
+/// What is known of whether an endpoint is the peer's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AddressProof {
+    /// The rendezvous' own STUN server saw the peer there.
+    Stun,
+    /// The peer's signalling connection comes from the same IP address.
+    Signalling,
+    /// Nothing: no more than a few packets are sent there.
+    #[default]
+    #[serde(other)]
+    None,
+}
+
+/// What has become of a session, as one of its workers sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkState {
+    /// Checks are on their way.
+    Checking,
+    /// A direct path answers.
+    Direct,
+    /// No direct path is to be expected: the relay serves.
+    Relayed,
+    /// The direct path is gone, and sought.
+    Repairing,
+    /// It came to nothing. Also what a word of a later version is taken for.
+    #[serde(other)]
+    Failed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_sixteen_digits() {
+        let id = SessionId(0xab);
+        assert_eq!(id.to_string(), "00000000000000ab");
+        assert_eq!("00000000000000ab".parse(), Ok(id));
+        for text in ["", "ab", "+0000000000000ab", "00000000000000abc", "000000000000000g"] {
+            assert_eq!(text.parse::<SessionId>(), Err(SessionIdError), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_room_has_a_short_printable_name_or_none() {
+        assert!(RoomName::new("").unwrap().is_default());
+        assert_eq!(RoomName::new("Büro 7").unwrap().as_str(), "Büro 7");
+        assert_eq!(RoomName::new(&"x".repeat(129)), Err(RoomNameError::TooLong(129)));
+        assert_eq!(RoomName::new("a\nb"), Err(RoomNameError::ControlCharacter));
+        assert!(serde_json::from_str::<RoomName>("\"a\\u0000\"").is_err());
+    }
+}

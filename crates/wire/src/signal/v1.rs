@@ -1,0 +1,324 @@
+//! The messages of the sub-protocol `holepunch.v1`, beside those of the baseline.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::WorkerId;
+use crate::candidate::{self, Candidate};
+use crate::check::IceRole;
+use crate::credentials::IceCredentials;
+use crate::nat::NatProfile;
+use crate::plan::{Plan, REASON_BYTES_MAX, Strategy, truncate};
+use crate::session::{AddressProof, LinkState, RoomMode, RoomName, SessionId};
+
+/// The WebSocket sub-protocol (RFC 6455 §1.9).
+pub const SUBPROTOCOL: &str = "holepunch.v1";
+/// Most ports that an acceptance announces.
+pub const ANNOUNCED_MAX: usize = 12;
+/// Most STUN servers that a welcome names.
+pub const STUN_MAX: usize = 16;
+/// Longest key, signature, challenge, nonce or token, in bytes.
+const TOKEN_BYTES_MAX: usize = 512;
+
+/// A message of a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum WorkerV1 {
+    /// Who the worker is and where it wants to be. Without it: the room of the URL, or the default.
+    Hello {
+        /// The room; that of the URL without it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        room: Option<RoomName>,
+        /// The mode of the room, where this worker is its first.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mode: Option<RoomMode>,
+        /// The worker's public key.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
+        /// The signature over the challenge.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signature: Option<String>,
+        /// The token of an earlier welcome: the worker takes its place again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resume: Option<String>,
+    },
+    /// The worker wants a peer, whether it has a UDP endpoint or not.
+    Ready,
+    /// What is known of the NATs so far; replaces what was said before.
+    NatProfile {
+        /// The profile.
+        profile: NatProfile,
+    },
+    /// Where the worker may be reached; replaces what was said before. Passed on to the peers of the
+    /// sessions that are under way.
+    Candidates {
+        /// Which set, counted up: an older one that comes later is ignored.
+        generation: u32,
+        /// The set.
+        candidates: Vec<Candidate>,
+    },
+    /// The proof that a UDP endpoint is the worker's own, from the rendezvous' STUN server.
+    AddressProof {
+        /// Its address.
+        udp_ip: IpAddr,
+        /// Its port.
+        udp_port: u16,
+        /// The proof.
+        proof: String,
+    },
+    /// Asks for a session with this worker.
+    Call {
+        /// Its id.
+        peer: String,
+    },
+    /// The worker is ready for the search of a plan.
+    PlanAccepted {
+        /// The session.
+        session: SessionId,
+        /// The plan's number.
+        number: u32,
+        /// What the plan wants to be announced.
+        #[serde(default)]
+        ports: Vec<u16>,
+    },
+    /// What has become of a session.
+    LinkState(LinkReport),
+    /// The worker wants no more of a session.
+    Leave {
+        /// The session.
+        session: SessionId,
+    },
+}
+
+/// What has become of a session, in the eyes of one of its workers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkReport {
+    /// The session.
+    pub session: SessionId,
+    /// The state.
+    pub state: LinkState,
+    /// The strategy that led to it.
+    pub strategy: Strategy,
+    /// The number of the plan.
+    pub number: u32,
+    /// Why, in words.
+    #[serde(default)]
+    pub reason: String,
+    /// Round-trip time of the path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_ms: Option<u32>,
+    /// Time since the offer.
+    #[serde(default)]
+    pub elapsed_ms: u64,
+    /// Packets sent so far.
+    #[serde(default)]
+    pub probes: u32,
+}
+
+/// What the rendezvous says at first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The server's software.
+    #[serde(default)]
+    pub server: String,
+    /// The client's address as the rendezvous sees it.
+    pub observed_ip: IpAddr,
+    /// Its port, where known.
+    #[serde(default)]
+    pub observed_port: Option<u16>,
+    /// The rendezvous' own STUN servers; the first may carry the unspecified address, which stands
+    /// for the host of the URL.
+    #[serde(default)]
+    pub stun: Vec<SocketAddr>,
+    /// What the STUN server is to be given for a proof of address, in hexadecimal digits.
+    #[serde(default)]
+    pub proof_nonce: String,
+    /// What a worker signs to prove its key, in hexadecimal digits.
+    #[serde(default)]
+    pub challenge: String,
+    /// Lets the worker take its place again after a lost connection.
+    #[serde(default)]
+    pub resume: String,
+    /// Most sessions of one worker.
+    #[serde(default)]
+    pub sessions_max: u32,
+}
+
+/// What an offer holds beside the fields of the baseline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionDetails {
+    /// The session.
+    pub session: SessionId,
+    /// The worker's part in the checks.
+    pub role: IceRole,
+    /// The worker's own credentials for checks.
+    pub credentials: IceCredentials,
+    /// The peer's.
+    pub peer_credentials: IceCredentials,
+    /// The peer's public key, where it has told one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_key: Option<String>,
+    /// Where the peer may be reached, beside its endpoint.
+    #[serde(default)]
+    pub candidates: Vec<Candidate>,
+    /// Whether the endpoint is the peer's own.
+    #[serde(default)]
+    pub address_proof: AddressProof,
+    /// What to do.
+    pub plan: Plan,
+}
+
+/// A message of the rendezvous.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ServerV1 {
+    /// The worker is registered, in this sub-protocol.
+    Welcome(Welcome),
+    /// A peer. `peer_udp_ip` and `peer_udp_port` are absent where the peer has no UDP endpoint.
+    P2pConnectionOffer {
+        /// Its id.
+        peer_worker_id: String,
+        /// The address of its UDP endpoint.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        peer_udp_ip: Option<IpAddr>,
+        /// The port of its UDP endpoint.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        peer_udp_port: Option<u16>,
+        /// The rest.
+        #[serde(flatten)]
+        details: Box<SessionDetails>,
+    },
+    /// Another set of the peer's candidates, its endpoint among them.
+    PeerCandidates {
+        /// The session.
+        session: SessionId,
+        /// Which set, counted up.
+        generation: u32,
+        /// The set.
+        candidates: Vec<Candidate>,
+        /// Whether the server-reflexive ones are the peer's own.
+        #[serde(default)]
+        address_proof: AddressProof,
+    },
+    /// Another plan for a session.
+    Plan {
+        /// The session.
+        session: SessionId,
+        /// The plan.
+        plan: Plan,
+    },
+    /// The peer is ready for the search of a plan.
+    PeerAccepted {
+        /// The session.
+        session: SessionId,
+        /// The plan's number.
+        number: u32,
+        /// What the peer announces.
+        #[serde(default)]
+        ports: Vec<u16>,
+    },
+    /// A session is over: the peer has left, or the rendezvous seeks another.
+    SessionEnded {
+        /// The session.
+        session: SessionId,
+        /// Why, in words.
+        #[serde(default)]
+        reason: String,
+    },
+    /// Something that the worker asked for cannot be.
+    Error {
+        /// What is wrong.
+        message: String,
+    },
+}
+
+/// An offer of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionOffer {
+    /// The peer's id.
+    pub peer: WorkerId,
+    /// The peer's public UDP endpoint, where it has one.
+    pub endpoint: Option<SocketAddr>,
+    /// The rest.
+    pub details: SessionDetails,
+}
+
+/// The types of [`WorkerV1`].
+pub(super) const WORKER_KINDS: [&str; 9] = [
+    "hello",
+    "ready",
+    "nat_profile",
+    "candidates",
+    "address_proof",
+    "call",
+    "plan_accepted",
+    "link_state",
+    "leave",
+];
+
+/// The types of [`ServerV1`] that the baseline does not have.
+pub(super) const SERVER_KINDS: [&str; 5] =
+    ["welcome", "peer_candidates", "plan", "peer_accepted", "session_ended"];
+
+impl WorkerV1 {
+    /// Reads one; what is overlong is cut.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let mut message: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        match &mut message {
+            Self::Hello { key, signature, resume, .. } => {
+                for token in [key, signature, resume].into_iter().flatten() {
+                    truncate(token, TOKEN_BYTES_MAX);
+                }
+            }
+            Self::NatProfile { profile } => *profile = std::mem::take(profile).bounded(),
+            Self::Candidates { candidates, .. } => {
+                *candidates = candidate::bounded(std::mem::take(candidates));
+            }
+            Self::AddressProof { proof, .. } => truncate(proof, TOKEN_BYTES_MAX),
+            Self::PlanAccepted { ports, .. } => bound_ports(ports),
+            Self::LinkState(report) => truncate(&mut report.reason, REASON_BYTES_MAX),
+            Self::Ready | Self::Call { .. } | Self::Leave { .. } => {}
+        }
+        Ok(message)
+    }
+}
+
+impl ServerV1 {
+    /// Reads one; what is overlong is cut.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let mut message: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        match &mut message {
+            Self::Welcome(welcome) => {
+                welcome.stun.truncate(STUN_MAX);
+                for token in [&mut welcome.proof_nonce, &mut welcome.challenge, &mut welcome.resume]
+                {
+                    truncate(token, TOKEN_BYTES_MAX);
+                }
+            }
+            Self::P2pConnectionOffer { details, .. } => {
+                details.candidates = candidate::bounded(std::mem::take(&mut details.candidates));
+                details.plan = details.plan.clone().bounded();
+            }
+            Self::PeerCandidates { candidates, .. } => {
+                *candidates = candidate::bounded(std::mem::take(candidates));
+            }
+            Self::Plan { plan, .. } => *plan = plan.clone().bounded(),
+            Self::PeerAccepted { ports, .. } => bound_ports(ports),
+            Self::SessionEnded { reason, .. } => truncate(reason, REASON_BYTES_MAX),
+            Self::Error { message } => truncate(message, REASON_BYTES_MAX),
+        }
+        Ok(message)
+    }
+
+    /// The message as a text frame.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        serde_json::to_string(self).expect("invariant: texts and numbers are always valid JSON")
+    }
+}
+
+fn bound_ports(ports: &mut Vec<u16>) {
+    ports.retain(|port| *port != 0);
+    ports.truncate(ANNOUNCED_MAX);
+}
