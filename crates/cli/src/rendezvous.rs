@@ -26,6 +26,10 @@ pub(crate) struct Args {
     /// [env: STUN_LISTEN] [default: 0.0.0.0:3478, unless it is taken]
     #[arg(long, value_name = "ADDR,…|none")]
     stun_listen: Vec<String>,
+    /// STUN addresses to tell workers of, where they are not those that are listened on [env:
+    /// STUN_ADVERTISE]
+    #[arg(long, value_name = "ADDR,…")]
+    stun_advertise: Vec<String>,
     /// Networks of proxies whose X-Forwarded-For is believed [env: TRUSTED_PROXY]
     #[arg(long, value_name = "CIDR,…")]
     trusted_proxy: Vec<String>,
@@ -67,6 +71,8 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
     };
     let stun: Option<OrNone<List<Address>>> = repeated("--stun-listen", &args.stun_listen)?;
     let stun = environment.setting("--stun-listen", stun, &["STUN_LISTEN"])?;
+    let advertised: Option<List<Address>> = repeated("--stun-advertise", &args.stun_advertise)?;
+    let advertised = environment.setting("--stun-advertise", advertised, &["STUN_ADVERTISE"])?;
     let trusted: Option<List<Network>> = repeated("--trusted-proxy", &args.trusted_proxy)?;
     let trusted = environment.setting("--trusted-proxy", trusted, &["TRUSTED_PROXY"])?;
     let allow = args.allow_private.then_some(Switch(true));
@@ -88,6 +94,9 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
             }
         },
         stun_is_optional,
+        stun_advertise: advertised
+            .map(|List(all)| all.into_iter().map(|Address(address)| address).collect())
+            .unwrap_or_default(),
         trusted_proxies: trusted
             .map(|List(networks)| networks.into_iter().map(|network| network.0).collect())
             .unwrap_or_default(),
@@ -96,6 +105,7 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
             ping_timeout: timeout.map_or(default.ping_timeout, |seconds| seconds.0),
             allow_private: allow.is_some_and(|allow| allow.0),
             workers_max: workers.unwrap_or(default.workers_max),
+            ..default
         },
     })
 }

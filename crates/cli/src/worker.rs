@@ -2,13 +2,16 @@
 
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::Duration;
 
+use holepunch_wire::nat::SearchWish;
+use holepunch_wire::session::{RoomMode, RoomName, RoomNameError};
 use holepunch_worker::{Config, RendezvousUrl, ServerName, Worker, WorkerId};
 use url::Url;
 
 use crate::exit::Failure;
-use crate::settings::{Environment, List, OrNone, Pause, PortNumber, Seconds, repeated};
+use crate::settings::{Environment, List, OrNone, Pause, PortNumber, Seconds, Switch, repeated};
 use crate::signals::Stop;
 
 const DEFAULT_HEALTH_PORT: u16 = 8080;
@@ -55,6 +58,72 @@ pub(crate) struct Args {
     /// The worker's id [env: WORKER_ID] [default: a fresh UUID]
     #[arg(long, value_name = "ID")]
     worker_id: Option<String>,
+    /// The room in which peers are sought [env: ROOM] [default: the room of all that name none]
+    #[arg(long, value_name = "NAME")]
+    room: Option<RoomArg>,
+    /// Who is offered to whom in the room, where this worker is its first: pair, mesh or call
+    /// [env: ROOM_MODE] [default: pair]
+    #[arg(long, value_name = "MODE")]
+    room_mode: Option<ModeArg>,
+    /// A worker to call, in a room of calls [env: PEER]
+    #[arg(long, value_name = "ID")]
+    peer: Option<String>,
+    /// Which searches for ports to take part in: usual, never or exhaustive [env: SEARCH]
+    /// [default: usual]
+    #[arg(long, value_name = "WHICH")]
+    search: Option<SearchArg>,
+    /// Do not tell peers the addresses of this machine's interfaces [env: NO_HOST_CANDIDATES]
+    #[arg(long)]
+    no_host_candidates: bool,
+    /// Speak the baseline protocol only [env: BASELINE]
+    #[arg(long)]
+    baseline: bool,
+}
+
+/// The name of a room.
+#[derive(Debug, Clone)]
+struct RoomArg(RoomName);
+
+impl FromStr for RoomArg {
+    type Err = RoomNameError;
+
+    fn from_str(text: &str) -> Result<Self, RoomNameError> {
+        RoomName::new(text).map(Self)
+    }
+}
+
+/// The mode of a room.
+#[derive(Debug, Clone, Copy)]
+struct ModeArg(RoomMode);
+
+impl FromStr for ModeArg {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        match text {
+            "pair" => Ok(Self(RoomMode::Pair)),
+            "mesh" => Ok(Self(RoomMode::Mesh)),
+            "call" => Ok(Self(RoomMode::Call)),
+            _ => Err("expected pair, mesh or call"),
+        }
+    }
+}
+
+/// Which searches to take part in.
+#[derive(Debug, Clone, Copy)]
+struct SearchArg(SearchWish);
+
+impl FromStr for SearchArg {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        match text {
+            "usual" => Ok(Self(SearchWish::Usual)),
+            "never" => Ok(Self(SearchWish::Never)),
+            "exhaustive" => Ok(Self(SearchWish::Exhaustive)),
+            _ => Err("expected usual, never or exhaustive"),
+        }
+    }
 }
 
 /// Which STUN servers to ask.
@@ -125,6 +194,7 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
         stun_servers.push(default.map_err(Failure::usage)?);
     }
     let retries = args.stun_max_retries;
+    let retries = environment.setting("--stun-max-retries", retries, &["STUN_MAX_RETRIES"])?;
     let delay = args.stun_retry_delay_sec;
     let udp_port = args.internal_udp_port;
     let interval = args.ping_interval_sec;
@@ -133,19 +203,31 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
     let delay = environment.setting("--stun-retry-delay-sec", delay, &["STUN_RETRY_DELAY_SEC"])?;
     let interval = environment.setting("--ping-interval-sec", interval, &["PING_INTERVAL_SEC"])?;
     let timeout = environment.setting("--ping-timeout-sec", timeout, &["PING_TIMEOUT_SEC"])?;
+    let room = environment.setting("--room", args.room, &["ROOM"])?;
+    let room_mode = environment.setting("--room-mode", args.room_mode, &["ROOM_MODE"])?;
+    let peer: Option<String> = environment.setting("--peer", args.peer, &["PEER"])?;
+    let peer = peer.map(|id| WorkerId::new(&id)).transpose();
+    let search = environment.setting("--search", args.search, &["SEARCH"])?;
+    let switch = |flag: &str, on: bool, variable: &str| {
+        environment.setting(flag, on.then_some(Switch(true)), &[variable])
+    };
+    let baseline = switch("--baseline", args.baseline, "BASELINE")?;
+    let no_hosts = switch("--no-host-candidates", args.no_host_candidates, "NO_HOST_CANDIDATES")?;
     Ok(Config {
         rendezvous,
+        baseline_only: baseline.is_some_and(|switch| switch.0),
+        room: room.map(|RoomArg(room)| room).unwrap_or_default(),
+        room_mode: room_mode.map(|ModeArg(mode)| mode),
+        peer: peer.map_err(|why| Failure::usage(format!("PEER (--peer): {why}")))?,
+        host_candidates: !no_hosts.is_some_and(|switch| switch.0),
+        search: search.map_or(SearchWish::Usual, |SearchArg(search)| search),
         worker_id,
         listen_ip: Ipv4Addr::UNSPECIFIED,
         health_port: environment
             .setting("--port", args.port, &["PORT"])?
             .map_or(DEFAULT_HEALTH_PORT, |PortNumber(port)| port),
         stun_servers,
-        stun_retries_max: environment.setting(
-            "--stun-max-retries",
-            retries,
-            &["STUN_MAX_RETRIES"],
-        )?,
+        stun_retries_max: retries,
         stun_retry_delay: delay.map(|pause| pause.0),
         udp_port: environment
             .setting("--internal-udp-port", udp_port, &["INTERNAL_UDP_PORT_ENV"])?

@@ -2,18 +2,25 @@
 
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use holepunch_traversal::{Config, Dropped, Event, Input, StunServer, Traversal};
+use holepunch_traversal::{
+    Config, Dropped, Event, Input, SessionStatus, SocketId, StunServer, Surroundings, Traversal,
+};
+use holepunch_wire::nat::NatProfile;
 use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
 use crate::resolve::{ServerName, resolve};
+use crate::sockets::{Arrived, READ_BYTES, Sockets};
+use crate::surroundings::interface_addresses;
 
-/// Longest datagram that is read, in bytes; STUN and probes are far shorter.
-const READ_BYTES: usize = 2048;
+/// The interfaces are looked at this often: a laptop that changes its network notices within the
+/// time that its peer needs to become suspicious.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Datagrams read before the events that they caused are handed out.
 const BATCH_MAX: usize = 32;
 
@@ -37,8 +44,11 @@ pub enum OpenError {
 /// awaited.
 #[derive(Debug)]
 pub struct Port {
-    socket: UdpSocket,
+    socket: Arc<UdpSocket>,
+    sockets: Sockets,
     local: SocketAddr,
+    surroundings: Surroundings,
+    look_at: Instant,
     machine: Traversal,
     servers: Vec<ServerName>,
     resolving: Option<JoinHandle<Result<Vec<StunServer>, String>>>,
@@ -48,6 +58,8 @@ pub struct Port {
 /// What woke a port up.
 enum Woken {
     Readable(io::Result<()>),
+    Arrived(Arrived),
+    Look,
     Resolved(Result<Vec<StunServer>, String>),
     Due,
 }
@@ -70,9 +82,67 @@ impl Port {
         socket.writable().await.map_err(bind)?;
         let rng = StdRng::try_from_rng(&mut SysRng)
             .map_err(|error| OpenError::Random(error.to_string()))?;
+        let socket = Arc::new(socket);
+        let mut sockets = Sockets::new(Arc::clone(&socket));
+        // A host without IPv6 goes on without. One that is bound to a single address has none either.
+        let wildcard = local.ip().is_unspecified();
+        let main_v6 = if wildcard { sockets.open_main_v6(local.port()).ok() } else { None };
         let machine = Traversal::new(config, rng);
-        let buffer = Box::new([0; READ_BYTES]);
-        Ok(Self { socket, local, machine, servers, resolving: None, buffer })
+        let surroundings = Surroundings { main: Some(local), main_v6, ..Surroundings::default() };
+        let mut port = Self {
+            socket,
+            sockets,
+            local,
+            surroundings,
+            look_at: Instant::now() + LOOK_EVERY,
+            machine,
+            servers,
+            resolving: None,
+            buffer: Box::new([0; READ_BYTES]),
+        };
+        port.look_around();
+        Ok(port)
+    }
+
+    /// Tells the machine of the interfaces, where they have changed.
+    fn look_around(&mut self) {
+        let bound = self.local.ip();
+        let interfaces = if bound.is_unspecified() { interface_addresses() } else { vec![bound] };
+        self.look_at = Instant::now() + LOOK_EVERY;
+        if interfaces != self.surroundings.interfaces {
+            self.surroundings.interfaces = interfaces;
+            self.tell_surroundings();
+        }
+    }
+
+    fn tell_surroundings(&mut self) {
+        self.handle(Input::Surroundings(self.surroundings.clone()));
+    }
+
+    /// A port that the router has opened, or that it has opened no longer.
+    pub fn set_port_mapped(&mut self, external: Option<SocketAddr>) {
+        if self.surroundings.port_mapped != external {
+            self.surroundings.port_mapped = external;
+            self.tell_surroundings();
+        }
+    }
+
+    /// The NAT profile as far as it is known.
+    #[must_use]
+    pub fn profile(&self) -> &NatProfile {
+        self.machine.profile()
+    }
+
+    /// Whether the profile holds all that can be learnt within a second, once the servers have answered.
+    #[must_use]
+    pub fn profile_is_settled(&self) -> bool {
+        self.machine.profile_is_settled()
+    }
+
+    /// How every session stands.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<SessionStatus> {
+        self.machine.sessions(Instant::now()).collect()
     }
 
     /// The address that the socket is bound to.
@@ -98,11 +168,16 @@ impl Port {
     pub async fn next_event(&mut self) -> Event {
         loop {
             while let Some(event) = self.machine.poll_event() {
-                if event != Event::Resolve {
+                if event == Event::Resolve {
+                    let lookup = resolve(self.servers.clone(), self.local.port());
+                    self.resolving = Some(tokio::spawn(lookup));
+                } else if let Event::OpenSocket(socket) = event {
+                    self.open_socket(socket);
+                } else if let Event::CloseSocket(socket) = event {
+                    self.sockets.close(socket);
+                } else {
                     return event;
                 }
-                let lookup = resolve(self.servers.clone(), self.local.port());
-                self.resolving = Some(tokio::spawn(lookup));
             }
             // A socket that is never empty must not keep the task from everything else.
             tokio::task::consume_budget().await;
@@ -116,10 +191,26 @@ impl Port {
                     self.resolving = None;
                     self.machine.handle_input(Input::Resolved(servers), Instant::now());
                 }
+                Woken::Arrived(Arrived { socket, from, payload }) => {
+                    let input = Input::Datagram { socket, from, payload: &payload };
+                    self.machine.handle_input(input, Instant::now());
+                }
+                Woken::Look => self.look_around(),
                 Woken::Due => self.machine.handle_timeout(Instant::now()),
             }
             self.transmit();
         }
+    }
+
+    fn open_socket(&mut self, socket: SocketId) {
+        let input = match self.sockets.open(socket) {
+            Ok(local) => Input::SocketOpened(socket, local),
+            Err(error) => {
+                tracing::debug!(%error, "no further UDP socket");
+                Input::SocketFailed(socket)
+            }
+        };
+        self.handle(input);
     }
 
     async fn woken(&mut self) -> Woken {
@@ -137,6 +228,8 @@ impl Port {
             }
         };
         tokio::select! {
+            arrived = self.sockets.next() => Woken::Arrived(arrived),
+            () = tokio::time::sleep_until(self.look_at.into()) => Woken::Look,
             readable = self.socket.readable() => Woken::Readable(readable),
             servers = resolved => Woken::Resolved(servers),
             () = due => Woken::Due,
@@ -150,7 +243,8 @@ impl Port {
                 return;
             };
             let payload = &self.buffer[..length];
-            self.machine.handle_input(Input::Datagram { from, payload }, Instant::now());
+            let input = Input::Datagram { socket: SocketId::MAIN, from, payload };
+            self.machine.handle_input(input, Instant::now());
             self.transmit();
         }
     }
@@ -158,7 +252,7 @@ impl Port {
     fn transmit(&mut self) {
         while let Some(transmit) = self.machine.poll_transmit() {
             // What cannot be sent is lost, as on any network: every request is repeated by its timer.
-            if let Err(error) = self.socket.try_send_to(&transmit.payload, transmit.to) {
+            if let Err(error) = self.sockets.send(&transmit) {
                 tracing::debug!(%error, to = %transmit.to, "datagram not sent");
             }
         }

@@ -1,14 +1,26 @@
 //! What goes into the machine and what comes out.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
+use holepunch_wire::plan::Strategy;
+use holepunch_wire::session::{LinkState, RoomName, SessionId};
 use holepunch_wire::signal::FromWorker;
+use holepunch_wire::stun::proof::ProofKey;
 
 /// One WebSocket connection. The server counts them; a number is never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId(pub u64);
+pub struct ConnectionId(pub u64);
+
+/// What is spoken on a WebSocket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// The baseline: no sub-protocol.
+    Baseline,
+    /// The sub-protocol `holepunch.v1`.
+    V1,
+}
 
 /// How the machine behaves.
 #[derive(Debug, Clone)]
@@ -21,6 +33,11 @@ pub struct Config {
     pub allow_private: bool,
     /// Most workers registered at once.
     pub workers_max: usize,
+    /// The rendezvous' own STUN servers, which workers are told of.
+    pub stun: Vec<SocketAddr>,
+    /// The key of the STUN server's proofs of address, and a moment with its Unix time in seconds;
+    /// without it, no proof is good.
+    pub proofs: Option<(ProofKey, Instant, u64)>,
 }
 
 impl Default for Config {
@@ -30,6 +47,8 @@ impl Default for Config {
             ping_timeout: Duration::from_secs(25),
             allow_private: false,
             workers_max: 100_000,
+            stun: Vec::new(),
+            proofs: None,
         }
     }
 }
@@ -49,28 +68,32 @@ pub enum Input<'a> {
     /// A WebSocket is open.
     Connected {
         /// Its number.
-        session: SessionId,
+        connection: ConnectionId,
         /// The id in its path.
         worker: WorkerId,
         /// Where it comes from.
         observed: Observed,
+        /// What is spoken on it.
+        protocol: Protocol,
+        /// The room in its URL.
+        room: Option<RoomName>,
     },
     /// A message came.
     Message {
         /// On this WebSocket.
-        session: SessionId,
+        connection: ConnectionId,
         /// What it says.
         message: FromWorker<'a>,
     },
     /// The answer to a ping came.
     Pong {
         /// On this WebSocket.
-        session: SessionId,
+        connection: ConnectionId,
     },
     /// A WebSocket ended, or takes nothing more.
     Closed {
         /// This one.
-        session: SessionId,
+        connection: ConnectionId,
         /// Whether an offer for it could not be sent: its peer goes back on the queue.
         offer_unsent: bool,
     },
@@ -82,7 +105,7 @@ pub enum Input<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transmit {
     /// On this WebSocket.
-    pub session: SessionId,
+    pub connection: ConnectionId,
     /// This.
     pub action: Action,
 }
@@ -96,7 +119,7 @@ pub enum Action {
     Offer(String),
     /// Send a ping.
     Ping,
-    /// Close it; the machine has forgotten the session.
+    /// Close it; the machine has forgotten the connection.
     Close {
         /// The close code.
         code: u16,
@@ -138,7 +161,16 @@ pub enum Event {
     ReportRefused(WorkerId, String),
     /// Two workers were taken off the queue; the one that waited longer stands first.
     Paired(WorkerId, WorkerId),
-    /// A message was ignored: its sender, why, and how many of this session were before it.
+    /// Two workers of the sub-protocol `holepunch.v1` were offered each other: the session, both, the
+    /// strategy and its reason.
+    SessionStarted(SessionId, [WorkerId; 2], Strategy, String),
+    /// A session has another plan: its strategy and the reason.
+    Replanned(SessionId, Strategy, String),
+    /// What a worker says of a session, and why.
+    LinkState(SessionId, WorkerId, LinkState, String),
+    /// A session is over, and why.
+    SessionEnded(SessionId, &'static str),
+    /// A message was ignored: its sender, why, and how many of this connection were before it.
     MessageIgnored(WorkerId, String, u32),
     /// A ping is overdue: the worker is not offered until it answers.
     PingOverdue(WorkerId),

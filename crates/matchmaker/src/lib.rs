@@ -15,13 +15,21 @@
 //! [`poll_transmit`](Matchmaker::poll_transmit), [`poll_timeout`](Matchmaker::poll_timeout),
 //! [`poll_event`](Matchmaker::poll_event). Drain the polls after each handle.
 
+mod connection;
 mod doors;
 mod liveness;
 mod machine;
+mod pairing;
+pub mod plan;
 mod queue;
 mod reach;
+mod room;
+mod session;
+mod v1;
 
-pub use doors::{Action, Config, Event, Input, LeaveReason, Observed, SessionId, Transmit, Worker};
+pub use doors::{
+    Action, Config, ConnectionId, Event, Input, LeaveReason, Observed, Protocol, Transmit, Worker,
+};
 pub use liveness::WakeReason;
 pub use machine::{Matchmaker, echo_response};
 pub use reach::Unreachable;

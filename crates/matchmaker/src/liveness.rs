@@ -38,6 +38,10 @@ pub enum WakeReason {
     PingOverdue,
     /// A session's ping was never answered: the session ends.
     PingTimeout,
+    /// Two that were paired before may be paired again.
+    Rematch,
+    /// A session's worker has not come back.
+    SessionExpiry,
 }
 
 impl Liveness {

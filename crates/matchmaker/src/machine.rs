@@ -1,18 +1,24 @@
-//! The machine: sessions in, offers out.
+//! The machine: connections in, offers out.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use holepunch_wire::WorkerId;
+use holepunch_wire::session::{RoomName, SessionId};
 use holepunch_wire::signal::{FromWorker, REPLACED_REASON, RawValue, ServerMessage};
+use rand::rngs::StdRng;
 
+use crate::connection::Connection;
 use crate::doors::{
-    Action, Config, Event, Input, LeaveReason, Observed, SessionId, Transmit, Worker,
+    Action, Config, ConnectionId, Event, Input, LeaveReason, Observed, Protocol, Transmit, Worker,
 };
 use crate::liveness::{Liveness, WakeReason};
-use crate::queue::{Place, ReadyQueue};
+use crate::plan::Planner;
+use crate::queue::Place;
 use crate::reach;
+use crate::room::Rooms;
+use crate::session::Session;
 
 /// WebSocket close codes (RFC 6455 §7.4.1).
 const CLOSE_NORMAL: u16 = 1000;
@@ -22,50 +28,45 @@ const CLOSE_TRY_AGAIN: u16 = 1013;
 
 const SHUTDOWN_REASON: &str = "server is shutting down";
 
-#[derive(Debug)]
-struct Session {
-    worker: WorkerId,
-    observed: Observed,
-    http_ip: Option<IpAddr>,
-    endpoint: Option<SocketAddr>,
-    /// Its place in the queue; kept, but not in the queue, while a ping is overdue.
-    place: Option<Place>,
-    /// The last pairing: with whom, and from which place.
-    paired: Option<(SessionId, Place)>,
-    liveness: Liveness,
-    ignored: u32,
-}
-
-impl Session {
-    fn is_overdue(&self) -> bool {
-        matches!(self.liveness, Liveness::Overdue { .. })
-    }
-}
-
 /// The pairing machine of one rendezvous.
 #[derive(Debug)]
 pub struct Matchmaker {
-    config: Config,
-    sessions: BTreeMap<SessionId, Session>,
-    current: BTreeMap<WorkerId, SessionId>,
-    ready: ReadyQueue,
-    deadlines: BTreeSet<(Instant, SessionId)>,
+    pub(crate) config: Config,
+    pub(crate) rng: StdRng,
+    pub(crate) connections: BTreeMap<ConnectionId, Connection>,
+    pub(crate) current: BTreeMap<WorkerId, ConnectionId>,
+    pub(crate) rooms: Rooms,
+    pub(crate) sessions: BTreeMap<SessionId, Session>,
+    pub(crate) planner: Planner,
+    next_place: u64,
+    deadlines: BTreeSet<(Instant, ConnectionId)>,
+    /// Those who wait, and may be matched with a former peer again from then on.
+    pub(crate) rematches: BTreeSet<(Instant, ConnectionId)>,
+    /// Sessions with an end that is gone, and until when it may come back.
+    pub(crate) expiries: BTreeSet<(Instant, SessionId)>,
     /// The server stops: nobody registers any more.
     ended: bool,
-    transmits: VecDeque<Transmit>,
-    events: VecDeque<Event>,
+    pub(crate) transmits: VecDeque<Transmit>,
+    pub(crate) events: VecDeque<Event>,
 }
 
 impl Matchmaker {
-    /// A machine without sessions.
+    /// A machine without connections. `rng` makes credentials, so it must be seeded from the operating
+    /// system outside of tests.
     #[must_use]
-    pub fn new(config: Config) -> Self {
+    pub fn new(config: Config, rng: StdRng) -> Self {
         Self {
             config,
-            sessions: BTreeMap::new(),
+            rng,
+            connections: BTreeMap::new(),
             current: BTreeMap::new(),
-            ready: ReadyQueue::default(),
+            rooms: Rooms::default(),
+            sessions: BTreeMap::new(),
+            planner: Planner::default(),
+            next_place: 0,
             deadlines: BTreeSet::new(),
+            rematches: BTreeSet::new(),
+            expiries: BTreeSet::new(),
             ended: false,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -75,48 +76,58 @@ impl Matchmaker {
     /// Whether there is room for `worker`; an id that is connected replaces its own session.
     #[must_use]
     pub fn admits(&self, worker: &WorkerId) -> bool {
-        self.sessions.len() < self.config.workers_max || self.current.contains_key(worker)
+        self.connections.len() < self.config.workers_max || self.current.contains_key(worker)
     }
 
     /// Takes what happened on a socket.
     pub fn handle_input(&mut self, input: Input<'_>, now: Instant) {
         self.handle_timeout(now);
         match input {
-            Input::Connected { session, worker, observed } => {
-                self.connected(session, worker, observed, now);
+            Input::Connected { connection, worker, observed, protocol, room } => {
+                self.connected(connection, (worker, observed, protocol, room), now);
             }
-            Input::Message { session, message } => self.message(session, message),
-            Input::Pong { session } => self.pong(session, now),
-            Input::Closed { session, offer_unsent } => {
-                let paired = self.forget(session, LeaveReason::Closed).and_then(|gone| gone.paired);
+            Input::Message { connection, message } => self.message(connection, message, now),
+            Input::Pong { connection } => self.pong(connection, now),
+            Input::Closed { connection, offer_unsent } => {
+                let paired =
+                    self.forget(connection, LeaveReason::Closed, now).and_then(|gone| gone.paired);
                 if let (true, Some((peer, _))) = (offer_unsent, paired) {
-                    self.requeue(peer, session);
+                    self.requeue(peer, connection, now);
                 }
             }
-            Input::Shutdown => self.shutdown(),
+            Input::Shutdown => self.shutdown(now),
         }
     }
 
-    /// Pings, holds back or ends the sessions whose time has come.
+    /// Pings, holds back or ends the connections whose time has come, and matches those who wait for a
+    /// former peer.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(&(at, session)) = self.deadlines.first() {
-            if at > now {
-                return;
-            }
+        while let Some(&(at, id)) = self.deadlines.first()
+            && at <= now
+        {
             self.deadlines.pop_first();
-            let Some(entry) = self.sessions.get_mut(&session) else { continue };
+            let Some(entry) = self.connections.get_mut(&id) else { continue };
             match entry.liveness.deadline().1 {
-                WakeReason::Ping => {
-                    self.transmits.push_back(Transmit { session, action: Action::Ping });
-                    let liveness = Liveness::pinged(now, self.config.ping_timeout);
-                    self.set_liveness(session, liveness);
-                }
-                WakeReason::PingOverdue => self.hold_back(session),
+                WakeReason::Ping => self.ping(id, now),
+                WakeReason::PingOverdue => self.hold_back(id),
                 WakeReason::PingTimeout => {
                     let reason = "keepalive ping timeout";
-                    self.close(session, CLOSE_INTERNAL, reason, LeaveReason::PingTimeout);
+                    self.close(id, CLOSE_INTERNAL, reason, LeaveReason::PingTimeout, now);
                 }
+                WakeReason::Rematch | WakeReason::SessionExpiry => {}
             }
+        }
+        while let Some(&(at, id)) = self.rematches.first()
+            && at <= now
+        {
+            self.rematches.pop_first();
+            self.pair(id, now);
+        }
+        while let Some(&(at, session)) = self.expiries.first()
+            && at <= now
+        {
+            self.expiries.pop_first();
+            self.expire(session, now);
         }
     }
 
@@ -128,8 +139,11 @@ impl Matchmaker {
     /// When to call [`handle_timeout`](Self::handle_timeout), and why.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Instant, WakeReason)> {
-        let (_, session) = self.deadlines.first()?;
-        self.sessions.get(session).map(|entry| entry.liveness.deadline())
+        let due = self.deadlines.first().and_then(|(_, id)| self.connections.get(id));
+        let due = due.map(|entry| entry.liveness.deadline());
+        let rematch = self.rematches.first().map(|(at, _)| (*at, WakeReason::Rematch));
+        let expiry = self.expiries.first().map(|(at, _)| (*at, WakeReason::SessionExpiry));
+        due.into_iter().chain(rematch).chain(expiry).min_by_key(|(at, _)| *at)
     }
 
     /// The next thing that happened.
@@ -137,22 +151,27 @@ impl Matchmaker {
         self.events.pop_front()
     }
 
-    /// Every registered worker, by session.
+    /// Every registered worker, by connection.
     pub fn workers(&self) -> impl Iterator<Item = Worker<'_>> {
-        self.sessions.values().map(|session| Worker {
-            id: &session.worker,
-            observed: session.observed,
-            http_ip: session.http_ip,
-            endpoint: session.endpoint,
+        self.connections.values().map(|entry| Worker {
+            id: &entry.worker,
+            observed: entry.observed,
+            http_ip: entry.http_ip,
+            endpoint: entry.endpoint,
         })
     }
 
-    /// The workers that wait for a peer, the longest waiter first.
+    /// The workers that wait for a peer, room by room, the longest waiter first.
     pub fn ready(&self) -> impl Iterator<Item = &WorkerId> {
-        self.ready.sessions().filter_map(|session| Some(&self.sessions.get(&session)?.worker))
+        self.rooms.ready().filter_map(|id| Some(&self.connections.get(&id)?.worker))
     }
 
-    fn connected(&mut self, id: SessionId, worker: WorkerId, observed: Observed, now: Instant) {
+    fn connected(
+        &mut self,
+        id: ConnectionId,
+        (worker, observed, protocol, room): (WorkerId, Observed, Protocol, Option<RoomName>),
+        now: Instant,
+    ) {
         // Both may have changed since the WebSocket was asked for.
         if self.ended {
             return self.send_close(id, CLOSE_GOING_AWAY, SHUTDOWN_REASON);
@@ -161,31 +180,43 @@ impl Matchmaker {
             return self.send_close(id, CLOSE_TRY_AGAIN, "too many workers");
         }
         if let Some(&old) = self.current.get(&worker) {
-            self.close(old, CLOSE_NORMAL, REPLACED_REASON, LeaveReason::Replaced);
+            self.close(old, CLOSE_NORMAL, REPLACED_REASON, LeaveReason::Replaced, now);
         }
         self.current.insert(worker.clone(), id);
         self.events.push_back(Event::Registered(worker.clone(), observed));
         let liveness = Liveness::quiet(now, self.config.ping_interval);
         self.deadlines.insert((liveness.deadline().0, id));
-        let session = Session {
+        let room = room.filter(|_| protocol == Protocol::V1).unwrap_or_default();
+        self.rooms.enter(&room, id, None);
+        let entry = Connection {
             worker,
             observed,
+            room,
             http_ip: None,
             endpoint: None,
             place: None,
             paired: None,
+            partners: VecDeque::new(),
             liveness,
+            pinged_at: None,
+            rtt: None,
             ignored: 0,
+            v1: None,
         };
-        self.sessions.insert(id, session);
+        self.connections.insert(id, entry);
+        if protocol == Protocol::V1 {
+            self.welcome(id, now);
+            // The round-trip time is needed for the first plan.
+            self.ping(id, now);
+        }
     }
 
-    fn message(&mut self, id: SessionId, message: FromWorker<'_>) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+    fn message(&mut self, id: ConnectionId, message: FromWorker<'_>, now: Instant) {
+        let Some(entry) = self.connections.get_mut(&id) else { return };
         match message {
             FromWorker::RegisterPublicIp(Some(ip)) => {
-                if session.http_ip.replace(ip) != Some(ip) {
-                    self.events.push_back(Event::PublicIp(session.worker.clone(), ip));
+                if entry.http_ip.replace(ip) != Some(ip) {
+                    self.events.push_back(Event::PublicIp(entry.worker.clone(), ip));
                 }
             }
             FromWorker::RegisterPublicIp(None) => {
@@ -194,17 +225,18 @@ impl Matchmaker {
             FromWorker::UpdateUdpEndpoint(report) => {
                 let checked = report.map_err(|error| error.to_string()).and_then(|endpoint| {
                     let allow = self.config.allow_private;
-                    reach::check(endpoint, session.observed.ip, allow)
+                    reach::check(endpoint, entry.observed.ip, allow)
                         .map(|()| endpoint)
                         .map_err(|refusal| refusal.to_string())
                 });
-                self.report(id, checked);
+                self.report(id, checked, now);
             }
             FromWorker::EchoRequest(payload) => {
-                let answer = echo_response(&session.worker, payload);
+                let answer = echo_response(&entry.worker, payload);
                 self.send(id, answer);
             }
             FromWorker::GetMyDetails => self.details(id),
+            FromWorker::V1(message) => self.v1_message(id, message, now),
             FromWorker::Unknown(kind) => {
                 let shown: String = kind.chars().take(40).collect();
                 self.ignore(id, format!("unknown message type {shown:?}"));
@@ -212,164 +244,149 @@ impl Matchmaker {
         }
     }
 
-    fn report(&mut self, id: SessionId, checked: Result<SocketAddr, String>) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+    fn report(&mut self, id: ConnectionId, checked: Result<SocketAddr, String>, now: Instant) {
+        let Some(entry) = self.connections.get_mut(&id) else { return };
         let endpoint = match checked {
             Ok(endpoint) => endpoint,
             Err(detail) => {
-                self.events.push_back(Event::ReportRefused(session.worker.clone(), detail.clone()));
+                self.events.push_back(Event::ReportRefused(entry.worker.clone(), detail.clone()));
                 self.send(id, ServerMessage::ack(Some(detail)).encode());
                 return;
             }
         };
-        let is_news =
-            session.endpoint.replace(endpoint) != Some(endpoint) || session.place.is_none();
-        let place = *session.place.get_or_insert_with(|| self.ready.new_place());
-        let worker = session.worker.clone();
-        if !session.is_overdue() {
-            self.ready.insert(place, id, endpoint);
-        }
-        if is_news {
-            self.events.push_back(Event::Queued { worker, endpoint, waiting: self.ready.len() });
-        }
+        let is_news = entry.endpoint.replace(endpoint) != Some(endpoint) || entry.place.is_none();
         self.send(id, ServerMessage::ack(None).encode());
-        self.pair(place, id);
+        self.wants_peer(id, is_news, now);
     }
 
-    /// Pairs the holder of `place` with the longest waiter that suits, if there is one.
-    fn pair(&mut self, place: Place, id: SessionId) {
-        let Some((other_place, other)) = self.ready.partner(place) else { return };
-        let mut pair = [(place, id), (other_place, other)];
-        pair.sort_unstable();
-        let [(first_place, first), (second_place, second)] = pair;
-        self.ready.remove(first_place);
-        self.ready.remove(second_place);
-        let (Some(first_id), Some(second_id)) =
-            (self.offer(first, first_place, second), self.offer(second, second_place, first))
-        else {
-            return;
-        };
-        self.events.push_back(Event::Paired(first_id, second_id));
-    }
-
-    /// Offers `peer` to `to`, which leaves the queue. The id of `to`.
-    fn offer(&mut self, to: SessionId, place: Place, peer: SessionId) -> Option<WorkerId> {
-        let peer_session = self.sessions.get(&peer)?;
-        let endpoint = peer_session.endpoint?;
-        let offer = ServerMessage::P2pConnectionOffer {
-            peer_worker_id: peer_session.worker.as_str(),
-            peer_udp_ip: endpoint.ip(),
-            peer_udp_port: endpoint.port(),
-        };
-        let action = Action::Offer(offer.encode());
-        self.transmits.push_back(Transmit { session: to, action });
-        let session = self.sessions.get_mut(&to)?;
-        session.place = None;
-        session.paired = Some((peer, place));
-        Some(session.worker.clone())
-    }
-
-    /// Puts `id` back in its place, since the offer to its peer `lost` could not be sent.
-    fn requeue(&mut self, id: SessionId, lost: SessionId) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        let (Some((peer, place)), None) = (session.paired, session.place) else { return };
-        let (true, Some(endpoint)) = (peer == lost, session.endpoint) else { return };
-        session.place = Some(place);
-        if session.is_overdue() {
-            return;
+    /// The worker asks for a peer: it gets a place in the queue, unless it has one.
+    pub(crate) fn wants_peer(&mut self, id: ConnectionId, is_news: bool, now: Instant) {
+        let next = Place(self.next_place + 1);
+        let Some(entry) = self.connections.get_mut(&id) else { return };
+        if entry.is_engaged() && entry.place.is_none() {
+            // It tells where it is to be found now, and has a peer.
+            return self.mesh(id, now);
         }
-        let worker = session.worker.clone();
-        self.ready.insert(place, id, endpoint);
-        self.events.push_back(Event::Queued { worker, endpoint, waiting: self.ready.len() });
-        self.pair(place, id);
+        if self.rooms.find(&entry.room).is_some_and(|room| room.mode != Default::default()) {
+            if let Some(v1) = &mut entry.v1 {
+                v1.wants_peers = true;
+            }
+            return self.mesh(id, now);
+        }
+        if entry.place.is_none() {
+            self.next_place = next.0;
+            entry.place = Some(next);
+        }
+        self.enqueue(id, is_news);
+        self.pair(id, now);
     }
 
-    fn pong(&mut self, id: SessionId, now: Instant) {
-        let Some(session) = self.sessions.get(&id) else { return };
-        if matches!(session.liveness, Liveness::Quiet { .. }) {
+    fn ping(&mut self, id: ConnectionId, now: Instant) {
+        let Some(entry) = self.connections.get_mut(&id) else { return };
+        entry.pinged_at = Some(now);
+        self.transmits.push_back(Transmit { connection: id, action: Action::Ping });
+        let liveness = Liveness::pinged(now, self.config.ping_timeout);
+        self.set_liveness(id, liveness);
+    }
+
+    fn pong(&mut self, id: ConnectionId, now: Instant) {
+        let Some(entry) = self.connections.get_mut(&id) else { return };
+        if matches!(entry.liveness, Liveness::Quiet { .. }) {
             return; // Unasked: RFC 6455 §5.5.3 allows it, and it says nothing about our ping.
         }
-        let was_overdue = session.is_overdue();
-        let waits = session.place.zip(session.endpoint);
+        if let Some(at) = entry.pinged_at.take() {
+            entry.rtt = Some(now.saturating_duration_since(at));
+        }
+        let (was_overdue, waits) = (entry.is_overdue(), entry.place.is_some());
         self.set_liveness(id, Liveness::quiet(now, self.config.ping_interval));
-        if let (true, Some((place, endpoint))) = (was_overdue, waits) {
-            self.ready.insert(place, id, endpoint);
-            self.pair(place, id);
+        if was_overdue && waits {
+            self.enqueue(id, false);
+            self.pair(id, now);
         }
     }
 
-    /// A ping is overdue: keeps the place, but nobody is paired with this session.
-    fn hold_back(&mut self, id: SessionId) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        let Liveness::Pinged { gone_at, .. } = session.liveness else { return };
-        if let Some(place) = session.place {
-            self.ready.remove(place);
+    /// A ping is overdue: keeps the place, but nobody is paired with this worker.
+    fn hold_back(&mut self, id: ConnectionId) {
+        let Some(entry) = self.connections.get_mut(&id) else { return };
+        let Liveness::Pinged { gone_at, .. } = entry.liveness else { return };
+        let (place, room) = (entry.place, entry.room.clone());
+        self.events.push_back(Event::PingOverdue(entry.worker.clone()));
+        if let (Some(place), Some(room)) = (place, self.rooms.find_mut(&room)) {
+            room.ready.remove(place);
         }
-        self.events.push_back(Event::PingOverdue(session.worker.clone()));
         self.set_liveness(id, Liveness::Overdue { gone_at });
     }
 
-    fn set_liveness(&mut self, id: SessionId, liveness: Liveness) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        self.deadlines.remove(&(session.liveness.deadline().0, id));
-        session.liveness = liveness;
+    fn set_liveness(&mut self, id: ConnectionId, liveness: Liveness) {
+        let Some(entry) = self.connections.get_mut(&id) else { return };
+        self.deadlines.remove(&(entry.liveness.deadline().0, id));
+        entry.liveness = liveness;
         self.deadlines.insert((liveness.deadline().0, id));
     }
 
-    fn details(&mut self, id: SessionId) {
-        let Some(session) = self.sessions.get(&id) else { return };
+    fn details(&mut self, id: ConnectionId) {
+        let Some(entry) = self.connections.get(&id) else { return };
         let answer = ServerMessage::MyDetailsResponse {
-            worker_id: session.worker.as_str(),
-            registered_ip: Some(session.http_ip.unwrap_or(session.observed.ip)),
-            registered_port: session.observed.port,
-            udp_ip: session.endpoint.map(|endpoint| endpoint.ip()),
-            udp_port: session.endpoint.map(|endpoint| endpoint.port()),
+            worker_id: entry.worker.as_str(),
+            registered_ip: Some(entry.http_ip.unwrap_or(entry.observed.ip)),
+            registered_port: entry.observed.port,
+            udp_ip: entry.endpoint.map(|endpoint| endpoint.ip()),
+            udp_port: entry.endpoint.map(|endpoint| endpoint.port()),
             message: "These are the details that the rendezvous has of this worker.",
         };
         let answer = answer.encode();
         self.send(id, answer);
     }
 
-    fn ignore(&mut self, id: SessionId, why: String) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        let event = Event::MessageIgnored(session.worker.clone(), why, session.ignored);
-        session.ignored = session.ignored.saturating_add(1);
+    pub(crate) fn ignore(&mut self, id: ConnectionId, why: String) {
+        let Some(entry) = self.connections.get_mut(&id) else { return };
+        let event = Event::MessageIgnored(entry.worker.clone(), why, entry.ignored);
+        entry.ignored = entry.ignored.saturating_add(1);
         self.events.push_back(event);
     }
 
-    fn send_close(&mut self, session: SessionId, code: u16, reason: &'static str) {
-        self.transmits.push_back(Transmit { session, action: Action::Close { code, reason } });
+    fn send_close(&mut self, connection: ConnectionId, code: u16, reason: &'static str) {
+        self.transmits.push_back(Transmit { connection, action: Action::Close { code, reason } });
     }
 
-    fn send(&mut self, session: SessionId, text: String) {
-        self.transmits.push_back(Transmit { session, action: Action::Send(text) });
+    pub(crate) fn send(&mut self, connection: ConnectionId, text: String) {
+        self.transmits.push_back(Transmit { connection, action: Action::Send(text) });
     }
 
-    fn close(&mut self, session: SessionId, code: u16, reason: &'static str, why: LeaveReason) {
-        self.send_close(session, code, reason);
-        self.forget(session, why);
+    fn close(
+        &mut self,
+        id: ConnectionId,
+        code: u16,
+        reason: &'static str,
+        why: LeaveReason,
+        now: Instant,
+    ) {
+        self.send_close(id, code, reason);
+        self.forget(id, why, now);
     }
 
-    /// Takes a session out of every table. The worker leaves the registry only if this session is
-    /// still its current one; a replaced session is unknown here, so its late end changes nothing.
-    fn forget(&mut self, id: SessionId, why: LeaveReason) -> Option<Session> {
-        let session = self.sessions.remove(&id)?;
-        self.deadlines.remove(&(session.liveness.deadline().0, id));
-        if let Some(place) = session.place {
-            self.ready.remove(place);
+    /// Takes a connection out of every table. The worker leaves the registry only if this connection
+    /// is still its current one; a replaced one is unknown here, so its late end changes nothing.
+    fn forget(&mut self, id: ConnectionId, why: LeaveReason, now: Instant) -> Option<Connection> {
+        let entry = self.connections.remove(&id)?;
+        self.deadlines.remove(&(entry.liveness.deadline().0, id));
+        if let (Some(place), Some(room)) = (entry.place, self.rooms.find_mut(&entry.room)) {
+            room.ready.remove(place);
         }
-        if self.current.get(&session.worker) == Some(&id) {
-            self.current.remove(&session.worker);
+        self.rooms.leave(&entry.room, id);
+        if self.current.get(&entry.worker) == Some(&id) {
+            self.current.remove(&entry.worker);
         }
-        self.events.push_back(Event::Left(session.worker.clone(), why));
-        Some(session)
+        self.events.push_back(Event::Left(entry.worker.clone(), why));
+        self.orphan(&entry, id, now);
+        Some(entry)
     }
 
-    fn shutdown(&mut self) {
+    fn shutdown(&mut self, now: Instant) {
         self.ended = true;
-        let sessions: Vec<SessionId> = self.sessions.keys().copied().collect();
-        for session in sessions {
-            self.close(session, CLOSE_GOING_AWAY, SHUTDOWN_REASON, LeaveReason::Shutdown);
+        let connections: Vec<ConnectionId> = self.connections.keys().copied().collect();
+        for id in connections {
+            self.close(id, CLOSE_GOING_AWAY, SHUTDOWN_REASON, LeaveReason::Shutdown, now);
         }
     }
 }

@@ -6,11 +6,14 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use holepunch_matchmaker::{
-    Action, Config, Event, Input, LeaveReason, Matchmaker, Observed, SessionId, WakeReason,
+    Action, Config, ConnectionId, Event, Input, LeaveReason, Matchmaker, Observed, Protocol,
+    WakeReason,
 };
 use holepunch_wire::WorkerId;
 use holepunch_wire::signal::{FromServer, FromWorker};
 use proptest::prelude::*;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 
 /// A machine, a clock, and what was sent to whom.
 struct Table {
@@ -24,7 +27,7 @@ impl Table {
     fn new() -> Self {
         #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
         let now = Instant::now();
-        let machine = Matchmaker::new(Config::default());
+        let machine = Matchmaker::new(Config::default(), StdRng::seed_from_u64(1));
         Self { machine, now, sent: BTreeMap::new(), events: Vec::new() }
     }
 
@@ -35,7 +38,7 @@ impl Table {
 
     fn drain(&mut self) {
         while let Some(transmit) = self.machine.poll_transmit() {
-            self.sent.entry(transmit.session.0).or_default().push(transmit.action);
+            self.sent.entry(transmit.connection.0).or_default().push(transmit.action);
         }
         while let Some(event) = self.machine.poll_event() {
             self.events.push(event);
@@ -45,12 +48,18 @@ impl Table {
     fn connect(&mut self, session: u64, worker: &str) {
         let worker = WorkerId::new(worker).unwrap();
         let observed = Observed { ip: "198.51.100.1".parse().unwrap(), port: Some(1000) };
-        self.input(Input::Connected { session: SessionId(session), worker, observed });
+        self.input(Input::Connected {
+            connection: ConnectionId(session),
+            worker,
+            observed,
+            protocol: Protocol::Baseline,
+            room: None,
+        });
     }
 
     fn message(&mut self, session: u64, text: &str) {
         let message = FromWorker::parse(text).unwrap();
-        self.input(Input::Message { session: SessionId(session), message });
+        self.input(Input::Message { connection: ConnectionId(session), message });
     }
 
     fn report(&mut self, session: u64, port: u16) {
@@ -63,7 +72,7 @@ impl Table {
     }
 
     fn close(&mut self, session: u64, offer_unsent: bool) {
-        self.input(Input::Closed { session: SessionId(session), offer_unsent });
+        self.input(Input::Closed { connection: ConnectionId(session), offer_unsent });
     }
 
     /// Lets time pass, from one wake-up to the next.
@@ -238,7 +247,7 @@ fn a_late_pong_gives_the_old_place_back() {
     table.connect(2, "b");
     table.report(2, 4002);
     assert!(table.offers(2).is_empty());
-    table.input(Input::Pong { session: SessionId(1) });
+    table.input(Input::Pong { connection: ConnectionId(1) });
     assert_eq!(table.offers(1), ["b"]);
     assert_eq!(table.offers(2), ["slow"]);
 }
@@ -249,7 +258,7 @@ fn a_session_that_answers_lives_on() {
     table.connect(1, "a");
     for _ in 0..20 {
         table.pass(Duration::from_secs(25));
-        table.input(Input::Pong { session: SessionId(1) });
+        table.input(Input::Pong { connection: ConnectionId(1) });
     }
     assert_eq!(table.machine.workers().count(), 1);
     let (at, why) = table.machine.poll_timeout().unwrap();
@@ -303,7 +312,8 @@ fn a_session_that_comes_after_the_shutdown_is_told_too() {
 #[test]
 fn a_session_that_finds_the_house_full_is_sent_away_and_one_that_replaces_its_own_is_not() {
     let mut table = Table::new();
-    table.machine = Matchmaker::new(Config { workers_max: 1, ..Config::default() });
+    let config = Config { workers_max: 1, ..Config::default() };
+    table.machine = Matchmaker::new(config, StdRng::seed_from_u64(1));
     table.connect(1, "a");
     table.connect(2, "b");
     assert!(matches!(table.sent[&2][..], [Action::Close { code: 1013, .. }]));
@@ -376,7 +386,7 @@ proptest! {
                 }
                 Step::Pong(worker) => {
                     if let Some(&id) = session.get(&worker) {
-                        table.input(Input::Pong { session: SessionId(id) });
+                        table.input(Input::Pong { connection: ConnectionId(id) });
                     }
                 }
                 Step::Pass(seconds) => table.pass(Duration::from_secs(seconds.into())),

@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::{ConnectInfo, Path, State};
+use axum::extract::{ConnectInfo, Path, RawQuery, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
 use futures_util::stream;
+use holepunch_matchmaker::Protocol;
 use holepunch_wire::WorkerId;
+use holepunch_wire::session::{RoomName, RoomNameError};
+use holepunch_wire::signal::v1::SUBPROTOCOL;
 use holepunch_wire::signal::{FRAME_BYTES_MAX, REGISTER_PATH};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -23,7 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::client_address::client_address;
-use crate::hub::Hub;
+use crate::hub::{Hub, Visitor};
 use crate::listing::Listing;
 use crate::session;
 
@@ -168,6 +171,7 @@ async fn register(
     ConnectInfo(from): ConnectInfo<SocketAddr>,
     Extension(permit): Extension<Permit>,
     Path(worker_id): Path<String>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
@@ -182,7 +186,17 @@ async fn register(
     let Some(alive) = app.alive.upgrade() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "shutting down").into_response();
     };
+    let room = match room_of(query.as_deref()) {
+        Ok(room) => room,
+        Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+    };
     let observed = client_address(from, &headers, &app.trusted_proxies);
+    let upgrade = upgrade.protocols([SUBPROTOCOL]);
+    let protocol = match upgrade.selected_protocol() {
+        Some(_) => Protocol::V1,
+        None => Protocol::Baseline,
+    };
+    let visitor = Visitor { worker, observed, protocol, room };
     upgrade
         .read_buffer_size(WS_BUFFER_BYTES)
         .write_buffer_size(WS_BUFFER_BYTES)
@@ -190,7 +204,14 @@ async fn register(
         .max_message_size(FRAME_BYTES_MAX)
         .max_frame_size(FRAME_BYTES_MAX)
         .on_upgrade(move |socket| async move {
-            session::serve(Arc::clone(&app.hub), socket, worker, observed).await;
+            session::serve(Arc::clone(&app.hub), socket, visitor).await;
             drop((alive, permit));
         })
+}
+
+/// The room in a query, `room=…`.
+fn room_of(query: Option<&str>) -> Result<Option<RoomName>, RoomNameError> {
+    let mut fields = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    let room = fields.find(|(name, _)| name == "room");
+    room.map(|(_, room)| RoomName::new(&room)).transpose()
 }

@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use holepunch_matchmaker::{
-    Action, Config, Event, Input, LeaveReason, Matchmaker, Observed, SessionId,
+    Action, Config, ConnectionId, Event, Input, LeaveReason, Matchmaker, Observed, Protocol,
 };
 use holepunch_wire::WorkerId;
+use holepunch_wire::session::RoomName;
+use rand::rngs::StdRng;
 use tokio::sync::Notify;
 
 use crate::log_budget::LogBudget;
@@ -17,6 +19,16 @@ use crate::outbox::Outbox;
 /// Ignored messages of one session that are logged; further ones are only counted, so that nobody
 /// can flood the log.
 pub(crate) const IGNORED_LOGGED_MAX: u32 = 10;
+
+/// Who has opened a WebSocket.
+#[derive(Debug, Clone)]
+pub(crate) struct Visitor {
+    pub(crate) worker: WorkerId,
+    pub(crate) observed: Observed,
+    pub(crate) protocol: Protocol,
+    /// The room in the URL.
+    pub(crate) room: Option<RoomName>,
+}
 
 /// Every session of this server.
 #[derive(Debug)]
@@ -31,12 +43,12 @@ pub(crate) struct Hub {
 #[derive(Debug)]
 struct State {
     machine: Matchmaker,
-    outboxes: HashMap<SessionId, Arc<Outbox>>,
+    outboxes: HashMap<ConnectionId, Arc<Outbox>>,
 }
 
 impl Hub {
-    pub(crate) fn new(config: Config) -> Self {
-        let state = State { machine: Matchmaker::new(config), outboxes: HashMap::new() };
+    pub(crate) fn new(config: Config, rng: StdRng) -> Self {
+        let state = State { machine: Matchmaker::new(config, rng), outboxes: HashMap::new() };
         Self {
             state: Mutex::new(state),
             next_session: AtomicU64::new(1),
@@ -51,11 +63,13 @@ impl Hub {
     }
 
     /// Registers a worker whose WebSocket is open.
-    pub(crate) fn connect(&self, worker: WorkerId, observed: Observed) -> (SessionId, Arc<Outbox>) {
-        let session = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
+    pub(crate) fn connect(&self, visitor: Visitor) -> (ConnectionId, Arc<Outbox>) {
+        let Visitor { worker, observed, protocol, room } = visitor;
+        let session = ConnectionId(self.next_session.fetch_add(1, Ordering::Relaxed));
         let outbox = Arc::new(Outbox::default());
         self.lock().outboxes.insert(session, Arc::clone(&outbox));
-        self.input(Input::Connected { session, worker, observed });
+        let connection = session;
+        self.input(Input::Connected { connection, worker, observed, protocol, room });
         (session, outbox)
     }
 
@@ -66,12 +80,12 @@ impl Hub {
 
     /// A session's task has ended; `offer_unsent` when it could not send an offer that it had taken
     /// off its outbox.
-    pub(crate) fn closed(&self, session: SessionId, offer_unsent: bool) {
+    pub(crate) fn closed(&self, session: ConnectionId, offer_unsent: bool) {
         // One step, so that no offer is queued unseen in between.
         self.with_state(|state, now| {
             let left_over = state.outboxes.remove(&session).is_some_and(|it| it.holds_an_offer());
             let offer_unsent = offer_unsent || left_over;
-            state.machine.handle_input(Input::Closed { session, offer_unsent }, now);
+            state.machine.handle_input(Input::Closed { connection: session, offer_unsent }, now);
         });
     }
 
@@ -130,14 +144,14 @@ impl State {
     /// Hands every action to its session; one that takes nothing more has ended.
     fn deliver(&mut self) {
         while let Some(transmit) = self.machine.poll_transmit() {
-            let session = transmit.session;
+            let session = transmit.connection;
             let is_close = matches!(transmit.action, Action::Close { .. });
             let is_offer = matches!(transmit.action, Action::Offer(_));
             let outbox = self.outboxes.get(&session);
             let taken = outbox.is_some_and(|outbox| outbox.push(transmit.action));
             if !taken {
                 let offer_unsent = is_offer || outbox.is_some_and(|outbox| outbox.holds_an_offer());
-                let closed = Input::Closed { session, offer_unsent };
+                let closed = Input::Closed { connection: session, offer_unsent };
                 self.machine.handle_input(closed, Instant::now());
             }
             if is_close || !taken {
@@ -162,6 +176,18 @@ fn log(event: &Event) {
         }
         Event::Paired(first, second) => {
             tracing::info!(%first, %second, "pair selected, both offers on their way");
+        }
+        Event::SessionStarted(session, [first, second], strategy, reason) => {
+            tracing::info!(%session, %first, %second, %strategy, reason, "session offered to both");
+        }
+        Event::Replanned(session, strategy, reason) => {
+            tracing::info!(%session, %strategy, reason, "session has another plan");
+        }
+        Event::LinkState(session, worker, state, reason) => {
+            tracing::info!(%session, %worker, ?state, reason, "state of a session");
+        }
+        Event::SessionEnded(session, reason) => {
+            tracing::info!(%session, reason, "session ended");
         }
         Event::MessageIgnored(worker, why, before) if *before < IGNORED_LOGGED_MAX => {
             tracing::warn!(%worker, why, "message ignored");

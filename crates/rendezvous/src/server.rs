@@ -3,10 +3,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use holepunch_matchmaker::Input;
+use holepunch_wire::stun::proof::ProofKey;
 use ipnet::IpNet;
+use rand::SeedableRng;
+use rand::TryRng;
+use rand::rngs::{StdRng, SysRng};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -33,7 +37,10 @@ pub struct Config {
     pub stun_is_optional: bool,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// The pairing machine's settings.
+    /// STUN addresses to tell workers of, instead of those that are listened on: right behind a load
+    /// balancer or a port forwarding.
+    pub stun_advertise: Vec<SocketAddr>,
+    /// The pairing machine's settings; its STUN servers and proofs are filled in here.
     pub matchmaker: holepunch_matchmaker::Config,
 }
 
@@ -58,6 +65,9 @@ pub enum BindError {
         /// What the system says.
         source: io::Error,
     },
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers: {0}")]
+    Random(String),
 }
 
 /// A running rendezvous. Dropping it closes what listens, without a word to the workers, whose
@@ -66,6 +76,7 @@ pub enum BindError {
 pub struct Server {
     http: SocketAddr,
     stun: Option<StunServer>,
+    proof_key: ProofKey,
     hub: Arc<Hub>,
     /// What takes connections, and owns those that are not yet WebSockets.
     front: JoinSet<()>,
@@ -78,7 +89,7 @@ impl Server {
     /// Opens all sockets and starts to serve, on the current tokio runtime.
     ///
     /// # Errors
-    /// An address cannot be bound.
+    /// An address cannot be bound, or the system gives no random numbers.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -86,9 +97,10 @@ impl Server {
         let address = config.listen;
         let listener = listen(address).map_err(|source| BindError::Http { address, source })?;
         let http = listener.local_addr().map_err(|source| BindError::Http { address, source })?;
+        let proof_key = random_proof_key()?;
         let stun = match config.stun_listen.as_slice() {
             [] => None,
-            addresses => match StunServer::bind(addresses) {
+            addresses => match StunServer::bind(addresses, &proof_key) {
                 Ok(stun) => Some(stun),
                 Err((address, source)) => {
                     let error = BindError::Stun { address, source };
@@ -101,7 +113,16 @@ impl Server {
             },
         };
         let workers_max = config.matchmaker.workers_max;
-        let hub = Arc::new(Hub::new(config.matchmaker));
+        let mut matchmaker = config.matchmaker;
+        matchmaker.stun = match &stun {
+            Some(stun) if config.stun_advertise.is_empty() => stun.addresses(),
+            _ => config.stun_advertise,
+        };
+        let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+        matchmaker.proofs = Some((proof_key.clone(), Instant::now(), unix_s));
+        let rng = StdRng::try_from_rng(&mut SysRng)
+            .map_err(|error| BindError::Random(error.to_string()))?;
+        let hub = Arc::new(Hub::new(matchmaker, rng));
         let (alive, all_gone) = mpsc::channel(1);
         let app = App::new(Arc::clone(&hub), config.trusted_proxies, alive.downgrade());
         let app = Arc::new(app);
@@ -112,7 +133,7 @@ impl Server {
         clock.spawn(async move { machine.run_clock().await });
         let stun_addresses = stun.as_ref().map(StunServer::addresses).unwrap_or_default();
         tracing::info!(%http, stun = ?stun_addresses, "rendezvous is running");
-        Ok(Self { http, stun, hub, front, clock, alive, all_gone })
+        Ok(Self { http, stun, proof_key, hub, front, clock, alive, all_gone })
     }
 
     /// Where HTTP and WebSocket are served.
@@ -125,6 +146,12 @@ impl Server {
     #[must_use]
     pub fn stun_addresses(&self) -> Vec<SocketAddr> {
         self.stun.as_ref().map(StunServer::addresses).unwrap_or_default()
+    }
+
+    /// What the STUN server makes proofs of address with; a new one at every start.
+    #[must_use]
+    pub fn proof_key(&self) -> &ProofKey {
+        &self.proof_key
     }
 
     /// Takes no more connections, tells every worker (1001), and returns when all have gone or after
@@ -140,6 +167,12 @@ impl Server {
         }
         tracing::info!("rendezvous has ended");
     }
+}
+
+fn random_proof_key() -> Result<ProofKey, BindError> {
+    let mut bytes = [0; 32];
+    SysRng.try_fill_bytes(&mut bytes).map_err(|error| BindError::Random(error.to_string()))?;
+    Ok(ProofKey::new(bytes))
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

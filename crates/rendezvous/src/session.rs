@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use holepunch_matchmaker::{Action, Input, Observed, SessionId, echo_response};
+use holepunch_matchmaker::{Action, ConnectionId, Input, echo_response};
 use holepunch_wire::WorkerId;
 use holepunch_wire::signal::FromWorker;
 use tokio_tungstenite::tungstenite;
 
-use crate::hub::{Hub, IGNORED_LOGGED_MAX};
+use crate::hub::{Hub, IGNORED_LOGGED_MAX, Visitor};
 use crate::outbox::Outbox;
 
 /// Time that a client has to take its close frame and answer it.
@@ -30,8 +30,9 @@ const CLOSE_TRY_AGAIN: u16 = 1013;
 type Frame = Option<Result<Message, axum::Error>>;
 
 /// Serves one registered worker until its WebSocket ends.
-pub(crate) async fn serve(hub: Arc<Hub>, socket: WebSocket, worker: WorkerId, observed: Observed) {
-    let (id, outbox) = hub.connect(worker.clone(), observed);
+pub(crate) async fn serve(hub: Arc<Hub>, socket: WebSocket, visitor: Visitor) {
+    let worker = visitor.worker.clone();
+    let (id, outbox) = hub.connect(visitor);
     let mut session = Session {
         hub: &hub,
         id,
@@ -51,7 +52,7 @@ pub(crate) async fn serve(hub: Arc<Hub>, socket: WebSocket, worker: WorkerId, ob
 
 struct Session<'a> {
     hub: &'a Hub,
-    id: SessionId,
+    id: ConnectionId,
     worker: WorkerId,
     socket: WebSocket,
     outbox: Arc<Outbox>,
@@ -128,7 +129,7 @@ impl Session<'_> {
     async fn handle_frame(&mut self, frame: Frame) -> Flow {
         match frame {
             Some(Ok(Message::Text(text))) => return self.handle_text(&text).await,
-            Some(Ok(Message::Pong(_))) => self.hub.input(Input::Pong { session: self.id }),
+            Some(Ok(Message::Pong(_))) => self.hub.input(Input::Pong { connection: self.id }),
             // Pings and closes are answered by the library; the stream ends after a close.
             Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Close(_))) => {}
             Some(Err(error)) => {
@@ -151,7 +152,7 @@ impl Session<'_> {
                 self.feed(Message::Text(answer.into())).await
             }
             Ok(message) => {
-                self.hub.input(Input::Message { session: self.id, message });
+                self.hub.input(Input::Message { connection: self.id, message });
                 // A client may ask more at once than its outbox holds answers.
                 self.feed_outbox().await
             }

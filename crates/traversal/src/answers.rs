@@ -10,6 +10,9 @@ const STRANGERS_BURST: u32 = 5;
 /// PINGs of the peer answered in a second, and at once. A peer sends about 25 in ten seconds.
 const PEER_PER_SECOND: u32 = 50;
 const PEER_BURST: u32 = 50;
+/// Authenticated checks of a peer answered in a second, and at once: its search sends 100 a second.
+const SESSION_PER_SECOND: u32 = 250;
+const SESSION_BURST: u32 = 250;
 /// Offers followed in a second, and at once. Each sends a PING to an address of the rendezvous'
 /// choice, and one that is honest offers a peer every few seconds at most.
 const OFFERS_PER_SECOND: u32 = 1;
@@ -41,6 +44,11 @@ impl RateLimit {
 
     pub(crate) fn peer() -> Self {
         Self::new(PEER_PER_SECOND, PEER_BURST)
+    }
+
+    /// Checks of the peer of a session: a search sends 100 a second.
+    pub(crate) fn session() -> Self {
+        Self::new(SESSION_PER_SECOND, SESSION_BURST)
     }
 
     pub(crate) fn offers() -> Self {

@@ -5,7 +5,12 @@ use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::address::AddressKind;
+use holepunch_wire::candidate::CandidateKind;
+use holepunch_wire::nat::{NatProfile, SearchWish};
+use holepunch_wire::plan::{Plan, Strategy};
+use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::Offer;
+use holepunch_wire::signal::v1::{ServerV1, SessionOffer, WorkerV1};
 
 use crate::discovery::nat::NatMapping;
 
@@ -18,6 +23,54 @@ pub struct Config {
     pub stun_retries_max: Option<u32>,
     /// The pause before each repetition; exponential backoff without it.
     pub stun_retry_delay: Option<Duration>,
+    /// Whether the NAT profile is measured, beyond the public endpoint.
+    pub profile: bool,
+    /// Whether peers are told the addresses of the own interfaces.
+    pub host_candidates: bool,
+    /// Which searches the worker takes part in.
+    pub search: SearchWish,
+}
+
+impl Config {
+    /// What a worker does without further settings.
+    #[must_use]
+    pub fn new(own_id: WorkerId) -> Self {
+        Self {
+            own_id,
+            stun_retries_max: None,
+            stun_retry_delay: None,
+            profile: true,
+            host_candidates: true,
+            search: SearchWish::Usual,
+        }
+    }
+}
+
+/// One UDP socket of the machine. The driver has the worker's own open from the start, and opens
+/// and closes the others when it is told to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SocketId(pub u32);
+
+impl SocketId {
+    /// The worker's own IPv4 socket: STUN, waiting and data.
+    pub const MAIN: Self = Self(0);
+    /// The worker's own IPv6 socket, where it has one.
+    pub const MAIN_V6: Self = Self(1);
+    /// The first of the sockets that come and go.
+    pub(crate) const FRESH_FIRST: Self = Self(2);
+}
+
+/// What the driver knows of the machine's surroundings.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Surroundings {
+    /// The addresses of all interfaces at which a peer could reach a socket that is bound to all.
+    pub interfaces: Vec<IpAddr>,
+    /// Where the own IPv4 socket is bound.
+    pub main: Option<SocketAddr>,
+    /// Where the own IPv6 socket is bound, if there is one.
+    pub main_v6: Option<SocketAddr>,
+    /// The external address of a port that the router has opened for the own IPv4 socket.
+    pub port_mapped: Option<SocketAddr>,
 }
 
 /// A STUN server, resolved.
@@ -36,6 +89,8 @@ pub struct StunServer {
 pub enum Input<'a> {
     /// A datagram came on the socket.
     Datagram {
+        /// On this socket.
+        socket: SocketId,
         /// From there.
         from: SocketAddr,
         /// Its bytes.
@@ -53,15 +108,38 @@ pub enum Input<'a> {
     /// The rendezvous sent an offer that cannot be followed. It has taken the worker off its queue
     /// all the same.
     BadOffer(String),
+    /// The interfaces, the sockets' addresses or the mapped port: at first, and whenever they change.
+    Surroundings(Surroundings),
+    /// The socket of [`Event::OpenSocket`] is open, at this local address.
+    SocketOpened(SocketId, SocketAddr),
+    /// The socket of [`Event::OpenSocket`] cannot be opened.
+    SocketFailed(SocketId),
+    /// The rendezvous offers a session.
+    SessionOffer(Box<SessionOffer>),
+    /// Another message of the sub-protocol `holepunch.v1`.
+    V1(Box<ServerV1>),
+    /// The worker wants no more of a session.
+    Leave(SessionId),
 }
 
 /// A datagram to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transmit {
+    /// From this socket.
+    pub socket: SocketId,
     /// Where to.
     pub to: SocketAddr,
     /// Its bytes.
     pub payload: Vec<u8>,
+    /// Time to live (hop limit), where it is not the system's default.
+    pub ttl: Option<u8>,
+}
+
+impl Transmit {
+    /// A datagram from the worker's own IPv4 socket.
+    pub(crate) fn new(to: SocketAddr, payload: Vec<u8>) -> Self {
+        Self { socket: SocketId::MAIN, to, payload, ttl: None }
+    }
 }
 
 /// Why the machine wants to be called at its next time-out.
@@ -81,6 +159,14 @@ pub enum WakeReason {
     PeerKeepAlive,
     /// A report was put off until now.
     Report,
+    /// The NAT profile has another test to make, or has waited long enough for an answer.
+    Profile,
+    /// The next checks of a session are due, or it has had its time.
+    Check,
+    /// The next packet of a search is due.
+    Search,
+    /// The path of a session is to be asked whether it still answers.
+    Consent,
 }
 
 /// Why an offer is not followed.
@@ -213,6 +299,122 @@ pub enum Event {
     PathMoved(WorkerId, SocketAddr),
     /// A linked peer is gone.
     PeerLost(WorkerId, LostReason),
+    /// Send this message of the sub-protocol `holepunch.v1` to the rendezvous.
+    Signal(WorkerV1),
+    /// Open a UDP socket on any port, and answer with [`Input::SocketOpened`] or
+    /// [`Input::SocketFailed`].
+    OpenSocket(SocketId),
+    /// Close a socket.
+    CloseSocket(SocketId),
+    /// The NAT profile has changed.
+    Profile(Box<NatProfile>),
+    /// What happened to a session.
+    Session(SessionId, WorkerId, SessionEvent),
+}
+
+/// What happened to a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionEvent {
+    /// Checks leave by this plan.
+    Started(Box<Plan>),
+    /// The rendezvous has another plan.
+    Replanned(Box<Plan>),
+    /// A plan's search is not made.
+    SearchRefused(SearchRefusal),
+    /// Both sides have accepted the plan: the search begins.
+    SearchStarted(Strategy),
+    /// A check was answered for the first time.
+    Linked(PathInfo),
+    /// Another path is used from now on.
+    PathChanged(PathInfo),
+    /// The path answers no more; others are tried.
+    Suspect(SocketAddr),
+    /// A path answers again.
+    Repaired(PathInfo),
+    /// No direct path is to be expected.
+    Verdict(String),
+    /// Every strategy has been tried in vain.
+    Failed(SessionFailure),
+    /// It is over: the peer has left, or the rendezvous has ended it.
+    Ended(String),
+}
+
+/// A path that answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PathInfo {
+    /// The socket that is sent from.
+    pub socket: SocketId,
+    /// The address that is sent to.
+    pub remote: SocketAddr,
+    /// How that address was learnt.
+    pub kind: CandidateKind,
+    /// Time from a check to its answer.
+    pub rtt: Duration,
+    /// Time since the offer.
+    pub after: Duration,
+    /// Packets sent in this session.
+    pub probes: u32,
+}
+
+/// How a session stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionStatus {
+    /// The session.
+    pub id: SessionId,
+    /// The peer.
+    pub peer: WorkerId,
+    /// The strategy of its plan.
+    pub strategy: Strategy,
+    /// The path in use, once there is one.
+    pub path: Option<PathInfo>,
+    /// When that path answered last.
+    pub answered_at: Option<Instant>,
+    /// Whether it has stopped answering, and others are tried.
+    pub is_suspect: bool,
+    /// Packets sent in this session.
+    pub probes: u32,
+}
+
+/// Why a session came to nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SessionFailure {
+    /// Nothing of the peer arrived.
+    #[error("no check of the peer arrived: one of the two NATs lets nothing through")]
+    Silence,
+    /// Checks arrived, but no answer.
+    #[error("the peer's checks arrive, but none of ours is answered: they do not reach it")]
+    Unanswered,
+    /// A search has used up its budget.
+    #[error("the search has used up its budget of packets without a hit")]
+    SearchExhausted,
+    /// The path that there was answers no more.
+    #[error("the path has not answered for so long that the peer's consent has expired")]
+    Lost,
+}
+
+/// Why a search is not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SearchRefusal {
+    /// Nobody vouches for the peer's address.
+    #[error(
+        "nothing proves that the peer's address is its own, and many packets could harm another"
+    )]
+    Unproven,
+    /// There is no address to send to.
+    #[error("the peer has no IPv4 endpoint")]
+    NoEndpoint,
+    /// Another search is under way.
+    #[error("another search is under way")]
+    Busy,
+    /// There have been too many searches toward that address.
+    #[error("there has been a search toward that address within a minute, or four within an hour")]
+    TooMany,
+    /// The worker's own settings forbid it.
+    #[error("this worker takes part in no searches")]
+    Unwanted,
+    /// No socket could be opened.
+    #[error("no further UDP socket could be opened")]
+    NoSocket,
 }
 
 /// Datagrams that were dropped, by reason.
@@ -226,8 +428,10 @@ pub struct Dropped {
     pub stray_pong: u64,
     /// A STUN message that answers no request.
     pub stray_stun: u64,
-    /// A PING beyond what is answered in a second.
+    /// A PING or check beyond what is answered in a second.
     pub rate_limited: u64,
+    /// A check that does not prove that its sender knows the session's password.
+    pub unauthenticated: u64,
 }
 
 /// A wake-up: when, and why.

@@ -23,16 +23,21 @@
 //! [`poll_event`](Traversal::poll_event). Drain the polls after each handle.
 
 mod answers;
+mod budget;
 mod discovery;
 mod doors;
 mod machine;
 mod pairing;
+mod profile;
 mod reporting;
 mod schedule;
+mod session;
+mod v1;
 
 pub use discovery::nat::NatMapping;
 pub use doors::{
-    Config, Dropped, Event, FailReason, Input, LostReason, OfferRefusal, StunServer, Transmit,
+    Config, Dropped, Event, FailReason, Input, LostReason, OfferRefusal, PathInfo, SearchRefusal,
+    SessionEvent, SessionFailure, SessionStatus, SocketId, StunServer, Surroundings, Transmit,
     WakeReason,
 };
 pub use machine::Traversal;

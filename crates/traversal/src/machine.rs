@@ -1,36 +1,61 @@
 //! The machine of one UDP socket: it hands each input to the part that it is for, and settles what
 //! follows.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use holepunch_wire::address::AddressKind;
+use holepunch_wire::candidate::Candidate;
+use holepunch_wire::nat::NatProfile;
 use holepunch_wire::probe::{Ping, Pong, Probe, ProbeError};
+use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::Offer;
 use holepunch_wire::stun;
 use rand::rngs::StdRng;
 
 use crate::answers::{EarlyPings, RateLimit};
+use crate::budget::SearchHistory;
 use crate::discovery::{Discovery, RetryBounds};
-use crate::doors::{Config, Dropped, Event, Input, OfferRefusal, Transmit, WakeReason, earlier};
+use crate::doors::{
+    Config, Dropped, Event, Input, OfferRefusal, SessionStatus, SocketId, Surroundings, Transmit,
+    WakeReason, earlier,
+};
 use crate::pairing::Pairing;
+use crate::profile::Profiler;
 use crate::reporting::Reporting;
+use crate::session::Session;
+use crate::v1::Owner;
 
 /// Discovery, punching and keep-alive for one UDP socket.
 #[derive(Debug)]
 pub struct Traversal {
-    config: Config,
-    rng: StdRng,
-    discovery: Discovery,
-    reporting: Reporting,
+    pub(crate) config: Config,
+    pub(crate) rng: StdRng,
+    pub(crate) discovery: Discovery,
+    pub(crate) reporting: Reporting,
     pairing: Option<Pairing>,
     strangers: RateLimit,
-    offers: RateLimit,
+    pub(crate) offers: RateLimit,
     early: EarlyPings,
-    dropped: Dropped,
-    transmits: VecDeque<Transmit>,
-    events: VecDeque<Event>,
+    /// Whether the rendezvous speaks `holepunch.v1`.
+    pub(crate) v1: bool,
+    pub(crate) surroundings: Surroundings,
+    pub(crate) profiler: Profiler,
+    /// The candidates that the rendezvous knows, and the number of their set.
+    pub(crate) candidates_told: Option<Vec<Candidate>>,
+    pub(crate) generation: u32,
+    pub(crate) ready_told: bool,
+    pub(crate) sessions: BTreeMap<SessionId, Session>,
+    pub(crate) searches: SearchHistory,
+    /// The session whose search was counted last: its further plans are the same search.
+    pub(crate) searched: Option<SessionId>,
+    /// The sockets that come and go: whose they are, and whether they are open.
+    pub(crate) sockets: BTreeMap<SocketId, (Owner, bool)>,
+    pub(crate) next_socket: SocketId,
+    pub(crate) dropped: Dropped,
+    pub(crate) transmits: VecDeque<Transmit>,
+    pub(crate) events: VecDeque<Event>,
 }
 
 impl Traversal {
@@ -40,6 +65,7 @@ impl Traversal {
     pub fn new(config: Config, rng: StdRng) -> Self {
         let bounds =
             RetryBounds { retries_max: config.stun_retries_max, delay: config.stun_retry_delay };
+        let profiler = Profiler::new(config.profile, config.search);
         let mut machine = Self {
             config,
             rng,
@@ -49,6 +75,17 @@ impl Traversal {
             strangers: RateLimit::strangers(),
             offers: RateLimit::offers(),
             early: EarlyPings::default(),
+            v1: false,
+            surroundings: Surroundings::default(),
+            profiler,
+            candidates_told: None,
+            generation: 0,
+            ready_told: false,
+            sessions: BTreeMap::new(),
+            searches: SearchHistory::default(),
+            searched: None,
+            sockets: BTreeMap::new(),
+            next_socket: SocketId::FRESH_FIRST,
             dropped: Dropped::default(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -60,7 +97,9 @@ impl Traversal {
     /// Takes what happened.
     pub fn handle_input(&mut self, input: Input<'_>, now: Instant) {
         match input {
-            Input::Datagram { from, payload } => self.datagram(from, payload, now),
+            Input::Datagram { socket, from, payload } => {
+                self.datagram(socket, from, payload, now);
+            }
             Input::Resolved(servers) => {
                 self.discovery.handle_resolved(servers, now, &mut self.rng);
             }
@@ -68,9 +107,18 @@ impl Traversal {
                 self.reporting.registered();
                 self.discovery.revive();
             }
-            Input::Unregistered => self.reporting.unregistered(),
+            Input::Unregistered => {
+                self.reporting.unregistered();
+                self.v1 = false;
+            }
             Input::Offer(offer) => self.offer(offer, now),
             Input::BadOffer(why) => self.refuse(OfferRefusal::Malformed(why), now),
+            Input::Surroundings(surroundings) => self.surroundings(surroundings, now),
+            Input::SocketOpened(socket, local) => self.socket_opened(socket, local, now),
+            Input::SocketFailed(socket) => self.socket_failed(socket, now),
+            Input::SessionOffer(offer) => self.session_offer(*offer, now),
+            Input::V1(message) => self.signalled(*message, now),
+            Input::Leave(session) => self.leave(session),
         }
         self.settle(now);
     }
@@ -91,14 +139,35 @@ impl Traversal {
     pub fn poll_timeout(&self) -> Option<(Instant, WakeReason)> {
         let pairing = self.pairing.as_ref().and_then(Pairing::poll_timeout);
         // A report that waits is due when the pairing ends and there is something to say, not before.
-        let may_report = self.pairing.is_none() && self.discovery.endpoint().is_some();
+        let may_report = self.is_free() && self.discovery.endpoint().is_some();
         let report = self.reporting.poll_timeout().filter(|_| may_report);
-        earlier(self.discovery.poll_timeout(), earlier(pairing, report))
+        let profile = self.profiler.poll_timeout().map(|at| (at, WakeReason::Profile));
+        let sessions = self.sessions.values().filter_map(Session::poll_timeout).min();
+        let v1 = earlier(profile, sessions);
+        earlier(v1, earlier(self.discovery.poll_timeout(), earlier(pairing, report)))
     }
 
     /// The next thing that happened.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// The NAT profile as far as it is known.
+    #[must_use]
+    pub fn profile(&self) -> &NatProfile {
+        self.profiler.profile()
+    }
+
+    /// Whether the profile holds all that can be learnt within a second: for somebody who waits for it
+    /// once the servers have answered.
+    #[must_use]
+    pub fn profile_is_settled(&self) -> bool {
+        self.profiler.is_settled()
+    }
+
+    /// How every session stands.
+    pub fn sessions(&self, now: Instant) -> impl Iterator<Item = SessionStatus> + '_ {
+        self.sessions.values().map(move |session| session.status(now))
     }
 
     /// Datagrams dropped so far, by reason.
@@ -107,10 +176,19 @@ impl Traversal {
         self.dropped
     }
 
-    fn datagram(&mut self, from: SocketAddr, payload: &[u8], now: Instant) {
+    /// Whether the worker has no peer.
+    fn is_free(&self) -> bool {
+        self.pairing.is_none() && self.sessions.is_empty()
+    }
+
+    fn datagram(&mut self, socket: SocketId, from: SocketAddr, payload: &[u8], now: Instant) {
         if stun::looks_like_stun(payload) {
-            let answers = self.discovery.handle_datagram(from, payload, now, &mut self.rng);
-            self.dropped.stray_stun += u64::from(!answers);
+            let expected = self.stun(socket, from, payload, now);
+            self.dropped.stray_stun += u64::from(!expected);
+            return;
+        }
+        if socket != SocketId::MAIN {
+            self.dropped.unknown += 1;
             return;
         }
         match Probe::parse(payload) {
@@ -136,7 +214,7 @@ impl Traversal {
             return;
         }
         let payload = ping.answer(self.config.own_id.as_str());
-        self.transmits.push_back(Transmit { to: from, payload });
+        self.transmits.push_back(Transmit::new(from, payload));
         self.events.push_back(Event::StrangerPing(ping.from.to_owned(), from));
     }
 
@@ -205,7 +283,9 @@ impl Traversal {
             }
         }
         self.pairing.take_if(|pairing| pairing.is_over());
-        if self.pairing.is_none()
+        self.settle_v1(now);
+        self.drain_discovery();
+        if self.is_free()
             && let Some(endpoint) = self.reporting.due(self.discovery.endpoint(), now)
         {
             self.events.push_back(Event::Report(endpoint));
@@ -217,6 +297,11 @@ impl Traversal {
             self.transmits.push_back(transmit);
         }
         while let Some(event) = self.discovery.poll_event() {
+            if let Event::StunSilent(..) | Event::DiscoveryFailed { .. } = event
+                && self.discovery.endpoint().is_none()
+            {
+                self.profiler.blocked();
+            }
             self.events.push_back(event);
         }
     }

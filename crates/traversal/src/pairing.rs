@@ -139,7 +139,7 @@ impl Pairing {
             return false;
         }
         let payload = ping.answer(self.own.as_str());
-        self.transmits.push_back(Transmit { to: from, payload });
+        self.transmits.push_back(Transmit::new(from, payload));
         self.ping_from(from, now);
         true
     }
@@ -293,7 +293,7 @@ impl Pairing {
         }
         self.sent.push_back(SentPing { number: self.probes, to, at: now });
         let payload = Ping::encode(self.own.as_str(), self.probes);
-        self.transmits.push_back(Transmit { to, payload });
+        self.transmits.push_back(Transmit::new(to, payload));
     }
 
     pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {

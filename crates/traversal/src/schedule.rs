@@ -23,6 +23,15 @@ const PING_SPARSE_EVERY: Duration = Duration::from_millis(750);
 /// No PING of a punch leaves later than this after the offer.
 pub(crate) const PING_UNTIL: Duration = Duration::from_secs(10);
 
+/// Checks to an address of the peer's that nothing proves to be its own.
+const FEW: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(60),
+    Duration::from_millis(200),
+    Duration::from_millis(600),
+    Duration::from_millis(1600),
+];
+
 /// STUN retransmission (RFC 8489 §6.2.1): RTO, number of requests Rc, and the multiple of the RTO
 /// that is waited after the last of them, Rm.
 pub(crate) const STUN_RTO: Duration = Duration::from_millis(500);
@@ -43,6 +52,20 @@ const DISCOVERY_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// nothing, so that a single failure costs no time.
 const REPORT_BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const REPORT_BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// Share of its proven lifetime after which a waiting mapping is refreshed, and the longest time:
+/// two losses in a row still fit in.
+const LIFETIME_SHARE: f64 = 0.3;
+const KEEP_ALIVE_LONGEST: Duration = Duration::from_secs(25);
+
+/// Time to the next refresh of a waiting mapping: longer where idle ones are known to live longer.
+pub(crate) fn refresh(lifetime: Option<Duration>, rng: &mut impl Rng) -> Duration {
+    let usual = keep_alive(rng);
+    lifetime.map_or(usual, |lifetime| {
+        let jitter = rng.random_range(0.9..=1.0);
+        lifetime.mul_f64(LIFETIME_SHARE * jitter).clamp(usual, KEEP_ALIVE_LONGEST)
+    })
+}
 
 /// Time to the next refresh.
 pub(crate) fn keep_alive(rng: &mut impl Rng) -> Duration {
@@ -71,6 +94,11 @@ pub(crate) fn jittered_ping_at(index: u32, rng: &mut impl Rng) -> Option<Duratio
     let before = index.checked_sub(1).and_then(ping_at).unwrap_or(at);
     let jitter = (at - before).mul_f64(rng.random_range(0.0..0.1));
     Some((at + jitter).min(PING_UNTIL))
+}
+
+/// When the check number `index` (from 0) to an unproven address leaves, after the first.
+pub(crate) fn few_at(index: u32) -> Option<Duration> {
+    FEW.get(usize::try_from(index).ok()?).copied()
 }
 
 /// How often a request is sent, and how long the last one is waited for.
@@ -132,6 +160,18 @@ mod tests {
         assert_eq!(times[..8], [0, 10, 30, 70, 150, 250, 350, 450]);
         assert_eq!(times[12..15], [950, 1700, 2450]);
         assert_eq!((times.len(), times.last()), (25, Some(&9950)));
+    }
+
+    #[test]
+    fn a_long_lived_mapping_is_refreshed_less_often() {
+        let mut rng = StdRng::seed_from_u64(1);
+        let secs = Duration::from_secs;
+        for _ in 0..100 {
+            assert!((secs(9)..=secs(10)).contains(&refresh(None, &mut rng)));
+            assert!((secs(9)..=secs(10)).contains(&refresh(Some(secs(25)), &mut rng)));
+            assert!((secs(13)..=secs(15)).contains(&refresh(Some(secs(50)), &mut rng)));
+            assert_eq!(refresh(Some(secs(200)), &mut rng), secs(25));
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use holepunch_traversal::{
-    Config, Event, Input, NatMapping, OfferRefusal, StunServer, Transmit, Traversal,
+    Config, Event, Input, NatMapping, OfferRefusal, SocketId, StunServer, Transmit, Traversal,
 };
 use holepunch_wire::WorkerId;
 use holepunch_wire::signal::Offer;
@@ -32,7 +32,8 @@ impl Bench {
         #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
         let now = Instant::now();
         let own_id = WorkerId::new("me").unwrap();
-        let config = Config { own_id, stun_retries_max, stun_retry_delay };
+        let config =
+            Config { stun_retries_max, stun_retry_delay, profile: false, ..Config::new(own_id) };
         let machine = Traversal::new(config, StdRng::seed_from_u64(1));
         let mut bench = Self { machine, now, sent: Vec::new(), start: now };
         assert_eq!(bench.events(), [Event::Resolve]);
@@ -73,9 +74,14 @@ impl Bench {
         let asked = self.sent.iter().rev().find(|(_, sent)| sent.to == from.address);
         let request = asked.unwrap().1.payload.clone();
         let origin = from.address;
-        let success = BindingSuccess { mapped: mapped.parse().unwrap(), origin, other: None };
+        let mapped = mapped.parse().unwrap();
+        let success = BindingSuccess { mapped, origin, other: None, proof: None };
         let payload = BindingRequest::parse(&request).unwrap().success(&success);
-        self.input(Input::Datagram { from: from.address, payload: &payload })
+        self.input(Input::Datagram {
+            socket: SocketId::MAIN,
+            from: from.address,
+            payload: &payload,
+        })
     }
 
     fn times(&self) -> Vec<u128> {
@@ -186,16 +192,31 @@ fn answers_that_nobody_asked_for_are_counted_and_dropped() {
         mapped: "203.0.113.9:4000".parse().unwrap(),
         origin: server(1).address,
         other: None,
+        proof: None,
     };
     let payload = BindingRequest::parse(&request).unwrap().success(&success);
     let elsewhere = server(9).address;
-    assert_eq!(bench.input(Input::Datagram { from: elsewhere, payload: &payload }), []);
+    assert_eq!(
+        bench.input(Input::Datagram { socket: SocketId::MAIN, from: elsewhere, payload: &payload }),
+        []
+    );
     let mut forged = payload.clone();
     forged[19] ^= 1;
-    assert_eq!(bench.input(Input::Datagram { from: server(1).address, payload: &forged }), []);
+    assert_eq!(
+        bench.input(Input::Datagram {
+            socket: SocketId::MAIN,
+            from: server(1).address,
+            payload: &forged
+        }),
+        []
+    );
     assert_eq!(bench.machine.dropped().stray_stun, 2);
-    bench.input(Input::Datagram { from: elsewhere, payload: b"hello" });
-    bench.input(Input::Datagram { from: elsewhere, payload: b"P2P_PING_FROM_\xff" });
+    bench.input(Input::Datagram { socket: SocketId::MAIN, from: elsewhere, payload: b"hello" });
+    bench.input(Input::Datagram {
+        socket: SocketId::MAIN,
+        from: elsewhere,
+        payload: b"P2P_PING_FROM_\xff",
+    });
     assert_eq!((bench.machine.dropped().unknown, bench.machine.dropped().malformed_probe), (1, 1));
 }
 

@@ -1,15 +1,17 @@
 //! What a worker is to be, and the URL of its rendezvous.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 use std::time::Duration;
 
 use holepunch_link::ServerName;
 use holepunch_wire::WorkerId;
+use holepunch_wire::nat::SearchWish;
+use holepunch_wire::session::{RoomMode, RoomName};
 use holepunch_wire::signal::REGISTER_PATH;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use url::Url;
+use url::{Host, Url};
 
 /// What stays as it is in a path segment (RFC 3986 §2.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -19,6 +21,18 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 pub struct Config {
     /// The rendezvous.
     pub rendezvous: RendezvousUrl,
+    /// Whether to speak the baseline only, and not to ask for `holepunch.v1`.
+    pub baseline_only: bool,
+    /// The room in which peers are sought; the default room without one.
+    pub room: RoomName,
+    /// The mode of the room, where this worker is its first.
+    pub room_mode: Option<RoomMode>,
+    /// A worker to call, in a room of calls.
+    pub peer: Option<WorkerId>,
+    /// Whether peers are told the addresses of the own interfaces.
+    pub host_candidates: bool,
+    /// Which searches the worker takes part in.
+    pub search: SearchWish,
     /// The worker's id; a fresh UUID without one.
     pub worker_id: Option<WorkerId>,
     /// The local address of the health server and the UDP port; unspecified means all of them.
@@ -105,10 +119,30 @@ impl FromStr for RendezvousUrl {
 }
 
 impl RendezvousUrl {
+    /// The address of the rendezvous, where its URL has one instead of a name.
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        match self.url.host()? {
+            Host::Ipv4(ip) => Some(ip.into()),
+            Host::Ipv6(ip) => Some(ip.into()),
+            // The scheme is not one of those whose hosts are parsed.
+            Host::Domain(name) => name.parse().ok(),
+        }
+    }
+
     /// Whether the text had no scheme, so that `ws://` was taken.
     #[must_use]
     pub fn scheme_was_missing(&self) -> bool {
         self.scheme_was_missing
+    }
+
+    /// Where `worker` registers to meet others in `room`.
+    #[must_use]
+    pub fn register_in(&self, worker: &WorkerId, room: &RoomName) -> Url {
+        let mut url = self.register(worker);
+        if !room.is_default() {
+            url.query_pairs_mut().append_pair("room", room.as_str());
+        }
+        url
     }
 
     /// Where `worker` registers. Without a password: a WebSocket's URL has no place for one (RFC 6455
@@ -156,6 +190,16 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(register(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_room_is_part_of_the_query() {
+        let url: RendezvousUrl = "ws://a.example".parse().unwrap();
+        let id = WorkerId::new("a").unwrap();
+        let room = RoomName::new("büro & co").unwrap();
+        let registered = url.register_in(&id, &room);
+        assert_eq!(registered.query(), Some("room=b%C3%BCro+%26+co"));
+        assert_eq!(url.register_in(&id, &RoomName::default()), url.register(&id));
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use holepunch_link::Event;
+use holepunch_link::{Event, PathInfo, SessionEvent};
+use holepunch_wire::WorkerId;
+use holepunch_wire::nat::NatProfile;
+use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::FromServer;
 use tracing::{debug, error, info, warn};
 
@@ -57,6 +60,7 @@ fn log_signal(signal: &Signal) {
     match signal {
         Signal::Connecting(url) => info!(%url, "connecting to the rendezvous"),
         Signal::Connected => info!("registered with the rendezvous"),
+        Signal::ConnectedV1 => info!("registered with the rendezvous, which speaks holepunch.v1"),
         Signal::Disconnected { why, retry_in } => {
             warn!(why, retry_in_ms = milliseconds(*retry_in), "no connection to the rendezvous");
         }
@@ -93,6 +97,16 @@ fn log_message(message: &FromServer) {
         FromServer::Offer(Err(why)) => {
             warn!(why = start(&why.to_string()), "p2p_connection_offer that cannot be followed");
         }
+        FromServer::SessionOffer(Ok(offer)) => {
+            let address = offer.endpoint.map(tracing::field::display);
+            let session = offer.details.session;
+            info!(peer = %offer.peer, %session, address, "p2p_connection_offer");
+        }
+        FromServer::SessionOffer(Err(why)) => {
+            warn!(why = start(why), "p2p_connection_offer that cannot be followed");
+        }
+        FromServer::V1(Ok(message)) => debug!(message = start(&format!("{message:?}")), "message"),
+        FromServer::V1(Err(why)) => warn!(why = start(why), "message that is not understood"),
         FromServer::Error(said) => {
             warn!(said = start(said), "error message of the rendezvous");
         }
@@ -181,7 +195,63 @@ fn log_punch(event: &Event) {
             info!(%peer, %address, "the peer answers at another address")
         }
         Event::PeerLost(peer, reason) => warn!(%peer, reason = reason.to_string(), "peer lost"),
+        Event::Profile(profile) => log_profile(profile),
+        Event::Session(session, peer, event) => log_session(*session, peer, event),
         _ => {}
+    }
+}
+
+fn log_profile(profile: &NatProfile) {
+    info!(
+        udp = ?profile.udp,
+        mapping = ?profile.mapping,
+        filtering = ?profile.filtering,
+        allocation = ?profile.allocation,
+        hairpin = profile.hairpin,
+        lifetime_s = profile.lifetime_s,
+        "NAT profile"
+    );
+}
+
+fn log_session(session: SessionId, peer: &WorkerId, event: &SessionEvent) {
+    let path = |text: &str, info: &PathInfo| {
+        info!(
+            %session,
+            %peer,
+            address = %info.remote,
+            kind = ?info.kind,
+            rtt_ms = milliseconds(info.rtt),
+            ms_since_offer = milliseconds(info.after),
+            probes = info.probes,
+            "{text}"
+        );
+    };
+    match event {
+        SessionEvent::Started(plan) => {
+            info!(%session, %peer, strategy = %plan.strategy, reason = plan.reason, "checks start");
+        }
+        SessionEvent::Replanned(plan) => {
+            info!(%session, %peer, strategy = %plan.strategy, reason = plan.reason, "another plan");
+        }
+        SessionEvent::SearchRefused(why) => {
+            warn!(%session, %peer, why = why.to_string(), "search not made");
+        }
+        SessionEvent::SearchStarted(strategy) => {
+            info!(%session, %peer, %strategy, "both are ready: the search starts");
+        }
+        SessionEvent::Linked(info) => path("link established", info),
+        SessionEvent::PathChanged(info) => path("a better path is used from now on", info),
+        SessionEvent::Repaired(info) => path("a path answers again", info),
+        SessionEvent::Suspect(address) => {
+            warn!(%session, %peer, %address, "the path answers no more, others are tried");
+        }
+        SessionEvent::Verdict(reason) => {
+            warn!(%session, %peer, reason, "no direct path is to be expected");
+        }
+        SessionEvent::Failed(why) => {
+            warn!(%session, %peer, reason = why.to_string(), "link failed");
+        }
+        SessionEvent::Ended(reason) => info!(%session, %peer, reason, "session ended"),
     }
 }
 

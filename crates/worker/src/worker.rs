@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use holepunch_link::{Event, Input, OfferRefusal, Port, TraversalConfig};
 use holepunch_wire::probe::PROBE_ID_BYTES_MAX;
+use holepunch_wire::signal::v1::{ServerV1, Welcome, WorkerV1};
 use holepunch_wire::signal::{FromServer, WorkerMessage};
 use holepunch_wire::{WorkerId, WorkerIdError};
 use rustls::ClientConfig;
@@ -25,6 +26,9 @@ use crate::{ip_echo, tls};
 const NOTICES_MAX: usize = 1024;
 /// A UDP port that is taken is tried again after so long.
 const REBIND_AFTER: Duration = Duration::from_secs(5);
+
+/// A rendezvous keeps the place of a worker that has lost its connection for so long.
+const RESUME_WITHIN: Duration = Duration::from_secs(30);
 
 /// A worker that has not ended by then is cut off.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(800);
@@ -89,7 +93,8 @@ impl Worker {
         let health_address = health.address;
         let tls = tls::client_config()?;
         let signalling = Signalling::start(Settings {
-            url: config.rendezvous.register(&id),
+            url: config.rendezvous.register_in(&id, &config.room),
+            ask_v1: !config.baseline_only,
             ping_interval: config.ping_interval,
             ping_timeout: config.ping_timeout,
             tls: Arc::clone(&tls),
@@ -104,6 +109,8 @@ impl Worker {
             port: None,
             bind_at: Instant::now(),
             registered: false,
+            welcome: None,
+            resume: None,
             look_up: None,
             public_ip: None,
             notices: sender,
@@ -158,6 +165,10 @@ struct Run {
     bind_at: Instant,
     /// Whether there is a session with the rendezvous.
     registered: bool,
+    /// What the rendezvous has said at first in this session, where it speaks `holepunch.v1`.
+    welcome: Option<Welcome>,
+    /// Lets the worker take its place again, for a while after it has lost its connection.
+    resume: Option<(String, Instant)>,
     look_up: Option<JoinHandle<Result<IpAddr, String>>>,
     public_ip: Option<IpAddr>,
     notices: mpsc::Sender<Notice>,
@@ -221,9 +232,12 @@ impl Run {
 
     async fn bind(&mut self) {
         let config = TraversalConfig {
-            own_id: self.id.clone(),
             stun_retries_max: self.config.stun_retries_max,
             stun_retry_delay: self.config.stun_retry_delay,
+            profile: !self.config.baseline_only,
+            host_candidates: self.config.host_candidates,
+            search: self.config.search,
+            ..TraversalConfig::new(self.id.clone())
         };
         let servers = self.config.stun_servers.clone();
         match Port::open(
@@ -238,6 +252,9 @@ impl Run {
                 if self.registered {
                     port.handle(Input::Registered);
                 }
+                if let Some(welcome) = self.welcome.clone() {
+                    port.handle(Input::V1(Box::new(ServerV1::Welcome(welcome))));
+                }
                 self.port = Some(port);
             }
             Err(error) => {
@@ -250,24 +267,74 @@ impl Run {
     fn signal(&mut self, signal: Signal) {
         self.notice(Notice::Signal(signal.clone()));
         match signal {
-            Signal::Connected => {
-                self.registered = true;
-                self.tell(Input::Registered);
-                match self.public_ip {
-                    Some(ip) => self.signalling.send(WorkerMessage::RegisterPublicIp { ip }),
-                    None => self.start_look_up(),
-                }
-            }
+            Signal::Connected => self.registered(),
             Signal::Disconnected { .. } => {
                 self.registered = false;
+                if let Some(welcome) = self.welcome.take() {
+                    self.resume = Some((welcome.resume, Instant::now() + RESUME_WITHIN));
+                }
                 self.tell(Input::Unregistered);
             }
             Signal::Message(FromServer::Offer(Ok(offer))) => self.tell(Input::Offer(offer)),
             Signal::Message(FromServer::Offer(Err(why))) => {
                 self.tell(Input::BadOffer(why.to_string()));
             }
-            Signal::Message(_) | Signal::Connecting(_) | Signal::Malformed(_) => {}
+            Signal::Message(FromServer::SessionOffer(Ok(offer))) => {
+                self.tell(Input::SessionOffer(offer));
+            }
+            Signal::Message(FromServer::V1(Ok(message))) => {
+                if let ServerV1::Welcome(welcome) = *message {
+                    self.welcomed(welcome);
+                } else {
+                    self.tell(Input::V1(message));
+                }
+            }
+            Signal::Message(_)
+            | Signal::Connecting(_)
+            | Signal::ConnectedV1
+            | Signal::Malformed(_) => {}
         }
+    }
+
+    /// There is a session with the rendezvous.
+    fn registered(&mut self) {
+        self.registered = true;
+        self.tell(Input::Registered);
+        match self.public_ip {
+            Some(ip) => self.signalling.send(WorkerMessage::RegisterPublicIp { ip }),
+            None => self.start_look_up(),
+        }
+    }
+
+    /// The rendezvous speaks `holepunch.v1`: it is told who is there before anything else.
+    fn welcomed(&mut self, mut welcome: Welcome) {
+        let resume = self.resume.take().filter(|(_, until)| *until > Instant::now());
+        self.send_v1(WorkerV1::Hello {
+            room: None,
+            mode: self.config.room_mode,
+            key: None,
+            signature: None,
+            resume: resume.map(|(token, _)| token),
+        });
+        // An address that is left open means the host of the rendezvous itself.
+        let host = self.config.rendezvous.ip();
+        welcome.stun.retain_mut(|server| match (server.ip().is_unspecified(), host) {
+            (true, Some(host)) => {
+                server.set_ip(host);
+                true
+            }
+            (unspecified, _) => !unspecified,
+        });
+        self.welcome = Some(welcome.clone());
+        self.registered();
+        self.tell(Input::V1(Box::new(ServerV1::Welcome(welcome))));
+        if let Some(peer) = &self.config.peer {
+            self.send_v1(WorkerV1::Call { peer: peer.as_str().to_owned() });
+        }
+    }
+
+    fn send_v1(&self, message: WorkerV1) {
+        self.signalling.send(WorkerMessage::V1(message));
     }
 
     /// Tells the UDP port what the rendezvous said; without a port only an offer is worth a word.
@@ -283,6 +350,8 @@ impl Run {
         if let Event::Report(endpoint) = event {
             self.signalling.send(WorkerMessage::report(endpoint));
             self.notice(Notice::Reported(endpoint));
+        } else if let Event::Signal(message) = event {
+            return self.send_v1(message);
         }
         self.notice(Notice::Udp(event));
     }

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use holepunch_rendezvous::{Config as ServerConfig, MatchmakerConfig, Server};
+use holepunch_wire::nat::SearchWish;
+use holepunch_wire::session::RoomName;
 use holepunch_worker::{Config, Notice, Worker};
 
 use crate::exit::Failure;
@@ -68,6 +70,7 @@ impl Demo {
     async fn start(json: bool) -> Result<Self, Failure> {
         let started = Instant::now();
         let server = Server::bind(ServerConfig {
+            stun_advertise: Vec::new(),
             listen: ANY_PORT,
             stun_listen: vec![ANY_PORT],
             stun_is_optional: false,
@@ -165,6 +168,12 @@ impl Demo {
 
 async fn worker(rendezvous: SocketAddr, stun: SocketAddr) -> Result<Worker, Failure> {
     let config = Config {
+        baseline_only: false,
+        room: RoomName::default(),
+        room_mode: None,
+        peer: None,
+        host_candidates: true,
+        search: SearchWish::Usual,
         rendezvous: format!("ws://{rendezvous}").parse().map_err(Failure::failed)?,
         worker_id: None,
         listen_ip: Ipv4Addr::LOCALHOST,

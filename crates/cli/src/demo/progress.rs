@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use holepunch_link::SessionEvent;
 use holepunch_worker::{Event, FromServer, Notice, Signal, WorkerId, milliseconds};
 use serde::Serialize;
 
@@ -58,7 +59,7 @@ impl Side {
             Notice::Reported(endpoint) => {
                 (format!("reports {endpoint}"), Some("an offer of the rendezvous".to_owned()))
             }
-            Notice::Signal(Signal::Connected) => {
+            Notice::Signal(Signal::Connected | Signal::ConnectedV1) => {
                 let first = self.waits_for == A_CONNECTION;
                 ("is registered".to_owned(), first.then(|| "a STUN answer".to_owned()))
             }
@@ -73,6 +74,10 @@ impl Side {
             }
             Notice::Signal(Signal::Message(FromServer::Offer(Ok(offer)))) => {
                 (format!("is offered {} at {}", offer.peer, offer.endpoint), None)
+            }
+            Notice::Signal(Signal::Message(FromServer::SessionOffer(Ok(offer)))) => {
+                let at = offer.endpoint.map_or("no address".to_owned(), |at| at.to_string());
+                (format!("is offered {} at {at}, in a session", offer.peer), None)
             }
             Notice::Udp(event) => return self.note_udp(event),
             _ => return None,
@@ -120,7 +125,43 @@ impl Side {
                 self.waits_for = format!("a link ({reason})");
                 format!("has no link: {reason}")
             }
+            Event::Session(_, peer, event) => return self.note_session(peer, event),
             Event::PeerLost(peer, reason) => format!("has lost {peer}: {reason}"),
+            _ => return None,
+        })
+    }
+}
+
+impl Side {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the demo shows the main steps; the log has all"
+    )]
+    fn note_session(&mut self, peer: &WorkerId, event: &SessionEvent) -> Option<String> {
+        Some(match event {
+            SessionEvent::Started(plan) => {
+                self.waits_for = format!("checks of {peer}");
+                format!("checks every address of its peer ({})", plan.strategy)
+            }
+            SessionEvent::Linked(info) => {
+                self.link = Some(Link {
+                    worker: self.id.to_string(),
+                    peer: peer.to_string(),
+                    address: info.remote,
+                    ms_since_offer: milliseconds(info.after),
+                    rtt_ms: milliseconds(info.rtt),
+                    probes: info.probes,
+                });
+                format!("has a link with {peer} at {}", info.remote)
+            }
+            SessionEvent::Failed(why) => {
+                self.waits_for = format!("a link ({why})");
+                format!("has no link: {why}")
+            }
+            SessionEvent::Verdict(reason) => {
+                self.waits_for = format!("a link ({reason})");
+                format!("has no link: {reason}")
+            }
             _ => return None,
         })
     }
@@ -159,7 +200,7 @@ impl fmt::Display for Outcome {
             ]
         };
         let rows: Vec<Vec<String>> = self.links.iter().map(row).collect();
-        let head = ["worker", "linked with", "at", "offer → link", "RTT", "PINGs"];
+        let head = ["worker", "linked with", "at", "offer → link", "RTT", "checks"];
         f.write_str(&table(&head, &rows))?;
         write!(f, "\nBoth linked {:.0} ms after the start.", self.elapsed_ms)
     }

@@ -5,13 +5,15 @@ mod responder;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use holepunch_wire::stun::proof::{PROOF_LIFETIME, ProofKey};
 use noq_udp::{RecvMeta, Transmit, UdpSocketState};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
-use responder::{Arrival, respond};
+use responder::{Arrival, Prover, respond};
 
 /// Longest datagram that is read, in bytes. A Binding request is far shorter; with segmentation
 /// offload one read may hold several.
@@ -34,13 +36,19 @@ pub(crate) struct StunServer {
 }
 
 impl StunServer {
-    /// Binds all addresses, or says which one cannot be bound.
-    pub(crate) fn bind(addresses: &[SocketAddr]) -> Result<Self, (SocketAddr, io::Error)> {
+    /// Binds all addresses, or says which one cannot be bound. Proofs of address are made with
+    /// `proof_key`.
+    pub(crate) fn bind(
+        addresses: &[SocketAddr],
+        proof_key: &ProofKey,
+    ) -> Result<Self, (SocketAddr, io::Error)> {
         let open =
             |address: &SocketAddr| Socket::open(*address).map_err(|source| (*address, source));
         let sockets: Vec<Socket> = addresses.iter().map(open).collect::<Result<_, _>>()?;
         let sockets = Arc::new(sockets);
-        let tasks = (0..sockets.len()).map(|index| serve(Arc::clone(&sockets), index)).collect();
+        let tasks = (0..sockets.len())
+            .map(|index| serve(Arc::clone(&sockets), index, proof_key.clone()))
+            .collect();
         Ok(Self { sockets, tasks })
     }
 
@@ -67,7 +75,7 @@ impl Socket {
     }
 }
 
-async fn serve(sockets: Arc<Vec<Socket>>, index: usize) {
+async fn serve(sockets: Arc<Vec<Socket>>, index: usize, proof_key: ProofKey) {
     let socket = &sockets[index];
     let locals: Vec<SocketAddr> = sockets.iter().map(|socket| socket.local).collect();
     let mut buffer = vec![0; READ_BYTES];
@@ -91,11 +99,12 @@ async fn serve(sockets: Arc<Vec<Socket>>, index: usize) {
             at: SocketAddr::new(destination, socket.local.port()),
             socket: index,
         };
+        let prover = Prover { key: &proof_key, expires: proof_expiry() };
         for datagram in buffer[..meta.len].chunks(meta.stride.max(1)) {
-            let Some(answer) = respond(datagram, &arrival, &locals) else { continue };
+            let Some(answer) = respond(datagram, &arrival, &locals, prover) else { continue };
             let via = &sockets[answer.socket];
             let transmit = Transmit {
-                destination: meta.addr,
+                destination: SocketAddr::new(meta.addr.ip(), answer.port),
                 ecn: None,
                 contents: &answer.payload,
                 segment_size: None,
@@ -106,4 +115,11 @@ async fn serve(sockets: Arc<Vec<Socket>>, index: usize) {
             let _best_effort = via.state.try_send((&via.udp).into(), &transmit);
         }
     }
+}
+
+/// Until when a proof made now is good, in seconds of Unix time. On a clock that stands before 1970
+/// no proof is good.
+fn proof_expiry() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| (now + PROOF_LIFETIME).as_secs())
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use holepunch_wire::address::AddressKind;
+use holepunch_wire::stun::proof::ProofKey;
 use holepunch_wire::stun::{BindingRequest, BindingSuccess, ChangeRequest};
 
 /// Where a datagram came from and where it arrived.
@@ -15,16 +16,31 @@ pub(super) struct Arrival {
     pub(super) socket: usize,
 }
 
+/// What proofs of address are made with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Prover<'a> {
+    pub(super) key: &'a ProofKey,
+    /// Until when a proof made now is good, in seconds of Unix time.
+    pub(super) expires: u64,
+}
+
 /// An answer and the socket that sends it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) payload: Vec<u8>,
+    /// The client's port that it goes to, at the address that the request came from.
+    pub(super) port: u16,
     pub(super) socket: usize,
 }
 
 /// The answer to a datagram, if it deserves one. `locals` are the addresses of all sockets; an
 /// unspecified one stands for the address that the datagram was sent to.
-pub(super) fn respond(datagram: &[u8], arrival: &Arrival, locals: &[SocketAddr]) -> Option<Answer> {
+pub(super) fn respond(
+    datagram: &[u8],
+    arrival: &Arrival,
+    locals: &[SocketAddr],
+    prover: Prover<'_>,
+) -> Option<Answer> {
     let source = arrival.from;
     if source.port() == 0 || !AddressKind::of(source.ip()).is_reachable_unicast() {
         return None;
@@ -37,31 +53,35 @@ pub(super) fn respond(datagram: &[u8], arrival: &Arrival, locals: &[SocketAddr])
     let unknown = request.unknown_required(via.is_some());
     let via = via.unwrap_or(arrival.socket);
     let payload = if unknown.is_empty() {
+        let prove = |nonce| prover.key.prove(nonce, source, prover.expires);
         request.success(&BindingSuccess {
             mapped: source,
             origin: concrete.get(via).copied().unwrap_or(arrival.at),
             other: other_address(arrival.at, &concrete),
+            proof: request.proof_nonce().map(prove),
         })
     } else {
         request.unknown_attributes(&unknown)?
     };
-    Some(Answer { payload, socket: via })
+    let port = request.response_port().unwrap_or(source.port());
+    Some(Answer { payload, port, socket: via })
 }
 
 fn seen_as(local: SocketAddr, at: SocketAddr) -> SocketAddr {
     if local.ip().is_unspecified() { SocketAddr::new(at.ip(), local.port()) } else { local }
 }
 
-/// The socket that serves a CHANGE-REQUEST; `None` when no socket differs in just what is asked.
+/// The socket that serves a CHANGE-REQUEST: what is to change comes from OTHER-ADDRESS (RFC 5780 §7.2).
+/// `None` when no socket differs in just what is asked.
 fn socket_for(change: ChangeRequest, arrival: &Arrival, locals: &[SocketAddr]) -> Option<usize> {
     if change == ChangeRequest::default() {
         return Some(arrival.socket);
     }
-    locals.iter().position(|local| {
-        same_family(*local, arrival.at)
-            && (local.ip() != arrival.at.ip()) == change.ip
-            && (local.port() != arrival.at.port()) == change.port
-    })
+    let (at, other) = (arrival.at, other_address(arrival.at, locals)?);
+    let ip = if change.ip { other.ip() } else { at.ip() };
+    let port = if change.port { other.port() } else { at.port() };
+    let differs = (ip != at.ip()) == change.ip && (port != at.port()) == change.port;
+    locals.iter().position(|local| differs && *local == SocketAddr::new(ip, port))
 }
 
 /// The address for OTHER-ADDRESS: one that differs in IP and port, or else as far as there is one.
@@ -78,7 +98,11 @@ fn same_family(a: SocketAddr, b: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holepunch_wire::stun::{BindingOutcome, BindingResponse, TransactionId, binding_request};
+    use holepunch_wire::stun::proof::{ProofError, ProofNonce};
+    use holepunch_wire::stun::{
+        BindingOutcome, BindingResponse, RequestOptions, TransactionId, binding_request,
+        binding_request_with,
+    };
 
     fn arrival(from: &str) -> Arrival {
         let at = "192.0.2.1:3478".parse().unwrap();
@@ -87,6 +111,15 @@ mod tests {
 
     fn locals(all: &[&str]) -> Vec<SocketAddr> {
         all.iter().map(|local| local.parse().unwrap()).collect()
+    }
+
+    fn key() -> ProofKey {
+        ProofKey::new([1; 32])
+    }
+
+    /// The answer to a datagram from `from`.
+    fn ask(datagram: &[u8], from: &str, locals: &[SocketAddr]) -> Option<Answer> {
+        respond(datagram, &arrival(from), locals, Prover { key: &key(), expires: 100 })
     }
 
     /// A request with CHANGE-REQUEST and these flags.
@@ -100,11 +133,24 @@ mod tests {
     #[test]
     fn a_request_is_answered_from_where_it_arrived() {
         let request = binding_request(TransactionId::from(1));
-        let answer = respond(&request, &arrival("203.0.113.5:4000"), &locals(&["0.0.0.0:3478"]));
+        let answer = ask(&request, "203.0.113.5:4000", &locals(&["0.0.0.0:3478"]));
         let answer = answer.unwrap();
         assert_eq!(answer.socket, 0);
         let read = BindingResponse::parse(&answer.payload).unwrap();
         assert_eq!(read.outcome, BindingOutcome::Mapped("203.0.113.5:4000".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_nonce_is_answered_with_a_proof_for_the_source_address() {
+        let nonce = ProofNonce([7; 16]);
+        let options = RequestOptions { nonce: Some(nonce), ..RequestOptions::default() };
+        let request = binding_request_with(TransactionId::from(1), &options);
+        let answer = ask(&request, "203.0.113.5:4000", &locals(&["0.0.0.0:3478"])).unwrap();
+        let proof = BindingResponse::parse(&answer.payload).unwrap().proof.unwrap();
+        let verify = |address: &str| key().verify(nonce, address.parse().unwrap(), &proof, 100);
+        assert_eq!(verify("203.0.113.5:4000"), Ok(()));
+        assert_eq!(verify("203.0.113.5:4001"), Err(ProofError::NotOurs));
+        assert_eq!(proof.expires, 100);
     }
 
     #[test]
@@ -114,16 +160,16 @@ mod tests {
         for from in
             ["203.0.113.5:0", "255.255.255.255:9", "224.0.0.1:9", "0.0.0.0:9", "[ff02::1]:9"]
         {
-            assert_eq!(respond(&request, &arrival(from), &local), None, "{from}");
+            assert_eq!(ask(&request, from, &local), None, "{from}");
         }
     }
 
     #[test]
     fn a_change_of_port_is_served_by_a_second_port_and_a_change_of_ip_is_refused() {
         let local = locals(&["0.0.0.0:3478", "0.0.0.0:3479"]);
-        let served = respond(&change_request(2), &arrival("203.0.113.5:4000"), &local).unwrap();
+        let served = ask(&change_request(2), "203.0.113.5:4000", &local).unwrap();
         assert_eq!(served.socket, 1);
-        let refused = respond(&change_request(6), &arrival("203.0.113.5:4000"), &local).unwrap();
+        let refused = ask(&change_request(6), "203.0.113.5:4000", &local).unwrap();
         assert_eq!(refused.socket, 0);
         let read = BindingResponse::parse(&refused.payload).unwrap();
         assert_eq!(read.outcome, BindingOutcome::Refused { code: 420 });
@@ -133,7 +179,7 @@ mod tests {
     fn two_addresses_with_two_ports_serve_every_change() {
         let local =
             locals(&["192.0.2.1:3478", "192.0.2.1:3479", "192.0.2.2:3478", "192.0.2.2:3479"]);
-        let by = |flags| respond(&change_request(flags), &arrival("203.0.113.5:4000"), &local);
+        let by = |flags| ask(&change_request(flags), "203.0.113.5:4000", &local);
         assert_eq!([0, 2, 4, 6].map(|flags| by(flags).unwrap().socket), [0, 1, 2, 3]);
         let other = other_address("192.0.2.1:3478".parse().unwrap(), &local);
         assert_eq!(other, Some("192.0.2.2:3479".parse().unwrap()));

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use holepunch_wire::address::AddressKind;
+use holepunch_wire::stun::proof::{AddressProof, ProofNonce};
 use holepunch_wire::stun::{BindingOutcome, BindingResponse};
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -41,6 +42,21 @@ enum State {
     GivenUp,
 }
 
+/// What a server's answer says beside the endpoint: for the NAT profile, and for the rendezvous.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answered {
+    /// The server's place in the list.
+    pub(crate) index: usize,
+    pub(crate) server: SocketAddr,
+    pub(crate) mapped: SocketAddr,
+    /// The own address toward the server, where known.
+    pub(crate) local: Option<SocketAddr>,
+    /// The server's other address (RFC 5780 §7.4).
+    pub(crate) other: Option<SocketAddr>,
+    pub(crate) rtt: Duration,
+    pub(crate) proof: Option<AddressProof>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Discovery {
     bounds: RetryBounds,
@@ -58,6 +74,11 @@ pub(crate) struct Discovery {
     refresh_at: Option<Instant>,
     /// Whether the round under way has been summed up.
     summed_up: bool,
+    /// Asks servers for a proof of the address.
+    nonce: Option<ProofNonce>,
+    /// How long an idle mapping is known to live.
+    lifetime: Option<Duration>,
+    answered: VecDeque<Answered>,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
 }
@@ -75,6 +96,9 @@ impl Discovery {
             confirmer: None,
             refresh_at: None,
             summed_up: false,
+            nonce: None,
+            lifetime: None,
+            answered: VecDeque::new(),
             transmits: VecDeque::new(),
             events: VecDeque::from([Event::Resolve]),
         }
@@ -91,6 +115,43 @@ impl Discovery {
             self.failed = 0;
             self.start();
         }
+    }
+
+    /// Asks for proofs of the address from now on, and at once where the endpoint is known already.
+    pub(crate) fn ask_proofs(&mut self, nonce: ProofNonce, now: Instant, rng: &mut StdRng) {
+        self.nonce = Some(nonce);
+        self.refresh_now(now, rng);
+    }
+
+    /// Confirms the endpoint at once, unless that is under way: it may have changed.
+    pub(crate) fn refresh_now(&mut self, now: Instant, rng: &mut StdRng) {
+        self.refresh_at = self.refresh_at.map(|at| at.min(now));
+        self.handle_timeout(now, rng);
+    }
+
+    /// An idle mapping is known to live for so long.
+    pub(crate) fn lives_for(&mut self, lifetime: Option<Duration>) {
+        self.lifetime = lifetime;
+    }
+
+    /// The servers that are asked in this round.
+    pub(crate) fn asked(&self) -> Vec<SocketAddr> {
+        self.servers.iter().map(|server| server.address).collect()
+    }
+
+    /// The network has changed: all servers are asked anew. The endpoint stays until one answers.
+    pub(crate) fn restart(&mut self) {
+        if matches!(self.state, State::Running | State::Waiting { .. } | State::GivenUp) {
+            self.transactions.clear();
+            self.refresh_at = None;
+            self.failed = 0;
+            self.start();
+        }
+    }
+
+    /// The next answer for those who want to know more than the endpoint.
+    pub(crate) fn poll_answered(&mut self) -> Option<Answered> {
+        self.answered.pop_front()
     }
 
     fn start(&mut self) {
@@ -159,6 +220,16 @@ impl Discovery {
         let server = transaction.server;
         match response.outcome {
             BindingOutcome::Mapped(mapped) if is_usable(mapped) => {
+                let asked = &self.servers[server];
+                self.answered.push_back(Answered {
+                    index: server,
+                    server: asked.address,
+                    mapped,
+                    local: asked.local,
+                    other: response.other,
+                    rtt: now.saturating_duration_since(transaction.started),
+                    proof: response.proof,
+                });
                 self.mapped(server, mapped, now, rng);
             }
             BindingOutcome::Refused { code } => self.refused(server, Some(code), now, rng),
@@ -178,7 +249,7 @@ impl Discovery {
         let replaces = self.endpoint.filter(|before| is_endpoint && *before != mapped);
         if is_endpoint {
             self.endpoint = Some(mapped);
-            self.refresh_at = Some(now + schedule::keep_alive(rng));
+            self.refresh_at = Some(now + schedule::refresh(self.lifetime, rng));
         }
         // A confirmation of what is known is no news.
         if replaces.is_some() || !is_endpoint || is_first {
@@ -256,10 +327,10 @@ impl Discovery {
         let mut exhausted = Vec::new();
         self.transactions.retain_mut(|transaction| {
             let server = &self.servers[transaction.server];
-            match transaction.handle_timeout(now) {
+            match transaction.handle_timeout(self.nonce, now) {
                 Due::Nothing => true,
                 Due::Send(payload) => {
-                    self.transmits.push_back(Transmit { to: server.address, payload });
+                    self.transmits.push_back(Transmit::new(server.address, payload));
                     if transaction.sent == SILENT_AFTER_REQUESTS && !transaction.is_refresh() {
                         let waited = now.saturating_duration_since(transaction.started);
                         self.events.push_back(Event::StunSilent(server.clone(), waited));

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use holepunch_wire::stun::{TransactionId, binding_request};
+use holepunch_wire::stun::proof::ProofNonce;
+use holepunch_wire::stun::{RequestOptions, TransactionId, binding_request_with};
 
 use crate::schedule::Retransmission;
 
@@ -42,7 +43,8 @@ impl Transaction {
         self.plan == Retransmission::REFRESH
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Instant) -> Due {
+    /// Does what is due; `nonce` asks the server for a proof of the address.
+    pub(super) fn handle_timeout(&mut self, nonce: Option<ProofNonce>, now: Instant) -> Due {
         if now < self.next_at {
             return Due::Nothing;
         }
@@ -51,6 +53,7 @@ impl Transaction {
         }
         self.sent += 1;
         self.next_at = now + self.plan.wait_after(self.sent);
-        Due::Send(binding_request(self.id))
+        let options = RequestOptions { nonce, ..RequestOptions::default() };
+        Due::Send(binding_request_with(self.id, &options))
     }
 }

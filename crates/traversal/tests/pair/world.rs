@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use holepunch_matchmaker::{Action, Input as ServerInput, Matchmaker, Observed, SessionId};
-use holepunch_traversal::{Config, Event, Input, StunServer, Traversal};
+use holepunch_matchmaker::{
+    Action, ConnectionId, Input as ServerInput, Matchmaker, Observed, Protocol,
+};
+use holepunch_traversal::{Config, Event, Input, SocketId, StunServer, Traversal};
 use holepunch_wire::WorkerId;
 use holepunch_wire::signal::{FromServer, FromWorker, WorkerMessage};
 use holepunch_wire::stun::{BindingRequest, BindingSuccess};
@@ -89,7 +91,7 @@ struct Host {
     id: WorkerId,
     machine: Traversal,
     nat: Nat,
-    session: SessionId,
+    session: ConnectionId,
     registered: bool,
     dead: bool,
     log: Vec<(Instant, Event)>,
@@ -103,7 +105,7 @@ enum Parcel {
     /// A text frame to the rendezvous.
     ToServer(usize, String),
     /// A worker's answer to a ping of the rendezvous.
-    Pong(SessionId),
+    Pong(ConnectionId),
     /// A text frame to a worker.
     ToWorker(usize, String),
 }
@@ -129,7 +131,10 @@ impl World {
             rng: StdRng::seed_from_u64(seed),
             loss_percent,
             hosts: Vec::new(),
-            matchmaker: Matchmaker::new(holepunch_matchmaker::Config::default()),
+            matchmaker: Matchmaker::new(
+                holepunch_matchmaker::Config::default(),
+                StdRng::seed_from_u64(seed),
+            ),
             parcels: BinaryHeap::new(),
             order: 0,
             sent: BTreeMap::new(),
@@ -146,7 +151,7 @@ impl World {
     pub(crate) fn add_far(&mut self, name: &str, kind: NatKind, to_server: Duration) -> usize {
         let index = self.hosts.len();
         let id = WorkerId::new(name).unwrap();
-        let config = Config { own_id: id.clone(), stun_retries_max: None, stun_retry_delay: None };
+        let config = Config { profile: false, ..Config::new(id.clone()) };
         let machine = Traversal::new(config, StdRng::seed_from_u64(self.rng.random()));
         let public = Ipv4Addr::new(203, 0, 113, u8::try_from(index + 1).unwrap());
         let nat = Nat {
@@ -161,7 +166,7 @@ impl World {
             id,
             machine,
             nat,
-            session: SessionId(0),
+            session: ConnectionId(0),
             registered: false,
             dead: false,
             log: Vec::new(),
@@ -174,11 +179,17 @@ impl World {
 
     pub(crate) fn register(&mut self, index: usize) {
         self.sessions += 1;
-        let session = SessionId(self.sessions);
+        let session = ConnectionId(self.sessions);
         let host = &mut self.hosts[index];
         (host.session, host.registered) = (session, true);
         let observed = Observed { ip: host.nat.public.into(), port: Some(1) };
-        let input = ServerInput::Connected { session, worker: host.id.clone(), observed };
+        let input = ServerInput::Connected {
+            connection: session,
+            worker: host.id.clone(),
+            observed,
+            protocol: Protocol::Baseline,
+            room: None,
+        };
         self.matchmaker.handle_input(input, self.now);
         self.host_input(index, Input::Registered);
     }
@@ -186,8 +197,10 @@ impl World {
     pub(crate) fn unregister(&mut self, index: usize) {
         self.hosts[index].registered = false;
         let session = self.hosts[index].session;
-        self.matchmaker
-            .handle_input(ServerInput::Closed { session, offer_unsent: false }, self.now);
+        self.matchmaker.handle_input(
+            ServerInput::Closed { connection: session, offer_unsent: false },
+            self.now,
+        );
         self.host_input(index, Input::Unregistered);
     }
 
@@ -207,7 +220,10 @@ impl World {
 
     /// A datagram arrives at a worker, past its NAT.
     pub(crate) fn inject(&mut self, index: usize, from: SocketAddr, text: String) {
-        self.host_input(index, Input::Datagram { from, payload: text.as_bytes() });
+        self.host_input(
+            index,
+            Input::Datagram { socket: SocketId::MAIN, from, payload: text.as_bytes() },
+        );
     }
 
     pub(crate) fn sent_to(&self, to: SocketAddr) -> usize {
@@ -288,7 +304,8 @@ impl World {
         match parcel {
             Parcel::Udp(from, STUN_SERVER, payload) => {
                 let Ok(request) = BindingRequest::parse(&payload) else { return };
-                let answer = BindingSuccess { mapped: from, origin: STUN_SERVER, other: None };
+                let origin = STUN_SERVER;
+                let answer = BindingSuccess { mapped: from, origin, other: None, proof: None };
                 self.udp(STUN_SERVER, from, request.success(&answer));
             }
             Parcel::Udp(from, to, payload) => {
@@ -297,18 +314,21 @@ impl World {
                     to.ip() == host.nat.public && host.nat.lets_in(from, to.port(), now)
                 });
                 if let Some(index) = reached {
-                    self.host_input(index, Input::Datagram { from, payload: &payload });
+                    self.host_input(
+                        index,
+                        Input::Datagram { socket: SocketId::MAIN, from, payload: &payload },
+                    );
                 }
             }
             Parcel::ToServer(index, text) => {
                 let session = self.hosts[index].session;
                 let message = FromWorker::parse(&text).unwrap();
-                let input = ServerInput::Message { session, message };
+                let input = ServerInput::Message { connection: session, message };
                 self.matchmaker.handle_input(input, self.now);
                 self.drain_matchmaker();
             }
             Parcel::Pong(session) => {
-                self.matchmaker.handle_input(ServerInput::Pong { session }, self.now);
+                self.matchmaker.handle_input(ServerInput::Pong { connection: session }, self.now);
                 self.drain_matchmaker();
             }
             Parcel::ToWorker(index, text) => {
@@ -321,13 +341,13 @@ impl World {
 
     fn drain_matchmaker(&mut self) {
         while let Some(transmit) = self.matchmaker.poll_transmit() {
-            let index = self.hosts.iter().position(|host| host.session == transmit.session);
+            let index = self.hosts.iter().position(|host| host.session == transmit.connection);
             match (index, transmit.action) {
                 (Some(index), Action::Send(text) | Action::Offer(text)) => {
                     self.post(self.hosts[index].to_server, Parcel::ToWorker(index, text));
                 }
                 (Some(_), Action::Ping) => {
-                    self.post(LATENCY * 2, Parcel::Pong(transmit.session));
+                    self.post(LATENCY * 2, Parcel::Pong(transmit.connection));
                 }
                 (Some(_), Action::Close { reason, .. }) => {
                     panic!("the world closes nobody: {reason}")

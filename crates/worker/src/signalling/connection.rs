@@ -10,8 +10,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, protocol::CloseFrame};
-use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
+use super::handshake::{self, Opened};
 use super::{Settings, Signal, hint};
 
 /// TCP, TLS and the WebSocket handshake together may take so long.
@@ -26,6 +27,8 @@ const BUFFER_BYTES: usize = 4 * 1024;
 const WRITE_BUFFER_BYTES_MAX: usize = 256 * 1024;
 
 pub(super) struct Connection {
+    /// Whether the rendezvous speaks `holepunch.v1`.
+    pub(super) is_v1: bool,
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     ping_interval: Duration,
     ping_timeout: Duration,
@@ -51,20 +54,15 @@ impl Connection {
             .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
             .max_message_size(Some(2 * FRAME_BYTES_MAX))
             .max_frame_size(Some(2 * FRAME_BYTES_MAX));
-        let connector = Connector::Rustls(settings.tls.clone());
-        let opening = tokio_tungstenite::connect_async_tls_with_config(
-            settings.url.as_str(),
-            Some(config),
-            true,
-            Some(connector),
-        );
-        let (socket, _response) = match timeout(CONNECT_TIMEOUT, opening).await {
+        let opening = handshake::open(&settings.url, &settings.tls, settings.ask_v1, config);
+        let Opened { socket, is_v1 } = match timeout(CONNECT_TIMEOUT, opening).await {
             Ok(Ok(opened)) => opened,
             Ok(Err(error)) => return Err(hint::on_handshake(&error, settings.url.scheme())),
             Err(_) => return Err(format!("no connection within {CONNECT_TIMEOUT:?}")),
         };
         Ok(Self {
             socket,
+            is_v1,
             ping_interval: settings.ping_interval,
             ping_timeout: settings.ping_timeout,
             ping_at: Instant::now() + settings.ping_interval,

@@ -2,6 +2,7 @@
 
 mod backoff;
 mod connection;
+mod handshake;
 mod hint;
 
 use std::sync::Arc;
@@ -15,8 +16,8 @@ use url::Url;
 use backoff::Backoff;
 use connection::Connection;
 
-/// Messages to the rendezvous that wait; a worker has at most a few to say.
-const OUTGOING_MAX: usize = 16;
+/// Messages to the rendezvous that wait; a worker has at most a few to say for each of its sessions.
+const OUTGOING_MAX: usize = 64;
 /// Messages of the rendezvous that wait; then the WebSocket is read no further.
 const INCOMING_MAX: usize = 64;
 /// The task may take so long to end: more than a close handshake. One that waits for a connection
@@ -30,6 +31,8 @@ pub enum Signal {
     Connecting(Url),
     /// The worker is registered, in a session in which the rendezvous knows nothing of it.
     Connected,
+    /// The same, and the rendezvous speaks `holepunch.v1`: its welcome follows.
+    ConnectedV1,
     /// There is no connection (any more); the next is tried after this time.
     Disconnected {
         /// Why.
@@ -47,6 +50,8 @@ pub enum Signal {
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) url: Url,
+    /// Whether to ask for `holepunch.v1`.
+    pub(crate) ask_v1: bool,
     pub(crate) ping_interval: Duration,
     pub(crate) ping_timeout: Duration,
     pub(crate) tls: Arc<ClientConfig>,
@@ -120,7 +125,9 @@ async fn run(
         let started = Instant::now();
         let (why, lasted) = match opened {
             Ok(mut connection) => {
-                if signals.send(Signal::Connected).await.is_err() {
+                let connected =
+                    if connection.is_v1 { Signal::ConnectedV1 } else { Signal::Connected };
+                if signals.send(connected).await.is_err() {
                     return connection.close().await;
                 }
                 match connection.serve(&mut to_send, &signals).await {

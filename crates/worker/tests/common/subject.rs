@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use holepunch_wire::nat::SearchWish;
+use holepunch_wire::session::RoomName;
 use holepunch_worker::{Config, Event, FromServer, Notice, Signal, Worker};
 use serde_json::json;
 
@@ -16,6 +18,12 @@ pub(crate) const MAPPED: SocketAddr =
 /// Settings for loopback: free ports, one STUN server, no look-up of the public IP.
 pub(crate) fn config(rendezvous: &str, stun: SocketAddr) -> Config {
     Config {
+        baseline_only: false,
+        room: RoomName::default(),
+        room_mode: None,
+        peer: None,
+        host_candidates: true,
+        search: SearchWish::Usual,
         rendezvous: rendezvous.parse().unwrap(),
         worker_id: None,
         listen_ip: Ipv4Addr::LOCALHOST,

@@ -1,4 +1,6 @@
-//! `holepunch nat`: what the NAT does with one UDP socket, as far as plain STUN shows it.
+//! `holepunch nat`: what the NAT in front of this machine does, and what that means for linking.
+
+mod words;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::process::ExitCode;
@@ -6,6 +8,7 @@ use std::time::Duration;
 
 use holepunch_link::{Event, NatMapping, Port, ServerName, StunServer, TraversalConfig};
 use holepunch_wire::WorkerId;
+use holepunch_wire::nat::NatProfile;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
@@ -54,6 +57,12 @@ struct Report {
     /// Whether the mapped address depends on the destination; `null` when that is not known.
     depends_on_destination: Option<bool>,
     meaning: &'static str,
+    /// All that was learnt.
+    profile: NatProfile,
+    /// With which peers a direct path is to be expected, in words.
+    linking: Vec<String>,
+    /// What would make linking easier, where there is something.
+    fix: Option<String>,
     /// Why a name could not be looked up.
     error: Option<String>,
 }
@@ -73,11 +82,8 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
         let default = DEFAULT_SERVERS.iter().map(|(host, port)| ServerName::new(host, *port));
         servers = default.collect::<Result<_, _>>().map_err(Failure::usage)?;
     }
-    let config = TraversalConfig {
-        own_id: WorkerId::new("nat").map_err(Failure::usage)?,
-        stun_retries_max: Some(0),
-        stun_retry_delay: None,
-    };
+    let own_id = WorkerId::new("nat").map_err(Failure::usage)?;
+    let config = TraversalConfig { stun_retries_max: Some(0), ..TraversalConfig::new(own_id) };
     let address = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, args.udp_port);
     let mut port = Port::open(address, servers, config).await.map_err(Failure::failed)?;
     let time = args.timeout_sec.map_or(DEFAULT_TIMEOUT, |seconds| seconds.0);
@@ -96,6 +102,7 @@ async fn ask(port: &mut Port, deadline: Instant) -> Report {
     let mut rows: Vec<Row> = Vec::new();
     let mut mapping = NatMapping::Unknown;
     let mut error = None;
+    let mut complete = false;
     while let Ok(event) = timeout_at(deadline, port.next_event()).await {
         if let Event::StunAsked(StunServer { name, address, local }) = event {
             rows.push(Row { server: name, address, local, mapped: None, refused: false });
@@ -113,12 +120,28 @@ async fn ask(port: &mut Port, deadline: Instant) -> Report {
             break;
         } else if let Event::RoundComplete(nat) = event {
             mapping = nat;
+            complete = true;
+        }
+        if complete && port.profile_is_settled() {
             break;
         }
     }
     let (mapping, depends_on_destination, meaning) = explain(mapping, &rows);
     let local_port = port.local_address().port();
-    Report { local_port, servers: rows, mapping, depends_on_destination, meaning, error }
+    let profile = port.profile().clone();
+    let linking = words::linking(&profile).iter().map(|it| (*it).to_owned()).collect();
+    let fix = words::fix(&profile).map(str::to_owned);
+    Report {
+        local_port,
+        servers: rows,
+        mapping,
+        depends_on_destination,
+        meaning,
+        profile,
+        linking,
+        fix,
+        error,
+    }
 }
 
 fn explain(mapping: NatMapping, rows: &[Row]) -> (&'static str, Option<bool>, &'static str) {
@@ -180,4 +203,17 @@ fn print(report: &Report) {
     };
     output::line(format!("mapping: {}; depends on the destination: {depends}", report.mapping));
     output::line(report.meaning);
+    let rows: Vec<Vec<String>> = words::rows(&report.profile)
+        .into_iter()
+        .map(|(name, value)| vec![name.to_owned(), value])
+        .collect();
+    output::line("");
+    output::line(table(&["NAT profile", ""], &rows));
+    output::line("What it means for linking:");
+    for line in &report.linking {
+        output::line(format!("- {line}"));
+    }
+    if let Some(fix) = &report.fix {
+        output::line(format!("What helps: {fix}"));
+    }
 }

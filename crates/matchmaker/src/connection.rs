@@ -1,0 +1,153 @@
+//! What is known of one registered worker.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use holepunch_wire::WorkerId;
+use holepunch_wire::candidate::Candidate;
+use holepunch_wire::nat::NatProfile;
+use holepunch_wire::session::{AddressProof, RoomName, SessionId};
+use holepunch_wire::stun::proof::ProofNonce;
+
+use crate::doors::{ConnectionId, Observed, Protocol};
+use crate::liveness::Liveness;
+use crate::plan::Side;
+use crate::queue::Place;
+
+/// Messages of the sub-protocol that one worker may send at once, and in a second from then on.
+const MESSAGES_BURST: u32 = 60;
+const MESSAGES_PER_SECOND: u32 = 20;
+/// Former peers that are remembered, so that they are not the first choice again.
+const PARTNERS_MAX: usize = 4;
+
+/// What is known of a worker that speaks `holepunch.v1`, beyond the baseline.
+#[derive(Debug)]
+pub(crate) struct V1 {
+    pub(crate) profile: NatProfile,
+    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) generation: u32,
+    pub(crate) key: Option<String>,
+    pub(crate) nonce: ProofNonce,
+    /// The address that our STUN server has seen the worker at.
+    pub(crate) proven: Option<IpAddr>,
+    pub(crate) resume: String,
+    pub(crate) sessions: BTreeSet<SessionId>,
+    /// Whether it has asked for peers, in a room of many.
+    pub(crate) wants_peers: bool,
+    allowance: u32,
+    refilled_at: Instant,
+}
+
+impl V1 {
+    pub(crate) fn new(nonce: ProofNonce, resume: String, now: Instant) -> Self {
+        Self {
+            profile: NatProfile::default(),
+            candidates: Vec::new(),
+            generation: 0,
+            key: None,
+            nonce,
+            proven: None,
+            resume,
+            sessions: BTreeSet::new(),
+            wants_peers: false,
+            allowance: MESSAGES_BURST,
+            refilled_at: now,
+        }
+    }
+
+    /// Whether another message is within what one worker may send.
+    pub(crate) fn allows(&mut self, now: Instant) -> bool {
+        let elapsed = now.saturating_duration_since(self.refilled_at);
+        let earned = elapsed.as_millis() * u128::from(MESSAGES_PER_SECOND) / 1000;
+        if let Some(earned) = u32::try_from(earned).ok().filter(|earned| *earned > 0) {
+            self.allowance = self.allowance.saturating_add(earned).min(MESSAGES_BURST);
+            self.refilled_at = now;
+        }
+        let allowed = self.allowance > 0;
+        self.allowance = self.allowance.saturating_sub(1);
+        allowed
+    }
+}
+
+/// One registered worker.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) worker: WorkerId,
+    pub(crate) observed: Observed,
+    pub(crate) room: RoomName,
+    pub(crate) http_ip: Option<IpAddr>,
+    pub(crate) endpoint: Option<SocketAddr>,
+    /// Its place in the queue; kept, but not in the queue, while a ping is overdue.
+    pub(crate) place: Option<Place>,
+    /// The last pairing by a plain offer: with whom, and from which place.
+    pub(crate) paired: Option<(ConnectionId, Place)>,
+    /// Those it was offered before, the last one at the end, and when.
+    pub(crate) partners: VecDeque<(WorkerId, Instant)>,
+    pub(crate) liveness: Liveness,
+    pub(crate) pinged_at: Option<Instant>,
+    pub(crate) rtt: Option<Duration>,
+    pub(crate) ignored: u32,
+    pub(crate) v1: Option<Box<V1>>,
+}
+
+impl Connection {
+    pub(crate) fn is_overdue(&self) -> bool {
+        matches!(self.liveness, Liveness::Overdue { .. })
+    }
+
+    pub(crate) fn protocol(&self) -> Protocol {
+        if self.v1.is_some() { Protocol::V1 } else { Protocol::Baseline }
+    }
+
+    /// Whether it has a session under way.
+    pub(crate) fn is_engaged(&self) -> bool {
+        self.v1.as_ref().is_some_and(|v1| !v1.sessions.is_empty())
+    }
+
+    pub(crate) fn remember(&mut self, partner: WorkerId, now: Instant) {
+        self.partners.retain(|(known, _)| *known != partner);
+        if self.partners.len() == PARTNERS_MAX {
+            self.partners.pop_front();
+        }
+        self.partners.push_back((partner, now));
+    }
+
+    /// Whether its endpoint is its own.
+    pub(crate) fn proof(&self) -> AddressProof {
+        let Some(endpoint) = self.endpoint else { return AddressProof::None };
+        let proven = self.v1.as_ref().and_then(|v1| v1.proven);
+        if proven == Some(endpoint.ip()) {
+            AddressProof::Stun
+        } else if self.observed.ip == endpoint.ip() {
+            AddressProof::Signalling
+        } else {
+            AddressProof::None
+        }
+    }
+
+    /// What the planner is to know of it.
+    pub(crate) fn side(&self, now: Instant) -> Side {
+        let profile = self.v1.as_ref().map(|v1| v1.profile.clone()).unwrap_or_default();
+        // A ping that is still out shows that the round trip takes longer than that.
+        let out = self.pinged_at.map(|at| now.saturating_duration_since(at));
+        let rtt = self.rtt.or(out);
+        Side { profile, endpoint: self.endpoint, proof: self.proof(), rtt }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_messages_is_cut_to_the_allowance() {
+        #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+        let start = Instant::now();
+        let mut v1 = V1::new(ProofNonce([0; 16]), String::new(), start);
+        let mut taken = |at| (0..1000).filter(|_| v1.allows(at)).count();
+        assert_eq!(taken(start), 60);
+        assert_eq!(taken(start + Duration::from_secs(1)), 20);
+        assert_eq!(taken(start + Duration::from_secs(3600)), 60);
+    }
+}

@@ -1,0 +1,188 @@
+//! Who is offered to whom.
+
+use std::time::Instant;
+
+use holepunch_wire::session::{RoomMode, SessionId};
+use holepunch_wire::signal::ServerMessage;
+
+use crate::connection::Connection;
+use crate::doors::{Action, ConnectionId, Event, Protocol, Transmit};
+use crate::machine::Matchmaker;
+use crate::queue::{Place, Waiter};
+use crate::session::{MESH_WORKERS_MAX, REMATCH_AFTER, SESSIONS_PER_WORKER_MAX};
+
+impl Matchmaker {
+    /// Puts a worker in its place in the queue of its room.
+    pub(crate) fn enqueue(&mut self, id: ConnectionId, is_news: bool) {
+        let Some(entry) = self.connections.get(&id) else { return };
+        let (Some(place), false) = (entry.place, entry.is_overdue()) else { return };
+        let waiter =
+            Waiter { connection: id, endpoint: entry.endpoint, protocol: entry.protocol() };
+        let Some(room) = self.rooms.find_mut(&entry.room) else { return };
+        room.ready.insert(place, waiter);
+        let waiting = room.ready.len();
+        if let (true, Some(endpoint)) = (is_news, entry.endpoint) {
+            let worker = entry.worker.clone();
+            self.events.push_back(Event::Queued { worker, endpoint, waiting });
+        }
+    }
+
+    /// Pairs a worker with the longest waiter that suits, if there is one.
+    pub(crate) fn pair(&mut self, id: ConnectionId, now: Instant) {
+        let Some(entry) = self.connections.get(&id) else { return };
+        let (Some(place), Some(room)) = (entry.place, self.rooms.find(&entry.room)) else { return };
+        let is_new = |other: ConnectionId| {
+            let worker = self.connections.get(&other).map(|other| &other.worker);
+            entry.partners.iter().all(|(known, _)| Some(known) != worker)
+        };
+        let Some((_, other)) = room.ready.partner(place, is_new) else { return };
+        let Some(partner) = self.connections.get(&other) else { return };
+        let both_v1 = entry.v1.is_some() && partner.v1.is_some();
+        if let Some(at) = parted(entry, partner).filter(|at| both_v1 && *at > now) {
+            // Nobody else waits, and these two have just failed.
+            self.rematches.insert((at, id));
+            return;
+        }
+        let Some(other_place) = partner.place else { return };
+        let mut pair = [(place, id), (other_place, other)];
+        pair.sort_unstable();
+        for (place, id) in pair {
+            self.dequeue(place, id);
+        }
+        let [(first_place, first), (second_place, second)] = pair;
+        self.acquaint(first, second, now);
+        if both_v1 {
+            self.begin_session([(first, Some(first_place)), (second, Some(second_place))], now);
+            return;
+        }
+        let offered =
+            [self.offer(first, first_place, second), self.offer(second, second_place, first)];
+        if let ([Some(()), Some(())], Some(a), Some(b)) =
+            (offered, self.connections.get(&first), self.connections.get(&second))
+        {
+            self.events.push_back(Event::Paired(a.worker.clone(), b.worker.clone()));
+        }
+    }
+
+    fn dequeue(&mut self, place: Place, id: ConnectionId) {
+        let Some(entry) = self.connections.get_mut(&id) else { return };
+        entry.place = None;
+        if let Some(room) = self.rooms.find_mut(&entry.room) {
+            room.ready.remove(place);
+        }
+    }
+
+    /// Each is no longer the other's first choice.
+    fn acquaint(&mut self, first: ConnectionId, second: ConnectionId, now: Instant) {
+        for (own, other) in [(first, second), (second, first)] {
+            let Some(worker) = self.connections.get(&other).map(|entry| entry.worker.clone())
+            else {
+                return;
+            };
+            if let Some(entry) = self.connections.get_mut(&own) {
+                entry.remember(worker, now);
+            }
+        }
+    }
+
+    /// Offers `peer` to `to` by a plain offer.
+    fn offer(&mut self, to: ConnectionId, place: Place, peer: ConnectionId) -> Option<()> {
+        let entry = self.connections.get(&peer)?;
+        let endpoint = entry.endpoint?;
+        let offer = ServerMessage::P2pConnectionOffer {
+            peer_worker_id: entry.worker.as_str(),
+            peer_udp_ip: endpoint.ip(),
+            peer_udp_port: endpoint.port(),
+        };
+        let action = Action::Offer(offer.encode());
+        self.transmits.push_back(Transmit { connection: to, action });
+        self.connections.get_mut(&to)?.paired = Some((peer, place));
+        Some(())
+    }
+
+    /// Puts `id` back in its place, since the offer to its peer `lost` could not be sent.
+    pub(crate) fn requeue(&mut self, id: ConnectionId, lost: ConnectionId, now: Instant) {
+        let Some(entry) = self.connections.get_mut(&id) else { return };
+        let (Some((peer, place)), None) = (entry.paired, entry.place) else { return };
+        if peer != lost || entry.endpoint.is_none() {
+            return;
+        }
+        entry.place = Some(place);
+        self.enqueue(id, true);
+        self.pair(id, now);
+    }
+
+    /// In a room of many: offers a worker that wants peers everybody else who does.
+    pub(crate) fn mesh(&mut self, id: ConnectionId, now: Instant) {
+        let Some(entry) = self.connections.get(&id) else { return };
+        let Some(room) = self.rooms.find(&entry.room) else { return };
+        let wants = |entry: &Connection| entry.v1.as_ref().is_some_and(|v1| v1.wants_peers);
+        if room.mode != RoomMode::Mesh || !wants(entry) {
+            return;
+        }
+        let members = room.members.iter().filter(|member| **member != id);
+        let others: Vec<ConnectionId> = members
+            .filter(|member| self.connections.get(member).is_some_and(wants))
+            .take(MESH_WORKERS_MAX - 1)
+            .copied()
+            .collect();
+        for other in others {
+            if self.may_meet(id, other).is_ok() {
+                self.begin_session([(other, None), (id, None)], now);
+            }
+        }
+    }
+
+    /// Why two workers cannot have a session with each other, if they cannot.
+    pub(crate) fn may_meet(&self, a: ConnectionId, b: ConnectionId) -> Result<(), &'static str> {
+        let sessions = |id: ConnectionId| {
+            let v1 = self.connections.get(&id).and_then(|entry| entry.v1.as_ref());
+            v1.map(|v1| &v1.sessions)
+        };
+        let (Some(of_a), Some(of_b)) = (sessions(a), sessions(b)) else {
+            return Err("it does not speak holepunch.v1");
+        };
+        if of_a.len() >= SESSIONS_PER_WORKER_MAX || of_b.len() >= SESSIONS_PER_WORKER_MAX {
+            return Err("one of the two has as many sessions as it may have");
+        }
+        let met = |session: &SessionId| of_b.contains(session);
+        if of_a.iter().any(met) { Err("the two have a session already") } else { Ok(()) }
+    }
+
+    /// A call by id.
+    pub(crate) fn call(&mut self, id: ConnectionId, peer: &str, now: Instant) {
+        if let Err(why) = self.try_call(id, peer, now) {
+            let shown: String = peer.chars().take(64).collect();
+            self.send_error(id, format!("worker {shown:?} cannot be called: {why}"));
+        }
+    }
+
+    fn try_call(&mut self, id: ConnectionId, peer: &str, now: Instant) -> Result<(), &'static str> {
+        let Ok(peer) = holepunch_wire::WorkerId::new(peer) else {
+            return Err("that is not a worker's id");
+        };
+        let other = self.current.get(&peer).copied().ok_or("it is not registered here")?;
+        let (Some(entry), Some(called)) = (self.connections.get(&id), self.connections.get(&other))
+        else {
+            return Err("it is not registered here");
+        };
+        if other == id {
+            return Err("that is the caller itself");
+        }
+        if entry.room != called.room {
+            return Err("it is not registered here");
+        }
+        if called.protocol() != Protocol::V1 {
+            return Err("it does not speak holepunch.v1");
+        }
+        self.may_meet(id, other)?;
+        self.begin_session([(id, None), (other, None)], now);
+        Ok(())
+    }
+}
+
+/// When two that were paired before may be paired again.
+fn parted(a: &Connection, b: &Connection) -> Option<Instant> {
+    let met = a.partners.iter().find(|(worker, _)| *worker == b.worker);
+    met.map(|(_, at)| *at + REMATCH_AFTER)
+}

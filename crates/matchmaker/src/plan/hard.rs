@@ -1,0 +1,308 @@
+//! Searches for the ports of hard NATs.
+
+use holepunch_wire::nat::{Allocation, Mapping, NatProfile, SearchWish};
+use holepunch_wire::plan::{Aim, Announce, Search, Strategy};
+
+use super::{Idea, Side};
+
+/// Pace of a search on either side: new pairs of socket and destination in a second. A few are left
+/// for checks to the addresses of the peer that are known.
+const PER_SECOND: u16 = 96;
+/// Birthday: sockets on the hard side, and packets to random ports from the other. 256 sockets among
+/// 64,512 ports are hit by 2,048 packets with 99.97 %.
+const BIRTHDAY_SOCKETS: u16 = 256;
+const BIRTHDAY_PROBES: u16 = 2048;
+/// Sockets whose ports are predicted.
+const PREDICTED_SOCKETS: u16 = 4;
+/// Fresh sockets a side beside NATs that early packets disturb.
+const FRESH_SOCKETS: u16 = 2;
+/// Predicted ports that the other side tries: other hosts may take some in between.
+const PREDICTED_PORTS: u16 = 12;
+/// Blocks up to this size have few ports to spare.
+const SMALL_BLOCK: u16 = 64;
+/// Sockets toward a small block; with three on each side, two blocks of 64 that reuse ports miss
+/// each other in 1 of 8,000 cases.
+const SWEEP_SOCKETS: u16 = 3;
+/// In larger blocks, one socket for each so many ports.
+const PORTS_PER_SOCKET: u16 = 16;
+const SWEEP_SOCKETS_MAX: u16 = 128;
+/// A sweep on one side goes so far from the ports that were seen, however small the block may seem.
+const WINDOW_MIN: u16 = 1024;
+/// Ports of a block that are left to everything else that the host does.
+const EXHAUST_SPARED: u16 = 2;
+/// Packets of a sweep on both sides: three sockets, each to all candidates of a block of 64.
+const SWEEP_PROBES: u16 = 400;
+
+fn search(sockets: u16, aim: Aim, probes_max: u16) -> Search {
+    Search {
+        sockets,
+        fresh: false,
+        aim,
+        announce: Announce::Nothing,
+        probes_max,
+        per_second: PER_SECOND,
+        except: Vec::new(),
+    }
+}
+
+/// What a NAT's allocation may be taken for when a search by what it seems to be has failed: what
+/// seems to be in order may be a block, and a block may be larger than it seems.
+pub(super) fn weaker(profile: &NatProfile) -> NatProfile {
+    let mut weaker = profile.clone();
+    let (lowest, highest) = (profile.ports.iter().min(), profile.ports.iter().max());
+    weaker.allocation = match (profile.allocation, lowest, highest) {
+        (Allocation::Preserving | Allocation::Sequential { .. }, Some(&lowest), Some(&highest))
+            if highest - lowest <= SMALL_BLOCK * 16 =>
+        {
+            let size = (highest - lowest + 1).next_power_of_two().max(SMALL_BLOCK);
+            Allocation::Block { lowest, highest, size }
+        }
+        _ => Allocation::Random,
+    };
+    weaker
+}
+
+/// How much is unknown of a NAT's next port: the less, the sooner it is found.
+pub(super) fn difficulty(profile: &NatProfile) -> u32 {
+    match profile.allocation {
+        Allocation::Preserving => 0,
+        Allocation::Sequential { .. } => 1,
+        Allocation::Block { size, .. } => 2 + u32::from(size),
+        Allocation::Random => 1 << 17,
+        Allocation::Unknown => 1 << 18,
+    }
+}
+
+/// The ports of a block, as far as what was seen bounds them; `wider` than the likely size by this
+/// factor, or `least`, since the size is a guess and the sweep begins in the middle.
+fn window(lowest: u16, highest: u16, size: u16, wider: u16, least: u16) -> Aim {
+    let reach = size.saturating_mul(wider).max(least).saturating_sub(1);
+    let first = highest.saturating_sub(reach).clamp(1, lowest.max(1));
+    let last = lowest.saturating_add(reach).max(highest);
+    Aim::Window { first, last, centre: lowest + (highest - lowest) / 2 }
+}
+
+/// One side's ports are sought. First in the answer is the side that seeks, second the one whose
+/// ports are sought, with this profile.
+pub(super) fn one_side(hard: &NatProfile) -> Idea {
+    let (strategy, seeker, sought, expected, reason) = match hard.allocation {
+        Allocation::Preserving => (
+            Strategy::Preserved,
+            search(1, Aim::Announced, PREDICTED_PORTS * 5),
+            Search {
+                fresh: true,
+                announce: Announce::LocalPorts,
+                ..search(PREDICTED_SOCKETS, Aim::Endpoint, PREDICTED_SOCKETS * 8)
+            },
+            99,
+            "one side's NAT keeps the port of a fresh socket for its first destination".to_owned(),
+        ),
+        Allocation::Sequential { step } => (
+            Strategy::Sequence,
+            search(1, Aim::Announced, PREDICTED_PORTS * 5),
+            Search {
+                fresh: true,
+                announce: Announce::NextPorts,
+                ..search(PREDICTED_SOCKETS, Aim::Endpoint, PREDICTED_SOCKETS * 8)
+            },
+            99,
+            format!("one side's NAT gives ports in order, in steps of {step}"),
+        ),
+        Allocation::Block { lowest, highest, size } => {
+            let sockets = if size <= SMALL_BLOCK {
+                SWEEP_SOCKETS
+            } else {
+                (size / PORTS_PER_SOCKET).clamp(SWEEP_SOCKETS, SWEEP_SOCKETS_MAX)
+            };
+            (
+                Strategy::Sweep,
+                search(1, window(lowest, highest, size, 2, WINDOW_MIN), BIRTHDAY_PROBES),
+                search(sockets, Aim::Endpoint, BIRTHDAY_PROBES),
+                99,
+                format!("one side's NAT takes its ports from a block of about {size}"),
+            )
+        }
+        Allocation::Random | Allocation::Unknown => (
+            Strategy::Birthday,
+            search(1, Aim::Random, BIRTHDAY_PROBES),
+            search(BIRTHDAY_SOCKETS, Aim::Endpoint, BIRTHDAY_PROBES),
+            99,
+            "one side's NAT gives every peer a random port: many sockets there, many ports tried \
+             from here"
+                .to_owned(),
+        ),
+    };
+    Idea {
+        searches: [Some(seeker), Some(sought)],
+        expected_percent: Some(expected),
+        ..Idea::new(strategy, reason)
+    }
+}
+
+/// Both NATs give every destination a random port, and let in whoever shares an address with it: each
+/// packet of either side tries a port of the other, and opens one of its own to be hit.
+pub(super) fn both_random() -> Idea {
+    let random = Some(search(1, Aim::Random, BIRTHDAY_PROBES));
+    Idea {
+        searches: [random.clone(), random],
+        expected_percent: Some(99),
+        ..Idea::new(
+            Strategy::Birthday,
+            "both NATs give every peer a random port, and let it in from everywhere: each packet tries \
+             a port of the other side and opens one of its own",
+        )
+    }
+}
+
+/// What one side does whose next ports can be predicted, toward another of that kind.
+fn predicted(profile: &NatProfile, announce: Announce) -> Option<Search> {
+    match profile.allocation {
+        Allocation::Preserving => Some(Search {
+            fresh: true,
+            announce: Announce::LocalPorts,
+            ..search(PREDICTED_PORTS, Aim::Announced, PREDICTED_PORTS * 5)
+        }),
+        Allocation::Sequential { .. } => {
+            Some(Search { announce, ..search(1, Aim::Announced, PREDICTED_PORTS * 5) })
+        }
+        Allocation::Block { .. } | Allocation::Random | Allocation::Unknown => None,
+    }
+}
+
+/// Fresh sockets on both sides, whose ports nobody has sent to yet: for NATs that an early packet has
+/// disturbed, and that keep ports.
+pub(super) fn fresh_ports(a: &Side, b: &Side) -> Option<Idea> {
+    let keeps = |side: &Side| {
+        side.profile.mapping == Mapping::None || side.profile.allocation == Allocation::Preserving
+    };
+    let fresh = Some(Search {
+        fresh: true,
+        announce: Announce::LocalPorts,
+        ..search(FRESH_SOCKETS, Aim::Announced, FRESH_SOCKETS * 5)
+    });
+    (keeps(a) && keeps(b)).then(|| Idea {
+        searches: [fresh.clone(), fresh],
+        opens: true,
+        expected_percent: Some(99),
+        ..Idea::new(
+            Strategy::Preserved,
+            "a packet that came too early may have moved the next one to another port: fresh sockets \
+             on both sides, whose first packets open the own NAT and go no further",
+        )
+    })
+}
+
+/// Both sides' ports are unknown to the other, and only a packet to the right port from the right
+/// port gets in.
+pub(super) fn both_sides(a: &NatProfile, b: &NatProfile) -> Idea {
+    let first = predicted(a, Announce::SkewedPorts);
+    if let (Some(first), Some(second)) = (first, predicted(b, Announce::NextPorts)) {
+        let strategy = match (a.allocation, b.allocation) {
+            (Allocation::Preserving, Allocation::Preserving) => Strategy::Preserved,
+            _ => Strategy::Sequence,
+        };
+        return Idea {
+            searches: [Some(first), Some(second)],
+            expected_percent: Some(97),
+            ..Idea::new(strategy, "both NATs' next ports can be predicted")
+        };
+    }
+    if let (Allocation::Block { .. }, Allocation::Block { .. }) = (a.allocation, b.allocation) {
+        return blocks(a, b);
+    }
+    let name = |profile: &NatProfile| match profile.allocation {
+        Allocation::Preserving => "the local port, for the first destination",
+        Allocation::Sequential { .. } => "ports in order",
+        Allocation::Block { .. } => "a port of a block",
+        Allocation::Random => "a random port",
+        Allocation::Unknown => "a port of unknown choice",
+    };
+    Idea::new(
+        Strategy::Relay,
+        format!(
+            "both NATs give every peer another port ({} and {}) and let nobody else in: with random \
+             ports, about 54,000 packets a side would be an even chance",
+            name(a),
+            name(b)
+        ),
+    )
+}
+
+/// The lowest and highest port seen of a block, and its likely size.
+fn block(profile: &NatProfile) -> Option<(u16, u16, u16)> {
+    if let Allocation::Block { lowest, highest, size } = profile.allocation {
+        Some((lowest, highest.max(lowest), size))
+    } else {
+        None
+    }
+}
+
+/// Two blocks.
+fn blocks(a: &NatProfile, b: &NatProfile) -> Idea {
+    let sweep = |peer: &NatProfile| {
+        let (lowest, highest, size) = block(peer)?;
+        Some(search(SWEEP_SOCKETS, window(lowest, highest, size, 1, 0), SWEEP_PROBES))
+    };
+    let wished = [a, b].iter().all(|it| it.search == SearchWish::Exhaustive);
+    match (a.reuses_ports, b.reuses_ports) {
+        (Some(true), Some(true)) => Idea {
+            searches: [sweep(b), sweep(a)],
+            expected_percent: Some(99),
+            ..Idea::new(
+                Strategy::Sweep,
+                "both NATs take ports from a block and use each for several peers: three sockets a \
+                 side sweep the other's block",
+            )
+        },
+        (Some(false), _) | (_, Some(false)) => {
+            exhaust(a, b).filter(|_| wished).unwrap_or_else(|| {
+                Idea::new(
+                    Strategy::Relay,
+                    "both NATs take a port of a small block for every peer: a search would use up \
+                     both blocks for half a minute, so it is made on request only",
+                )
+            })
+        }
+        // The test would use up half of a block.
+        _ if wished && exhaust(a, b).is_some() => {
+            exhaust(a, b).unwrap_or_else(|| Idea::new(Strategy::Relay, ""))
+        }
+        _ => Idea::new(
+            Strategy::TestReuse,
+            "both NATs take ports from a block: whether they use one for several peers decides",
+        ),
+    }
+}
+
+/// All free ports of `a`'s block are aimed at one port of `b`'s; `b` aims at all of `a`'s.
+fn exhaust(a: &NatProfile, b: &NatProfile) -> Option<Idea> {
+    // The block whose bounds are known better is the one that is aimed at.
+    let span = |profile: &NatProfile| block(profile).map_or(0, |(low, high, _)| high - low);
+    if span(b) > span(a) { exhaust_first(b, a).map(Idea::swapped) } else { exhaust_first(a, b) }
+}
+
+fn exhaust_first(a: &NatProfile, b: &NatProfile) -> Option<Idea> {
+    let (a_low, a_high, a_size) = block(a)?;
+    let (b_low, b_high, b_size) = block(b)?;
+    let used = |profile: &NatProfile| u16::try_from(profile.ports.len()).unwrap_or(u16::MAX);
+    let free = |size: u16, profile| size.saturating_sub(used(profile) + EXHAUST_SPARED).max(1);
+    // Surely in the block, and in use by nobody that is known.
+    let middle = b_low + (b_high - b_low) / 2;
+    let target = (b_low..=b_high)
+        .filter(|port| !b.ports.contains(port))
+        .min_by_key(|port| port.abs_diff(middle))?;
+    let one = Aim::Window { first: target, last: target, centre: target };
+    let many = Search { fresh: true, ..search(free(a_size, a), one, free(a_size, a)) };
+    let back = Search {
+        except: a.ports.clone(),
+        ..search(1, window(a_low, a_high, a_size, 1, 0), free(b_size, b))
+    };
+    Some(Idea {
+        searches: [Some(many), Some(back)],
+        expected_percent: Some(85),
+        ..Idea::new(
+            Strategy::Exhaust,
+            "asked for by both sides: all free ports of one block are aimed at one port of the other",
+        )
+    })
+}

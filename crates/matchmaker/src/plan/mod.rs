@@ -1,0 +1,320 @@
+//! The planner: from what is known of two workers to what each of them does.
+//!
+//! | NATs | strategy |
+//! | --- | --- |
+//! | both tell an endpoint that holds for everybody | plain |
+//! | one is hard, and the other lets in whoever shares an address with somebody it has sent to | plain: the hard side sends first |
+//! | one is hard, the other lets in only whom it has sent to | a search on the hard side's ports |
+//! | both are hard, and a packet to any port of theirs that is in use gets in | plain |
+//! | both are hard, and one lets in whoever shares an address | a search on one side |
+//! | both are hard | a search on both sides |
+//!
+//! A search is what the hard side's port allocation allows: the ports that it keeps, that follow each
+//! other, or of a block; at worst of all ports, on one side only. The planner is a function of two
+//! [`Side`]s and of what has been reported of such pairs before ([`History`]).
+
+mod hard;
+mod history;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use holepunch_wire::nat::{Allocation, Filtering, Mapping, NatProfile, SearchWish, UdpState};
+use holepunch_wire::plan::{Plan, Search, Strategy};
+use holepunch_wire::session::AddressProof;
+
+use history::History;
+
+/// TTL of an opener: it passes the worker's own NATs, two in a row at most behind a home router, and
+/// dies before it reaches the peer's.
+const OPENER_TTL: u8 = 4;
+/// How far apart the two ways from the rendezvous may be in what is held back: more is no honest
+/// difference of round-trip times.
+const DELAY_MAX: Duration = Duration::from_millis(500);
+/// With an opener, the packets that reach the peer wait for so much longer, for jitter.
+const OPENER_MARGIN: Duration = Duration::from_millis(20);
+
+/// How often an allocation is taken for a weaker one: in order, block, random.
+const WEAKER_MAX: usize = 3;
+
+/// What the planner knows of one of the two workers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Side {
+    /// Its NAT profile as far as it has been told.
+    pub profile: NatProfile,
+    /// Its UDP endpoint.
+    pub endpoint: Option<SocketAddr>,
+    /// Whether the endpoint is its own.
+    pub proof: AddressProof,
+    /// Round-trip time between it and the rendezvous.
+    pub rtt: Option<Duration>,
+}
+
+impl Side {
+    fn is_blocked(&self) -> bool {
+        self.profile.udp == UdpState::Blocked
+    }
+
+    fn is_easy(&self) -> bool {
+        self.profile.mapping.is_endpoint_independent()
+    }
+
+    fn is_hard(&self) -> bool {
+        self.profile.mapping.is_endpoint_dependent()
+    }
+
+    fn filtering(&self) -> Filtering {
+        self.profile.filtering
+    }
+
+    /// Whether whoever shares an address with somebody that was sent to gets in. What is not known
+    /// counts as the strictest.
+    fn lets_in_address(&self) -> bool {
+        matches!(self.filtering(), Filtering::EndpointIndependent | Filtering::AddressDependent)
+    }
+
+    fn lets_in_all(&self) -> bool {
+        self.filtering() == Filtering::EndpointIndependent
+    }
+}
+
+/// A strategy with both searches, before names and times are filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Idea {
+    strategy: Strategy,
+    searches: [Option<Search>; 2],
+    /// Whether the very first packets are to open the own NAT and go no further.
+    opens: bool,
+    expected_percent: Option<u8>,
+    reason: String,
+}
+
+impl Idea {
+    fn new(strategy: Strategy, reason: impl Into<String>) -> Self {
+        Self {
+            strategy,
+            searches: [None, None],
+            opens: strategy == Strategy::Opener,
+            expected_percent: None,
+            reason: reason.into(),
+        }
+    }
+
+    fn swapped(mut self) -> Self {
+        self.searches.swap(0, 1);
+        self
+    }
+}
+
+/// Makes plans, and learns which of them work.
+#[derive(Debug, Default)]
+pub struct Planner {
+    history: History,
+}
+
+impl Planner {
+    /// A plan for each of the two, in their order. Both carry `number`.
+    #[must_use]
+    pub fn plan(&self, sides: [&Side; 2], number: u32, now: Instant) -> [Plan; 2] {
+        let mut idea = self.best(sides, now);
+        if idea.strategy == Strategy::Opener && number > 1 {
+            idea = permitted(hard::fresh_ports(sides[0], sides[1]).unwrap_or(idea), sides);
+        }
+        [0, 1].map(|own| {
+            let delay = delay(sides[own], sides[1 - own], &idea);
+            let opens = idea.opens || !delay.is_zero();
+            Plan {
+                number,
+                strategy: idea.strategy,
+                delay_ms: u32::try_from(delay.as_millis()).unwrap_or(0),
+                opener_ttl: opens.then_some(OPENER_TTL),
+                search: idea.searches[own].clone(),
+                expected_percent: idea.expected_percent,
+                reason: idea.reason.clone(),
+            }
+        })
+    }
+
+    /// The best idea that has not just failed.
+    fn best(&self, sides: [&Side; 2], now: Instant) -> Idea {
+        let mut assumed = sides.map(Side::clone);
+        let mut failed: Option<Strategy> = None;
+        for _ in 0..WEAKER_MAX {
+            let [a, b] = &assumed;
+            let idea = ideas([a, b]);
+            let is_search = idea.searches.iter().any(Option::is_some);
+            if !is_search || !self.history.has_failed(sides, idea.strategy, now) {
+                return match failed.filter(|_| idea.strategy == Strategy::Relay) {
+                    Some(failed) => Idea {
+                        reason: format!("{failed} has just failed here; {}", idea.reason),
+                        ..idea
+                    },
+                    None => idea,
+                };
+            }
+            failed = Some(idea.strategy);
+            for side in &mut assumed {
+                if side.is_hard() {
+                    side.profile = hard::weaker(&side.profile);
+                }
+            }
+        }
+        let failed = failed.unwrap_or(Strategy::Birthday);
+        let reason = format!(
+            "{failed} has just failed between these two networks, and no other strategy is left"
+        );
+        Idea::new(Strategy::Relay, reason)
+    }
+
+    /// Remembers what has become of a strategy between two such workers.
+    pub fn record(&mut self, sides: [&Side; 2], strategy: Strategy, worked: bool, now: Instant) {
+        self.history.record(sides, strategy, worked, now);
+    }
+}
+
+/// How long a side holds its packets back: until the other side, to which the offer has the longer
+/// way, has sent its own. Without need of an opener it does so only where the other's NAT may be one
+/// that an early packet disturbs.
+fn delay(own: &Side, other: &Side, idea: &Idea) -> Duration {
+    let earlier_by = match (own.rtt, other.rtt) {
+        (Some(own), Some(other)) => other.saturating_sub(own) / 2,
+        _ => Duration::ZERO,
+    };
+    let unknown = other.profile.remaps_after_inbound.is_none()
+        && !other.is_hard()
+        && other.filtering() != Filtering::EndpointIndependent;
+    if idea.opens {
+        earlier_by.min(DELAY_MAX) + OPENER_MARGIN
+    } else if idea.strategy == Strategy::Plain && unknown && earlier_by > OPENER_MARGIN {
+        earlier_by.min(DELAY_MAX)
+    } else {
+        Duration::ZERO
+    }
+}
+
+fn ideas(sides: [&Side; 2]) -> Idea {
+    let [a, b] = sides;
+    if a.is_blocked() || b.is_blocked() {
+        return Idea::new(Strategy::Relay, "UDP does not get out of the network of one of the two");
+    }
+    if a.profile.mapping == Mapping::Unknown || b.profile.mapping == Mapping::Unknown {
+        return Idea::new(Strategy::Plain, "not enough is known of the NATs yet");
+    }
+    if a.is_easy() && b.is_easy() {
+        return easy(a, b);
+    }
+    if same_address(a, b) {
+        return Idea::new(
+            Strategy::Plain,
+            "both are behind one NAT: local addresses, or a packet that it sends back inside",
+        );
+    }
+    let idea = match (a.is_hard(), b.is_hard()) {
+        (false, true) => easy_hard(a, b),
+        (true, false) => easy_hard(b, a).swapped(),
+        _ => hard_hard(a, b),
+    };
+    permitted(idea, sides)
+}
+
+fn same_address(a: &Side, b: &Side) -> bool {
+    let ip = |side: &Side| side.endpoint.map(|endpoint| endpoint.ip());
+    ip(a).is_some() && ip(a) == ip(b)
+}
+
+fn easy(a: &Side, b: &Side) -> Idea {
+    let remaps = |side: &Side| side.profile.remaps_after_inbound == Some(true);
+    if remaps(a) || remaps(b) {
+        return Idea {
+            expected_percent: Some(99),
+            ..Idea::new(
+                Strategy::Opener,
+                "a packet that comes too early moves the next one to another port: the first packets \
+                 open the own NAT and go no further",
+            )
+        };
+    }
+    Idea {
+        expected_percent: Some(99),
+        ..Idea::new(Strategy::Plain, "each can be told an endpoint at which the other is reached")
+    }
+}
+
+/// `a` has an endpoint that holds for everybody, `b` has not.
+fn easy_hard(a: &Side, b: &Side) -> Idea {
+    if a.lets_in_address() {
+        return Idea {
+            expected_percent: Some(99),
+            ..Idea::new(
+                Strategy::Plain,
+                "one side's NAT gives every peer another port, and the other lets it in from there",
+            )
+        };
+    }
+    hard::one_side(&b.profile)
+}
+
+/// Neither has an endpoint that holds for the other.
+fn hard_hard(a: &Side, b: &Side) -> Idea {
+    if (a.lets_in_all() && b.lets_in_address()) || (b.lets_in_all() && a.lets_in_address()) {
+        return Idea {
+            expected_percent: Some(99),
+            ..Idea::new(
+                Strategy::Plain,
+                "both NATs give every peer another port, and let packets in at the ones that are known",
+            )
+        };
+    }
+    if a.lets_in_address() && b.lets_in_address() {
+        let is_random = |side: &Side| {
+            side.profile.mapping == Mapping::AddressAndPortDependent
+                && side.profile.allocation == Allocation::Random
+        };
+        if is_random(a) && is_random(b) {
+            return hard::both_random();
+        }
+        // Either side's ports may be sought: those that are easier to find.
+        return if hard::difficulty(&a.profile) <= hard::difficulty(&b.profile) {
+            hard::one_side(&a.profile).swapped()
+        } else {
+            hard::one_side(&b.profile)
+        };
+    }
+    // A NAT that filters by address, with one port for all ports of a peer: its port is all that is
+    // sought, since it answers whatever port the other sends from.
+    let suffices =
+        |side: &Side| side.lets_in_address() && side.profile.mapping == Mapping::AddressDependent;
+    if suffices(a) {
+        return hard::one_side(&a.profile).swapped();
+    }
+    if suffices(b) {
+        return hard::one_side(&b.profile);
+    }
+    hard::both_sides(&a.profile, &b.profile)
+}
+
+/// What both want, and what may be done to addresses that nobody vouches for.
+fn permitted(idea: Idea, sides: [&Side; 2]) -> Idea {
+    if idea.searches.iter().all(Option::is_none) {
+        return idea;
+    }
+    if sides.iter().any(|side| side.profile.search == SearchWish::Never) {
+        return Idea::new(
+            Strategy::Relay,
+            format!("one side takes part in no searches; {}", idea.reason),
+        );
+    }
+    if sides.iter().any(|side| side.proof == AddressProof::None) {
+        return Idea::new(
+            Strategy::Relay,
+            format!(
+                "nothing proves that both addresses are the workers' own, so there is no search; {}",
+                idea.reason
+            ),
+        );
+    }
+    idea
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! What is planned for whom.
+
+use holepunch_wire::nat::Allocation;
+use holepunch_wire::plan::{Aim, Announce};
+
+use super::*;
+
+const RANDOM: Allocation = Allocation::Random;
+const BLOCK: Allocation = Allocation::Block { lowest: 2060, highest: 2100, size: 64 };
+const EI: Filtering = Filtering::EndpointIndependent;
+const AD: Filtering = Filtering::AddressDependent;
+const APD: Filtering = Filtering::AddressAndPortDependent;
+
+fn now() -> Instant {
+    #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+    Instant::now()
+}
+
+fn side(mapping: Mapping, filtering: Filtering, allocation: Allocation, last: u8) -> Side {
+    let profile =
+        NatProfile { udp: UdpState::Open, mapping, filtering, allocation, ..NatProfile::default() };
+    Side {
+        profile,
+        endpoint: Some(([203, 0, 113, last], 4000).into()),
+        proof: AddressProof::Stun,
+        rtt: Some(Duration::from_millis(80)),
+    }
+}
+
+fn easy(filtering: Filtering) -> Side {
+    side(Mapping::EndpointIndependent, filtering, Allocation::Preserving, 1)
+}
+
+fn hard(filtering: Filtering, allocation: Allocation) -> Side {
+    side(Mapping::AddressAndPortDependent, filtering, allocation, 2)
+}
+
+fn strategy(a: &Side, b: &Side) -> Strategy {
+    let planner = Planner::default();
+    let [first, second] = planner.plan([a, b], 1, now());
+    let [other_second, other_first] = planner.plan([b, a], 1, now());
+    assert_eq!((first.strategy, &first.reason), (second.strategy, &second.reason));
+    assert_eq!(first.strategy, other_first.strategy, "the order of the two does not matter");
+    if first.strategy != Strategy::Plain {
+        assert!(first.reason == other_second.reason && !first.reason.is_empty());
+    }
+    first.strategy
+}
+
+#[test]
+fn the_table_of_pairs_is_followed() {
+    let with_ip = |mut side: Side, last: u8| {
+        side.endpoint = Some(([203, 0, 113, last], 4000).into());
+        side
+    };
+    assert_eq!(strategy(&easy(APD), &with_ip(easy(APD), 3)), Strategy::Plain);
+    assert_eq!(strategy(&easy(EI), &hard(APD, RANDOM)), Strategy::Plain);
+    assert_eq!(strategy(&easy(AD), &hard(APD, RANDOM)), Strategy::Plain);
+    assert_eq!(strategy(&easy(APD), &hard(APD, RANDOM)), Strategy::Birthday);
+    assert_eq!(strategy(&easy(Filtering::Unknown), &hard(APD, RANDOM)), Strategy::Birthday);
+    assert_eq!(strategy(&easy(APD), &hard(EI, RANDOM)), Strategy::Birthday);
+    assert_eq!(strategy(&easy(APD), &hard(APD, BLOCK)), Strategy::Sweep);
+    assert_eq!(strategy(&easy(APD), &hard(APD, Allocation::Preserving)), Strategy::Preserved);
+    let sequential = Allocation::Sequential { step: 2 };
+    assert_eq!(strategy(&easy(APD), &hard(APD, sequential)), Strategy::Sequence);
+    let both = |a, b| strategy(&a, &with_ip(b, 3));
+    assert_eq!(both(hard(EI, RANDOM), hard(EI, RANDOM)), Strategy::Plain);
+    assert_eq!(both(hard(EI, RANDOM), hard(AD, RANDOM)), Strategy::Plain);
+    assert_eq!(both(hard(AD, RANDOM), hard(AD, RANDOM)), Strategy::Birthday);
+    assert_eq!(both(hard(APD, RANDOM), hard(APD, RANDOM)), Strategy::Relay);
+    assert_eq!(both(hard(EI, RANDOM), hard(APD, RANDOM)), Strategy::Relay);
+    assert_eq!(both(hard(APD, sequential), hard(APD, sequential)), Strategy::Sequence);
+    let preserving = Allocation::Preserving;
+    assert_eq!(both(hard(APD, preserving), hard(APD, preserving)), Strategy::Preserved);
+    assert_eq!(both(hard(APD, preserving), hard(APD, sequential)), Strategy::Sequence);
+    assert_eq!(both(hard(APD, BLOCK), hard(APD, BLOCK)), Strategy::TestReuse);
+    let adm = side(Mapping::AddressDependent, AD, RANDOM, 4);
+    assert_eq!(strategy(&adm, &hard(APD, RANDOM)), Strategy::Birthday);
+}
+
+#[test]
+fn the_many_sockets_are_on_the_hard_side() {
+    let [seeker, sought] =
+        Planner::default().plan([&easy(APD), &hard(APD, RANDOM)], 7, now()).map(|plan| {
+            assert_eq!(plan.number, 7);
+            plan.search.unwrap()
+        });
+    assert_eq!((seeker.sockets, seeker.aim, seeker.probes_max), (1, Aim::Random, 2048));
+    assert_eq!((sought.sockets, sought.aim), (256, Aim::Endpoint));
+    let [sought, _] = Planner::default().plan([&hard(APD, RANDOM), &easy(APD)], 1, now());
+    assert_eq!(sought.search.unwrap().sockets, 256);
+}
+
+#[test]
+fn a_block_is_swept_from_its_middle_as_far_as_its_ports_may_lie() {
+    let [seeker, _] = Planner::default().plan([&easy(APD), &hard(APD, BLOCK)], 1, now());
+    let Aim::Window { first, last, centre } = seeker.search.unwrap().aim else { panic!() };
+    assert_eq!(centre, 2080);
+    assert!(first <= 2100 - 63 && last >= 2060 + 63);
+}
+
+#[test]
+fn blocks_that_reuse_ports_are_swept_and_others_are_left_alone_unless_both_ask() {
+    let block = |reuses, search, last| {
+        let mut side = hard(APD, BLOCK);
+        side.profile.reuses_ports = reuses;
+        side.profile.search = search;
+        side.endpoint = Some(([203, 0, 113, last], 4000).into());
+        side
+    };
+    let usual = SearchWish::Usual;
+    let of = |reuses, search| strategy(&block(reuses, search, 1), &block(reuses, search, 2));
+    assert_eq!(of(Some(true), usual), Strategy::Sweep);
+    assert_eq!(of(Some(false), usual), Strategy::Relay);
+    let mixed = strategy(&block(Some(true), usual, 1), &block(Some(false), usual, 2));
+    assert_eq!(mixed, Strategy::Relay);
+    let exhaustive = SearchWish::Exhaustive;
+    assert_eq!(of(Some(false), exhaustive), Strategy::Exhaust);
+    let sides = [&block(Some(false), exhaustive, 1), &block(Some(false), exhaustive, 2)];
+    let [many, back] = Planner::default().plan(sides, 1, now()).map(|plan| plan.search.unwrap());
+    let Aim::Window { first, last, .. } = many.aim else { panic!() };
+    assert!(first == last && (2060..=2100).contains(&first), "one port of the other block");
+    assert_eq!(many.sockets, 62);
+    assert_eq!(back.aim, Aim::Window { first: 2037, last: 2123, centre: 2080 });
+}
+
+#[test]
+fn fresh_sockets_tell_their_ports_where_the_nat_keeps_them() {
+    let pair = [&easy(APD), &hard(APD, Allocation::Preserving)];
+    let [seeker, sought] = Planner::default().plan(pair, 1, now()).map(|plan| plan.search.unwrap());
+    assert_eq!(seeker.aim, Aim::Announced);
+    assert!(sought.fresh && sought.announce == Announce::LocalPorts);
+}
+
+#[test]
+fn there_is_no_search_toward_an_address_that_nobody_vouches_for() {
+    let mut victim = easy(APD);
+    victim.proof = AddressProof::None;
+    assert_eq!(strategy(&victim, &hard(APD, RANDOM)), Strategy::Relay);
+    let mut unwilling = easy(APD);
+    unwilling.profile.search = SearchWish::Never;
+    assert_eq!(strategy(&unwilling, &hard(APD, RANDOM)), Strategy::Relay);
+}
+
+#[test]
+fn blocked_udp_means_the_relay_and_unknown_nats_mean_plain_checks() {
+    let mut blocked = easy(APD);
+    blocked.profile.udp = UdpState::Blocked;
+    assert_eq!(strategy(&blocked, &hard(EI, RANDOM)), Strategy::Relay);
+    let unknown = side(Mapping::Unknown, Filtering::Unknown, Allocation::Unknown, 3);
+    assert_eq!(strategy(&unknown, &hard(APD, RANDOM)), Strategy::Plain);
+}
+
+#[test]
+fn a_router_that_remaps_gets_an_opener_and_the_nearer_side_waits() {
+    let mut remapping = easy(APD);
+    remapping.profile.remaps_after_inbound = Some(true);
+    let mut far = easy(APD);
+    far.endpoint = Some(([198, 51, 100, 1], 4000).into());
+    far.rtt = Some(Duration::from_millis(280));
+    let [near, far] = Planner::default().plan([&remapping, &far], 1, now());
+    assert_eq!((near.strategy, near.opener_ttl), (Strategy::Opener, Some(OPENER_TTL)));
+    assert_eq!((near.delay_ms, far.delay_ms), (120, 20));
+}
+
+#[test]
+fn a_search_that_failed_is_not_repeated() {
+    let (a, b) = (easy(APD), hard(APD, RANDOM));
+    let mut planner = Planner::default();
+    let at = now();
+    planner.record([&a, &b], Strategy::Birthday, false, at);
+    let [plan, _] = planner.plan([&a, &b], 2, at);
+    assert_eq!(plan.strategy, Strategy::Relay);
+    assert!(plan.reason.contains("birthday"), "{}", plan.reason);
+}

@@ -1,0 +1,62 @@
+//! Rooms: workers meet only inside of one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use holepunch_wire::session::{RoomMode, RoomName};
+
+use crate::doors::ConnectionId;
+use crate::queue::ReadyQueue;
+
+/// A room with somebody in it.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    pub(crate) mode: RoomMode,
+    pub(crate) ready: ReadyQueue,
+    pub(crate) members: BTreeSet<ConnectionId>,
+}
+
+/// All rooms. A room comes with its first worker and goes with its last.
+#[derive(Debug, Default)]
+pub(crate) struct Rooms {
+    rooms: BTreeMap<RoomName, Room>,
+}
+
+impl Rooms {
+    /// Lets a worker in. Where it is the first, the room gets `mode`; the default room is always one
+    /// of pairs. The room's mode.
+    pub(crate) fn enter(
+        &mut self,
+        name: &RoomName,
+        connection: ConnectionId,
+        mode: Option<RoomMode>,
+    ) -> RoomMode {
+        let room = self.rooms.entry(name.clone()).or_default();
+        let is_first = room.members.iter().all(|member| *member == connection);
+        room.members.insert(connection);
+        if let (true, Some(mode), false) = (is_first, mode, name.is_default()) {
+            room.mode = mode;
+        }
+        room.mode
+    }
+
+    pub(crate) fn leave(&mut self, name: &RoomName, connection: ConnectionId) {
+        let Some(room) = self.rooms.get_mut(name) else { return };
+        room.members.remove(&connection);
+        if room.members.is_empty() && room.ready.is_empty() {
+            self.rooms.remove(name);
+        }
+    }
+
+    pub(crate) fn find(&self, name: &RoomName) -> Option<&Room> {
+        self.rooms.get(name)
+    }
+
+    pub(crate) fn find_mut(&mut self, name: &RoomName) -> Option<&mut Room> {
+        self.rooms.get_mut(name)
+    }
+
+    /// Everybody who waits, room by room, the default room first.
+    pub(crate) fn ready(&self) -> impl Iterator<Item = ConnectionId> + '_ {
+        self.rooms.values().flat_map(|room| room.ready.connections())
+    }
+}

@@ -1,0 +1,503 @@
+//! The NAT profile: what a handful of STUN exchanges shows of the NATs on the way.
+//!
+//! The order of the tests matters, since each leaves traces in the NAT:
+//!
+//! 1. Mapping: the own socket asks a server at its other port and at its other address. Behind a
+//!    NAT with dependent mapping, each answer is a sample of the port allocation as well.
+//! 2. Filtering (RFC 5780 §4.4), from a fresh socket: the own one has opened the NAT for the server's
+//!    other addresses by now.
+//! 3. Where the answer from the other address was not let in: the same fresh socket asks there. A
+//!    NAT on which the refused packet has left an entry moves this mapping to another port.
+//! 4. Hairpin: the fresh socket sends to the own socket's external endpoint.
+//!
+//! A NAT with dependent mapping gives away three ports to step 1 and one to step 2, and none to the
+//! others, which are left out there: blocks are small, and shared with all that a host does.
+
+pub(crate) mod classify;
+mod exchange;
+mod lifetime;
+mod reuse;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use holepunch_wire::nat::{
+    Filtering, Mapping, NatProfile, PROFILE_PORTS_MAX, SearchWish, UdpState,
+};
+use holepunch_wire::stun::{BindingOutcome, BindingResponse, TransactionId};
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use crate::discovery::Answered;
+use crate::doors::{SocketId, Transmit};
+use classify::Sample;
+use exchange::{Exchange, Purpose};
+use lifetime::{Lifetime, Progress};
+use reuse::{REUSE_DESTINATIONS_MAX, REUSE_SOCKETS, Reuse};
+
+/// An answer to a test of the filtering comes as soon as one to a test of the mapping. News of the
+/// mapping wait for so long for it, since the two together decide what is possible.
+const NEWS_WAIT: Duration = Duration::from_millis(25);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Waits for the first answer to the own socket.
+    Waiting,
+    /// Steps 1 and 2 are on their way.
+    Probing,
+    /// Steps 3 and 4.
+    Refining,
+    /// All that can be learnt is known.
+    Done,
+}
+
+#[derive(Debug)]
+pub(crate) struct Profiler {
+    enabled: bool,
+    stage: Stage,
+    server: Option<SocketAddr>,
+    other: Option<SocketAddr>,
+    /// All STUN addresses that are known.
+    servers: Vec<SocketAddr>,
+    rtt: Duration,
+    local: Option<SocketAddr>,
+    main_port: u16,
+    /// What the own socket's mappings are, by the order in which they were made.
+    main: Vec<(u32, Sample)>,
+    fresh: Option<(SocketId, u16)>,
+    fresh_samples: Vec<(u32, Sample)>,
+    order: u32,
+    /// News wait until then for the tests that are answered as soon as the mapping is.
+    hold_until: Option<Instant>,
+    exchanges: Vec<Exchange>,
+    reuse: Option<Reuse>,
+    lifetime: Option<Lifetime>,
+    sockets_wanted: u16,
+    to_close: Vec<SocketId>,
+    profile: NatProfile,
+    told: Option<NatProfile>,
+    transmits: VecDeque<Transmit>,
+}
+
+/// The place of the samples that discovery itself has made: before all others.
+const DISCOVERY_ORDER_MAX: u32 = 100;
+
+impl Profiler {
+    pub(crate) fn new(enabled: bool, search: SearchWish) -> Self {
+        Self {
+            enabled,
+            stage: Stage::Waiting,
+            server: None,
+            other: None,
+            servers: Vec::new(),
+            rtt: Duration::ZERO,
+            local: None,
+            main_port: 0,
+            main: Vec::new(),
+            fresh: None,
+            fresh_samples: Vec::new(),
+            order: DISCOVERY_ORDER_MAX,
+            hold_until: None,
+            exchanges: Vec::new(),
+            reuse: None,
+            lifetime: None,
+            sockets_wanted: 0,
+            to_close: Vec::new(),
+            profile: NatProfile { search, ..NatProfile::default() },
+            told: None,
+            transmits: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn profile(&self) -> &NatProfile {
+        &self.profile
+    }
+
+    /// Whether all has been learnt that takes no longer than a second.
+    pub(crate) fn is_settled(&self) -> bool {
+        let untestable = self.stage == Stage::Waiting && self.exchanges.is_empty();
+        self.stage == Stage::Done || untestable
+    }
+
+    /// The own socket is bound to this port.
+    pub(crate) fn bound(&mut self, main_port: u16) {
+        self.main_port = main_port;
+    }
+
+    pub(crate) fn has_ipv6(&mut self, ipv6: bool) {
+        self.profile.ipv6 = Some(ipv6);
+    }
+
+    /// STUN addresses that the rendezvous names.
+    pub(crate) fn add_servers(&mut self, servers: &[SocketAddr]) {
+        for server in servers.iter().filter(|server| server.is_ipv4()) {
+            if !self.servers.contains(server) && self.servers.len() < REUSE_DESTINATIONS_MAX {
+                self.servers.push(*server);
+            }
+        }
+    }
+
+    /// A STUN server to ask for the port of a new mapping.
+    pub(crate) fn any_server(&self) -> Option<SocketAddr> {
+        self.server
+    }
+
+    /// The network has changed: nothing of what was known need be true.
+    pub(crate) fn restart(&mut self) {
+        let search = self.profile.search;
+        let fresh = Self::new(self.enabled, search);
+        let before = std::mem::replace(self, fresh);
+        self.to_close = before.to_close;
+        self.to_close.extend(before.fresh.map(|(socket, _)| socket));
+        self.to_close.extend(before.lifetime.map(|lifetime| lifetime.socket()));
+        self.to_close.extend(before.reuse.iter().flat_map(|it| it.sockets.iter().map(|it| it.0)));
+        self.to_close.retain(|socket| *socket != SocketId::MAIN);
+        self.main_port = before.main_port;
+        self.profile.ipv6 = before.profile.ipv6;
+        self.told = before.told;
+    }
+
+    /// No STUN server has answered for long.
+    pub(crate) fn blocked(&mut self) {
+        if self.profile.udp == UdpState::Unknown {
+            self.profile.udp = UdpState::Blocked;
+        }
+    }
+
+    /// Discovery has learnt a mapping of the own socket, and asks these servers in all.
+    pub(crate) fn mapped(
+        &mut self,
+        answered: &Answered,
+        asked: &[SocketAddr],
+        now: Instant,
+        rng: &mut StdRng,
+    ) {
+        if !self.enabled {
+            return;
+        }
+        let Answered { index, server, mapped, local, other, rtt, .. } = *answered;
+        self.profile.udp = UdpState::Open;
+        self.local = self.local.or(local);
+        self.rtt = self.rtt.max(rtt);
+        self.add_servers(&[server]);
+        let order = u32::try_from(index).unwrap_or(u32::MAX).min(DISCOVERY_ORDER_MAX);
+        let sample = Sample { local_port: self.main_port, server, mapped };
+        self.main.retain(|(_, known)| known.server != server);
+        self.main.push((order, sample));
+        let usable = other.filter(|other| other.is_ipv4() && *other != server && other.port() != 0);
+        if self.server.is_none() || (self.other.is_none() && usable.is_some()) {
+            self.server = Some(server);
+            self.other = usable;
+        }
+        if self.stage == Stage::Waiting && self.other.is_some() {
+            self.stage = Stage::Probing;
+            self.probe(asked, now, rng);
+        }
+        self.conclude(now, rng);
+    }
+
+    /// Steps 1 and 2.
+    fn probe(&mut self, asked: &[SocketAddr], now: Instant, rng: &mut StdRng) {
+        let (Some(server), Some(other)) = (self.server, self.other) else { return };
+        let corners = [
+            SocketAddr::new(server.ip(), other.port()),
+            SocketAddr::new(other.ip(), server.port()),
+            other,
+        ];
+        self.add_servers(&corners);
+        let asked = |ip_differs: bool| {
+            asked.iter().any(|it| (it.ip() != server.ip()) == ip_differs && *it != server)
+        };
+        let (asked_port, asked_ip) = (asked(false), asked(true));
+        if server.port() != other.port() && !asked_port {
+            self.ask(Purpose::Map, SocketId::MAIN, corners[0], now, rng);
+        }
+        if server.ip() != other.ip() && !asked_ip {
+            self.ask(Purpose::Map, SocketId::MAIN, corners[1], now, rng);
+        }
+        self.sockets_wanted += 1;
+        self.hold_until = Some(now + self.rtt + NEWS_WAIT);
+    }
+
+    fn ask(
+        &mut self,
+        purpose: Purpose,
+        socket: SocketId,
+        to: SocketAddr,
+        now: Instant,
+        rng: &mut StdRng,
+    ) {
+        self.order += 1;
+        let transaction = TransactionId::from(rng.random::<u128>());
+        let route = (socket, to);
+        self.exchanges.push(Exchange::new(purpose, transaction, route, self.order, self.rtt, now));
+        self.retransmit(now);
+    }
+
+    /// Sockets that the machine is to open now.
+    pub(crate) fn take_wanted_sockets(&mut self) -> u16 {
+        std::mem::take(&mut self.sockets_wanted)
+    }
+
+    pub(crate) fn take_sockets_to_close(&mut self) -> Vec<SocketId> {
+        std::mem::take(&mut self.to_close)
+    }
+
+    pub(crate) fn socket_opened(
+        &mut self,
+        socket: SocketId,
+        local: SocketAddr,
+        now: Instant,
+        rng: &mut StdRng,
+    ) {
+        if let Some(reuse) = self.reuse.as_mut().filter(|reuse| !reuse.started) {
+            reuse.sockets.push((socket, local.port()));
+            if reuse.sockets.len() == REUSE_SOCKETS {
+                self.start_reuse(now);
+            }
+            return;
+        }
+        let (Some(server), None, Stage::Probing) = (self.server, self.fresh, self.stage) else {
+            return self.to_close.push(socket);
+        };
+        self.fresh = Some((socket, local.port()));
+        self.ask(Purpose::FreshMap, socket, server, now, rng);
+        self.ask(Purpose::OtherAddress, socket, server, now, rng);
+        self.ask(Purpose::OtherPort, socket, server, now, rng);
+    }
+
+    pub(crate) fn socket_failed(&mut self, now: Instant) {
+        if self.reuse.as_ref().is_some_and(|reuse| !reuse.started) {
+            self.start_reuse(now);
+        }
+    }
+
+    /// Takes an answer; `false` when it answers no question of this part.
+    pub(crate) fn handle_response(
+        &mut self,
+        socket: SocketId,
+        from: SocketAddr,
+        response: &BindingResponse,
+        now: Instant,
+        rng: &mut StdRng,
+    ) -> bool {
+        let progress = self
+            .lifetime
+            .as_mut()
+            .and_then(|lifetime| lifetime.handle_response(socket, response, now, rng));
+        if let Some(progress) = progress {
+            self.lived(&progress);
+            return true;
+        }
+        let found = self.exchanges.iter().position(|exchange| {
+            let changed = matches!(exchange.purpose, Purpose::OtherAddress | Purpose::OtherPort);
+            exchange.transaction == response.transaction
+                && exchange.socket == socket
+                && (exchange.to == from || changed)
+        });
+        let Some(found) = found else { return false };
+        let exchange = self.exchanges.swap_remove(found);
+        let BindingOutcome::Mapped(mapped) = response.outcome else {
+            self.conclude(now, rng);
+            return true;
+        };
+        let local_port = self.local_port(socket);
+        let sample = Sample { local_port, server: exchange.to, mapped };
+        match exchange.purpose {
+            Purpose::Map => {
+                self.main.retain(|(_, known)| known.server != sample.server);
+                self.main.push((exchange.order, sample));
+            }
+            Purpose::FreshMap => self.fresh_samples.push((exchange.order, sample)),
+            Purpose::OtherAddress if from.ip() != exchange.to.ip() => {
+                self.profile.filtering = Filtering::EndpointIndependent;
+            }
+            Purpose::OtherPort if from.port() != exchange.to.port() => {
+                let is_open = self.profile.filtering == Filtering::EndpointIndependent;
+                if !is_open {
+                    self.profile.filtering = Filtering::AddressDependent;
+                }
+            }
+            // A server that ignores what it was asked answers from where it was asked.
+            Purpose::OtherAddress | Purpose::OtherPort => {}
+            Purpose::AfterInbound => {
+                let before = self.fresh_samples.first().map(|(_, sample)| sample.mapped);
+                self.profile.remaps_after_inbound = before.map(|before| before != mapped);
+            }
+            Purpose::Reuse => self.fresh_samples.push((exchange.order, sample)),
+            Purpose::Hairpin => {}
+        }
+        self.conclude(now, rng);
+        true
+    }
+
+    /// What is known of the lifetime of an idle mapping.
+    fn lived(&mut self, progress: &Progress) {
+        let proven = self.lifetime.as_ref().and_then(Lifetime::proven);
+        if let Some(proven) = proven {
+            self.profile.lifetime_s = u32::try_from(proven.as_secs()).ok();
+        }
+        if let Progress::Over(socket) = progress {
+            self.lifetime = None;
+            self.to_close.push(*socket);
+        }
+    }
+
+    /// A Binding request came on the own socket: it may be the one that was sent around.
+    pub(crate) fn handle_hairpin(&mut self, transaction: TransactionId) -> bool {
+        let found = self.exchanges.iter().position(|exchange| {
+            exchange.purpose == Purpose::Hairpin && exchange.transaction == transaction
+        });
+        let Some(found) = found else { return false };
+        self.exchanges.swap_remove(found);
+        self.profile.hairpin = Some(true);
+        true
+    }
+
+    fn local_port(&self, socket: SocketId) -> u16 {
+        let reuse = self.reuse.iter().flat_map(|reuse| reuse.sockets.iter());
+        let known = self.fresh.iter().chain(reuse).find(|(known, _)| *known == socket);
+        known.map_or(self.main_port, |(_, port)| *port)
+    }
+
+    fn is_out(&self, purposes: &[Purpose]) -> bool {
+        self.exchanges.iter().any(|exchange| purposes.contains(&exchange.purpose))
+    }
+
+    /// Draws what conclusions can be drawn, and goes on to the next step.
+    fn conclude(&mut self, now: Instant, rng: &mut StdRng) {
+        self.main.sort_by_key(|(order, _)| *order);
+        let main: Vec<Sample> = self.main.iter().map(|(_, sample)| *sample).collect();
+        self.profile.mapping = classify::mapping(&main, self.local);
+        let hard = self.profile.mapping.is_endpoint_dependent();
+        let mut all: Vec<(u32, Sample)> =
+            self.main.iter().chain(&self.fresh_samples).copied().collect();
+        all.sort_by_key(|(order, _)| *order);
+        let samples: Vec<Sample> = all.iter().map(|(_, sample)| *sample).collect();
+        if self.profile.mapping != Mapping::None {
+            let (allocation, confidence) = classify::allocation(&samples, hard);
+            self.profile.allocation = allocation;
+            self.profile.confidence = confidence;
+            let skip = samples.len().saturating_sub(PROFILE_PORTS_MAX);
+            self.profile.ports =
+                samples.iter().skip(skip).map(|sample| sample.mapped.port()).collect();
+        }
+        if hard && classify::reuses(&samples) {
+            self.profile.reuses_ports = Some(true);
+        }
+        let probing = [Purpose::Map, Purpose::FreshMap, Purpose::OtherAddress, Purpose::OtherPort];
+        if self.stage == Stage::Probing && self.fresh.is_some() && !self.is_out(&probing) {
+            self.filtering_known();
+            self.stage = Stage::Refining;
+            self.refine(now, rng);
+        }
+        if self.stage == Stage::Refining && !self.is_out(&[Purpose::AfterInbound, Purpose::Hairpin])
+        {
+            self.stage = Stage::Done;
+            // One that translates nothing forgets nothing, and ports of a hard NAT are dear.
+            match (self.fresh, self.server) {
+                (Some((socket, _)), Some(server))
+                    if self.profile.mapping == Mapping::EndpointIndependent =>
+                {
+                    self.lifetime = Some(Lifetime::new(socket, server, now, rng));
+                }
+                (fresh, _) => self.to_close.extend(fresh.map(|(socket, _)| socket)),
+            }
+        }
+    }
+
+    /// Nothing more comes: what was not let in by now is filtered.
+    fn filtering_known(&mut self) {
+        let reached = !self.fresh_samples.is_empty();
+        if self.profile.filtering == Filtering::Unknown && reached && self.changes_are_served() {
+            self.profile.filtering = Filtering::AddressAndPortDependent;
+        }
+    }
+
+    /// Whether the server can answer from another address at all.
+    fn changes_are_served(&self) -> bool {
+        let (Some(server), Some(other)) = (self.server, self.other) else { return false };
+        server.ip() != other.ip() && server.port() != other.port()
+    }
+
+    /// Steps 3 and 4, where they give no ports away.
+    fn refine(&mut self, now: Instant, rng: &mut StdRng) {
+        let (Some((fresh, _)), Some(other)) = (self.fresh, self.other) else { return };
+        if self.profile.mapping != Mapping::EndpointIndependent {
+            return;
+        }
+        if self.profile.filtering == Filtering::AddressAndPortDependent {
+            self.ask(Purpose::AfterInbound, fresh, other, now, rng);
+        }
+        if let Some((_, sample)) = self.main.first().copied() {
+            self.ask(Purpose::Hairpin, fresh, sample.mapped, now, rng);
+        }
+    }
+
+    fn retransmit(&mut self, now: Instant) -> bool {
+        let before = self.exchanges.len();
+        let transmits = &mut self.transmits;
+        let hairpin_failed = &mut self.profile.hairpin;
+        self.exchanges.retain_mut(|exchange| match exchange.handle_timeout(now) {
+            Ok(transmit) => {
+                transmits.extend(transmit);
+                true
+            }
+            Err(()) => {
+                if exchange.purpose == Purpose::Hairpin {
+                    *hairpin_failed = Some(false);
+                }
+                false
+            }
+        });
+        self.exchanges.len() < before
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant, rng: &mut StdRng) {
+        let gave_up = self.retransmit(now);
+        if gave_up {
+            self.conclude(now, rng);
+        }
+        self.run_reuse(now, rng);
+        if let Some(lifetime) = &mut self.lifetime {
+            let (transmit, progress) = lifetime.handle_timeout(now, rng);
+            self.transmits.extend(transmit);
+            self.lived(&progress);
+        }
+    }
+
+    /// The profile, where it has become better since it was last taken, and is worth telling: the
+    /// mapping behaviour is known, or will not be.
+    pub(crate) fn take_news(&mut self, now: Instant) -> Option<NatProfile> {
+        self.hold_until.take_if(|until| *until <= now);
+        let filtering = [Purpose::FreshMap, Purpose::OtherAddress, Purpose::OtherPort];
+        let undecided = self.profile.filtering != Filtering::EndpointIndependent;
+        let comes = self.fresh.is_none() || self.is_out(&filtering) && undecided;
+        if self.hold_until.is_some() && comes {
+            return None;
+        }
+        let worth = self.profile.udp == UdpState::Blocked
+            || self.profile.mapping != Mapping::Unknown && !self.is_out(&[Purpose::Map]);
+        if !self.enabled || !worth || self.told.as_ref() == Some(&self.profile) {
+            return None;
+        }
+        self.told = Some(self.profile.clone());
+        self.told.clone()
+    }
+
+    /// The profile is to be told again: the rendezvous knows nothing of it.
+    pub(crate) fn forget_told(&mut self) {
+        self.told = None;
+    }
+
+    pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let exchange = self.exchanges.iter().map(|exchange| exchange.next_at).min();
+        let reuse = self.reuse.as_ref().and_then(|reuse| reuse.next_at);
+        let lifetime = self.lifetime.as_ref().map(Lifetime::poll_timeout);
+        exchange.into_iter().chain(reuse).chain(self.hold_until).chain(lifetime).min()
+    }
+}

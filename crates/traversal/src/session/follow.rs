@@ -1,0 +1,117 @@
+//! What the rendezvous' plans do to a session, and what the rendezvous and the driver are told.
+
+use std::time::{Duration, Instant};
+
+use holepunch_wire::plan::{Plan, Strategy};
+use holepunch_wire::session::LinkState;
+use holepunch_wire::signal::v1::{LinkReport, WorkerV1};
+
+use super::{Phase, Session};
+use crate::doors::{Event, PathInfo, SearchRefusal, SessionEvent, SessionFailure, SessionStatus};
+
+/// After a verdict or a failure, so long is waited for a better plan. Then the worker leaves: without
+/// a relay it has nothing of this peer.
+const LEAVE_AFTER_VERDICT: Duration = Duration::from_secs(5);
+const LEAVE_AFTER_FAILURE: Duration = Duration::from_secs(10);
+
+impl Session {
+    /// Takes another plan.
+    pub(crate) fn handle_plan(&mut self, plan: Plan, now: Instant) {
+        if self.is_linked() || self.is_over() || plan.number <= self.plan.number {
+            return;
+        }
+        self.plan = plan;
+        self.planned = now;
+        self.search = None;
+        self.tell(SessionEvent::Replanned(Box::new(self.plan.clone())));
+        if self.plan.search.is_some() {
+            // Every further destination may take a port that the search needs.
+            let endpoint = self.endpoint;
+            self.remotes.drop_untried(|to| Some(to) == endpoint);
+        }
+        if self.plan.strategy == Strategy::Relay {
+            self.remotes.stop();
+            self.verdict(now);
+        } else if matches!(self.phase, Phase::GaveUp { .. }) {
+            let endpoint = self.endpoint;
+            self.remotes.restart(|to| Some(to) == endpoint, now);
+            self.phase = Phase::Checking;
+        }
+    }
+
+    pub(super) fn verdict(&mut self, now: Instant) {
+        self.tell(SessionEvent::Verdict(self.plan.reason.clone()));
+        self.report(LinkState::Relayed, self.plan.reason.clone(), now);
+        let leave_at = (!self.setting.may_relay).then_some(now + LEAVE_AFTER_VERDICT);
+        self.phase = Phase::GaveUp { leave_at };
+    }
+
+    /// Nothing more can be tried by this plan.
+    pub(super) fn fail(&mut self, failure: SessionFailure, now: Instant) {
+        self.tell(SessionEvent::Failed(failure));
+        self.report(LinkState::Failed, failure.to_string(), now);
+        self.phase = Phase::GaveUp { leave_at: Some(now + LEAVE_AFTER_FAILURE) };
+    }
+
+    /// The search of the plan is not made.
+    pub(crate) fn search_refused(&mut self, refusal: SearchRefusal, now: Instant) {
+        self.tell(SessionEvent::SearchRefused(refusal));
+        self.report(LinkState::Failed, refusal.to_string(), now);
+    }
+
+    /// Ends it.
+    pub(crate) fn end(&mut self, reason: &str) {
+        if !self.is_over() {
+            self.tell(SessionEvent::Ended(reason.to_owned()));
+            self.phase = Phase::Over;
+            self.search = None;
+        }
+    }
+
+    /// How the session stands.
+    pub(crate) fn status(&self, now: Instant) -> SessionStatus {
+        let path = self.path_info(now).filter(|_| self.is_linked());
+        let answered_at = self.paths.selected().map(|path| path.answered_at);
+        SessionStatus {
+            id: self.id,
+            peer: self.peer.clone(),
+            strategy: self.plan.strategy,
+            path,
+            answered_at: answered_at.filter(|_| path.is_some()),
+            is_suspect: self.is_suspect(),
+            probes: self.probes,
+        }
+    }
+
+    pub(super) fn path_info(&self, now: Instant) -> Option<PathInfo> {
+        let path = self.paths.selected()?;
+        Some(PathInfo {
+            socket: path.route.socket,
+            remote: path.route.to,
+            kind: path.kind,
+            rtt: path.rtt,
+            after: now.saturating_duration_since(self.started),
+            probes: self.probes,
+        })
+    }
+
+    pub(crate) fn tell(&mut self, event: SessionEvent) {
+        self.events.push_back(Event::Session(self.id, self.peer.clone(), event));
+    }
+
+    pub(super) fn report(&mut self, state: LinkState, reason: String, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.started).as_millis();
+        let rtt = self.paths.selected().map(|path| path.rtt.as_millis());
+        let report = LinkReport {
+            session: self.id,
+            state,
+            strategy: self.plan.strategy,
+            number: self.plan.number,
+            reason,
+            rtt_ms: rtt.map(|rtt| u32::try_from(rtt).unwrap_or(u32::MAX)),
+            elapsed_ms: u64::try_from(elapsed).unwrap_or(u64::MAX),
+            probes: self.probes,
+        };
+        self.events.push_back(Event::Signal(WorkerV1::LinkState(report)));
+    }
+}

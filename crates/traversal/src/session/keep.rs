@@ -1,0 +1,143 @@
+//! Keeping a path: keep-alive and consent, the suspicion that it is gone, and its repair.
+
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+
+use super::paths::Route;
+use super::{Phase, Session};
+use crate::doors::{SessionEvent, SessionFailure};
+use crate::schedule;
+use holepunch_wire::session::LinkState;
+
+/// An unanswered check is repeated once after this time.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(250);
+/// A path on which checks have been unanswered for so long is suspect, or for two round trips.
+const SUSPECT_AFTER: Duration = Duration::from_millis(500);
+/// While a path is suspect, all routes are tried again this often.
+const REPAIR_EVERY: Duration = Duration::from_secs(1);
+/// A peer that has answered nothing for so long has withdrawn its consent (RFC 7675 §5.1).
+pub(crate) const CONSENT: Duration = Duration::from_secs(30);
+
+/// What is known of the path in use.
+#[derive(Debug)]
+pub(crate) struct Keep {
+    heard_at: Instant,
+    ask_at: Instant,
+    /// The first check since the last answer.
+    asked_at: Option<Instant>,
+    suspect_since: Option<Instant>,
+}
+
+impl Keep {
+    pub(crate) fn new(now: Instant, rng: &mut StdRng) -> Self {
+        let ask_at = now + schedule::keep_alive(rng);
+        Self { heard_at: now, ask_at, asked_at: None, suspect_since: None }
+    }
+
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.suspect_since.is_some()
+    }
+
+    pub(crate) fn suspect_since(&self) -> Option<Instant> {
+        self.suspect_since
+    }
+
+    /// The path has answered a check that was sent at `sent_at`.
+    pub(crate) fn answered(&mut self, sent_at: Instant, now: Instant, rng: &mut StdRng) {
+        if self.suspect_since.is_none_or(|since| sent_at >= since) || self.asked_at.is_some() {
+            *self = Self::new(now, rng);
+        }
+    }
+
+    /// A check of the peer's came on `route`. From elsewhere than the path in use, it may mean that
+    /// the path is gone: it is asked at once.
+    pub(crate) fn peer_checks(&mut self, route: Route, selected: Option<Route>, now: Instant) {
+        if selected != Some(route) {
+            self.ask_now(now);
+        }
+    }
+
+    /// Asks the path at once, unless it is being asked.
+    pub(crate) fn ask_now(&mut self, now: Instant) {
+        if self.asked_at.is_none() {
+            self.ask_at = self.ask_at.min(now);
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Instant {
+        self.ask_at.min(self.heard_at + CONSENT)
+    }
+}
+
+impl Session {
+    /// Asks the path in use whether it answers, and draws the conclusions.
+    pub(super) fn keep(&mut self, now: Instant, rng: &mut StdRng) {
+        let rtt = self.paths.selected().map(|path| path.rtt).unwrap_or_default();
+        let Phase::Linked(keep) = &mut self.phase else { return };
+        if keep.heard_at + CONSENT <= now {
+            self.remotes.stop();
+            return self.fail(SessionFailure::Lost, now);
+        }
+        if keep.ask_at > now {
+            return;
+        }
+        let asked_at = *keep.asked_at.get_or_insert(now);
+        let patience = SUSPECT_AFTER.max(rtt * 2);
+        let unanswered_for = now.saturating_duration_since(asked_at);
+        let becomes_suspect = keep.suspect_since.is_none() && unanswered_for >= patience;
+        if becomes_suspect {
+            keep.suspect_since = Some(now);
+        }
+        keep.ask_at = match keep.suspect_since {
+            Some(_) => now + REPAIR_EVERY,
+            None => (now + ASK_AGAIN_AFTER.max(rtt)).min(asked_at + patience),
+        };
+        // At the very end of its patience it asks no more, but draws the conclusion.
+        keep.ask_at = keep.ask_at.max(now + Duration::from_millis(1));
+        let is_suspect = keep.is_suspect();
+        if becomes_suspect {
+            self.suspect(now);
+        }
+        if is_suspect {
+            self.try_all_routes(now, rng);
+        } else if let Some(route) = self.paths.selected().map(|path| path.route) {
+            self.send_check(route, true, None, now, rng);
+        }
+    }
+
+    /// The path answers no more.
+    fn suspect(&mut self, now: Instant) {
+        self.alarm = true;
+        if let Some(path) = self.paths.selected() {
+            let remote = path.route.to;
+            self.tell(SessionEvent::Suspect(remote));
+        }
+        self.remotes.restart(|_| false, now);
+        self.report(LinkState::Repairing, "the path answers no more".to_owned(), now);
+    }
+
+    /// One check on every route that has ever answered; the peer's other addresses have checks of
+    /// their own.
+    fn try_all_routes(&mut self, now: Instant, rng: &mut StdRng) {
+        self.remotes.restart(|_| false, now);
+        let known: Vec<Route> = self.remotes.routes().collect();
+        let paths: Vec<Route> = self.paths.iter().map(|path| path.route).collect();
+        for route in paths.into_iter().filter(|route| !known.contains(route)) {
+            self.send_check(route, false, None, now, rng);
+        }
+    }
+
+    /// Everything that is known of the own network has changed: the path is tried at once.
+    pub(crate) fn network_changed(&mut self, now: Instant) {
+        if let Phase::Linked(keep) = &mut self.phase {
+            keep.ask_now(now);
+        }
+    }
+
+    /// Whether the path has become suspect since this was last asked: the public endpoint may have
+    /// changed.
+    pub(crate) fn take_alarm(&mut self) -> bool {
+        std::mem::take(&mut self.alarm)
+    }
+}

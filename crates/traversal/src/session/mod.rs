@@ -1,0 +1,358 @@
+//! One session: another worker, from the offer until one of the two leaves.
+//!
+//! Checks are STUN Binding requests in ICE's form (RFC 8445 §7), so that another ICE agent can be the
+//! peer. What differs from ICE, and why:
+//!
+//! - All addresses are checked at once instead of one every 50 ms: there are few.
+//! - An answer counts whatever address it comes from, if it proves itself: behind a NAT whose mapping
+//!   depends on the destination, the ways of the two directions differ (RFC 8445 §7.2.5.2.1 would
+//!   give such a path up).
+//! - Each side sends on the best path that answers it; the controlling side's nomination is followed
+//!   where it does.
+//! - An idle path is checked every 9–10 s, which is keep-alive and consent (RFC 7675) at once.
+
+mod checks;
+mod follow;
+mod keep;
+mod paths;
+mod peer;
+mod remotes;
+mod search;
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use holepunch_wire::WorkerId;
+use holepunch_wire::address::AddressKind;
+use holepunch_wire::candidate::{Candidate, CandidateKind};
+use holepunch_wire::check::{CheckKey, CheckRequest, IceRole};
+use holepunch_wire::credentials::IceCredentials;
+use holepunch_wire::plan::{Plan, Strategy};
+use holepunch_wire::session::{AddressProof, SessionId};
+use holepunch_wire::signal::v1::SessionOffer;
+use holepunch_wire::stun::TransactionId;
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use crate::answers::RateLimit;
+use crate::doors::{
+    Event, SessionEvent, SessionFailure, SocketId, Transmit, WakeReason, WakeUp, earlier,
+};
+use checks::{Checks, SentCheck};
+use keep::Keep;
+use paths::{Paths, Route};
+pub(crate) use peer::PeerCheck;
+use remotes::{Effort, Remotes};
+pub(crate) use search::{Prepared, SearchRun};
+
+/// An answer to the last check may take so long.
+const ANSWER_GRACE: Duration = Duration::from_secs(1);
+/// Local addresses of a peer that is not behind the same NAT wait for so long: they hardly ever help,
+/// and by then the rendezvous may know that nothing will.
+const UNLIKELY_AFTER: Duration = Duration::from_millis(120);
+/// What the machine's other parts know when a session is made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setting {
+    pub(crate) has_v6: bool,
+    pub(crate) may_relay: bool,
+    /// The own public address.
+    pub(crate) public_ip: Option<IpAddr>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// No check has been answered yet.
+    Checking,
+    /// A path answers, or did so a moment ago.
+    Linked(Keep),
+    /// Nothing more is tried. The rendezvous may have another plan, but is not waited for beyond this.
+    GaveUp { leave_at: Option<Instant> },
+    /// It is over.
+    Over,
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) id: SessionId,
+    pub(crate) peer: WorkerId,
+    role: IceRole,
+    tie_breaker: u64,
+    local: IceCredentials,
+    remote: IceCredentials,
+    local_key: CheckKey,
+    remote_key: CheckKey,
+    pub(crate) plan: Plan,
+    pub(crate) proof: AddressProof,
+    pub(crate) endpoint: Option<SocketAddr>,
+    setting: Setting,
+    generation: u32,
+    started: Instant,
+    /// When the plan came that is followed now.
+    planned: Instant,
+    remotes: Remotes,
+    checks: Checks,
+    paths: Paths,
+    phase: Phase,
+    pub(crate) search: Option<SearchRun>,
+    /// The route that the controlling peer has nominated and that has not answered yet.
+    nominated: Option<Route>,
+    answers: RateLimit,
+    triggered: Option<(Route, Instant)>,
+    triggers: u32,
+    probes: u32,
+    heard: u32,
+    /// The path has become suspect, and the machine has not been told yet.
+    alarm: bool,
+    /// The plan that the peer is ready for, and what it announces.
+    peer_accepted: Option<(u32, Vec<u16>)>,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<Event>,
+}
+
+impl Session {
+    pub(crate) fn new(
+        offer: SessionOffer,
+        setting: Setting,
+        now: Instant,
+        rng: &mut StdRng,
+    ) -> Self {
+        let SessionOffer { peer, endpoint, details } = offer;
+        let mut session = Self {
+            id: details.session,
+            peer,
+            role: details.role,
+            tie_breaker: rng.random(),
+            local_key: details.credentials.check_key(),
+            remote_key: details.peer_credentials.check_key(),
+            local: details.credentials,
+            remote: details.peer_credentials,
+            plan: details.plan,
+            proof: details.address_proof,
+            endpoint,
+            setting,
+            generation: 0,
+            started: now,
+            planned: now,
+            remotes: Remotes::default(),
+            checks: Checks::default(),
+            paths: Paths::default(),
+            phase: Phase::Checking,
+            search: None,
+            nominated: None,
+            answers: RateLimit::session(),
+            triggered: None,
+            triggers: 0,
+            probes: 0,
+            heard: 0,
+            alarm: false,
+            peer_accepted: None,
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+        };
+        session.tell(SessionEvent::Started(Box::new(session.plan.clone())));
+        session.begin(&details.candidates, now, rng);
+        session
+    }
+
+    /// The first packets: an opener where the plan wants one, then checks to every address.
+    fn begin(&mut self, candidates: &[Candidate], now: Instant, rng: &mut StdRng) {
+        let start = now + Duration::from_millis(u64::from(self.plan.delay_ms));
+        let endpoint = self.endpoint.map(|at| Candidate::new(CandidateKind::ServerReflexive, at));
+        if let (Some(endpoint), Some(ttl)) = (&endpoint, self.plan.opener_ttl)
+            && let Some(socket) = self.socket_for(endpoint.address())
+        {
+            self.send_check(Route { socket, to: endpoint.address() }, false, Some(ttl), now, rng);
+        }
+        for candidate in endpoint.iter().chain(candidates) {
+            self.add(candidate, start);
+        }
+        if self.plan.strategy == Strategy::Relay {
+            self.verdict(now);
+        }
+    }
+
+    /// Adds an address of the peer's, with as many checks as it has deserved.
+    fn add(&mut self, candidate: &Candidate, start: Instant) {
+        let to = candidate.address();
+        let is_endpoint = self.endpoint == Some(to);
+        let hopeless = self.plan.strategy == Strategy::Relay;
+        if hopeless && !is_endpoint {
+            return;
+        }
+        let effort = if is_endpoint && !hopeless { Effort::Full } else { Effort::Few };
+        let public_ip = self.endpoint.map(|endpoint| endpoint.ip());
+        let is_neighbour = public_ip.is_some() && public_ip == self.setting.public_ip;
+        let is_unlikely = !is_endpoint && !is_neighbour && AddressKind::of(to.ip()).is_local();
+        let start = if is_unlikely { start + UNLIKELY_AFTER } else { start };
+        if let (Some(socket), true) = (self.socket_for(to), candidate.is_usable()) {
+            self.remotes.add(candidate, effort, socket, start);
+        }
+    }
+
+    fn socket_for(&self, to: SocketAddr) -> Option<SocketId> {
+        if to.is_ipv4() {
+            Some(SocketId::MAIN)
+        } else {
+            self.setting.has_v6.then_some(SocketId::MAIN_V6)
+        }
+    }
+
+    pub(crate) fn local_ufrag(&self) -> &str {
+        self.local.ufrag().as_str()
+    }
+
+    pub(crate) fn local_key(&self) -> &CheckKey {
+        &self.local_key
+    }
+
+    pub(crate) fn remote_key(&self) -> &CheckKey {
+        &self.remote_key
+    }
+
+    pub(crate) fn is_linked(&self) -> bool {
+        matches!(self.phase, Phase::Linked(_))
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over)
+    }
+
+    /// Whether nothing has come of it, and has not been for long: the worker is to leave.
+    pub(crate) fn wants_to_leave(&self, now: Instant) -> bool {
+        matches!(self.phase, Phase::GaveUp { leave_at: Some(at) } if at <= now)
+    }
+
+    /// Whether a path of this session uses `socket`, or its search may still need it.
+    pub(crate) fn uses(&self, socket: SocketId) -> bool {
+        let is_path = self.paths.iter().any(|path| path.route.socket == socket);
+        let searching = self.search.as_ref().is_some_and(|search| search.uses(socket));
+        is_path || searching
+    }
+
+    /// Whether a check with this number is out.
+    pub(crate) fn awaits(&self, transaction: TransactionId) -> bool {
+        self.checks.find(transaction).is_some()
+    }
+
+    /// Takes another set of the peer's addresses: it has learnt more, or its network has changed.
+    pub(crate) fn handle_candidates(
+        &mut self,
+        generation: u32,
+        candidates: &[Candidate],
+        proof: AddressProof,
+        now: Instant,
+    ) -> bool {
+        if generation <= self.generation && self.generation != 0 {
+            return false;
+        }
+        self.generation = generation;
+        let reflexive = candidates.iter().find(|it| it.kind == CandidateKind::ServerReflexive);
+        if let Some(reflexive) = reflexive.filter(|it| it.address().is_ipv4()) {
+            self.endpoint = Some(reflexive.address());
+            self.proof = proof;
+        }
+        for candidate in candidates {
+            self.add(candidate, now);
+        }
+        if let Phase::Linked(keep) = &mut self.phase {
+            keep.ask_now(now);
+        }
+        true
+    }
+
+    fn send_check(
+        &mut self,
+        route: Route,
+        nominating: bool,
+        ttl: Option<u8>,
+        now: Instant,
+        rng: &mut StdRng,
+    ) {
+        let transaction = TransactionId::from(rng.random::<u128>());
+        let request = CheckRequest {
+            transaction,
+            remote_ufrag: self.remote.ufrag(),
+            local_ufrag: self.local.ufrag(),
+            priority: CandidateKind::PeerReflexive.priority(route.to.ip()),
+            role: self.role,
+            tie_breaker: self.tie_breaker,
+            use_candidate: nominating && self.role == IceRole::Controlling,
+        };
+        let payload = request.encode(&self.remote_key);
+        self.checks.sent(transaction, SentCheck { route, at: now, role: self.role });
+        self.probes = self.probes.saturating_add(1);
+        self.transmits.push_back(Transmit { socket: route.socket, to: route.to, payload, ttl });
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant, rng: &mut StdRng) {
+        self.keep(now, rng);
+        if matches!(self.phase, Phase::Checking | Phase::GaveUp { .. }) || self.is_suspect() {
+            for route in self.remotes.due(now, rng) {
+                self.send_check(route, false, None, now, rng);
+            }
+        }
+        self.run_search(now, rng);
+        if matches!(self.phase, Phase::Checking) && self.gives_up_at().is_some_and(|at| at <= now) {
+            let failure = match (&self.search, self.heard) {
+                (Some(_), _) => SessionFailure::SearchExhausted,
+                (None, 0) => SessionFailure::Silence,
+                (None, _) => SessionFailure::Unanswered,
+            };
+            self.search = None;
+            self.fail(failure, now);
+        }
+    }
+
+    /// When nothing more can come of what has been sent: only once all of it has been.
+    fn gives_up_at(&self) -> Option<Instant> {
+        match &self.search {
+            Some(search) => search.ends_at(),
+            None => {
+                let last = schedule_end(self.planned, self.plan.delay_ms);
+                self.remotes.is_done().then_some(last)
+            }
+        }
+    }
+
+    fn is_suspect(&self) -> bool {
+        matches!(&self.phase, Phase::Linked(keep) if keep.is_suspect())
+    }
+
+    pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    pub(crate) fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<WakeUp> {
+        let checks = self.remotes.poll_timeout().map(|at| (at, WakeReason::Check));
+        let search = self.search.as_ref().and_then(SearchRun::poll_timeout);
+        let search = search.map(|at| (at, WakeReason::Search));
+        match &self.phase {
+            Phase::Checking => {
+                let end = self.gives_up_at().map(|at| (at, WakeReason::Check));
+                earlier(checks, earlier(search, end))
+            }
+            Phase::GaveUp { leave_at } => {
+                earlier(checks, leave_at.map(|at| (at, WakeReason::Check)))
+            }
+            Phase::Linked(keep) => {
+                let consent = Some((keep.poll_timeout(), WakeReason::Consent));
+                let checks = checks.filter(|_| keep.is_suspect());
+                earlier(checks, earlier(search, consent))
+            }
+            Phase::Over => None,
+        }
+    }
+}
+
+/// When an answer to the last check of the schedule has had its time.
+fn schedule_end(started: Instant, delay_ms: u32) -> Instant {
+    started
+        + Duration::from_millis(u64::from(delay_ms))
+        + crate::schedule::PING_UNTIL
+        + ANSWER_GRACE
+}

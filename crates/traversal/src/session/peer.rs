@@ -1,0 +1,222 @@
+//! What the peer's checks and answers do to a session.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use holepunch_wire::candidate::CandidateKind;
+use holepunch_wire::check::{IceRole, ROLE_CONFLICT, encode_role_conflict, encode_success};
+use holepunch_wire::session::LinkState;
+use holepunch_wire::stun::TransactionId;
+use rand::rngs::StdRng;
+
+use super::keep::Keep;
+use super::paths::Route;
+use super::{Phase, Session};
+use crate::doors::{SessionEvent, SocketId, Transmit};
+
+/// Between two triggered checks on one route: the peer's burst must not become ours.
+const TRIGGER_EVERY: Duration = Duration::from_millis(8);
+/// Triggered checks on routes that have never answered, in a session.
+const TRIGGERED_MAX: u32 = 64;
+
+/// A verified request of the peer's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PeerCheck {
+    pub(crate) transaction: TransactionId,
+    pub(crate) role: IceRole,
+    pub(crate) tie_breaker: u64,
+    pub(crate) nominates: bool,
+}
+
+impl Session {
+    /// Takes a verified check of the peer's.
+    pub(crate) fn handle_request(
+        &mut self,
+        socket: SocketId,
+        from: SocketAddr,
+        check: PeerCheck,
+        now: Instant,
+        rng: &mut StdRng,
+    ) -> bool {
+        let route = Route { socket, to: from };
+        if !self.answers.allows(now) {
+            return false;
+        }
+        if check.role == self.role && !self.settle_roles(route, check) {
+            return true;
+        }
+        self.heard = self.heard.saturating_add(1);
+        let payload = encode_success(check.transaction, route.to, &self.local_key);
+        self.transmits.push_back(Transmit {
+            socket: route.socket,
+            to: route.to,
+            payload,
+            ttl: None,
+        });
+        if check.nominates && self.role == IceRole::Controlled {
+            self.nominated_by_peer(route, now, rng);
+        }
+        if self.remotes.kind(route).is_none() {
+            self.remotes.observed(route, now);
+            self.trigger(route, now, rng);
+        } else if self.paths.find(route).is_none() {
+            self.trigger(route, now, rng);
+        }
+        if let Phase::Linked(keep) = &mut self.phase {
+            keep.peer_checks(route, self.paths.selected().map(|path| path.route), now);
+        }
+        true
+    }
+
+    /// Both sides claim one role: the greater tie-breaker controls (RFC 8445 §7.3.1.1). `false` when
+    /// the peer has to give way, and is told so.
+    fn settle_roles(&mut self, route: Route, check: PeerCheck) -> bool {
+        let keeps_role = match self.role {
+            IceRole::Controlling => self.tie_breaker >= check.tie_breaker,
+            IceRole::Controlled => self.tie_breaker < check.tie_breaker,
+        };
+        if keeps_role {
+            let payload = encode_role_conflict(check.transaction, &self.local_key);
+            self.transmits.push_back(Transmit {
+                socket: route.socket,
+                to: route.to,
+                payload,
+                ttl: None,
+            });
+            return false;
+        }
+        self.switch_role();
+        true
+    }
+
+    fn switch_role(&mut self) {
+        self.role = match self.role {
+            IceRole::Controlling => IceRole::Controlled,
+            IceRole::Controlled => IceRole::Controlling,
+        };
+    }
+
+    /// A triggered check (RFC 8445 §7.3.1.4): the peer's NAT is open for us now.
+    fn trigger(&mut self, route: Route, now: Instant, rng: &mut StdRng) {
+        let recent = |at: Instant| now.saturating_duration_since(at) < TRIGGER_EVERY;
+        let again = self.triggered.is_some_and(|(last, at)| last == route && recent(at));
+        if again || self.triggers >= TRIGGERED_MAX {
+            return;
+        }
+        self.triggers += 1;
+        self.triggered = Some((route, now));
+        self.send_check(route, false, None, now, rng);
+    }
+
+    fn nominated_by_peer(&mut self, route: Route, now: Instant, rng: &mut StdRng) {
+        let selected = self.paths.selected().map(|path| path.route);
+        if self.paths.find(route).is_none() {
+            self.nominated = Some(route);
+        } else if selected != Some(route) {
+            self.select(route, now, rng);
+        }
+    }
+
+    /// Takes a verified answer.
+    pub(crate) fn handle_success(
+        &mut self,
+        transaction: TransactionId,
+        now: Instant,
+        rng: &mut StdRng,
+    ) {
+        let Some(check) = self.checks.find(transaction) else { return };
+        self.checks.answered(transaction);
+        if self.is_over() {
+            return;
+        }
+        let route = check.route;
+        let kind = self.remotes.kind(route).or_else(|| self.remotes.kind_of(route.to));
+        let kind = kind.unwrap_or(CandidateKind::Predicted);
+        let rtt = now.saturating_duration_since(check.at);
+        self.paths.answered(route, kind, rtt, now);
+        match &mut self.phase {
+            Phase::Linked(keep) => {
+                let suspect_since = keep.suspect_since();
+                let selected = self.paths.selected().map(|path| path.route);
+                let saves = suspect_since.is_some_and(|since| check.at >= since);
+                let nominated = self.nominated == Some(route);
+                let preferred = self.role == IceRole::Controlling && self.paths.prefers(route);
+                if selected == Some(route) {
+                    keep.answered(check.at, now, rng);
+                    if suspect_since.is_some() && !keep.is_suspect() {
+                        self.repaired(now);
+                    }
+                } else if saves || nominated || preferred {
+                    self.select(route, now, rng);
+                }
+            }
+            Phase::Checking | Phase::GaveUp { .. } => self.linked(route, now, rng),
+            Phase::Over => {}
+        }
+    }
+
+    /// The first answer: there is a path.
+    fn linked(&mut self, route: Route, now: Instant, rng: &mut StdRng) {
+        self.paths.select(route);
+        self.phase = Phase::Linked(Keep::new(now, rng));
+        if let Some(search) = &mut self.search {
+            search.stop(now);
+        }
+        if let Some(info) = self.path_info(now) {
+            self.tell(SessionEvent::Linked(info));
+        }
+        self.report(LinkState::Direct, String::new(), now);
+        self.nominate(route, now, rng);
+    }
+
+    /// Uses another path from now on.
+    fn select(&mut self, route: Route, now: Instant, rng: &mut StdRng) {
+        self.paths.select(route);
+        if self.nominated == Some(route) {
+            self.nominated = None;
+        }
+        let Phase::Linked(keep) = &mut self.phase else { return };
+        let was_suspect = keep.is_suspect();
+        *keep = Keep::new(now, rng);
+        if was_suspect {
+            self.repaired(now);
+        } else if let Some(info) = self.path_info(now) {
+            self.tell(SessionEvent::PathChanged(info));
+        }
+        self.nominate(route, now, rng);
+    }
+
+    fn repaired(&mut self, now: Instant) {
+        if let Some(info) = self.path_info(now) {
+            self.tell(SessionEvent::Repaired(info));
+        }
+        self.remotes.stop();
+        self.report(LinkState::Direct, String::new(), now);
+    }
+
+    /// The controlling side tells the path that it uses (RFC 8445 §8.1.1).
+    fn nominate(&mut self, route: Route, now: Instant, rng: &mut StdRng) {
+        if self.role == IceRole::Controlling {
+            self.send_check(route, true, None, now, rng);
+        }
+    }
+
+    /// Takes a verified error: the peer keeps its role, so this side changes.
+    pub(crate) fn handle_error(
+        &mut self,
+        transaction: TransactionId,
+        code: u16,
+        now: Instant,
+        rng: &mut StdRng,
+    ) {
+        let Some(check) = self.checks.find(transaction) else { return };
+        self.checks.answered(transaction);
+        if code == ROLE_CONFLICT {
+            // Of several checks under way, the first refusal changes the role (RFC 8445 §7.2.5.1).
+            if check.role == self.role {
+                self.switch_role();
+            }
+            self.send_check(check.route, false, None, now, rng);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Where the peer may be: its endpoint, its candidates, and the sources of its checks, each with the
+//! times at which checks leave for it.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use holepunch_wire::candidate::{CANDIDATES_MAX, Candidate, CandidateKind};
+use rand::rngs::StdRng;
+
+use super::paths::Route;
+use crate::doors::SocketId;
+use crate::schedule;
+
+/// Sources of the peer's checks that nobody advertised.
+const PEER_REFLEXIVE_MAX: usize = 8;
+
+/// How many checks an address is worth, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// About 25 in ten seconds: for the peer's endpoint, and for addresses that are known to be its.
+    Full,
+    /// Five in two seconds: for an address that the peer names without proof.
+    Few,
+}
+
+impl Effort {
+    fn at(self, index: u32, rng: &mut StdRng) -> Option<Duration> {
+        match self {
+            Self::Full => schedule::jittered_ping_at(index, rng),
+            Self::Few => schedule::few_at(index),
+        }
+    }
+}
+
+/// One address of the peer.
+#[derive(Debug, Clone)]
+pub(crate) struct Remote {
+    pub(crate) route: Route,
+    pub(crate) kind: CandidateKind,
+    effort: Effort,
+    started: Instant,
+    index: u32,
+    next_at: Option<Instant>,
+}
+
+impl Remote {
+    fn new(route: Route, kind: CandidateKind, effort: Effort, start: Instant) -> Self {
+        Self { route, kind, effort, started: start, index: 0, next_at: Some(start) }
+    }
+}
+
+/// The addresses of the peer.
+#[derive(Debug, Default)]
+pub(crate) struct Remotes {
+    remotes: Vec<Remote>,
+}
+
+impl Remotes {
+    /// Adds an address of the peer's, or does nothing where it is known.
+    pub(crate) fn add(
+        &mut self,
+        candidate: &Candidate,
+        effort: Effort,
+        socket: SocketId,
+        start: Instant,
+    ) {
+        let route = Route { socket, to: candidate.address() };
+        if self.kind(route).is_some() || self.remotes.len() >= CANDIDATES_MAX + PEER_REFLEXIVE_MAX {
+            return;
+        }
+        self.remotes.push(Remote::new(route, candidate.kind, effort, start));
+    }
+
+    /// Adds the source of a check that nobody had advertised. The oldest such source makes room.
+    pub(crate) fn observed(&mut self, route: Route, now: Instant) {
+        let is_observed = |remote: &Remote| remote.kind == CandidateKind::PeerReflexive;
+        if self.remotes.iter().filter(|remote| is_observed(remote)).count() >= PEER_REFLEXIVE_MAX
+            && let Some(oldest) = self.remotes.iter().position(is_observed)
+        {
+            self.remotes.remove(oldest);
+        }
+        let mut remote = Remote::new(route, CandidateKind::PeerReflexive, Effort::Few, now);
+        // The triggered check is the first of its checks.
+        remote.index = 1;
+        remote.next_at = schedule::few_at(1).map(|after| now + after);
+        self.remotes.push(remote);
+    }
+
+    /// How an address was learnt; `None`: it is not known.
+    pub(crate) fn kind(&self, route: Route) -> Option<CandidateKind> {
+        self.remotes.iter().find(|remote| remote.route == route).map(|remote| remote.kind)
+    }
+
+    /// How the address was learnt, whatever socket it belongs to.
+    pub(crate) fn kind_of(&self, address: SocketAddr) -> Option<CandidateKind> {
+        self.remotes.iter().find(|remote| remote.route.to == address).map(|remote| remote.kind)
+    }
+
+    /// The routes for which a check is due.
+    pub(crate) fn due(&mut self, now: Instant, rng: &mut StdRng) -> Vec<Route> {
+        let mut due = Vec::new();
+        for remote in &mut self.remotes {
+            if remote.next_at.is_some_and(|at| at <= now) {
+                due.push(remote.route);
+                remote.index += 1;
+                let next = remote.effort.at(remote.index, rng);
+                // A machine that was not called for long does not catch up in a burst.
+                remote.next_at = next.map(|after| (remote.started + after).max(now));
+            }
+        }
+        due
+    }
+
+    /// Forgets the addresses that no check has been sent to yet, but for those to be kept.
+    pub(crate) fn drop_untried(&mut self, keep: impl Fn(SocketAddr) -> bool) {
+        self.remotes.retain(|remote| remote.index > 0 || keep(remote.route.to));
+    }
+
+    /// Ends the checks to all, or to all but `route`.
+    pub(crate) fn stop(&mut self) {
+        for remote in &mut self.remotes {
+            remote.next_at = None;
+        }
+    }
+
+    /// Whether any check is still to come.
+    pub(crate) fn is_done(&self) -> bool {
+        self.remotes.iter().all(|remote| remote.next_at.is_none())
+    }
+
+    /// Begins anew with all; `full` are worth the whole schedule.
+    pub(crate) fn restart(&mut self, full: impl Fn(SocketAddr) -> bool, now: Instant) {
+        for remote in &mut self.remotes {
+            (remote.index, remote.started, remote.next_at) = (0, now, Some(now));
+            remote.effort = if full(remote.route.to) { Effort::Full } else { Effort::Few };
+        }
+    }
+
+    pub(crate) fn routes(&self) -> impl Iterator<Item = Route> + '_ {
+        self.remotes.iter().map(|remote| remote.route)
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.remotes.iter().filter_map(|remote| remote.next_at).min()
+    }
+}
