@@ -18,6 +18,8 @@ pub(crate) struct SentCheck {
     pub(crate) at: Instant,
     /// The role that it claimed.
     pub(crate) role: IceRole,
+    /// Whether it nominated the route.
+    pub(crate) nominating: bool,
 }
 
 /// The checks whose answers still count, the oldest first.

@@ -19,7 +19,7 @@ mod peer;
 mod remotes;
 mod search;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -42,6 +42,7 @@ use crate::doors::{
 use checks::{Checks, SentCheck};
 use keep::Keep;
 use paths::{Paths, Route};
+use peer::Nominating;
 pub(crate) use peer::PeerCheck;
 use remotes::{Effort, Remotes};
 pub(crate) use search::{Prepared, SearchRun};
@@ -97,6 +98,9 @@ pub(crate) struct Session {
     pub(crate) search: Option<SearchRun>,
     /// The route that the controlling peer has nominated and that has not answered yet.
     nominated: Option<Route>,
+    /// The routes that the peer has nominated, and when last.
+    nominations: BTreeMap<Route, Instant>,
+    nominating: Option<Nominating>,
     answers: RateLimit,
     triggered: Option<(Route, Instant)>,
     triggers: u32,
@@ -140,6 +144,8 @@ impl Session {
             phase: Phase::Checking,
             search: None,
             nominated: None,
+            nominations: BTreeMap::new(),
+            nominating: None,
             answers: RateLimit::session(),
             triggered: None,
             triggers: 0,
@@ -280,13 +286,14 @@ impl Session {
             use_candidate: nominating && self.role == IceRole::Controlling,
         };
         let payload = request.encode(&self.remote_key);
-        self.checks.sent(transaction, SentCheck { route, at: now, role: self.role });
+        self.checks.sent(transaction, SentCheck { route, at: now, role: self.role, nominating });
         self.probes = self.probes.saturating_add(1);
         self.transmits.push_back(Transmit { socket: route.socket, to: route.to, payload, ttl });
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant, rng: &mut StdRng) {
         self.keep(now, rng);
+        self.repeat_nomination(now, rng);
         if matches!(self.phase, Phase::Checking | Phase::GaveUp { .. }) || self.is_suspect() {
             for route in self.remotes.due(now, rng) {
                 self.send_check(route, false, None, now, rng);
@@ -340,7 +347,10 @@ impl Session {
                 earlier(checks, leave_at.map(|at| (at, WakeReason::Check)))
             }
             Phase::Linked(keep) => {
-                let consent = Some((keep.poll_timeout(), WakeReason::Consent));
+                let nomination = self.nominating.map(|it| it.next_at);
+                let consent =
+                    nomination.map_or(keep.poll_timeout(), |at| at.min(keep.poll_timeout()));
+                let consent = Some((consent, WakeReason::Consent));
                 let checks = checks.filter(|_| keep.is_suspect());
                 earlier(checks, earlier(search, consent))
             }

@@ -19,6 +19,23 @@ const TRIGGER_EVERY: Duration = Duration::from_millis(8);
 /// Triggered checks on routes that have never answered, in a session.
 const TRIGGERED_MAX: u32 = 64;
 
+/// A nomination that is not answered is repeated so often, ...
+const NOMINATED_TIMES_MAX: u32 = 5;
+/// ... after this time at first, which doubles.
+const NOMINATED_EVERY: Duration = Duration::from_millis(250);
+/// A nomination counts for so long: more than the time between two keep-alives, which repeat it.
+const NOMINATED_FOR: Duration = Duration::from_secs(12);
+/// Routes whose nomination is remembered.
+const NOMINATIONS_MAX: usize = 16;
+
+/// A nomination on its way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Nominating {
+    route: Route,
+    sent: u32,
+    pub(super) next_at: Instant,
+}
+
 /// A verified request of the peer's.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PeerCheck {
@@ -108,12 +125,25 @@ impl Session {
         self.send_check(route, false, None, now, rng);
     }
 
+    /// The controlling peer has nominated a route. Some agents nominate every route that works, again
+    /// and again: a route counts when it is nominated for the first time, or when the one in use has
+    /// not been for longer than a keep-alive.
     fn nominated_by_peer(&mut self, route: Route, now: Instant, rng: &mut StdRng) {
         let selected = self.paths.selected().map(|path| path.route);
-        if self.paths.find(route).is_none() {
-            self.nominated = Some(route);
-        } else if selected != Some(route) {
+        let recent = |at: &Instant| now.saturating_duration_since(*at) < NOMINATED_FOR;
+        let is_first = !self.nominations.contains_key(&route);
+        let is_kept = selected.and_then(|it| self.nominations.get(&it)).is_some_and(recent);
+        self.nominations.retain(|_, at| recent(at));
+        if self.nominations.len() < NOMINATIONS_MAX {
+            self.nominations.insert(route, now);
+        }
+        if selected == Some(route) || (is_kept && !is_first) {
+            return;
+        }
+        if self.paths.find(route).is_some() {
             self.select(route, now, rng);
+        } else {
+            self.nominated = Some(route);
         }
     }
 
@@ -130,6 +160,9 @@ impl Session {
             return;
         }
         let route = check.route;
+        if check.nominating {
+            self.nominating.take_if(|nominating| nominating.route == route);
+        }
         let kind = self.remotes.kind(route).or_else(|| self.remotes.kind_of(route.to));
         let kind = kind.unwrap_or(CandidateKind::Predicted);
         let rtt = now.saturating_duration_since(check.at);
@@ -194,11 +227,28 @@ impl Session {
         self.report(LinkState::Direct, String::new(), now);
     }
 
-    /// The controlling side tells the path that it uses (RFC 8445 §8.1.1).
+    /// The controlling side tells the path that it uses (RFC 8445 §8.1.1), until that is answered.
     fn nominate(&mut self, route: Route, now: Instant, rng: &mut StdRng) {
         if self.role == IceRole::Controlling {
-            self.send_check(route, true, None, now, rng);
+            self.nominating = Some(Nominating { route, sent: 0, next_at: now });
+            self.repeat_nomination(now, rng);
         }
+    }
+
+    /// Sends the nomination again where it is time.
+    pub(super) fn repeat_nomination(&mut self, now: Instant, rng: &mut StdRng) {
+        let Some(nominating) = &mut self.nominating else { return };
+        if nominating.next_at > now {
+            return;
+        }
+        if nominating.sent >= NOMINATED_TIMES_MAX {
+            self.nominating = None;
+            return;
+        }
+        nominating.next_at = now + NOMINATED_EVERY * (1 << nominating.sent);
+        nominating.sent += 1;
+        let route = nominating.route;
+        self.send_check(route, true, None, now, rng);
     }
 
     /// Takes a verified error: the peer keeps its role, so this side changes.
