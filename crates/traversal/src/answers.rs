@@ -10,6 +10,9 @@ const STRANGERS_BURST: u32 = 5;
 /// PINGs of the peer answered in a second, and at once. A peer sends about 25 in ten seconds.
 const PEER_PER_SECOND: u32 = 50;
 const PEER_BURST: u32 = 50;
+/// New sources of a peer's checks taken up in a second, and at once.
+const OBSERVATIONS_PER_SECOND: u32 = 1;
+const OBSERVATIONS_BURST: u32 = 16;
 /// Authenticated checks of a peer answered in a second, and at once: its search sends 100 a second.
 const SESSION_PER_SECOND: u32 = 250;
 const SESSION_BURST: u32 = 250;
@@ -44,6 +47,12 @@ impl RateLimit {
 
     pub(crate) fn peer() -> Self {
         Self::new(PEER_PER_SECOND, PEER_BURST)
+    }
+
+    /// Sources of a session's checks that are taken up: a peer behind a hard NAT has a few, and one
+    /// that shows ever new ones is a nuisance.
+    pub(crate) fn observations() -> Self {
+        Self::new(OBSERVATIONS_PER_SECOND, OBSERVATIONS_BURST)
     }
 
     /// Checks of the peer of a session: a search sends 100 a second.

@@ -2,7 +2,7 @@
 //! follows.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use holepunch_wire::address::AddressKind;
@@ -48,8 +48,8 @@ pub struct Traversal {
     pub(crate) ready_told: bool,
     pub(crate) sessions: BTreeMap<SessionId, Session>,
     pub(crate) searches: SearchHistory,
-    /// The session whose search was counted last: its further plans are the same search.
-    pub(crate) searched: Option<SessionId>,
+    /// The session whose search was counted last, and its target: further plans are the same search.
+    pub(crate) searched: Option<(SessionId, IpAddr)>,
     /// The sockets that come and go: whose they are, and whether they are open.
     pub(crate) sockets: BTreeMap<SocketId, (Owner, bool)>,
     pub(crate) next_socket: SocketId,

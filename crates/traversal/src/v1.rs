@@ -20,6 +20,9 @@ use crate::session::{PeerCheck, Prepared, SearchRun, Session, Setting};
 /// Sessions of one worker at a time.
 const SESSIONS_MAX: usize = 64;
 
+/// Sockets that come and go, open at once.
+const SOCKETS_MAX: usize = 256;
+
 /// Who asked for a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
@@ -116,7 +119,8 @@ impl Traversal {
             // What is known already is told again: the rendezvous waits for it.
             self.profiler.forget_told();
         }
-        let Some(search) = plan.search.clone() else { return };
+        let search = plan.search.clone().filter(|_| plan.strategy != Strategy::Relay);
+        let Some(search) = search else { return };
         let searching = self.sessions.iter().any(|(other, session)| {
             *other != id && session.search.is_some() && !session.is_linked()
         });
@@ -132,13 +136,15 @@ impl Traversal {
             Some(SearchRefusal::Busy)
         } else {
             let target = session.search_target();
-            let again = self.searched == Some(id);
+            // A better plan for the same pair is the same search, as long as it has packets left.
+            let again = target.is_some_and(|ip| self.searched == Some((id, ip)));
             let allowed = again || target.is_some_and(|ip| self.searches.allows(ip, now));
-            (!allowed).then_some(SearchRefusal::TooMany)
+            let refused = !allowed || session.has_searched_enough();
+            refused.then_some(SearchRefusal::TooMany)
         };
         match (refusal, endpoint) {
             (None, Some(endpoint)) => {
-                self.searched = Some(id);
+                self.searched = Some((id, endpoint.ip()));
                 let context = Prepared {
                     endpoint,
                     allocation: self.profiler.profile().allocation,
@@ -257,7 +263,7 @@ impl Traversal {
                     self.dropped.rate_limited += 1;
                 }
             }
-            Check::Success { .. } => session.handle_success(transaction, now, rng),
+            Check::Success { .. } => session.handle_success(socket, transaction, now, rng),
             Check::Error { code } => session.handle_error(transaction, code, now, rng),
             Check::Indication => {}
         }
@@ -337,7 +343,7 @@ impl Traversal {
                 self.sessions.remove(&id);
             }
             for _ in 0..wanted {
-                self.open_socket(Owner::Session(id));
+                self.open_socket_for(id, now);
             }
             if alarm {
                 self.discovery.refresh_now(now, &mut self.rng);
@@ -395,6 +401,16 @@ impl Traversal {
         }
     }
 
+    /// Opens a socket for a session's search, or tells it that there are enough: those of a search that
+    /// has just ended count as well.
+    fn open_socket_for(&mut self, id: SessionId, now: Instant) {
+        if self.sockets.len() < SOCKETS_MAX {
+            self.open_socket(Owner::Session(id));
+        } else if let Some(session) = self.sessions.get_mut(&id) {
+            session.socket_failed(now, &mut self.rng);
+        }
+    }
+
     fn open_socket(&mut self, owner: Owner) {
         let socket = self.next_socket;
         self.next_socket = SocketId(socket.0.wrapping_add(1).max(SocketId::FRESH_FIRST.0));
@@ -403,7 +419,12 @@ impl Traversal {
     }
 
     fn close_socket(&mut self, socket: SocketId) {
-        if self.sockets.remove(&socket).is_some() {
+        if let Some((owner, _)) = self.sockets.remove(&socket) {
+            if let Owner::Session(id) = owner
+                && let Some(session) = self.sessions.get_mut(&id)
+            {
+                session.socket_closed(socket);
+            }
             self.events.push_back(Event::CloseSocket(socket));
         }
     }

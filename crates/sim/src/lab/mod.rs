@@ -14,6 +14,7 @@ mod world;
 
 pub use catalogue::{Group, Pair, catalogue, plain_pairs, wrong_profile};
 pub use outcome::{Outcome, Verdict};
+pub(crate) use requirement::percent;
 pub use requirement::{Requirement, Violation};
 pub use scenario::{Incident, Scenario};
 pub use summary::{Percentiles, SEEDS_SHOWN, Seeds, Share, Summary};

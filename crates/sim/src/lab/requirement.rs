@@ -118,7 +118,7 @@ fn in_ms(time: Duration) -> String {
 }
 
 /// A share as it stands in a violation.
-fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     // Downward, for the same reason; the small number makes up for binary fractions.
     let hundredths = (share * 1e4 + 1e-6).floor();
     let text = format!("{:.2}", hundredths / 100.0);

@@ -105,6 +105,8 @@ pub struct Summary {
 /// Seeds of histories that stand out; of several the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Seeds {
+    /// A direct path.
+    pub direct: Option<u64>,
     /// No direct path.
     pub undirected: Option<u64>,
     /// No relay verdict.
@@ -138,6 +140,7 @@ impl Seeds {
         let is_relayed = |it: &Outcome| it.verdict == Verdict::Relay;
         let is_direct = |it: &Outcome| it.verdict == Verdict::Direct;
         Self {
+            direct: first(&is_direct),
             undirected: first(&|it| !is_direct(it)),
             unrelayed: first(&|it| !is_relayed(it)),
             unsettled: first(&|it| it.verdict == Verdict::Failed),

@@ -14,6 +14,9 @@ const ASKED_AT: [Duration; 3] =
 /// An answer to the last may take so long, or two round trips.
 const PATIENCE: Duration = Duration::from_millis(250);
 
+/// Two of them are never closer, however late the machine is called.
+const APART: Duration = Duration::from_millis(20);
+
 /// What is to be learnt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -106,7 +109,8 @@ impl Exchange {
         }
         self.asked += 1;
         let next = ASKED_AT.get(self.asked).filter(|_| self.asked < self.purpose.repetitions());
-        self.next_at = next.map_or(now + self.patience, |after| (self.started + *after).max(now));
+        self.next_at =
+            next.map_or(now + self.patience, |after| (self.started + *after).max(now + APART));
         let options = RequestOptions { change: self.purpose.change(), ..RequestOptions::default() };
         let payload = binding_request_with(self.transaction, &options);
         Ok(Some(Transmit { socket: self.socket, to: self.to, payload, ttl: None }))

@@ -117,13 +117,14 @@ impl Session {
         self.report(LinkState::Repairing, "the path answers no more".to_owned(), now);
     }
 
-    /// One check on every route that has ever answered; the peer's other addresses have checks of
-    /// their own.
+    /// One check on every route that has ever answered, and to the peer's endpoint. Its other
+    /// addresses had checks of their own when the path became suspect.
     fn try_all_routes(&mut self, now: Instant, rng: &mut StdRng) {
-        self.remotes.restart(|_| false, now);
-        let known: Vec<Route> = self.remotes.routes().collect();
-        let paths: Vec<Route> = self.paths.iter().map(|path| path.route).collect();
-        for route in paths.into_iter().filter(|route| !known.contains(route)) {
+        let mut routes: Vec<Route> = self.paths.iter().map(|path| path.route).collect();
+        let endpoint =
+            self.endpoint.and_then(|to| Some(Route { socket: self.socket_for(to)?, to }));
+        routes.extend(endpoint.filter(|endpoint| !routes.contains(endpoint)));
+        for route in routes {
             self.send_check(route, false, None, now, rng);
         }
     }

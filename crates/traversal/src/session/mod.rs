@@ -104,6 +104,12 @@ pub(crate) struct Session {
     answers: RateLimit,
     triggered: Option<(Route, Instant)>,
     triggers: u32,
+    conflicts: u32,
+    /// How many new sources of checks are taken up.
+    observations: RateLimit,
+    /// When the last packet of a search left, of whichever plan, and how many have in all.
+    last_shot: Option<Instant>,
+    shots: u32,
     probes: u32,
     heard: u32,
     /// The path has become suspect, and the machine has not been told yet.
@@ -122,6 +128,7 @@ impl Session {
         rng: &mut StdRng,
     ) -> Self {
         let SessionOffer { peer, endpoint, details } = offer;
+        let endpoint = endpoint.filter(|endpoint| is_usable(*endpoint));
         let mut session = Self {
             id: details.session,
             peer,
@@ -149,6 +156,10 @@ impl Session {
             answers: RateLimit::session(),
             triggered: None,
             triggers: 0,
+            conflicts: 0,
+            observations: RateLimit::observations(),
+            last_shot: None,
+            shots: 0,
             probes: 0,
             heard: 0,
             alarm: false,
@@ -229,9 +240,15 @@ impl Session {
         matches!(self.phase, Phase::GaveUp { leave_at: Some(at) } if at <= now)
     }
 
-    /// Whether a path of this session uses `socket`, or its search may still need it.
+    /// A socket is closed.
+    pub(crate) fn socket_closed(&mut self, socket: SocketId) {
+        self.paths.forget(socket);
+        self.remotes.forget(socket);
+    }
+
+    /// Whether the path in use needs `socket`, or the search does.
     pub(crate) fn uses(&self, socket: SocketId) -> bool {
-        let is_path = self.paths.iter().any(|path| path.route.socket == socket);
+        let is_path = self.paths.selected().is_some_and(|path| path.route.socket == socket);
         let searching = self.search.as_ref().is_some_and(|search| search.uses(socket));
         is_path || searching
     }
@@ -254,7 +271,7 @@ impl Session {
         }
         self.generation = generation;
         let reflexive = candidates.iter().find(|it| it.kind == CandidateKind::ServerReflexive);
-        if let Some(reflexive) = reflexive.filter(|it| it.address().is_ipv4()) {
+        if let Some(reflexive) = reflexive.filter(|it| it.address().is_ipv4() && it.is_usable()) {
             self.endpoint = Some(reflexive.address());
             self.proof = proof;
         }
@@ -311,14 +328,11 @@ impl Session {
         }
     }
 
-    /// When nothing more can come of what has been sent: only once all of it has been.
+    /// When nothing more can come of what has been sent.
     fn gives_up_at(&self) -> Option<Instant> {
         match &self.search {
             Some(search) => search.ends_at(),
-            None => {
-                let last = schedule_end(self.planned, self.plan.delay_ms);
-                self.remotes.is_done().then_some(last)
-            }
+            None => Some(schedule_end(self.planned, self.plan.delay_ms)),
         }
     }
 
@@ -357,6 +371,11 @@ impl Session {
             Phase::Over => None,
         }
     }
+}
+
+/// Whether one single host could be at an endpoint.
+fn is_usable(endpoint: SocketAddr) -> bool {
+    endpoint.port() != 0 && AddressKind::of(endpoint.ip()).is_reachable_unicast()
 }
 
 /// When an answer to the last check of the schedule has had its time.

@@ -96,6 +96,11 @@ impl Paths {
         }
     }
 
+    /// A socket is closed: its paths are gone.
+    pub(crate) fn forget(&mut self, socket: SocketId) {
+        self.paths.retain(|path| path.route.socket != socket);
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Path> {
         self.paths.iter()
     }

@@ -16,6 +16,8 @@ use crate::doors::{SessionEvent, SocketId, Transmit};
 
 /// Between two triggered checks on one route: the peer's burst must not become ours.
 const TRIGGER_EVERY: Duration = Duration::from_millis(8);
+/// Role conflicts that the peer may claim, in a session: an honest one is settled by the first.
+const CONFLICTS_MAX: u32 = 8;
 /// Triggered checks on routes that have never answered, in a session.
 const TRIGGERED_MAX: u32 = 64;
 
@@ -74,8 +76,10 @@ impl Session {
             self.nominated_by_peer(route, now, rng);
         }
         if self.remotes.kind(route).is_none() {
-            self.remotes.observed(route, now);
-            self.trigger(route, now, rng);
+            if self.observations.allows(now) {
+                self.remotes.observed(route, now);
+                self.trigger(route, now, rng);
+            }
         } else if self.paths.find(route).is_none() {
             self.trigger(route, now, rng);
         }
@@ -117,7 +121,7 @@ impl Session {
     fn trigger(&mut self, route: Route, now: Instant, rng: &mut StdRng) {
         let recent = |at: Instant| now.saturating_duration_since(at) < TRIGGER_EVERY;
         let again = self.triggered.is_some_and(|(last, at)| last == route && recent(at));
-        if again || self.triggers >= TRIGGERED_MAX {
+        if again || self.triggers >= TRIGGERED_MAX || !self.remotes.may_trigger(route) {
             return;
         }
         self.triggers += 1;
@@ -150,11 +154,13 @@ impl Session {
     /// Takes a verified answer.
     pub(crate) fn handle_success(
         &mut self,
+        socket: SocketId,
         transaction: TransactionId,
         now: Instant,
         rng: &mut StdRng,
     ) {
-        let Some(check) = self.checks.find(transaction) else { return };
+        let sent = self.checks.find(transaction);
+        let Some(check) = sent.filter(|check| check.route.socket == socket) else { return };
         self.checks.answered(transaction);
         if self.is_over() {
             return;
@@ -261,7 +267,8 @@ impl Session {
     ) {
         let Some(check) = self.checks.find(transaction) else { return };
         self.checks.answered(transaction);
-        if code == ROLE_CONFLICT {
+        if code == ROLE_CONFLICT && self.conflicts < CONFLICTS_MAX {
+            self.conflicts += 1;
             // Of several checks under way, the first refusal changes the role (RFC 8445 §7.2.5.1).
             if check.role == self.role {
                 self.switch_role();

@@ -13,6 +13,12 @@ use crate::schedule;
 
 /// Sources of the peer's checks that nobody advertised.
 const PEER_REFLEXIVE_MAX: usize = 8;
+/// Checks to one address that checks from there trigger. Whoever repeats one of the peer's checks
+/// from an address of his choice gets no more.
+const TRIGGERED_MAX: u32 = 5;
+
+/// A machine that was not called for long goes on with its checks so far apart.
+const CATCH_UP: Duration = Duration::from_millis(10);
 
 /// How many checks an address is worth, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,11 +47,12 @@ pub(crate) struct Remote {
     started: Instant,
     index: u32,
     next_at: Option<Instant>,
+    triggered: u32,
 }
 
 impl Remote {
     fn new(route: Route, kind: CandidateKind, effort: Effort, start: Instant) -> Self {
-        Self { route, kind, effort, started: start, index: 0, next_at: Some(start) }
+        Self { route, kind, effort, started: start, index: 0, next_at: Some(start), triggered: 0 }
     }
 }
 
@@ -86,6 +93,20 @@ impl Remotes {
         self.remotes.push(remote);
     }
 
+    /// Whether a check from there may trigger another one to there; if so it counts.
+    pub(crate) fn may_trigger(&mut self, route: Route) -> bool {
+        let remote = self.remotes.iter_mut().find(|remote| remote.route == route);
+        remote.is_some_and(|remote| {
+            remote.triggered += 1;
+            remote.triggered <= TRIGGERED_MAX
+        })
+    }
+
+    /// A socket is closed: nothing leaves from it any more.
+    pub(crate) fn forget(&mut self, socket: SocketId) {
+        self.remotes.retain(|remote| remote.route.socket != socket);
+    }
+
     /// How an address was learnt; `None`: it is not known.
     pub(crate) fn kind(&self, route: Route) -> Option<CandidateKind> {
         self.remotes.iter().find(|remote| remote.route == route).map(|remote| remote.kind)
@@ -104,8 +125,7 @@ impl Remotes {
                 due.push(remote.route);
                 remote.index += 1;
                 let next = remote.effort.at(remote.index, rng);
-                // A machine that was not called for long does not catch up in a burst.
-                remote.next_at = next.map(|after| (remote.started + after).max(now));
+                remote.next_at = next.map(|after| (remote.started + after).max(now + CATCH_UP));
             }
         }
         due
@@ -123,21 +143,12 @@ impl Remotes {
         }
     }
 
-    /// Whether any check is still to come.
-    pub(crate) fn is_done(&self) -> bool {
-        self.remotes.iter().all(|remote| remote.next_at.is_none())
-    }
-
     /// Begins anew with all; `full` are worth the whole schedule.
     pub(crate) fn restart(&mut self, full: impl Fn(SocketAddr) -> bool, now: Instant) {
         for remote in &mut self.remotes {
             (remote.index, remote.started, remote.next_at) = (0, now, Some(now));
             remote.effort = if full(remote.route.to) { Effort::Full } else { Effort::Few };
         }
-    }
-
-    pub(crate) fn routes(&self) -> impl Iterator<Item = Route> + '_ {
-        self.remotes.iter().map(|remote| remote.route)
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {

@@ -21,6 +21,7 @@ pub(crate) const SOCKETS_MAX: u16 = 256;
 pub(crate) const PROBES_MAX: u16 = 2048;
 /// Packets with a new pair of socket and destination, in a second: what NATs bind without trouble.
 pub(crate) const PER_SECOND_MAX: u16 = 100;
+const PACE_MAX: u32 = 100;
 
 /// Ports of the whole range that NATs give out: 1024 to 65535.
 const FIRST_PORT: u32 = 1024;
@@ -396,7 +397,12 @@ impl Session {
     /// Asks a STUN server for the port of a new mapping.
     fn take_sample(&mut self, now: Instant) {
         let Some(search) = &mut self.search else { return };
-        let (Some(sample), Some(stun)) = (&mut search.sample, search.context.stun) else { return };
+        let Some(sample) = &mut search.sample else { return };
+        let Some(stun) = search.context.stun else {
+            // There is nobody to ask: the search ends with its time for preparation.
+            sample.again_at = None;
+            return;
+        };
         let due = sample.again_at.is_some_and(|at| at <= now);
         let Some(socket) = sample.socket.filter(|_| due) else { return };
         // One answer counts: the mapping of the first question stays the same.
@@ -414,7 +420,14 @@ impl Session {
                 return;
             }
             let interval = Duration::from_secs(1) / u32::from(search.spec.per_second);
-            if search.sent >= u32::from(search.spec.probes_max) {
+            // Another plan is no reason to hurry, nor a new allowance.
+            let soonest = self.last_shot.map(|at| at + Duration::from_secs(1) / PACE_MAX);
+            if let Some(soonest) = soonest.filter(|at| *at > now) {
+                search.next_at = Some(soonest);
+                return;
+            }
+            let spent = self.shots >= u32::from(PROBES_MAX);
+            if search.sent >= u32::from(search.spec.probes_max) || spent {
                 search.next_at = None;
                 search.state = State::Done;
                 search.ends_at = search.ends_at.min(now + GRACE);
@@ -442,10 +455,17 @@ impl Session {
             search.shot += 1;
             search.sent += 1;
             search.next_at = Some(now + interval);
+            self.last_shot = Some(now);
+            self.shots += 1;
             let opens = is_first_round && search.spec.aim == Aim::Announced;
             let ttl = search.context.opener.filter(|_| opens).map(|(ttl, _)| ttl);
             self.send_check(route, false, ttl, now, rng);
         }
+    }
+
+    /// Whether the searches of this session have used up what there is for one.
+    pub(crate) fn has_searched_enough(&self) -> bool {
+        self.shots >= u32::from(PROBES_MAX)
     }
 
     /// The address whose owner a search is aimed at.

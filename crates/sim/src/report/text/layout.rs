@@ -1,0 +1,197 @@
+//! Columns and colours for a terminal.
+
+/// How text is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Style {
+    /// Whether to use the terminal's colours.
+    pub colour: bool,
+}
+
+/// What a piece of text is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tone {
+    Heading,
+    Good,
+    Bad,
+    Quiet,
+}
+
+impl Style {
+    /// The text in its tone.
+    pub(super) fn paint(self, tone: Tone, text: &str) -> String {
+        if !self.colour || text.is_empty() {
+            return text.to_owned();
+        }
+        let code = match tone {
+            Tone::Heading => "1",
+            Tone::Good => "32",
+            Tone::Bad => "1;31",
+            Tone::Quiet => "2",
+        };
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    }
+}
+
+/// One column of a table.
+#[derive(Debug)]
+pub(super) struct Column {
+    /// What it has in common with its neighbours; stands above all of them.
+    over: &'static str,
+    head: &'static str,
+    right: bool,
+    cells: Vec<String>,
+}
+
+impl Column {
+    /// A column of texts.
+    pub(super) fn left(head: &'static str, cells: impl Iterator<Item = String>) -> Self {
+        Self { over: "", head, right: false, cells: cells.collect() }
+    }
+
+    /// A column of numbers.
+    pub(super) fn right(
+        over: &'static str,
+        head: &'static str,
+        cells: impl Iterator<Item = String>,
+    ) -> Self {
+        Self { over, head, right: true, cells: cells.collect() }
+    }
+
+    /// What all cells have in common, if there are several and they do.
+    pub(super) fn common(&self) -> Option<&str> {
+        let (first, rest) = self.cells.split_first()?;
+        (!rest.is_empty() && rest.iter().all(|cell| cell == first)).then_some(first)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.cells.iter().all(String::is_empty)
+    }
+
+    fn width(&self) -> usize {
+        let cells = self.cells.iter().map(|cell| width(cell));
+        cells.chain([width(self.head)]).max().unwrap_or(0)
+    }
+
+    fn pad(&self, text: &str, width_wanted: usize) -> String {
+        let space = " ".repeat(width_wanted.saturating_sub(width(text)));
+        if self.right { space + text } else { text.to_owned() + &space }
+    }
+}
+
+/// Columns under one heading.
+struct Block<'a> {
+    columns: Vec<&'a Column>,
+    width: usize,
+}
+
+impl<'a> Block<'a> {
+    fn new(columns: &[&'a Column]) -> Self {
+        let inner: usize = columns.iter().map(|column| column.width()).sum();
+        let own = inner + columns.len() - 1;
+        let over = columns.first().map_or("", |column| column.over);
+        Self { columns: columns.to_vec(), width: own.max(width(over)) }
+    }
+
+    fn over(&self) -> String {
+        let Some(column) = self.columns.first() else { return String::new() };
+        column.pad(column.over, self.width)
+    }
+
+    fn line(&self, cell: impl Fn(&Column) -> String) -> String {
+        let cells: Vec<String> =
+            self.columns.iter().map(|column| column.pad(&cell(column), column.width())).collect();
+        self.columns.first().map_or_else(String::new, |it| it.pad(&cells.join(" "), self.width))
+    }
+}
+
+/// A table as lines.
+#[derive(Debug)]
+pub(super) struct Lines {
+    /// One or two lines of headings.
+    pub(super) head: Vec<String>,
+    /// A line for each row.
+    pub(super) rows: Vec<String>,
+}
+
+/// The lines of a table; columns without content are left out.
+pub(super) fn lines(columns: &[Column]) -> Lines {
+    let shown: Vec<&Column> = columns.iter().filter(|column| !column.is_empty()).collect();
+    let blocks = shown.chunk_by(|a, b| a.over == b.over && !a.over.is_empty()).map(Block::new);
+    let blocks: Vec<Block<'_>> = blocks.collect();
+    let join = |texts: Vec<String>| texts.join("  ").trim_end().to_owned();
+    let over = join(blocks.iter().map(Block::over).collect());
+    let head = join(blocks.iter().map(|block| block.line(|it| it.head.to_owned())).collect());
+    let count = shown.iter().map(|column| column.cells.len()).max().unwrap_or(0);
+    let row = |row: usize| {
+        let cell = |column: &Column| column.cells.get(row).cloned().unwrap_or_default();
+        join(blocks.iter().map(|block| block.line(cell)).collect())
+    };
+    let head = [over, head].into_iter().filter(|line| !line.is_empty()).collect();
+    Lines { head, rows: (0..count).map(row).collect() }
+}
+
+/// Words in lines of at most so many characters, as far as each fits into one.
+pub(super) fn wrap(text: &str, width_max: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if width(line) + 1 + width(word) <= width_max => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// Columns on a terminal: all characters used here take one.
+fn width(text: &str) -> usize {
+    text.chars().count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cells<const N: usize>(cells: [&str; N]) -> impl Iterator<Item = String> {
+        cells.map(str::to_owned).into_iter()
+    }
+
+    #[test]
+    fn numbers_stand_at_the_right_and_empty_columns_are_left_out() {
+        let columns = [
+            Column::left("pair", cells(["a × b", "c"])),
+            Column::right("", "none", cells(["", ""])),
+            Column::right("", "ms", cells(["5", "1000"])),
+        ];
+        let Lines { head, rows } = lines(&columns);
+        assert_eq!(head, ["pair     ms"]);
+        assert_eq!(rows, ["a × b     5", "c      1000"]);
+    }
+
+    #[test]
+    fn columns_under_one_heading_stand_close_together() {
+        let columns = [
+            Column::left("pair", cells(["a × b"])),
+            Column::right("link", "p50", cells(["5"])),
+            Column::right("link", "p99", cells(["1000"])),
+        ];
+        let Lines { head, rows } = lines(&columns);
+        assert_eq!(head, ["           link", "pair   p50  p99"]);
+        assert_eq!(rows, ["a × b    5 1000"]);
+    }
+
+    #[test]
+    fn words_are_wrapped_between_them() {
+        assert_eq!(wrap("one two  three", 7), ["one two", "three"]);
+        assert_eq!(wrap("", 7), Vec::<String>::new());
+        assert_eq!(wrap("overlong × x", 4), ["overlong", "× x"]);
+    }
+
+    #[test]
+    fn colours_are_used_only_when_asked_for() {
+        assert_eq!(Style { colour: false }.paint(Tone::Bad, "x"), "x");
+        assert_eq!(Style { colour: true }.paint(Tone::Bad, "x"), "\u{1b}[1;31mx\u{1b}[0m");
+    }
+}

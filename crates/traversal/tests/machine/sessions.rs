@@ -1,0 +1,114 @@
+//! The end of sessions, and how many there are.
+
+use holepunch_traversal::{Event, Input, OfferRefusal, SessionEvent};
+use holepunch_wire::plan::{Aim, Announce, Strategy};
+use holepunch_wire::session::SessionId;
+use holepunch_wire::signal::v1::{ServerV1, WorkerV1};
+
+use crate::secs;
+use crate::world::{SESSION, World, plan, search};
+
+/// A machine whose search is under way, with all its sockets open.
+fn searching() -> World {
+    let mut world = World::new();
+    world.parties[1].is_dead = true;
+    let search = search(Aim::Random, Announce::Nothing);
+    world.offer(0, |offer| {
+        offer.details.plan = plan(1, Strategy::Birthday, Some(search.clone()));
+    });
+    world.signal(0, ServerV1::PeerAccepted { session: SESSION, number: 1, ports: Vec::new() });
+    world.run(secs(2));
+    assert!(world.parties[0].fresh_sockets() > 200);
+    world
+}
+
+fn assert_over(mut world: World) {
+    let party = &world.parties[0];
+    assert_eq!(party.fresh_sockets(), 0, "its sockets are closed at once");
+    assert_eq!(party.opened, party.closed);
+    assert_eq!(party.machine.sessions(world.now).count(), 0);
+    assert!(party.has(|event| matches!(event, SessionEvent::Ended(_))));
+    let before = world.elapsed();
+    world.run(secs(60));
+    let after = world.parties[0].sent.iter().filter(|sent| sent.at > before && sent.is_check());
+    assert_eq!(after.count(), 0);
+}
+
+#[test]
+fn leaving_closes_everything_and_tells_the_rendezvous() {
+    for world in [searching(), World::linked()] {
+        let mut world = world;
+        world.input(0, Input::Leave(SESSION));
+        let told =
+            |(_, event): &(_, Event)| *event == Event::Signal(WorkerV1::Leave { session: SESSION });
+        assert_eq!(world.parties[0].log.iter().filter(|it| told(it)).count(), 1);
+        assert_over(world);
+    }
+}
+
+#[test]
+fn a_session_that_the_rendezvous_ends_closes_everything() {
+    for world in [searching(), World::linked()] {
+        let mut world = world;
+        let reason = "another peer".to_owned();
+        world.signal(0, ServerV1::SessionEnded { session: SESSION, reason });
+        assert_over(world);
+    }
+}
+
+#[test]
+fn a_peer_that_leaves_ends_the_session_on_both_sides() {
+    let mut world = World::linked();
+    world.input(1, Input::Leave(SESSION));
+    world.run(secs(1));
+    assert!(world.parties.iter().all(|it| it.machine.sessions(world.now).count() == 0));
+}
+
+#[test]
+fn a_session_that_is_offered_anew_replaces_the_one_before() {
+    let mut world = World::linked();
+    world.offer_both(|_, _| {});
+    world.run(secs(2));
+    for party in &world.parties {
+        assert_eq!(party.machine.sessions(world.now).count(), 1);
+        let links = party.session_events().filter(|(_, it)| matches!(it, SessionEvent::Linked(_)));
+        assert_eq!(links.count(), 2);
+    }
+}
+
+#[test]
+fn a_search_that_is_offered_anew_leaves_no_socket_behind() {
+    let mut world = searching();
+    world.offer(0, |_| {});
+    world.run(secs(40));
+    let party = &world.parties[0];
+    assert_eq!((party.fresh_sockets(), party.opened), (0, party.closed));
+}
+
+#[test]
+fn there_are_sixty_four_sessions_at_most() {
+    let mut world = World::new();
+    world.parties[1].is_dead = true;
+    for n in 0..100 {
+        world.offer(0, |offer| {
+            offer.details.session = SessionId(n);
+            // One that goes on for ever, as a linked one would: its checks are held back.
+            offer.details.plan.delay_ms = 600_000;
+        });
+        world.run(secs(1));
+    }
+    assert_eq!(world.parties[0].machine.sessions(world.now).count(), 64);
+    let refused = |(_, event): &&(_, Event)| *event == Event::OfferIgnored(OfferRefusal::TooMany);
+    assert_eq!(world.parties[0].log.iter().filter(refused).count(), 36);
+}
+
+#[test]
+fn a_worker_leaves_when_nothing_has_come_of_it() {
+    let mut world = World::new();
+    world.parties[1].is_dead = true;
+    world.offer(0, |_| {});
+    world.run(secs(40));
+    let left = Event::Signal(WorkerV1::Leave { session: SESSION });
+    assert!(world.parties[0].log.iter().any(|(_, event)| *event == left));
+    assert_eq!(world.parties[0].machine.sessions(world.now).count(), 0);
+}
