@@ -75,6 +75,9 @@ pub(crate) struct Args {
     /// Do not tell peers the addresses of this machine's interfaces [env: NO_HOST_CANDIDATES]
     #[arg(long)]
     no_host_candidates: bool,
+    /// Do not ask the router for a port by UPnP, NAT-PMP or PCP [env: NO_PORT_MAPPING]
+    #[arg(long)]
+    no_port_mapping: bool,
     /// Speak the baseline protocol only [env: BASELINE]
     #[arg(long)]
     baseline: bool,
@@ -212,6 +215,7 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
         environment.setting(flag, on.then_some(Switch(true)), &[variable])
     };
     let baseline = switch("--baseline", args.baseline, "BASELINE")?;
+    let no_mapping = switch("--no-port-mapping", args.no_port_mapping, "NO_PORT_MAPPING")?;
     let no_hosts = switch("--no-host-candidates", args.no_host_candidates, "NO_HOST_CANDIDATES")?;
     Ok(Config {
         rendezvous,
@@ -220,6 +224,7 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
         room_mode: room_mode.map(|ModeArg(mode)| mode),
         peer: peer.map_err(|why| Failure::usage(format!("PEER (--peer): {why}")))?,
         host_candidates: !no_hosts.is_some_and(|switch| switch.0),
+        port_mapping: !no_mapping.is_some_and(|switch| switch.0),
         search: search.map_or(SearchWish::Usual, |SearchArg(search)| search),
         worker_id,
         listen_ip: Ipv4Addr::UNSPECIFIED,

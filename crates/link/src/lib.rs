@@ -7,6 +7,7 @@
 //! bounded queue.
 
 mod port;
+mod port_mapping;
 mod resolve;
 mod sockets;
 mod surroundings;

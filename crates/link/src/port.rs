@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use rand::rngs::{StdRng, SysRng};
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
+use crate::port_mapping::PortMapping;
 use crate::resolve::{ServerName, resolve};
 use crate::sockets::{Arrived, READ_BYTES, Sockets};
 use crate::surroundings::interface_addresses;
@@ -49,6 +51,7 @@ pub struct Port {
     local: SocketAddr,
     surroundings: Surroundings,
     look_at: Instant,
+    mapping: Option<PortMapping>,
     machine: Traversal,
     servers: Vec<ServerName>,
     resolving: Option<JoinHandle<Result<Vec<StunServer>, String>>>,
@@ -60,6 +63,7 @@ enum Woken {
     Readable(io::Result<()>),
     Arrived(Arrived),
     Look,
+    PortMapped(Option<SocketAddr>),
     Resolved(Result<Vec<StunServer>, String>),
     Due,
 }
@@ -95,6 +99,7 @@ impl Port {
             local,
             surroundings,
             look_at: Instant::now() + LOOK_EVERY,
+            mapping: None,
             machine,
             servers,
             resolving: None,
@@ -119,12 +124,18 @@ impl Port {
         self.handle(Input::Surroundings(self.surroundings.clone()));
     }
 
-    /// A port that the router has opened, or that it has opened no longer.
-    pub fn set_port_mapped(&mut self, external: Option<SocketAddr>) {
-        if self.surroundings.port_mapped != external {
-            self.surroundings.port_mapped = external;
-            self.tell_surroundings();
-        }
+    /// Asks the router for a port that leads to the worker's own, by UPnP, NAT-PMP or PCP. Where it
+    /// opens one, that is a candidate. A port that is bound to one address asks for none.
+    pub fn ask_port_mapping(&mut self) {
+        let port = NonZeroU16::new(self.local.port());
+        self.mapping = port.filter(|_| self.local.ip().is_unspecified()).map(PortMapping::ask);
+    }
+
+    fn port_mapped(&mut self, external: Option<SocketAddr>) {
+        let shown = external.map(tracing::field::display);
+        tracing::info!(external = shown, "port that the router has opened");
+        self.surroundings.port_mapped = external;
+        self.tell_surroundings();
     }
 
     /// The NAT profile as far as it is known.
@@ -196,6 +207,7 @@ impl Port {
                     self.machine.handle_input(input, Instant::now());
                 }
                 Woken::Look => self.look_around(),
+                Woken::PortMapped(external) => self.port_mapped(external),
                 Woken::Due => self.machine.handle_timeout(Instant::now()),
             }
             self.transmit();
@@ -227,7 +239,14 @@ impl Port {
                 None => std::future::pending().await,
             }
         };
+        let mapped = async {
+            match &mut self.mapping {
+                Some(mapping) => mapping.changed().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            external = mapped => Woken::PortMapped(external),
             arrived = self.sockets.next() => Woken::Arrived(arrived),
             () = tokio::time::sleep_until(self.look_at.into()) => Woken::Look,
             readable = self.socket.readable() => Woken::Readable(readable),

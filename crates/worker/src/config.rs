@@ -31,6 +31,8 @@ pub struct Config {
     pub peer: Option<WorkerId>,
     /// Whether peers are told the addresses of the own interfaces.
     pub host_candidates: bool,
+    /// Whether the router is asked for a port, by UPnP, NAT-PMP or PCP.
+    pub port_mapping: bool,
     /// Which searches the worker takes part in.
     pub search: SearchWish,
     /// The worker's id; a fresh UUID without one.

@@ -249,6 +249,9 @@ impl Run {
         {
             Ok(mut port) => {
                 self.notice(Notice::UdpBound(port.local_address()));
+                if self.config.port_mapping && !self.config.baseline_only {
+                    port.ask_port_mapping();
+                }
                 if self.registered {
                     port.handle(Input::Registered);
                 }

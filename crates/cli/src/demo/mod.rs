@@ -173,6 +173,7 @@ async fn worker(rendezvous: SocketAddr, stun: SocketAddr) -> Result<Worker, Fail
         room_mode: None,
         peer: None,
         host_candidates: true,
+        port_mapping: false,
         search: SearchWish::Usual,
         rendezvous: format!("ws://{rendezvous}").parse().map_err(Failure::failed)?,
         worker_id: None,

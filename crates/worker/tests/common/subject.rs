@@ -23,6 +23,7 @@ pub(crate) fn config(rendezvous: &str, stun: SocketAddr) -> Config {
         room_mode: None,
         peer: None,
         host_candidates: true,
+        port_mapping: false,
         search: SearchWish::Usual,
         rendezvous: rendezvous.parse().unwrap(),
         worker_id: None,
