@@ -64,7 +64,7 @@ enum Command {
 
     /// Put load on a rendezvous: idle workers, pairings, echoes
     Load(load::Args),
-    /// Ask STUN servers what this machine's NAT does with one UDP socket
+    /// Ask STUN servers what the NAT in front of this machine does, and what that means for linking
     Nat(nat::Args),
 }
 

@@ -25,7 +25,10 @@ const DEFAULT_SERVERS: [(&str, u16); 2] =
 /// Time for the answers: three requests by the schedule of RFC 8489, and some.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Ask STUN servers what this machine's NAT does with one UDP socket
+/// Whether the profile is complete is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Ask STUN servers what the NAT in front of this machine does, and what that means for linking
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     holepunch nat\n  \
@@ -103,7 +106,10 @@ async fn ask(port: &mut Port, deadline: Instant) -> Report {
     let mut mapping = NatMapping::Unknown;
     let mut error = None;
     let mut complete = false;
-    while let Ok(event) = timeout_at(deadline, port.next_event()).await {
+    while Instant::now() < deadline && !(complete && port.profile_is_settled()) {
+        // The last test may end without an event.
+        let look_at = deadline.min(Instant::now() + LOOK_EVERY);
+        let Ok(event) = timeout_at(look_at, port.next_event()).await else { continue };
         if let Event::StunAsked(StunServer { name, address, local }) = event {
             rows.push(Row { server: name, address, local, mapped: None, refused: false });
         } else if let Event::Mapped { server, mapped, nat, .. } = event {
@@ -121,9 +127,6 @@ async fn ask(port: &mut Port, deadline: Instant) -> Report {
         } else if let Event::RoundComplete(nat) = event {
             mapping = nat;
             complete = true;
-        }
-        if complete && port.profile_is_settled() {
-            break;
         }
     }
     let (mapping, depends_on_destination, meaning) = explain(mapping, &rows);

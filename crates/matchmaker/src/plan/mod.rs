@@ -197,6 +197,9 @@ fn ideas(sides: [&Side; 2]) -> Idea {
     if a.is_blocked() || b.is_blocked() {
         return Idea::new(Strategy::Relay, "UDP does not get out of the network of one of the two");
     }
+    if a.profile.ipv6 == Some(true) && b.profile.ipv6 == Some(true) {
+        return Idea::new(Strategy::Plain, "both have IPv6, which is not translated");
+    }
     if a.profile.mapping == Mapping::Unknown || b.profile.mapping == Mapping::Unknown {
         return Idea::new(Strategy::Plain, "not enough is known of the NATs yet");
     }

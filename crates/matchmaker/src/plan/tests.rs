@@ -173,3 +173,15 @@ fn a_search_that_failed_is_not_repeated() {
     assert_eq!(plan.strategy, Strategy::Relay);
     assert!(plan.reason.contains("birthday"), "{}", plan.reason);
 }
+
+#[test]
+fn two_with_ipv6_need_no_search() {
+    let with = |mut side: Side, last: u8| {
+        side.profile.ipv6 = Some(true);
+        side.endpoint = Some(([203, 0, 113, last], 4000).into());
+        side
+    };
+    let (a, b) = (with(hard(APD, RANDOM), 1), with(hard(APD, RANDOM), 2));
+    assert_eq!(strategy(&a, &b), Strategy::Plain);
+    assert_eq!(strategy(&a, &hard(APD, RANDOM)), Strategy::Relay);
+}

@@ -173,11 +173,33 @@ pub fn catalogue() -> Vec<Pair> {
         lossy.name += ", 10 % loss";
         pairs.push(lossy);
     }
+    pairs.extend(rough_links());
     pairs.extend(searches());
     pairs.extend(predictions());
     pairs.extend(disturbances());
     pairs.extend(hopeless());
     pairs
+}
+
+/// Plain pairs over links that are worse than lossy, and with IPv6 beside a hard NAT.
+fn rough_links() -> Vec<Pair> {
+    let direct = |share| Requirement { direct: Some(share), ..Requirement::default() };
+    let easy = NatKind::EimApdf;
+    let random = NatKind::Hard(APDF, HardPorts::Random);
+    // A burst that swallows four requests to each STUN server looks like blocked UDP, for some seconds.
+    let mut bursts = pair(Group::PlainLossy, easy, easy, direct(0.97));
+    (bursts.scenario.loss, bursts.scenario.bursts) = (0.1, true);
+    bursts.name += ", 10 % loss in bursts";
+    let mut jitter = pair(Group::PlainLossy, easy, NatKind::EimApdfRandom, direct(0.999));
+    (jitter.scenario.jitter, jitter.seeds) = (ms(30), SEEDS_999);
+    jitter.name += ", jitter 30 ms, reordering";
+    let mut swept = pair(Group::PlainLossy, easy, random, direct(0.98));
+    swept.scenario.loss = 0.05;
+    swept.name += ", 5 % loss";
+    let mut six = pair(Group::Plain, random, random, direct(0.999));
+    (six.scenario.ipv6, six.seeds) = (true, SEEDS_999);
+    six.name += ", with IPv6";
+    vec![bursts, jitter, swept, six]
 }
 
 fn searches() -> Vec<Pair> {

@@ -9,6 +9,7 @@ mod outcome;
 mod requirement;
 mod scenario;
 mod summary;
+mod telling;
 mod worker;
 mod world;
 
@@ -18,4 +19,5 @@ pub(crate) use requirement::percent;
 pub use requirement::{Requirement, Violation};
 pub use scenario::{Incident, Scenario};
 pub use summary::{Percentiles, SEEDS_SHOWN, Seeds, Share, Summary};
+pub(crate) use telling::ROWS;
 pub use world::World;

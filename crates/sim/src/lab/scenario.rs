@@ -17,6 +17,10 @@ use crate::presets::{NatKind, Site, SiteSpec, place, place_pair};
 /// The second worker comes so much later than the first, or up to twice as much: the first has had
 /// time to learn its profile.
 const USUALLY_LATER: Duration = Duration::from_secs(3);
+/// Packets of a burst of losses, on average.
+const BURST_PACKETS: f64 = 4.0;
+/// Share of packets that are overtaken, where there is jitter.
+const REORDERED: f64 = 0.05;
 /// A history that has shown nothing by then has failed.
 const LIMIT: Duration = Duration::from_secs(45);
 /// After a relay verdict of both sides, so long is waited for a link all the same.
@@ -47,6 +51,10 @@ pub struct Scenario {
     pub second: NatKind,
     /// Share of packets lost, one way.
     pub loss: f64,
+    /// Whether losses come in bursts.
+    pub bursts: bool,
+    /// How much later than usual a packet may come, one way; some are overtaken then.
+    pub jitter: Duration,
     /// Whether both have IPv6, too.
     pub ipv6: bool,
     /// One way between each worker and the core: of signalling as of packets.
@@ -71,6 +79,8 @@ impl Scenario {
             first,
             second,
             loss: 0.0,
+            bursts: false,
+            jitter: Duration::ZERO,
             ipv6: false,
             ways: [Duration::from_millis(40); 2],
             lag: [Duration::ZERO; 2],
@@ -99,9 +109,17 @@ impl Scenario {
         spec.ipv6 = self.ipv6;
         spec.access.up.delay = self.ways[index];
         spec.access.down.delay = self.ways[index];
-        if self.loss > 0.0 {
-            // Once on each way between the two, and on the way to the server.
+        // Once on each way between the two, and on the way to the server.
+        if self.bursts {
+            let leave = 1.0 / BURST_PACKETS;
+            let enter = leave * self.loss / (1.0 - self.loss);
+            spec.access.up.loss = Loss::Burst { p_enter: enter, p_leave: leave, loss: 1.0 };
+        } else if self.loss > 0.0 {
             spec.access.up.loss = Loss::Random(self.loss);
+        }
+        if !self.jitter.is_zero() {
+            spec.access.up.jitter = self.jitter;
+            spec.access.up.reorder = REORDERED;
         }
         spec
     }

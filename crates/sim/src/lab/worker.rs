@@ -1,6 +1,6 @@
 //! One worker of the laboratory: the traversal machine, and what a worker program does around it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use holepunch_wire::signal::{FromServer, WorkerMessage};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::telling;
 use crate::net::{Datagram, HostId};
 
 /// Port of the worker's own socket.
@@ -67,6 +68,8 @@ pub(super) struct Worker {
     /// What the worker makes of its profile before it tells it.
     lie: Option<fn(&mut NatProfile)>,
     pub(super) log: Option<Vec<(Instant, String)>>,
+    /// Where packets of the peer have come from, where a log is kept.
+    heard: BTreeSet<SocketAddr>,
 }
 
 impl Worker {
@@ -98,6 +101,7 @@ impl Worker {
             flow_times: Vec::new(),
             lie,
             log: None,
+            heard: BTreeSet::new(),
         }
     }
 
@@ -150,11 +154,14 @@ impl Worker {
         } else {
             SocketId::MAIN_V6
         };
+        if self.log.is_some() && !self.is_server(from) && self.heard.insert(from) {
+            self.note(now, || Some(telling::first_heard(from)));
+        }
         self.input(Input::Datagram { socket, from, payload }, now)
     }
 
     pub(super) fn frame(&mut self, text: &str, now: Instant) -> Vec<Out> {
-        self.note(now, || format!("< {text}"));
+        self.note(now, || telling::frame(text));
         let input = match FromServer::parse(text) {
             Ok(FromServer::SessionOffer(Ok(offer))) => {
                 self.record.offered_at.get_or_insert(now);
@@ -167,9 +174,10 @@ impl Worker {
         self.input(input, now)
     }
 
-    fn note(&mut self, now: Instant, text: impl FnOnce() -> String) {
+    /// Writes a line into the log, where one is kept.
+    fn note(&mut self, now: Instant, text: impl FnOnce() -> Option<String>) {
         if let Some(log) = &mut self.log {
-            log.push((now, text()));
+            log.extend(text().map(|text| (now, text)));
         }
     }
 
@@ -200,9 +208,13 @@ impl Worker {
         }
     }
 
+    fn is_server(&self, address: SocketAddr) -> bool {
+        self.servers.iter().any(|server| server.ip() == address.ip())
+    }
+
     /// Counts what leaves for the peer.
     fn count(&mut self, socket: SocketId, to: SocketAddr, payload: &[u8], now: Instant) {
-        if self.servers.iter().any(|server| server.ip() == to.ip()) {
+        if self.is_server(to) {
             return;
         }
         let is_request = payload.first() == Some(&0);
@@ -210,6 +222,7 @@ impl Worker {
             self.record.probes += 1;
         }
         if self.flows.insert((socket, to), now).is_none() {
+            self.note(now, || Some(telling::first_packet(socket, to)));
             self.flow_times.push(now);
             if self.flows.keys().filter(|(other, _)| *other == socket).count() == 1 {
                 self.record.sockets += 1;
@@ -225,7 +238,7 @@ impl Worker {
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is for logs")]
     fn event(&mut self, event: Event, now: Instant, out: &mut Vec<Out>) {
-        self.note(now, || format!("{event:?}"));
+        self.note(now, || telling::event(&event));
         match event {
             Event::Resolve => {
                 let servers = self.servers.iter().take(2).map(|address| StunServer {
