@@ -350,7 +350,7 @@ pub struct PathInfo {
     pub kind: CandidateKind,
     /// Time from a check to its answer.
     pub rtt: Duration,
-    /// Time since the offer.
+    /// Time from the offer to the first answer.
     pub after: Duration,
     /// Packets sent in this session.
     pub probes: u32,

@@ -182,6 +182,12 @@ impl Traversal {
     }
 
     fn datagram(&mut self, socket: SocketId, from: SocketAddr, payload: &[u8], now: Instant) {
+        let is_own = socket < SocketId::FRESH_FIRST;
+        if !is_own && !self.sockets.contains_key(&socket) {
+            // It was read before the socket was closed.
+            self.dropped.unknown += 1;
+            return;
+        }
         if stun::looks_like_stun(payload) {
             let expected = self.stun(socket, from, payload, now);
             self.dropped.stray_stun += u64::from(!expected);

@@ -226,9 +226,12 @@ impl Pairing {
                     return self.fail();
                 }
                 if next_at.is_some_and(|at| at <= now) {
-                    *index += 1;
-                    let next = schedule::jittered_ping_at(*index, rng);
-                    *next_at = next.map(|after| self.started + after);
+                    // What a machine that was not called for long has missed is left out.
+                    while next_at.is_some_and(|at| at <= now) {
+                        *index += 1;
+                        let next = schedule::jittered_ping_at(*index, rng);
+                        *next_at = next.map(|after| self.started + after);
+                    }
                     self.ping_all(now);
                 }
             }

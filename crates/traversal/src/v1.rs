@@ -88,8 +88,13 @@ impl Traversal {
             self.events.push_back(Event::OfferIgnored(refusal));
             return self.events.push_back(Event::Signal(WorkerV1::Leave { session: id }));
         }
+        // What it searches is counted anew.
+        self.searched.take_if(|(searched, _)| *searched == id);
         if let Some(mut replaced) = self.sessions.remove(&id) {
             replaced.end("the rendezvous has begun it anew");
+            while let Some(event) = replaced.poll_event() {
+                self.events.push_back(event);
+            }
         }
         self.reporting.offered();
         let plan = offer.details.plan.clone();

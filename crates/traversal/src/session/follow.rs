@@ -90,7 +90,7 @@ impl Session {
             remote: path.route.to,
             kind: path.kind,
             rtt: path.rtt,
-            after: now.saturating_duration_since(self.started),
+            after: self.linked_at.unwrap_or(now).saturating_duration_since(self.started),
             probes: self.probes,
         })
     }

@@ -89,6 +89,8 @@ pub(crate) struct Session {
     setting: Setting,
     generation: u32,
     started: Instant,
+    /// When the first check was answered.
+    linked_at: Option<Instant>,
     /// When the plan came that is followed now.
     planned: Instant,
     remotes: Remotes,
@@ -144,6 +146,7 @@ impl Session {
             setting,
             generation: 0,
             started: now,
+            linked_at: None,
             planned: now,
             remotes: Remotes::default(),
             checks: Checks::default(),
@@ -305,6 +308,7 @@ impl Session {
         let payload = request.encode(&self.remote_key);
         self.checks.sent(transaction, SentCheck { route, at: now, role: self.role, nominating });
         self.probes = self.probes.saturating_add(1);
+        let ttl = ttl.map(|ttl| ttl.max(1));
         self.transmits.push_back(Transmit { socket: route.socket, to: route.to, payload, ttl });
     }
 

@@ -197,6 +197,7 @@ impl Session {
     /// The first answer: there is a path.
     fn linked(&mut self, route: Route, now: Instant, rng: &mut StdRng) {
         self.paths.select(route);
+        self.linked_at.get_or_insert(now);
         self.phase = Phase::Linked(Keep::new(now, rng));
         if let Some(search) = &mut self.search {
             search.stop(now);

@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 
 use holepunch_traversal::{Input, SessionEvent, SessionFailure};
+use holepunch_wire::WorkerId;
 use holepunch_wire::candidate::{CANDIDATES_MAX, Candidate, CandidateKind};
 use holepunch_wire::check::{CheckRequest, IceRole, encode_role_conflict};
 use holepunch_wire::plan::{Aim, Announce, Strategy};
 use holepunch_wire::session::AddressProof;
+use holepunch_wire::signal::Offer;
 use holepunch_wire::signal::v1::ServerV1;
 use holepunch_wire::stun::TransactionId;
 
@@ -258,4 +260,27 @@ fn a_peer_that_refuses_every_check_gets_few() {
     }
     let checks = world.parties[0].checks_to(peer);
     assert!(checks <= 60, "{checks} checks in half a minute");
+}
+
+/// What the first machine sends when it runs again after two seconds in which it has not.
+fn after_a_pause(mut world: World) -> usize {
+    world.sleep(secs(2));
+    let now = world.elapsed();
+    world.parties[0].sent.iter().filter(|sent| sent.at == now).count()
+}
+
+#[test]
+fn checks_that_were_missed_are_not_made_up_for() {
+    let mut world = World::new();
+    world.parties[1].is_dead = true;
+    world.offer(0, |offer| offer.details.candidates = victims(0, 2));
+    assert_eq!(after_a_pause(world), 3, "one for each address");
+}
+
+#[test]
+fn pings_that_were_missed_are_not_made_up_for() {
+    let mut world = World::new();
+    let (peer, endpoint) = (WorkerId::new("b").unwrap(), world.parties[1].told);
+    world.input(0, Input::Offer(Offer { peer, endpoint }));
+    assert_eq!(after_a_pause(world), 1);
 }

@@ -5,6 +5,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test looks for one event among many")]
 
 mod amount;
+mod budget;
 mod op;
 mod operations;
 mod rig;

@@ -4,20 +4,18 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use holepunch_traversal::{Event, Input, SearchRefusal, SessionEvent, SessionFailure, SocketId};
-use holepunch_wire::candidate::{Candidate, CandidateKind};
 use holepunch_wire::check::encode_success;
 use holepunch_wire::plan::{Aim, Announce, Search, Strategy};
 use holepunch_wire::session::{AddressProof, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, WorkerV1};
-
 use holepunch_wire::stun::TransactionId;
 
 use crate::world::{SESSION, Sent, World, address, credentials, plan, search};
 use crate::{ms, secs};
 
 const SOCKETS_MAX: usize = 256;
-const PROBES_MAX: usize = 2048;
-const PER_SECOND_MAX: usize = 100;
+pub(crate) const PROBES_MAX: usize = 2048;
+pub(crate) const PER_SECOND_MAX: usize = 100;
 
 const AIMS: [Aim; 4] = [
     Aim::Endpoint,
@@ -26,12 +24,12 @@ const AIMS: [Aim; 4] = [
     Aim::Random,
 ];
 
-fn accepted(number: u32) -> ServerV1 {
+pub(crate) fn accepted(number: u32) -> ServerV1 {
     ServerV1::PeerAccepted { session: SESSION, number, ports: (2000..2012).collect() }
 }
 
 /// A machine that is offered a dead peer, with this search.
-fn offered(search: &Search) -> World {
+pub(crate) fn offered(search: &Search) -> World {
     let mut world = World::new();
     world.parties[1].is_dead = true;
     world.offer(0, |offer| {
@@ -41,7 +39,7 @@ fn offered(search: &Search) -> World {
 }
 
 /// What the first machine has sent for its search: all but the checks between the two own sockets.
-fn probes(world: &World) -> Vec<&Sent> {
+pub(crate) fn probes(world: &World) -> Vec<&Sent> {
     let endpoint = world.parties[1].told;
     let is_plain =
         |sent: &&Sent| sent.transmit.socket == SocketId::MAIN && sent.transmit.to == endpoint;
@@ -50,7 +48,7 @@ fn probes(world: &World) -> Vec<&Sent> {
 }
 
 /// Most of these times within any one second.
-fn most_in_a_second(times: &[Duration]) -> usize {
+pub(crate) fn most_in_a_second(times: &[Duration]) -> usize {
     let within =
         |from: Duration| times.iter().filter(|at| (from..from + secs(1)).contains(*at)).count();
     times.iter().map(|from| within(*from)).max().unwrap_or(0)
@@ -178,6 +176,51 @@ fn a_search_without_any_socket_comes_to_an_end() {
     }
 }
 
+#[test]
+fn a_search_that_has_no_server_to_ask_comes_to_an_end() {
+    for announce in [Announce::NextPorts, Announce::SkewedPorts] {
+        let mut world = offered(&Search { sockets: 4, ..search(Aim::Announced, announce) });
+        world.run(secs(15));
+        assert!(world.parties[0].has(|event| matches!(event, SessionEvent::Failed(_))));
+        assert_eq!((probes(&world).len(), world.parties[0].fresh_sockets()), (0, 0));
+    }
+}
+
+#[test]
+fn a_plan_that_replaces_another_takes_no_more_sockets_than_one() {
+    let mut world = offered(&search(Aim::Random, Announce::Nothing));
+    for number in 2..10 {
+        let plan = plan(number, Strategy::Birthday, Some(search(Aim::Random, Announce::Nothing)));
+        world.signal(0, ServerV1::Plan { session: SESSION, plan });
+        world.run(ms(100));
+    }
+    assert_eq!(world.parties[0].fresh_sockets(), SOCKETS_MAX - 1, "the last plan has all of its");
+    assert!(world.parties[0].open_most <= SOCKETS_MAX, "{}", world.parties[0].open_most);
+}
+
+#[test]
+fn searches_that_follow_each_other_take_no_more_sockets_than_one() {
+    let mut world = World::new();
+    world.offer_both(|index, offer| {
+        if index == 0 {
+            let search = search(Aim::Random, Announce::Nothing);
+            offer.details.plan = plan(1, Strategy::Birthday, Some(search));
+        }
+    });
+    world.run(ms(200));
+    assert!(world.parties[0].has(|event| matches!(event, SessionEvent::Linked(_))));
+    for number in 2..10 {
+        let search = search(Aim::Random, Announce::Nothing);
+        world.offer(0, |offer| {
+            offer.details.session = SessionId(u64::from(number));
+            offer.endpoint = Some(SocketAddr::from(([198, 51, 100, number], 4000)));
+            offer.details.plan = plan(1, Strategy::Birthday, Some(search.clone()));
+        });
+        world.run(ms(100));
+    }
+    assert!(world.parties[0].open_most <= SOCKETS_MAX, "{}", world.parties[0].open_most);
+}
+
 /// The second machine's socket is at another port than was told: only a search finds it.
 fn hidden() -> World {
     let mut world = World::new();
@@ -211,123 +254,6 @@ fn a_search_stops_at_success_and_closes_its_sockets() {
     assert!(kept.iter().all(|it| *it == SocketId::MAIN || *it == path.socket), "{kept:?}");
 }
 
-fn refusals(world: &World, refusal: SearchRefusal) -> usize {
-    let is = |(_, event): &(_, &SessionEvent)| **event == SessionEvent::SearchRefused(refusal);
-    world.parties[0].session_events().filter(is).count()
-}
-
-fn searches(world: &World) -> usize {
-    let is = |(_, event): &(_, &SessionEvent)| matches!(event, SessionEvent::SearchStarted(_));
-    world.parties[0].session_events().filter(is).count()
-}
-
-/// A whole session with a small search toward the same address, from offer to end.
-fn session_with_search(world: &mut World, number: u64) {
-    let id = SessionId(number);
-    let small = Search { sockets: 1, probes_max: 10, ..search(Aim::Random, Announce::Nothing) };
-    world.offer(0, |offer| {
-        offer.details.session = id;
-        offer.details.plan = plan(1, Strategy::Birthday, Some(small.clone()));
-    });
-    world.signal(0, ServerV1::PeerAccepted { session: id, number: 1, ports: Vec::new() });
-    world.run(secs(5));
-    world.signal(0, ServerV1::SessionEnded { session: id, reason: String::new() });
-}
-
-#[test]
-fn there_is_one_search_a_minute_and_four_an_hour_toward_one_address() {
-    let mut world = World::new();
-    world.parties[1].is_dead = true;
-    session_with_search(&mut world, 1);
-    assert_eq!(searches(&world), 1);
-    session_with_search(&mut world, 2);
-    assert_eq!((searches(&world), refusals(&world, SearchRefusal::TooMany)), (1, 1));
-    for number in 3..30 {
-        world.run(secs(60));
-        session_with_search(&mut world, number);
-    }
-    assert_eq!(searches(&world), 4, "within half an hour");
-    world.run(secs(3600));
-    session_with_search(&mut world, 30);
-    assert_eq!(searches(&world), 5, "an hour later");
-}
-
-#[test]
-fn there_is_one_search_at_a_time() {
-    let mut world = offered(&search(Aim::Random, Announce::Nothing));
-    let search = search(Aim::Random, Announce::Nothing);
-    world.offer(0, |offer| {
-        offer.details.session = SessionId(2);
-        offer.endpoint = Some(address("198.51.100.2:4000"));
-        offer.details.plan = plan(1, Strategy::Birthday, Some(search.clone()));
-    });
-    world.run(secs(1));
-    assert_eq!(refusals(&world, SearchRefusal::Busy), 1);
-}
-
-/// A plan that follows another is the same search only as long as it is about as large.
-#[test]
-fn ever_new_plans_for_one_session_do_not_make_an_endless_search() {
-    let mut world = offered(&search(Aim::Random, Announce::Nothing));
-    world.signal(0, accepted(1));
-    for number in 2..20 {
-        world.run(secs(15));
-        let search = search(Aim::Random, Announce::Nothing);
-        let plan = plan(number, Strategy::Birthday, Some(search));
-        world.signal(0, ServerV1::Plan { session: SESSION, plan });
-        world.signal(0, accepted(number));
-    }
-    let sent = probes(&world).len();
-    // Four searches an hour toward one address, whatever they are called.
-    assert!(sent <= 4 * PROBES_MAX, "{sent} packets in five minutes");
-}
-
-#[test]
-fn plans_in_quick_succession_do_not_quicken_a_search() {
-    let mut world = offered(&search(Aim::Random, Announce::Nothing));
-    world.signal(0, accepted(1));
-    for number in 2..500 {
-        world.run(ms(2));
-        let search = Search { sockets: 1, ..search(Aim::Random, Announce::Nothing) };
-        let plan = plan(number, Strategy::Birthday, Some(search));
-        world.signal(0, ServerV1::Plan { session: SESSION, plan });
-        world.signal(0, accepted(number));
-    }
-    let times: Vec<Duration> = probes(&world).iter().map(|sent| sent.at).collect();
-    let most = most_in_a_second(&times);
-    assert!(most <= PER_SECOND_MAX, "{most} in a second");
-}
-
-#[test]
-fn a_session_whose_peer_moves_to_and_fro_does_not_search_again_and_again() {
-    let mut world = offered(&search(Aim::Random, Announce::Nothing));
-    world.signal(0, accepted(1));
-    world.run(secs(1));
-    for number in 2..60 {
-        let last = if number % 2 == 0 { 10 } else { 11 };
-        let at = SocketAddr::from(([198, 51, 100, last], 4000));
-        let message = ServerV1::PeerCandidates {
-            session: SESSION,
-            generation: number,
-            candidates: vec![Candidate::new(CandidateKind::ServerReflexive, at)],
-            address_proof: AddressProof::Stun,
-        };
-        world.signal(0, message);
-        let search = search(Aim::Random, Announce::Nothing);
-        let plan = plan(number, Strategy::Birthday, Some(search));
-        world.signal(0, ServerV1::Plan { session: SESSION, plan });
-        world.signal(0, accepted(number));
-        world.run(secs(1));
-    }
-    for target in [world.parties[1].told, address("198.51.100.10:1"), address("198.51.100.11:1")] {
-        let sent = probes(&world);
-        let toward = sent.iter().filter(|sent| sent.transmit.to.ip() == target.ip()).count();
-        // Its first checks are none of the search.
-        let most = PROBES_MAX + 26;
-        assert!(toward > 0 && toward <= most, "{toward} packets to {target} in a minute");
-    }
-}
-
 #[test]
 fn an_answer_on_another_socket_than_its_check_left_from_does_not_count() {
     let mut world = offered(&Search { sockets: 2, ..search(Aim::Endpoint, Announce::Nothing) });
@@ -342,4 +268,21 @@ fn an_answer_on_another_socket_than_its_check_left_from_does_not_count() {
     assert!(!world.parties[0].has(|event| matches!(event, SessionEvent::Linked(_))));
     world.input(0, Input::Datagram { socket: fresh.socket, from: peer, payload: &answer });
     assert!(world.parties[0].has(|event| matches!(event, SessionEvent::Linked(_))));
+}
+
+#[test]
+fn an_answer_that_was_read_from_a_socket_before_it_was_closed_does_not_count() {
+    let mut world = offered(&Search { sockets: 2, ..search(Aim::Endpoint, Announce::Nothing) });
+    world.signal(0, accepted(1));
+    world.run(secs(1));
+    let fresh = probes(&world)[0].transmit.clone();
+    let transaction = TransactionId::of(&fresh.payload).unwrap();
+    // The search ends, but the session has not been left yet.
+    world.run(secs(29));
+    assert_eq!(world.parties[0].fresh_sockets(), 0);
+    assert_eq!(world.parties[0].machine.sessions(world.now).count(), 1);
+    let (from, key) = (world.parties[1].told, credentials()[1].check_key());
+    let payload = encode_success(transaction, address("198.51.100.1:1"), &key);
+    world.input(0, Input::Datagram { socket: fresh.socket, from, payload: &payload });
+    assert!(!world.parties[0].has(|event| matches!(event, SessionEvent::Linked(_))));
 }

@@ -178,8 +178,8 @@ fn an_answer_that_comes_twice_moves_nothing_the_second_time() {
 #[test]
 fn a_check_that_a_stranger_repeats_gets_few_packets_and_no_path() {
     let mut world = World::linked();
-    let checks = world.parties[1].sent.iter().filter(|sent| sent.is_check());
-    let check = checks.last().unwrap().transmit.payload.clone();
+    let mut checks = world.parties[1].sent.iter().filter(|sent| sent.is_check());
+    let check = checks.next_back().unwrap().transmit.payload.clone();
     for _ in 0..100 {
         world.inject(0, stranger(), &check);
         world.run(ms(100));
