@@ -23,9 +23,12 @@ const SMALL_BLOCK: u16 = 64;
 /// Sockets toward a small block; with three on each side, two blocks of 64 that reuse ports miss
 /// each other in 1 of 8,000 cases.
 const SWEEP_SOCKETS: u16 = 3;
-/// In larger blocks, one socket for each so many ports.
+/// Where one side's block is swept, it has one socket for each so many ports, within bounds, ...
 const PORTS_PER_SOCKET: u16 = 16;
-const SWEEP_SOCKETS_MAX: u16 = 128;
+const SWEPT_SOCKETS_MIN: u16 = 16;
+const SWEPT_SOCKETS_MAX: u16 = 128;
+/// ... and opens at least so many of them in a second.
+const SWEPT_PER_SECOND_MIN: u16 = 12;
 /// A sweep on one side goes so far from the ports that were seen, however small the block may seem.
 const WINDOW_MIN: u16 = 1024;
 /// Ports of a block that are left to everything else that the host does.
@@ -109,15 +112,13 @@ pub(super) fn one_side(hard: &NatProfile) -> Idea {
             format!("one side's NAT gives ports in order, in steps of {step}"),
         ),
         Allocation::Block { lowest, highest, size } => {
-            let sockets = if size <= SMALL_BLOCK {
-                SWEEP_SOCKETS
-            } else {
-                (size / PORTS_PER_SOCKET).clamp(SWEEP_SOCKETS, SWEEP_SOCKETS_MAX)
-            };
+            // A small block is spared: its sockets open slowly, in case it is larger than it seems.
+            let sockets = (size / PORTS_PER_SOCKET).clamp(SWEPT_SOCKETS_MIN, SWEPT_SOCKETS_MAX);
+            let per_second = (size / 4).clamp(SWEPT_PER_SECOND_MIN, PER_SECOND);
             (
                 Strategy::Sweep,
                 search(1, window(lowest, highest, size, 2, WINDOW_MIN), BIRTHDAY_PROBES),
-                search(sockets, Aim::Endpoint, BIRTHDAY_PROBES),
+                Search { per_second, ..search(sockets, Aim::Endpoint, BIRTHDAY_PROBES) },
                 99,
                 format!("one side's NAT takes its ports from a block of about {size}"),
             )

@@ -10,8 +10,9 @@ const BLOCK_SPAN_MAX: u16 = 4096;
 const BLOCK_SPAN_OF_THREE_MAX: u16 = 1024;
 /// The smallest block that is assumed: carriers and clouds give out 64 ports and more.
 const BLOCK_SIZE_MIN: u32 = 64;
-/// A block is taken for larger than the span that was seen by this share.
-const BLOCK_MARGIN_PERCENT: u32 = 125;
+/// Where the ports that were seen span more than this share of a block, it is taken for the next
+/// larger size: four ports of a block hardly ever lie at both of its ends.
+const BLOCK_FILLED_PERCENT: u32 = 92;
 /// Ports that follow each other in equal steps up to this one are sequential, ...
 const STEP_MAX: i32 = 16;
 /// ... and so are those in steps that differ because others take ports in between: small steps, and up
@@ -88,7 +89,7 @@ pub(crate) fn allocation(samples: &[Sample], hard: bool) -> (Allocation, u8) {
         return (Allocation::Random, 95);
     }
     let span = u32::from(highest - lowest) + 1;
-    let likely = span * BLOCK_MARGIN_PERCENT / 100;
+    let likely = span * 100 / BLOCK_FILLED_PERCENT;
     let size = likely.next_power_of_two().max(BLOCK_SIZE_MIN);
     let size = u16::try_from(size).unwrap_or(u16::MAX);
     (Allocation::Block { lowest, highest, size }, if ports.len() > 3 { 90 } else { 70 })
