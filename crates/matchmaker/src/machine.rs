@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use holepunch_wire::WorkerId;
-use holepunch_wire::session::{RoomName, SessionId};
+use holepunch_wire::session::{RoomMode, RoomName, SessionId};
 use holepunch_wire::signal::{FromWorker, REPLACED_REASON, RawValue, ServerMessage};
 use rand::rngs::StdRng;
 
@@ -267,7 +267,7 @@ impl Matchmaker {
             // It tells where it is to be found now, and has a peer.
             return self.mesh(id, now);
         }
-        if self.rooms.find(&entry.room).is_some_and(|room| room.mode != Default::default()) {
+        if self.rooms.find(&entry.room).is_some_and(|room| room.mode() != RoomMode::Pair) {
             if let Some(v1) = &mut entry.v1 {
                 v1.wants_peers = true;
             }

@@ -117,7 +117,7 @@ impl Matchmaker {
         let Some(entry) = self.connections.get(&id) else { return };
         let Some(room) = self.rooms.find(&entry.room) else { return };
         let wants = |entry: &Connection| entry.v1.as_ref().is_some_and(|v1| v1.wants_peers);
-        if room.mode != RoomMode::Mesh || !wants(entry) {
+        if room.mode() != RoomMode::Mesh || !wants(entry) {
             return;
         }
         let members = room.members.iter().filter(|member| **member != id);

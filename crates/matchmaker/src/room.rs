@@ -10,9 +10,16 @@ use crate::queue::ReadyQueue;
 /// A room with somebody in it.
 #[derive(Debug, Default)]
 pub(crate) struct Room {
-    pub(crate) mode: RoomMode,
+    /// Who is offered to whom, once somebody has said so.
+    decided: Option<RoomMode>,
     pub(crate) ready: ReadyQueue,
     pub(crate) members: BTreeSet<ConnectionId>,
+}
+
+impl Room {
+    pub(crate) fn mode(&self) -> RoomMode {
+        self.decided.unwrap_or_default()
+    }
 }
 
 /// All rooms. A room comes with its first worker and goes with its last.
@@ -22,8 +29,8 @@ pub(crate) struct Rooms {
 }
 
 impl Rooms {
-    /// Lets a worker in. Where it is the first, the room gets `mode`; the default room is always one
-    /// of pairs. The room's mode.
+    /// Lets a worker in. The first that names a mode decides; the default room is always one of pairs.
+    /// The room's mode.
     pub(crate) fn enter(
         &mut self,
         name: &RoomName,
@@ -31,12 +38,11 @@ impl Rooms {
         mode: Option<RoomMode>,
     ) -> RoomMode {
         let room = self.rooms.entry(name.clone()).or_default();
-        let is_first = room.members.iter().all(|member| *member == connection);
         room.members.insert(connection);
-        if let (true, Some(mode), false) = (is_first, mode, name.is_default()) {
-            room.mode = mode;
+        if room.decided.is_none() && !name.is_default() {
+            room.decided = mode;
         }
-        room.mode
+        room.mode()
     }
 
     pub(crate) fn leave(&mut self, name: &RoomName, connection: ConnectionId) {

@@ -104,7 +104,7 @@ impl Matchmaker {
         if mode.is_some_and(|mode| mode != granted) {
             self.send_error(
                 id,
-                format!("this room's mode is {granted:?}: its first worker decides"),
+                format!("this room's mode is {granted:?}: the first worker that named one decided"),
             );
         }
         let members = self.rooms.find(&room).map_or(0, |room| room.members.len());

@@ -1,0 +1,458 @@
+//! The sub-protocol `holepunch.v1` under a virtual clock: rooms, sessions, plans.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test may panic, and looks for one message among many"
+)]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use holepunch_matchmaker::{
+    Action, Config, ConnectionId, Event, Input, Matchmaker, Observed, Protocol,
+};
+use holepunch_wire::WorkerId;
+use holepunch_wire::check::IceRole;
+use holepunch_wire::plan::Strategy;
+use holepunch_wire::session::{AddressProof, RoomName, SessionId};
+use holepunch_wire::signal::v1::{ServerV1, SessionOffer, Welcome};
+use holepunch_wire::signal::{FromServer, FromWorker};
+use holepunch_wire::stun::proof::{ProofKey, ProofNonce};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+const UNIX_S: u64 = 1_800_000_000;
+
+struct Table {
+    machine: Matchmaker,
+    now: Instant,
+    frames: BTreeMap<u64, Vec<String>>,
+    events: Vec<Event>,
+}
+
+fn key() -> ProofKey {
+    ProofKey::new([7; 32])
+}
+
+impl Table {
+    fn new() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+        let now = Instant::now();
+        let stun = vec!["192.0.2.1:3478".parse().unwrap()];
+        let config = Config { stun, proofs: Some((key(), now, UNIX_S)), ..Config::default() };
+        let machine = Matchmaker::new(config, StdRng::seed_from_u64(1));
+        Self { machine, now, frames: BTreeMap::new(), events: Vec::new() }
+    }
+
+    fn input(&mut self, input: Input<'_>) {
+        self.machine.handle_input(input, self.now);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        while let Some(transmit) = self.machine.poll_transmit() {
+            if let Action::Send(text) | Action::Offer(text) = transmit.action {
+                self.frames.entry(transmit.connection.0).or_default().push(text);
+            }
+        }
+        while let Some(event) = self.machine.poll_event() {
+            self.events.push(event);
+        }
+    }
+
+    /// A worker with the name `w<number>`, from 203.0.113.<number>.
+    fn connect(&mut self, number: u64, protocol: Protocol, room: &str) {
+        let worker = WorkerId::new(&format!("w{number}")).unwrap();
+        let ip = [203, 0, 113, u8::try_from(number % 250).unwrap()].into();
+        let room = (!room.is_empty()).then(|| RoomName::new(room).unwrap());
+        let observed = Observed { ip, port: Some(1000) };
+        let connection = ConnectionId(number);
+        self.input(Input::Connected { connection, worker, observed, protocol, room });
+    }
+
+    fn v1(&mut self, numbers: &[u64], room: &str) {
+        for number in numbers {
+            self.connect(*number, Protocol::V1, room);
+        }
+    }
+
+    fn say(&mut self, number: u64, text: &str) {
+        let message = FromWorker::parse(text).unwrap();
+        self.input(Input::Message { connection: ConnectionId(number), message });
+    }
+
+    fn report(&mut self, number: u64) {
+        let ip = format!("203.0.113.{}", number % 250);
+        self.say(
+            number,
+            &format!(r#"{{"type":"update_udp_endpoint","udp_ip":"{ip}","udp_port":4000}}"#),
+        );
+    }
+
+    fn profile(&mut self, number: u64, mapping: &str, allocation: &str) {
+        self.say(
+            number,
+            &format!(
+                r#"{{"type":"nat_profile","profile":{{"udp":"open","mapping":"{mapping}",
+                "filtering":"address_and_port_dependent","allocation":{allocation},
+                "ports":[2050,2060,2070]}}}}"#
+            ),
+        );
+    }
+
+    fn state(&mut self, number: u64, session: SessionId, state: &str, strategy: &str, plan: u32) {
+        self.say(
+            number,
+            &format!(
+                r#"{{"type":"link_state","session":"{session}","state":"{state}",
+                "strategy":"{strategy}","number":{plan}}}"#
+            ),
+        );
+    }
+
+    fn close(&mut self, number: u64) {
+        self.input(Input::Closed { connection: ConnectionId(number), offer_unsent: false });
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some((at, _)) = self.machine.poll_timeout().filter(|(at, _)| *at <= end) {
+            self.now = self.now.max(at);
+            self.machine.handle_timeout(at);
+            self.drain();
+            for number in self.frames.keys().copied().collect::<Vec<_>>() {
+                self.input(Input::Pong { connection: ConnectionId(number) });
+            }
+        }
+        self.now = end;
+    }
+
+    fn messages(&self, number: u64) -> Vec<FromServer> {
+        let frames = self.frames.get(&number).map(Vec::as_slice).unwrap_or_default();
+        frames.iter().map(|text| FromServer::parse(text).unwrap()).collect()
+    }
+
+    fn v1_messages(&self, number: u64) -> Vec<ServerV1> {
+        let of =
+            |message| if let FromServer::V1(Ok(message)) = message { Some(*message) } else { None };
+        self.messages(number).into_iter().filter_map(of).collect()
+    }
+
+    fn offers(&self, number: u64) -> Vec<SessionOffer> {
+        let of = |message| match message {
+            FromServer::SessionOffer(offer) => Some(*offer.unwrap()),
+            _ => None,
+        };
+        self.messages(number).into_iter().filter_map(of).collect()
+    }
+
+    fn welcome(&self, number: u64) -> Welcome {
+        let welcomes = self.v1_messages(number).into_iter();
+        let of = |it| if let ServerV1::Welcome(welcome) = it { Some(welcome) } else { None };
+        welcomes.filter_map(of).next_back().unwrap()
+    }
+
+    fn plans(&self, number: u64) -> Vec<(u32, Strategy)> {
+        let of = |it| match it {
+            ServerV1::Plan { plan, .. } => Some((plan.number, plan.strategy)),
+            _ => None,
+        };
+        self.v1_messages(number).into_iter().filter_map(of).collect()
+    }
+
+    fn ended(&self, number: u64) -> usize {
+        let is = |it: &ServerV1| matches!(it, ServerV1::SessionEnded { .. });
+        self.v1_messages(number).iter().filter(|it| is(it)).count()
+    }
+
+    /// Two workers with a session.
+    fn pair() -> (Self, SessionId) {
+        let mut table = Self::new();
+        table.v1(&[1, 2], "");
+        table.report(1);
+        table.report(2);
+        let session = table.offers(1)[0].details.session;
+        (table, session)
+    }
+}
+
+#[test]
+fn two_that_speak_v1_are_offered_a_session_with_crossed_credentials() {
+    let mut table = Table::new();
+    table.v1(&[1, 2], "");
+    table.say(
+        1,
+        r#"{"type":"candidates","generation":1,"candidates":[{"kind":"host","ip":"10.0.0.1","port":1,"priority":9}]}"#,
+    );
+    table.report(1);
+    table.report(2);
+    let (first, second) = (&table.offers(1)[0], &table.offers(2)[0]);
+    assert_eq!((first.peer.as_str(), second.peer.as_str()), ("w2", "w1"));
+    assert_eq!(first.details.session, second.details.session);
+    assert_eq!(first.details.credentials, second.details.peer_credentials);
+    assert_eq!(first.details.peer_credentials, second.details.credentials);
+    assert_ne!(first.details.credentials, second.details.credentials);
+    assert_eq!(first.details.role, IceRole::Controlling, "the one that waited longer");
+    assert_eq!(second.details.role, IceRole::Controlled);
+    assert_eq!(second.details.candidates[0].address(), "10.0.0.1:1".parse().unwrap());
+    assert_eq!(first.details.address_proof, AddressProof::Signalling);
+    assert_eq!(first.endpoint, Some("203.0.113.2:4000".parse().unwrap()));
+}
+
+#[test]
+fn a_baseline_worker_sees_the_baseline_only() {
+    let mut table = Table::new();
+    table.connect(1, Protocol::Baseline, "");
+    table.v1(&[2], "");
+    table.report(1);
+    table.profile(2, "endpoint_independent", r#"{"kind":"preserving"}"#);
+    table.report(2);
+    for message in table.messages(1) {
+        let baseline =
+            matches!(message, FromServer::UdpEndpointAck(Ok(())) | FromServer::Offer(Ok(_)));
+        assert!(baseline, "{message:?}");
+    }
+    assert_eq!(table.frames[&1].len(), 2);
+    let keys = r#"{"type":"p2p_connection_offer","peer_worker_id":"w2","peer_udp_ip":"203.0.113.2","peer_udp_port":4000}"#;
+    assert_eq!(table.frames[&1][1], keys);
+}
+
+#[test]
+fn a_worker_without_an_endpoint_is_paired_with_v1_workers_only() {
+    let mut table = Table::new();
+    table.connect(1, Protocol::Baseline, "");
+    table.v1(&[2, 3], "");
+    table.report(1);
+    table.say(2, r#"{"type":"ready"}"#);
+    assert!(table.offers(2).is_empty(), "not with the baseline worker that waits");
+    table.say(3, r#"{"type":"ready"}"#);
+    assert_eq!(table.offers(2)[0].endpoint, None);
+    assert_eq!(table.offers(3)[0].peer.as_str(), "w2");
+}
+
+#[test]
+fn rooms_keep_workers_apart() {
+    let mut table = Table::new();
+    table.v1(&[1], "red");
+    table.v1(&[2, 3], "");
+    table.report(1);
+    table.report(2);
+    assert!(table.offers(1).is_empty() && table.offers(2).is_empty());
+    table.say(3, r#"{"type":"hello","room":"red"}"#);
+    table.report(3);
+    assert_eq!(table.offers(1)[0].peer.as_str(), "w3");
+}
+
+#[test]
+fn a_mesh_offers_everyone_to_everyone_and_a_call_one_to_one() {
+    let mut table = Table::new();
+    table.v1(&[1, 2, 3], "m");
+    for number in 1..=3 {
+        table.say(number, r#"{"type":"hello","mode":"mesh"}"#);
+        table.report(number);
+    }
+    assert!((1..=3).all(|number| table.offers(number).len() == 2));
+    table.v1(&[4, 5], "c");
+    for number in 4..=5 {
+        table.say(number, r#"{"type":"hello","mode":"call"}"#);
+        table.report(number);
+    }
+    assert!(table.offers(4).is_empty());
+    for nobody in ["w4", "w1", "nobody", ""] {
+        table.say(4, &format!(r#"{{"type":"call","peer":"{nobody}"}}"#));
+    }
+    let errors = table.messages(4);
+    assert_eq!(errors.iter().filter(|it| matches!(it, FromServer::Error(_))).count(), 4);
+    table.say(4, r#"{"type":"call","peer":"w5"}"#);
+    assert_eq!(table.offers(5)[0].peer.as_str(), "w4");
+}
+
+#[test]
+fn a_better_profile_makes_a_better_plan_and_acceptances_are_passed_on() {
+    let (mut table, session) = Table::pair();
+    table.profile(1, "endpoint_independent", r#"{"kind":"preserving"}"#);
+    assert!(table.plans(1).is_empty(), "the other side is not known yet");
+    table.profile(
+        2,
+        "address_and_port_dependent",
+        r#"{"kind":"block","lowest":2050,"highest":2070,"size":64}"#,
+    );
+    assert_eq!(table.plans(1), [(2, Strategy::Sweep)]);
+    assert_eq!(table.plans(2), [(2, Strategy::Sweep)]);
+    let accept = |number: u32| {
+        format!(r#"{{"type":"plan_accepted","session":"{session}","number":{number},"ports":[7]}}"#)
+    };
+    table.say(1, &accept(1));
+    table.say(1, &accept(2));
+    let accepted: Vec<ServerV1> = table
+        .v1_messages(2)
+        .into_iter()
+        .filter(|it| matches!(it, ServerV1::PeerAccepted { .. }))
+        .collect();
+    assert_eq!(accepted, [ServerV1::PeerAccepted { session, number: 2, ports: vec![7] }]);
+}
+
+#[test]
+fn a_strategy_that_failed_gives_way_to_the_next_and_at_last_to_the_relay() {
+    let (mut table, session) = Table::pair();
+    table.profile(1, "endpoint_independent", r#"{"kind":"preserving"}"#);
+    table.profile(
+        2,
+        "address_and_port_dependent",
+        r#"{"kind":"block","lowest":2050,"highest":2070,"size":64}"#,
+    );
+    table.state(1, session, "failed", "sweep", 2);
+    // What the other side says of the same plan changes nothing more.
+    table.state(2, session, "failed", "sweep", 2);
+    table.state(2, session, "failed", "birthday", 3);
+    assert_eq!(
+        table.plans(1),
+        [(2, Strategy::Sweep), (3, Strategy::Birthday), (4, Strategy::Relay)]
+    );
+}
+
+#[test]
+fn candidates_are_passed_on_once_and_in_order() {
+    let (mut table, _) = Table::pair();
+    for generation in [3, 2, 3, 4] {
+        table.say(
+            1,
+            &format!(r#"{{"type":"candidates","generation":{generation},"candidates":[]}}"#),
+        );
+    }
+    let told: Vec<u32> = table
+        .v1_messages(2)
+        .into_iter()
+        .filter_map(|it| match it {
+            ServerV1::PeerCandidates { generation, .. } => Some(generation),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [3, 4]);
+}
+
+#[test]
+fn whoever_is_left_waits_in_its_old_place() {
+    let (mut table, session) = Table::pair();
+    table.say(2, &format!(r#"{{"type":"leave","session":"{session}"}}"#));
+    assert_eq!((table.ended(1), table.ended(2)), (1, 0));
+    table.v1(&[3, 4], "");
+    table.report(3);
+    assert_eq!(table.offers(3)[0].peer.as_str(), "w1");
+}
+
+#[test]
+fn the_same_two_wait_for_others_before_they_are_matched_again() {
+    let (mut table, session) = Table::pair();
+    table.say(2, &format!(r#"{{"type":"leave","session":"{session}"}}"#));
+    table.report(2);
+    assert_eq!(table.offers(2).len(), 1, "not at once");
+    table.pass(Duration::from_secs(6));
+    assert_eq!(table.offers(2).len(), 2, "nobody else has come");
+}
+
+#[test]
+fn a_direct_session_outlives_its_connection_and_is_taken_up_again() {
+    let (mut table, session) = Table::pair();
+    let token = table.welcome(1).resume;
+    table.state(1, session, "direct", "plain", 1);
+    table.close(1);
+    assert_eq!(table.ended(2), 0);
+    table.connect(1001, Protocol::V1, "");
+    table.close(1001);
+    let worker = WorkerId::new("w1").unwrap();
+    let observed = Observed { ip: [203, 0, 113, 1].into(), port: None };
+    let connection = ConnectionId(9);
+    let protocol = Protocol::V1;
+    table.input(Input::Connected { connection, worker, observed, protocol, room: None });
+    table.say(9, r#"{"type":"hello","resume":"guess"}"#);
+    table.say(2, r#"{"type":"candidates","generation":1,"candidates":[]}"#);
+    let told = |table: &Table| {
+        let is = |it: &ServerV1| matches!(it, ServerV1::PeerCandidates { .. });
+        table.v1_messages(9).iter().filter(|it| is(it)).count()
+    };
+    assert_eq!(told(&table), 0, "a guess resumes nothing");
+    table.say(9, &format!(r#"{{"type":"hello","resume":"{token}"}}"#));
+    table.say(2, r#"{"type":"candidates","generation":2,"candidates":[]}"#);
+    assert_eq!(told(&table), 1);
+    table.pass(Duration::from_secs(120));
+    assert_eq!((table.ended(2), table.ended(9)), (0, 0));
+}
+
+#[test]
+fn a_session_without_a_direct_path_ends_with_its_connection() {
+    let (mut table, _) = Table::pair();
+    table.close(1);
+    assert_eq!(table.ended(2), 1);
+}
+
+#[test]
+fn a_proof_of_address_is_checked() {
+    let endpoint: SocketAddr = "198.51.100.9:4000".parse().unwrap();
+    let proof_in = |expires: u64, address: SocketAddr, forged: bool| {
+        let mut table = Table::new();
+        table.v1(&[1, 2], "");
+        let nonce: ProofNonce = table.welcome(1).proof_nonce.parse().unwrap();
+        let key = if forged { ProofKey::new([8; 32]) } else { key() };
+        let proof = key.prove(nonce, address, expires);
+        let (ip, port) = (address.ip(), address.port());
+        table.say(
+            1,
+            &format!(
+                r#"{{"type":"address_proof","udp_ip":"{ip}","udp_port":{port},"proof":"{proof}"}}"#
+            ),
+        );
+        table.say(1, r#"{"type":"update_udp_endpoint","udp_ip":"198.51.100.9","udp_port":4000}"#);
+        table.report(2);
+        table.offers(2)[0].details.address_proof
+    };
+    assert_eq!(proof_in(UNIX_S + 60, endpoint, false), AddressProof::Stun);
+    assert_eq!(proof_in(UNIX_S - 1, endpoint, false), AddressProof::None, "expired");
+    assert_eq!(proof_in(UNIX_S + 60, endpoint, true), AddressProof::None, "forged");
+    let elsewhere = "198.51.100.8:4000".parse().unwrap();
+    assert_eq!(proof_in(UNIX_S + 60, elsewhere, false), AddressProof::None, "of another address");
+}
+
+#[test]
+fn a_flood_of_messages_is_ignored() {
+    let (mut table, _) = Table::pair();
+    let before = table.frames[&2].len();
+    for generation in 10..2000 {
+        table.say(
+            1,
+            &format!(r#"{{"type":"candidates","generation":{generation},"candidates":[]}}"#),
+        );
+    }
+    assert!(table.frames[&2].len() - before <= 60);
+}
+
+#[test]
+fn nothing_is_left_of_those_who_have_gone() {
+    let mut table = Table::new();
+    for number in 1..=40 {
+        table.connect(number, Protocol::V1, if number % 2 == 0 { "m" } else { "" });
+        if number % 2 == 0 {
+            table.say(number, r#"{"type":"hello","mode":"mesh"}"#);
+        }
+        table.report(number);
+    }
+    let direct: Vec<(u64, SessionId)> = (1..=40)
+        .flat_map(|it| table.offers(it).into_iter().map(move |o| (it, o.details.session)))
+        .collect();
+    for (number, session) in direct {
+        table.state(number, session, "direct", "plain", 1);
+    }
+    for number in 1..=40 {
+        table.close(number);
+    }
+    table.frames.clear();
+    table.pass(Duration::from_secs(60));
+    assert_eq!(table.machine.workers().count(), 0);
+    assert_eq!(table.machine.ready().count(), 0);
+    assert_eq!(table.machine.poll_timeout(), None, "nothing is waited for");
+    let started = table.events.iter().filter(|it| matches!(it, Event::SessionStarted(..))).count();
+    let ended = table.events.iter().filter(|it| matches!(it, Event::SessionEnded(..))).count();
+    assert!(started > 100 && started == ended, "{started} {ended}");
+}
