@@ -1,4 +1,4 @@
-//! The command line: `holepunch rendezvous | worker | demo | load | nat`.
+//! The command line: `holepunch rendezvous | worker | demo | lab | load | nat`.
 //!
 //! A library so that test laboratories can run the same commands in processes of their own.
 //! Each command is a module: it turns flags and environment variables into the configuration of a
@@ -6,8 +6,8 @@
 
 mod demo;
 mod exit;
+mod lab;
 mod load;
-
 mod logging;
 mod nat;
 mod output;
@@ -46,7 +46,7 @@ struct Cli {
     #[arg(long, global = true, value_name = "text|json", help_heading = "Logging")]
     log_format: Option<LogFormat>,
     /// Which logs are written, as `info` or `warn,holepunch_worker=debug` [env: RUST_LOG] [default:
-    /// info; less for demo, load and nat]
+    /// info; less for demo, lab, load and nat]
     #[arg(long, global = true, value_name = "FILTER", help_heading = "Logging")]
     log: Option<String>,
     #[command(subcommand)]
@@ -61,7 +61,8 @@ enum Command {
     Worker(worker::Args),
     /// Link two workers on this machine: rendezvous, STUN and both workers in one process
     Demo(demo::Args),
-
+    /// Link workers behind simulated NATs: how often, how fast, pair by pair
+    Lab(Box<lab::Args>),
     /// Put load on a rendezvous: idle workers, pairings, echoes
     Load(load::Args),
     /// Ask STUN servers what the NAT in front of this machine does, and what that means for linking
@@ -73,7 +74,7 @@ impl Command {
     fn default_filter(&self) -> &'static str {
         match self {
             Self::Rendezvous(_) | Self::Worker(_) => "info",
-            Self::Load(_) | Self::Nat(_) => "warn",
+            Self::Lab(_) | Self::Load(_) | Self::Nat(_) => "warn",
             // It shows each step itself.
             Self::Demo(_) => "error",
         }
@@ -108,7 +109,7 @@ fn start(cli: Cli, environment: &Environment) -> Result<ExitCode, Failure> {
             Command::Rendezvous(args) => rendezvous::run(args, environment).await,
             Command::Worker(args) => worker::run(args, environment).await,
             Command::Demo(args) => demo::run(args).await,
-
+            Command::Lab(args) => lab::run(*args, environment).await,
             Command::Load(args) => load::run(args, environment).await,
             Command::Nat(args) => nat::run(args, environment).await,
         }

@@ -272,8 +272,9 @@ impl Matchmaker {
         let number = session.number + 1;
         let plans = self.planner.plan([&sides[0], &sides[1]], number, now);
         let before = &session.plans[0];
+        let is_search = |plan: &Plan| (plan.search.is_some(), plan.opener_ttl.is_some());
         let differs = plans[0].strategy != before.strategy
-            || plans[0].search.is_some() != before.search.is_some();
+            || (plans[0].search.is_some() && is_search(&plans[0]) != is_search(before));
         if !failed && !differs {
             return;
         }

@@ -254,7 +254,10 @@ fn easy_hard(a: &Side, b: &Side) -> Idea {
             )
         };
     }
-    hard::one_side(&b.profile)
+    // Toward a NAT that early packets disturb, those of the many sockets must not get far: the seeker's
+    // packet is the first that counts.
+    let opens = a.profile.remaps_after_inbound == Some(true);
+    Idea { opens, ..hard::one_side(&b.profile) }
 }
 
 /// Neither has an endpoint that holds for the other.

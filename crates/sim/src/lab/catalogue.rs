@@ -14,7 +14,7 @@ use crate::presets::{HardPorts, NatKind};
 pub enum Group {
     /// Plain pairs without loss.
     Plain,
-    /// Plain pairs with one packet in ten lost each way.
+    /// Plain pairs on links that lose, delay or reorder packets.
     PlainLossy,
     /// Random ports on one side.
     Birthday,
@@ -71,7 +71,7 @@ impl Group {
     pub fn title(self) -> &'static str {
         match self {
             Self::Plain => "Pairs that plain checks link",
-            Self::PlainLossy => "The same, with one packet in ten lost each way",
+            Self::PlainLossy => "The same on links that lose, delay or reorder packets",
             Self::Birthday => "Random ports on one side: many sockets, many ports",
             Self::Block => "Ports from a block, which is swept",
             Self::Predicted => "Ports that can be predicted",

@@ -39,8 +39,9 @@ impl Share {
             count,
             of,
             share: p,
-            low: ((centre - spread) / scale).max(0.0),
-            high: ((centre + spread) / scale).min(1.0),
+            // Exact at the ends, where floating-point arithmetic may miss them by a little.
+            low: if count == 0 { 0.0 } else { ((centre - spread) / scale).max(0.0) },
+            high: if count >= of { 1.0 } else { ((centre + spread) / scale).min(1.0) },
         }
     }
 }
@@ -227,6 +228,15 @@ mod tests {
         assert!(Share::new(0, 0).high >= 1.0);
         let all = Share::new(3700, 3700);
         assert!(all.low > 0.998 && all.high <= 1.0);
+    }
+
+    #[test]
+    fn all_and_none_are_within_their_intervals() {
+        for of in 1..5000 {
+            let (all, none) = (Share::new(of, of), Share::new(0, of));
+            assert!(all.high >= all.share && all.low < 1.0, "{all:?}");
+            assert!(none.low <= none.share && none.high > 0.0, "{none:?}");
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! [`run()`] plays on several threads; [`Request::report`] puts what came out beside what has to hold.
 //! A [`Report`] depends on the request alone, not on the machine.
 
+mod html;
+mod json;
 mod matrix;
 mod replay;
 mod run;
@@ -13,10 +15,13 @@ mod words;
 use crate::lab::{Pair, Summary, Violation};
 use crate::presets::NatKind;
 
+pub use html::{Made, html};
+pub use json::{json, json_of_one};
 pub use matrix::{Cell, Expectation, Matrix, usual_kinds};
 pub use replay::replay;
 pub use run::{Control, Job, RunError, run};
-pub use text::{Style, text};
+pub use text::{Style, one, text, trace};
+pub use words::thousands;
 
 /// What is to be played.
 #[derive(Debug, Clone)]
@@ -82,7 +87,12 @@ impl Request {
     pub fn report(&self, summaries: Vec<Summary>) -> Report {
         let mut summaries = summaries.into_iter();
         let rows = self.pairs.iter().zip(summaries.by_ref()).map(|(pair, summary)| {
-            let violations = pair.requirement.violations(&summary);
+            let violations =
+                if summary.direct.of < usize::try_from(pair.seeds).unwrap_or(usize::MAX) {
+                    pair.requirement.violations_of_few(&summary)
+                } else {
+                    pair.requirement.violations(&summary)
+                };
             Row { pair: pair.clone(), summary, violations }
         });
         let rows = rows.collect();

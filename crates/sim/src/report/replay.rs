@@ -14,36 +14,41 @@ pub fn replay(scenario: &Scenario, seed: u64) -> String {
 
 /// The command that plays many histories of a scenario.
 pub(super) fn command(scenario: &Scenario) -> String {
-    let usual = Scenario::new(scenario.first, scenario.second);
-    let mut command = format!("holepunch lab --pair {},{}", scenario.first, scenario.second);
-    if scenario.loss > 0.0 {
-        command += &format!(" --loss {}", scenario.loss * 100.0);
-    }
-    if scenario.ways != usual.ways {
-        command += &format!(" --ways {}", in_ms(scenario.ways));
-    }
-    if scenario.lag != usual.lag {
-        command += &format!(" --lag {}", in_ms(scenario.lag));
-    }
-    if scenario.later != usual.later {
-        command += &format!(" --later {}", scenario.later.as_secs_f64());
-    }
-    if scenario.ipv6 {
-        command += " --ipv6";
-    }
-    match scenario.wish {
-        SearchWish::Exhaustive => command += " --exhaustive",
-        SearchWish::Never => command += " --no-search",
-        SearchWish::Usual => {}
-    }
-    if scenario.lie.is_some() {
-        command += " --wrong-profiles";
-    }
-    match scenario.incident {
-        Incident::Rebind => command += " --incident rebind",
-        Incident::Move => command += " --incident move",
-        Incident::None => {}
-    }
+    // Named one by one: what is added to a scenario is not to be forgotten here.
+    let Scenario {
+        first,
+        second,
+        loss,
+        bursts,
+        jitter,
+        ipv6,
+        ways,
+        lag,
+        later,
+        wish,
+        lie,
+        incident,
+    } = scenario;
+    let usual = Scenario::new(*first, *second);
+    let mut command = format!("holepunch lab --pair {first},{second}");
+    let mut add = |is: bool, option: &dyn Fn() -> String| {
+        if is {
+            command.push(' ');
+            command.push_str(&option());
+        }
+    };
+    add(*loss > 0.0, &|| format!("--loss {}", loss * 100.0));
+    add(*bursts, &|| "--bursts".to_owned());
+    add(!jitter.is_zero(), &|| format!("--jitter {}", jitter.as_millis()));
+    add(*ipv6, &|| "--ipv6".to_owned());
+    add(*ways != usual.ways, &|| format!("--ways {}", in_ms(*ways)));
+    add(*lag != usual.lag, &|| format!("--lag {}", in_ms(*lag)));
+    add(*later != usual.later, &|| format!("--later {}", later.as_secs_f64()));
+    add(*wish == SearchWish::Exhaustive, &|| "--exhaustive".to_owned());
+    add(*wish == SearchWish::Never, &|| "--no-search".to_owned());
+    add(lie.is_some(), &|| "--wrong-profiles".to_owned());
+    add(*incident == Incident::Rebind, &|| "--incident rebind".to_owned());
+    add(*incident == Incident::Move, &|| "--incident move".to_owned());
     command
 }
 

@@ -12,13 +12,15 @@ pub(super) fn percent(share: f64, digits: usize) -> String {
     format!("{cut:.digits$}")
 }
 
-/// The interval of a share, in percent.
+/// The interval of a share, in percent, with as many digits as it is worth.
 pub(super) fn interval(share: Share) -> String {
-    let round = |bound: f64, to: fn(f64) -> f64| {
-        let tenths = to(bound * 1000.0) / 10.0;
-        if tenths.fract() == 0.0 { format!("{tenths:.0}") } else { format!("{tenths:.1}") }
+    let digits = if share.of < 2000 { 1 } else { 2 };
+    let scale = [1.0, 10.0, 100.0][digits];
+    let bound = |bound: f64, to: fn(f64) -> f64| {
+        let text = format!("{:.digits$}", to(bound * 100.0 * scale) / scale);
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
     };
-    format!("{}–{}", round(share.low, f64::floor), round(share.high, f64::ceil))
+    format!("{}–{}", bound(share.low, f64::floor), bound(share.high, f64::ceil))
 }
 
 /// Milliseconds without fractions.
@@ -56,6 +58,12 @@ pub(super) fn round_trip(scenario: &Scenario) -> Duration {
 
 /// A number with its thousands apart.
 pub(super) fn count(number: usize) -> String {
+    thousands(u64::try_from(number).unwrap_or(u64::MAX))
+}
+
+/// A number with its thousands apart.
+#[must_use]
+pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
@@ -90,6 +98,7 @@ mod tests {
     fn an_interval_is_widened_to_tenths() {
         assert_eq!(interval(Share::new(50, 50)), "92.8–100");
         assert_eq!(interval(Share::new(0, 50)), "0–7.2");
+        assert_eq!(interval(Share::new(3700, 3700)), "99.89–100");
     }
 
     #[test]

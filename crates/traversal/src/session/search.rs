@@ -58,7 +58,8 @@ pub(crate) struct Prepared {
     pub(crate) endpoint: SocketAddr,
     pub(crate) allocation: Allocation,
     pub(crate) stun: Option<SocketAddr>,
-    /// TTL of the first packets to announced ports, and how long the next ones are held back.
+    /// TTL of all packets to the endpoint and of the first ones to announced ports, and how long the
+    /// next ones are held back.
     pub(crate) opener: Option<(u8, Duration)>,
 }
 
@@ -457,7 +458,9 @@ impl Session {
             search.next_at = Some(now + interval);
             self.last_shot = Some(now);
             self.shots += 1;
-            let opens = is_first_round && search.spec.aim == Aim::Announced;
+            // Sockets that only wait to be found never need to reach the peer first.
+            let opens = search.spec.aim == Aim::Endpoint
+                || (is_first_round && search.spec.aim == Aim::Announced);
             let ttl = search.context.opener.filter(|_| opens).map(|(ttl, _)| ttl);
             self.send_check(route, false, ttl, now, rng);
         }

@@ -32,6 +32,9 @@ impl Style {
     }
 }
 
+/// Longest text that stands in a column: with all columns that there are, 120 suffice.
+const LEFT_COLUMNS_MAX: usize = 46;
+
 /// One column of a table.
 #[derive(Debug)]
 pub(super) struct Column {
@@ -67,8 +70,14 @@ impl Column {
         self.cells.iter().all(String::is_empty)
     }
 
+    /// Whether a cell is too long for the column, and stands on a line of its own.
+    fn is_overlong(&self, cell: &str) -> bool {
+        !self.right && width(cell) > LEFT_COLUMNS_MAX
+    }
+
     fn width(&self) -> usize {
-        let cells = self.cells.iter().map(|cell| width(cell));
+        let cells = self.cells.iter().filter(|cell| !self.is_overlong(cell));
+        let cells = cells.map(|cell| width(cell));
         cells.chain([width(self.head)]).max().unwrap_or(0)
     }
 
@@ -109,8 +118,8 @@ impl<'a> Block<'a> {
 pub(super) struct Lines {
     /// One or two lines of headings.
     pub(super) head: Vec<String>,
-    /// A line for each row.
-    pub(super) rows: Vec<String>,
+    /// A line for each row; two where the first cell is too long for its column.
+    pub(super) rows: Vec<Vec<String>>,
 }
 
 /// The lines of a table; columns without content are left out.
@@ -124,7 +133,13 @@ pub(super) fn lines(columns: &[Column]) -> Lines {
     let count = shown.iter().map(|column| column.cells.len()).max().unwrap_or(0);
     let row = |row: usize| {
         let cell = |column: &Column| column.cells.get(row).cloned().unwrap_or_default();
-        join(blocks.iter().map(|block| block.line(cell)).collect())
+        let fitting = |column: &Column| {
+            Some(cell(column)).filter(|text| !column.is_overlong(text)).unwrap_or_default()
+        };
+        let overlong = shown.iter().filter(|column| column.is_overlong(&cell(column)));
+        let mut lines: Vec<String> = overlong.map(|column| cell(column)).collect();
+        lines.push(join(blocks.iter().map(|block| block.line(fitting)).collect()));
+        lines
     };
     let head = [over, head].into_iter().filter(|line| !line.is_empty()).collect();
     Lines { head, rows: (0..count).map(row).collect() }
@@ -167,7 +182,7 @@ mod tests {
         ];
         let Lines { head, rows } = lines(&columns);
         assert_eq!(head, ["pair     ms"]);
-        assert_eq!(rows, ["a × b     5", "c      1000"]);
+        assert_eq!(rows, [["a × b     5"], ["c      1000"]]);
     }
 
     #[test]
@@ -179,7 +194,18 @@ mod tests {
         ];
         let Lines { head, rows } = lines(&columns);
         assert_eq!(head, ["           link", "pair   p50  p99"]);
-        assert_eq!(rows, ["a × b    5 1000"]);
+        assert_eq!(rows, [["a × b    5 1000"]]);
+    }
+
+    #[test]
+    fn an_overlong_name_has_a_line_of_its_own() {
+        let long = "x".repeat(LEFT_COLUMNS_MAX + 1);
+        let columns = [
+            Column::left("pair", cells(["a × b", &long])),
+            Column::right("", "ms", cells(["5", "6"])),
+        ];
+        let expected: [&[&str]; 2] = [&["a × b   5"], &[&long, "        6"]];
+        assert_eq!(lines(&columns).rows, expected);
     }
 
     #[test]

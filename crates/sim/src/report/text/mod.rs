@@ -2,9 +2,13 @@
 
 mod layout;
 mod matrix;
+mod one;
 mod table;
+mod trace;
 
 pub use layout::Style;
+pub use one::one;
+pub use trace::trace;
 
 use super::Report;
 use super::words::count;
@@ -30,6 +34,8 @@ fn summary(report: &Report) -> String {
         1 => "1 NOT AS REQUIRED".to_owned(),
         violated => format!("{violated} NOT AS REQUIRED"),
     };
-    let pairs = format!("{} {}", count(pairs), if pairs == 1 { "pair" } else { "pairs" });
-    format!("{pairs}, {} histories: {verdict}", count(report.histories()))
+    let number =
+        |of: usize, one, more| format!("{} {}", count(of), if of == 1 { one } else { more });
+    let histories = number(report.histories(), "history", "histories");
+    format!("{}, {histories}: {verdict}", number(pairs, "pair", "pairs"))
 }

@@ -45,7 +45,7 @@ fn one_group(group: Group, rows: &[&Row], style: Style) -> String {
     for (row, line) in rows.iter().zip(lines.rows) {
         let (tone, mark) =
             if row.violations.is_empty() { (Tone::Good, "✓") } else { (Tone::Bad, "✗") };
-        text += &format!("{} {line}\n", style.paint(tone, mark));
+        text += &format!("{} {}\n", style.paint(tone, mark), line.join("\n  "));
         for remark in remarks(group, row) {
             text += &format!("    {}\n", style.paint(Tone::Quiet, &remark));
         }
@@ -88,15 +88,17 @@ fn columns(group: Group, rows: &[&Row], suffix: &str) -> Vec<Column> {
     columns
 }
 
+type Percentile = fn(&Percentiles) -> Duration;
+
 fn time_columns(
     over: &'static str,
     rows: &[&Row],
     times: impl Fn(&Row) -> Option<Percentiles>,
     in_words: impl Fn(&Row, Duration) -> String,
 ) -> Vec<Column> {
-    let percentiles: [(_, fn(&Percentiles) -> Duration); 3] =
+    let percentiles: [(_, Percentile); 3] =
         [("p50", |it| it.p50), ("p95", |it| it.p95), ("p99", |it| it.p99)];
-    let column = |(head, of): (&'static str, fn(&Percentiles) -> Duration)| {
+    let column = |(head, of): (&'static str, Percentile)| {
         let cell = |row: &&Row| times(row).map(|times| in_words(row, of(&times)));
         Column::right(over, head, rows.iter().map(|row| cell(row).unwrap_or_default()))
     };
@@ -111,7 +113,7 @@ fn remarks(group: Group, row: &Row) -> Vec<String> {
     }
     match summary.verdict_time.filter(|_| summary.relay.count > 0) {
         Some(times) => {
-            let share = percent(summary.relay.share, 0);
+            let share = percent(summary.relay.share, 2);
             vec![format!("relay {share} %, told {} after the offer (p99)", time(times.p99))]
         }
         None => Vec::new(),
