@@ -1,7 +1,5 @@
 //! The catalogue of pairs, with few seeds each: `holepunch lab --full` plays them all.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::sync::Mutex;
 use std::thread;
 
