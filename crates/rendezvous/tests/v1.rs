@@ -1,0 +1,134 @@
+//! The sub-protocol `holepunch.v1` over real sockets.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::net::SocketAddr;
+
+use common::{Rendezvous, within};
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+/// A client that asks for the sub-protocol.
+struct Client {
+    socket: WebSocketStream<TcpStream>,
+}
+
+async fn open(
+    server: SocketAddr,
+    path: &str,
+    protocols: &'static str,
+) -> Result<(Client, Option<HeaderValue>), Error> {
+    let stream = TcpStream::connect(server).await.unwrap();
+    let mut request = format!("ws://{server}/ws/register/{path}").into_client_request().unwrap();
+    request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(protocols));
+    let opening = tokio_tungstenite::client_async(request, stream);
+    let (socket, response) = within("a handshake", opening).await?;
+    let selected = response.headers().get("sec-websocket-protocol").cloned();
+    Ok((Client { socket }, selected))
+}
+
+impl Client {
+    async fn connect(server: SocketAddr, path: &str) -> Self {
+        open(server, path, "holepunch.v1").await.unwrap().0
+    }
+
+    async fn send(&mut self, message: Value) {
+        self.socket.send(Message::text(message.to_string())).await.unwrap();
+    }
+
+    /// The next message of this type; others are left out.
+    async fn receive(&mut self, kind: &str) -> Value {
+        within("a message of the rendezvous", async {
+            loop {
+                if let Message::Text(text) = self.socket.next().await.unwrap().unwrap() {
+                    let message: Value = serde_json::from_str(&text).unwrap();
+                    if message["type"] == kind {
+                        return message;
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    async fn report(&mut self, port: u16) {
+        let report =
+            json!({ "type": "update_udp_endpoint", "udp_ip": "127.0.0.1", "udp_port": port });
+        self.send(report).await;
+        assert_eq!(self.receive("udp_endpoint_ack").await["status"], "success");
+    }
+}
+
+#[tokio::test]
+async fn the_subprotocol_is_selected_among_others_and_the_welcome_comes_first() {
+    let rendezvous = Rendezvous::start();
+    let opened = open(rendezvous.address(), "a", "chat, holepunch.v1").await.unwrap();
+    let (mut client, selected) = opened;
+    assert_eq!(selected.unwrap(), "holepunch.v1");
+    let welcome = client.receive("welcome").await;
+    assert_eq!(welcome["observed_ip"], "127.0.0.1");
+    assert!(welcome["observed_port"].is_u64() && welcome["resume"].is_string());
+    assert_eq!(welcome["proof_nonce"].as_str().unwrap().len(), 32);
+    let stun: Vec<String> =
+        rendezvous.server.stun_addresses().iter().map(|it| it.to_string()).collect();
+    assert_eq!(welcome["stun"], json!(stun));
+}
+
+#[tokio::test]
+async fn a_client_that_asks_for_something_else_gets_the_baseline() {
+    let rendezvous = Rendezvous::start();
+    let refused = open(rendezvous.address(), "a", "chat").await;
+    // The library insists; the server itself has selected nothing.
+    assert!(matches!(refused, Err(Error::Protocol(_))));
+}
+
+#[tokio::test]
+async fn two_clients_have_a_session_from_offer_to_end() {
+    let rendezvous = Rendezvous::start();
+    let mut first = Client::connect(rendezvous.address(), "a?room=r%20%26").await;
+    let mut second = Client::connect(rendezvous.address(), "b?room=r%20%26").await;
+    let mut elsewhere = Client::connect(rendezvous.address(), "c").await;
+    elsewhere.report(4003).await;
+    first.report(4001).await;
+    second.report(4002).await;
+    let offers =
+        [first.receive("p2p_connection_offer").await, second.receive("p2p_connection_offer").await];
+    assert_eq!(
+        (&offers[0]["peer_worker_id"], &offers[0]["peer_udp_port"]),
+        (&json!("b"), &json!(4002))
+    );
+    assert_eq!(
+        (&offers[0]["role"], &offers[1]["role"]),
+        (&json!("controlling"), &json!("controlled"))
+    );
+    assert_eq!(offers[0]["credentials"], offers[1]["peer_credentials"]);
+    assert_eq!(offers[0]["plan"]["strategy"], "plain");
+    let session = offers[0]["session"].clone();
+    let candidate = json!({ "kind": "host", "ip": "127.0.0.1", "port": 5000, "priority": 1 });
+    first.send(json!({ "type": "candidates", "generation": 1, "candidates": [candidate] })).await;
+    let told = second.receive("peer_candidates").await;
+    assert_eq!((&told["session"], &told["candidates"]), (&session, &json!([candidate])));
+    second.send(json!({ "type": "leave", "session": session })).await;
+    let ended = first.receive("session_ended").await;
+    assert_eq!((&ended["session"], &ended["reason"]), (&session, &json!("the peer has left")));
+}
+
+#[tokio::test]
+async fn a_bad_room_is_refused_in_words() {
+    let rendezvous = Rendezvous::start();
+    let long = format!("a?room={}", "x".repeat(129));
+    for path in [long.as_str(), "a?room=%00"] {
+        let Err(Error::Http(response)) = open(rendezvous.address(), path, "holepunch.v1").await
+        else {
+            panic!("{path}: not refused")
+        };
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    }
+}
