@@ -128,25 +128,26 @@ fn last_cell(group: Group, row: &Row) -> String {
     let summary = &row.summary;
     let strategy = escape(&main_strategy(summary));
     if group == Group::Repair {
+        let within = row.pair.requirement.repaired.map(|(_, within)| within);
+        let bar = summary.repair_time.map(|times| range(times, &[within]));
+        let times = summary.repair_time.map(in_words);
         let share = summary.repaired.map(|share| format!("{} %", percent(share.share, 2)));
-        let times = summary.repair_time.map(|times| {
-            range(times, &[row.pair.requirement.repaired.map(|(_, within)| within)])
-                + &in_words(times)
-        });
         return format!(
-            "<td data-label=\"repaired\">{}<span class=\"num\">{}</span></td>",
-            times.unwrap_or_default(),
-            share.unwrap_or_default()
+            "<td data-label=\"repaired\">{}<span class=\"num\">{}</span>{}</td>",
+            bar.unwrap_or_default(),
+            share.unwrap_or_default(),
+            times.unwrap_or_default()
         );
     }
     if summary.relay.count == 0 {
         return format!("<td data-label=\"strategy\">{strategy}</td>");
     }
+    let before = if strategy == "relay" { String::new() } else { format!("{strategy}; ") };
     let told = summary.verdict_time.map(|times| format!(", told after {} (p99)", time(times.p99)));
     let reason = summary.reasons.iter().max_by_key(|(_, times)| **times);
     let reason = reason.map(|(reason, _)| format!("<small>{}</small>", escape(reason)));
     format!(
-        "<td data-label=\"strategy\">{strategy}; relay {} %{}{}</td>",
+        "<td data-label=\"strategy\">{before}relay {} %{}{}</td>",
         percent(summary.relay.share, 0),
         told.unwrap_or_default(),
         reason.unwrap_or_default()
