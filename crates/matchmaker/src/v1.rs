@@ -270,8 +270,15 @@ impl Matchmaker {
         let [Some(first), Some(second)] = entries else { return };
         let sides = [first.side(now), second.side(now)];
         let number = session.number + 1;
-        let plans = self.planner.plan([&sides[0], &sides[1]], number, now);
+        let mut plans = self.planner.plan([&sides[0], &sides[1]], number, now);
         let before = &session.plans[0];
+        let is_same = plans[0].strategy == before.strategy && plans[0].search.is_none();
+        if failed && is_same {
+            // What needs no search was tried with every address there is: nothing else is left.
+            let reason = "checks to every address of the peer were in vain";
+            plans = plans
+                .map(|plan| Plan { number: plan.number, ..Plan::new(Strategy::Relay, reason) });
+        }
         let is_search = |plan: &Plan| (plan.search.is_some(), plan.opener_ttl.is_some());
         let differs = plans[0].strategy != before.strategy
             || (plans[0].search.is_some() && is_search(&plans[0]) != is_search(before));

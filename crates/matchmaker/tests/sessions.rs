@@ -314,6 +314,15 @@ fn a_strategy_that_failed_gives_way_to_the_next_and_at_last_to_the_relay() {
 }
 
 #[test]
+fn plain_checks_that_failed_are_not_planned_again() {
+    let (mut table, session) = Table::pair();
+    table.state(1, session, "failed", "plain", 1);
+    table.state(2, session, "failed", "plain", 1);
+    assert_eq!(table.plans(1), [(2, Strategy::Relay)]);
+    assert_eq!(table.plans(2), [(2, Strategy::Relay)]);
+}
+
+#[test]
 fn candidates_are_passed_on_once_and_in_order() {
     let (mut table, _) = Table::pair();
     for generation in [3, 2, 3, 4] {

@@ -36,6 +36,8 @@ use exchange::{Exchange, Purpose};
 use lifetime::{Lifetime, Progress};
 use reuse::{REUSE_DESTINATIONS_MAX, REUSE_SOCKETS, Reuse};
 
+/// A profile is not begun anew more often: a hard NAT gives ports away each time.
+const ANEW_EVERY: Duration = Duration::from_secs(60);
 /// An answer to a test of the filtering comes as soon as one to a test of the mapping. News of the
 /// mapping wait for so long for it, since the two together decide what is possible.
 const NEWS_WAIT: Duration = Duration::from_millis(25);
@@ -67,6 +69,8 @@ pub(crate) struct Profiler {
     fresh: Option<(SocketId, u16)>,
     fresh_samples: Vec<(u32, Sample)>,
     order: u32,
+    /// When the NAT was seen to have forgotten its mappings.
+    began_anew: Option<Instant>,
     /// News wait until then for the tests that are answered as soon as the mapping is.
     hold_until: Option<Instant>,
     exchanges: Vec<Exchange>,
@@ -97,6 +101,7 @@ impl Profiler {
             fresh: None,
             fresh_samples: Vec::new(),
             order: DISCOVERY_ORDER_MAX,
+            began_anew: None,
             hold_until: None,
             exchanges: Vec::new(),
             reuse: None,
@@ -153,6 +158,7 @@ impl Profiler {
         self.to_close.extend(before.reuse.iter().flat_map(|it| it.sockets.iter().map(|it| it.0)));
         self.to_close.retain(|socket| *socket != SocketId::MAIN);
         self.main_port = before.main_port;
+        self.began_anew = before.began_anew;
         self.profile.ipv6 = before.profile.ipv6;
         self.told = before.told;
     }
@@ -176,6 +182,14 @@ impl Profiler {
             return;
         }
         let Answered { index, server, mapped, local, other, rtt, .. } = *answered;
+        let before = self.main.iter().find(|(_, sample)| sample.server == server);
+        if before.is_some_and(|(_, sample)| sample.mapped != mapped)
+            && self.began_anew.is_none_or(|at| now.saturating_duration_since(at) >= ANEW_EVERY)
+        {
+            // The NAT has forgotten: what it did before is no evidence of what it does now.
+            self.restart();
+            self.began_anew = Some(now);
+        }
         self.profile.udp = UdpState::Open;
         self.local = self.local.or(local);
         self.rtt = self.rtt.max(rtt);
