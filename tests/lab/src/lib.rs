@@ -20,7 +20,10 @@
 //! what is missing.
 
 pub mod availability;
+pub mod behaviour;
+mod conditions;
 pub mod counters;
+mod divert;
 mod error;
 mod janitor;
 pub mod logs;
@@ -28,15 +31,19 @@ pub mod multicall;
 mod namespace;
 pub mod nat;
 mod observe;
+pub mod pairs;
 mod prober;
 mod process;
 pub mod proof;
+mod router;
+mod rules;
 mod session;
 mod tool;
 mod topology;
 
+pub use conditions::Conditions;
 pub use error::LabError;
 pub use nat::NatKind;
 pub use observe::Observed;
-pub use session::{Established, Linked, Session};
-pub use topology::{Lab, Side};
+pub use session::{Established, Linked, Protocol, Session, Workers};
+pub use topology::{Lab, SIDES_MAX, Side};

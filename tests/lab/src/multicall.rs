@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::process::ExitCode;
 
-use crate::{janitor, prober};
+use crate::{janitor, prober, router};
 
 /// First argument of the binary when it is to be `holepunch`.
 pub(crate) const HOLEPUNCH: &str = "holepunch";
@@ -15,21 +15,23 @@ pub(crate) const HOLEPUNCH: &str = "holepunch";
 /// To be called first in `main` of each binary that builds a [`Lab`](crate::Lab).
 #[must_use]
 pub fn dispatch() -> Option<ExitCode> {
-    let mut arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let entry = arguments.first()?.to_str()?.to_owned();
     match entry.as_str() {
         HOLEPUNCH => {
             end_with_the_lab();
             Some(holepunch_cli::run(arguments))
         }
-        prober::ENTRY => {
-            let words = arguments.split_off(1);
-            let words = words.into_iter().map(|word| word.to_string_lossy().into_owned());
-            Some(prober::main(&words.collect::<Vec<_>>()))
-        }
+        prober::ENTRY => Some(prober::main(&words(arguments))),
+        router::ENTRY => Some(router::main(&words(arguments))),
         janitor::ENTRY => Some(janitor::main(arguments.get(1)?.to_str()?)),
         _ => None,
     }
+}
+
+/// The words after the first.
+fn words(arguments: Vec<OsString>) -> Vec<String> {
+    arguments.into_iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
 /// Ends this process when its standard input ends: the laboratory holds the other end and never

@@ -1,177 +1,104 @@
-//! The kinds of NAT, what each claims to be in the words of RFC 4787, and its rules.
+//! The kinds of NAT, and what each claims to be.
 
 use std::fmt;
+use std::str::FromStr;
 
-use crate::counters;
+use holepunch_sim::nat::{Filtering, Mapping};
+use holepunch_sim::presets;
+
+use crate::behaviour::{Behaviour, Ports, Unsolicited};
 
 /// Interface of a NAT box toward the public network.
 pub(crate) const OUTER: &str = "wan0";
 /// Interface of a NAT box toward its host.
 pub(crate) const INNER: &str = "lan0";
-/// Table of nftables that holds the rules.
-const TABLE: &str = "translation";
 
 /// What stands between a host and the public network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NatKind {
     /// A router without translation and filter: the host has a public address.
     None,
-    /// As a home router: the port is kept where it is free, and only answers get in.
+    /// The kernel, as a home router: the port is kept where it is free, and only answers get in.
     PortPreserving,
-    /// Each destination sees another port, taken at random; only answers get in.
+    /// The kernel, as a home router that accepts unsolicited packets on its outside.
+    KernelRemap,
+    /// The kernel: each destination sees another port, taken at random; only answers get in.
     Symmetric,
-}
-
-/// Which external port an inside endpoint has (RFC 4787 §4.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mapping {
-    /// The same toward every destination.
-    EndpointIndependent,
-    /// Another for each destination address.
-    AddressDependent,
-    /// Another for each destination address and port.
-    AddressAndPortDependent,
-}
-
-/// Whose packets get in (RFC 4787 §5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Filtering {
-    /// Everybody's.
-    EndpointIndependent,
-    /// Those from each address that was sent to.
-    AddressDependent,
-    /// Those from each address and port that was sent to.
-    AddressAndPortDependent,
-}
-
-/// What a port without a mapping answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unsolicited {
-    /// An ICMP message says that nobody is there.
-    Refused,
-    /// Nothing.
-    Silent,
-}
-
-/// How a NAT behaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Behaviour {
-    /// Whether the address seen outside is that of the NAT, not the host's own.
-    pub translates: bool,
-    /// How the external port depends on the destination.
-    pub mapping: Mapping,
-    /// Whether the external port is the internal one, even if an unsolicited packet to that port
-    /// came first.
-    pub keeps_port: bool,
-    /// Whose packets get in.
-    pub filtering: Filtering,
-    /// What happens to packets for a port that nobody has opened.
-    pub unsolicited: Unsolicited,
+    /// The simulator's model of this kind.
+    Simulated(presets::NatKind),
 }
 
 impl NatKind {
-    /// All kinds.
-    pub const ALL: [Self; 3] = [Self::None, Self::PortPreserving, Self::Symmetric];
+    /// Those that the kernel does.
+    pub const KERNEL: [Self; 4] =
+        [Self::None, Self::PortPreserving, Self::KernelRemap, Self::Symmetric];
 
-    /// What a NAT of this kind claims to be.
+    /// What a NAT of this kind claims to be; `None` when it lets no UDP through.
     #[must_use]
-    pub fn claim(self) -> Behaviour {
+    pub fn claim(self) -> Option<Behaviour> {
         match self {
-            Self::None => Behaviour {
-                translates: false,
-                mapping: Mapping::EndpointIndependent,
-                keeps_port: true,
-                filtering: Filtering::EndpointIndependent,
+            Self::None => Some(Behaviour::OPEN),
+            Self::PortPreserving => Some(Behaviour::HOME),
+            Self::KernelRemap => Some(Behaviour {
+                remaps: true,
                 unsolicited: Unsolicited::Refused,
-            },
-            Self::PortPreserving => Behaviour {
-                translates: true,
-                mapping: Mapping::EndpointIndependent,
-                keeps_port: true,
-                filtering: Filtering::AddressAndPortDependent,
-                unsolicited: Unsolicited::Silent,
-            },
-            Self::Symmetric => Behaviour {
-                translates: true,
+                ..Behaviour::HOME
+            }),
+            Self::Symmetric => Some(Behaviour {
                 mapping: Mapping::AddressAndPortDependent,
-                keeps_port: false,
+                ports: Ports::Random,
                 filtering: Filtering::AddressAndPortDependent,
-                unsolicited: Unsolicited::Silent,
-            },
+                ..Behaviour::HOME
+            }),
+            Self::Simulated(kind) => Behaviour::of_layers(&kind.layers()),
         }
     }
 
-    /// The rules of the NAT box, its counters included.
-    pub(crate) fn rules(self) -> String {
-        let counters = counters::box_rules(OUTER);
-        match self {
-            Self::None => counters,
-            Self::PortPreserving => counters + &masquerade("masquerade"),
-            Self::Symmetric => counters + &masquerade("masquerade fully-random"),
-        }
+    /// Whether the address seen outside is that of the NAT.
+    #[must_use]
+    pub fn translates(self) -> bool {
+        // A box that blocks UDP is a NAT for everything else.
+        self.claim().is_none_or(|claim| claim.translates)
     }
-}
 
-/// Source translation with connection tracking: what the table of connections does not know is
-/// dropped. That includes packets for the box itself; if they were let through to it, each would
-/// take the very entry that the host's own packets to its sender need, and the kernel would give
-/// those another port.
-fn masquerade(how: &str) -> String {
-    format!(
-        "table ip {TABLE} {{
-  chain outward {{
-    type nat hook postrouting priority srcnat
-    policy accept
-    oifname \"{OUTER}\" {how}
-  }}
-  chain through {{
-    type filter hook forward priority filter
-    policy drop
-    iifname \"{INNER}\" oifname \"{OUTER}\" accept
-    ct state established,related accept
-  }}
-  chain to_the_box {{
-    type filter hook input priority filter
-    policy accept
-    iifname \"{OUTER}\" ct state != {{ established, related }} drop
-  }}
-}}
-"
-    )
+    /// Whether the port of a worker is the same outside, however it comes to be opened.
+    #[must_use]
+    pub fn keeps_port(self) -> bool {
+        self.claim().is_some_and(|claim| claim.ports == Ports::Kept && !claim.remaps)
+    }
 }
 
 impl fmt::Display for NatKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Self::None => "none",
             Self::PortPreserving => "port-preserving",
+            Self::KernelRemap => "kernel-remap",
             Self::Symmetric => "symmetric",
+            Self::Simulated(kind) => return f.pad(&kind.to_string()),
         })
     }
 }
 
-impl fmt::Display for Behaviour {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let translation = if self.translates { "translated" } else { "not translated" };
-        let mapping = match self.mapping {
-            Mapping::EndpointIndependent => "endpoint-independent",
-            Mapping::AddressDependent => "address-dependent",
-            Mapping::AddressAndPortDependent => "address-and-port-dependent",
-        };
-        let port = if self.keeps_port { "kept" } else { "not kept" };
-        let filtering = match self.filtering {
-            Filtering::EndpointIndependent => "endpoint-independent",
-            Filtering::AddressDependent => "address-dependent",
-            Filtering::AddressAndPortDependent => "address-and-port-dependent",
-        };
-        let unsolicited = match self.unsolicited {
-            Unsolicited::Refused => "refused",
-            Unsolicited::Silent => "dropped silently",
-        };
-        write!(
-            f,
-            "address {translation}, mapping {mapping}, port {port}, filtering {filtering}, \
-             unsolicited packets {unsolicited}"
-        )
+impl FromStr for NatKind {
+    type Err = presets::UnknownNatKind;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let kernel = Self::KERNEL.into_iter().find(|kind| kind.to_string() == text);
+        kernel.map_or_else(|| text.parse().map(Self::Simulated), Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_is_found_by_its_name_and_no_two_have_the_same() {
+        let simulated = presets::NatKind::all().into_iter().map(NatKind::Simulated);
+        for kind in NatKind::KERNEL.into_iter().chain(simulated) {
+            assert_eq!(kind.to_string().parse::<NatKind>().unwrap(), kind);
+        }
+        assert!("cone".parse::<NatKind>().is_err());
     }
 }

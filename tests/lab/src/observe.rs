@@ -1,99 +1,134 @@
-//! Observes a NAT with the prober, and compares it with what its kind claims.
+//! Observes a NAT and its line with the prober, and compares them with what they claim.
 
+use std::fmt;
 use std::net::SocketAddrV4;
+use std::thread;
+use std::time::Duration;
 
+use holepunch_sim::nat::{Filtering, Mapping};
+
+use crate::behaviour::{Behaviour, Ports, Unsolicited};
+use crate::conditions::Conditions;
 use crate::error::LabError;
-use crate::nat::{Behaviour, Filtering, Mapping, NatKind, Unsolicited};
-use crate::prober;
+use crate::nat::NatKind;
+use crate::prober::places::{
+    ASKING_PORT, CLOSED_PORT, POKED_PORT, asked, other_address, other_port,
+};
+use crate::prober::{self, Measured};
 use crate::process::Process;
 use crate::tool::{TOOL_WITHIN, run};
-use crate::topology::{Lab, SERVICES};
+use crate::topology::{Lab, Side};
 
-/// Local port that is asked from, and one that nobody opens.
-const ASKING_PORT: u16 = 4000;
-const CLOSED_PORT: u16 = 4001;
-/// Ports of the reflector: two that are asked, and one that is not.
-const ASKED_PORT: u16 = 7000;
-const ASKED_TOO_PORT: u16 = 7001;
-const UNASKED_PORT: u16 = 7002;
+/// What the shortest of many packets may take longer than the line claims, in each direction: the
+/// kernel, two programs, and timers that count whole milliseconds.
+const DELAY_TOLERANCE: Duration = Duration::from_millis(10);
+/// The clocks of two programs are read with this much in between.
+const CLOCK_TOLERANCE: Duration = Duration::from_millis(1);
+/// The share of packets lost is within so many standard deviations of the claim: outside by chance
+/// once in a million times.
+const LOSS_DEVIATIONS: f64 = 5.0;
 
-/// What the prober has seen of a NAT.
+/// What the prober has seen of a side.
 #[derive(Debug, Clone)]
 pub struct Observed {
     /// The host's own address and port.
-    pub own: SocketAddrV4,
+    own: SocketAddrV4,
     /// The address under which packets should appear outside.
-    pub public: SocketAddrV4,
-    /// Destinations, and the source that each saw: one, another port of the same address, another
-    /// address.
-    pub mapped: [(SocketAddrV4, SocketAddrV4); 3],
-    /// Whether packets get in from another port of an address that was sent to.
-    pub other_port_gets_in: bool,
-    /// Whether packets get in from an address that was never sent to.
-    pub other_address_gets_in: bool,
+    public: SocketAddrV4,
+    /// What was seen; `None` when nothing got through.
+    seen: Option<Seen>,
     /// What became of unsolicited packets to a port that nobody had opened.
-    pub unsolicited: Unsolicited,
+    unsolicited: Unsolicited,
+}
+
+#[derive(Debug, Clone)]
+struct Seen {
+    /// The source that each of three destinations saw: one, another port of the same address,
+    /// another address.
+    mapped: Vec<SocketAddrV4>,
+    /// The source of a port that had been poked before, as its poker saw it.
+    poked: SocketAddrV4,
+    other_port_gets_in: bool,
+    other_address_gets_in: bool,
+    /// Local ports opened one after the other, and their sources.
+    sockets: Vec<(u16, SocketAddrV4)>,
+    /// The sources that many destinations saw of one port.
+    crowd: Vec<SocketAddrV4>,
+    line: Measured,
 }
 
 impl Lab {
-    /// Observes the NAT of one side.
+    /// Observes the NAT and the line of each side, all at the same time.
     ///
     /// # Errors
-    /// The prober could not be run, or got no answers.
-    ///
-    /// # Panics
-    /// There is no such side.
-    pub fn observe(&self, side: usize) -> Result<Observed, LabError> {
-        let side = self.side(side);
-        let own = SocketAddrV4::new(side.host_ip(), ASKING_PORT);
-        let public = SocketAddrV4::new(side.public_ip(), ASKING_PORT);
-        let [one, two, three] = SERVICES;
-        let asked = [
-            SocketAddrV4::new(one, ASKED_PORT),
-            SocketAddrV4::new(one, ASKED_TOO_PORT),
-            SocketAddrV4::new(two, ASKED_PORT),
-        ];
-        let other_port = SocketAddrV4::new(one, UNASKED_PORT);
-        let other_address = SocketAddrV4::new(three, ASKED_PORT);
-        // Before the host has sent anything: the first of those that will be asked knocks at the very
-        // port that the host will ask from.
-        self.poke(asked[0], public)?;
-        let closed = SocketAddrV4::new(public.ip().to_owned(), CLOSED_PORT);
-        let unsolicited = self.poke(other_port, closed)?;
-
+    /// The prober could not be run, or got no clear answers.
+    pub fn observe_all(&self) -> Result<Vec<Observed>, LabError> {
         let mut reflect = self.wan.own_program(prober::ENTRY)?;
-        reflect.arg("reflect").args(asked.iter().map(SocketAddrV4::to_string));
-        reflect.args([other_port.to_string(), other_address.to_string()]);
+        reflect.arg("reflect");
+        // Before the hosts have sent anything. The reflector is not there yet, since it has the
+        // addresses that this comes from.
+        let unsolicited: Result<Vec<_>, _> =
+            self.sides().iter().map(|side| self.knock_first(side)).collect();
         let reflector = Process::start("the reflector", reflect)?;
-        let ready =
-            |lines: &[crate::logs::Line]| lines.iter().any(|line| line.text() == prober::READY);
-        reflector
-            .wait_for("its sockets are bound", TOOL_WITHIN, |lines| ready(lines).then_some(()))?;
-
-        let mut ask = side.host.own_program(prober::ENTRY)?;
-        ask.args(["ask", &ASKING_PORT.to_string()]);
-        ask.args(asked.iter().map(SocketAddrV4::to_string)).arg("--");
-        ask.args([other_port.to_string(), other_address.to_string()]);
-        let answers = run(&mut ask, "", TOOL_WITHIN)?;
-        let answer = Answers(&answers);
-        Ok(Observed {
-            own,
-            public,
-            mapped: [answer.mapped(asked[0])?, answer.mapped(asked[1])?, answer.mapped(asked[2])?],
-            other_port_gets_in: answer.gets_in(other_port)?,
-            other_address_gets_in: answer.gets_in(other_address)?,
-            unsolicited,
-        })
+        reflector.wait_for("its sockets are bound", TOOL_WITHIN, |lines| {
+            lines.iter().any(|line| line.text() == prober::READY).then_some(())
+        })?;
+        let answers = self.at_each_side(|side| {
+            run(side.host.own_program(prober::ENTRY)?.arg("ask"), "", TOOL_WITHIN)
+        })?;
+        let observed = self.sides().iter().zip(unsolicited?).zip(answers);
+        observed
+            .map(|((side, unsolicited), answers)| side.observed(unsolicited, &answers))
+            .collect()
     }
 
-    fn poke(&self, from: SocketAddrV4, to: SocketAddrV4) -> Result<Unsolicited, LabError> {
-        let mut poke = self.wan.own_program(prober::ENTRY)?;
-        poke.args(["poke", &from.to_string(), &to.to_string()]);
-        match run(&mut poke, "", TOOL_WITHIN)?.trim() {
+    /// What becomes of unsolicited packets to one port that nobody opens. And the first destination
+    /// that will be asked pokes the very port that will ask it.
+    fn knock_first(&self, side: &Side) -> Result<Unsolicited, LabError> {
+        let public = |port| SocketAddrV4::new(side.public_ip(), port);
+        self.poke("knock", asked()[0], public(POKED_PORT))?;
+        // From another address, since a host refuses few packets of one address in a second.
+        let answer = self.poke("poke", other_address(), public(CLOSED_PORT))?;
+        match answer.trim() {
             "silent" => Ok(Unsolicited::Silent),
             "refused" => Ok(Unsolicited::Refused),
             other => Err(LabError::output("the prober's poke", other)),
         }
+    }
+
+    fn poke(&self, how: &str, from: SocketAddrV4, to: SocketAddrV4) -> Result<String, LabError> {
+        let mut poke = self.wan.own_program(prober::ENTRY)?;
+        run(poke.args([how, &from.to_string(), &to.to_string()]), "", TOOL_WITHIN)
+    }
+
+    fn at_each_side<T: Send>(
+        &self,
+        work: impl Fn(&Side) -> Result<T, LabError> + Sync,
+    ) -> Result<Vec<T>, LabError> {
+        thread::scope(|scope| {
+            let threads: Vec<_> =
+                self.sides().iter().map(|side| scope.spawn(|| work(side))).collect();
+            threads
+                .into_iter()
+                .map(|thread| {
+                    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                })
+                .collect()
+        })
+    }
+}
+
+impl Side {
+    fn observed(&self, unsolicited: Unsolicited, answers: &str) -> Result<Observed, LabError> {
+        let seen = Answers(answers).read().ok_or_else(|| {
+            LabError::output("the prober's answer", &format!("{answers}\n{}", self.tails()))
+        })?;
+        Ok(Observed {
+            own: SocketAddrV4::new(self.host_ip(), ASKING_PORT),
+            public: SocketAddrV4::new(self.public_ip(), ASKING_PORT),
+            seen,
+            unsolicited,
+        })
     }
 }
 
@@ -101,71 +136,193 @@ impl Lab {
 struct Answers<'a>(&'a str);
 
 impl Answers<'_> {
-    fn mapped(&self, to: SocketAddrV4) -> Result<(SocketAddrV4, SocketAddrV4), LabError> {
-        let prefix = format!("mapped {to} ");
-        let source = self.0.lines().find_map(|line| line.strip_prefix(&prefix)?.parse().ok());
-        source.map(|source| (to, source)).ok_or_else(|| self.unclear())
+    fn read(&self) -> Option<Option<Seen>> {
+        if self.0.trim() == "blocked" {
+            return Some(None);
+        }
+        let mapped: Option<Vec<SocketAddrV4>> =
+            asked().iter().map(|to| self.one(&format!("mapped {to} "))?.parse().ok()).collect();
+        let sockets = self.all("socket ").map(|line| {
+            let (port, source) = line.split_once(' ')?;
+            Some((port.parse().ok()?, source.parse().ok()?))
+        });
+        Some(Some(Seen {
+            mapped: mapped?,
+            poked: self.one("poked ")?.parse().ok()?,
+            other_port_gets_in: self.gets_in(other_port())?,
+            other_address_gets_in: self.gets_in(other_address())?,
+            sockets: sockets.collect::<Option<_>>()?,
+            crowd: self.all("crowd ").map(|source| source.parse().ok()).collect::<Option<_>>()?,
+            line: Measured::parse(self.one("line ")?)?,
+        }))
     }
 
-    fn gets_in(&self, from: SocketAddrV4) -> Result<bool, LabError> {
+    fn all(&self, prefix: &str) -> impl Iterator<Item = &str> {
+        self.0.lines().filter_map(move |line| line.strip_prefix(prefix))
+    }
+
+    fn one(&self, prefix: &str) -> Option<&str> {
+        self.all(prefix).next()
+    }
+
+    fn gets_in(&self, from: SocketAddrV4) -> Option<bool> {
         let says = |word: &str| self.0.lines().any(|line| line == format!("{word} {from}"));
         match (says("in"), says("out")) {
-            (true, false) => Ok(true),
-            (false, true) => Ok(false),
-            _ => Err(self.unclear()),
+            (true, false) => Some(true),
+            (false, true) => Some(false),
+            (true, true) | (false, false) => None,
         }
-    }
-
-    fn unclear(&self) -> LabError {
-        LabError::output("the prober's answer", self.0)
     }
 }
 
-impl Observed {
-    /// What kind of NAT this is.
-    #[must_use]
-    pub fn behaviour(&self) -> Behaviour {
-        let [one, same_address, other_address] = self.mapped.map(|(_, source)| source);
-        let mapping = if one != same_address {
+impl Seen {
+    fn mapping(&self) -> Mapping {
+        let [one, same_address, other_address] = [0, 1, 2].map(|index| self.mapped.get(index));
+        if one != same_address {
             Mapping::AddressAndPortDependent
         } else if one != other_address {
             Mapping::AddressDependent
         } else {
             Mapping::EndpointIndependent
-        };
-        let filtering = if self.other_address_gets_in {
+        }
+    }
+
+    fn filtering(&self) -> Filtering {
+        if self.other_address_gets_in {
             Filtering::EndpointIndependent
         } else if self.other_port_gets_in {
             Filtering::AddressDependent
         } else {
             Filtering::AddressAndPortDependent
-        };
-        let sources = self.mapped.map(|(_, source)| source);
-        Behaviour {
-            translates: sources.iter().all(|source| source.ip() != self.own.ip()),
-            mapping,
-            keeps_port: sources.iter().all(|source| source.port() == self.own.port()),
-            filtering,
-            unsolicited: self.unsolicited,
         }
     }
 
-    /// Compares with what `kind` claims; `side` is named in the error.
+    fn ports(&self) -> Ports {
+        let keeps_first = self.sockets.iter().all(|(own, source)| source.port() == *own);
+        let sockets = self.sockets.iter().map(|(_, source)| source.port());
+        let crowd = self.crowd.iter().map(SocketAddrV4::port);
+        match (self.mapping(), keeps_first) {
+            (Mapping::EndpointIndependent, true) => Ports::Kept,
+            (Mapping::EndpointIndependent, false) => Ports::of_series(&sockets.collect::<Vec<_>>()),
+            (Mapping::AddressDependent | Mapping::AddressAndPortDependent, true) => {
+                Ports::KeptFirst
+            }
+            (Mapping::AddressDependent | Mapping::AddressAndPortDependent, false) => {
+                Ports::of_series(&crowd.collect::<Vec<_>>())
+            }
+        }
+    }
+
+    fn sources(&self) -> impl Iterator<Item = &SocketAddrV4> {
+        self.mapped.iter().chain(&self.crowd).chain(self.sockets.iter().map(|(_, source)| source))
+    }
+}
+
+impl Observed {
+    /// What kind of NAT this is; `None` when no UDP gets through.
+    #[must_use]
+    pub fn behaviour(&self) -> Option<Behaviour> {
+        let seen = self.seen.as_ref()?;
+        let ports = seen.ports();
+        let keeps = matches!(ports, Ports::Kept | Ports::KeptFirst);
+        Some(Behaviour {
+            translates: seen.sources().all(|source| source.ip() != self.own.ip()),
+            mapping: seen.mapping(),
+            ports,
+            remaps: keeps && seen.poked.port() != POKED_PORT,
+            filtering: seen.filtering(),
+            unsolicited: self.unsolicited,
+        })
+    }
+
+    /// Compares with what `kind` and `conditions` claim; `side` is named in the error.
     ///
     /// # Errors
     /// It is something else.
-    pub fn check(&self, side: usize, kind: NatKind) -> Result<(), LabError> {
-        let (claim, seen) = (kind.claim(), self.behaviour());
-        let is_public = self.mapped.iter().all(|(_, source)| source.ip() == self.public.ip());
-        if claim == seen && is_public {
+    pub fn check(
+        &self,
+        side: usize,
+        kind: NatKind,
+        conditions: Conditions,
+    ) -> Result<(), LabError> {
+        let is_public = self.seen.iter().flat_map(Seen::sources);
+        let is_public = is_public.map(SocketAddrV4::ip).all(|ip| ip == self.public.ip());
+        let is_as_claimed = match (kind.claim(), self.behaviour()) {
+            (None, None) => true,
+            (Some(claim), Some(seen)) => claim == seen && is_public,
+            (None, Some(_)) | (Some(_), None) => false,
+        };
+        let line = self.seen.as_ref().map_or(Ok(()), |seen| seen.line.check(conditions));
+        let line_as_claimed = line.as_ref().err().map_or("as claimed", String::as_str);
+        if is_as_claimed && line.is_ok() {
             return Ok(());
         }
-        let mapped = self.mapped.map(|(to, source)| format!("{to} sees {source}")).join(", ");
+        let claim = in_words(kind.claim());
         let why = format!(
-            "\n  claimed ({kind}): {claim}, public address {}\n  observed: {seen}\n  from {}: {mapped}",
+            "\n  claimed ({kind}): {claim}, public address {}; line {conditions}\
+             \n  observed: {self}\
+             \n  line: {line_as_claimed}",
             self.public.ip(),
-            self.own
         );
         Err(LabError::NotAsClaimed { side, why })
+    }
+}
+
+fn in_words(behaviour: Option<Behaviour>) -> String {
+    behaviour.map_or_else(|| "no UDP gets through".to_owned(), |seen| seen.to_string())
+}
+
+impl Measured {
+    /// Compares with what a line claims to do in each direction.
+    fn check(&self, claim: Conditions) -> Result<(), String> {
+        let trip = 2 * claim.delay;
+        let times = [
+            ("outward", claim.delay.saturating_sub(CLOCK_TOLERANCE), claim.delay, self.outward),
+            ("inward", claim.delay.saturating_sub(CLOCK_TOLERANCE), claim.delay, self.inward),
+            ("there and back", trip, trip + DELAY_TOLERANCE, self.round_trip),
+        ];
+        for (way, least, most, took) in times {
+            let most = most + claim.jitter + DELAY_TOLERANCE;
+            if took < least || took > most {
+                return Err(format!("{way}: expected {least:?} to {most:?}, got {took:?}"));
+            }
+        }
+        let lost = [("outward", self.sent, self.arrived), ("inward", self.arrived, self.returned)];
+        for (way, sent, arrived) in lost {
+            let sent = f64::from(sent);
+            let share = 1.0 - f64::from(arrived) / sent;
+            let deviation = (claim.loss * (1.0 - claim.loss) / sent).sqrt();
+            if (share - claim.loss).abs() > LOSS_DEVIATIONS * deviation {
+                let loss = claim.loss;
+                return Err(format!("{way}: expected {loss:.3} to be lost, got {share:.3}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Observed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&in_words(self.behaviour()))?;
+        let Some(seen) = &self.seen else { return Ok(()) };
+        let list = |ports: &mut dyn Iterator<Item = u16>| {
+            ports.map(|port| port.to_string()).collect::<Vec<_>>().join(" ")
+        };
+        for (to, source) in asked().iter().zip(&seen.mapped) {
+            write!(f, "\n    {} is {source} to {to}", self.own)?;
+        }
+        let crowd = list(&mut seen.crowd.iter().map(SocketAddrV4::port));
+        write!(f, "\n    to {} other addresses: {crowd}", seen.crowd.len())?;
+        let sockets = list(&mut seen.sockets.iter().map(|(_, source)| source.port()));
+        write!(f, "\n    of {} further sockets: {sockets}", seen.sockets.len())?;
+        let Measured { sent, arrived, returned, .. } = seen.line;
+        let [outward, inward, round_trip] =
+            [seen.line.outward, seen.line.inward, seen.line.round_trip]
+                .map(|time| time.as_secs_f64() * 1000.0);
+        write!(
+            f,
+            "\n    {sent} packets: {arrived} arrived, {returned} came back; {outward:.1} ms \
+             outward, {inward:.1} ms inward, {round_trip:.1} ms there and back"
+        )
     }
 }

@@ -1,74 +1,73 @@
-//! The kernel's word on whether packets went from host to host.
+//! The kernel's word on whether packets went from host to host, and how many.
 
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::counters::{Flow, Place};
 use crate::error::LabError;
 use crate::session::{Linked, WORKER_UDP_PORT};
 use crate::topology::Lab;
 
-/// Shows that each host received packets of its peer directly: from the peer's public address, on
-/// the port of the worker, through both NAT boxes, and no more than the boxes saw.
+/// Shows that packets of each host reached the other directly: that those which it sent to the
+/// address that it names came through both NAT boxes, and that the host received packets with their
+/// source, no more than the boxes saw.
 ///
 /// # Errors
 /// A counter says otherwise; the error shows them all.
 pub fn direct(lab: &Lab, linked: &Linked) -> Result<(), LabError> {
     for (own, peer) in [(0, 1), (1, 0)] {
-        // Each worker names its peer's address, and its peer names its own.
-        let sent = Direction {
-            lab,
-            own,
-            peer,
-            from: linked.established[own].address,
-            to: linked.established[peer].address,
-        };
-        sent.check()?;
+        Direction { lab, own, peer, to: linked.established[own].address }.check()?;
     }
     Ok(())
 }
 
-/// Packets from `peer` to `own`, as they look on the public network.
+/// Packets from `own` to `peer`.
 struct Direction<'a> {
     lab: &'a Lab,
     own: usize,
     peer: usize,
-    from: SocketAddrV4,
+    /// The address where `own` says that `peer` answers.
     to: SocketAddrV4,
 }
 
 impl Direction<'_> {
     fn check(&self) -> Result<(), LabError> {
         let (own, peer) = (self.lab.side(self.own), self.lab.side(self.peer));
-        self.require(
-            *self.from.ip() == peer.public_ip() && *self.to.ip() == own.public_ip(),
-            "the workers name addresses that are not their public ones",
-        )?;
-        if peer.kind().claim().keeps_port {
-            let kept = self.from.port() == WORKER_UDP_PORT;
+        let public = peer.public_ip();
+        self.require(*self.to.ip() == public, "the address is not the peer's public one")?;
+        if peer.kind().keeps_port() {
+            let kept = self.to.port() == WORKER_UDP_PORT;
             self.require(kept, "a port that the NAT keeps is not the worker's")?;
         }
-        let at_host = SocketAddrV4::new(own.host_ip(), WORKER_UDP_PORT);
         // Those that receive are read before those that send, since packets go on flowing.
-        let received = packets(&own.flows(Place::HostIn)?, self.from, at_host);
-        let arrived = packets(&own.flows(Place::BoxIn)?, self.from, self.to);
-        let left = packets(&peer.flows(Place::BoxOut)?, self.from, self.to);
-        self.require(received > 0, "the host received no packet of its peer")?;
-        self.require(arrived >= received, "the host received more than came to its NAT box")?;
-        self.require(left >= arrived, "more came to the NAT box than left that of the peer")
+        let at_host = peer.flows(Place::HostIn)?;
+        let arriving = peer.flows(Place::BoxIn)?;
+        let leaving = own.flows(Place::BoxOut)?;
+        let is_this = |flow: &&Flow| *flow.from.ip() == own.public_ip() && flow.to == self.to;
+        let arrived = sum(arriving.iter().filter(is_this));
+        let left = sum(leaving.iter().filter(is_this));
+        self.require(arrived > 0, "nothing came to the peer's NAT box")?;
+        self.require(left >= arrived, "more came to the peer's NAT box than left the own one")?;
+        // Under which ports the own NAT sent them.
+        let sources: Vec<SocketAddrV4> =
+            arriving.iter().filter(is_this).map(|flow| flow.from).collect();
+        let from_there = |flow: &&Flow| sources.contains(&flow.from);
+        let received = sum(at_host.iter().filter(from_there));
+        let to_all = sum(arriving.iter().filter(|flow| *flow.to.ip() == public).filter(from_there));
+        self.require(received > 0, "the peer's host received nothing from there")?;
+        self.require(to_all >= received, "the peer's host received more than came to its NAT box")
     }
 
     fn require(&self, holds: bool, why: &str) -> Result<(), LabError> {
         if holds {
             return Ok(());
         }
-        let (own, peer) = (self.own, self.peer);
-        let why = format!("side {peer} to side {own}, {} → {}: {why}", self.from, self.to);
+        let why = format!("side {} to side {}, at {}: {why}", self.own, self.peer, self.to);
         Err(LabError::NotProven { why, evidence: counted(self.lab)? })
     }
 }
 
-fn packets(flows: &[Flow], from: SocketAddrV4, to: SocketAddrV4) -> u64 {
-    flows.iter().filter(|flow| flow.from == from && flow.to == to).map(|flow| flow.packets).sum()
+fn sum<'a>(flows: impl Iterator<Item = &'a Flow>) -> u64 {
+    flows.map(|flow| flow.packets).sum()
 }
 
 /// Shows that no host received a packet from the public address of the other, although packets of
@@ -79,11 +78,8 @@ fn packets(flows: &[Flow], from: SocketAddrV4, to: SocketAddrV4) -> u64 {
 pub fn filtered(lab: &Lab) -> Result<(), LabError> {
     for (own, peer) in [(0, 1), (1, 0)] {
         let public = lab.side(peer).public_ip();
-        let from_peer = |place| -> Result<u64, LabError> {
-            let flows = lab.side(own).flows(place)?;
-            Ok(flows.iter().filter(|flow| *flow.from.ip() == public).map(|flow| flow.packets).sum())
-        };
-        let why = match (from_peer(Place::BoxIn)?, from_peer(Place::HostIn)?) {
+        let came = from(lab, own, Place::BoxIn, public)?.packets;
+        let why = match (came, from(lab, own, Place::HostIn, public)?.packets) {
             (0, _) => format!("no packet of side {peer} came to the NAT box of side {own}"),
             (_, 0) => continue,
             (_, got) => format!("{got} packets of side {peer} got through to side {own}"),
@@ -93,6 +89,45 @@ pub fn filtered(lab: &Lab) -> Result<(), LabError> {
     Ok(())
 }
 
+/// What one side has sent to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Packets.
+    pub packets: u64,
+    /// Pairs of ports that they used: entries that they cost a table of connections.
+    pub flows: usize,
+}
+
+/// What left the NAT box of side `own` for the public address of side `peer`.
+///
+/// # Errors
+/// The counters cannot be read.
+///
+/// # Panics
+/// There is no such side.
+pub fn sent(lab: &Lab, own: usize, peer: usize) -> Result<Traffic, LabError> {
+    let public = lab.side(peer).public_ip();
+    let flows = lab.side(own).flows(Place::BoxOut)?;
+    Ok(Traffic::of(flows.iter().filter(|flow| *flow.to.ip() == public)))
+}
+
+fn from(lab: &Lab, side: usize, place: Place, ip: Ipv4Addr) -> Result<Traffic, LabError> {
+    let flows = lab.side(side).flows(place)?;
+    Ok(Traffic::of(flows.iter().filter(|flow| *flow.from.ip() == ip)))
+}
+
+impl Traffic {
+    fn of<'a>(flows: impl Iterator<Item = &'a Flow>) -> Self {
+        flows.fold(Self::default(), |sum, flow| Self {
+            packets: sum.packets + flow.packets,
+            flows: sum.flows + 1,
+        })
+    }
+}
+
+/// Most flows of one place that are shown to people.
+const SHOWN: usize = 40;
+
 /// All counters of a laboratory, for people.
 ///
 /// # Errors
@@ -101,8 +136,10 @@ pub fn counted(lab: &Lab) -> Result<String, LabError> {
     let mut text = String::new();
     for (index, side) in lab.sides().iter().enumerate() {
         for place in [Place::HostIn, Place::BoxIn, Place::BoxOut] {
-            text.push_str(&format!("--- side {index} ({}), {place:?}:\n", side.kind()));
-            for flow in side.flows(place)? {
+            let flows = side.flows(place)?;
+            let all = flows.len();
+            text.push_str(&format!("--- side {index} ({}), {place:?}, {all}:\n", side.kind()));
+            for flow in flows.iter().take(SHOWN) {
                 text.push_str(&format!("{flow}\n"));
             }
         }

@@ -12,17 +12,45 @@ use crate::topology::{Lab, SERVICES};
 
 /// Workers bind this UDP port, which is their default.
 pub(crate) const WORKER_UDP_PORT: u16 = 8081;
-/// Where the rendezvous serves HTTP, and STUN at two addresses.
+/// Where the rendezvous serves HTTP, and STUN: several ports at each of two addresses. Two would do for
+/// RFC 5780; more show how a NAT chooses ports.
 const HTTP_PORT: u16 = 8080;
-const STUN_PORT: u16 = 3478;
+const STUN_PORTS: [u16; 4] = [3478, 3479, 3480, 3481];
 /// Programs start, register and link in well below a second; a machine that is busy with other
 /// things may need far longer.
 const WITHIN: Duration = Duration::from_secs(30);
+
+/// Which protocol workers ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// The baseline only.
+    Baseline,
+    /// The newest that both ends speak.
+    Newest,
+}
+
+/// How the workers of a session are started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Workers {
+    /// What they speak with the rendezvous.
+    pub protocol: Protocol,
+    /// Whether they ask their router for a port.
+    pub port_mapping: bool,
+}
+
+impl Workers {
+    /// Workers that speak the newest protocol and ask no router for a port: in most laboratories none
+    /// would answer.
+    pub const USUAL: Self = Self { protocol: Protocol::Newest, port_mapping: false };
+    /// Workers that speak the baseline only.
+    pub const BASELINE: Self = Self { protocol: Protocol::Baseline, ..Self::USUAL };
+}
 
 /// A rendezvous and its workers. They end before the [`Lab`] that they run in.
 #[derive(Debug)]
 pub struct Session<'lab> {
     lab: &'lab Lab,
+    settings: Workers,
     rendezvous: Process,
     /// One for each side, in the order in which they were started.
     workers: Vec<Process>,
@@ -62,22 +90,56 @@ impl Linked {
 }
 
 impl<'lab> Session<'lab> {
-    /// Starts the rendezvous.
+    /// Starts the rendezvous, for workers with these settings.
     ///
     /// # Errors
     /// It does not come up.
-    pub fn start(lab: &'lab Lab) -> Result<Self, LabError> {
+    pub fn start(lab: &'lab Lab, settings: Workers) -> Result<Self, LabError> {
         let [one, two, _] = SERVICES;
         let mut command = with_logs(lab.wan.own_program(multicall::HOLEPUNCH)?);
         command.args(["rendezvous", "--listen", &format!("{one}:{HTTP_PORT}")]);
-        command.args(["--stun-listen", &format!("{one}:{STUN_PORT},{two}:{STUN_PORT}")]);
+        let stun: Vec<String> = [one, two]
+            .iter()
+            .flat_map(|ip| STUN_PORTS.map(|port| format!("{ip}:{port}")))
+            .collect();
+        command.args(["--stun-listen", &stun.join(",")]);
         let rendezvous = Process::start("the rendezvous", command)?;
         rendezvous.wait_for(
             "rendezvous is running",
             WITHIN,
             with_message("rendezvous is running"),
         )?;
-        Ok(Self { lab, rendezvous, workers: Vec::new() })
+        Ok(Self { lab, settings, rendezvous, workers: Vec::new() })
+    }
+
+    /// Starts the worker of the next side.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    ///
+    /// # Panics
+    /// Each side has a worker already.
+    pub fn start_worker(&mut self) -> Result<(), LabError> {
+        let index = self.workers.len();
+        let [one, two, _] = SERVICES;
+        let stun = STUN_PORTS[0];
+        let host = &self.lab.side(index).host;
+        let mut command = with_logs(host.own_program(multicall::HOLEPUNCH)?);
+        command
+            .arg("worker")
+            .env("RENDEZVOUS_SERVICE_URL", format!("http://{one}:{HTTP_PORT}"))
+            .env("STUN_SERVERS", format!("{one}:{stun},{two}:{stun}"))
+            .env("IP_ECHO_URL", "none")
+            .env("PORT", "0");
+        if self.settings.protocol == Protocol::Baseline {
+            command.arg("--baseline");
+        }
+        if !self.settings.port_mapping {
+            command.arg("--no-port-mapping");
+        }
+        let name = format!("worker {index} ({})", self.lab.side(index).kind());
+        self.workers.push(Process::start(&name, command)?);
+        Ok(())
     }
 
     /// Starts the worker of the next side and waits until its report is acknowledged.
@@ -87,20 +149,9 @@ impl<'lab> Session<'lab> {
     ///
     /// # Panics
     /// Each side has a worker already.
-    pub fn start_worker(&mut self) -> Result<(), LabError> {
-        let index = self.workers.len();
-        let [one, two, _] = SERVICES;
-        let host = &self.lab.side(index).host;
-        let mut command = with_logs(host.own_program(multicall::HOLEPUNCH)?);
-        command
-            .arg("worker")
-            .env("RENDEZVOUS_SERVICE_URL", format!("http://{one}:{HTTP_PORT}"))
-            .env("STUN_SERVERS", format!("{one}:{STUN_PORT},{two}:{STUN_PORT}"))
-            .env("IP_ECHO_URL", "none")
-            .env("PORT", "0");
-        let name = format!("worker {index} ({})", self.lab.side(index).kind());
-        self.workers.push(Process::start(&name, command)?);
-        self.wait_for(index, "its report is acknowledged", WITHIN, |lines| {
+    pub fn start_reporting_worker(&mut self) -> Result<(), LabError> {
+        self.start_worker()?;
+        self.wait_for(self.workers.len() - 1, "its report is acknowledged", WITHIN, |lines| {
             let ack = lines.iter().find(|line| line.message() == "udp_endpoint_ack")?;
             (ack.string("status") == Some("success")).then_some(())
         })
@@ -109,14 +160,25 @@ impl<'lab> Session<'lab> {
     /// Starts both workers, the second once the first is acknowledged, and waits for their links.
     ///
     /// # Errors
-    /// They do not link.
+    /// They do not link within half a minute.
     ///
     /// # Panics
     /// The lab has fewer than two sides, or workers were started already.
     pub fn link(&mut self) -> Result<Linked, LabError> {
-        self.start_worker()?;
-        self.start_worker()?;
-        let said = |index| self.wait_for(index, "link established", WITHIN, established);
+        self.start_reporting_worker()?;
+        self.start_reporting_worker()?;
+        self.linked(WITHIN)
+    }
+
+    /// Waits for the links of both workers.
+    ///
+    /// # Errors
+    /// They do not link within that time.
+    ///
+    /// # Panics
+    /// There are fewer than two workers.
+    pub fn linked(&self, within: Duration) -> Result<Linked, LabError> {
+        let said = |index| self.wait_for(index, "link established", within, established);
         let established = [said(0)?, said(1)?];
         let report = with_message("UDP endpoint sent to the rendezvous");
         let second_report_at =
@@ -154,11 +216,12 @@ impl<'lab> Session<'lab> {
         self.workers[worker].lines()
     }
 
-    /// The last lines of all programs.
+    /// The last lines of all programs, those of the simulated NATs included.
     #[must_use]
     pub fn tails(&self) -> String {
         let all = std::iter::once(&self.rendezvous).chain(&self.workers);
-        all.map(Process::tail).collect::<Vec<_>>().concat()
+        let sides = self.lab.sides().iter().map(crate::topology::Side::tails);
+        all.map(Process::tail).chain(sides).collect()
     }
 }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use holepunch_lab::logs::Line;
-use holepunch_lab::{Lab, NatKind, Session, availability, multicall, proof};
+use holepunch_lab::{Conditions, Lab, NatKind, Session, Workers, availability, multicall, proof};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use NatKind::{None as Open, PortPreserving, Symmetric};
@@ -12,6 +12,27 @@ use NatKind::{None as Open, PortPreserving, Symmetric};
 /// A punch is given up after 11 s; a machine that is busy may take its time.
 const PUNCH_FAILS_WITHIN: Duration = Duration::from_secs(30);
 const REPORT_WITHIN: Duration = Duration::from_secs(10);
+
+/// Kinds that the kernel lacks.
+const SIMULATED: [&str; 17] = [
+    "public",
+    "firewall",
+    "full-cone",
+    "eim-adf",
+    "eim-apdf",
+    "eim-apdf-random",
+    "eim-apdf-sequential",
+    "hard-eif-random",
+    "hard-adf-random",
+    "hard-apdf-random",
+    "hard-apdf-sequential",
+    "hard-apdf-preserving-first",
+    "hard-apdf-block64",
+    "hard-apdf-block64-reuse",
+    "adm-apdf-block512",
+    "remap",
+    "udp-blocked",
+];
 
 type Outcome = Result<(), Failed>;
 
@@ -21,7 +42,7 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::from_args();
     // The longest first, so that the others run beside it.
-    let trials = vec![
+    let mut trials = vec![
         trial("symmetric_and_port_preserving_nats_do_not_link_and_both_workers_say_why", fails),
         trial("a_side_without_nat_is_what_it_claims", || nat_is_what_it_claims(Open)),
         trial("a_port_preserving_nat_is_what_it_claims", || nat_is_what_it_claims(PortPreserving)),
@@ -39,6 +60,13 @@ fn main() -> ExitCode {
             links(Open, Symmetric)
         }),
     ];
+    trials.extend(SIMULATED.map(|name| {
+        trial(&format!("a_simulated_{}_is_what_it_claims", name.replace('-', "_")), move || {
+            let kind: NatKind = name.parse()?;
+            let line = Conditions::with_delay(Duration::from_millis(20)).with_loss(0.1);
+            Ok(Lab::build_on(&[(kind, line)])?.check_nats()?)
+        })
+    }));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -58,11 +86,11 @@ fn nat_is_what_it_claims(kind: NatKind) -> Outcome {
 }
 
 fn wrong_claims_are_found_out() -> Outcome {
-    let lab = Lab::build(&NatKind::ALL)?;
-    for (index, kind) in NatKind::ALL.into_iter().enumerate() {
-        let observed = lab.observe(index)?;
-        for claimed in NatKind::ALL.into_iter().filter(|claimed| *claimed != kind) {
-            let Err(error) = observed.check(index, claimed) else {
+    let kinds = NatKind::KERNEL;
+    let lab = Lab::build(&kinds)?;
+    for (index, (kind, observed)) in kinds.into_iter().zip(lab.observe_all()?).enumerate() {
+        for claimed in kinds.into_iter().filter(|claimed| *claimed != kind) {
+            let Err(error) = observed.check(index, claimed, Conditions::IDEAL) else {
                 return Err(format!("{kind} passes for {claimed}").into());
             };
             let text = error.to_string();
@@ -76,16 +104,16 @@ fn wrong_claims_are_found_out() -> Outcome {
 
 /// Both workers say that they are linked, and the kernel has counted the packets.
 fn links(first: NatKind, second: NatKind) -> Outcome {
-    let lab = Lab::build(&[first, second])?;
+    let mut lab = Lab::build(&[first, second])?;
     lab.check_nats()?;
-    let mut session = Session::start(&lab)?;
+    let mut session = Session::start(&lab, Workers::USUAL)?;
     let linked = session.link()?;
     Ok(proof::direct(&lab, &linked)?)
 }
 
 fn false_claims_are_found_out() -> Outcome {
     let lab = Lab::build(&[Open, Open])?;
-    let mut session = Session::start(&lab)?;
+    let mut session = Session::start(&lab, Workers::USUAL)?;
     let mut linked = session.link()?;
     if proof::filtered(&lab).is_ok() {
         return Err("packets that got through pass for filtered".into());
@@ -101,11 +129,11 @@ fn false_claims_are_found_out() -> Outcome {
 /// Neither worker says that it is linked, both say why not and ask for another peer, and the kernel
 /// has counted packets at the NAT boxes, but none at the hosts.
 fn fails() -> Outcome {
-    let lab = Lab::build(&[Symmetric, PortPreserving])?;
+    let mut lab = Lab::build(&[Symmetric, PortPreserving])?;
     lab.check_nats()?;
-    let mut session = Session::start(&lab)?;
-    session.start_worker()?;
-    session.start_worker()?;
+    let mut session = Session::start(&lab, Workers::BASELINE)?;
+    session.start_reporting_worker()?;
+    session.start_reporting_worker()?;
     for worker in [0, 1] {
         let reason = session.wait_for(worker, "link failed", PUNCH_FAILS_WITHIN, |lines| {
             let failed = &lines[position(lines, "link failed")?];

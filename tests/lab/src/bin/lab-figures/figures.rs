@@ -1,38 +1,14 @@
-//! `lab-figures`: how long two workers behind port-preserving NATs take to link.
+//! How long two workers behind port-preserving NATs take to link, without delay and loss.
 
-use std::fmt::Display;
-use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
-use holepunch_lab::{Lab, LabError, Linked, NatKind, Session, availability, multicall, proof};
+use holepunch_lab::{Lab, LabError, Linked, NatKind, Session, Workers, proof};
 use serde_json::{Value, json};
 
-/// Measures how long two workers behind port-preserving NATs take to link
-///
-/// Each run has a new network (no delay, no loss), a new rendezvous and two new workers. The second
-/// worker starts once the first one's report is acknowledged. What is measured is the time from the
-/// second worker's report of its UDP endpoint until both workers have logged the link. In each run
-/// the kernel's counters prove that the packets went from host to host.
-#[derive(Debug, Parser)]
-#[command(after_help = "Needs root, ip and nft. Measure a release build:\n  \
-    cargo run --release -p holepunch-lab --bin lab-figures\n\
-    Exit codes: 0 within the limits, 1 not within them or a run failed, 2 usage.")]
-struct Args {
-    /// Number of runs
-    #[arg(long, value_name = "N", default_value_t = 20,
-        value_parser = clap::value_parser!(u32).range(1..=1000))]
-    runs: u32,
-    /// Most milliseconds that half of the runs may take
-    #[arg(long, value_name = "MS", default_value_t = 20.0)]
-    p50_max_ms: f64,
-    /// Most milliseconds that any run may take
-    #[arg(long, value_name = "MS", default_value_t = 150.0)]
-    worst_max_ms: f64,
-    /// Print a JSON object at the end, and nothing before
-    #[arg(long)]
-    json: bool,
-}
+use crate::{Args, say};
+
+/// Runs, unless the command line says otherwise.
+const RUNS: u32 = 20;
 
 /// The result of all runs.
 struct Figures {
@@ -42,22 +18,10 @@ struct Figures {
     worst_ms: f64,
 }
 
-fn main() -> ExitCode {
-    if let Some(code) = multicall::dispatch() {
-        return code;
-    }
-    let args = Args::parse();
-    // The reason is on standard error already.
-    if availability::check().is_err() {
-        return ExitCode::FAILURE;
-    }
-    match measure(&args) {
-        Ok(figures) => report(&args, &figures),
-        Err(error) => {
-            say(std::io::stderr(), format_args!("lab-figures: {error}"));
-            ExitCode::FAILURE
-        }
-    }
+/// Measures and reports.
+pub(crate) fn run_all(args: &Args) -> Result<ExitCode, LabError> {
+    let figures = measure(args)?;
+    Ok(report(args, &figures))
 }
 
 fn measure(args: &Args) -> Result<Figures, LabError> {
@@ -68,7 +32,7 @@ fn measure(args: &Args) -> Result<Figures, LabError> {
         say(std::io::stdout(), "run  report to link  since offer, first/second  PINGs");
     }
     let mut runs = Vec::new();
-    for number in 1..=args.runs {
+    for number in 1..=args.runs.unwrap_or(RUNS) {
         let linked = run()?;
         let ms = linked.time_to_link().as_secs_f64() * 1000.0;
         if !args.json {
@@ -93,7 +57,7 @@ fn measure(args: &Args) -> Result<Figures, LabError> {
 /// One run, everything in it new.
 fn run() -> Result<Linked, LabError> {
     let lab = Lab::build(&[NatKind::PortPreserving; 2])?;
-    let mut session = Session::start(&lab)?;
+    let mut session = Session::start(&lab, Workers::USUAL)?;
     let linked = session.link()?;
     proof::direct(&lab, &linked)?;
     Ok(linked)
@@ -139,8 +103,4 @@ fn run_json(ms: f64, linked: &Linked) -> Value {
         })
     };
     json!({ "report_to_link_ms": ms, "workers": [worker(0), worker(1)] })
-}
-
-fn say(mut to: impl Write, text: impl Display) {
-    let _when_nobody_reads = writeln!(to, "{text}");
 }

@@ -1,0 +1,84 @@
+//! The rules of NAT boxes, for nftables.
+
+use crate::counters;
+use crate::nat::{INNER, NatKind, OUTER};
+
+/// Table that holds the translation and the filter.
+const TABLE: &str = "translation";
+
+/// All rules of a box of this kind, its counters included.
+pub(crate) fn of_box(kind: NatKind) -> String {
+    let counters = counters::box_rules(OUTER);
+    match kind {
+        NatKind::None => counters,
+        NatKind::PortPreserving => {
+            counters + &table(&[outward("", "masquerade"), through(), to_the_box("")])
+        }
+        NatKind::Symmetric => {
+            counters + &table(&[outward("", "masquerade fully-random"), through(), to_the_box("")])
+        }
+        NatKind::KernelRemap => counters + &table(&[outward("", "masquerade"), through()]),
+        NatKind::Simulated(_) if kind.translates() => {
+            let outward = outward(NOT_UDP, "masquerade");
+            counters + &table(&[untracked(), outward, to_the_box(NOT_UDP)])
+        }
+        NatKind::Simulated(_) => counters + &table(&[untracked()]),
+    }
+}
+
+/// The simulated NAT does with UDP what the kernel does with everything else.
+const NOT_UDP: &str = "meta l4proto != udp";
+
+fn table(chains: &[String]) -> String {
+    format!("table ip {TABLE} {{\n{}}}\n", chains.concat())
+}
+
+/// Source translation with connection tracking.
+fn outward(only: &str, how: &str) -> String {
+    format!(
+        "  chain outward {{
+    type nat hook postrouting priority srcnat
+    policy accept
+    oifname \"{OUTER}\" {only} {how}
+  }}
+"
+    )
+}
+
+/// What the table of connections does not know does not get through.
+fn through() -> String {
+    format!(
+        "  chain through {{
+    type filter hook forward priority filter
+    policy drop
+    iifname \"{INNER}\" oifname \"{OUTER}\" accept
+    ct state established,related accept
+  }}
+"
+    )
+}
+
+/// Drops what comes for the box itself. If it were let through, each packet would take the very entry
+/// that the host's own packets to its sender need, and the kernel would give those another port. A
+/// box without this does just that.
+fn to_the_box(only: &str) -> String {
+    format!(
+        "  chain to_the_box {{
+    type filter hook input priority filter
+    policy accept
+    iifname \"{OUTER}\" {only} ct state != {{ established, related }} drop
+  }}
+"
+    )
+}
+
+/// Each packet passes twice, before the simulated NAT and after it; the kernel is to remember neither.
+fn untracked() -> String {
+    "  chain untracked {
+    type filter hook prerouting priority raw
+    policy accept
+    meta l4proto udp notrack
+  }
+"
+    .to_owned()
+}
