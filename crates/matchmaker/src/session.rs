@@ -14,6 +14,8 @@ pub(crate) const RESUME_WITHIN: Duration = Duration::from_secs(30);
 pub(crate) const REMATCH_AFTER: Duration = Duration::from_secs(5);
 /// Sessions of one worker.
 pub(crate) const SESSIONS_PER_WORKER_MAX: usize = 64;
+/// Plans of one session: a profile that becomes better, and strategies that fail, need a handful.
+pub(crate) const PLANS_MAX: u32 = 32;
 /// Workers in a room where everyone is offered everyone.
 pub(crate) const MESH_WORKERS_MAX: usize = 32;
 

@@ -17,7 +17,13 @@ use crate::connection::{Connection, V1};
 use crate::doors::{Action, ConnectionId, Event, Transmit};
 use crate::machine::Matchmaker;
 use crate::queue::Place;
-use crate::session::{End, MESH_WORKERS_MAX, RESUME_WITHIN, SESSIONS_PER_WORKER_MAX, Session};
+use crate::session::{
+    End, MESH_WORKERS_MAX, PLANS_MAX, RESUME_WITHIN, SESSIONS_PER_WORKER_MAX, Session,
+};
+
+/// Why there is no direct path where a worker does not make the search that is planned.
+const DECLINED: &str = "a search for ports would be needed, and one of the two makes none, or no more \
+                        for now";
 
 impl Matchmaker {
     pub(crate) fn welcome(&mut self, id: ConnectionId, now: Instant) {
@@ -263,28 +269,41 @@ impl Matchmaker {
     /// worth beginning anew, unless the current one has failed.
     fn replan(&mut self, id: SessionId, failed: bool, now: Instant) {
         let Some(session) = self.sessions.get(&id) else { return };
-        if session.is_direct() {
+        if session.is_direct() || session.number >= PLANS_MAX {
             return;
         }
         let entries = session.ends.each_ref().map(|end| self.connections.get(&end.connection));
         let [Some(first), Some(second)] = entries else { return };
         let sides = [first.side(now), second.side(now)];
         let number = session.number + 1;
-        let mut plans = self.planner.plan([&sides[0], &sides[1]], number, now);
+        let plans = self.planner.plan([&sides[0], &sides[1]], number, now);
         let before = &session.plans[0];
         let is_same = plans[0].strategy == before.strategy && plans[0].search.is_none();
         if failed && is_same {
             // What needs no search was tried with every address there is: nothing else is left.
-            let reason = "checks to every address of the peer were in vain";
-            plans = plans
-                .map(|plan| Plan { number: plan.number, ..Plan::new(Strategy::Relay, reason) });
+            return self.relay(id, "checks to every address of the peer were in vain");
         }
         let is_search = |plan: &Plan| (plan.search.is_some(), plan.opener_ttl.is_some());
         let differs = plans[0].strategy != before.strategy
             || (plans[0].search.is_some() && is_search(&plans[0]) != is_search(before));
-        if !failed && !differs {
+        if failed || differs {
+            self.send_plans(id, number, plans);
+        }
+    }
+
+    /// Tells both that there will be no direct path, and why.
+    fn relay(&mut self, id: SessionId, reason: &str) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        if session.number >= PLANS_MAX {
             return;
         }
+        let number = session.number + 1;
+        let plan = || Plan { number, ..Plan::new(Strategy::Relay, reason) };
+        self.send_plans(id, number, [plan(), plan()]);
+    }
+
+    fn send_plans(&mut self, id: SessionId, number: u32, plans: [Plan; 2]) {
+        let Some(session) = self.sessions.get(&id) else { return };
         let to = session.ends.each_ref().map(|end| end.connection);
         for (connection, plan) in to.into_iter().zip(&plans) {
             let message = ServerV1::Plan { session: id, plan: plan.clone() };
@@ -321,8 +340,14 @@ impl Matchmaker {
                 }
                 self.replan(report.session, true, now);
             }
-            LinkState::Failed | LinkState::Checking | LinkState::Relayed | LinkState::Repairing => {
+            LinkState::Declined if is_current && !session.is_direct() => {
+                self.relay(report.session, DECLINED);
             }
+            LinkState::Failed
+            | LinkState::Declined
+            | LinkState::Checking
+            | LinkState::Relayed
+            | LinkState::Repairing => {}
         }
     }
 

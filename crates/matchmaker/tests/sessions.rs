@@ -314,6 +314,35 @@ fn a_strategy_that_failed_gives_way_to_the_next_and_at_last_to_the_relay() {
 }
 
 #[test]
+fn a_search_that_a_worker_does_not_make_is_no_failed_one() {
+    let (mut table, session) = Table::pair();
+    table.profile(1, "endpoint_independent", r#"{"kind":"preserving"}"#);
+    table.profile(2, "address_and_port_dependent", r#"{"kind":"random"}"#);
+    table.state(1, session, "declined", "birthday", 2);
+    table.state(2, session, "declined", "birthday", 2);
+    assert_eq!(table.plans(1), [(2, Strategy::Birthday), (3, Strategy::Relay)]);
+    table.say(1, &format!(r#"{{"type":"leave","session":"{session}"}}"#));
+    // Between the same two networks it is planned again.
+    table.pass(Duration::from_secs(6));
+    table.say(1, r#"{"type":"ready"}"#);
+    assert_eq!(table.offers(1).last().unwrap().details.plan.strategy, Strategy::Birthday);
+}
+
+#[test]
+fn the_plans_of_a_session_come_to_an_end() {
+    let (mut table, session) = Table::pair();
+    for round in 0..50 {
+        for mapping in ["endpoint_independent", "address_and_port_dependent"] {
+            table.profile(1, mapping, r#"{"kind":"random"}"#);
+            table.profile(2, mapping, r#"{"kind":"preserving"}"#);
+        }
+        table.state(1, session, "failed", "plain", round);
+    }
+    let told = table.plans(1).len();
+    assert!((2..32).contains(&told), "{told} plans");
+}
+
+#[test]
 fn plain_checks_that_failed_are_not_planned_again() {
     let (mut table, session) = Table::pair();
     table.state(1, session, "failed", "plain", 1);

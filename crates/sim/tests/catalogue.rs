@@ -1,12 +1,17 @@
 //! The catalogue of pairs, with few seeds each: `holepunch lab --full` plays them all.
 
+use std::num::NonZeroUsize;
 use std::sync::Mutex;
 use std::thread;
 
 use holepunch_sim::lab::{Incident, Outcome, Pair, Summary, catalogue};
+use holepunch_sim::presets::NatKind;
+use holepunch_sim::report::{Control, Request, run};
 
 /// Seeds per pair.
 const SEEDS: u64 = 50;
+/// Seeds per cell of the matrix of all kinds, of which there are 2,500.
+const MATRIX_SEEDS: u64 = 4;
 /// Threads, on a machine with two cores.
 const THREADS: usize = 2;
 
@@ -37,6 +42,24 @@ fn every_pair_of_the_catalogue_does_what_is_required_of_it() {
         }
     });
     let found = found.into_inner().unwrap();
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn no_kind_of_nat_does_worse_with_any_other_than_the_oracle_says() {
+    let request = Request {
+        first_seed: 0,
+        seeds: Some(MATRIX_SEEDS),
+        pairs: Vec::new(),
+        kinds: NatKind::all(),
+    };
+    let threads = NonZeroUsize::new(THREADS).unwrap();
+    let summaries = run(&request.jobs(), threads, &Control::default()).unwrap();
+    let matrix = request.report(summaries).matrix.unwrap();
+    let violated = matrix.cells.iter().filter(|cell| !cell.violations.is_empty());
+    let found: Vec<_> = violated
+        .map(|cell| (cell.scenario.first, cell.scenario.second, &cell.violations))
+        .collect();
     assert!(found.is_empty(), "{found:#?}");
 }
 

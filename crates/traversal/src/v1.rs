@@ -152,6 +152,7 @@ impl Traversal {
                 self.searched = Some((id, endpoint.ip()));
                 let context = Prepared {
                     endpoint,
+                    observed: session.observed(endpoint.ip()),
                     allocation: self.profiler.profile().allocation,
                     stun: self.profiler.any_server(),
                     opener: plan
@@ -358,7 +359,7 @@ impl Traversal {
         let unused: Vec<SocketId> = self
             .sockets
             .iter()
-            .filter(|(socket, (owner, open))| *open && !self.is_used(**socket, *owner))
+            .filter(|(socket, (owner, open))| *open && !self.is_used(**socket, *owner, now))
             .map(|(socket, _)| *socket)
             .collect();
         for socket in unused {
@@ -366,11 +367,11 @@ impl Traversal {
         }
     }
 
-    fn is_used(&self, socket: SocketId, owner: Owner) -> bool {
+    fn is_used(&self, socket: SocketId, owner: Owner, now: Instant) -> bool {
         match owner {
             Owner::Profiler => true,
             Owner::Session(id) => {
-                self.sessions.get(&id).is_some_and(|session| session.uses(socket))
+                self.sessions.get(&id).is_some_and(|session| session.uses(socket, now))
             }
         }
     }

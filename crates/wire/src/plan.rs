@@ -67,6 +67,9 @@ impl fmt::Display for Strategy {
 pub enum Aim {
     /// The peer's endpoint, from every socket: what the many-socket side does.
     Endpoint,
+    /// Likewise, but to the port that the peer's packets come from once one has arrived: its NAT gives
+    /// it another port toward this side than the one that it could be told.
+    Observed,
     /// The ports that the peer announces when it accepts the plan: from the worker's own socket each
     /// of them, from fresh sockets the n-th from the n-th.
     Announced,

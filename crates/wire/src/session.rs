@@ -156,6 +156,8 @@ pub enum LinkState {
     Relayed,
     /// The direct path is gone, and sought.
     Repairing,
+    /// The worker does not make the search that is planned: it wants none, or no more for now.
+    Declined,
     /// It came to nothing. Also what a word of a later version is taken for.
     #[serde(other)]
     Failed,

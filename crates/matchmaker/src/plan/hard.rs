@@ -36,6 +36,10 @@ const EXHAUST_SPARED: u16 = 2;
 /// Packets of a sweep on both sides: three sockets, each to all candidates of a block of 64.
 const SWEEP_PROBES: u16 = 400;
 
+/// Why the use of ports is tested.
+const TEST_REUSE: &str =
+    "a NAT takes ports from a block: whether it uses one for several peers decides";
+
 fn search(sockets: u16, aim: Aim, probes_max: u16) -> Search {
     Search {
         sockets,
@@ -137,6 +141,42 @@ pub(super) fn one_side(hard: &NatProfile) -> Idea {
         searches: [Some(seeker), Some(sought)],
         expected_percent: Some(expected),
         ..Idea::new(strategy, reason)
+    }
+}
+
+/// The same, where the sockets whose ports are sought have to aim at a port that shows itself.
+pub(super) fn toward_observed(mut idea: Idea) -> Idea {
+    for search in idea.searches.iter_mut().flatten() {
+        if search.aim == Aim::Endpoint {
+            search.aim = Aim::Observed;
+        }
+    }
+    idea
+}
+
+/// One side's ports are sought by another whose NAT gives every packet a port, maybe of a block that
+/// would be used up long before one of many ports is found.
+pub(super) fn seek(seeker: &NatProfile, sought: &NatProfile) -> Idea {
+    let idea = one_side(sought);
+    let wished = [seeker, sought].iter().all(|it| it.search == SearchWish::Exhaustive);
+    match (seeker.mapping, seeker.allocation, idea.strategy) {
+        (Mapping::AddressAndPortDependent, Allocation::Block { size, .. }, Strategy::Birthday)
+            if !wished =>
+        {
+            match seeker.reuses_ports {
+                Some(true) => idea,
+                Some(false) => Idea::new(
+                    Strategy::Relay,
+                    format!(
+                        "one side's NAT gives every peer a random port, and the other's takes a port of a \
+                     block of about {size} for every packet that seeks it: that would use up the block, \
+                     so it is done on request only"
+                    ),
+                ),
+                None => Idea::new(Strategy::TestReuse, TEST_REUSE),
+            }
+        }
+        _ => idea,
     }
 }
 
@@ -268,10 +308,7 @@ fn blocks(a: &NatProfile, b: &NatProfile) -> Idea {
         _ if wished && exhaust(a, b).is_some() => {
             exhaust(a, b).unwrap_or_else(|| Idea::new(Strategy::Relay, ""))
         }
-        _ => Idea::new(
-            Strategy::TestReuse,
-            "both NATs take ports from a block: whether they use one for several peers decides",
-        ),
+        _ => Idea::new(Strategy::TestReuse, TEST_REUSE),
     }
 }
 

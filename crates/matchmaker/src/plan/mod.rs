@@ -291,10 +291,19 @@ fn hard_hard(a: &Side, b: &Side) -> Idea {
     let suffices =
         |side: &Side| side.lets_in_address() && side.profile.mapping == Mapping::AddressDependent;
     if suffices(a) {
-        return hard::one_side(&a.profile).swapped();
+        return hard::seek(&b.profile, &a.profile).swapped();
     }
     if suffices(b) {
-        return hard::one_side(&b.profile);
+        return hard::seek(&a.profile, &b.profile);
+    }
+    // A NAT with one port for all ports of a peer shows it to a peer that lets in whatever comes from
+    // there: that one's ports are sought, and it turns to the port that it has seen.
+    let shows = |side: &Side| side.profile.mapping == Mapping::AddressDependent;
+    if a.lets_in_address() && shows(b) {
+        return hard::toward_observed(hard::one_side(&a.profile)).swapped();
+    }
+    if b.lets_in_address() && shows(a) {
+        return hard::toward_observed(hard::one_side(&b.profile));
     }
     hard::both_sides(&a.profile, &b.profile)
 }

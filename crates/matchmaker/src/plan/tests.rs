@@ -69,6 +69,10 @@ fn the_table_of_pairs_is_followed() {
     assert_eq!(both(hard(AD, RANDOM), hard(AD, RANDOM)), Strategy::Birthday);
     assert_eq!(both(hard(APD, RANDOM), hard(APD, RANDOM)), Strategy::Relay);
     assert_eq!(both(hard(EI, RANDOM), hard(APD, RANDOM)), Strategy::Relay);
+    let shows_itself = || side(Mapping::AddressDependent, APD, RANDOM, 3);
+    assert_eq!(strategy(&hard(EI, RANDOM), &shows_itself()), Strategy::Birthday);
+    assert_eq!(strategy(&hard(AD, BLOCK), &shows_itself()), Strategy::Sweep);
+    assert_eq!(strategy(&hard(APD, RANDOM), &shows_itself()), Strategy::Relay);
     assert_eq!(both(hard(APD, sequential), hard(APD, sequential)), Strategy::Sequence);
     let preserving = Allocation::Preserving;
     assert_eq!(both(hard(APD, preserving), hard(APD, preserving)), Strategy::Preserved);
@@ -122,6 +126,34 @@ fn blocks_that_reuse_ports_are_swept_and_others_are_left_alone_unless_both_ask()
     assert!(first == last && (2060..=2100).contains(&first), "one port of the other block");
     assert_eq!(many.sockets, 62);
     assert_eq!(back.aim, Aim::Window { first: 2037, last: 2123, centre: 2080 });
+}
+
+#[test]
+fn the_many_sockets_aim_at_the_port_that_a_peer_shows() {
+    let shows_itself = side(Mapping::AddressDependent, APD, RANDOM, 3);
+    let pair = [&hard(AD, RANDOM), &shows_itself];
+    let [sought, seeker] = Planner::default().plan(pair, 1, now()).map(|plan| plan.search.unwrap());
+    assert_eq!((sought.sockets, sought.aim), (256, Aim::Observed));
+    assert_eq!((seeker.sockets, seeker.aim), (1, Aim::Random));
+}
+
+#[test]
+fn a_block_is_not_used_up_in_search_of_a_random_port_unless_both_ask() {
+    let random = |search| {
+        let mut side = side(Mapping::AddressDependent, AD, RANDOM, 3);
+        side.profile.search = search;
+        side
+    };
+    let block = |reuses, search| {
+        let mut side = hard(APD, BLOCK);
+        (side.profile.reuses_ports, side.profile.search) = (reuses, search);
+        side
+    };
+    let of = |reuses, search| strategy(&random(search), &block(reuses, search));
+    assert_eq!(of(None, SearchWish::Usual), Strategy::TestReuse);
+    assert_eq!(of(Some(false), SearchWish::Usual), Strategy::Relay);
+    assert_eq!(of(Some(true), SearchWish::Usual), Strategy::Birthday);
+    assert_eq!(of(Some(false), SearchWish::Exhaustive), Strategy::Birthday);
 }
 
 #[test]

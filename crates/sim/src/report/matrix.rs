@@ -205,6 +205,16 @@ fn excuse(first: NatKind, second: NatKind) -> Option<&'static str> {
     let is_used_up =
         |ports: Option<HardPorts>| matches!(ports, Some(HardPorts::Block64 | HardPorts::Block512));
     let is_random = |ports: Option<HardPorts>| ports == Some(HardPorts::Random);
+    let seeks_with_block = |kind, other| {
+        let strict = matches!(kind, NatKind::Hard(Filtering::AddressAndPortDependent, _));
+        strict && is_used_up(ports(kind)) && is_random(ports(other))
+    };
+    if seeks_with_block(first, second) || seeks_with_block(second, first) {
+        return Some(
+            "a search for a random port would use up the other side's block: relay unless it is asked \
+             for",
+        );
+    }
     let (first, second) = (ports(first), ports(second));
     if is_used_up(first) && is_used_up(second) {
         return Some("a search would use up both blocks of ports: relay unless it is asked for");

@@ -56,7 +56,7 @@ impl Session {
     /// The search of the plan is not made.
     pub(crate) fn search_refused(&mut self, refusal: SearchRefusal, now: Instant) {
         self.tell(SessionEvent::SearchRefused(refusal));
-        self.report(LinkState::Failed, refusal.to_string(), now);
+        self.report(LinkState::Declined, refusal.to_string(), now);
     }
 
     /// Ends it.

@@ -52,6 +52,12 @@ const ANSWER_GRACE: Duration = Duration::from_secs(1);
 /// Local addresses of a peer that is not behind the same NAT wait for so long: they hardly ever help,
 /// and by then the rendezvous may know that nothing will.
 const UNLIKELY_AFTER: Duration = Duration::from_millis(120);
+/// Sockets on which the peer has been heard stay open for so long after that, whatever else has become
+/// of the search that they were opened for: the peer may use a path to them.
+const LINGER: Duration = Duration::from_secs(3);
+/// How many of them do.
+const LINGERING_MAX: usize = 16;
+
 /// What the machine's other parts know when a session is made.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setting {
@@ -114,6 +120,8 @@ pub(crate) struct Session {
     shots: u32,
     probes: u32,
     heard: u32,
+    /// Fresh sockets on which the peer has been heard, and when last.
+    heard_at: BTreeMap<SocketId, Instant>,
     /// The path has become suspect, and the machine has not been told yet.
     alarm: bool,
     /// The plan that the peer is ready for, and what it announces.
@@ -165,6 +173,7 @@ impl Session {
             shots: 0,
             probes: 0,
             heard: 0,
+            heard_at: BTreeMap::new(),
             alarm: false,
             peer_accepted: None,
             transmits: VecDeque::new(),
@@ -245,15 +254,40 @@ impl Session {
 
     /// A socket is closed.
     pub(crate) fn socket_closed(&mut self, socket: SocketId) {
+        self.heard_at.remove(&socket);
         self.paths.forget(socket);
         self.remotes.forget(socket);
     }
 
-    /// Whether the path in use needs `socket`, or the search does.
-    pub(crate) fn uses(&self, socket: SocketId) -> bool {
+    /// Whether the path in use needs `socket`, or the search does, or the peer has just been heard on
+    /// it: to the peer it may be the path.
+    pub(crate) fn uses(&self, socket: SocketId, now: Instant) -> bool {
+        let is_heard = self
+            .heard_at
+            .get(&socket)
+            .is_some_and(|at| now.saturating_duration_since(*at) < LINGER);
         let is_path = self.paths.selected().is_some_and(|path| path.route.socket == socket);
         let searching = self.search.as_ref().is_some_and(|search| search.uses(socket));
-        is_path || searching
+        is_path || searching || is_heard
+    }
+
+    /// Takes note of the socket and the port of the peer's that a verified check has come by.
+    fn hear(&mut self, route: Route, now: Instant) {
+        self.heard = self.heard.saturating_add(1);
+        if route.socket >= SocketId::FRESH_FIRST {
+            self.heard_at.retain(|_, at| now.saturating_duration_since(*at) < LINGER);
+            if self.heard_at.len() < LINGERING_MAX || self.heard_at.contains_key(&route.socket) {
+                self.heard_at.insert(route.socket, now);
+            }
+        }
+        if let Some(search) = &mut self.search {
+            search.observe(route.to, now);
+        }
+    }
+
+    /// The port of the host `ip` that the peer's checks come from, if it is not one that was told.
+    pub(crate) fn observed(&self, ip: IpAddr) -> Option<SocketAddr> {
+        self.remotes.observed_at(ip)
     }
 
     /// Whether a check with this number is out.

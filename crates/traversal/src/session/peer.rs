@@ -64,7 +64,7 @@ impl Session {
         if check.role == self.role && !self.settle_roles(route, check) {
             return true;
         }
-        self.heard = self.heard.saturating_add(1);
+        self.hear(route, now);
         let payload = encode_success(check.transaction, route.to, &self.local_key);
         self.transmits.push_back(Transmit {
             socket: route.socket,

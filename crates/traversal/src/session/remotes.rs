@@ -1,7 +1,7 @@
 //! Where the peer may be: its endpoint, its candidates, and the sources of its checks, each with the
 //! times at which checks leave for it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use holepunch_wire::candidate::{CANDIDATES_MAX, Candidate, CandidateKind};
@@ -91,6 +91,14 @@ impl Remotes {
         remote.index = 1;
         remote.next_at = schedule::few_at(1).map(|after| now + after);
         self.remotes.push(remote);
+    }
+
+    /// The source of the peer's checks at this host that was seen last and that nobody had advertised.
+    pub(crate) fn observed_at(&self, ip: IpAddr) -> Option<SocketAddr> {
+        let is_observed = |remote: &&Remote| {
+            remote.kind == CandidateKind::PeerReflexive && remote.route.to.ip() == ip
+        };
+        self.remotes.iter().rev().find(is_observed).map(|remote| remote.route.to)
     }
 
     /// Whether a check from there may trigger another one to there; if so it counts.

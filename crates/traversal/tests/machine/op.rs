@@ -133,6 +133,7 @@ prop_compose! {
     fn search()(
         aim in prop_oneof![
             Just(Aim::Endpoint),
+            Just(Aim::Observed),
             Just(Aim::Announced),
             Just(Aim::Random),
             any::<(u16, u16, u16)>()

@@ -1,10 +1,11 @@
 //! Searches: when one is made, how large, and when it ends.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use holepunch_traversal::{Event, Input, SearchRefusal, SessionEvent, SessionFailure, SocketId};
-use holepunch_wire::check::encode_success;
+use holepunch_wire::check::{CheckRequest, IceRole, encode_success};
 use holepunch_wire::plan::{Aim, Announce, Search, Strategy};
 use holepunch_wire::session::{AddressProof, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, WorkerV1};
@@ -17,8 +18,9 @@ const SOCKETS_MAX: usize = 256;
 pub(crate) const PROBES_MAX: usize = 2048;
 pub(crate) const PER_SECOND_MAX: usize = 100;
 
-const AIMS: [Aim; 4] = [
+const AIMS: [Aim; 5] = [
     Aim::Endpoint,
+    Aim::Observed,
     Aim::Announced,
     Aim::Window { first: 1, last: u16::MAX, centre: 30_000 },
     Aim::Random,
@@ -252,6 +254,64 @@ fn a_search_stops_at_success_and_closes_its_sockets() {
     assert_eq!(path.remote, address("203.0.113.2:5050"));
     let kept: Vec<SocketId> = party.sockets.keys().copied().collect();
     assert!(kept.iter().all(|it| *it == SocketId::MAIN || *it == path.socket), "{kept:?}");
+}
+
+/// A check of the second machine's, from there to that socket of the first one.
+fn peer_checks(world: &mut World, socket: SocketId, from: SocketAddr) {
+    let [own, peer] = credentials();
+    let payload = CheckRequest {
+        transaction: TransactionId::from(77),
+        remote_ufrag: own.ufrag(),
+        local_ufrag: peer.ufrag(),
+        priority: 1,
+        role: IceRole::Controlled,
+        tie_breaker: 1,
+        use_candidate: false,
+    }
+    .encode(&own.check_key());
+    world.input(0, Input::Datagram { socket, from, payload: &payload });
+}
+
+#[test]
+fn many_sockets_turn_to_the_port_that_the_peer_is_seen_at() {
+    let mut world = offered(&Search { sockets: 20, ..search(Aim::Observed, Announce::Nothing) });
+    world.signal(0, accepted(1));
+    world.run(Duration::from_millis(100));
+    let (told, seen) = (world.parties[1].told, address("203.0.113.2:7777"));
+    assert_eq!(told.ip(), seen.ip());
+    assert!(probes(&world).iter().all(|sent| sent.transmit.to == told));
+    let before = probes(&world).len();
+    assert!((5..20).contains(&before), "{before}");
+    // Another host is nobody to turn to, nor is a packet without the code.
+    peer_checks(&mut world, SocketId::MAIN, address("203.0.113.9:7777"));
+    world.input(0, Input::Datagram { socket: SocketId::MAIN, from: seen, payload: b"PING" });
+    world.run(Duration::from_millis(50));
+    let sockets = |world: &World, to: SocketAddr| {
+        let to = probes(world).into_iter().filter(|sent| sent.transmit.to == to);
+        to.map(|sent| sent.transmit.socket).collect::<BTreeSet<_>>().len()
+    };
+    assert_eq!(sockets(&world, seen), 0);
+    peer_checks(&mut world, SocketId::MAIN, seen);
+    world.run(secs(1));
+    assert_eq!(sockets(&world, seen), 20, "each of them, those that opened later as well");
+    let most = most_in_a_second(&probes(&world).iter().map(|it| it.at).collect::<Vec<_>>());
+    assert!(most <= PER_SECOND_MAX, "{most}");
+}
+
+#[test]
+fn a_socket_on_which_the_peer_was_heard_outlives_its_plan() {
+    let mut world = offered(&Search { sockets: 8, ..search(Aim::Endpoint, Announce::Nothing) });
+    world.signal(0, accepted(1));
+    world.run(secs(1));
+    let heard = *world.parties[0].sockets.keys().next_back().unwrap();
+    peer_checks(&mut world, heard, address("203.0.113.2:7777"));
+    let plan = plan(2, Strategy::Plain, None);
+    world.signal(0, ServerV1::Plan { session: SESSION, plan });
+    world.run(secs(1));
+    let kept: Vec<SocketId> = world.parties[0].sockets.keys().copied().collect();
+    assert_eq!(kept, [SocketId::MAIN, heard]);
+    world.run(secs(5));
+    assert_eq!(world.parties[0].fresh_sockets(), 0, "but not for ever");
 }
 
 #[test]

@@ -1,0 +1,206 @@
+//! A search for ports: it is prepared, waits until both sides are ready, and sends its packets at a
+//! steady pace within hard bounds, whatever the plan says.
+
+mod run;
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use holepunch_wire::plan::Aim;
+use holepunch_wire::signal::v1::WorkerV1;
+use holepunch_wire::stun::{TransactionId, binding_request};
+use rand::rngs::StdRng;
+
+use super::{Phase, Session};
+use crate::doors::{Event, SessionEvent, SocketId, Transmit};
+use run::State;
+pub(crate) use run::{Prepared, SearchRun};
+
+/// Sockets of one search.
+pub(crate) const SOCKETS_MAX: u16 = 256;
+/// Packets of one search. Conntrack tables of a few thousand entries are common in offices.
+pub(crate) const PROBES_MAX: u16 = 2048;
+/// Packets with a new pair of socket and destination, in a second: what NATs bind without trouble.
+pub(crate) const PER_SECOND_MAX: u16 = 100;
+const PACE_MAX: u32 = 100;
+
+/// The last packet's answer may take so long.
+const GRACE: Duration = Duration::from_millis(2500);
+/// A side that only keeps its sockets ready waits for the peer's largest search.
+const ENDPOINT_UNTIL: Duration = Duration::from_secs(24);
+/// The question for the last port is repeated after this time.
+const SAMPLE_AGAIN_AFTER: Duration = Duration::from_millis(300);
+
+impl Session {
+    /// Sockets that the search wants to be opened.
+    pub(crate) fn take_wanted_sockets(&mut self) -> u16 {
+        self.search.as_mut().map_or(0, SearchRun::take_wanted)
+    }
+
+    pub(crate) fn socket_opened(
+        &mut self,
+        socket: SocketId,
+        local: SocketAddr,
+        now: Instant,
+        rng: &mut StdRng,
+    ) {
+        if let Some(search) = &mut self.search {
+            search.opened(socket, local, now);
+        }
+        self.run_search(now, rng);
+    }
+
+    pub(crate) fn socket_failed(&mut self, now: Instant, rng: &mut StdRng) {
+        if let Some(search) = &mut self.search {
+            search.go_on(now);
+            search.spec.sockets = search.spec.sockets.saturating_sub(1).max(1);
+        }
+        self.run_search(now, rng);
+    }
+
+    /// Takes the answer of a STUN server to the question of a search.
+    pub(crate) fn handle_sample(
+        &mut self,
+        socket: SocketId,
+        transaction: TransactionId,
+        port: u16,
+        now: Instant,
+        rng: &mut StdRng,
+    ) -> bool {
+        let Some(search) = &mut self.search else { return false };
+        let asked = search.sample.as_ref();
+        if !asked.is_some_and(|it| it.socket == Some(socket) && it.transaction == transaction) {
+            return false;
+        }
+        search.sampled(port);
+        self.run_search(now, rng);
+        true
+    }
+
+    /// The peer is ready.
+    pub(crate) fn handle_accepted(
+        &mut self,
+        number: u32,
+        ports: Vec<u16>,
+        now: Instant,
+        rng: &mut StdRng,
+    ) {
+        // Its acceptance may come before this side has its plan, or after a later one.
+        self.peer_accepted = Some((number, ports));
+        self.run_search(now, rng);
+    }
+
+    /// Does what is due in the search, if there is one.
+    pub(super) fn run_search(&mut self, now: Instant, rng: &mut StdRng) {
+        let Some(search) = &mut self.search else { return };
+        if search.peer_ports.is_none()
+            && let Some((_, ports)) =
+                self.peer_accepted.take_if(|(number, _)| *number == search.number)
+        {
+            search.peer_ports = Some(ports);
+        }
+        self.take_sample(now);
+        let Some(search) = &mut self.search else { return };
+        if search.state == State::Preparing && search.is_prepared() {
+            search.state = State::Accepted;
+            let accepted = WorkerV1::PlanAccepted {
+                session: self.id,
+                number: search.number,
+                ports: search.announcement(),
+            };
+            self.events.push_back(Event::Signal(accepted));
+        }
+        if search.state == State::Accepted && search.peer_ports.is_some() {
+            search.state = State::Running { since: now };
+            search.next_at = Some(now);
+            search.ends_at = now + ENDPOINT_UNTIL;
+            self.tell(SessionEvent::SearchStarted(self.plan.strategy));
+        }
+        self.shoot(now, rng);
+        let linked = matches!(self.phase, Phase::Linked(_));
+        self.search.take_if(|search| linked && search.ends_at <= now);
+    }
+
+    /// Asks a STUN server for the port of a new mapping.
+    fn take_sample(&mut self, now: Instant) {
+        let Some(search) = &mut self.search else { return };
+        let Some(sample) = &mut search.sample else { return };
+        let Some(stun) = search.context.stun else {
+            // There is nobody to ask: the search ends with its time for preparation.
+            sample.again_at = None;
+            return;
+        };
+        let due = sample.again_at.is_some_and(|at| at <= now);
+        let Some(socket) = sample.socket.filter(|_| due) else { return };
+        // One answer counts: the mapping of the first question stays the same.
+        sample.again_at = Some(now + SAMPLE_AGAIN_AFTER);
+        let payload = binding_request(sample.transaction);
+        self.transmits.push_back(Transmit { socket, to: stun, payload, ttl: None });
+    }
+
+    /// Sends the packet whose time has come.
+    fn shoot(&mut self, now: Instant, rng: &mut StdRng) {
+        loop {
+            let Some(search) = &mut self.search else { return };
+            let State::Running { since } = search.state else { return };
+            if search.next_at.is_none_or(|at| at > now) {
+                return;
+            }
+            let interval = Duration::from_secs(1) / u32::from(search.spec.per_second);
+            // Another plan is no reason to hurry, nor a new allowance.
+            let soonest = self.last_shot.map(|at| at + Duration::from_secs(1) / PACE_MAX);
+            if let Some(soonest) = soonest.filter(|at| *at > now) {
+                search.next_at = Some(soonest);
+                return;
+            }
+            let spent = self.shots >= u32::from(PROBES_MAX);
+            if search.sent >= u32::from(search.spec.probes_max) || spent {
+                search.next_at = None;
+                search.state = State::Done;
+                search.ends_at = search.ends_at.min(now + GRACE);
+                return;
+            }
+            let is_first_round = search.round == 0;
+            let may_open = search.is_lazy() && is_first_round;
+            let open = u16::try_from(search.sockets.len()).unwrap_or(u16::MAX);
+            if may_open && search.shot >= search.sockets.len() && open < search.spec.sockets {
+                // The packet leaves when the socket is open.
+                search.wanted = 1;
+                search.next_at = None;
+                return;
+            }
+            let Some(route) = search.shot(search.shot) else {
+                search.shot = 0;
+                search.next_at = search.next_round(since, now);
+                search.round += 1;
+                if search.next_at.is_none() {
+                    search.state = State::Done;
+                    search.ends_at = now + GRACE;
+                }
+                continue;
+            };
+            search.shot += 1;
+            search.sent += 1;
+            search.next_at = Some(now + interval);
+            self.last_shot = Some(now);
+            self.shots += 1;
+            // Sockets that only wait to be found never need to reach the peer first.
+            let opens =
+                search.aims_at_one() || (is_first_round && search.spec.aim == Aim::Announced);
+            let ttl = search.context.opener.filter(|_| opens).map(|(ttl, _)| ttl);
+            self.send_check(route, false, ttl, now, rng);
+        }
+    }
+
+    /// Whether the searches of this session have used up what there is for one.
+    pub(crate) fn has_searched_enough(&self) -> bool {
+        self.shots >= u32::from(PROBES_MAX)
+    }
+
+    /// The address whose owner a search is aimed at.
+    pub(crate) fn search_target(&self) -> Option<IpAddr> {
+        self.endpoint.map(|endpoint| endpoint.ip())
+    }
+}

@@ -1,0 +1,62 @@
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use holepunch_wire::nat::Allocation;
+use holepunch_wire::plan::{Aim, Announce, Search};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::run::{PORTS, Prepared, SearchRun};
+use crate::doors::SocketId;
+
+fn run(aim: Aim, sockets: u16) -> SearchRun {
+    #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+    let now = Instant::now();
+    let spec = Search {
+        sockets,
+        fresh: false,
+        aim,
+        announce: Announce::Nothing,
+        probes_max: u16::MAX,
+        per_second: u16::MAX,
+        except: vec![103],
+    };
+    let context = Prepared {
+        endpoint: "203.0.113.1:4000".parse().unwrap(),
+        allocation: Allocation::Random,
+        observed: None,
+        stun: None,
+        opener: None,
+    };
+    SearchRun::new(1, spec, context, now, &mut StdRng::seed_from_u64(1))
+}
+
+#[test]
+fn a_plan_is_cut_back_to_the_bounds() {
+    let run = run(Aim::Random, u16::MAX);
+    assert_eq!(run.spec.sockets, 256);
+    assert_eq!(run.spec.probes_max, 2048);
+    assert_eq!(run.spec.per_second, 100);
+}
+
+#[test]
+fn random_ports_are_all_different_and_in_range() {
+    let run = run(Aim::Random, 1);
+    let ports: BTreeSet<u16> =
+        (0..PORTS as usize).map(|n| run.shot(n).unwrap().to.port()).collect();
+    assert_eq!(ports.len(), PORTS as usize);
+    assert_eq!(ports.first(), Some(&1024));
+    assert_eq!(run.shot(PORTS as usize), None);
+}
+
+#[test]
+fn a_window_is_swept_from_its_centre_by_every_socket() {
+    let mut run = run(Aim::Window { first: 100, last: 104, centre: 102 }, 2);
+    let now = run.ends_at;
+    run.opened(SocketId(9), "0.0.0.0:5".parse().unwrap(), now);
+    let shots: Vec<(u32, u16)> =
+        (0..).map_while(|n| run.shot(n)).map(|it| (it.socket.0, it.to.port())).collect();
+    assert_eq!(shots.len(), 8);
+    assert_eq!(shots[..2], [(0, 102), (9, 102)]);
+    assert_eq!(shots.iter().map(|(_, port)| port).collect::<BTreeSet<_>>().len(), 4);
+}
