@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use holepunch_lab::pairs::{Expected, Pair, Run, catalogue};
-use holepunch_lab::{Conditions, Lab, LabError, NatKind};
+use holepunch_lab::{Conditions, Lab, LabError, NatKind, SIDES_MAX};
 use serde_json::{Value, json};
 
 use crate::{Args, say};
@@ -28,7 +28,11 @@ pub(crate) fn run_all(args: &Args) -> Result<ExitCode, LabError> {
     if let Some(only) = &args.only {
         pairs.retain(|pair| pair.to_string().contains(only));
     }
-    check_nats(&pairs)?;
+    for line in check_nats(&pairs)? {
+        if !args.json {
+            say(std::io::stdout(), line);
+        }
+    }
     if !args.json {
         say(std::io::stdout(), HEADER);
     }
@@ -55,8 +59,8 @@ pub(crate) fn run_all(args: &Args) -> Result<ExitCode, LabError> {
     Ok(ExitCode::from(u8::from(bad > 0 || rows.is_empty())))
 }
 
-/// Each kind and line once, some at a time.
-fn check_nats(pairs: &[Pair]) -> Result<(), LabError> {
+/// Each kind and line once, some at a time. What was seen of each, in words.
+fn check_nats(pairs: &[Pair]) -> Result<Vec<String>, LabError> {
     let mut sides: Vec<(NatKind, Conditions)> = Vec::new();
     for pair in pairs {
         for side in pair.kinds.into_iter().zip(pair.conditions) {
@@ -65,11 +69,20 @@ fn check_nats(pairs: &[Pair]) -> Result<(), LabError> {
             }
         }
     }
-    sides.chunks(holepunch_lab::SIDES_MAX).try_for_each(|some| Lab::build_on(some)?.check_nats())
+    let mut lines = Vec::new();
+    for some in sides.chunks(SIDES_MAX) {
+        let lab = Lab::build_on(some)?;
+        for (index, observed) in lab.observe_all()?.into_iter().enumerate() {
+            let (kind, conditions) = some[index];
+            observed.check(index, kind, conditions)?;
+            lines.push(format!("{kind} ({conditions}): {observed}"));
+        }
+    }
+    Ok(lines)
 }
 
 const HEADER: &str =
-    "since the offer: p50, worst ms; packets to the peer: p50, most; pairs of ports: most";
+    "\nsince the offer: p50, worst ms; packets to the peer: p50, most; pairs of ports: most";
 
 impl Row {
     fn run(pair: Pair, count: u32) -> Self {
