@@ -274,10 +274,14 @@ impl Matchmaker {
         }
         let entries = session.ends.each_ref().map(|end| self.connections.get(&end.connection));
         let [Some(first), Some(second)] = entries else { return };
-        let sides = [first.side(now), second.side(now)];
+        let mut sides = [first.side(now), second.side(now)];
+        let before = &session.plans[0];
+        if failed && before.search.is_none() {
+            // Plain checks went to the IPv6 addresses as well: what is left is what IPv4 allows.
+            sides.iter_mut().for_each(|side| side.profile.ipv6 = None);
+        }
         let number = session.number + 1;
         let plans = self.planner.plan([&sides[0], &sides[1]], number, now);
-        let before = &session.plans[0];
         let is_same = plans[0].strategy == before.strategy && plans[0].search.is_none();
         if failed && is_same {
             // What needs no search was tried with every address there is: nothing else is left.

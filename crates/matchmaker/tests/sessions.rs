@@ -92,12 +92,16 @@ impl Table {
     }
 
     fn profile(&mut self, number: u64, mapping: &str, allocation: &str) {
+        self.profile_with(number, mapping, allocation, "");
+    }
+
+    fn profile_with(&mut self, number: u64, mapping: &str, allocation: &str, more: &str) {
         self.say(
             number,
             &format!(
                 r#"{{"type":"nat_profile","profile":{{"udp":"open","mapping":"{mapping}",
                 "filtering":"address_and_port_dependent","allocation":{allocation},
-                "ports":[2050,2060,2070]}}}}"#
+                "ports":[2050,2060,2070]{more}}}}}"#
             ),
         );
     }
@@ -340,6 +344,19 @@ fn the_plans_of_a_session_come_to_an_end() {
     }
     let told = table.plans(1).len();
     assert!((2..32).contains(&told), "{told} plans");
+}
+
+#[test]
+fn where_ipv6_does_not_work_the_search_that_ipv4_needs_is_made() {
+    let (mut table, session) = Table::pair();
+    for (number, mapping, kind) in
+        [(1, "endpoint_independent", "preserving"), (2, "address_and_port_dependent", "random")]
+    {
+        table.profile_with(number, mapping, &format!(r#"{{"kind":"{kind}"}}"#), r#","ipv6":true"#);
+    }
+    assert_eq!(table.plans(1), []);
+    table.state(1, session, "failed", "plain", 1);
+    assert_eq!(table.plans(1), [(2, Strategy::Birthday)]);
 }
 
 #[test]

@@ -303,9 +303,12 @@ impl Traversal {
             self.transmits.push_back(transmit);
         }
         while let Some(event) = self.discovery.poll_event() {
-            if let Event::StunSilent(..) | Event::DiscoveryFailed { .. } = event
-                && self.discovery.endpoint().is_none()
-            {
+            // The first attempt may fail for want of a server alone; the rendezvous may name one.
+            let is_silent = matches!(
+                event,
+                Event::StunSilent(..) | Event::DiscoveryFailed { attempt: 2.., .. }
+            );
+            if is_silent && self.discovery.endpoint().is_none() {
                 self.profiler.blocked();
             }
             self.events.push_back(event);

@@ -38,6 +38,7 @@ impl Traversal {
         };
         let servers: Vec<SocketAddr> = welcome.stun.iter().filter(usable).copied().collect();
         self.profiler.add_servers(&servers);
+        self.discovery.add_servers(&servers, now, &mut self.rng);
         self.profiler.forget_told();
         self.candidates_told = None;
         self.ready_told = false;
@@ -300,7 +301,8 @@ impl Traversal {
 
     /// Lets the profiler and the sessions draw their conclusions, and drains them.
     pub(crate) fn settle_v1(&mut self, now: Instant) {
-        while let Some(answered) = self.discovery.poll_answered() {
+        while let Some(mut answered) = self.discovery.poll_answered() {
+            answered.local = answered.local.or_else(|| self.own_address(answered.mapped));
             let asked = self.discovery.asked();
             self.profiler.mapped(&answered, &asked, now, &mut self.rng);
             if let (Some(proof), true) = (answered.proof, self.v1) {
@@ -325,6 +327,13 @@ impl Traversal {
             self.transmits.push_back(transmit);
         }
         self.tell_news(now);
+    }
+
+    /// The address, if it is one at which the own socket is bound: no NAT has changed it.
+    fn own_address(&self, mapped: SocketAddr) -> Option<SocketAddr> {
+        let port = self.surroundings.main.map(|main| main.port());
+        let is_own = self.surroundings.interfaces.contains(&mapped.ip());
+        (is_own && port == Some(mapped.port())).then_some(mapped)
     }
 
     fn settle_sessions(&mut self, now: Instant) {

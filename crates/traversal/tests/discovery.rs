@@ -10,6 +10,7 @@ use holepunch_traversal::{
 };
 use holepunch_wire::WorkerId;
 use holepunch_wire::signal::Offer;
+use holepunch_wire::signal::v1::{ServerV1, Welcome};
 use holepunch_wire::stun::{BindingRequest, BindingSuccess};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -146,6 +147,58 @@ fn the_first_answer_is_the_endpoint_and_all_answers_tell_the_mapping() {
     assert_eq!(mapped_of(&second)[0].3, NatMapping::EndpointDependent);
     assert!(second.contains(&Event::RoundComplete(NatMapping::EndpointDependent)));
     assert!(!second.iter().any(|event| matches!(event, Event::Report(_))));
+}
+
+fn welcome(stun: &[&str]) -> Input<'static> {
+    let welcome = Welcome {
+        server: String::new(),
+        observed_ip: [203, 0, 113, 9].into(),
+        observed_port: Some(1),
+        stun: stun.iter().map(|address| address.parse().unwrap()).collect(),
+        proof_nonce: String::new(),
+        challenge: String::new(),
+        resume: String::new(),
+        sessions_max: 1,
+    };
+    Input::V1(Box::new(ServerV1::Welcome(welcome)))
+}
+
+fn asked_of(events: &[Event]) -> Vec<String> {
+    let of = |event: &Event| {
+        let Event::StunAsked(server) = event else { return None };
+        Some(server.address.to_string())
+    };
+    events.iter().filter_map(of).collect()
+}
+
+#[test]
+fn servers_that_the_rendezvous_names_are_asked_too_one_of_each_host_and_two_at_most() {
+    let mut bench = Bench::new(None, None);
+    bench.resolved(&[server(1)]);
+    bench.input(Input::Registered);
+    let named = ["192.0.2.1:9", "192.0.2.2:3478", "192.0.2.2:3479", "[2001:db8::1]:3478"];
+    assert_eq!(asked_of(&bench.input(welcome(&named))), ["192.0.2.2:3478"]);
+    assert_eq!(asked_of(&bench.input(welcome(&named))), [""; 0], "it is asked already");
+    let flood: Vec<String> = (3..200).map(|last| format!("192.0.2.{last}:3478")).collect();
+    let flood: Vec<&str> = flood.iter().map(String::as_str).collect();
+    assert_eq!(asked_of(&bench.input(welcome(&flood))), ["192.0.2.3:3478", "192.0.2.4:3478"]);
+    bench.answer(&server(1), "203.0.113.9:4000");
+    let events = bench.answer(&server(2), "203.0.113.9:4001");
+    assert_eq!(mapped_of(&events)[0].3, NatMapping::EndpointDependent);
+}
+
+#[test]
+fn servers_that_the_rendezvous_names_do_where_no_other_is_found() {
+    let mut bench = Bench::new(None, None);
+    bench.input(Input::Registered);
+    let events = bench.input(Input::Resolved(Err("no such name".to_owned())));
+    assert!(matches!(events[..], [Event::DiscoveryFailed { .. }]));
+    let named = welcome(&["192.0.2.2:3478"]);
+    assert!(bench.input(named).contains(&Event::Resolve), "at once");
+    let events = bench.input(Input::Resolved(Err("no such name".to_owned())));
+    assert_eq!(asked_of(&events), ["192.0.2.2:3478"]);
+    let events = bench.answer(&server(2), "203.0.113.9:4000");
+    assert_eq!(events.last(), Some(&Event::Report("203.0.113.9:4000".parse().unwrap())));
 }
 
 #[test]

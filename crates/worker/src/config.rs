@@ -1,7 +1,7 @@
 //! What a worker is to be, and the URL of its rendezvous.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use holepunch_wire::nat::SearchWish;
 use holepunch_wire::session::{RoomMode, RoomName};
 use holepunch_wire::signal::REGISTER_PATH;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use url::{Host, Url};
+use url::Url;
 
 /// What stays as it is in a path segment (RFC 3986 §2.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -121,16 +121,6 @@ impl FromStr for RendezvousUrl {
 }
 
 impl RendezvousUrl {
-    /// The address of the rendezvous, where its URL has one instead of a name.
-    pub(crate) fn ip(&self) -> Option<IpAddr> {
-        match self.url.host()? {
-            Host::Ipv4(ip) => Some(ip.into()),
-            Host::Ipv6(ip) => Some(ip.into()),
-            // The scheme is not one of those whose hosts are parsed.
-            Host::Domain(name) => name.parse().ok(),
-        }
-    }
-
     /// Whether the text had no scheme, so that `ws://` was taken.
     #[must_use]
     pub fn scheme_was_missing(&self) -> bool {

@@ -310,7 +310,7 @@ impl Run {
     }
 
     /// The rendezvous speaks `holepunch.v1`: it is told who is there before anything else.
-    fn welcomed(&mut self, mut welcome: Welcome) {
+    fn welcomed(&mut self, welcome: Welcome) {
         let resume = self.resume.take().filter(|(_, until)| *until > Instant::now());
         self.send_v1(WorkerV1::Hello {
             room: None,
@@ -318,15 +318,6 @@ impl Run {
             key: None,
             signature: None,
             resume: resume.map(|(token, _)| token),
-        });
-        // An address that is left open means the host of the rendezvous itself.
-        let host = self.config.rendezvous.ip();
-        welcome.stun.retain_mut(|server| match (server.ip().is_unspecified(), host) {
-            (true, Some(host)) => {
-                server.set_ip(host);
-                true
-            }
-            (unspecified, _) => !unspecified,
         });
         self.welcome = Some(welcome.clone());
         self.registered();

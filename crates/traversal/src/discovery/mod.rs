@@ -20,6 +20,8 @@ use transaction::{Due, Transaction};
 
 /// Most servers asked in one round; further ones are left out.
 const SERVERS_MAX: usize = 8;
+/// Servers that are asked because the rendezvous names them; further ones are left out.
+const NAMED_MAX: usize = 2;
 /// A server that has not answered this many requests is named in an event: the user waits for it.
 const SILENT_AFTER_REQUESTS: u32 = 4;
 
@@ -64,6 +66,8 @@ pub(crate) struct Discovery {
     /// Failed attempts in a row.
     failed: u32,
     servers: Vec<StunServer>,
+    /// Those that the rendezvous names, at hosts that are not asked anyway.
+    named: Vec<SocketAddr>,
     answers: Vec<Option<SocketAddr>>,
     transactions: Vec<Transaction>,
     /// What is reported; kept while a new round confirms or replaces it.
@@ -90,6 +94,7 @@ impl Discovery {
             state: State::Resolving,
             failed: 0,
             servers: Vec::new(),
+            named: Vec::new(),
             answers: Vec::new(),
             transactions: Vec::new(),
             endpoint: None,
@@ -139,6 +144,42 @@ impl Discovery {
         self.servers.iter().map(|server| server.address).collect()
     }
 
+    /// Asks servers that the rendezvous names, too: they vouch for the address, and tell more of the NAT
+    /// than most. One of each host, and none of a host that is asked already.
+    pub(crate) fn add_servers(&mut self, named: &[SocketAddr], now: Instant, rng: &mut StdRng) {
+        self.named.clear();
+        for address in named.iter().filter(|it| it.is_ipv4()) {
+            let is_known = self.named.iter().any(|known| known.ip() == address.ip());
+            if !is_known && self.named.len() < NAMED_MAX {
+                self.named.push(*address);
+            }
+        }
+        match self.state {
+            State::Running => {
+                let before = self.servers.len();
+                self.append_named();
+                self.summed_up &= before == self.servers.len();
+                for index in before..self.servers.len() {
+                    self.begin(index, now, rng);
+                }
+            }
+            // There is somebody to ask now.
+            State::Waiting { .. } if !self.named.is_empty() => self.start(),
+            State::Waiting { .. } | State::Resolving | State::GivenUp => {}
+        }
+    }
+
+    fn append_named(&mut self) {
+        for address in &self.named {
+            let is_asked = self.servers.iter().any(|it| it.address.ip() == address.ip());
+            if !is_asked && self.servers.len() < SERVERS_MAX {
+                let name = address.to_string();
+                self.servers.push(StunServer { name, address: *address, local: None });
+                self.answers.push(None);
+            }
+        }
+    }
+
     /// The network has changed: all servers are asked anew. The endpoint stays until one answers.
     pub(crate) fn restart(&mut self) {
         if matches!(self.state, State::Running | State::Waiting { .. } | State::GivenUp) {
@@ -169,24 +210,32 @@ impl Discovery {
             return;
         }
         let mut servers = match resolved {
-            Ok(servers) if servers.is_empty() => {
+            Ok(servers) if servers.is_empty() && self.named.is_empty() => {
                 return self.attempt_failed("no STUN server has an address", now, rng);
             }
             Ok(servers) => servers,
-            Err(reason) => return self.attempt_failed(&reason, now, rng),
+            Err(reason) if self.named.is_empty() => {
+                return self.attempt_failed(&reason, now, rng);
+            }
+            Err(_) => Vec::new(),
         };
         servers.truncate(SERVERS_MAX);
         self.state = State::Running;
         self.answers = vec![None; servers.len()];
         self.servers = servers;
+        self.append_named();
         self.transactions.clear();
         self.confirmer = None;
         self.refresh_at = None;
         self.summed_up = false;
         for index in 0..self.servers.len() {
-            self.events.push_back(Event::StunAsked(self.servers[index].clone()));
-            self.ask(index, Retransmission::DISCOVERY, now, rng);
+            self.begin(index, now, rng);
         }
+    }
+
+    fn begin(&mut self, server: usize, now: Instant, rng: &mut StdRng) {
+        self.events.push_back(Event::StunAsked(self.servers[server].clone()));
+        self.ask(server, Retransmission::DISCOVERY, now, rng);
     }
 
     fn ask(&mut self, server: usize, plan: Retransmission, now: Instant, rng: &mut StdRng) {

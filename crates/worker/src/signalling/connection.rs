@@ -1,8 +1,10 @@
 //! One WebSocket to the rendezvous.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use holepunch_wire::signal::v1::ServerV1;
 use holepunch_wire::signal::{FRAME_BYTES_MAX, FromServer, WorkerMessage};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -30,6 +32,8 @@ pub(super) struct Connection {
     /// Whether the rendezvous speaks `holepunch.v1`.
     pub(super) is_v1: bool,
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// The other end's address.
+    server: IpAddr,
     ping_interval: Duration,
     ping_timeout: Duration,
     ping_at: Instant,
@@ -55,13 +59,14 @@ impl Connection {
             .max_message_size(Some(2 * FRAME_BYTES_MAX))
             .max_frame_size(Some(2 * FRAME_BYTES_MAX));
         let opening = handshake::open(&settings.url, &settings.tls, settings.ask_v1, config);
-        let Opened { socket, is_v1 } = match timeout(CONNECT_TIMEOUT, opening).await {
+        let Opened { socket, server, is_v1 } = match timeout(CONNECT_TIMEOUT, opening).await {
             Ok(Ok(opened)) => opened,
             Ok(Err(error)) => return Err(hint::on_handshake(&error, settings.url.scheme())),
             Err(_) => return Err(format!("no connection within {CONNECT_TIMEOUT:?}")),
         };
         Ok(Self {
             socket,
+            server,
             is_v1,
             ping_interval: settings.ping_interval,
             ping_timeout: settings.ping_timeout,
@@ -130,7 +135,7 @@ impl Connection {
     fn frame(&mut self, frame: Option<Result<Message, Error>>) -> Result<Option<Signal>, String> {
         match frame {
             Some(Ok(Message::Text(text))) => Ok(Some(match FromServer::parse(&text) {
-                Ok(message) => Signal::Message(message),
+                Ok(message) => Signal::Message(self.with_own_host(message)),
                 Err(why) => Signal::Malformed(why.to_string()),
             })),
             Some(Ok(Message::Pong(_))) => {
@@ -146,6 +151,17 @@ impl Connection {
             Some(Err(error)) => Err(error.to_string()),
             None => Err("the connection ended".to_owned()),
         }
+    }
+
+    /// A STUN address that is left open in a welcome means the host that the welcome comes from.
+    fn with_own_host(&self, mut message: FromServer) -> FromServer {
+        if let FromServer::V1(Ok(message)) = &mut message
+            && let ServerV1::Welcome(welcome) = &mut **message
+        {
+            let open = welcome.stun.iter_mut().filter(|stun| stun.ip().is_unspecified());
+            open.for_each(|stun| stun.set_ip(self.server));
+        }
+        message
     }
 
     async fn send(&mut self, message: Message) -> Result<(), String> {

@@ -5,6 +5,7 @@
 //! is to be used all the same, and in this very connection: it has registered the worker by then.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use holepunch_wire::signal::v1::SUBPROTOCOL;
@@ -33,6 +34,8 @@ type Stream = MaybeTlsStream<TcpStream>;
 /// An open WebSocket.
 pub(super) struct Opened {
     pub(super) socket: WebSocketStream<Stream>,
+    /// The other end's address: that of a proxy, where there is one.
+    pub(super) server: IpAddr,
     /// Whether the server has chosen `holepunch.v1`.
     pub(super) is_v1: bool,
 }
@@ -44,7 +47,7 @@ pub(super) async fn open(
     ask_v1: bool,
     config: WebSocketConfig,
 ) -> Result<Opened, Error> {
-    let mut stream = connect(url, tls).await?;
+    let (mut stream, server) = connect(url, tls).await?;
     let key = generate_key();
     stream.write_all(request(url, &key, ask_v1).as_bytes()).await?;
     stream.flush().await?;
@@ -52,22 +55,23 @@ pub(super) async fn open(
     let is_v1 = judge(&head, &rest, &key, ask_v1)?;
     let socket =
         WebSocketStream::from_partially_read(stream, rest, Role::Client, Some(config)).await;
-    Ok(Opened { socket, is_v1 })
+    Ok(Opened { socket, server, is_v1 })
 }
 
-async fn connect(url: &Url, tls: &Arc<ClientConfig>) -> Result<Stream, Error> {
+async fn connect(url: &Url, tls: &Arc<ClientConfig>) -> Result<(Stream, IpAddr), Error> {
     let host = url.host_str().ok_or(Error::Url(UrlError::NoHostName))?;
     let port = url.port_or_known_default().ok_or(Error::Url(UrlError::UnsupportedUrlScheme))?;
     let name = host.trim_start_matches('[').trim_end_matches(']');
     let stream = TcpStream::connect((name, port)).await?;
     stream.set_nodelay(true)?;
+    let peer = stream.peer_addr()?.ip().to_canonical();
     if url.scheme() != "wss" {
-        return Ok(MaybeTlsStream::Plain(stream));
+        return Ok((MaybeTlsStream::Plain(stream), peer));
     }
     let server = ServerName::try_from(name.to_owned())
         .map_err(|error| Error::Io(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
     let stream = TlsConnector::from(Arc::clone(tls)).connect(server, stream).await?;
-    Ok(MaybeTlsStream::Rustls(stream))
+    Ok((MaybeTlsStream::Rustls(stream), peer))
 }
 
 fn request(url: &Url, key: &str, ask_v1: bool) -> String {
