@@ -1,7 +1,7 @@
 //! What the tests share: everything that a worker talks to, played by the test on loopback. Nothing
 //! here takes anything from the code under test but [`subject`], which runs it.
 
-#![allow(dead_code, reason = "other crates' tests use other parts of this")]
+#![allow(dead_code, unused_imports, reason = "each crate of tests uses other parts of this")]
 
 mod patience;
 pub(crate) mod peer;

@@ -1,16 +1,17 @@
-//! A rendezvous as the baseline speaks it, played by the test: a WebSocket server, and JSON written
-//! by hand.
+//! A rendezvous played by the test: a WebSocket server that selects a sub-protocol or none, and JSON
+//! written by hand.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
@@ -62,9 +63,26 @@ impl Rendezvous {
         within("a TCP connection of the worker", self.listener.accept()).await.unwrap().0
     }
 
-    /// Accepts a worker's registration.
+    /// Accepts a worker's registration, as a rendezvous that knows of no sub-protocol.
     pub(crate) async fn accept(&self) -> Session {
         Session::of(self.accept_tcp().await).await
+    }
+
+    /// Accepts a worker's registration and selects this sub-protocol.
+    pub(crate) async fn accept_selecting(&self, chosen: &'static str) -> Session {
+        Session::selecting(self.accept_tcp().await, Some(chosen)).await
+    }
+
+    /// Whether a connection waits that nobody has accepted.
+    pub(crate) async fn is_awaited(&self) -> bool {
+        // The second look comes after the runtime has asked the system.
+        for _ in 0..2 {
+            tokio::task::yield_now().await;
+            if self.listener.accept().now_or_never().is_some() {
+                return true;
+            }
+        }
+        false
     }
 
     /// Answers the next handshake with an HTTP status instead.
@@ -83,6 +101,8 @@ impl Rendezvous {
 pub(crate) struct Session {
     /// The path of the handshake, as it was written.
     pub(crate) path: String,
+    /// The sub-protocols that the worker asked for, as they were written.
+    pub(crate) asked: Option<String>,
     socket: WebSocketStream<TcpStream>,
     /// Messages that came while something else was waited for.
     early: VecDeque<Value>,
@@ -90,18 +110,28 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Completes the handshake on a connection.
+    /// Completes the handshake on a connection, and selects no sub-protocol.
     pub(crate) async fn of(stream: TcpStream) -> Self {
+        Self::selecting(stream, None).await
+    }
+
+    async fn selecting(stream: TcpStream, chosen: Option<&'static str>) -> Self {
+        const HEADER: &str = "sec-websocket-protocol";
         let mut path = String::new();
+        let mut asked = None;
         #[expect(clippy::result_large_err, reason = "the library's type")]
-        let look = |request: &Request, response: Response| -> Result<Response, ErrorResponse> {
+        let look = |request: &Request, mut response: Response| -> Result<Response, ErrorResponse> {
             path = request.uri().to_string();
+            asked = request.headers().get(HEADER).map(|it| it.to_str().unwrap().to_owned());
+            if let Some(chosen) = chosen {
+                response.headers_mut().insert(HEADER, HeaderValue::from_static(chosen));
+            }
             Ok(response)
         };
         let socket =
             within("a WebSocket handshake", tokio_tungstenite::accept_hdr_async(stream, look));
         let socket = socket.await.unwrap();
-        Self { path, socket, early: VecDeque::new(), pings: 0 }
+        Self { path, asked, socket, early: VecDeque::new(), pings: 0 }
     }
 
     /// The id under which the worker registers, as it stands in the path.

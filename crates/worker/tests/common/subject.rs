@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use holepunch_link::SessionEvent;
 use holepunch_wire::nat::SearchWish;
 use holepunch_wire::session::RoomName;
 use holepunch_worker::{Config, Event, FromServer, Notice, Signal, Worker};
@@ -127,6 +128,19 @@ impl Subject {
         session.send(text).await;
         let marker = Notice::Signal(Signal::Message(FromServer::EchoResponse(payload)));
         self.until_it("the marker", |notice| *notice == marker).await;
+    }
+
+    /// Takes notices until `pick` finds what it looks for among those of sessions.
+    #[track_caller]
+    pub(crate) fn until_session<T>(
+        &mut self,
+        what: &str,
+        mut pick: impl FnMut(&SessionEvent) -> Option<T>,
+    ) -> impl Future<Output = T> {
+        self.until(what, move |notice| {
+            let Notice::Udp(Event::Session(_, _, event)) = notice else { return None };
+            pick(event)
+        })
     }
 
     pub(crate) fn has_linked(&self) -> bool {
