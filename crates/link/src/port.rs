@@ -115,6 +115,9 @@ impl Port {
         let interfaces = if bound.is_unspecified() { interface_addresses() } else { vec![bound] };
         self.look_at = Instant::now() + LOOK_EVERY;
         if interfaces != self.surroundings.interfaces {
+            if let Some(mapping) = &mut self.mapping {
+                mapping.ask_again();
+            }
             self.surroundings.interfaces = interfaces;
             self.tell_surroundings();
         }
@@ -129,6 +132,13 @@ impl Port {
     pub fn ask_port_mapping(&mut self) {
         let port = NonZeroU16::new(self.local.port());
         self.mapping = port.filter(|_| self.local.ip().is_unspecified()).map(PortMapping::ask);
+    }
+
+    /// Closes the port, and gives the one that the router has opened back; that takes 300 ms at most.
+    pub async fn close(mut self) {
+        if let Some(mapping) = self.mapping.take() {
+            mapping.give_back().await;
+        }
     }
 
     fn port_mapped(&mut self, external: Option<SocketAddr>) {

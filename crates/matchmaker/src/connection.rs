@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
-use holepunch_wire::candidate::Candidate;
+use holepunch_wire::candidate::{Candidate, CandidateKind};
 use holepunch_wire::nat::NatProfile;
 use holepunch_wire::session::{AddressProof, RoomName, SessionId};
 use holepunch_wire::stun::proof::ProofNonce;
@@ -126,13 +126,23 @@ impl Connection {
         }
     }
 
+    /// Whether its router has opened a port. One of another address than the worker's own is that of a
+    /// router behind another NAT.
+    pub(crate) fn has_mapped_port(&self) -> bool {
+        let at = self.endpoint.map(|endpoint| endpoint.ip());
+        let is_open =
+            |it: &Candidate| it.kind == CandidateKind::PortMapped && Some(it.address().ip()) == at;
+        self.v1.iter().flat_map(|v1| &v1.candidates).any(is_open)
+    }
+
     /// What the planner is to know of it.
     pub(crate) fn side(&self, now: Instant) -> Side {
         let profile = self.v1.as_ref().map(|v1| v1.profile.clone()).unwrap_or_default();
         // A ping that is still out shows that the round trip takes longer than that.
         let out = self.pinged_at.map(|at| now.saturating_duration_since(at));
         let rtt = self.rtt.or(out);
-        Side { profile, endpoint: self.endpoint, proof: self.proof(), rtt }
+        let port_mapped = self.has_mapped_port();
+        Side { profile, endpoint: self.endpoint, proof: self.proof(), port_mapped, rtt }
     }
 }
 

@@ -40,6 +40,8 @@ pub(crate) struct Session {
     pub(crate) ends: [End; 2],
     pub(crate) number: u32,
     pub(crate) plans: [Plan; 2],
+    /// Whether checks to every address of the peer have been in vain.
+    pub(crate) plain_failed: bool,
 }
 
 impl Session {

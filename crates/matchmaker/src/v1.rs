@@ -78,7 +78,7 @@ impl Matchmaker {
             Ok(WorkerV1::Ready) => self.wants_peer(id, true, now),
             Ok(WorkerV1::NatProfile { profile }) => self.profile(id, profile, now),
             Ok(WorkerV1::Candidates { generation, candidates }) => {
-                self.candidates(id, generation, candidates);
+                self.candidates(id, generation, candidates, now);
             }
             Ok(WorkerV1::AddressProof { udp_ip, udp_port, proof }) => {
                 self.address_proof(id, (udp_ip, udp_port).into(), &proof, now);
@@ -140,7 +140,16 @@ impl Matchmaker {
         }
     }
 
-    fn candidates(&mut self, id: ConnectionId, generation: u32, candidates: Vec<Candidate>) {
+    fn candidates(
+        &mut self,
+        id: ConnectionId,
+        generation: u32,
+        candidates: Vec<Candidate>,
+        now: Instant,
+    ) {
+        let is_mapped =
+            |table: &Self| table.connections.get(&id).is_some_and(Connection::has_mapped_port);
+        let was_mapped = is_mapped(self);
         let Some(v1) = self.v1(id) else { return };
         if generation <= v1.generation {
             return;
@@ -153,6 +162,9 @@ impl Matchmaker {
             let message =
                 ServerV1::PeerCandidates { session, generation, candidates, address_proof };
             self.send_to_peer(id, session, &message);
+            if is_mapped(self) && !was_mapped {
+                self.replan(session, false, now);
+            }
         }
     }
 
@@ -261,7 +273,7 @@ impl Matchmaker {
                 v1.sessions.insert(id);
             }
         }
-        self.sessions.insert(id, Session { ends, number: 1, plans });
+        self.sessions.insert(id, Session { ends, number: 1, plans, plain_failed: false });
         self.events.push_back(Event::SessionStarted(id, workers, strategy, reason));
     }
 
@@ -276,9 +288,12 @@ impl Matchmaker {
         let [Some(first), Some(second)] = entries else { return };
         let mut sides = [first.side(now), second.side(now)];
         let before = &session.plans[0];
-        if failed && before.search.is_none() {
-            // Plain checks went to the IPv6 addresses as well: what is left is what IPv4 allows.
-            sides.iter_mut().for_each(|side| side.profile.ipv6 = None);
+        let plain_failed = session.plain_failed || (failed && before.search.is_none());
+        if plain_failed {
+            // They went to IPv6 addresses and opened ports as well, in vain.
+            for side in &mut sides {
+                (side.profile.ipv6, side.port_mapped) = (None, false);
+            }
         }
         let number = session.number + 1;
         let plans = self.planner.plan([&sides[0], &sides[1]], number, now);
@@ -290,6 +305,9 @@ impl Matchmaker {
         let is_search = |plan: &Plan| (plan.search.is_some(), plan.opener_ttl.is_some());
         let differs = plans[0].strategy != before.strategy
             || (plans[0].search.is_some() && is_search(&plans[0]) != is_search(before));
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.plain_failed = plain_failed;
+        }
         if failed || differs {
             self.send_plans(id, number, plans);
         }

@@ -347,6 +347,27 @@ fn the_plans_of_a_session_come_to_an_end() {
 }
 
 #[test]
+fn a_port_that_a_router_has_opened_is_worth_another_plan_if_it_is_the_workers_own() {
+    let (mut table, session) = Table::pair();
+    for number in [1, 2] {
+        table.profile(number, "address_and_port_dependent", r#"{"kind":"random"}"#);
+    }
+    assert_eq!(table.plans(1), [(2, Strategy::Relay)]);
+    let mapped = |generation: u32, ip: &str| {
+        format!(
+            r#"{{"type":"candidates","generation":{generation},"candidates":[
+            {{"kind":"port_mapped","ip":"{ip}","port":4000,"priority":1}}]}}"#
+        )
+    };
+    table.say(1, &mapped(1, "203.0.113.77"));
+    assert_eq!(table.plans(1).len(), 1, "of another address: a router behind another NAT");
+    table.say(1, &mapped(2, "203.0.113.1"));
+    assert_eq!(table.plans(2), [(2, Strategy::Relay), (3, Strategy::Plain)]);
+    table.state(2, session, "failed", "plain", 3);
+    assert_eq!(table.plans(2).last(), Some(&(4, Strategy::Relay)));
+}
+
+#[test]
 fn where_ipv6_does_not_work_the_search_that_ipv4_needs_is_made() {
     let (mut table, session) = Table::pair();
     for (number, mapping, kind) in

@@ -198,10 +198,13 @@ impl Run {
         if let Some(look_up) = self.look_up {
             look_up.abort();
         }
-        if let Some(port) = &self.port {
-            tracing::debug!(dropped = ?port.dropped(), "UDP port closed");
-        }
-        self.signalling.close().await;
+        let close_port = async {
+            if let Some(port) = self.port {
+                tracing::debug!(dropped = ?port.dropped(), "UDP port closed");
+                port.close().await;
+            }
+        };
+        tokio::join!(self.signalling.close(), close_port);
     }
 
     async fn woken(&mut self, stopped: &mut oneshot::Receiver<()>) -> Woken {

@@ -7,6 +7,7 @@ use holepunch_sim::nat::{Filtering, Mapping};
 use holepunch_sim::presets;
 
 use crate::behaviour::{Behaviour, Ports, Unsolicited};
+use crate::port_service::PortService;
 
 /// Interface of a NAT box toward the public network.
 pub(crate) const OUTER: &str = "wan0";
@@ -24,6 +25,8 @@ pub enum NatKind {
     KernelRemap,
     /// The kernel: each destination sees another port, taken at random; only answers get in.
     Symmetric,
+    /// The same with a service by which the host has ports opened.
+    SymmetricWith(PortService),
     /// The simulator's model of this kind.
     Simulated(presets::NatKind),
 }
@@ -44,7 +47,7 @@ impl NatKind {
                 unsolicited: Unsolicited::Refused,
                 ..Behaviour::HOME
             }),
-            Self::Symmetric => Some(Behaviour {
+            Self::Symmetric | Self::SymmetricWith(_) => Some(Behaviour {
                 mapping: Mapping::AddressAndPortDependent,
                 ports: Ports::Random,
                 filtering: Filtering::AddressAndPortDependent,
@@ -75,6 +78,8 @@ impl fmt::Display for NatKind {
             Self::PortPreserving => "port-preserving",
             Self::KernelRemap => "kernel-remap",
             Self::Symmetric => "symmetric",
+            Self::SymmetricWith(PortService::Upnp) => "symmetric-upnp",
+            Self::SymmetricWith(PortService::Pcp) => "symmetric-pcp",
             Self::Simulated(kind) => return f.pad(&kind.to_string()),
         })
     }
@@ -84,7 +89,8 @@ impl FromStr for NatKind {
     type Err = presets::UnknownNatKind;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let kernel = Self::KERNEL.into_iter().find(|kind| kind.to_string() == text);
+        let with = [PortService::Upnp, PortService::Pcp].map(Self::SymmetricWith);
+        let kernel = Self::KERNEL.into_iter().chain(with).find(|kind| kind.to_string() == text);
         kernel.map_or_else(|| text.parse().map(Self::Simulated), Ok)
     }
 }
@@ -96,7 +102,8 @@ mod tests {
     #[test]
     fn each_kind_is_found_by_its_name_and_no_two_have_the_same() {
         let simulated = presets::NatKind::all().into_iter().map(NatKind::Simulated);
-        for kind in NatKind::KERNEL.into_iter().chain(simulated) {
+        let with = [PortService::Upnp, PortService::Pcp].map(NatKind::SymmetricWith);
+        for kind in NatKind::KERNEL.into_iter().chain(with).chain(simulated) {
             assert_eq!(kind.to_string().parse::<NatKind>().unwrap(), kind);
         }
         assert!("cone".parse::<NatKind>().is_err());

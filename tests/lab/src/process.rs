@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::LabError;
 use crate::logs::Line;
+use crate::tool::{TOOL_WITHIN, run};
 
 /// Most lines of a log that are kept, and most bytes of a line.
 const LINES_MAX: usize = 10_000;
@@ -49,6 +50,12 @@ impl Process {
         let (stderr, into) = (child.stderr.take(), Arc::clone(&log));
         let reader = thread::spawn(move || into.read(stderr));
         Ok(Self { name: name.to_owned(), child, _leash: leash, log, reader: Some(reader) })
+    }
+
+    /// Asks it to end, as a user does with Ctrl-C.
+    pub(crate) fn terminate(&self) -> Result<(), LabError> {
+        let pid = self.child.id().to_string();
+        run(Command::new("kill").args(["-TERM", &pid]), "", TOOL_WITHIN).map(drop)
     }
 
     /// Waits until `pick` finds what it looks for among all lines so far.

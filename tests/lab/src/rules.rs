@@ -2,6 +2,7 @@
 
 use crate::counters;
 use crate::nat::{INNER, NatKind, OUTER};
+use crate::port_service;
 
 /// Table that holds the translation and the filter.
 const TABLE: &str = "translation";
@@ -17,6 +18,11 @@ pub(crate) fn of_box(kind: NatKind) -> String {
         NatKind::Symmetric => {
             counters + &table(&[outward("", "masquerade fully-random"), through(), to_the_box("")])
         }
+        NatKind::SymmetricWith(_) => {
+            let through = through().replace(ESTABLISHED, &format!("{ESTABLISHED}\n    {OPENED}"));
+            let chains = [outward("", "masquerade fully-random"), through, to_the_box("")];
+            counters + &table(&chains) + &port_service::table()
+        }
         NatKind::KernelRemap => counters + &table(&[outward("", "masquerade"), through()]),
         NatKind::Simulated(_) if kind.translates() => {
             let outward = outward(NOT_UDP, "masquerade");
@@ -25,6 +31,10 @@ pub(crate) fn of_box(kind: NatKind) -> String {
         NatKind::Simulated(_) => counters + &table(&[untracked()]),
     }
 }
+
+/// Answers get through, and what comes to ports that were opened on request.
+const ESTABLISHED: &str = "ct state established,related accept";
+const OPENED: &str = "ct status dnat accept";
 
 /// The simulated NAT does with UDP what the kernel does with everything else.
 const NOT_UDP: &str = "meta l4proto != udp";
@@ -52,7 +62,7 @@ fn through() -> String {
     type filter hook forward priority filter
     policy drop
     iifname \"{INNER}\" oifname \"{OUTER}\" accept
-    ct state established,related accept
+    {ESTABLISHED}
   }}
 "
     )

@@ -186,6 +186,17 @@ impl<'lab> Session<'lab> {
         Ok(Linked { established, second_report_at })
     }
 
+    /// Asks the worker of side `worker` to end.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    ///
+    /// # Panics
+    /// That worker was not started.
+    pub fn end_worker(&self, worker: usize) -> Result<(), LabError> {
+        self.workers[worker].terminate()
+    }
+
     /// Waits until `pick` finds what it looks for in the log of the worker of side `worker`.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use crate::conditions::Conditions;
 use crate::counters::{self, Flow, Place};
@@ -39,6 +40,8 @@ pub struct Side {
     line: Option<Process>,
     /// The simulated NAT.
     nat: Option<Process>,
+    /// The service that opens ports on request.
+    service: Option<Process>,
     nat_box: Namespace,
     pub(crate) host: Namespace,
     network: Network,
@@ -77,12 +80,12 @@ impl Network {
                 Ipv4Addr::new(198, 19, tens, last)
             }
         };
-        Self {
-            provider: Ipv4Addr::new(198, 18, tens, 254),
-            outside: Ipv4Addr::new(198, 18, tens, 1),
-            gateway: inside(1),
-            host: inside(100),
-        }
+        // A service that opens ports refuses to do so at addresses that are reserved, as those of
+        // 198.18.0.0/15 are.
+        let has_service = matches!(kind, NatKind::SymmetricWith(_));
+        let [first, second] = if has_service { [192, 0] } else { [198, 18] };
+        let link = |last| Ipv4Addr::new(first, second, tens, last);
+        Self { provider: link(254), outside: link(1), gateway: inside(1), host: inside(100) }
     }
 }
 
@@ -169,14 +172,17 @@ impl Side {
         // The rules are there before the first packet.
         nat_box.load_rules(&rules::of_box(kind))?;
         host.load_rules(&counters::host_rules())?;
-        let (line, nat) = (None, None);
-        let mut side = Self { kind, conditions, line, nat, nat_box, host, network };
+        let (line, nat, service) = (None, None, None);
+        let mut side = Self { kind, conditions, line, nat, service, nat_box, host, network };
         side.join(index, wan)?;
         if !conditions.is_ideal() {
             wan.ip(&divert::through_line(index, &link(index), side.public_ip()))?;
             side.line = Some(divert::start_line(wan, index, conditions, fresh_seed())?);
         }
         side.start_nat()?;
+        if let NatKind::SymmetricWith(service) = kind {
+            side.service = Some(service.start(&side.nat_box, network.gateway)?);
+        }
         Ok(side)
     }
 
@@ -228,8 +234,20 @@ impl Side {
 
     /// The last lines of the routers of this side, for people.
     pub(crate) fn tails(&self) -> String {
-        let routers = self.nat.iter().chain(&self.line);
+        let routers = self.nat.iter().chain(&self.line).chain(&self.service);
         routers.map(Process::tail).collect()
+    }
+
+    /// Waits until the service that opens ports has said this.
+    ///
+    /// # Errors
+    /// It does not within that time, or there is none.
+    pub fn service_says(&self, what: &str, within: Duration) -> Result<(), LabError> {
+        let missing = || LabError::output("a kind of NAT", "no service that opens ports");
+        let service = self.service.as_ref().ok_or_else(missing)?;
+        service.wait_for(what, within, |lines| {
+            lines.iter().any(|line| line.text().contains(what)).then_some(())
+        })
     }
 
     /// What stands before the host.

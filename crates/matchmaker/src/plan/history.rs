@@ -124,6 +124,7 @@ mod tests {
             profile: NatProfile::default(),
             endpoint: Some((ip, 4000).into()),
             proof: AddressProof::Stun,
+            port_mapped: false,
             rtt: None,
         }
     }

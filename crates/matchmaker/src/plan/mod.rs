@@ -46,6 +46,8 @@ pub struct Side {
     pub endpoint: Option<SocketAddr>,
     /// Whether the endpoint is its own.
     pub proof: AddressProof,
+    /// Whether its router has opened a port of that address to everybody.
+    pub port_mapped: bool,
     /// Round-trip time between it and the rendezvous.
     pub rtt: Option<Duration>,
 }
@@ -205,6 +207,15 @@ fn ideas(sides: [&Side; 2]) -> Idea {
     }
     if a.is_easy() && b.is_easy() {
         return easy(a, b);
+    }
+    if a.port_mapped || b.port_mapped {
+        return Idea {
+            expected_percent: Some(99),
+            ..Idea::new(
+                Strategy::Plain,
+                "the router of one of the two has opened a port to everybody",
+            )
+        };
     }
     if same_address(a, b) {
         return Idea::new(

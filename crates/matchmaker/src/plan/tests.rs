@@ -23,6 +23,7 @@ fn side(mapping: Mapping, filtering: Filtering, allocation: Allocation, last: u8
         profile,
         endpoint: Some(([203, 0, 113, last], 4000).into()),
         proof: AddressProof::Stun,
+        port_mapped: false,
         rtt: Some(Duration::from_millis(80)),
     }
 }
@@ -172,6 +173,21 @@ fn there_is_no_search_toward_an_address_that_nobody_vouches_for() {
     let mut unwilling = easy(APD);
     unwilling.profile.search = SearchWish::Never;
     assert_eq!(strategy(&unwilling, &hard(APD, RANDOM)), Strategy::Relay);
+}
+
+#[test]
+fn a_port_that_a_router_has_opened_saves_the_search() {
+    let with_ip = |last| {
+        let mut side = hard(APD, RANDOM);
+        side.endpoint = Some(([203, 0, 113, last], 4000).into());
+        side
+    };
+    let (a, mut b) = (with_ip(1), with_ip(2));
+    assert_eq!(strategy(&a, &b), Strategy::Relay);
+    b.port_mapped = true;
+    assert_eq!(strategy(&a, &b), Strategy::Plain);
+    b.profile.udp = UdpState::Blocked;
+    assert_eq!(strategy(&a, &b), Strategy::Relay);
 }
 
 #[test]

@@ -37,6 +37,9 @@ impl Session {
             self.remotes.restart(|to| Some(to) == endpoint, now);
             self.phase = Phase::Checking;
         }
+        if self.plan.search.is_none() && self.plan.strategy != Strategy::Relay {
+            self.add_candidates(now);
+        }
     }
 
     pub(super) fn verdict(&mut self, now: Instant) {

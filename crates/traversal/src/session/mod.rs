@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::address::AddressKind;
-use holepunch_wire::candidate::{Candidate, CandidateKind};
+use holepunch_wire::candidate::{Candidate, CandidateKind, bounded};
 use holepunch_wire::check::{CheckKey, CheckRequest, IceRole};
 use holepunch_wire::credentials::IceCredentials;
 use holepunch_wire::plan::{Plan, Strategy};
@@ -99,6 +99,8 @@ pub(crate) struct Session {
     linked_at: Option<Instant>,
     /// When the plan came that is followed now.
     planned: Instant,
+    /// The peer's addresses, the newest set.
+    candidates: Vec<Candidate>,
     remotes: Remotes,
     checks: Checks,
     paths: Paths,
@@ -156,6 +158,7 @@ impl Session {
             started: now,
             linked_at: None,
             planned: now,
+            candidates: bounded(details.candidates),
             remotes: Remotes::default(),
             checks: Checks::default(),
             paths: Paths::default(),
@@ -180,12 +183,12 @@ impl Session {
             events: VecDeque::new(),
         };
         session.tell(SessionEvent::Started(Box::new(session.plan.clone())));
-        session.begin(&details.candidates, now, rng);
+        session.begin(now, rng);
         session
     }
 
     /// The first packets: an opener where the plan wants one, then checks to every address.
-    fn begin(&mut self, candidates: &[Candidate], now: Instant, rng: &mut StdRng) {
+    fn begin(&mut self, now: Instant, rng: &mut StdRng) {
         let start = now + Duration::from_millis(u64::from(self.plan.delay_ms));
         let endpoint = self.endpoint.map(|at| Candidate::new(CandidateKind::ServerReflexive, at));
         if let (Some(endpoint), Some(ttl)) = (&endpoint, self.plan.opener_ttl)
@@ -193,11 +196,19 @@ impl Session {
         {
             self.send_check(Route { socket, to: endpoint.address() }, false, Some(ttl), now, rng);
         }
-        for candidate in endpoint.iter().chain(candidates) {
-            self.add(candidate, start);
+        if let Some(endpoint) = endpoint {
+            self.add(&endpoint, start);
         }
+        self.add_candidates(start);
         if self.plan.strategy == Strategy::Relay {
             self.verdict(now);
+        }
+    }
+
+    /// Adds those of the peer's addresses that are not known yet.
+    fn add_candidates(&mut self, start: Instant) {
+        for candidate in self.candidates.clone() {
+            self.add(&candidate, start);
         }
     }
 
@@ -312,9 +323,8 @@ impl Session {
             self.endpoint = Some(reflexive.address());
             self.proof = proof;
         }
-        for candidate in candidates {
-            self.add(candidate, now);
-        }
+        self.candidates = bounded(candidates.to_vec());
+        self.add_candidates(now);
         if let Phase::Linked(keep) = &mut self.phase {
             keep.ask_now(now);
         }
