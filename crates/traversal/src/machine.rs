@@ -306,7 +306,9 @@ impl Traversal {
             // The first attempt may fail for want of a server alone; the rendezvous may name one.
             let is_silent = matches!(
                 event,
-                Event::StunSilent(..) | Event::DiscoveryFailed { attempt: 2.., .. }
+                Event::StunSilent(..)
+                    | Event::DiscoveryFailed { attempt: 2.., .. }
+                    | Event::DiscoveryFailed { retry_in: None, .. }
             );
             if is_silent && self.discovery.endpoint().is_none() {
                 self.profiler.blocked();

@@ -38,13 +38,13 @@ impl Traversal {
         };
         let servers: Vec<SocketAddr> = welcome.stun.iter().filter(usable).copied().collect();
         self.profiler.add_servers(&servers);
-        self.discovery.add_servers(&servers, now, &mut self.rng);
         self.profiler.forget_told();
         self.candidates_told = None;
         self.ready_told = false;
         if let Ok(nonce) = welcome.proof_nonce.parse::<ProofNonce>() {
             self.discovery.ask_proofs(nonce, now, &mut self.rng);
         }
+        self.discovery.add_servers(&servers, now, &mut self.rng);
     }
 
     pub(crate) fn signalled(&mut self, message: ServerV1, now: Instant) {

@@ -103,7 +103,7 @@ fn log_message(message: &FromServer) {
             info!(peer = %offer.peer, %session, address, "p2p_connection_offer");
         }
         FromServer::SessionOffer(Err(why)) => {
-            warn!(why = start(why), "p2p_connection_offer that cannot be followed");
+            warn!(why = start(&why.to_string()), "p2p_connection_offer that cannot be followed");
         }
         FromServer::V1(Ok(message)) => debug!(message = start(&format!("{message:?}")), "message"),
         FromServer::V1(Err(why)) => warn!(why = start(why), "message that is not understood"),

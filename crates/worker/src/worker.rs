@@ -26,6 +26,8 @@ use crate::{ip_echo, tls};
 const NOTICES_MAX: usize = 1024;
 /// A UDP port that is taken is tried again after so long.
 const REBIND_AFTER: Duration = Duration::from_secs(5);
+/// A peer that is wanted, and with which there is no session, is called again after this time.
+const CALL_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// A rendezvous keeps the place of a worker that has lost its connection for so long.
 const RESUME_WITHIN: Duration = Duration::from_secs(30);
@@ -108,6 +110,7 @@ impl Worker {
             signalling,
             port: None,
             bind_at: Instant::now(),
+            call_at: Instant::now() + CALL_AGAIN_AFTER,
             registered: false,
             welcome: None,
             resume: None,
@@ -163,6 +166,8 @@ struct Run {
     port: Option<Port>,
     /// When the UDP port is to be bound, as long as it is not.
     bind_at: Instant,
+    /// When the peer that is wanted is called again.
+    call_at: Instant,
     /// Whether there is a session with the rendezvous.
     registered: bool,
     /// What the rendezvous has said at first in this session, where it speaks `holepunch.v1`.
@@ -181,6 +186,7 @@ enum Woken {
     Udp(Event),
     Bind,
     PublicIp(Result<IpAddr, String>),
+    CallDue,
 }
 
 impl Run {
@@ -193,6 +199,7 @@ impl Run {
                 Woken::Udp(event) => self.udp(event),
                 Woken::Bind => self.bind().await,
                 Woken::PublicIp(found) => self.public_ip(found),
+                Woken::CallDue => self.call(),
             }
         }
         if let Some(look_up) = self.look_up {
@@ -230,6 +237,9 @@ impl Run {
             signal = self.signalling.next() => Woken::Signal(signal),
             woken = udp => woken,
             found = look_up => Woken::PublicIp(found),
+            () = tokio::time::sleep_until(self.call_at), if self.config.peer.is_some() => {
+                Woken::CallDue
+            }
         }
     }
 
@@ -288,6 +298,12 @@ impl Run {
             Signal::Message(FromServer::SessionOffer(Ok(offer))) => {
                 self.tell(Input::SessionOffer(offer));
             }
+            Signal::Message(FromServer::SessionOffer(Err(bad))) => {
+                // The rendezvous waits for it, and its peer does: both are told that nothing comes of it.
+                if let Some(session) = bad.session {
+                    self.send_v1(WorkerV1::Leave { session });
+                }
+            }
             Signal::Message(FromServer::V1(Ok(message))) => {
                 if let ServerV1::Welcome(welcome) = *message {
                     self.welcomed(welcome);
@@ -315,6 +331,7 @@ impl Run {
     /// The rendezvous speaks `holepunch.v1`: it is told who is there before anything else.
     fn welcomed(&mut self, welcome: Welcome) {
         let resume = self.resume.take().filter(|(_, until)| *until > Instant::now());
+        self.welcome = Some(welcome.clone());
         self.send_v1(WorkerV1::Hello {
             room: None,
             mode: self.config.room_mode,
@@ -322,16 +339,28 @@ impl Run {
             signature: None,
             resume: resume.map(|(token, _)| token),
         });
-        self.welcome = Some(welcome.clone());
-        self.registered();
+        // Candidates go out before the report that asks for a peer.
         self.tell(Input::V1(Box::new(ServerV1::Welcome(welcome))));
-        if let Some(peer) = &self.config.peer {
+        self.registered();
+        self.call();
+    }
+
+    /// Calls the peer that is wanted, unless there is a session with it already.
+    fn call(&mut self) {
+        self.call_at = Instant::now() + CALL_AGAIN_AFTER;
+        let Some(peer) = &self.config.peer else { return };
+        let sessions = self.port.iter().flat_map(Port::sessions);
+        if !sessions.into_iter().any(|session| session.peer == *peer) {
             self.send_v1(WorkerV1::Call { peer: peer.as_str().to_owned() });
         }
     }
 
+    /// Sends a message of `holepunch.v1`, where the rendezvous of the moment speaks it and has been told
+    /// who is there. What sessions have to say in between concerns nobody.
     fn send_v1(&self, message: WorkerV1) {
-        self.signalling.send(WorkerMessage::V1(message));
+        if self.welcome.is_some() {
+            self.signalling.send(WorkerMessage::V1(message));
+        }
     }
 
     /// Tells the UDP port what the rendezvous said; without a port only an offer is worth a word.

@@ -162,10 +162,22 @@ impl Discovery {
                 for index in before..self.servers.len() {
                     self.begin(index, now, rng);
                 }
+                self.ask_known(before, now, rng);
             }
             // There is somebody to ask now.
             State::Waiting { .. } if !self.named.is_empty() => self.start(),
             State::Waiting { .. } | State::Resolving | State::GivenUp => {}
+        }
+    }
+
+    /// Those of them that were asked before this welcome have not seen its nonce.
+    fn ask_known(&mut self, before: usize, now: Instant, rng: &mut StdRng) {
+        for index in 0..before {
+            let is_named = self.named.contains(&self.servers[index].address);
+            let is_out = self.transactions.iter().any(|it| it.server == index);
+            if is_named && !is_out && self.nonce.is_some() {
+                self.ask(index, Retransmission::REFRESH, now, rng);
+            }
         }
     }
 

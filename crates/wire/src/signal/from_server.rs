@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::endpoint::{EndpointError, endpoint};
 use super::v1::{self, ServerV1, SessionOffer};
 use super::{MessageError, as_text, kind, object};
+use crate::session::SessionId;
 use crate::{WorkerId, WorkerIdError};
 
 /// A message as the rendezvous writes it.
@@ -104,6 +105,16 @@ pub enum OfferError {
     BadEndpoint(#[from] EndpointError),
 }
 
+/// An offer of a session that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct BadSessionOffer {
+    /// The session, where at least that can be read: it is to be left.
+    pub session: Option<SessionId>,
+    /// What is wrong.
+    pub why: String,
+}
+
 /// A message as a worker reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromServer {
@@ -116,7 +127,7 @@ pub enum FromServer {
     /// `p2p_connection_offer`.
     Offer(Result<Offer, OfferError>),
     /// `p2p_connection_offer` with a session, or what is wrong with it.
-    SessionOffer(Result<Box<SessionOffer>, String>),
+    SessionOffer(Result<Box<SessionOffer>, BadSessionOffer>),
     /// A message of the sub-protocol `holepunch.v1` that the baseline does not have, or what is wrong
     /// with it.
     V1(Result<Box<ServerV1>, String>),
@@ -154,6 +165,19 @@ impl FromServer {
     /// # Errors
     /// The text is not a JSON object with a `type`.
     pub fn parse(text: &str) -> Result<Self, MessageError> {
+        Self::parse_as(text, true)
+    }
+
+    /// Reads one text frame of a rendezvous that has not selected `holepunch.v1`: messages and fields
+    /// that only the sub-protocol has are unknown there.
+    ///
+    /// # Errors
+    /// The text is not a JSON object with a `type`.
+    pub fn parse_baseline(text: &str) -> Result<Self, MessageError> {
+        Self::parse_as(text, false)
+    }
+
+    fn parse_as(text: &str, is_v1: bool) -> Result<Self, MessageError> {
         let fields: Fields<'_> = object(text)?;
         let kind = kind(fields.kind)?;
         let raw =
@@ -167,12 +191,14 @@ impl FromServer {
             },
             "echo_response" => Self::EchoResponse(raw(fields.original_payload)),
             "my_details_response" => Self::MyDetails(text.to_owned()),
-            "p2p_connection_offer" if fields.session.is_some() => {
-                Self::SessionOffer(session_offer(text).map(Box::new))
+            "p2p_connection_offer" if is_v1 && fields.session.is_some() => {
+                let session = as_text(fields.session).and_then(|text| text.parse().ok());
+                let bad = |why| BadSessionOffer { session, why };
+                Self::SessionOffer(session_offer(text).map(Box::new).map_err(bad))
             }
             "p2p_connection_offer" => Self::Offer(fields.offer()),
             "error" => Self::Error(as_text(fields.message).unwrap_or_default()),
-            kind if v1::SERVER_KINDS.contains(&kind) => {
+            kind if is_v1 && v1::SERVER_KINDS.contains(&kind) => {
                 Self::V1(ServerV1::parse(text).map(Box::new))
             }
             _ => Self::Unknown(kind),

@@ -134,10 +134,13 @@ impl Connection {
 
     fn frame(&mut self, frame: Option<Result<Message, Error>>) -> Result<Option<Signal>, String> {
         match frame {
-            Some(Ok(Message::Text(text))) => Ok(Some(match FromServer::parse(&text) {
-                Ok(message) => Signal::Message(self.with_own_host(message)),
-                Err(why) => Signal::Malformed(why.to_string()),
-            })),
+            Some(Ok(Message::Text(text))) => {
+                let read = if self.is_v1 { FromServer::parse } else { FromServer::parse_baseline };
+                Ok(Some(match read(&text) {
+                    Ok(message) => Signal::Message(self.with_own_host(message)),
+                    Err(why) => Signal::Malformed(why.to_string()),
+                }))
+            }
             Some(Ok(Message::Pong(_))) => {
                 self.pong_by = None;
                 Ok(None)

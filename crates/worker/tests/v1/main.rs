@@ -15,5 +15,6 @@ mod opening;
 mod profile;
 mod relay;
 mod resume;
+mod saying;
 mod scene;
 mod search;

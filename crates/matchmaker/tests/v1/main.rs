@@ -1,0 +1,11 @@
+//! The sub-protocol `holepunch.v1` under a virtual clock.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test may panic, and looks for one message among many"
+)]
+
+mod operations;
+mod sessions;
+mod table;

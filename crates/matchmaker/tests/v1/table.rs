@@ -1,0 +1,197 @@
+//! A matchmaker under a virtual clock, and what it says to whom.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use holepunch_matchmaker::{
+    Action, Config, ConnectionId, Event, Input, Matchmaker, Observed, Protocol,
+};
+use holepunch_wire::WorkerId;
+use holepunch_wire::plan::Strategy;
+use holepunch_wire::session::{RoomName, SessionId};
+use holepunch_wire::signal::v1::{ServerV1, SessionOffer, Welcome};
+use holepunch_wire::signal::{FromServer, FromWorker};
+use holepunch_wire::stun::proof::ProofKey;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+pub(crate) const UNIX_S: u64 = 1_800_000_000;
+
+pub(crate) struct Table {
+    pub(crate) machine: Matchmaker,
+    pub(crate) now: Instant,
+    pub(crate) frames: BTreeMap<u64, Vec<String>>,
+    pub(crate) events: Vec<Event>,
+}
+
+pub(crate) fn key() -> ProofKey {
+    ProofKey::new([7; 32])
+}
+
+impl Table {
+    pub(crate) fn new() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+        let now = Instant::now();
+        let stun = vec!["192.0.2.1:3478".parse().unwrap()];
+        let config = Config { stun, proofs: Some((key(), now, UNIX_S)), ..Config::default() };
+        let machine = Matchmaker::new(config, StdRng::seed_from_u64(1));
+        Self { machine, now, frames: BTreeMap::new(), events: Vec::new() }
+    }
+
+    pub(crate) fn input(&mut self, input: Input<'_>) {
+        self.machine.handle_input(input, self.now);
+        self.drain();
+    }
+
+    pub(crate) fn drain(&mut self) {
+        while let Some(transmit) = self.machine.poll_transmit() {
+            if let Action::Send(text) | Action::Offer(text) = transmit.action {
+                self.frames.entry(transmit.connection.0).or_default().push(text);
+            }
+        }
+        while let Some(event) = self.machine.poll_event() {
+            self.events.push(event);
+        }
+    }
+
+    /// A worker with the name `w<number>`, from 203.0.113.<number>.
+    pub(crate) fn connect(&mut self, number: u64, protocol: Protocol, room: &str) {
+        self.connect_as(number, number, protocol, room);
+    }
+
+    /// The connection `number` of the worker `w<worker>`.
+    pub(crate) fn connect_as(&mut self, number: u64, worker: u64, protocol: Protocol, room: &str) {
+        let ip = [203, 0, 113, u8::try_from(worker % 250).unwrap()].into();
+        let worker = WorkerId::new(&format!("w{worker}")).unwrap();
+        let room = (!room.is_empty()).then(|| RoomName::new(room).unwrap());
+        let observed = Observed { ip, port: Some(1000) };
+        let connection = ConnectionId(number);
+        self.input(Input::Connected { connection, worker, observed, protocol, room });
+    }
+
+    pub(crate) fn v1(&mut self, numbers: &[u64], room: &str) {
+        for number in numbers {
+            self.connect(*number, Protocol::V1, room);
+        }
+    }
+
+    pub(crate) fn say(&mut self, number: u64, text: &str) {
+        let message = FromWorker::parse(text).unwrap();
+        self.input(Input::Message { connection: ConnectionId(number), message });
+    }
+
+    pub(crate) fn report(&mut self, number: u64) {
+        self.report_from(number, number);
+    }
+
+    pub(crate) fn report_from(&mut self, number: u64, worker: u64) {
+        let ip = format!("203.0.113.{}", worker % 250);
+        self.say(
+            number,
+            &format!(r#"{{"type":"update_udp_endpoint","udp_ip":"{ip}","udp_port":4000}}"#),
+        );
+    }
+
+    pub(crate) fn profile(&mut self, number: u64, mapping: &str, allocation: &str) {
+        self.profile_with(number, mapping, allocation, "");
+    }
+
+    pub(crate) fn profile_with(
+        &mut self,
+        number: u64,
+        mapping: &str,
+        allocation: &str,
+        more: &str,
+    ) {
+        self.say(
+            number,
+            &format!(
+                r#"{{"type":"nat_profile","profile":{{"udp":"open","mapping":"{mapping}",
+                "filtering":"address_and_port_dependent","allocation":{allocation},
+                "ports":[2050,2060,2070]{more}}}}}"#
+            ),
+        );
+    }
+
+    pub(crate) fn state(
+        &mut self,
+        number: u64,
+        session: SessionId,
+        state: &str,
+        strategy: &str,
+        plan: u32,
+    ) {
+        self.say(
+            number,
+            &format!(
+                r#"{{"type":"link_state","session":"{session}","state":"{state}",
+                "strategy":"{strategy}","number":{plan}}}"#
+            ),
+        );
+    }
+
+    pub(crate) fn close(&mut self, number: u64) {
+        self.input(Input::Closed { connection: ConnectionId(number), offer_unsent: false });
+    }
+
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some((at, _)) = self.machine.poll_timeout().filter(|(at, _)| *at <= end) {
+            self.now = self.now.max(at);
+            self.machine.handle_timeout(at);
+            self.drain();
+            for number in self.frames.keys().copied().collect::<Vec<_>>() {
+                self.input(Input::Pong { connection: ConnectionId(number) });
+            }
+        }
+        self.now = end;
+    }
+
+    pub(crate) fn messages(&self, number: u64) -> Vec<FromServer> {
+        let frames = self.frames.get(&number).map(Vec::as_slice).unwrap_or_default();
+        frames.iter().map(|text| FromServer::parse(text).unwrap()).collect()
+    }
+
+    pub(crate) fn v1_messages(&self, number: u64) -> Vec<ServerV1> {
+        let of =
+            |message| if let FromServer::V1(Ok(message)) = message { Some(*message) } else { None };
+        self.messages(number).into_iter().filter_map(of).collect()
+    }
+
+    pub(crate) fn offers(&self, number: u64) -> Vec<SessionOffer> {
+        let of = |message| match message {
+            FromServer::SessionOffer(offer) => Some(*offer.unwrap()),
+            _ => None,
+        };
+        self.messages(number).into_iter().filter_map(of).collect()
+    }
+
+    pub(crate) fn welcome(&self, number: u64) -> Welcome {
+        let welcomes = self.v1_messages(number).into_iter();
+        let of = |it| if let ServerV1::Welcome(welcome) = it { Some(welcome) } else { None };
+        welcomes.filter_map(of).next_back().unwrap()
+    }
+
+    pub(crate) fn plans(&self, number: u64) -> Vec<(u32, Strategy)> {
+        let of = |it| match it {
+            ServerV1::Plan { plan, .. } => Some((plan.number, plan.strategy)),
+            _ => None,
+        };
+        self.v1_messages(number).into_iter().filter_map(of).collect()
+    }
+
+    pub(crate) fn ended(&self, number: u64) -> usize {
+        let is = |it: &ServerV1| matches!(it, ServerV1::SessionEnded { .. });
+        self.v1_messages(number).iter().filter(|it| is(it)).count()
+    }
+
+    /// Two workers with a session.
+    pub(crate) fn pair() -> (Self, SessionId) {
+        let mut table = Self::new();
+        table.v1(&[1, 2], "");
+        table.report(1);
+        table.report(2);
+        let session = table.offers(1)[0].details.session;
+        (table, session)
+    }
+}
