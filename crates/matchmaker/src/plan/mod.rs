@@ -11,7 +11,7 @@
 //!
 //! A search is what the hard side's port allocation allows: the ports that it keeps, that follow each
 //! other, or of a block; at worst of all ports, on one side only. The planner is a function of two
-//! [`Side`]s and of what has been reported of such pairs before ([`History`]).
+//! [`Side`]s and of what has been reported of such pairs before (`History`).
 
 mod hard;
 mod history;

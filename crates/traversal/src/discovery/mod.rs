@@ -1,5 +1,7 @@
 //! Discovery: the public endpoint of the socket, learnt by STUN, kept alive, watched.
 
+mod answers;
+mod named;
 pub(crate) mod nat;
 mod transaction;
 
@@ -9,13 +11,11 @@ use std::time::{Duration, Instant};
 
 use holepunch_wire::address::AddressKind;
 use holepunch_wire::stun::proof::{AddressProof, ProofNonce};
-use holepunch_wire::stun::{BindingOutcome, BindingResponse};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
 use crate::doors::{Event, StunServer, Transmit, WakeReason, WakeUp, earlier};
-use crate::schedule::{self, Retransmission};
-use nat::{Answer, NatMapping};
+use crate::schedule::Retransmission;
 use transaction::{Due, Transaction};
 
 /// Most servers asked in one round; further ones are left out.
@@ -144,54 +144,6 @@ impl Discovery {
         self.servers.iter().map(|server| server.address).collect()
     }
 
-    /// Asks servers that the rendezvous names, too: they vouch for the address, and tell more of the NAT
-    /// than most. One of each host, and none of a host that is asked already.
-    pub(crate) fn add_servers(&mut self, named: &[SocketAddr], now: Instant, rng: &mut StdRng) {
-        self.named.clear();
-        for address in named.iter().filter(|it| it.is_ipv4()) {
-            let is_known = self.named.iter().any(|known| known.ip() == address.ip());
-            if !is_known && self.named.len() < NAMED_MAX {
-                self.named.push(*address);
-            }
-        }
-        match self.state {
-            State::Running => {
-                let before = self.servers.len();
-                self.append_named();
-                self.summed_up &= before == self.servers.len();
-                for index in before..self.servers.len() {
-                    self.begin(index, now, rng);
-                }
-                self.ask_known(before, now, rng);
-            }
-            // There is somebody to ask now.
-            State::Waiting { .. } if !self.named.is_empty() => self.start(),
-            State::Waiting { .. } | State::Resolving | State::GivenUp => {}
-        }
-    }
-
-    /// Those of them that were asked before this welcome have not seen its nonce.
-    fn ask_known(&mut self, before: usize, now: Instant, rng: &mut StdRng) {
-        for index in 0..before {
-            let is_named = self.named.contains(&self.servers[index].address);
-            let is_out = self.transactions.iter().any(|it| it.server == index);
-            if is_named && !is_out && self.nonce.is_some() {
-                self.ask(index, Retransmission::REFRESH, now, rng);
-            }
-        }
-    }
-
-    fn append_named(&mut self) {
-        for address in &self.named {
-            let is_asked = self.servers.iter().any(|it| it.address.ip() == address.ip());
-            if !is_asked && self.servers.len() < SERVERS_MAX {
-                let name = address.to_string();
-                self.servers.push(StunServer { name, address: *address, local: None });
-                self.answers.push(None);
-            }
-        }
-    }
-
     /// The network has changed: all servers are asked anew. The endpoint stays until one answers.
     pub(crate) fn restart(&mut self) {
         if matches!(self.state, State::Running | State::Waiting { .. } | State::GivenUp) {
@@ -254,126 +206,6 @@ impl Discovery {
         let transaction = Transaction::new(rng.random::<u128>().into(), server, plan, now);
         self.transactions.push(transaction);
         self.handle_timeout(now, rng);
-    }
-
-    /// Takes a datagram that looks like STUN; `false` when it answers no request.
-    pub(crate) fn handle_datagram(
-        &mut self,
-        from: SocketAddr,
-        payload: &[u8],
-        now: Instant,
-        rng: &mut StdRng,
-    ) -> bool {
-        // Cheap before dear: a stranger's flood is not even parsed.
-        let is_asked = |transaction: &Transaction| {
-            self.servers.get(transaction.server).is_some_and(|server| server.address == from)
-        };
-        if !self.transactions.iter().any(is_asked) {
-            return false;
-        }
-        let Ok(response) = BindingResponse::parse(payload) else { return false };
-        let answered = self.transactions.iter().position(|transaction| {
-            transaction.id == response.transaction
-                && self.servers.get(transaction.server).is_some_and(|server| server.address == from)
-        });
-        let Some(answered) = answered else { return false };
-        let transaction = self.transactions.swap_remove(answered);
-        let server = transaction.server;
-        match response.outcome {
-            BindingOutcome::Mapped(mapped) if is_usable(mapped) => {
-                let asked = &self.servers[server];
-                self.answered.push_back(Answered {
-                    index: server,
-                    server: asked.address,
-                    mapped,
-                    local: asked.local,
-                    other: response.other,
-                    rtt: now.saturating_duration_since(transaction.started),
-                    proof: response.proof,
-                });
-                self.mapped(server, mapped, now, rng);
-            }
-            BindingOutcome::Refused { code } => self.refused(server, Some(code), now, rng),
-            BindingOutcome::Mapped(_) | BindingOutcome::NoAddress => {
-                self.refused(server, None, now, rng);
-            }
-        }
-        true
-    }
-
-    fn mapped(&mut self, server: usize, mapped: SocketAddr, now: Instant, rng: &mut StdRng) {
-        self.failed = 0;
-        self.answers[server] = Some(mapped);
-        let is_first = self.confirmer.is_none();
-        let confirmer = *self.confirmer.get_or_insert(server);
-        let is_endpoint = confirmer == server;
-        let replaces = self.endpoint.filter(|before| is_endpoint && *before != mapped);
-        if is_endpoint {
-            self.endpoint = Some(mapped);
-            self.refresh_at = Some(now + schedule::refresh(self.lifetime, rng));
-        }
-        // A confirmation of what is known is no news.
-        if replaces.is_some() || !is_endpoint || is_first {
-            self.events.push_back(Event::Mapped {
-                server: self.servers[server].clone(),
-                mapped,
-                replaces,
-                is_endpoint,
-                nat: self.nat(),
-            });
-        }
-        self.sum_up();
-    }
-
-    fn refused(&mut self, server: usize, code: Option<u16>, now: Instant, rng: &mut StdRng) {
-        self.events.push_back(Event::StunRefused(self.servers[server].clone(), code));
-        self.server_failed(server, now, rng);
-    }
-
-    /// A server has nothing to say: goes on with the others, or with a new attempt.
-    fn server_failed(&mut self, server: usize, now: Instant, rng: &mut StdRng) {
-        if self.confirmer == Some(server) {
-            self.events.push_back(Event::MappingUnconfirmed(self.servers[server].clone()));
-            self.transactions.clear();
-            self.start();
-        } else if self.transactions.is_empty() && self.answers.iter().all(Option::is_none) {
-            self.attempt_failed("no STUN server answered", now, rng);
-        } else {
-            self.sum_up();
-        }
-    }
-
-    /// Says once per round what all servers together show.
-    fn sum_up(&mut self) {
-        if !self.summed_up && self.transactions.is_empty() && self.endpoint.is_some() {
-            self.summed_up = true;
-            self.events.push_back(Event::RoundComplete(self.nat()));
-        }
-    }
-
-    fn attempt_failed(&mut self, reason: &str, now: Instant, rng: &mut StdRng) {
-        self.failed = self.failed.saturating_add(1);
-        let again = self.bounds.retries_max.is_none_or(|max| self.failed <= max);
-        let retry_in =
-            again.then(|| schedule::discovery_pause(self.bounds.delay, self.failed, rng));
-        self.state = match retry_in {
-            Some(delay) => State::Waiting { until: now + delay },
-            None => State::GivenUp,
-        };
-        let reason = reason.to_owned();
-        self.events.push_back(Event::DiscoveryFailed { attempt: self.failed, reason, retry_in });
-    }
-
-    fn nat(&self) -> NatMapping {
-        let answers: Vec<Answer> = self
-            .servers
-            .iter()
-            .zip(&self.answers)
-            .filter_map(|(server, mapped)| {
-                Some(Answer { server: server.address, mapped: (*mapped)?, local: server.local })
-            })
-            .collect();
-        NatMapping::of(&answers)
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant, rng: &mut StdRng) {

@@ -14,6 +14,7 @@
 //! others, which are left out there: blocks are small, and shared with all that a host does.
 
 pub(crate) mod classify;
+mod conclude;
 mod exchange;
 mod lifetime;
 mod reuse;
@@ -22,10 +23,8 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use holepunch_wire::nat::{
-    Filtering, Mapping, NatProfile, PROFILE_PORTS_MAX, SearchWish, UdpState,
-};
-use holepunch_wire::stun::{BindingOutcome, BindingResponse, TransactionId};
+use holepunch_wire::nat::{Filtering, Mapping, NatProfile, SearchWish, UdpState};
+use holepunch_wire::stun::TransactionId;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
@@ -33,7 +32,7 @@ use crate::discovery::Answered;
 use crate::doors::{SocketId, Transmit};
 use classify::Sample;
 use exchange::{Exchange, Purpose};
-use lifetime::{Lifetime, Progress};
+use lifetime::Lifetime;
 use reuse::{REUSE_DESTINATIONS_MAX, REUSE_SOCKETS, Reuse};
 
 /// A profile is not begun anew more often: a hard NAT gives ports away each time.
@@ -283,168 +282,6 @@ impl Profiler {
     pub(crate) fn socket_failed(&mut self, now: Instant) {
         if self.reuse.as_ref().is_some_and(|reuse| !reuse.started) {
             self.start_reuse(now);
-        }
-    }
-
-    /// Takes an answer; `false` when it answers no question of this part.
-    pub(crate) fn handle_response(
-        &mut self,
-        socket: SocketId,
-        from: SocketAddr,
-        response: &BindingResponse,
-        now: Instant,
-        rng: &mut StdRng,
-    ) -> bool {
-        let progress = self
-            .lifetime
-            .as_mut()
-            .and_then(|lifetime| lifetime.handle_response(socket, response, now, rng));
-        if let Some(progress) = progress {
-            self.lived(&progress);
-            return true;
-        }
-        let found = self.exchanges.iter().position(|exchange| {
-            let changed = matches!(exchange.purpose, Purpose::OtherAddress | Purpose::OtherPort);
-            exchange.transaction == response.transaction
-                && exchange.socket == socket
-                && (exchange.to == from || changed)
-        });
-        let Some(found) = found else { return false };
-        let exchange = self.exchanges.swap_remove(found);
-        let BindingOutcome::Mapped(mapped) = response.outcome else {
-            self.conclude(now, rng);
-            return true;
-        };
-        let local_port = self.local_port(socket);
-        let sample = Sample { local_port, server: exchange.to, mapped };
-        match exchange.purpose {
-            Purpose::Map => {
-                self.main.retain(|(_, known)| known.server != sample.server);
-                self.main.push((exchange.order, sample));
-            }
-            Purpose::FreshMap => self.fresh_samples.push((exchange.order, sample)),
-            Purpose::OtherAddress if from.ip() != exchange.to.ip() => {
-                self.profile.filtering = Filtering::EndpointIndependent;
-            }
-            Purpose::OtherPort if from.port() != exchange.to.port() => {
-                let is_open = self.profile.filtering == Filtering::EndpointIndependent;
-                if !is_open {
-                    self.profile.filtering = Filtering::AddressDependent;
-                }
-            }
-            // A server that ignores what it was asked answers from where it was asked.
-            Purpose::OtherAddress | Purpose::OtherPort => {}
-            Purpose::AfterInbound => {
-                let before = self.fresh_samples.first().map(|(_, sample)| sample.mapped);
-                self.profile.remaps_after_inbound = before.map(|before| before != mapped);
-            }
-            Purpose::Reuse => self.fresh_samples.push((exchange.order, sample)),
-            Purpose::Hairpin => {}
-        }
-        self.conclude(now, rng);
-        true
-    }
-
-    /// What is known of the lifetime of an idle mapping.
-    fn lived(&mut self, progress: &Progress) {
-        let proven = self.lifetime.as_ref().and_then(Lifetime::proven);
-        if let Some(proven) = proven {
-            self.profile.lifetime_s = u32::try_from(proven.as_secs()).ok();
-        }
-        if let Progress::Over(socket) = progress {
-            self.lifetime = None;
-            self.to_close.push(*socket);
-        }
-    }
-
-    /// A Binding request came on the own socket: it may be the one that was sent around.
-    pub(crate) fn handle_hairpin(&mut self, transaction: TransactionId) -> bool {
-        let found = self.exchanges.iter().position(|exchange| {
-            exchange.purpose == Purpose::Hairpin && exchange.transaction == transaction
-        });
-        let Some(found) = found else { return false };
-        self.exchanges.swap_remove(found);
-        self.profile.hairpin = Some(true);
-        true
-    }
-
-    fn local_port(&self, socket: SocketId) -> u16 {
-        let reuse = self.reuse.iter().flat_map(|reuse| reuse.sockets.iter());
-        let known = self.fresh.iter().chain(reuse).find(|(known, _)| *known == socket);
-        known.map_or(self.main_port, |(_, port)| *port)
-    }
-
-    fn is_out(&self, purposes: &[Purpose]) -> bool {
-        self.exchanges.iter().any(|exchange| purposes.contains(&exchange.purpose))
-    }
-
-    /// Draws what conclusions can be drawn, and goes on to the next step.
-    fn conclude(&mut self, now: Instant, rng: &mut StdRng) {
-        self.main.sort_by_key(|(order, _)| *order);
-        let main: Vec<Sample> = self.main.iter().map(|(_, sample)| *sample).collect();
-        self.profile.mapping = classify::mapping(&main, self.local);
-        let hard = self.profile.mapping.is_endpoint_dependent();
-        let mut all: Vec<(u32, Sample)> =
-            self.main.iter().chain(&self.fresh_samples).copied().collect();
-        all.sort_by_key(|(order, _)| *order);
-        let samples: Vec<Sample> = all.iter().map(|(_, sample)| *sample).collect();
-        if self.profile.mapping != Mapping::None {
-            let (allocation, confidence) = classify::allocation(&samples, hard);
-            self.profile.allocation = allocation;
-            self.profile.confidence = confidence;
-            let skip = samples.len().saturating_sub(PROFILE_PORTS_MAX);
-            self.profile.ports =
-                samples.iter().skip(skip).map(|sample| sample.mapped.port()).collect();
-        }
-        if hard && classify::reuses(&samples) {
-            self.profile.reuses_ports = Some(true);
-        }
-        let probing = [Purpose::Map, Purpose::FreshMap, Purpose::OtherAddress, Purpose::OtherPort];
-        if self.stage == Stage::Probing && self.fresh.is_some() && !self.is_out(&probing) {
-            self.filtering_known();
-            self.stage = Stage::Refining;
-            self.refine(now, rng);
-        }
-        if self.stage == Stage::Refining && !self.is_out(&[Purpose::AfterInbound, Purpose::Hairpin])
-        {
-            self.stage = Stage::Done;
-            // One that translates nothing forgets nothing, and ports of a hard NAT are dear.
-            match (self.fresh, self.server) {
-                (Some((socket, _)), Some(server))
-                    if self.profile.mapping == Mapping::EndpointIndependent =>
-                {
-                    self.lifetime = Some(Lifetime::new(socket, server, now, rng));
-                }
-                (fresh, _) => self.to_close.extend(fresh.map(|(socket, _)| socket)),
-            }
-        }
-    }
-
-    /// Nothing more comes: what was not let in by now is filtered.
-    fn filtering_known(&mut self) {
-        let reached = !self.fresh_samples.is_empty();
-        if self.profile.filtering == Filtering::Unknown && reached && self.changes_are_served() {
-            self.profile.filtering = Filtering::AddressAndPortDependent;
-        }
-    }
-
-    /// Whether the server can answer from another address at all.
-    fn changes_are_served(&self) -> bool {
-        let (Some(server), Some(other)) = (self.server, self.other) else { return false };
-        server.ip() != other.ip() && server.port() != other.port()
-    }
-
-    /// Steps 3 and 4, where they give no ports away.
-    fn refine(&mut self, now: Instant, rng: &mut StdRng) {
-        let (Some((fresh, _)), Some(other)) = (self.fresh, self.other) else { return };
-        if self.profile.mapping != Mapping::EndpointIndependent {
-            return;
-        }
-        if self.profile.filtering == Filtering::AddressAndPortDependent {
-            self.ask(Purpose::AfterInbound, fresh, other, now, rng);
-        }
-        if let Some((_, sample)) = self.main.first().copied() {
-            self.ask(Purpose::Hairpin, fresh, sample.mapped, now, rng);
         }
     }
 

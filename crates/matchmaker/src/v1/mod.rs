@@ -1,0 +1,187 @@
+//! The sub-protocol `holepunch.v1`: welcomes, sessions, plans.
+
+mod plans;
+mod sessions;
+
+use std::time::Instant;
+
+use holepunch_wire::candidate::Candidate;
+use holepunch_wire::nat::NatProfile;
+use holepunch_wire::session::{RoomMode, RoomName, SessionId};
+use holepunch_wire::signal::v1::{ServerV1, Welcome, WorkerV1};
+use holepunch_wire::stun::SOFTWARE;
+use holepunch_wire::stun::proof::{AddressProof, ProofNonce};
+use rand::RngExt;
+
+use crate::connection::{Connection, V1};
+use crate::doors::ConnectionId;
+use crate::machine::Matchmaker;
+use crate::session::{MESH_WORKERS_MAX, SESSIONS_PER_WORKER_MAX};
+
+impl Matchmaker {
+    pub(crate) fn welcome(&mut self, id: ConnectionId, now: Instant) {
+        let nonce = ProofNonce(self.rng.random());
+        let resume = format!("{:032x}", self.rng.random::<u128>());
+        let challenge = format!("{:032x}", self.rng.random::<u128>());
+        let Some(entry) = self.connections.get_mut(&id) else { return };
+        entry.v1 = Some(Box::new(V1::new(nonce, resume.clone(), now)));
+        let welcome = Welcome {
+            server: SOFTWARE.to_owned(),
+            observed_ip: entry.observed.ip,
+            observed_port: entry.observed.port,
+            stun: self.config.stun.clone(),
+            proof_nonce: nonce.to_string(),
+            challenge,
+            resume,
+            sessions_max: u32::try_from(SESSIONS_PER_WORKER_MAX).unwrap_or(u32::MAX),
+        };
+        self.send(id, ServerV1::Welcome(welcome).encode());
+    }
+
+    pub(crate) fn send_error(&mut self, id: ConnectionId, message: String) {
+        self.send(id, ServerV1::Error { message }.encode());
+    }
+
+    fn v1(&mut self, id: ConnectionId) -> Option<&mut V1> {
+        self.connections.get_mut(&id)?.v1.as_deref_mut()
+    }
+
+    pub(crate) fn v1_message(
+        &mut self,
+        id: ConnectionId,
+        message: Result<WorkerV1, String>,
+        now: Instant,
+    ) {
+        let Some(v1) = self.v1(id) else {
+            return self
+                .ignore(id, "a message of holepunch.v1 without the sub-protocol".to_owned());
+        };
+        if !v1.allows(now) {
+            return self.ignore(id, "too many messages".to_owned());
+        }
+        match message {
+            Err(why) => self.ignore(id, why),
+            Ok(WorkerV1::Hello { room, mode, key, resume, .. }) => {
+                v1.key = key;
+                self.hello(id, room, mode);
+                if let Some(token) = resume {
+                    self.resume(id, &token);
+                }
+            }
+            Ok(WorkerV1::Ready) => self.wants_peer(id, true, now),
+            Ok(WorkerV1::NatProfile { profile }) => self.profile(id, profile, now),
+            Ok(WorkerV1::Candidates { generation, candidates }) => {
+                self.candidates(id, generation, candidates, now);
+            }
+            Ok(WorkerV1::AddressProof { udp_ip, udp_port, proof }) => {
+                self.address_proof(id, (udp_ip, udp_port).into(), &proof, now);
+            }
+            Ok(WorkerV1::Call { peer }) => self.call(id, &peer, now),
+            Ok(WorkerV1::PlanAccepted { session, number, ports }) => {
+                self.accepted(id, session, number, ports);
+            }
+            Ok(WorkerV1::LinkState(report)) => self.link_state(id, &report, now),
+            Ok(WorkerV1::Leave { session }) => {
+                if self.end_of(id, session).is_some() {
+                    self.end_session(session, Some(id), "the peer has left", now);
+                }
+            }
+        }
+    }
+
+    fn hello(&mut self, id: ConnectionId, room: Option<RoomName>, mode: Option<RoomMode>) {
+        let Some(entry) = self.connections.get_mut(&id) else { return };
+        let room = room.unwrap_or_else(|| entry.room.clone());
+        if room != entry.room {
+            let before = std::mem::replace(&mut entry.room, room.clone());
+            if let (Some(place), Some(room)) = (entry.place.take(), self.rooms.find_mut(&before)) {
+                room.ready.remove(place);
+            }
+            self.rooms.leave(&before, id);
+        }
+        let granted = self.rooms.enter(&room, id, mode);
+        if mode.is_some_and(|mode| mode != granted) {
+            self.send_error(
+                id,
+                format!("this room's mode is {granted:?}: the first worker that named one decided"),
+            );
+        }
+        let members = self.rooms.find(&room).map_or(0, |room| room.members.len());
+        if granted == RoomMode::Mesh && members > MESH_WORKERS_MAX {
+            self.rooms.leave(&room, id);
+            self.send_error(id, format!("this room is full: {MESH_WORKERS_MAX} workers"));
+        }
+    }
+
+    fn candidates(
+        &mut self,
+        id: ConnectionId,
+        generation: u32,
+        candidates: Vec<Candidate>,
+        now: Instant,
+    ) {
+        let is_mapped =
+            |table: &Self| table.connections.get(&id).is_some_and(Connection::has_mapped_port);
+        let was_mapped = is_mapped(self);
+        let Some(v1) = self.v1(id) else { return };
+        if generation <= v1.generation {
+            return;
+        }
+        (v1.generation, v1.candidates) = (generation, candidates.clone());
+        let sessions: Vec<SessionId> = v1.sessions.iter().copied().collect();
+        let Some(address_proof) = self.connections.get(&id).map(Connection::proof) else { return };
+        for session in sessions {
+            let candidates = candidates.clone();
+            let message =
+                ServerV1::PeerCandidates { session, generation, candidates, address_proof };
+            self.send_to_peer(id, session, &message);
+            if is_mapped(self) && !was_mapped {
+                self.replan(session, false, now);
+            }
+        }
+    }
+
+    fn profile(&mut self, id: ConnectionId, profile: NatProfile, now: Instant) {
+        let Some(v1) = self.v1(id) else { return };
+        v1.profile = profile;
+        let sessions: Vec<SessionId> = v1.sessions.iter().copied().collect();
+        for session in sessions {
+            self.replan(session, false, now);
+        }
+    }
+
+    fn address_proof(
+        &mut self,
+        id: ConnectionId,
+        address: std::net::SocketAddr,
+        proof: &str,
+        now: Instant,
+    ) {
+        let Some((key, moment, unix_s)) = &self.config.proofs else { return };
+        let unix_s = unix_s + now.saturating_duration_since(*moment).as_secs();
+        let Some(nonce) =
+            self.connections.get(&id).and_then(|it| it.v1.as_ref()).map(|v1| v1.nonce)
+        else {
+            return;
+        };
+        let Ok(proof) = proof.parse::<AddressProof>() else {
+            return self.ignore(id, "an address_proof that is none".to_owned());
+        };
+        match key.verify(nonce, address, &proof, unix_s) {
+            Ok(()) => {
+                if let Some(v1) = self.v1(id) {
+                    v1.proven = Some(address.ip());
+                }
+            }
+            Err(why) => self.ignore(id, why.to_string()),
+        }
+    }
+
+    fn accepted(&mut self, id: ConnectionId, session: SessionId, number: u32, ports: Vec<u16>) {
+        let current = self.sessions.get(&session).map(|session| session.number);
+        if current == Some(number) {
+            let message = ServerV1::PeerAccepted { session, number, ports };
+            self.send_to_peer(id, session, &message);
+        }
+    }
+}

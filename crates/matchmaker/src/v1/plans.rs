@@ -1,0 +1,122 @@
+//! Plans that follow the first one, and what becomes of them.
+
+use std::time::Instant;
+
+use holepunch_wire::plan::{Plan, Strategy};
+use holepunch_wire::session::{LinkState, SessionId};
+use holepunch_wire::signal::v1::{LinkReport, ServerV1};
+
+use crate::doors::{ConnectionId, Event};
+use crate::machine::Matchmaker;
+use crate::session::PLANS_MAX;
+
+/// Why there is no direct path where a worker does not make the search that is planned.
+const DECLINED: &str = "a search for ports would be needed, and one of the two makes none, or no more \
+                        for now";
+
+impl Matchmaker {
+    /// Makes a better plan from what is known by now. One that only looks a little different is not
+    /// worth beginning anew, unless the current one has failed.
+    pub(super) fn replan(&mut self, id: SessionId, failed: bool, now: Instant) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        if session.is_direct() || session.number >= PLANS_MAX {
+            return;
+        }
+        let entries = session.ends.each_ref().map(|end| self.connections.get(&end.connection));
+        let [Some(first), Some(second)] = entries else { return };
+        let mut sides = [first.side(now), second.side(now)];
+        let before = &session.plans[0];
+        let plain_failed = session.plain_failed || (failed && before.search.is_none());
+        if plain_failed {
+            // They went to IPv6 addresses and opened ports as well, in vain.
+            for side in &mut sides {
+                (side.profile.ipv6, side.port_mapped) = (None, false);
+            }
+        }
+        let number = session.number + 1;
+        let plans = self.planner.plan([&sides[0], &sides[1]], number, now);
+        let is_same = plans[0].strategy == before.strategy && plans[0].search.is_none();
+        if failed && is_same {
+            // What needs no search was tried with every address there is: nothing else is left.
+            return self.relay(id, "checks to every address of the peer were in vain");
+        }
+        let is_search = |plan: &Plan| (plan.search.is_some(), plan.opener_ttl.is_some());
+        let differs = plans[0].strategy != before.strategy
+            || (plans[0].search.is_some() && is_search(&plans[0]) != is_search(before));
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.plain_failed = plain_failed;
+        }
+        if failed || differs {
+            self.send_plans(id, number, plans);
+        }
+    }
+
+    /// Tells both that there will be no direct path, and why.
+    pub(super) fn relay(&mut self, id: SessionId, reason: &str) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        if session.number >= PLANS_MAX {
+            return;
+        }
+        let number = session.number + 1;
+        let plan = || Plan { number, ..Plan::new(Strategy::Relay, reason) };
+        self.send_plans(id, number, [plan(), plan()]);
+    }
+
+    pub(super) fn send_plans(&mut self, id: SessionId, number: u32, plans: [Plan; 2]) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let to = session.ends.each_ref().map(|end| end.connection);
+        for (connection, plan) in to.into_iter().zip(&plans) {
+            let message = ServerV1::Plan { session: id, plan: plan.clone() };
+            self.send(connection, message.encode());
+        }
+        let Plan { strategy, reason, .. } = plans[0].clone();
+        if let Some(session) = self.sessions.get_mut(&id) {
+            (session.number, session.plans) = (number, plans);
+        }
+        self.events.push_back(Event::Replanned(id, strategy, reason));
+    }
+
+    pub(super) fn link_state(&mut self, id: ConnectionId, report: &LinkReport, now: Instant) {
+        let Some(own) = self.end_of(id, report.session) else { return };
+        let Some(session) = self.sessions.get_mut(&report.session) else { return };
+        let worker = session.ends[own].worker.clone();
+        let reason = report.reason.clone();
+        self.events.push_back(Event::LinkState(report.session, worker, report.state, reason));
+        let is_current = report.number == session.number;
+        match report.state {
+            LinkState::Direct => {
+                let was_direct = session.is_direct();
+                session.ends[own].direct = true;
+                if !was_direct {
+                    self.record(report.session, report.strategy, true, now);
+                }
+            }
+            LinkState::Failed if session.ends[own].direct => {
+                self.end_session(report.session, Some(id), "the path is lost", now);
+            }
+            LinkState::Failed if is_current && !session.is_direct() => {
+                if report.strategy != Strategy::Relay {
+                    self.record(report.session, report.strategy, false, now);
+                }
+                self.replan(report.session, true, now);
+            }
+            LinkState::Declined if is_current && !session.is_direct() => {
+                self.relay(report.session, DECLINED);
+            }
+            LinkState::Failed
+            | LinkState::Declined
+            | LinkState::Checking
+            | LinkState::Relayed
+            | LinkState::Repairing => {}
+        }
+    }
+
+    pub(super) fn record(&mut self, id: SessionId, strategy: Strategy, worked: bool, now: Instant) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let entries = session.ends.each_ref().map(|end| self.connections.get(&end.connection));
+        if let [Some(first), Some(second)] = entries {
+            let sides = [first.side(now), second.side(now)];
+            self.planner.record([&sides[0], &sides[1]], strategy, worked, now);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Sessions of two workers: their beginning, their end, and their taking up again.
+
+use std::time::Instant;
+
+use holepunch_wire::check::IceRole;
+use holepunch_wire::credentials::IceCredentials;
+use holepunch_wire::plan::Plan;
+use holepunch_wire::session::SessionId;
+use holepunch_wire::signal::v1::{ServerV1, SessionDetails};
+use rand::RngExt;
+
+use crate::connection::Connection;
+use crate::doors::{Action, ConnectionId, Event, Transmit};
+use crate::machine::Matchmaker;
+use crate::queue::Place;
+use crate::session::{End, RESUME_WITHIN, Session};
+
+impl Matchmaker {
+    /// A worker that has lost its connection takes its sessions with it to the new one.
+    pub(super) fn resume(&mut self, id: ConnectionId, token: &str) {
+        let Some(worker) = self.connections.get(&id).map(|entry| entry.worker.clone()) else {
+            return;
+        };
+        let mut resumed = Vec::new();
+        for (number, session) in &mut self.sessions {
+            let end = session.ends.iter_mut().find(|end| {
+                end.gone_until.is_some() && end.worker == worker && end.resume == token
+            });
+            if let Some(end) = end {
+                (end.connection, end.gone_until) = (id, None);
+                resumed.push(*number);
+            }
+        }
+        if let Some(v1) = self.v1(id) {
+            v1.sessions.extend(resumed);
+        }
+    }
+
+    pub(super) fn send_to_peer(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        message: &ServerV1,
+    ) {
+        let Some(own) = self.end_of(id, session) else { return };
+        let Some(peer) = self.sessions.get(&session).map(|session| &session.ends[1 - own]) else {
+            return;
+        };
+        if peer.gone_until.is_none() {
+            let connection = peer.connection;
+            self.send(connection, message.encode());
+        }
+    }
+
+    /// Which end of a session a connection is.
+    pub(super) fn end_of(&self, id: ConnectionId, session: SessionId) -> Option<usize> {
+        self.sessions.get(&session)?.index(id)
+    }
+
+    /// Offers two workers each other; the first one controls.
+    pub(crate) fn begin_session(&mut self, pair: [(ConnectionId, Option<Place>); 2], now: Instant) {
+        let [first, second] = pair.map(|(id, _)| self.connections.get(&id));
+        let (Some(first), Some(second)) = (first, second) else { return };
+        let sides = [first.side(now), second.side(now)];
+        let plans = self.planner.plan([&sides[0], &sides[1]], 1, now);
+        let id = SessionId(self.rng.random());
+        let credentials = [(); 2].map(|()| IceCredentials::from_random(self.rng.random()));
+        let end = |(connection, place): (ConnectionId, Option<Place>), entry: &Connection| End {
+            connection,
+            worker: entry.worker.clone(),
+            place,
+            direct: false,
+            resume: entry.v1.as_ref().map(|v1| v1.resume.clone()).unwrap_or_default(),
+            gone_until: None,
+        };
+        let ends = [end(pair[0], first), end(pair[1], second)];
+        let workers = [first.worker.clone(), second.worker.clone()];
+        let roles = [IceRole::Controlling, IceRole::Controlled];
+        let offers = [(second, 0), (first, 1)].map(|(peer, own)| {
+            let v1 = peer.v1.as_ref();
+            ServerV1::P2pConnectionOffer {
+                peer_worker_id: peer.worker.as_str().to_owned(),
+                peer_udp_ip: peer.endpoint.map(|endpoint| endpoint.ip()),
+                peer_udp_port: peer.endpoint.map(|endpoint| endpoint.port()),
+                details: Box::new(SessionDetails {
+                    session: id,
+                    role: roles[own],
+                    credentials: credentials[own].clone(),
+                    peer_credentials: credentials[1 - own].clone(),
+                    peer_key: v1.and_then(|v1| v1.key.clone()),
+                    candidates: v1.map(|v1| v1.candidates.clone()).unwrap_or_default(),
+                    address_proof: peer.proof(),
+                    plan: plans[own].clone(),
+                }),
+            }
+        });
+        let Plan { strategy, reason, .. } = plans[0].clone();
+        for ((connection, _), offer) in pair.iter().zip(&offers) {
+            let action = Action::Offer(offer.encode());
+            self.transmits.push_back(Transmit { connection: *connection, action });
+            if let Some(v1) = self.v1(*connection) {
+                v1.sessions.insert(id);
+            }
+        }
+        self.sessions.insert(id, Session { ends, number: 1, plans, plain_failed: false });
+        self.events.push_back(Event::SessionStarted(id, workers, strategy, reason));
+    }
+
+    /// Ends a session. `leaver` knows; the other one is told, and waits for the next peer in its old
+    /// place.
+    pub(super) fn end_session(
+        &mut self,
+        id: SessionId,
+        leaver: Option<ConnectionId>,
+        reason: &'static str,
+        now: Instant,
+    ) {
+        let Some(session) = self.sessions.remove(&id) else { return };
+        for end in &session.ends {
+            if let Some(at) = end.gone_until {
+                self.expiries.remove(&(at, id));
+            }
+            if let Some(v1) = self.v1(end.connection) {
+                v1.sessions.remove(&id);
+            }
+        }
+        self.events.push_back(Event::SessionEnded(id, reason));
+        for (own, end) in session.ends.iter().enumerate() {
+            if Some(end.connection) == leaver || end.gone_until.is_some() {
+                continue;
+            }
+            let ended = ServerV1::SessionEnded { session: id, reason: reason.to_owned() };
+            self.send(end.connection, ended.encode());
+            let peer = session.ends[1 - own].worker.clone();
+            let Some(entry) = self.connections.get_mut(&end.connection) else { continue };
+            entry.remember(peer, now);
+            if let (Some(place), None, false) = (end.place, entry.place, entry.is_engaged()) {
+                entry.place = Some(place);
+                self.enqueue(end.connection, true);
+                self.pair(end.connection, now);
+            }
+        }
+    }
+
+    /// A connection is gone: its sessions end, but for those with a direct path, which outlives the
+    /// rendezvous; they wait for the worker to come back.
+    pub(crate) fn orphan(&mut self, gone: &Connection, id: ConnectionId, now: Instant) {
+        let Some(v1) = &gone.v1 else { return };
+        for session in &v1.sessions {
+            let Some(entry) = self.sessions.get_mut(session) else { continue };
+            let direct = entry.is_direct();
+            let until = now + RESUME_WITHIN;
+            let other_is_gone = entry
+                .index(id)
+                .map(|own| {
+                    entry.ends[own].gone_until = direct.then_some(until);
+                    entry.ends[1 - own].gone_until.is_some()
+                })
+                .unwrap_or(true);
+            if direct && !other_is_gone {
+                self.expiries.insert((until, *session));
+            } else {
+                self.end_session(*session, Some(id), "the peer's connection has ended", now);
+            }
+        }
+    }
+
+    /// A session whose worker has not come back is over; its direct path may go on.
+    pub(crate) fn expire(&mut self, id: SessionId, _now: Instant) {
+        let Some(session) = self.sessions.remove(&id) else { return };
+        for end in &session.ends {
+            if let Some(v1) = self.v1(end.connection) {
+                v1.sessions.remove(&id);
+            }
+        }
+        self.events.push_back(Event::SessionEnded(id, "its worker has not come back"));
+    }
+}

@@ -1,0 +1,227 @@
+//! The parts of the machine that speak `holepunch.v1`: the NAT profile, candidates and sessions.
+
+mod packets;
+mod settle;
+mod sockets;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use holepunch_wire::address::AddressKind;
+use holepunch_wire::candidate::{self, Candidate, CandidateKind};
+use holepunch_wire::nat::SearchWish;
+use holepunch_wire::plan::{Plan, Strategy};
+use holepunch_wire::session::{AddressProof, SessionId};
+use holepunch_wire::signal::v1::{ServerV1, SessionOffer, Welcome, WorkerV1};
+use holepunch_wire::stun::proof::ProofNonce;
+
+use crate::doors::{Event, OfferRefusal, SearchRefusal, Surroundings};
+use crate::machine::Traversal;
+use crate::session::{Prepared, SearchRun, Session, Setting};
+
+/// Sessions of one worker at a time.
+const SESSIONS_MAX: usize = 64;
+
+/// Sockets that come and go, open at once.
+const SOCKETS_MAX: usize = 256;
+
+/// Who asked for a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Profiler,
+    Session(SessionId),
+}
+
+impl Traversal {
+    pub(crate) fn welcome(&mut self, welcome: &Welcome, now: Instant) {
+        self.v1 = true;
+        let usable = |server: &&SocketAddr| {
+            server.port() != 0 && AddressKind::of(server.ip()).is_reachable_unicast()
+        };
+        let servers: Vec<SocketAddr> = welcome.stun.iter().filter(usable).copied().collect();
+        self.profiler.add_servers(&servers);
+        self.profiler.forget_told();
+        self.candidates_told = None;
+        self.ready_told = false;
+        if let Ok(nonce) = welcome.proof_nonce.parse::<ProofNonce>() {
+            self.discovery.ask_proofs(nonce, now, &mut self.rng);
+        }
+        self.discovery.add_servers(&servers, now, &mut self.rng);
+    }
+
+    pub(crate) fn signalled(&mut self, message: ServerV1, now: Instant) {
+        match message {
+            ServerV1::Welcome(welcome) => self.welcome(&welcome, now),
+            ServerV1::PeerCandidates { session, generation, candidates, address_proof } => {
+                let found = self.sessions.get_mut(&session);
+                let is_news = found.is_some_and(|session| {
+                    session.handle_candidates(generation, &candidates, address_proof, now)
+                });
+                if is_news && self.sessions.get(&session).is_some_and(Session::is_linked) {
+                    // The peer sees the path in trouble: perhaps it is this side that has moved.
+                    self.discovery.refresh_now(now, &mut self.rng);
+                }
+            }
+            ServerV1::Plan { session, plan } => self.planned(session, plan, now),
+            ServerV1::PeerAccepted { session, number, ports } => {
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    session.handle_accepted(number, ports, now, &mut self.rng);
+                }
+            }
+            ServerV1::SessionEnded { session, reason } => {
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    session.end(&reason);
+                    self.reporting.lost();
+                }
+            }
+            ServerV1::P2pConnectionOffer { .. } | ServerV1::Error { .. } => {}
+        }
+    }
+
+    pub(crate) fn session_offer(&mut self, offer: SessionOffer, now: Instant) {
+        let refusal = if offer.peer == self.config.own_id {
+            Some(OfferRefusal::OwnId)
+        } else if self.sessions.len() >= SESSIONS_MAX || !self.offers.allows(now) {
+            Some(OfferRefusal::TooMany)
+        } else {
+            None
+        };
+        let id = offer.details.session;
+        if let Some(refusal) = refusal {
+            self.events.push_back(Event::OfferIgnored(refusal));
+            return self.events.push_back(Event::Signal(WorkerV1::Leave { session: id }));
+        }
+        // What it searches is counted anew.
+        self.searched.take_if(|(searched, _)| *searched == id);
+        if let Some(mut replaced) = self.sessions.remove(&id) {
+            replaced.end("the rendezvous has begun it anew");
+            while let Some(event) = replaced.poll_event() {
+                self.events.push_back(event);
+            }
+        }
+        self.reporting.offered();
+        let plan = offer.details.plan.clone();
+        let setting = Setting {
+            has_v6: self.surroundings.main_v6.is_some(),
+            may_relay: false,
+            public_ip: self.discovery.endpoint().map(|endpoint| endpoint.ip()),
+        };
+        let session = Session::new(offer, setting, now, &mut self.rng);
+        self.sessions.insert(id, session);
+        self.follow(id, &plan, now);
+    }
+
+    fn planned(&mut self, id: SessionId, plan: Plan, now: Instant) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let before = session.plan.number;
+        session.handle_plan(plan.clone(), now);
+        if session.plan.number != before {
+            self.follow(id, &plan, now);
+        }
+    }
+
+    /// Does what a plan wants beside checks.
+    fn follow(&mut self, id: SessionId, plan: &Plan, now: Instant) {
+        if plan.strategy == Strategy::TestReuse {
+            self.profiler.test_reuse();
+            // What is known already is told again: the rendezvous waits for it.
+            self.profiler.forget_told();
+        }
+        let search = plan.search.clone().filter(|_| plan.strategy != Strategy::Relay);
+        let Some(search) = search else { return };
+        let searching = self.sessions.iter().any(|(other, session)| {
+            *other != id && session.search.is_some() && !session.is_linked()
+        });
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let endpoint = session.endpoint.filter(SocketAddr::is_ipv4);
+        let refusal = if self.config.search == SearchWish::Never {
+            Some(SearchRefusal::Unwanted)
+        } else if session.proof == AddressProof::None {
+            Some(SearchRefusal::Unproven)
+        } else if endpoint.is_none() {
+            Some(SearchRefusal::NoEndpoint)
+        } else if searching {
+            Some(SearchRefusal::Busy)
+        } else {
+            let target = session.search_target();
+            // A better plan for the same pair is the same search, as long as it has packets left.
+            let again = target.is_some_and(|ip| self.searched == Some((id, ip)));
+            let allowed = again || target.is_some_and(|ip| self.searches.allows(ip, now));
+            let refused = !allowed || session.has_searched_enough();
+            refused.then_some(SearchRefusal::TooMany)
+        };
+        match (refusal, endpoint) {
+            (None, Some(endpoint)) => {
+                self.searched = Some((id, endpoint.ip()));
+                let context = Prepared {
+                    endpoint,
+                    observed: session.observed(endpoint.ip()),
+                    allocation: self.profiler.profile().allocation,
+                    stun: self.profiler.any_server(),
+                    opener: plan
+                        .opener_ttl
+                        .map(|ttl| (ttl, Duration::from_millis(u64::from(plan.delay_ms)))),
+                };
+                let run = SearchRun::new(plan.number, search, context, now, &mut self.rng);
+                session.search = Some(run);
+            }
+            (refusal, _) => {
+                let refusal = refusal.unwrap_or(SearchRefusal::NoEndpoint);
+                session.search_refused(refusal, now);
+            }
+        }
+    }
+
+    pub(crate) fn leave(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.end("this worker has left");
+            self.events.push_back(Event::Signal(WorkerV1::Leave { session: id }));
+            self.reporting.lost();
+        }
+    }
+
+    pub(crate) fn surroundings(&mut self, surroundings: Surroundings, now: Instant) {
+        let before = std::mem::replace(&mut self.surroundings, surroundings);
+        if let Some(main) = self.surroundings.main {
+            self.profiler.bound(main.port());
+        }
+        let has_global_v6 = |surroundings: &Surroundings| {
+            surroundings.main_v6.is_some()
+                && surroundings
+                    .interfaces
+                    .iter()
+                    .any(|ip| ip.is_ipv6() && AddressKind::of(*ip) == AddressKind::Ordinary)
+        };
+        self.profiler.has_ipv6(has_global_v6(&self.surroundings));
+        let moved = before.interfaces != self.surroundings.interfaces;
+        if moved && !before.interfaces.is_empty() {
+            self.discovery.restart();
+            self.profiler.restart();
+            for session in self.sessions.values_mut() {
+                session.network_changed(now);
+            }
+        }
+    }
+
+    /// Where the worker may be reached.
+    pub(crate) fn candidates(&self) -> Vec<Candidate> {
+        let mut candidates = Vec::new();
+        let sockets = [self.surroundings.main, self.surroundings.main_v6];
+        for socket in sockets.into_iter().flatten().filter(|_| self.config.host_candidates) {
+            let same_family =
+                self.surroundings.interfaces.iter().filter(|ip| ip.is_ipv4() == socket.is_ipv4());
+            let useful = same_family
+                .filter(|ip| AddressKind::of(**ip) != AddressKind::LinkLocal || ip.is_ipv4());
+            candidates.extend(useful.map(|ip| {
+                Candidate::new(CandidateKind::Host, SocketAddr::new(*ip, socket.port()))
+            }));
+        }
+        if let Some(mapped) = self.surroundings.port_mapped {
+            candidates.push(Candidate::new(CandidateKind::PortMapped, mapped));
+        }
+        if let Some(endpoint) = self.discovery.endpoint() {
+            candidates.push(Candidate::new(CandidateKind::ServerReflexive, endpoint));
+        }
+        candidate::bounded(candidates)
+    }
+}

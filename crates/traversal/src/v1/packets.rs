@@ -1,0 +1,94 @@
+//! STUN on any socket: answers to our questions, and checks.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use holepunch_wire::check::{Check, ParsedCheck};
+use holepunch_wire::stun::{BindingOutcome, BindingResponse, TransactionId};
+
+use crate::doors::SocketId;
+use crate::machine::Traversal;
+use crate::session::PeerCheck;
+
+impl Traversal {
+    /// A STUN message on any socket: an answer to one of our questions, or a check.
+    pub(crate) fn stun(
+        &mut self,
+        socket: SocketId,
+        from: SocketAddr,
+        payload: &[u8],
+        now: Instant,
+    ) -> bool {
+        if socket == SocketId::MAIN
+            && self.discovery.handle_datagram(from, payload, now, &mut self.rng)
+        {
+            return true;
+        }
+        if let Ok(response) = BindingResponse::parse(payload)
+            && (self.profiler.handle_response(socket, from, &response, now, &mut self.rng)
+                || self.sampled(socket, &response, now))
+        {
+            return true;
+        }
+        if let Ok(check) = ParsedCheck::parse(payload) {
+            return self.check(socket, from, &check, now);
+        }
+        // The bare request that was sent around to find out whether the NAT hairpins.
+        socket == SocketId::MAIN
+            && TransactionId::of(payload)
+                .is_some_and(|transaction| self.profiler.handle_hairpin(transaction))
+    }
+
+    pub(super) fn sampled(
+        &mut self,
+        socket: SocketId,
+        response: &BindingResponse,
+        now: Instant,
+    ) -> bool {
+        let BindingOutcome::Mapped(mapped) = response.outcome else { return false };
+        let transaction = response.transaction;
+        self.sessions.values_mut().any(|session| {
+            session.handle_sample(socket, transaction, mapped.port(), now, &mut self.rng)
+        })
+    }
+
+    pub(super) fn check(
+        &mut self,
+        socket: SocketId,
+        from: SocketAddr,
+        parsed: &ParsedCheck<'_>,
+        now: Instant,
+    ) -> bool {
+        let transaction = parsed.transaction;
+        let owner = match parsed.check {
+            Check::Request { username, .. } => self
+                .sessions
+                .values_mut()
+                .find(|session| session.local_ufrag() == username.receiver()),
+            Check::Success { .. } | Check::Error { .. } => {
+                self.sessions.values_mut().find(|session| session.awaits(transaction))
+            }
+            Check::Indication => return true,
+        };
+        let Some(session) = owner else { return false };
+        let is_request = matches!(parsed.check, Check::Request { .. });
+        let key = if is_request { session.local_key() } else { session.remote_key() };
+        if !parsed.verify(key) {
+            self.dropped.unauthenticated += 1;
+            return true;
+        }
+        let rng = &mut self.rng;
+        match parsed.check {
+            Check::Request { role, tie_breaker, use_candidate, .. } => {
+                let check = PeerCheck { transaction, role, tie_breaker, nominates: use_candidate };
+                if !session.handle_request(socket, from, check, now, rng) {
+                    self.dropped.rate_limited += 1;
+                }
+            }
+            Check::Success { .. } => session.handle_success(socket, transaction, now, rng),
+            Check::Error { code } => session.handle_error(transaction, code, now, rng),
+            Check::Indication => {}
+        }
+        true
+    }
+}

@@ -1,0 +1,131 @@
+//! What follows from all that has happened: packets, sockets, news for the rendezvous.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use holepunch_wire::nat::UdpState;
+use holepunch_wire::session::SessionId;
+use holepunch_wire::signal::v1::WorkerV1;
+
+use super::Owner;
+use crate::doors::{Event, SocketId};
+use crate::machine::Traversal;
+
+impl Traversal {
+    /// Lets the profiler and the sessions draw their conclusions, and drains them.
+    pub(crate) fn settle_v1(&mut self, now: Instant) {
+        while let Some(mut answered) = self.discovery.poll_answered() {
+            answered.local = answered.local.or_else(|| self.own_address(answered.mapped));
+            let asked = self.discovery.asked();
+            self.profiler.mapped(&answered, &asked, now, &mut self.rng);
+            if let (Some(proof), true) = (answered.proof, self.v1) {
+                self.events.push_back(Event::Signal(WorkerV1::AddressProof {
+                    udp_ip: answered.mapped.ip(),
+                    udp_port: answered.mapped.port(),
+                    proof: proof.to_string(),
+                }));
+            }
+        }
+        self.profiler.handle_timeout(now, &mut self.rng);
+        let lifetime = self.profiler.profile().lifetime_s;
+        self.discovery.lives_for(lifetime.map(|secs| Duration::from_secs(u64::from(secs))));
+        for _ in 0..self.profiler.take_wanted_sockets() {
+            self.open_socket(Owner::Profiler);
+        }
+        for socket in self.profiler.take_sockets_to_close() {
+            self.close_socket(socket);
+        }
+        self.settle_sessions(now);
+        while let Some(transmit) = self.profiler.poll_transmit() {
+            self.transmits.push_back(transmit);
+        }
+        self.tell_news(now);
+    }
+
+    /// The address, if it is one at which the own socket is bound: no NAT has changed it.
+    pub(super) fn own_address(&self, mapped: SocketAddr) -> Option<SocketAddr> {
+        let port = self.surroundings.main.map(|main| main.port());
+        let is_own = self.surroundings.interfaces.contains(&mapped.ip());
+        (is_own && port == Some(mapped.port())).then_some(mapped)
+    }
+
+    pub(super) fn settle_sessions(&mut self, now: Instant) {
+        let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
+        for id in ids {
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            session.handle_timeout(now, &mut self.rng);
+            if session.wants_to_leave(now) {
+                session.end("no direct path came about");
+                self.events.push_back(Event::Signal(WorkerV1::Leave { session: id }));
+                self.reporting.failed(now, &mut self.rng);
+            }
+            let wanted = session.take_wanted_sockets();
+            let alarm = session.take_alarm();
+            while let Some(transmit) = session.poll_transmit() {
+                self.transmits.push_back(transmit);
+            }
+            while let Some(event) = session.poll_event() {
+                self.events.push_back(event);
+            }
+            if session.is_over() {
+                self.sessions.remove(&id);
+            }
+            for _ in 0..wanted {
+                self.open_socket_for(id, now);
+            }
+            if alarm {
+                self.discovery.refresh_now(now, &mut self.rng);
+                self.candidates_told = None;
+            }
+        }
+        let unused: Vec<SocketId> = self
+            .sockets
+            .iter()
+            .filter(|(socket, (owner, open))| *open && !self.is_used(**socket, *owner, now))
+            .map(|(socket, _)| *socket)
+            .collect();
+        for socket in unused {
+            self.close_socket(socket);
+        }
+    }
+
+    pub(super) fn is_used(&self, socket: SocketId, owner: Owner, now: Instant) -> bool {
+        match owner {
+            Owner::Profiler => true,
+            Owner::Session(id) => {
+                self.sessions.get(&id).is_some_and(|session| session.uses(socket, now))
+            }
+        }
+    }
+
+    /// Tells the rendezvous what it does not know yet.
+    pub(super) fn tell_news(&mut self, now: Instant) {
+        let Some(profile) = self.profiler.take_news(now) else { return self.tell_candidates() };
+        self.events.push_back(Event::Profile(Box::new(profile.clone())));
+        self.tell_candidates();
+        if self.v1 {
+            let blocked = profile.udp == UdpState::Blocked;
+            self.events.push_back(Event::Signal(WorkerV1::NatProfile { profile }));
+            let free = self.sessions.is_empty() && self.discovery.endpoint().is_none();
+            if blocked && free && !self.ready_told {
+                // There is no endpoint to report; a peer is wanted all the same.
+                self.ready_told = true;
+                self.events.push_back(Event::Signal(WorkerV1::Ready));
+            }
+        }
+    }
+
+    pub(super) fn tell_candidates(&mut self) {
+        if !self.v1 {
+            return;
+        }
+        let candidates = self.candidates();
+        if !candidates.is_empty() && self.candidates_told.as_ref() != Some(&candidates) {
+            self.generation += 1;
+            let generation = self.generation;
+            self.candidates_told = Some(candidates.clone());
+            let message = WorkerV1::Candidates { generation, candidates };
+            self.events.push_back(Event::Signal(message));
+        }
+    }
+}
