@@ -72,6 +72,8 @@ fn signal_from_server(input: &[u8]) {
         Ok(message) => assert!(!format!("{message:?}").is_empty()),
         Err(error) => assert!(!error.to_string().is_empty()),
     }
+    let baseline = FromServer::parse_baseline(text);
+    assert!(!matches!(baseline, Ok(FromServer::V1(_) | FromServer::SessionOffer(_))));
 }
 
 fn probe(input: &[u8]) {

@@ -49,7 +49,7 @@ enable_natpmp={pcp}
 upnp_table_name={TABLE}
 upnp_nat_table_name={TABLE}
 upnp_forward_chain=opened
-upnp_nat_chain=inward
+upnp_nat_chain={INWARD}
 upnp_nat_postrouting_chain=outward
 secure_mode=yes
 ipv6_disable=yes
@@ -88,8 +88,10 @@ deny 0-65535 0.0.0.0/0 0-65535
     }
 }
 
-/// Table of nftables in which the program keeps the ports that it has opened.
-const TABLE: &str = "opened_ports";
+/// Table of nftables in which the program keeps the ports that it has opened, and the chain that
+/// translates what comes to them.
+pub(crate) const TABLE: &str = "opened_ports";
+pub(crate) const INWARD: &str = "inward";
 
 /// The table, with a chain that the program fills, for translation. What it says of packets on their
 /// way out is left alone: the host's other packets are to be translated as ever.
@@ -100,12 +102,12 @@ pub(crate) fn table() -> String {
   }}
   chain outward {{
   }}
-  chain inward {{
+  chain {INWARD} {{
   }}
   chain prerouting {{
     type nat hook prerouting priority dstnat
     policy accept
-    iifname \"{OUTER}\" jump inward
+    iifname \"{OUTER}\" jump {INWARD}
   }}
 }}
 "

@@ -16,6 +16,8 @@ pub(crate) const WORKER_UDP_PORT: u16 = 8081;
 /// RFC 5780; more show how a NAT chooses ports.
 const HTTP_PORT: u16 = 8080;
 const STUN_PORTS: [u16; 4] = [3478, 3479, 3480, 3481];
+/// Which logs programs write, unless more is asked for.
+const LOG: &str = "info";
 /// Programs start, register and link in well below a second; a machine that is busy with other
 /// things may need far longer.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -36,12 +38,14 @@ pub struct Workers {
     pub protocol: Protocol,
     /// Whether they ask their router for a port.
     pub port_mapping: bool,
+    /// Which logs they write, as `--log` takes it.
+    pub log: &'static str,
 }
 
 impl Workers {
     /// Workers that speak the newest protocol and ask no router for a port: in most laboratories none
     /// would answer.
-    pub const USUAL: Self = Self { protocol: Protocol::Newest, port_mapping: false };
+    pub const USUAL: Self = Self { protocol: Protocol::Newest, port_mapping: false, log: LOG };
     /// Workers that speak the baseline only.
     pub const BASELINE: Self = Self { protocol: Protocol::Baseline, ..Self::USUAL };
 }
@@ -96,7 +100,7 @@ impl<'lab> Session<'lab> {
     /// It does not come up.
     pub fn start(lab: &'lab Lab, settings: Workers) -> Result<Self, LabError> {
         let [one, two, _] = SERVICES;
-        let mut command = with_logs(lab.wan.own_program(multicall::HOLEPUNCH)?);
+        let mut command = with_logs(lab.wan.own_program(multicall::HOLEPUNCH)?, LOG);
         command.args(["rendezvous", "--listen", &format!("{one}:{HTTP_PORT}")]);
         let stun: Vec<String> = [one, two]
             .iter()
@@ -120,11 +124,29 @@ impl<'lab> Session<'lab> {
     /// # Panics
     /// Each side has a worker already.
     pub fn start_worker(&mut self) -> Result<(), LabError> {
-        let index = self.workers.len();
+        let worker = self.worker(self.workers.len())?;
+        self.workers.push(worker);
+        Ok(())
+    }
+
+    /// Kills the worker of side `worker`, which can give nothing back, and starts another one there.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    ///
+    /// # Panics
+    /// That worker was not started.
+    pub fn replace_worker(&mut self, worker: usize) -> Result<(), LabError> {
+        drop(self.workers.remove(worker));
+        self.workers.insert(worker, self.worker(worker)?);
+        Ok(())
+    }
+
+    fn worker(&self, index: usize) -> Result<Process, LabError> {
         let [one, two, _] = SERVICES;
         let stun = STUN_PORTS[0];
         let host = &self.lab.side(index).host;
-        let mut command = with_logs(host.own_program(multicall::HOLEPUNCH)?);
+        let mut command = with_logs(host.own_program(multicall::HOLEPUNCH)?, self.settings.log);
         command
             .arg("worker")
             .env("RENDEZVOUS_SERVICE_URL", format!("http://{one}:{HTTP_PORT}"))
@@ -138,8 +160,7 @@ impl<'lab> Session<'lab> {
             command.arg("--no-port-mapping");
         }
         let name = format!("worker {index} ({})", self.lab.side(index).kind());
-        self.workers.push(Process::start(&name, command)?);
-        Ok(())
+        Process::start(&name, command)
     }
 
     /// Starts the worker of the next side and waits until its report is acknowledged.
@@ -237,8 +258,8 @@ impl<'lab> Session<'lab> {
 }
 
 /// Logs as JSON, and no settings from the environment of whoever runs the laboratory.
-fn with_logs(mut command: Command) -> Command {
-    command.args(["--log-format", "json", "--log", "info"]).env_clear();
+fn with_logs(mut command: Command, log: &str) -> Command {
+    command.args(["--log-format", "json", "--log", log]).env_clear();
     for kept in ["PATH", "RUST_BACKTRACE"] {
         if let Some(value) = std::env::var_os(kept) {
             command.env(kept, value);

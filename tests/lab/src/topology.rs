@@ -42,7 +42,7 @@ pub struct Side {
     nat: Option<Process>,
     /// The service that opens ports on request.
     service: Option<Process>,
-    nat_box: Namespace,
+    pub(crate) nat_box: Namespace,
     pub(crate) host: Namespace,
     network: Network,
 }
