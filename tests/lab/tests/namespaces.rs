@@ -5,19 +5,14 @@ use std::time::Duration;
 
 use holepunch_lab::logs::Line;
 use holepunch_lab::pairs::{Expected, Pair, catalogue};
-use holepunch_lab::{
-    Conditions, Lab, NatKind, PortService, Session, Workers, availability, multicall, proof,
-};
+use holepunch_lab::{Conditions, Lab, NatKind, Session, Workers, availability, multicall, proof};
 use holepunch_sim::presets::{self, HardPorts};
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::{Arguments, Failed, Trial};
 
 use NatKind::{None as Open, PortPreserving, Symmetric};
 
 /// A punch is given up after 11 s; a machine that is busy may take its time.
 const PUNCH_FAILS_WITHIN: Duration = Duration::from_secs(30);
-/// A router is asked by all protocols at the same time, for a second.
-const LINKED_WITHIN: Duration = Duration::from_secs(30);
-const CLOSED_WITHIN: Duration = Duration::from_secs(10);
 const REPORT_WITHIN: Duration = Duration::from_secs(10);
 
 /// Kinds that the kernel lacks.
@@ -71,13 +66,6 @@ fn main() -> ExitCode {
     trials.extend(catalogue().into_iter().rev().filter(is_smoke).map(|pair| {
         trial(&format!("{pair}, {:?}", pair.expected), move || Ok(pair.run().map(drop)?))
     }));
-    for service in [PortService::Upnp, PortService::Pcp] {
-        let name = format!("a_peer_comes_through_a_port_that_the_router_opens_by_{service:?}");
-        let name = name.to_lowercase();
-        trials.push(Trial::ignorable_test(name, move || {
-            when(PortService::check().and_then(|()| availability::check()), || opened(service))
-        }));
-    }
     trials.extend(SIMULATED.map(|name| {
         trial(&format!("a_simulated_{}_is_what_it_claims", name.replace('-', "_")), move || {
             let kind: NatKind = name.parse()?;
@@ -98,48 +86,8 @@ fn is_smoke(pair: &Pair) -> bool {
     !(searches && pair.kinds.into_iter().any(is_random))
 }
 
-/// A test that is shown as ignored, with the reason, where no laboratory can be built.
 fn trial(name: &str, test: impl FnOnce() -> Outcome + Send + 'static) -> Trial {
-    Trial::ignorable_test(name, || when(availability::check(), test))
-}
-
-fn when(
-    available: Result<(), &'static str>,
-    test: impl FnOnce() -> Outcome,
-) -> Result<Completion, Failed> {
-    match available {
-        Ok(()) => test().map(|()| Completion::Completed),
-        Err(why) if availability::is_required() => {
-            Err(Failed::from(format!("{why}\n({} is set)", availability::REQUIRED)))
-        }
-        Err(why) => Ok(Completion::ignored_with(why)),
-    }
-}
-
-/// Without the port there would be a relay verdict. The peer says that the link is to the very port
-/// that the router has opened, and the router closes it when the worker ends.
-fn opened(service: PortService) -> Outcome {
-    let kind: NatKind = "hard-apdf-random".parse()?;
-    let lab = Lab::build(&[NatKind::SymmetricWith(service), kind])?;
-    let mut session = Session::start(&lab, Workers { port_mapping: true, ..Workers::USUAL })?;
-    session.start_worker()?;
-    session.start_worker()?;
-    let linked = session.linked(LINKED_WITHIN)?;
-    proof::direct(&lab, &linked)?;
-    let opened = session.lines(0).iter().find_map(|line| {
-        let said = line.message() == "port that the router has opened";
-        line.string("external").filter(|_| said).map(str::to_owned)
-    });
-    let reached = linked.established[1].address.to_string();
-    if opened.as_ref() != Some(&reached) {
-        return Err(format!("opened is {opened:?}, but the link is to {reached}").into());
-    }
-    session.end_worker(0)?;
-    let closed = match service {
-        PortService::Upnp => "removing redirect rule",
-        PortService::Pcp => "mapping removed",
-    };
-    Ok(lab.side(0).service_says(closed, CLOSED_WITHIN)?)
+    holepunch_lab::trial(name, availability::check, test)
 }
 
 fn nat_is_what_it_claims(kind: NatKind) -> Outcome {

@@ -153,9 +153,9 @@ fn relayed() -> Outcome {
 
 /// The router does not answer, which takes a second to find out. Both workers are linked before that.
 fn undelayed() -> Outcome {
-    let lab = Lab::build(&[PortPreserving, PortPreserving])?;
     let mut late = String::new();
     for _ in 0..RUNS_MAX {
+        let lab = Lab::build(&[PortPreserving, PortPreserving])?;
         let mut session = Session::start(&lab, TELLING)?;
         session.start_worker()?;
         session.start_worker()?;
