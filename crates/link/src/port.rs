@@ -134,7 +134,7 @@ impl Port {
         self.mapping = port.filter(|_| self.local.ip().is_unspecified()).map(PortMapping::ask);
     }
 
-    /// Closes the port, and gives the one that the router has opened back; that takes 300 ms at most.
+    /// Closes the port, and gives the one that the router has opened back; that takes half a second at most.
     pub async fn close(mut self) {
         if let Some(mapping) = self.mapping.take() {
             mapping.give_back().await;
@@ -142,8 +142,10 @@ impl Port {
     }
 
     fn port_mapped(&mut self, external: Option<SocketAddr>) {
-        let shown = external.map(tracing::field::display);
-        tracing::info!(external = shown, "port that the router has opened");
+        match external {
+            Some(external) => tracing::info!(%external, "port that the router has opened"),
+            None => tracing::info!("the port that the router had opened is closed"),
+        }
         self.surroundings.port_mapped = external;
         self.tell_surroundings();
     }

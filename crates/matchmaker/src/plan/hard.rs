@@ -33,7 +33,8 @@ const SWEPT_PER_SECOND_MIN: u16 = 12;
 const WINDOW_MIN: u16 = 1024;
 /// Ports of a block that are left to everything else that the host does.
 const EXHAUST_SPARED: u16 = 2;
-/// Packets of a sweep on both sides: three sockets, each to all candidates of a block of 64.
+/// Packets of a sweep on both sides: three sockets, each to all candidates of a block of 64. Larger
+/// blocks take more.
 const SWEEP_PROBES: u16 = 400;
 
 /// Why the use of ports is tested.
@@ -282,7 +283,12 @@ fn block(profile: &NatProfile) -> Option<(u16, u16, u16)> {
 fn blocks(a: &NatProfile, b: &NatProfile) -> Idea {
     let sweep = |peer: &NatProfile| {
         let (lowest, highest, size) = block(peer)?;
-        Some(search(SWEEP_SOCKETS, window(lowest, highest, size, 1, 0), SWEEP_PROBES))
+        let aim = window(lowest, highest, size, 1, 0);
+        let Aim::Window { first, last, .. } = aim else { return None };
+        let ports = (last - first).saturating_add(1);
+        let sockets = (BIRTHDAY_PROBES / ports).clamp(1, SWEEP_SOCKETS);
+        let probes = sockets.saturating_mul(ports).clamp(SWEEP_PROBES, BIRTHDAY_PROBES);
+        Some(search(sockets, aim, probes))
     };
     let wished = [a, b].iter().all(|it| it.search == SearchWish::Exhaustive);
     match (a.reuses_ports, b.reuses_ports) {

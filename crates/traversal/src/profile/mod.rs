@@ -33,7 +33,7 @@ use crate::doors::{SocketId, Transmit};
 use classify::Sample;
 use exchange::{Exchange, Purpose};
 use lifetime::Lifetime;
-use reuse::{REUSE_DESTINATIONS_MAX, REUSE_SOCKETS, Reuse};
+use reuse::{REUSE_DESTINATIONS_MAX, Reuse};
 
 /// A profile is not begun anew more often: a hard NAT gives ports away each time.
 const ANEW_EVERY: Duration = Duration::from_secs(60);
@@ -265,7 +265,7 @@ impl Profiler {
     ) {
         if let Some(reuse) = self.reuse.as_mut().filter(|reuse| !reuse.started) {
             reuse.sockets.push((socket, local.port()));
-            if reuse.sockets.len() == REUSE_SOCKETS {
+            if reuse.sockets.len() == reuse.sockets_wanted {
                 self.start_reuse(now);
             }
             return;

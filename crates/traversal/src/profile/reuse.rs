@@ -14,15 +14,14 @@ use crate::doors::SocketId;
 
 /// Destinations that a test for reuse asks.
 pub(super) const REUSE_DESTINATIONS_MAX: usize = 8;
-/// Sockets that it asks from, the own one included.
-pub(super) const REUSE_SOCKETS: usize = 4;
-/// Mappings that are enough to call ports not reused: a block of 64 that reuses its ports shows no
-/// port twice among so many in 1 of 2,000 cases.
-const REUSE_SAMPLES: usize = 32;
+/// Sockets that it asks from, the own one included: one for so many ports of the block, within bounds.
+/// Each makes eight mappings. A block of `n` ports that reuses them shows none twice among `k` mappings
+/// with a probability of about `e^(-k²/2n)`: 32 of 64 ports, 1 in 3,000 cases.
+const PORTS_PER_SOCKET: usize = 16;
+const REUSE_SOCKETS_MIN: usize = 4;
+const REUSE_SOCKETS_MAX: usize = 16;
 /// Mappings that are made even after reuse has been seen: they narrow the block.
 const REUSE_SAMPLES_MIN: usize = 12;
-/// Fewer answers than this are no proof that ports are not reused.
-const REUSE_PROOF_MIN: usize = 24;
 /// Between two of its packets.
 const REUSE_EVERY: Duration = Duration::from_millis(10);
 
@@ -33,18 +32,34 @@ pub(super) struct Reuse {
     pub(super) queue: VecDeque<(SocketId, u16, SocketAddr)>,
     pub(super) next_at: Option<Instant>,
     pub(super) started: bool,
+    /// How many sockets there are to be.
+    pub(super) sockets_wanted: usize,
+}
+
+impl Reuse {
+    /// Mappings that are enough to call ports not reused.
+    fn samples_max(&self) -> usize {
+        self.sockets_wanted * REUSE_DESTINATIONS_MAX
+    }
+
+    /// Fewer answers than this are no proof of it.
+    fn proof_min(&self) -> usize {
+        self.samples_max() * 3 / 4
+    }
 }
 
 impl Profiler {
     /// Finds out whether the NAT reuses ports, unless that is known.
     pub(crate) fn test_reuse(&mut self) {
-        let is_block = matches!(self.profile.allocation, Allocation::Block { .. });
-        if self.reuse.is_some() || self.profile.reuses_ports.is_some() || !is_block {
+        let Allocation::Block { size, .. } = self.profile.allocation else { return };
+        if self.reuse.is_some() || self.profile.reuses_ports.is_some() {
             return;
         }
-        self.sockets_wanted += u16::try_from(REUSE_SOCKETS - 1).unwrap_or(0);
+        let sockets_wanted = usize::from(size) / PORTS_PER_SOCKET;
+        let sockets_wanted = sockets_wanted.clamp(REUSE_SOCKETS_MIN, REUSE_SOCKETS_MAX);
+        self.sockets_wanted += u16::try_from(sockets_wanted - 1).unwrap_or(0);
         let sockets = vec![(SocketId::MAIN, self.main_port)];
-        self.reuse = Some(Reuse { sockets, ..Reuse::default() });
+        self.reuse = Some(Reuse { sockets, sockets_wanted, ..Reuse::default() });
     }
 
     pub(super) fn start_reuse(&mut self, now: Instant) {
@@ -68,7 +83,7 @@ impl Profiler {
         let waiting = self.is_out(&[Purpose::Reuse]);
         let Some(reuse) = &mut self.reuse else { return };
         let seen = self.profile.reuses_ports == Some(true);
-        let enough = samples >= REUSE_SAMPLES || (seen && samples >= REUSE_SAMPLES_MIN);
+        let enough = samples >= reuse.samples_max() || (seen && samples >= REUSE_SAMPLES_MIN);
         if enough {
             reuse.queue.clear();
         }
@@ -80,7 +95,7 @@ impl Profiler {
             reuse.next_at = None;
         }
         if reuse.started && reuse.next_at.is_none() && !waiting {
-            if !seen && samples >= REUSE_PROOF_MIN {
+            if !seen && samples >= reuse.proof_min() {
                 self.profile.reuses_ports = Some(false);
             }
             let sockets = reuse.sockets.iter().map(|(socket, _)| *socket);
