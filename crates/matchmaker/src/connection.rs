@@ -18,6 +18,9 @@ use crate::queue::Place;
 /// Messages of the sub-protocol that one worker may send at once, and in a second from then on.
 const MESSAGES_BURST: u32 = 60;
 const MESSAGES_PER_SECOND: u32 = 20;
+/// Likewise of those that are passed on to all its peers.
+const NEWS_BURST: u32 = 24;
+const NEWS_PER_SECOND: u32 = 2;
 /// Former peers that are remembered, so that they are not the first choice again.
 const PARTNERS_MAX: usize = 4;
 
@@ -35,7 +38,14 @@ pub(crate) struct V1 {
     pub(crate) sessions: BTreeSet<SessionId>,
     /// Whether it has asked for peers, in a room of many.
     pub(crate) wants_peers: bool,
-    allowance: u32,
+    messages: Allowance,
+    news: Allowance,
+}
+
+/// How many messages may come, as of some moment.
+#[derive(Debug)]
+struct Allowance {
+    left: u32,
     refilled_at: Instant,
 }
 
@@ -51,21 +61,36 @@ impl V1 {
             resume,
             sessions: BTreeSet::new(),
             wants_peers: false,
-            allowance: MESSAGES_BURST,
-            refilled_at: now,
+            messages: Allowance::new(MESSAGES_BURST, now),
+            news: Allowance::new(NEWS_BURST, now),
         }
     }
 
     /// Whether another message is within what one worker may send.
     pub(crate) fn allows(&mut self, now: Instant) -> bool {
+        self.messages.allows(MESSAGES_PER_SECOND, MESSAGES_BURST, now)
+    }
+
+    /// Whether another one that is passed on to all its peers is.
+    pub(crate) fn allows_news(&mut self, now: Instant) -> bool {
+        self.news.allows(NEWS_PER_SECOND, NEWS_BURST, now)
+    }
+}
+
+impl Allowance {
+    fn new(burst: u32, now: Instant) -> Self {
+        Self { left: burst, refilled_at: now }
+    }
+
+    fn allows(&mut self, per_second: u32, burst: u32, now: Instant) -> bool {
         let elapsed = now.saturating_duration_since(self.refilled_at);
-        let earned = elapsed.as_millis() * u128::from(MESSAGES_PER_SECOND) / 1000;
+        let earned = elapsed.as_millis() * u128::from(per_second) / 1000;
         if let Some(earned) = u32::try_from(earned).ok().filter(|earned| *earned > 0) {
-            self.allowance = self.allowance.saturating_add(earned).min(MESSAGES_BURST);
+            self.left = self.left.saturating_add(earned).min(burst);
             self.refilled_at = now;
         }
-        let allowed = self.allowance > 0;
-        self.allowance = self.allowance.saturating_sub(1);
+        let allowed = self.left > 0;
+        self.left = self.left.saturating_sub(1);
         allowed
     }
 }
@@ -115,11 +140,15 @@ impl Connection {
 
     /// Whether its endpoint is its own.
     pub(crate) fn proof(&self) -> AddressProof {
-        let Some(endpoint) = self.endpoint else { return AddressProof::None };
+        self.endpoint.map_or(AddressProof::None, |endpoint| self.proof_of(endpoint.ip()))
+    }
+
+    /// Whether this address is its own.
+    pub(crate) fn proof_of(&self, ip: IpAddr) -> AddressProof {
         let proven = self.v1.as_ref().and_then(|v1| v1.proven);
-        if proven == Some(endpoint.ip()) {
+        if proven == Some(ip) {
             AddressProof::Stun
-        } else if self.observed.ip == endpoint.ip() {
+        } else if self.observed.ip == ip {
             AddressProof::Signalling
         } else {
             AddressProof::None

@@ -110,11 +110,22 @@ pub struct Transmit {
     pub action: Action,
 }
 
+/// What of a session has changed, where only the newest counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// The peer's candidates.
+    Candidates,
+    /// The plan.
+    Plan,
+}
+
 /// One thing to do on a WebSocket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Send a text frame.
     Send(String),
+    /// Send a text frame about a session in the place of one about the same that has not been sent yet.
+    Update(SessionId, News, String),
     /// Send a text frame that holds an offer; when that fails, say so in [`Input::Closed`].
     Offer(String),
     /// Send a ping.

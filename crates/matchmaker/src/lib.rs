@@ -28,7 +28,8 @@ mod session;
 mod v1;
 
 pub use doors::{
-    Action, Config, ConnectionId, Event, Input, LeaveReason, Observed, Protocol, Transmit, Worker,
+    Action, Config, ConnectionId, Event, Input, LeaveReason, News, Observed, Protocol, Transmit,
+    Worker,
 };
 pub use liveness::WakeReason;
 pub use machine::{Matchmaker, echo_response};

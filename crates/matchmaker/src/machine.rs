@@ -5,13 +5,16 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use holepunch_wire::WorkerId;
+use holepunch_wire::plan::truncate;
 use holepunch_wire::session::{RoomMode, RoomName, SessionId};
+use holepunch_wire::signal::v1::ServerV1;
 use holepunch_wire::signal::{FromWorker, REPLACED_REASON, RawValue, ServerMessage};
 use rand::rngs::StdRng;
 
 use crate::connection::Connection;
 use crate::doors::{
-    Action, Config, ConnectionId, Event, Input, LeaveReason, Observed, Protocol, Transmit, Worker,
+    Action, Config, ConnectionId, Event, Input, LeaveReason, News, Observed, Protocol, Transmit,
+    Worker,
 };
 use crate::liveness::{Liveness, WakeReason};
 use crate::plan::Planner;
@@ -26,6 +29,8 @@ const CLOSE_GOING_AWAY: u16 = 1001;
 const CLOSE_INTERNAL: u16 = 1011;
 const CLOSE_TRY_AGAIN: u16 = 1013;
 
+/// Longest reason for an ignored message, in bytes: it may quote the message.
+const IGNORED_BYTES_MAX: usize = 200;
 const SHUTDOWN_REASON: &str = "server is shutting down";
 
 /// The pairing machine of one rendezvous.
@@ -206,6 +211,7 @@ impl Matchmaker {
         self.connections.insert(id, entry);
         if protocol == Protocol::V1 {
             self.welcome(id, now);
+            self.turn_away(id);
             // The round-trip time is needed for the first plan.
             self.ping(id, now);
         }
@@ -338,8 +344,9 @@ impl Matchmaker {
         self.send(id, answer);
     }
 
-    pub(crate) fn ignore(&mut self, id: ConnectionId, why: String) {
+    pub(crate) fn ignore(&mut self, id: ConnectionId, mut why: String) {
         let Some(entry) = self.connections.get_mut(&id) else { return };
+        truncate(&mut why, IGNORED_BYTES_MAX);
         let event = Event::MessageIgnored(entry.worker.clone(), why, entry.ignored);
         entry.ignored = entry.ignored.saturating_add(1);
         self.events.push_back(event);
@@ -347,6 +354,16 @@ impl Matchmaker {
 
     fn send_close(&mut self, connection: ConnectionId, code: u16, reason: &'static str) {
         self.transmits.push_back(Transmit { connection, action: Action::Close { code, reason } });
+    }
+
+    pub(crate) fn send_update(
+        &mut self,
+        connection: ConnectionId,
+        about: (SessionId, News),
+        message: &ServerV1,
+    ) {
+        let action = Action::Update(about.0, about.1, message.encode());
+        self.transmits.push_back(Transmit { connection, action });
     }
 
     pub(crate) fn send(&mut self, connection: ConnectionId, text: String) {

@@ -176,6 +176,9 @@ impl Matchmaker {
             return Err("it does not speak holepunch.v1");
         }
         self.may_meet(id, other)?;
+        if parted(entry, called).is_some_and(|at| at > now) {
+            return Err("the two have parted only seconds ago");
+        }
         self.begin_session([(id, None), (other, None)], now);
         Ok(())
     }

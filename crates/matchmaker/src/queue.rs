@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use crate::doors::{ConnectionId, Protocol};
 
-/// Waiters that are looked at for a newcomer. Whoever arrives is matched at once, so those who wait
-/// hardly ever suit each other, and a flood of ids that suit nobody must not cost a search each.
+/// Waiters of each class that are looked at for a newcomer. Whoever arrives is matched at once, so those
+/// who wait hardly ever suit each other, and a flood of ids that suit nobody must not cost a search each.
 const LOOK_AT_MAX: usize = 256;
 
 /// A place in the queue: the smaller, the longer its holder has waited.
@@ -36,25 +36,44 @@ impl Waiter {
     }
 }
 
-/// Workers that wait for a peer. Those without an endpoint stand apart, so that they are in nobody's
+/// What decides who suits whom, but for the endpoint itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Class {
+    is_v1: bool,
+    /// Whether the endpoint is of IPv4; `None` without one.
+    is_ipv4: Option<bool>,
+}
+
+impl Class {
+    fn of(waiter: &Waiter) -> Self {
+        let is_ipv4 = waiter.endpoint.map(|endpoint| endpoint.is_ipv4());
+        Self { is_v1: waiter.protocol == Protocol::V1, is_ipv4 }
+    }
+
+    fn suits(self, other: Self) -> bool {
+        (self.is_v1 && other.is_v1) || (self.is_ipv4.is_some() && self.is_ipv4 == other.is_ipv4)
+    }
+}
+
+/// Workers that wait for a peer, each class apart, so that those who suit nobody else are in nobody's
 /// way.
 #[derive(Debug, Default)]
 pub(crate) struct ReadyQueue {
-    reachable: BTreeMap<Place, Waiter>,
-    others: BTreeMap<Place, Waiter>,
+    classes: BTreeMap<Class, BTreeMap<Place, Waiter>>,
 }
 
 impl ReadyQueue {
     /// Puts a waiter in its place, or changes the one that stands there.
     pub(crate) fn insert(&mut self, place: Place, waiter: Waiter) {
         self.remove(place);
-        let queue = if waiter.endpoint.is_some() { &mut self.reachable } else { &mut self.others };
-        queue.insert(place, waiter);
+        self.classes.entry(Class::of(&waiter)).or_default().insert(place, waiter);
     }
 
     pub(crate) fn remove(&mut self, place: Place) {
-        self.reachable.remove(&place);
-        self.others.remove(&place);
+        self.classes.retain(|_, queue| {
+            queue.remove(&place);
+            !queue.is_empty()
+        });
     }
 
     /// The longest waiter that the holder of `place` can be linked with: one that `is_welcome`, or
@@ -64,23 +83,18 @@ impl ReadyQueue {
         place: Place,
         is_welcome: impl Fn(ConnectionId) -> bool,
     ) -> Option<(Place, ConnectionId)> {
-        let own = self.reachable.get(&place).or_else(|| self.others.get(&place))?;
-        let suitable = |queue: &BTreeMap<Place, Waiter>| {
-            let looked_at = queue.iter().take(LOOK_AT_MAX);
-            let suiting = looked_at.filter(|(other, it)| **other != place && own.suits(it));
-            let suiting: Vec<(bool, Place, ConnectionId)> = suiting
-                .map(|(place, it)| (!is_welcome(it.connection), *place, it.connection))
-                .collect();
-            suiting.into_iter().min()
-        };
-        let reachable = suitable(&self.reachable);
-        let others = if own.protocol == Protocol::V1 { suitable(&self.others) } else { None };
-        let best = reachable.into_iter().chain(others).min();
+        let own = self.classes.values().find_map(|queue| queue.get(&place))?;
+        let class = Class::of(own);
+        let queues = self.classes.iter().filter(|(other, _)| class.suits(**other));
+        let looked_at = queues.flat_map(|(_, queue)| queue.iter().take(LOOK_AT_MAX));
+        let suiting = looked_at.filter(|(other, it)| **other != place && own.suits(it));
+        let best =
+            suiting.map(|(place, it)| (!is_welcome(it.connection), *place, it.connection)).min();
         best.map(|(_, place, connection)| (place, connection))
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.reachable.len() + self.others.len()
+        self.classes.values().map(BTreeMap::len).sum()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -89,12 +103,9 @@ impl ReadyQueue {
 
     /// Everybody who waits, the longest first.
     pub(crate) fn connections(&self) -> Vec<ConnectionId> {
-        let mut all: Vec<(Place, ConnectionId)> = self
-            .reachable
-            .iter()
-            .chain(&self.others)
-            .map(|(place, waiter)| (*place, waiter.connection))
-            .collect();
+        let all = self.classes.values().flatten();
+        let mut all: Vec<(Place, ConnectionId)> =
+            all.map(|(place, waiter)| (*place, waiter.connection)).collect();
         all.sort_unstable();
         all.into_iter().map(|(_, connection)| connection).collect()
     }

@@ -42,9 +42,20 @@ pub(crate) struct Session {
     pub(crate) plans: [Plan; 2],
     /// Whether checks to every address of the peer have been in vain.
     pub(crate) plain_failed: bool,
+    /// The last plan whose search each of the two was ready for.
+    pub(crate) accepted: [Option<u32>; 2],
 }
 
 impl Session {
+    pub(crate) fn new(ends: [End; 2], plans: [Plan; 2]) -> Self {
+        Self { ends, number: 1, plans, plain_failed: false, accepted: [None; 2] }
+    }
+
+    /// Whether the search of the current plan has been made.
+    pub(crate) fn has_searched(&self) -> bool {
+        self.accepted == [Some(self.number); 2]
+    }
+
     /// Which of the two a connection is.
     pub(crate) fn index(&self, connection: ConnectionId) -> Option<usize> {
         self.ends.iter().position(|end| end.connection == connection)

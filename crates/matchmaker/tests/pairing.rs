@@ -343,6 +343,26 @@ fn five_thousand_reports_pair_everybody_exactly_once() {
     }
 }
 
+#[test]
+fn those_who_suit_nobody_are_in_nobodys_way() {
+    let mut table = Table::new();
+    for session in 1..=400 {
+        table.connect(session, &format!("idle{session}"));
+        table.input(Input::Message {
+            connection: ConnectionId(session),
+            message: FromWorker::parse(
+                r#"{"type":"update_udp_endpoint","udp_ip":"2001:db8::1","udp_port":5}"#,
+            )
+            .unwrap(),
+        });
+    }
+    table.connect(501, "a");
+    table.report(501, 1);
+    table.connect(502, "b");
+    table.report(502, 2);
+    assert_eq!(table.offers(501), ["b"]);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Connect(u8),

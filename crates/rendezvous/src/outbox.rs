@@ -6,9 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use holepunch_matchmaker::Action;
 use tokio::sync::Notify;
 
-/// Most actions that wait for one client. A worker gets an answer per message and now and then an
-/// offer; one that lets so many pile up has stopped reading.
-const ACTIONS_MAX: usize = 64;
+/// Most actions that wait for one client. A worker gets an answer per message, now and then an offer, and
+/// news of each of its sessions; one that lets so many pile up has stopped reading.
+const ACTIONS_MAX: usize = 256;
 
 /// A bounded queue from the hub to the task of one session.
 #[derive(Debug, Default)]
@@ -24,6 +24,17 @@ struct State {
     ending: bool,
 }
 
+impl State {
+    /// Puts an update in the place of an older one that still waits; else gives the action back.
+    fn replace(&mut self, action: Action) -> Option<Action> {
+        let Action::Update(session, news, _) = &action else { return Some(action) };
+        let is_older = |it: &&mut Action| matches!(it, Action::Update(of, what, _) if (of, what) == (session, news));
+        let Some(older) = self.actions.iter_mut().find(is_older) else { return Some(action) };
+        *older = action;
+        None
+    }
+}
+
 impl Outbox {
     /// Queues an action; `false` when the session takes nothing more.
     pub(crate) fn push(&self, action: Action) -> bool {
@@ -31,6 +42,7 @@ impl Outbox {
         if state.ending {
             return false;
         }
+        let Some(action) = state.replace(action) else { return true };
         let full = state.actions.len() >= ACTIONS_MAX;
         state.ending = full || matches!(action, Action::Close { .. });
         if !full {

@@ -159,7 +159,8 @@ impl Session<'_> {
             Err(why) => {
                 self.bad = self.bad.saturating_add(1);
                 if self.bad <= IGNORED_LOGGED_MAX {
-                    tracing::warn!(worker = %self.worker, %why, "frame ignored");
+                    let why: String = why.to_string().chars().take(200).collect();
+                    tracing::warn!(worker = %self.worker, why, "frame ignored");
                 }
                 Flow::Goes
             }
@@ -186,7 +187,7 @@ impl Session<'_> {
     async fn feed_outbox(&mut self) -> Flow {
         while let Some(action) = self.outbox.pop() {
             let frame = match action {
-                Action::Send(text) => Message::Text(text.into()),
+                Action::Send(text) | Action::Update(_, _, text) => Message::Text(text.into()),
                 Action::Offer(_) if self.has_hung_up() => {
                     self.offer_too_late = true;
                     continue;

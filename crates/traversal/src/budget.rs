@@ -1,6 +1,6 @@
 //! How often a worker searches, whatever the rendezvous plans.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -37,9 +37,56 @@ impl SearchHistory {
     }
 }
 
+/// Packets that go to an address of which nobody has proved that it is the peer's, within a minute, from
+/// all sessions: one attempt at an endpoint and at sixteen further addresses there.
+const UNPROVEN_PER_MINUTE: u32 = 120;
+const MINUTE: Duration = Duration::from_secs(60);
+/// Such addresses counted at a time; with so many at once, the others get nothing.
+const UNPROVEN_MAX: usize = 1024;
+
+/// What has been sent to addresses without proof.
+#[derive(Debug, Default)]
+pub(crate) struct Unproven {
+    sent: BTreeMap<IpAddr, (Instant, u32)>,
+}
+
+impl Unproven {
+    /// Whether there may be another packet to `target`; if so it counts.
+    pub(crate) fn allows(&mut self, target: IpAddr, now: Instant) -> bool {
+        let is_fresh = |at: Instant| now.saturating_duration_since(at) < MINUTE;
+        if !self.sent.get(&target).is_some_and(|(at, _)| is_fresh(*at)) {
+            self.sent.retain(|_, (at, _)| is_fresh(*at));
+            if self.sent.len() >= UNPROVEN_MAX {
+                return false;
+            }
+            self.sent.insert(target, (now, 0));
+        }
+        let Some((_, sent)) = self.sent.get_mut(&target) else { return false };
+        *sent += 1;
+        *sent <= UNPROVEN_PER_MINUTE
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_without_proof_gets_few_packets_a_minute_whoever_asks() {
+        #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+        let start = Instant::now();
+        let mut unproven = Unproven::default();
+        let target = IpAddr::from([203, 0, 113, 1]);
+        let count =
+            |unproven: &mut Unproven, at| (0..500).filter(|_| unproven.allows(target, at)).count();
+        assert_eq!(count(&mut unproven, start), 120);
+        assert_eq!(count(&mut unproven, start + Duration::from_secs(59)), 0);
+        assert_eq!(count(&mut unproven, start + Duration::from_secs(60)), 120);
+        let others = (0..5000_u32).filter(|number| {
+            unproven.allows(IpAddr::from(number.to_be_bytes()), start + Duration::from_secs(61))
+        });
+        assert_eq!(others.count(), UNPROVEN_MAX - 1);
+    }
 
     #[test]
     fn one_address_is_searched_once_a_minute_and_four_times_an_hour() {

@@ -15,7 +15,7 @@ use holepunch_wire::stun;
 use rand::rngs::StdRng;
 
 use crate::answers::{EarlyPings, RateLimit};
-use crate::budget::SearchHistory;
+use crate::budget::{SearchHistory, Unproven};
 use crate::discovery::{Discovery, RetryBounds};
 use crate::doors::{
     Config, Dropped, Event, Input, OfferRefusal, SessionStatus, SocketId, Surroundings, Transmit,
@@ -48,6 +48,8 @@ pub struct Traversal {
     pub(crate) ready_told: bool,
     pub(crate) sessions: BTreeMap<SessionId, Session>,
     pub(crate) searches: SearchHistory,
+    /// What has been sent to addresses without proof.
+    pub(crate) unproven: Unproven,
     /// The session whose search was counted last, and its target: further plans are the same search.
     pub(crate) searched: Option<(SessionId, IpAddr)>,
     /// The sockets that come and go: whose they are, and whether they are open.
@@ -83,6 +85,7 @@ impl Traversal {
             ready_told: false,
             sessions: BTreeMap::new(),
             searches: SearchHistory::default(),
+            unproven: Unproven::default(),
             searched: None,
             sockets: BTreeMap::new(),
             next_socket: SocketId::FRESH_FIRST,

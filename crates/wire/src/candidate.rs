@@ -97,6 +97,15 @@ pub fn bounded(candidates: Vec<Candidate>) -> Vec<Candidate> {
     kept
 }
 
+/// The address of a set at which the worker says that the peer's NAT is reached: the one that
+/// [`AddressProof`](crate::session::AddressProof) is about.
+#[must_use]
+pub fn reflexive(candidates: &[Candidate]) -> Option<&Candidate> {
+    candidates.iter().find(|it| {
+        it.kind == CandidateKind::ServerReflexive && it.address().is_ipv4() && it.is_usable()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -151,6 +151,9 @@ pub struct NatProfile {
     pub search: SearchWish,
 }
 
+/// A larger block is none: its ports are as good as random.
+const BLOCK_MAX: u16 = 16_384;
+
 impl NatProfile {
     /// The profile with everything that a hostile worker may have overdone cut back.
     #[must_use]
@@ -161,7 +164,11 @@ impl NatProfile {
         self.confidence = self.confidence.min(100);
         if let Allocation::Block { lowest, highest, size } = self.allocation {
             let (lowest, highest) = (lowest.min(highest).max(1), lowest.max(highest).max(1));
-            self.allocation = Allocation::Block { lowest, highest, size: size.max(1) };
+            self.allocation = if size.max(highest - lowest) > BLOCK_MAX {
+                Allocation::Random
+            } else {
+                Allocation::Block { lowest, highest, size: size.max(1) }
+            };
         }
         self
     }

@@ -8,6 +8,7 @@ use holepunch_wire::WorkerId;
 use holepunch_wire::nat::NatProfile;
 use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::FromServer;
+use holepunch_wire::signal::v1::ServerV1;
 use tracing::{debug, error, info, warn};
 
 use crate::signalling::Signal;
@@ -104,6 +105,10 @@ fn log_message(message: &FromServer) {
         }
         FromServer::SessionOffer(Err(why)) => {
             warn!(why = start(&why.to_string()), "p2p_connection_offer that cannot be followed");
+        }
+        // A welcome holds secrets.
+        FromServer::V1(Ok(message)) if matches!(**message, ServerV1::Welcome(_)) => {
+            debug!("welcome");
         }
         FromServer::V1(Ok(message)) => debug!(message = start(&format!("{message:?}")), "message"),
         FromServer::V1(Err(why)) => warn!(why = start(why), "message that is not understood"),

@@ -332,9 +332,12 @@ fn exhaust_first(a: &NatProfile, b: &NatProfile) -> Option<Idea> {
     let free = |size: u16, profile| size.saturating_sub(used(profile) + EXHAUST_SPARED).max(1);
     // Surely in the block, and in use by nobody that is known.
     let middle = b_low + (b_high - b_low) / 2;
-    let target = (b_low..=b_high)
-        .filter(|port| !b.ports.contains(port))
-        .min_by_key(|port| port.abs_diff(middle))?;
+    let around = (0..=used(b)).flat_map(|away| {
+        [middle.checked_add(away), middle.checked_sub(away)].into_iter().flatten()
+    });
+    let target = around
+        .filter(|port| (b_low..=b_high).contains(port))
+        .find(|port| !b.ports.contains(port))?;
     let one = Aim::Window { first: target, last: target, centre: target };
     let many = Search { fresh: true, ..search(free(a_size, a), one, free(a_size, a)) };
     let back = Search {

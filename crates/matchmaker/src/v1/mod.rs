@@ -5,7 +5,7 @@ mod sessions;
 
 use std::time::Instant;
 
-use holepunch_wire::candidate::Candidate;
+use holepunch_wire::candidate::{self, Candidate};
 use holepunch_wire::nat::NatProfile;
 use holepunch_wire::session::{RoomMode, RoomName, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, Welcome, WorkerV1};
@@ -106,11 +106,25 @@ impl Matchmaker {
                 format!("this room's mode is {granted:?}: the first worker that named one decided"),
             );
         }
-        let members = self.rooms.find(&room).map_or(0, |room| room.members.len());
-        if granted == RoomMode::Mesh && members > MESH_WORKERS_MAX {
-            self.rooms.leave(&room, id);
-            self.send_error(id, format!("this room is full: {MESH_WORKERS_MAX} workers"));
+        self.turn_away(id);
+    }
+
+    /// A worker that is one too many in its room goes to the room of all that name none.
+    pub(crate) fn turn_away(&mut self, id: ConnectionId) {
+        let Some(entry) = self.connections.get_mut(&id) else { return };
+        let is_full = self.rooms.find(&entry.room).is_some_and(|room| {
+            room.mode() == RoomMode::Mesh && room.members.len() > MESH_WORKERS_MAX
+        });
+        if !is_full {
+            return;
         }
+        let room = std::mem::take(&mut entry.room);
+        if let Some(v1) = &mut entry.v1 {
+            v1.wants_peers = false;
+        }
+        self.rooms.leave(&room, id);
+        self.rooms.enter(&RoomName::default(), id, None);
+        self.send_error(id, format!("this room is full: {MESH_WORKERS_MAX} workers"));
     }
 
     fn candidates(
@@ -120,6 +134,9 @@ impl Matchmaker {
         candidates: Vec<Candidate>,
         now: Instant,
     ) {
+        if !self.v1(id).is_some_and(|v1| v1.allows_news(now)) {
+            return self.ignore(id, "too many sets of candidates".to_owned());
+        }
         let is_mapped =
             |table: &Self| table.connections.get(&id).is_some_and(Connection::has_mapped_port);
         let was_mapped = is_mapped(self);
@@ -129,7 +146,12 @@ impl Matchmaker {
         }
         (v1.generation, v1.candidates) = (generation, candidates.clone());
         let sessions: Vec<SessionId> = v1.sessions.iter().copied().collect();
-        let Some(address_proof) = self.connections.get(&id).map(Connection::proof) else { return };
+        let Some(entry) = self.connections.get(&id) else { return };
+        // What the worker says of itself is not what is proved of the endpoint that it has reported.
+        let address_proof = match candidate::reflexive(&candidates) {
+            Some(reflexive) => entry.proof_of(reflexive.address().ip()),
+            None => entry.proof(),
+        };
         for session in sessions {
             let candidates = candidates.clone();
             let message =
@@ -143,6 +165,9 @@ impl Matchmaker {
 
     fn profile(&mut self, id: ConnectionId, profile: NatProfile, now: Instant) {
         let Some(v1) = self.v1(id) else { return };
+        if v1.profile == profile {
+            return;
+        }
         v1.profile = profile;
         let sessions: Vec<SessionId> = v1.sessions.iter().copied().collect();
         for session in sessions {
@@ -182,6 +207,11 @@ impl Matchmaker {
         if current == Some(number) {
             let message = ServerV1::PeerAccepted { session, number, ports };
             self.send_to_peer(id, session, &message);
+            if let (Some(own), Some(entry)) =
+                (self.end_of(id, session), self.sessions.get_mut(&session))
+            {
+                entry.accepted[own] = Some(number);
+            }
         }
     }
 }

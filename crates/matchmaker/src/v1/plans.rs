@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use holepunch_wire::plan::{Plan, Strategy};
-use holepunch_wire::session::{LinkState, SessionId};
+use holepunch_wire::session::{AddressProof, LinkState, SessionId};
 use holepunch_wire::signal::v1::{LinkReport, ServerV1};
 
-use crate::doors::{ConnectionId, Event};
+use crate::doors::{ConnectionId, Event, News};
 use crate::machine::Matchmaker;
 use crate::session::PLANS_MAX;
 
@@ -40,6 +40,9 @@ impl Matchmaker {
             // What needs no search was tried with every address there is: nothing else is left.
             return self.relay(id, "checks to every address of the peer were in vain");
         }
+        if failed && plans[0].strategy == before.strategy && !session.has_searched() {
+            return self.relay(id, "a search for ports is needed, and could not be made");
+        }
         let is_search = |plan: &Plan| (plan.search.is_some(), plan.opener_ttl.is_some());
         let differs = plans[0].strategy != before.strategy
             || (plans[0].search.is_some() && is_search(&plans[0]) != is_search(before));
@@ -67,7 +70,7 @@ impl Matchmaker {
         let to = session.ends.each_ref().map(|end| end.connection);
         for (connection, plan) in to.into_iter().zip(&plans) {
             let message = ServerV1::Plan { session: id, plan: plan.clone() };
-            self.send(connection, message.encode());
+            self.send_update(connection, (id, News::Plan), &message);
         }
         let Plan { strategy, reason, .. } = plans[0].clone();
         if let Some(session) = self.sessions.get_mut(&id) {
@@ -87,17 +90,15 @@ impl Matchmaker {
             LinkState::Direct => {
                 let was_direct = session.is_direct();
                 session.ends[own].direct = true;
-                if !was_direct {
-                    self.record(report.session, report.strategy, true, now);
+                if !was_direct && is_current {
+                    self.record(report.session, true, now);
                 }
             }
             LinkState::Failed if session.ends[own].direct => {
                 self.end_session(report.session, Some(id), "the path is lost", now);
             }
             LinkState::Failed if is_current && !session.is_direct() => {
-                if report.strategy != Strategy::Relay {
-                    self.record(report.session, report.strategy, false, now);
-                }
+                self.record(report.session, false, now);
                 self.replan(report.session, true, now);
             }
             LinkState::Declined if is_current && !session.is_direct() => {
@@ -111,11 +112,20 @@ impl Matchmaker {
         }
     }
 
-    pub(super) fn record(&mut self, id: SessionId, strategy: Strategy, worked: bool, now: Instant) {
+    /// Remembers what has become of the current plan, for others of the same two networks: only where
+    /// both workers are surely there, and a search that failed only where both have made it.
+    fn record(&mut self, id: SessionId, worked: bool, now: Instant) {
         let Some(session) = self.sessions.get(&id) else { return };
+        let strategy = session.plans[0].strategy;
+        if strategy == Strategy::Relay || !(worked || session.has_searched()) {
+            return;
+        }
         let entries = session.ends.each_ref().map(|end| self.connections.get(&end.connection));
         if let [Some(first), Some(second)] = entries {
             let sides = [first.side(now), second.side(now)];
+            if sides.iter().any(|side| side.proof == AddressProof::None) {
+                return;
+            }
             self.planner.record([&sides[0], &sides[1]], strategy, worked, now);
         }
     }

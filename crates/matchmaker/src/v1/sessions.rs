@@ -10,7 +10,7 @@ use holepunch_wire::signal::v1::{ServerV1, SessionDetails};
 use rand::RngExt;
 
 use crate::connection::Connection;
-use crate::doors::{Action, ConnectionId, Event, Transmit};
+use crate::doors::{Action, ConnectionId, Event, News, Transmit};
 use crate::machine::Matchmaker;
 use crate::queue::Place;
 use crate::session::{End, RESUME_WITHIN, Session};
@@ -21,18 +21,25 @@ impl Matchmaker {
         let Some(worker) = self.connections.get(&id).map(|entry| entry.worker.clone()) else {
             return;
         };
+        let Some(next) = self.v1(id).map(|v1| v1.resume.clone()) else { return };
         let mut resumed = Vec::new();
-        for (number, session) in &mut self.sessions {
+        // Those that have lost a worker, and no others.
+        for (at, number) in &self.expiries {
+            let Some(session) = self.sessions.get_mut(number) else { continue };
             let end = session.ends.iter_mut().find(|end| {
                 end.gone_until.is_some() && end.worker == worker && end.resume == token
             });
             if let Some(end) = end {
                 (end.connection, end.gone_until) = (id, None);
-                resumed.push(*number);
+                end.resume.clone_from(&next);
+                resumed.push((*at, *number));
             }
         }
+        for expiry in &resumed {
+            self.expiries.remove(expiry);
+        }
         if let Some(v1) = self.v1(id) {
-            v1.sessions.extend(resumed);
+            v1.sessions.extend(resumed.into_iter().map(|(_, number)| number));
         }
     }
 
@@ -48,7 +55,11 @@ impl Matchmaker {
         };
         if peer.gone_until.is_none() {
             let connection = peer.connection;
-            self.send(connection, message.encode());
+            if matches!(message, ServerV1::PeerCandidates { .. }) {
+                self.send_update(connection, (session, News::Candidates), message);
+            } else {
+                self.send(connection, message.encode());
+            }
         }
     }
 
@@ -102,7 +113,7 @@ impl Matchmaker {
                 v1.sessions.insert(id);
             }
         }
-        self.sessions.insert(id, Session { ends, number: 1, plans, plain_failed: false });
+        self.sessions.insert(id, Session::new(ends, plans));
         self.events.push_back(Event::SessionStarted(id, workers, strategy, reason));
     }
 
@@ -127,6 +138,10 @@ impl Matchmaker {
         self.events.push_back(Event::SessionEnded(id, reason));
         for (own, end) in session.ends.iter().enumerate() {
             if Some(end.connection) == leaver || end.gone_until.is_some() {
+                let peer = session.ends[1 - own].worker.clone();
+                if let Some(entry) = self.connections.get_mut(&end.connection) {
+                    entry.remember(peer, now);
+                }
                 continue;
             }
             let ended = ServerV1::SessionEnded { session: id, reason: reason.to_owned() };

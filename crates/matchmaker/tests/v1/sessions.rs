@@ -139,14 +139,122 @@ fn a_strategy_that_failed_gives_way_to_the_next_and_at_last_to_the_relay() {
         "address_and_port_dependent",
         r#"{"kind":"block","lowest":2050,"highest":2070,"size":64}"#,
     );
+    table.accept(session, 2);
     table.state(1, session, "failed", "sweep", 2);
     // What the other side says of the same plan changes nothing more.
     table.state(2, session, "failed", "sweep", 2);
+    table.accept(session, 3);
     table.state(2, session, "failed", "birthday", 3);
     assert_eq!(
         table.plans(1),
         [(2, Strategy::Sweep), (3, Strategy::Birthday), (4, Strategy::Relay)]
     );
+}
+
+#[test]
+fn what_strangers_report_of_a_network_is_not_remembered() {
+    let strangers = |proven: bool| {
+        let (mut table, session) = Table::pair();
+        if !proven {
+            // Of the same networks, but of addresses that nobody vouches for.
+            for (number, port) in [(1, 7), (2, 8)] {
+                let ip = format!("203.0.113.{}", 100 + number);
+                table.say(
+                    number,
+                    &format!(
+                        r#"{{"type":"update_udp_endpoint","udp_ip":"{ip}","udp_port":{port}}}"#
+                    ),
+                );
+            }
+        }
+        table.profile(1, "endpoint_independent", r#"{"kind":"preserving"}"#);
+        table.profile(2, "address_and_port_dependent", r#"{"kind":"random"}"#);
+        let number = table.plans(1).last().map_or(1, |(number, _)| *number);
+        table.accept(session, number);
+        table.state(1, session, "failed", "birthday", number);
+        table.v1(&[3, 4], "other");
+        table.report(3);
+        table.profile(3, "endpoint_independent", r#"{"kind":"preserving"}"#);
+        table.profile(4, "address_and_port_dependent", r#"{"kind":"random"}"#);
+        table.report(4);
+        table.offers(4)[0].details.plan.strategy
+    };
+    assert_eq!(strangers(true), Strategy::Relay, "it has just failed there");
+    assert_eq!(strangers(false), Strategy::Birthday);
+}
+
+#[test]
+fn candidates_are_vouched_for_by_what_is_proved_of_their_own_address() {
+    let (mut table, _) = Table::pair();
+    let says = |ip: &str, generation: u32| {
+        format!(
+            r#"{{"type":"candidates","generation":{generation},"candidates":[
+            {{"kind":"server_reflexive","ip":"{ip}","port":9,"priority":1}}]}}"#
+        )
+    };
+    table.say(1, &says("203.0.113.1", 1));
+    table.say(1, &says("198.51.100.66", 2));
+    let told: Vec<AddressProof> = table
+        .v1_messages(2)
+        .into_iter()
+        .filter_map(|it| match it {
+            ServerV1::PeerCandidates { address_proof, .. } => Some(address_proof),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [AddressProof::Signalling, AddressProof::None]);
+}
+
+#[test]
+fn a_session_is_taken_up_again_and_again_and_lives_on() {
+    let (mut table, session) = Table::pair();
+    table.state(1, session, "direct", "plain", 1);
+    let mut connection = 1;
+    for next in [101, 102, 103] {
+        let token = table.welcome(connection).resume;
+        table.close(connection);
+        table.connect_as(next, 1, Protocol::V1, "");
+        table.say(next, &format!(r#"{{"type":"hello","resume":"{token}"}}"#));
+        table.pass(Duration::from_secs(40));
+        connection = next;
+    }
+    table.say(2, r#"{"type":"candidates","generation":1,"candidates":[]}"#);
+    let told = |it: &ServerV1| matches!(it, ServerV1::PeerCandidates { .. });
+    assert!(table.v1_messages(connection).iter().any(told));
+    assert!(!table.events.iter().any(|it| matches!(it, Event::SessionEnded(..))));
+}
+
+#[test]
+fn a_room_of_many_is_full_at_some_point_however_it_was_entered() {
+    let mut table = Table::new();
+    for number in 1..=40 {
+        table.connect(number, Protocol::V1, "m");
+        table.say(number, r#"{"type":"hello","mode":"mesh"}"#);
+    }
+    for number in 1..=40 {
+        table.report(number);
+    }
+    let most = (1..=40).map(|number| table.offers(number).len()).max();
+    assert_eq!(most, Some(31));
+    assert!((1..=32).all(|number| table.offers(number).len() == 31));
+}
+
+#[test]
+fn two_that_have_just_parted_are_not_called_together_again_at_once() {
+    let mut table = Table::new();
+    table.v1(&[1, 2], "c");
+    for _ in 0..20 {
+        table.say(1, r#"{"type":"call","peer":"w2"}"#);
+        if let Some(offer) = table.offers(1).last() {
+            let session = offer.details.session;
+            table.say(1, &format!(r#"{{"type":"leave","session":"{session}"}}"#));
+        }
+        table.pass(Duration::from_millis(100));
+    }
+    assert_eq!(table.offers(2).len(), 1);
+    table.pass(Duration::from_secs(6));
+    table.say(1, r#"{"type":"call","peer":"w2"}"#);
+    assert_eq!(table.offers(2).len(), 2);
 }
 
 #[test]

@@ -45,7 +45,9 @@ impl Table {
 
     pub(crate) fn drain(&mut self) {
         while let Some(transmit) = self.machine.poll_transmit() {
-            if let Action::Send(text) | Action::Offer(text) = transmit.action {
+            if let Action::Send(text) | Action::Offer(text) | Action::Update(_, _, text) =
+                transmit.action
+            {
                 self.frames.entry(transmit.connection.0).or_default().push(text);
             }
         }
@@ -128,6 +130,18 @@ impl Table {
                 "strategy":"{strategy}","number":{plan}}}"#
             ),
         );
+    }
+
+    /// Both are ready for the search of a plan.
+    pub(crate) fn accept(&mut self, session: SessionId, plan: u32) {
+        for number in [1, 2] {
+            self.say(
+                number,
+                &format!(
+                    r#"{{"type":"plan_accepted","session":"{session}","number":{plan},"ports":[]}}"#
+                ),
+            );
+        }
     }
 
     pub(crate) fn close(&mut self, number: u64) {

@@ -273,7 +273,7 @@ impl World {
             let Some(&index) = self.connections.get(&transmit.connection) else { continue };
             let way = self.ways[index];
             match transmit.action {
-                Action::Send(text) | Action::Offer(text) => {
+                Action::Send(text) | Action::Offer(text) | Action::Update(_, _, text) => {
                     self.post(way, Frame::ToWorker(index, text));
                 }
                 Action::Ping => self.post(way * 2, Frame::Pong(index)),

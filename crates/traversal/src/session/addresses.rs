@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use holepunch_wire::address::AddressKind;
-use holepunch_wire::candidate::{Candidate, CandidateKind, bounded};
+use holepunch_wire::candidate::{Candidate, CandidateKind, bounded, reflexive};
 use holepunch_wire::plan::Strategy;
 use holepunch_wire::session::AddressProof;
 use rand::rngs::StdRng;
@@ -83,8 +83,7 @@ impl Session {
             return false;
         }
         self.generation = generation;
-        let reflexive = candidates.iter().find(|it| it.kind == CandidateKind::ServerReflexive);
-        if let Some(reflexive) = reflexive.filter(|it| it.address().is_ipv4() && it.is_usable()) {
+        if let Some(reflexive) = reflexive(candidates) {
             self.endpoint = Some(reflexive.address());
             self.proof = proof;
         }

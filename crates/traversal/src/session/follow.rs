@@ -6,7 +6,7 @@ use holepunch_wire::plan::{Plan, Strategy};
 use holepunch_wire::session::LinkState;
 use holepunch_wire::signal::v1::{LinkReport, WorkerV1};
 
-use super::{Phase, Session};
+use super::{PLANS_MAX, Phase, RESTARTS_MAX, Session, patient};
 use crate::doors::{Event, PathInfo, SearchRefusal, SessionEvent, SessionFailure, SessionStatus};
 
 /// After a verdict or a failure, so long is waited for a better plan. Then the worker leaves: without
@@ -17,10 +17,12 @@ const LEAVE_AFTER_FAILURE: Duration = Duration::from_secs(10);
 impl Session {
     /// Takes another plan.
     pub(crate) fn handle_plan(&mut self, plan: Plan, now: Instant) {
-        if self.is_linked() || self.is_over() || plan.number <= self.plan.number {
+        let is_next = plan.number > self.plan.number && self.plans < PLANS_MAX;
+        if self.is_linked() || self.is_over() || !is_next {
             return;
         }
-        self.plan = plan;
+        self.plans += 1;
+        self.plan = patient(plan);
         self.planned = now;
         self.search = None;
         self.tell(SessionEvent::Replanned(Box::new(self.plan.clone())));
@@ -34,7 +36,10 @@ impl Session {
             self.verdict(now);
         } else if matches!(self.phase, Phase::GaveUp { .. }) {
             let endpoint = self.endpoint;
-            self.remotes.restart(|to| Some(to) == endpoint, now);
+            if self.restarts < RESTARTS_MAX {
+                self.restarts += 1;
+                self.remotes.restart(|to| Some(to) == endpoint, now);
+            }
             self.phase = Phase::Checking;
         }
         if self.plan.search.is_none() && self.plan.strategy != Strategy::Relay {

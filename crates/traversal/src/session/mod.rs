@@ -59,6 +59,12 @@ const LINGER: Duration = Duration::from_secs(3);
 /// How many of them do.
 const LINGERING_MAX: usize = 16;
 
+/// Longest time that a plan holds packets back, in milliseconds.
+const DELAY_MS_MAX: u32 = 1000;
+/// Plans that are followed in a session, and how often all addresses are checked anew for one.
+const PLANS_MAX: u32 = 32;
+const RESTARTS_MAX: u32 = 2;
+
 /// What the machine's other parts know when a session is made.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setting {
@@ -122,6 +128,8 @@ pub(crate) struct Session {
     last_shot: Option<Instant>,
     shots: u32,
     probes: u32,
+    plans: u32,
+    restarts: u32,
     heard: u32,
     /// Fresh sockets on which the peer has been heard, and when last.
     heard_at: BTreeMap<SocketId, Instant>,
@@ -142,6 +150,7 @@ impl Session {
     ) -> Self {
         let SessionOffer { peer, endpoint, details } = offer;
         let endpoint = endpoint.filter(|endpoint| is_usable(*endpoint));
+        let plan = patient(details.plan);
         let mut session = Self {
             id: details.session,
             peer,
@@ -151,7 +160,7 @@ impl Session {
             remote_key: details.peer_credentials.check_key(),
             local: details.credentials,
             remote: details.peer_credentials,
-            plan: details.plan,
+            plan,
             proof: details.address_proof,
             endpoint,
             setting,
@@ -176,6 +185,8 @@ impl Session {
             last_shot: None,
             shots: 0,
             probes: 0,
+            plans: 1,
+            restarts: 0,
             heard: 0,
             heard_at: BTreeMap::new(),
             alarm: false,
@@ -244,6 +255,13 @@ impl Session {
         if let Some(search) = &mut self.search {
             search.observe(route.to, now);
         }
+    }
+
+    /// Whether the peer is surely there: somebody vouches for it, or it has answered from there.
+    pub(crate) fn vouches_for(&self, ip: IpAddr) -> bool {
+        let is_proven = self.proof != AddressProof::None
+            && self.endpoint.is_some_and(|endpoint| endpoint.ip() == ip);
+        is_proven || self.paths.iter().any(|path| path.route.to.ip() == ip)
     }
 
     /// Whether a check with this number is out.
@@ -339,6 +357,11 @@ impl Session {
             Phase::Over => None,
         }
     }
+}
+
+/// The plan without an unreasonable delay: a session that waits keeps the worker from other peers.
+fn patient(plan: Plan) -> Plan {
+    Plan { delay_ms: plan.delay_ms.min(DELAY_MS_MAX), ..plan }
 }
 
 /// Whether one single host could be at an endpoint.

@@ -62,7 +62,10 @@ impl Traversal {
             let wanted = session.take_wanted_sockets();
             let alarm = session.take_alarm();
             while let Some(transmit) = session.poll_transmit() {
-                self.transmits.push_back(transmit);
+                let ip = transmit.to.ip();
+                if session.vouches_for(ip) || self.unproven.allows(ip, now) {
+                    self.transmits.push_back(transmit);
+                }
             }
             while let Some(event) = session.poll_event() {
                 self.events.push_back(event);

@@ -90,12 +90,14 @@ fn there_are_sixty_four_sessions_at_most() {
     let mut world = World::new();
     world.parties[1].is_dead = true;
     for n in 0..100 {
-        world.offer(0, |offer| {
-            offer.details.session = SessionId(n);
-            // One that goes on for ever, as a linked one would: its checks are held back.
-            offer.details.plan.delay_ms = 600_000;
-        });
+        world.offer(0, |offer| offer.details.session = SessionId(n));
         world.run(secs(1));
+        // They go on, as linked ones would: each has another plan before it has failed.
+        for old in (0..n).filter(|old| (n - old) % 8 == 0) {
+            let number = u32::try_from((n - old) / 8 + 1).unwrap();
+            let plan = plan(number, Strategy::Plain, None);
+            world.signal(0, ServerV1::Plan { session: SessionId(old), plan });
+        }
     }
     assert_eq!(world.parties[0].machine.sessions(world.now).count(), 64);
     let refused = |(_, event): &&(_, Event)| *event == Event::OfferIgnored(OfferRefusal::TooMany);

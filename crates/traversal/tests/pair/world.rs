@@ -343,7 +343,10 @@ impl World {
         while let Some(transmit) = self.matchmaker.poll_transmit() {
             let index = self.hosts.iter().position(|host| host.session == transmit.connection);
             match (index, transmit.action) {
-                (Some(index), Action::Send(text) | Action::Offer(text)) => {
+                (
+                    Some(index),
+                    Action::Send(text) | Action::Update(_, _, text) | Action::Offer(text),
+                ) => {
                     self.post(self.hosts[index].to_server, Parcel::ToWorker(index, text));
                 }
                 (Some(_), Action::Ping) => {
