@@ -25,6 +25,7 @@ mod answers;
 mod budget;
 mod discovery;
 mod doors;
+mod ipv6;
 mod machine;
 mod pairing;
 mod profile;

@@ -21,6 +21,7 @@ use crate::doors::{
     Config, Dropped, Event, Input, OfferRefusal, SessionStatus, SocketId, Surroundings, Transmit,
     WakeReason, earlier,
 };
+use crate::ipv6::Ipv6;
 use crate::pairing::Pairing;
 use crate::profile::Profiler;
 use crate::reporting::Reporting;
@@ -42,6 +43,7 @@ pub struct Traversal {
     pub(crate) v1: bool,
     pub(crate) surroundings: Surroundings,
     pub(crate) profiler: Profiler,
+    pub(crate) ipv6: Ipv6,
     /// The candidates that the rendezvous knows, and the number of their set.
     pub(crate) candidates_told: Option<Vec<Candidate>>,
     pub(crate) generation: u32,
@@ -79,6 +81,7 @@ impl Traversal {
             early: EarlyPings::default(),
             v1: false,
             surroundings: Surroundings::default(),
+            ipv6: Ipv6::default(),
             profiler,
             candidates_told: None,
             generation: 0,
@@ -144,7 +147,9 @@ impl Traversal {
         // A report that waits is due when the pairing ends and there is something to say, not before.
         let may_report = self.is_free() && self.discovery.endpoint().is_some();
         let report = self.reporting.poll_timeout().filter(|_| may_report);
-        let profile = self.profiler.poll_timeout().map(|at| (at, WakeReason::Profile));
+        let profile =
+            self.profiler.poll_timeout().into_iter().chain(self.ipv6.poll_timeout()).min();
+        let profile = profile.map(|at| (at, WakeReason::Profile));
         let sessions = self.sessions.values().filter_map(Session::poll_timeout).min();
         let v1 = earlier(profile, sessions);
         earlier(v1, earlier(self.discovery.poll_timeout(), earlier(pairing, report)))

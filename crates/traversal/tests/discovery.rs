@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use holepunch_traversal::{
-    Config, Event, Input, NatMapping, OfferRefusal, SocketId, StunServer, Transmit, Traversal,
+    Config, Event, Input, NatMapping, OfferRefusal, SocketId, StunServer, Surroundings, Transmit,
+    Traversal,
 };
 use holepunch_wire::WorkerId;
 use holepunch_wire::signal::Offer;
-use holepunch_wire::signal::v1::{ServerV1, Welcome};
+use holepunch_wire::signal::v1::{ServerV1, Welcome, WorkerV1};
 use holepunch_wire::stun::{BindingRequest, BindingSuccess};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -185,6 +186,55 @@ fn servers_that_the_rendezvous_names_are_asked_too_one_of_each_host_and_two_at_m
     bench.answer(&server(1), "203.0.113.9:4000");
     let events = bench.answer(&server(2), "203.0.113.9:4001");
     assert_eq!(mapped_of(&events)[0].3, NatMapping::EndpointDependent);
+}
+
+fn with_ipv6() -> (Bench, SocketAddr) {
+    let mut bench = Bench::new(None, None);
+    bench.input(Input::Surroundings(Surroundings {
+        interfaces: vec!["192.168.1.2".parse().unwrap(), "2a00:1450::5".parse().unwrap()],
+        main: Some("0.0.0.0:5000".parse().unwrap()),
+        main_v6: Some("[::]:5000".parse().unwrap()),
+        port_mapped: None,
+    }));
+    assert_eq!(bench.machine.profile().ipv6, Some(true), "as far as the interfaces tell");
+    bench.input(welcome(&["192.0.2.2:3478", "[2a00:1450::9]:3478", "[2a00:1450::a]:3478"]));
+    (bench, "[2a00:1450::9]:3478".parse().unwrap())
+}
+
+#[test]
+fn the_ipv6_address_that_a_server_sees_is_a_candidate() {
+    let (mut bench, server) = with_ipv6();
+    let (_, sent) = bench.sent.iter().find(|(_, sent)| sent.to == server).unwrap();
+    assert_eq!(sent.socket, SocketId::MAIN_V6);
+    let mapped: SocketAddr = "[2a00:1450::77]:6000".parse().unwrap();
+    let success = BindingSuccess { mapped, origin: server, other: None, proof: None };
+    let payload = BindingRequest::parse(&sent.payload).unwrap().success(&success);
+    let stranger = "[2a00:1450::66]:3478".parse().unwrap();
+    for (socket, from) in [(SocketId::MAIN_V6, stranger), (SocketId::MAIN, server)] {
+        bench.input(Input::Datagram { socket, from, payload: &payload });
+    }
+    let is_told = |events: &[Event]| {
+        events.iter().any(|event| {
+            let Event::Signal(WorkerV1::Candidates { candidates, .. }) = event else {
+                return false;
+            };
+            candidates.iter().any(|it| it.address() == mapped)
+        })
+    };
+    assert!(!is_told(&bench.pass(Duration::from_millis(1))));
+    let answer = Input::Datagram { socket: SocketId::MAIN_V6, from: server, payload: &payload };
+    assert!(is_told(&bench.input(answer)));
+    bench.pass(Duration::from_secs(20));
+    assert_eq!(bench.sent.iter().filter(|(_, sent)| sent.to == server).count(), 1);
+    assert_eq!(bench.machine.profile().ipv6, Some(true));
+}
+
+#[test]
+fn ipv6_that_no_server_answers_by_is_none() {
+    let (mut bench, server) = with_ipv6();
+    bench.pass(Duration::from_secs(20));
+    assert_eq!(bench.sent.iter().filter(|(_, sent)| sent.to == server).count(), 3);
+    assert_eq!(bench.machine.profile().ipv6, Some(false));
 }
 
 #[test]

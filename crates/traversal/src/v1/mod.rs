@@ -4,7 +4,7 @@ mod packets;
 mod settle;
 mod sockets;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use holepunch_wire::address::AddressKind;
@@ -47,6 +47,22 @@ impl Traversal {
             self.discovery.ask_proofs(nonce, now, &mut self.rng);
         }
         self.discovery.add_servers(&servers, now, &mut self.rng);
+        if self.surroundings.main_v6.is_some() {
+            self.ipv6.ask(&servers, now, &mut self.rng);
+        }
+    }
+
+    /// Whether an interface has an IPv6 address that is no local one.
+    fn has_global_v6(&self) -> bool {
+        let Surroundings { main_v6, interfaces, .. } = &self.surroundings;
+        let is_global = |ip: &IpAddr| ip.is_ipv6() && AddressKind::of(*ip) == AddressKind::Ordinary;
+        main_v6.is_some() && interfaces.iter().any(is_global)
+    }
+
+    /// An address alone is no proof that packets get out.
+    pub(super) fn conclude_ipv6(&mut self) {
+        let works = self.has_global_v6() && self.ipv6.works() != Some(false);
+        self.profiler.has_ipv6(works);
     }
 
     pub(crate) fn signalled(&mut self, message: ServerV1, now: Instant) {
@@ -185,18 +201,12 @@ impl Traversal {
         if let Some(main) = self.surroundings.main {
             self.profiler.bound(main.port());
         }
-        let has_global_v6 = |surroundings: &Surroundings| {
-            surroundings.main_v6.is_some()
-                && surroundings
-                    .interfaces
-                    .iter()
-                    .any(|ip| ip.is_ipv6() && AddressKind::of(*ip) == AddressKind::Ordinary)
-        };
-        self.profiler.has_ipv6(has_global_v6(&self.surroundings));
+        self.conclude_ipv6();
         let moved = before.interfaces != self.surroundings.interfaces;
         if moved && !before.interfaces.is_empty() {
             self.discovery.restart();
             self.profiler.restart();
+            self.ipv6.restart(now, &mut self.rng);
             for session in self.sessions.values_mut() {
                 session.network_changed(now);
             }
@@ -218,6 +228,9 @@ impl Traversal {
         }
         if let Some(mapped) = self.surroundings.port_mapped {
             candidates.push(Candidate::new(CandidateKind::PortMapped, mapped));
+        }
+        if let Some(mapped) = self.ipv6.mapped() {
+            candidates.push(Candidate::new(CandidateKind::ServerReflexive, mapped));
         }
         if let Some(endpoint) = self.discovery.endpoint() {
             candidates.push(Candidate::new(CandidateKind::ServerReflexive, endpoint));

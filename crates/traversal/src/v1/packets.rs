@@ -25,6 +25,12 @@ impl Traversal {
             return true;
         }
         if let Ok(response) = BindingResponse::parse(payload)
+            && self.ipv6.handle_response(socket, from, &response)
+        {
+            self.conclude_ipv6();
+            return true;
+        }
+        if let Ok(response) = BindingResponse::parse(payload)
             && (self.profiler.handle_response(socket, from, &response, now, &mut self.rng)
                 || self.sampled(socket, &response, now))
         {

@@ -26,6 +26,11 @@ impl Traversal {
                 }));
             }
         }
+        if let Some(transmit) = self.ipv6.handle_timeout(now) {
+            self.transmits.push_back(transmit);
+        } else if self.ipv6.works() == Some(false) {
+            self.conclude_ipv6();
+        }
         self.profiler.handle_timeout(now, &mut self.rng);
         let lifetime = self.profiler.profile().lifetime_s;
         self.discovery.lives_for(lifetime.map(|secs| Duration::from_secs(u64::from(secs))));
