@@ -11,7 +11,7 @@ use crate::common::subject::MAPPED;
 use crate::scene::{Scene, TOKEN, V1, welcome};
 
 /// A scene whose worker is linked with an agent, which answers from then on.
-async fn linked(session: u64) -> (Scene, Arc<Agent>, Answering) {
+pub(crate) async fn linked(session: u64) -> (Scene, Arc<Agent>, Answering) {
     let agent = Arc::new(Agent::bind(session));
     let mut scene = Scene::ready().await;
     scene.session.send(agent.offer("controlled")).await;

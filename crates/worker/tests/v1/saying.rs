@@ -1,7 +1,6 @@
 //! What may be said when: to whom it concerns, in order, and to nobody else.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use holepunch_link::SessionEvent;
@@ -14,6 +13,7 @@ use crate::common::rendezvous::offer;
 use crate::common::stun::success_with_proof;
 use crate::common::subject::MAPPED;
 use crate::common::{Peer, StunServer, Subject};
+use crate::resume::linked;
 use crate::scene::{Scene, TOKEN, V1, prepared, welcome};
 
 #[tokio::test]
@@ -45,14 +45,14 @@ async fn a_baseline_offer_may_have_a_field_session() {
     peer.link_with(worker.id()).await;
 }
 
-async fn linked(session: u64) -> (Scene, Arc<Agent>, Answering) {
-    let agent = Arc::new(Agent::bind(session));
-    let mut scene = Scene::ready().await;
-    scene.session.send(agent.offer("controlled")).await;
-    let answering = agent.answering();
-    scene.until_linked().await;
-    assert_eq!(scene.session.expect("link_state").await["state"], "direct");
-    (scene, agent, answering)
+/// The peer falls silent, so that the worker has something to say of the session.
+async fn trouble(scene: &mut Scene, answering: Answering) {
+    drop(answering);
+    let other = Agent::bind_on(Ipv4Addr::new(127, 0, 0, 2), 1);
+    other.check(scene.udp, IceRole::Controlling, false).await;
+    let is_suspect = |event: &SessionEvent| matches!(event, SessionEvent::Suspect(_)).then_some(());
+    scene.worker.until_session("suspect", is_suspect).await;
+    scene.worker.catches_up_with(&mut scene.session).await;
 }
 
 #[tokio::test]
@@ -61,14 +61,7 @@ async fn nothing_is_said_before_the_hello_of_another_connection() {
     drop(scene.session);
     scene.session = scene.rendezvous.accept_selecting(V1).await;
     scene.worker.until_it("v1", |n| *n == Notice::Signal(Signal::ConnectedV1)).await;
-    drop(answering);
-    let other = Agent::bind_on(Ipv4Addr::new(127, 0, 0, 2), 1);
-    other.check(scene.udp, IceRole::Controlling, false).await;
-    scene
-        .worker
-        .until_session("suspect", |e| matches!(e, SessionEvent::Suspect(_)).then_some(()))
-        .await;
-    scene.worker.catches_up_with(&mut scene.session).await;
+    trouble(&mut scene, answering).await;
     scene.session.send(welcome("t2")).await;
     scene.session.expect("hello").await;
 }
@@ -79,14 +72,7 @@ async fn a_rendezvous_that_has_become_a_baseline_one_hears_nothing_of_sessions()
     drop(scene.session);
     scene.session = scene.rendezvous.accept().await;
     scene.worker.until_it("v1", |n| *n == Notice::Signal(Signal::Connected)).await;
-    drop(answering);
-    let other = Agent::bind_on(Ipv4Addr::new(127, 0, 0, 2), 1);
-    other.check(scene.udp, IceRole::Controlling, false).await;
-    scene
-        .worker
-        .until_session("suspect", |e| matches!(e, SessionEvent::Suspect(_)).then_some(()))
-        .await;
-    scene.worker.catches_up_with(&mut scene.session).await;
+    trouble(&mut scene, answering).await;
     scene.session.is_told_nothing_for(Duration::from_millis(500)).await;
 }
 
