@@ -156,7 +156,7 @@ pub enum LinkState {
     Relayed,
     /// The direct path is gone, and sought.
     Repairing,
-    /// The worker does not make the search that is planned: it wants none, or no more for now.
+    /// The worker does not make the search that is planned: it wants none, or has made as many as it may.
     Declined,
     /// It came to nothing. Also what a word of a later version is taken for.
     #[serde(other)]

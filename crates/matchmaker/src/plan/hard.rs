@@ -53,6 +53,20 @@ fn search(sockets: u16, aim: Aim, probes_max: u16) -> Search {
     }
 }
 
+/// What a side does whose fresh sockets' ports are known before they are used.
+fn announced(announce: Announce) -> Search {
+    Search {
+        fresh: true,
+        announce,
+        ..search(PREDICTED_SOCKETS, Aim::Endpoint, PREDICTED_SOCKETS * 8)
+    }
+}
+
+/// Whether both want searches that use up a block.
+fn is_wished(a: &NatProfile, b: &NatProfile) -> bool {
+    [a, b].iter().all(|it| it.search == SearchWish::Exhaustive)
+}
+
 /// What a NAT's allocation may be taken for when a search by what it seems to be has failed: what
 /// seems to be in order may be a block, and a block may be larger than it seems.
 pub(super) fn weaker(profile: &NatProfile) -> NatProfile {
@@ -97,22 +111,14 @@ pub(super) fn one_side(hard: &NatProfile) -> Idea {
         Allocation::Preserving => (
             Strategy::Preserved,
             search(1, Aim::Announced, PREDICTED_PORTS * 5),
-            Search {
-                fresh: true,
-                announce: Announce::LocalPorts,
-                ..search(PREDICTED_SOCKETS, Aim::Endpoint, PREDICTED_SOCKETS * 8)
-            },
+            announced(Announce::LocalPorts),
             99,
             "one side's NAT keeps the port of a fresh socket for its first destination".to_owned(),
         ),
         Allocation::Sequential { step } => (
             Strategy::Sequence,
             search(1, Aim::Announced, PREDICTED_PORTS * 5),
-            Search {
-                fresh: true,
-                announce: Announce::NextPorts,
-                ..search(PREDICTED_SOCKETS, Aim::Endpoint, PREDICTED_SOCKETS * 8)
-            },
+            announced(Announce::NextPorts),
             99,
             format!("one side's NAT gives ports in order, in steps of {step}"),
         ),
@@ -159,10 +165,9 @@ pub(super) fn toward_observed(mut idea: Idea) -> Idea {
 /// would be used up long before one of many ports is found.
 pub(super) fn seek(seeker: &NatProfile, sought: &NatProfile) -> Idea {
     let idea = one_side(sought);
-    let wished = [seeker, sought].iter().all(|it| it.search == SearchWish::Exhaustive);
     match (seeker.mapping, seeker.allocation, idea.strategy) {
         (Mapping::AddressAndPortDependent, Allocation::Block { size, .. }, Strategy::Birthday)
-            if !wished =>
+            if !is_wished(seeker, sought) =>
         {
             match seeker.reuses_ports {
                 Some(true) => idea,
@@ -290,9 +295,9 @@ fn blocks(a: &NatProfile, b: &NatProfile) -> Idea {
         let probes = sockets.saturating_mul(ports).clamp(SWEEP_PROBES, BIRTHDAY_PROBES);
         Some(search(sockets, aim, probes))
     };
-    let wished = [a, b].iter().all(|it| it.search == SearchWish::Exhaustive);
-    match (a.reuses_ports, b.reuses_ports) {
-        (Some(true), Some(true)) => Idea {
+    let exhaust = if is_wished(a, b) { exhaust(a, b) } else { None };
+    match (a.reuses_ports, b.reuses_ports, exhaust) {
+        (Some(true), Some(true), _) => Idea {
             searches: [sweep(b), sweep(a)],
             expected_percent: Some(99),
             ..Idea::new(
@@ -301,19 +306,13 @@ fn blocks(a: &NatProfile, b: &NatProfile) -> Idea {
                  side sweep the other's block",
             )
         },
-        (Some(false), _) | (_, Some(false)) => {
-            exhaust(a, b).filter(|_| wished).unwrap_or_else(|| {
-                Idea::new(
-                    Strategy::Relay,
-                    "both NATs take a port of a small block for every peer: a search would use up \
-                     both blocks for half a minute, so it is made on request only",
-                )
-            })
-        }
-        // The test would use up half of a block.
-        _ if wished && exhaust(a, b).is_some() => {
-            exhaust(a, b).unwrap_or_else(|| Idea::new(Strategy::Relay, ""))
-        }
+        // A test of what is not known yet would use up half of a block.
+        (_, _, Some(exhaust)) => exhaust,
+        (Some(false), _, None) | (_, Some(false), None) => Idea::new(
+            Strategy::Relay,
+            "both NATs take a port of a small block for every peer: a search would use up both blocks \
+             for half a minute, so it is made on request only",
+        ),
         _ => Idea::new(Strategy::TestReuse, TEST_REUSE),
     }
 }

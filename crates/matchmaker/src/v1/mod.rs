@@ -137,9 +137,7 @@ impl Matchmaker {
         if !self.v1(id).is_some_and(|v1| v1.allows_news(now)) {
             return self.ignore(id, "too many sets of candidates".to_owned());
         }
-        let is_mapped =
-            |table: &Self| table.connections.get(&id).is_some_and(Connection::has_mapped_port);
-        let was_mapped = is_mapped(self);
+        let was_mapped = self.connections.get(&id).is_some_and(Connection::has_mapped_port);
         let Some(v1) = self.v1(id) else { return };
         if generation <= v1.generation {
             return;
@@ -152,12 +150,13 @@ impl Matchmaker {
             Some(reflexive) => entry.proof_of(reflexive.address().ip()),
             None => entry.proof(),
         };
+        let has_opened = entry.has_mapped_port() && !was_mapped;
         for session in sessions {
             let candidates = candidates.clone();
             let message =
                 ServerV1::PeerCandidates { session, generation, candidates, address_proof };
             self.send_to_peer(id, session, &message);
-            if is_mapped(self) && !was_mapped {
+            if has_opened {
                 self.replan(session, false, now);
             }
         }

@@ -11,8 +11,8 @@ use crate::machine::Matchmaker;
 use crate::session::PLANS_MAX;
 
 /// Why there is no direct path where a worker does not make the search that is planned.
-const DECLINED: &str = "a search for ports would be needed, and one of the two makes none, or no more \
-                        for now";
+const DECLINED: &str = "a search for ports would be needed, and one of the two makes none, or has made \
+                        as many as it may";
 
 impl Matchmaker {
     /// Makes a better plan from what is known by now. One that only looks a little different is not

@@ -25,13 +25,8 @@ impl Traversal {
             return true;
         }
         if let Ok(response) = BindingResponse::parse(payload)
-            && self.ipv6.handle_response(socket, from, &response)
-        {
-            self.conclude_ipv6();
-            return true;
-        }
-        if let Ok(response) = BindingResponse::parse(payload)
-            && (self.profiler.handle_response(socket, from, &response, now, &mut self.rng)
+            && (self.answered_by_ipv6(socket, from, &response)
+                || self.profiler.handle_response(socket, from, &response, now, &mut self.rng)
                 || self.sampled(socket, &response, now))
         {
             return true;
@@ -43,6 +38,19 @@ impl Traversal {
         socket == SocketId::MAIN
             && TransactionId::of(payload)
                 .is_some_and(|transaction| self.profiler.handle_hairpin(transaction))
+    }
+
+    fn answered_by_ipv6(
+        &mut self,
+        socket: SocketId,
+        from: SocketAddr,
+        response: &BindingResponse,
+    ) -> bool {
+        let is_answer = self.ipv6.handle_response(socket, from, response);
+        if is_answer {
+            self.conclude_ipv6();
+        }
+        is_answer
     }
 
     pub(super) fn sampled(

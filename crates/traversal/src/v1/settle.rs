@@ -26,9 +26,8 @@ impl Traversal {
                 }));
             }
         }
-        if let Some(transmit) = self.ipv6.handle_timeout(now) {
-            self.transmits.push_back(transmit);
-        } else if self.ipv6.works() == Some(false) {
+        if self.ipv6.poll_timeout().is_some_and(|at| at <= now) {
+            self.transmits.extend(self.ipv6.handle_timeout(now));
             self.conclude_ipv6();
         }
         self.profiler.handle_timeout(now, &mut self.rng);

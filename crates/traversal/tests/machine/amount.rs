@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use holepunch_traversal::{Input, SessionEvent, SessionFailure};
 use holepunch_wire::WorkerId;
 use holepunch_wire::candidate::{CANDIDATES_MAX, Candidate, CandidateKind};
-use holepunch_wire::check::{CheckRequest, IceRole, encode_role_conflict};
+use holepunch_wire::check::encode_role_conflict;
 use holepunch_wire::plan::{Aim, Announce, Strategy};
 use holepunch_wire::session::AddressProof;
 use holepunch_wire::signal::Offer;
 use holepunch_wire::signal::v1::ServerV1;
 use holepunch_wire::stun::TransactionId;
 
-use crate::world::{SESSION, World, address, credentials, plan, search};
+use crate::world::{SESSION, World, address, credentials, peer_check, plan, search};
 use crate::{ms, secs};
 
 /// Checks to an address that nothing proves to be the peer's.
@@ -165,19 +165,8 @@ fn restless_peer() -> World {
     let mut world = World::new();
     world.parties[1].is_dead = true;
     world.offer(0, |_| {});
-    let [own, peer] = credentials();
     for n in 0..RESTLESS {
-        let payload = CheckRequest {
-            transaction: TransactionId::from(n as u128),
-            remote_ufrag: own.ufrag(),
-            local_ufrag: peer.ufrag(),
-            priority: 1,
-            role: IceRole::Controlled,
-            tie_breaker: 1,
-            use_candidate: false,
-        }
-        .encode(&own.check_key());
-        world.inject(0, victim(n), &payload);
+        world.inject(0, victim(n), &peer_check(n as u128));
         world.run(ms(10));
     }
     world

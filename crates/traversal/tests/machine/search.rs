@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use holepunch_traversal::{Event, Input, SearchRefusal, SessionEvent, SessionFailure, SocketId};
-use holepunch_wire::check::{CheckRequest, IceRole, encode_success};
+use holepunch_wire::check::encode_success;
 use holepunch_wire::plan::{Aim, Announce, Search, Strategy};
 use holepunch_wire::session::{AddressProof, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, WorkerV1};
 use holepunch_wire::stun::TransactionId;
 
-use crate::world::{SESSION, Sent, World, address, credentials, plan, search};
+use crate::world::{SESSION, Sent, World, address, credentials, peer_check, plan, search};
 use crate::{ms, secs};
 
 const SOCKETS_MAX: usize = 256;
@@ -258,17 +258,7 @@ fn a_search_stops_at_success_and_closes_its_sockets() {
 
 /// A check of the second machine's, from there to that socket of the first one.
 fn peer_checks(world: &mut World, socket: SocketId, from: SocketAddr) {
-    let [own, peer] = credentials();
-    let payload = CheckRequest {
-        transaction: TransactionId::from(77),
-        remote_ufrag: own.ufrag(),
-        local_ufrag: peer.ufrag(),
-        priority: 1,
-        role: IceRole::Controlled,
-        tie_breaker: 1,
-        use_candidate: false,
-    }
-    .encode(&own.check_key());
+    let payload = peer_check(77);
     world.input(0, Input::Datagram { socket, from, payload: &payload });
 }
 

@@ -10,12 +10,12 @@ use holepunch_traversal::{
     Config, Event, Input, SessionEvent, SocketId, StunServer, Surroundings, Transmit, Traversal,
 };
 use holepunch_wire::WorkerId;
-use holepunch_wire::check::{Check, ParsedCheck};
+use holepunch_wire::check::{Check, CheckRequest, ParsedCheck};
 use holepunch_wire::credentials::{IceCredentials, IceRole, RANDOM_BYTES};
 use holepunch_wire::plan::{Aim, Announce, Plan, Search, Strategy};
 use holepunch_wire::session::{AddressProof, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, SessionDetails, SessionOffer, WorkerV1};
-use holepunch_wire::stun::{BindingRequest, BindingSuccess};
+use holepunch_wire::stun::{BindingRequest, BindingSuccess, TransactionId};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -37,6 +37,21 @@ pub(crate) fn credentials() -> [IceCredentials; 2] {
 }
 
 /// What an offer may have more of than any worker should follow.
+/// A check of the second machine's, with this number.
+pub(crate) fn peer_check(number: u128) -> Vec<u8> {
+    let [own, peer] = credentials();
+    CheckRequest {
+        transaction: TransactionId::from(number),
+        remote_ufrag: own.ufrag(),
+        local_ufrag: peer.ufrag(),
+        priority: 1,
+        role: IceRole::Controlled,
+        tie_breaker: 1,
+        use_candidate: false,
+    }
+    .encode(&own.check_key())
+}
+
 pub(crate) fn search(aim: Aim, announce: Announce) -> Search {
     Search {
         sockets: 60_000,
