@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::candidate::{Candidate, CandidateKind};
+use holepunch_wire::identity::PublicKey;
 use holepunch_wire::nat::NatProfile;
 use holepunch_wire::session::{AddressProof, RoomName, SessionId};
 use holepunch_wire::stun::proof::ProofNonce;
@@ -30,7 +31,7 @@ pub(crate) struct V1 {
     pub(crate) profile: NatProfile,
     pub(crate) candidates: Vec<Candidate>,
     pub(crate) generation: u32,
-    pub(crate) key: Option<String>,
+    pub(crate) key: Option<PublicKey>,
     pub(crate) nonce: ProofNonce,
     /// The address that our STUN server has seen the worker at.
     pub(crate) proven: Option<IpAddr>,

@@ -156,6 +156,7 @@ fn welcome(stun: &[&str]) -> Input<'static> {
         observed_ip: [203, 0, 113, 9].into(),
         observed_port: Some(1),
         stun: stun.iter().map(|address| address.parse().unwrap()).collect(),
+        turn: Vec::new(),
         proof_nonce: String::new(),
         challenge: String::new(),
         resume: String::new(),

@@ -144,6 +144,60 @@ pub enum AddressProof {
     None,
 }
 
+/// What opens a session's relay for one of its two workers. A secret: `Debug` hides it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RelayToken([u8; 16]);
+
+/// A text that is not thirty-two hexadecimal digits, and so no relay token. It is not repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a relay token is 32 hexadecimal digits")]
+pub struct RelayTokenError;
+
+impl RelayToken {
+    /// A token of random bytes.
+    #[must_use]
+    pub fn from_random(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The token as text: a secret.
+    #[must_use]
+    pub fn reveal(&self) -> String {
+        format!("{:032x}", u128::from_be_bytes(self.0))
+    }
+
+    /// Whether both are the same, in a time that says nothing of where they differ.
+    #[must_use]
+    pub fn matches(&self, other: &Self) -> bool {
+        self.0.iter().zip(other.0).fold(0, |differs, (own, other)| differs | (own ^ other)) == 0
+    }
+}
+
+impl fmt::Debug for RelayToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+impl TryFrom<String> for RelayToken {
+    type Error = RelayTokenError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(RelayTokenError);
+        }
+        let number = u128::from_str_radix(&text, 16).map_err(|_| RelayTokenError)?;
+        Ok(Self(number.to_be_bytes()))
+    }
+}
+
+impl From<RelayToken> for String {
+    fn from(token: RelayToken) -> Self {
+        token.reveal()
+    }
+}
+
 /// What has become of a session, as one of its workers sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

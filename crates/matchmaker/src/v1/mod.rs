@@ -30,6 +30,7 @@ impl Matchmaker {
             observed_ip: entry.observed.ip,
             observed_port: entry.observed.port,
             stun: self.config.stun.clone(),
+            turn: Vec::new(),
             proof_nonce: nonce.to_string(),
             challenge,
             resume,

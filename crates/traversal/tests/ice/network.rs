@@ -98,6 +98,7 @@ impl Setup {
                 credentials: own,
                 peer_credentials: peer,
                 peer_key: None,
+                relay_token: None,
                 candidates: self.theirs_told.iter().map(host).collect(),
                 address_proof: AddressProof::Stun,
                 plan: Plan::new(Strategy::Plain, "a test"),

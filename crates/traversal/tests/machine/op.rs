@@ -192,6 +192,7 @@ prop_compose! {
                 credentials: own,
                 peer_credentials: peer,
                 peer_key: None,
+                relay_token: None,
                 candidates,
                 address_proof,
                 plan,
@@ -207,6 +208,7 @@ fn signal() -> impl Strategy<Value = ServerV1> {
             observed_ip: address("203.0.113.1:1").ip(),
             observed_port: None,
             stun,
+            turn: Vec::new(),
             proof_nonce: if has_nonce { "00112233445566778899aabbccddeeff" } else { "x" }
                 .to_owned(),
             challenge: String::new(),

@@ -217,6 +217,7 @@ impl World {
                 credentials: own,
                 peer_credentials: peer,
                 peer_key: None,
+                relay_token: None,
                 candidates: Vec::new(),
                 address_proof: AddressProof::Stun,
                 plan: plan(1, Strategy::Plain, None),

@@ -1,5 +1,6 @@
 //! The messages of the sub-protocol `holepunch.v1`, beside those of the baseline.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -8,9 +9,10 @@ use crate::WorkerId;
 use crate::candidate::{self, Candidate};
 use crate::check::IceRole;
 use crate::credentials::IceCredentials;
+use crate::identity::{PublicKey, Signature};
 use crate::nat::NatProfile;
 use crate::plan::{Plan, REASON_BYTES_MAX, Strategy, truncate};
-use crate::session::{AddressProof, LinkState, RoomMode, RoomName, SessionId};
+use crate::session::{AddressProof, LinkState, RelayToken, RoomMode, RoomName, SessionId};
 
 /// The WebSocket sub-protocol (RFC 6455 §1.9).
 pub const SUBPROTOCOL: &str = "holepunch.v1";
@@ -18,7 +20,9 @@ pub const SUBPROTOCOL: &str = "holepunch.v1";
 pub const ANNOUNCED_MAX: usize = 12;
 /// Most STUN servers that a welcome names.
 pub const STUN_MAX: usize = 16;
-/// Longest key, signature, challenge, nonce or token, in bytes.
+/// Most TURN servers that a welcome names.
+pub const TURN_MAX: usize = 4;
+/// Longest challenge, nonce or token, in bytes.
 const TOKEN_BYTES_MAX: usize = 512;
 
 /// A message of a worker.
@@ -35,10 +39,10 @@ pub enum WorkerV1 {
         mode: Option<RoomMode>,
         /// The worker's public key.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        key: Option<String>,
-        /// The signature over the challenge.
+        key: Option<PublicKey>,
+        /// The proof that the key is the worker's: see [`Registration`](crate::identity::Registration).
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        signature: Option<String>,
+        signature: Option<Box<Signature>>,
         /// The token of an earlier welcome: the worker takes its place again.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         resume: Option<String>,
@@ -134,6 +138,9 @@ pub struct Welcome {
     /// What the STUN server is to be given for a proof of address, in hexadecimal digits.
     #[serde(default)]
     pub proof_nonce: String,
+    /// TURN servers (RFC 8656) that this worker may use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turn: Vec<TurnServer>,
     /// What a worker signs to prove its key, in hexadecimal digits.
     #[serde(default)]
     pub challenge: String,
@@ -143,6 +150,23 @@ pub struct Welcome {
     /// Most sessions of one worker.
     #[serde(default)]
     pub sessions_max: u32,
+}
+
+/// A TURN server, and what opens it for a while.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TurnServer {
+    /// `turn:host:port` (RFC 7065), over UDP.
+    pub url: String,
+    /// Until when it is good, in seconds of Unix time, and a name: `1700000000:name`.
+    pub username: String,
+    /// The password: base64 of an HMAC-SHA-1 over the username.
+    pub credential: String,
+}
+
+impl fmt::Debug for TurnServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TurnServer({}, credential hidden)", self.url)
+    }
 }
 
 /// What an offer holds beside the fields of the baseline.
@@ -156,9 +180,12 @@ pub struct SessionDetails {
     pub credentials: IceCredentials,
     /// The peer's.
     pub peer_credentials: IceCredentials,
-    /// The peer's public key, where it has told one.
+    /// The peer's public key, where it has proved one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub peer_key: Option<String>,
+    pub peer_key: Option<PublicKey>,
+    /// Opens the session's relay, `/ws/relay/{session}`, for this worker; without it, there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay_token: Option<RelayToken>,
     /// Where the peer may be reached, beside its endpoint.
     #[serde(default)]
     pub candidates: Vec<Candidate>,
@@ -266,8 +293,8 @@ impl WorkerV1 {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut message: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
         match &mut message {
-            Self::Hello { key, signature, resume, .. } => {
-                for token in [key, signature, resume].into_iter().flatten() {
+            Self::Hello { resume, .. } => {
+                if let Some(token) = resume {
                     truncate(token, TOKEN_BYTES_MAX);
                 }
             }
@@ -291,6 +318,7 @@ impl ServerV1 {
         match &mut message {
             Self::Welcome(welcome) => {
                 welcome.stun.truncate(STUN_MAX);
+                welcome.turn.truncate(TURN_MAX);
                 for token in [&mut welcome.proof_nonce, &mut welcome.challenge, &mut welcome.resume]
                 {
                     truncate(token, TOKEN_BYTES_MAX);
