@@ -6,6 +6,7 @@
 
 mod demo;
 mod exit;
+mod joining;
 mod lab;
 mod load;
 mod logging;

@@ -85,7 +85,7 @@ pub(crate) struct Args {
 
 /// The name of a room.
 #[derive(Debug, Clone)]
-struct RoomArg(RoomName);
+pub(crate) struct RoomArg(pub(crate) RoomName);
 
 impl FromStr for RoomArg {
     type Err = RoomNameError;
