@@ -8,6 +8,8 @@
 
 mod identity;
 mod link;
+mod links;
+mod mux;
 mod port;
 mod port_mapping;
 mod quic;
@@ -28,5 +30,6 @@ pub use link::{
     DatagramError, Link, LinkError, LinkPath, PathEvent, PathEvents, PathKind, ReadError,
     RecvStream, SendStream, Traffic, WriteError,
 };
-pub use port::{OpenError, Port};
+pub use links::{LinkConfig, LinkEvent, RelayEnd, RelayKind, RoomSecret};
+pub use port::{OpenError, Port, PortEvent};
 pub use resolve::{ServerName, ServerNameError};

@@ -47,7 +47,7 @@ pub async fn pair() -> (Link, Link, Sockets) {
         let paths = PathState::new(Instant::now());
         let remote: SocketAddr = addresses[1 - own];
         let kind = PathKind::Direct { remote };
-        paths.changed(LinkPath { kind, rtt: None }, "a test".to_owned());
+        paths.changed(Some(noq::PathId::ZERO), LinkPath { kind, rtt: None }, "a test");
         Link::new(connection, peer, paths, Arc::new(Ending::default()))
     };
     let first = link(connected.expect("a handshake"), 0);

@@ -36,6 +36,10 @@ impl PeerVerifier {
         Arc::new(Self { expected, provider: Arc::clone(provider), shown: Mutex::default() })
     }
 
+    pub(crate) fn expected(&self) -> PublicKey {
+        self.expected
+    }
+
     /// The key that the peer has shown, where it was not the expected one.
     pub(crate) fn wrong_key(&self) -> Option<PublicKey> {
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner)

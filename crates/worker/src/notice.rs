@@ -238,6 +238,7 @@ fn log_session(session: SessionId, peer: &WorkerId, event: &SessionEvent) {
         SessionEvent::Replanned(plan) => {
             info!(%session, %peer, strategy = %plan.strategy, reason = plan.reason, "another plan");
         }
+        SessionEvent::Heard(_, from) => info!(%session, %peer, %from, "the peer's checks arrive"),
         SessionEvent::SearchRefused(why) => {
             warn!(%session, %peer, why = why.to_string(), "search not made");
         }

@@ -183,7 +183,7 @@ struct Run {
 enum Woken {
     Stop,
     Signal(Signal),
-    Udp(Event),
+    Udp(PortEvent),
     Bind,
     PublicIp(Result<IpAddr, String>),
     CallDue,
@@ -196,7 +196,8 @@ impl Run {
             match self.woken(&mut stopped).await {
                 Woken::Stop => break,
                 Woken::Signal(signal) => self.signal(signal),
-                Woken::Udp(event) => self.udp(event),
+                Woken::Udp(PortEvent::Traversal(event)) => self.udp(event),
+                Woken::Udp(PortEvent::Link(_)) => {}
                 Woken::Bind => self.bind().await,
                 Woken::PublicIp(found) => self.public_ip(found),
                 Woken::CallDue => self.call(),

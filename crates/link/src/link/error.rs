@@ -2,6 +2,7 @@
 
 use std::io;
 
+use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
 
 /// Longest reason of a close that is kept, in bytes.
@@ -25,6 +26,17 @@ pub enum LinkError {
         /// The key that it should have.
         expected: PublicKey,
         /// The key that it has shown.
+        shown: PublicKey,
+    },
+    /// The rendezvous names a key from which the peer's id was not made.
+    #[error(
+        "the rendezvous names the key {shown} for {id}, but this id was made from another: it has put \
+         somebody in the peer's place"
+    )]
+    Impostor {
+        /// The peer's id.
+        id: WorkerId,
+        /// The key that the rendezvous names.
         shown: PublicKey,
     },
     /// The peer does not know the secret of the room.

@@ -169,7 +169,10 @@ impl Link {
     /// The way that packets go at the moment.
     #[must_use]
     pub fn path(&self) -> LinkPath {
-        self.0.paths.current()
+        let (id, mut path) = self.0.paths.current();
+        // The estimate goes on as long as packets do.
+        path.rtt = id.and_then(|id| self.0.connection.rtt(id)).or(path.rtt);
+        path
     }
 
     /// Every change of that, from the first one on.
@@ -214,7 +217,7 @@ impl Link {
             sent_datagrams: stats.udp_tx.datagrams,
             received_datagrams: stats.udp_rx.datagrams,
             lost_packets: stats.lost_packets,
-            rtt: self.0.paths.current().rtt,
+            rtt: self.path().rtt,
         }
     }
 }

@@ -31,10 +31,7 @@ pub enum PathKind {
     /// Through the relay of the rendezvous.
     Relay,
     /// Through a TURN server.
-    Turn {
-        /// The server's address.
-        server: SocketAddr,
-    },
+    Turn,
     /// No way is left at the moment; others are sought.
     None,
 }
@@ -44,7 +41,7 @@ impl fmt::Display for PathKind {
         match self {
             Self::Direct { remote } => write!(f, "direct to {remote}"),
             Self::Relay => f.write_str("relay of the rendezvous"),
-            Self::Turn { server } => write!(f, "TURN server {server}"),
+            Self::Turn => f.write_str("TURN server"),
             Self::None => f.write_str("none"),
         }
     }
@@ -71,6 +68,8 @@ pub(crate) struct PathState {
 
 #[derive(Debug)]
 struct State {
+    /// The path's number in the connection.
+    id: Option<noq::PathId>,
     current: LinkPath,
     history: VecDeque<PathEvent>,
     /// Changes before the oldest one in the history.
@@ -80,7 +79,7 @@ struct State {
 impl PathState {
     pub(crate) fn new(began: Instant) -> Arc<Self> {
         let current = LinkPath { kind: PathKind::None, rtt: None };
-        let state = State { current, history: VecDeque::new(), forgotten: 0 };
+        let state = State { id: None, current, history: VecDeque::new(), forgotten: 0 };
         Arc::new(Self { began, state: Mutex::new(state), changes: watch::Sender::new(0) })
     }
 
@@ -88,12 +87,16 @@ impl PathState {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn current(&self) -> LinkPath {
-        self.lock().current.clone()
+    /// The path in use, and its number.
+    pub(crate) fn current(&self) -> (Option<noq::PathId>, LinkPath) {
+        let state = self.lock();
+        (state.id, state.current.clone())
     }
 
-    pub(crate) fn changed(&self, path: LinkPath, reason: String) {
+    pub(crate) fn changed(&self, id: Option<noq::PathId>, path: LinkPath, reason: &str) {
+        let reason = reason.to_owned();
         let mut state = self.lock();
+        state.id = id;
         if state.history.len() == HISTORY_MAX {
             state.history.pop_front();
             state.forgotten += 1;
@@ -153,10 +156,10 @@ mod tests {
         let mut events = PathEvents::new(&state);
         let relay = LinkPath { kind: PathKind::Relay, rtt: None };
         for number in 0..=HISTORY_MAX {
-            state.changed(relay.clone(), number.to_string());
+            state.changed(None, relay.clone(), &number.to_string());
         }
         assert_eq!(events.next().await.reason, "1");
         assert_eq!(events.next().await.reason, "2");
-        assert_eq!((state.history().len(), state.current()), (HISTORY_MAX, relay));
+        assert_eq!((state.history().len(), state.current().1), (HISTORY_MAX, relay));
     }
 }
