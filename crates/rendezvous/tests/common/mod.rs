@@ -110,6 +110,7 @@ pub(crate) fn config() -> Config {
         stun_listen: Vec::new(),
         stun_is_optional: false,
         trusted_proxies: Vec::new(),
+        public_hosts: Vec::new(),
         stun_advertise: Vec::new(),
         matchmaker: MatchmakerConfig::default(),
     }
