@@ -6,6 +6,7 @@
 pub(crate) mod http;
 pub(crate) mod raw;
 pub(crate) mod stun;
+pub(crate) mod v1;
 pub(crate) mod worker;
 
 use std::net::SocketAddr;
