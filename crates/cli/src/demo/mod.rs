@@ -75,6 +75,7 @@ impl Demo {
             stun_listen: vec![ANY_PORT],
             stun_is_optional: false,
             trusted_proxies: Vec::new(),
+            public_hosts: Vec::new(),
             matchmaker: MatchmakerConfig::default(),
         })
         .map_err(Failure::failed)?;
