@@ -5,6 +5,7 @@
 //! one.
 
 mod agree;
+pub mod bench;
 mod messages;
 
 pub use agree::{AgreeError, Agreed, Greeting, agree};

@@ -15,7 +15,7 @@ const CLOSE_CHARS_MAX: usize = 123;
 const BODY_CHARS_MAX: usize = 120;
 
 /// Why there is no WebSocket, in words.
-pub(super) fn on_handshake(error: &Error, scheme: &str) -> String {
+pub(crate) fn on_handshake(error: &Error, scheme: &str) -> String {
     if let Error::Http(response) = error {
         return on_response(response);
     }
@@ -27,7 +27,7 @@ pub(super) fn on_handshake(error: &Error, scheme: &str) -> String {
 }
 
 /// Why the rendezvous closed the WebSocket, in words.
-pub(super) fn on_close(frame: Option<&CloseFrame>) -> String {
+pub(crate) fn on_close(frame: Option<&CloseFrame>) -> String {
     let Some(frame) = frame else { return "the rendezvous closed the connection".to_owned() };
     let said: String =
         frame.reason.chars().filter(|c| !c.is_control()).take(CLOSE_CHARS_MAX).collect();
