@@ -1,6 +1,6 @@
 //! What every program over a link begins with: a worker that joins a room or calls a peer, and the link.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use holepunch_worker::{Config, Link, LinkPath, Links, Notice, PathKind, Signal, Worker};
 
@@ -33,6 +33,8 @@ pub(crate) struct Joined {
     links: Links,
     worker: Worker,
     quiet: bool,
+    /// When the command began.
+    began: Instant,
 }
 
 impl Joined {
@@ -57,6 +59,11 @@ impl Joined {
         }
     }
 
+    /// Time since the command began.
+    pub(crate) fn since_start(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     /// Ends the link and the worker, within a second. What matters has to have arrived before.
     pub(crate) async fn leave(self, reason: &str) {
         self.link.close(reason);
@@ -66,6 +73,7 @@ impl Joined {
 
 /// Starts a worker and waits for the first link; says on standard error what it waits for.
 pub(crate) async fn join(args: JoinArgs, environment: &Environment) -> Result<Joined, Failure> {
+    let began = Instant::now();
     let rendezvous = rendezvous_url(args.rendezvous_url, environment)?;
     let mut config = args.peering.apply(Config::new(rendezvous), environment)?;
     config.stun_servers.extend(args.stun.named(environment)?);
@@ -82,7 +90,7 @@ pub(crate) async fn join(args: JoinArgs, environment: &Environment) -> Result<Jo
         output::progress(format!("worker {}", worker.id()));
     }
     match next_link(&mut worker, &mut links, &mut stop, args.quiet).await {
-        Ok(link) => Ok(Joined { link, links, worker, quiet: args.quiet }),
+        Ok(link) => Ok(Joined { link, links, worker, quiet: args.quiet, began }),
         Err(failure) => {
             worker.shutdown().await;
             Err(failure)

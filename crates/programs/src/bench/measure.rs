@@ -42,7 +42,7 @@ pub(super) async fn round_trips(link: &Link, count: u32) -> Result<RoundTrips, B
 pub(super) async fn up(link: &Link, time: Duration) -> Result<Bulk, BenchError> {
     let (mut send, mut recv) = begin(link, Request::Sink).await?;
     let (cpu, began) = (cpu_seconds(), Instant::now());
-    fill(&mut send, time).await?;
+    fill(&mut send, time).await.map_err(std::io::Error::from)?;
     let counted: Counted = read_message(&mut recv).await?.ok_or(BenchError::Early)?;
     let seconds = began.elapsed().as_secs_f64();
     let sender = per_gb(cpu, counted.bytes);

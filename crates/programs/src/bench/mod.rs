@@ -170,6 +170,7 @@ pub async fn bench(
                         let report = Report { path: shown(&report.path), ..*report };
                         // So that the initiator knows that it has arrived.
                         send.finish().map_err(std::io::Error::from)?;
+                        let _or_it_has_left = send.stopped().await;
                         return Ok(report);
                     }
                 },
