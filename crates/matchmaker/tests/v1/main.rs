@@ -7,5 +7,6 @@
 )]
 
 mod operations;
+mod relay;
 mod sessions;
 mod table;
