@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use holepunch_rendezvous::{Config, IpNet, MatchmakerConfig, Server};
 
+mod relay;
+
 use crate::exit::Failure;
 use crate::settings::{Address, Environment, List, OrNone, PortNumber, Seconds, Switch, repeated};
 use crate::signals::Stop;
@@ -45,6 +47,8 @@ pub(crate) struct Args {
     /// Most workers registered at once [env: MAX_WORKERS] [default: 100000]
     #[arg(long, value_name = "N")]
     max_workers: Option<usize>,
+    #[command(flatten)]
+    relay: relay::Args,
 }
 
 /// A network, or a single address.
@@ -100,6 +104,7 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
         trusted_proxies: trusted
             .map(|List(networks)| networks.into_iter().map(|network| network.0).collect())
             .unwrap_or_default(),
+        relay: args.relay.limits(environment)?,
         matchmaker: MatchmakerConfig {
             ping_interval: interval.map_or(default.ping_interval, |seconds| seconds.0),
             ping_timeout: timeout.map_or(default.ping_timeout, |seconds| seconds.0),

@@ -8,6 +8,8 @@ use std::time::Duration;
 use holepunch_link::ServerName;
 use holepunch_wire::WorkerId;
 use holepunch_wire::nat::SearchWish;
+use holepunch_wire::relay::RELAY_PATH;
+use holepunch_wire::session::SessionId;
 use holepunch_wire::session::{RoomMode, RoomName};
 use holepunch_wire::signal::REGISTER_PATH;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -141,11 +143,21 @@ impl RendezvousUrl {
     /// §3), and this URL is logged.
     #[must_use]
     pub fn register(&self, worker: &WorkerId) -> Url {
+        let segment = utf8_percent_encode(worker.as_str(), SEGMENT);
+        self.at(&format!("{REGISTER_PATH}{segment}"))
+    }
+
+    /// Where the relay of a session is.
+    #[must_use]
+    pub fn relay(&self, session: SessionId) -> Url {
+        self.at(&format!("{RELAY_PATH}{session}"))
+    }
+
+    fn at(&self, path: &str) -> Url {
         let mut url = self.url.clone();
         let _unless_it_cannot_have_one = url.set_password(None);
         let base = url.path().trim_end_matches('/').to_owned();
-        let segment = utf8_percent_encode(worker.as_str(), SEGMENT);
-        url.set_path(&format!("{base}{REGISTER_PATH}{segment}"));
+        url.set_path(&format!("{base}{path}"));
         url
     }
 }

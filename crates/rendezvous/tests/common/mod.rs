@@ -5,13 +5,14 @@
 
 pub(crate) mod http;
 pub(crate) mod raw;
+pub(crate) mod relay;
 pub(crate) mod stun;
 pub(crate) mod worker;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use holepunch_rendezvous::{Config, MatchmakerConfig, Server};
+use holepunch_rendezvous::{Config, MatchmakerConfig, RelayLimits, Server};
 use serde_json::Value;
 
 use worker::Worker;
@@ -111,6 +112,7 @@ pub(crate) fn config() -> Config {
         stun_is_optional: false,
         trusted_proxies: Vec::new(),
         stun_advertise: Vec::new(),
+        relay: Some(RelayLimits::default()),
         matchmaker: MatchmakerConfig::default(),
     }
 }
