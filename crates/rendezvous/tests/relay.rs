@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::relay::{Linked, Socket, closed, open, receive, refused, send};
+use common::relay::{Linked, Socket, closed, open, receive, refusal, refused, send};
 use common::{Rendezvous, config, within};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use holepunch_rendezvous::RelayLimits;
@@ -124,7 +124,7 @@ async fn of_too_many_early_frames_the_latest_are_kept() {
     let mut second = linked.open(1).await;
     let oldest = receive(&mut second).await;
     let oldest = u32::from_be_bytes(oldest[..4].try_into().unwrap());
-    assert!((SENT - 187..SENT - 150).contains(&oldest), "256 KiB of 1,400 bytes: {oldest}");
+    assert!((SENT - 47..SENT - 40).contains(&oldest), "64 KiB of 1,400 bytes: {oldest}");
     for number in oldest + 1..SENT {
         assert_eq!(receive(&mut second).await[..4], number.to_be_bytes());
     }
@@ -189,19 +189,43 @@ async fn a_quota_closes_and_says_so() {
 #[tokio::test]
 async fn an_address_has_its_share_of_the_places() {
     let limits = RelayLimits { connections_max: 8, ..RelayLimits::default() };
-    let rendezvous = Rendezvous::with(|config| config.relay = Some(limits));
+    let rendezvous = Rendezvous::with(|config| {
+        config.relay = Some(limits);
+        config.trusted_proxies.push("127.0.0.0/8".parse().unwrap());
+    });
     let linked = Linked::new(rendezvous.address(), "a").await;
     let other = Linked::new(rendezvous.address(), "b").await;
-    let [first, _second] = linked.open_both().await;
-    let (status, text) = refused(other.server, &other.session, &other.tokens[0]).await;
-    assert_eq!((status, text.as_str()), (429, "too many relay connections from this address"));
+    let [session, token] = [&other.session, &other.tokens[0]];
+    let first = linked.open_from(0, "198.51.100.1").await.unwrap();
+    let _second = linked.open_from(1, "198.51.100.1").await.unwrap();
+    let refused = refusal(other.open_from(0, "198.51.100.1").await);
+    assert_eq!(refused, (429, "too many relay connections from this address".to_owned()));
+    other.open_from(1, "198.51.100.2").await.unwrap();
     drop(first);
     within("a place", async {
-        while open(other.server, &other.session, &other.tokens[0]).await.is_err() {
+        while open(other.server, session, token, Some("198.51.100.1")).await.is_err() {
             tokio::task::yield_now().await;
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_quota_of_an_address_holds_over_all_its_sessions() {
+    let limits = RelayLimits { quota_per_ip: Some(100_000), ..RelayLimits::default() };
+    let rendezvous = Rendezvous::with(|config| {
+        config.relay = Some(limits);
+        config.trusted_proxies.push("127.0.0.0/8".parse().unwrap());
+    });
+    let linked = Linked::new(rendezvous.address(), "a").await;
+    let mut first = linked.open_from(0, "198.51.100.1").await.unwrap();
+    send(&mut first, vec![1; 60_000]).await;
+    send(&mut first, vec![1; 60_000]).await;
+    let expected = (1008, "this address has used up what is relayed for it in a day".to_owned());
+    assert_eq!(closed(&mut first).await, expected);
+    let other = Linked::new(rendezvous.address(), "b").await;
+    assert_eq!(refusal(other.open_from(0, "198.51.100.1").await).0, 429);
+    other.open_from(0, "198.51.100.2").await.unwrap();
 }
 
 #[tokio::test]

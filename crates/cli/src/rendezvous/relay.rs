@@ -27,7 +27,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE|none")]
     relay_rate_total: Option<OrNone<Size>>,
     /// Most relay connections at once, two for each session; an IP address has a quarter of them at most
-    /// [env: RELAY_SESSIONS_MAX] [default: 4096]
+    /// [env: RELAY_SESSIONS_MAX] [default: 2048]
     #[arg(long, value_name = "N")]
     relay_sessions_max: Option<usize>,
 }

@@ -59,17 +59,20 @@ impl Flow {
     }
 }
 
-/// Whom a budget is for: an IPv4 address, or the /64 of an IPv6 address, which any home has whole.
+/// Whom the budgets of addresses are for: an IPv4 address, or the /64 of an IPv6 address, which any home
+/// has whole. This machine itself is nobody: it costs nothing, and behind a proxy that is not trusted it
+/// would be everybody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Source(IpAddr);
 
 impl Source {
-    pub(super) fn of(ip: IpAddr) -> Self {
+    pub(super) fn of(ip: IpAddr) -> Option<Self> {
         match ip {
-            IpAddr::V4(_) => Self(ip),
+            _ if ip.is_loopback() => None,
+            IpAddr::V4(_) => Some(Self(ip)),
             IpAddr::V6(ip) => {
                 let [a, b, c, d, ..] = ip.segments();
-                Self(IpAddr::from([a, b, c, d, 0, 0, 0, 0]))
+                Some(Self(IpAddr::from([a, b, c, d, 0, 0, 0, 0])))
             }
         }
     }
@@ -79,7 +82,7 @@ impl Source {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Payer {
     pub(super) session: SessionId,
-    pub(super) source: Source,
+    pub(super) source: Option<Source>,
 }
 
 /// What a session or an address has used.
@@ -150,30 +153,38 @@ impl Budgets {
         if self.connections >= self.limits.connections_max {
             return Err(Refusal::Full);
         }
-        let share = (self.limits.connections_max / SHARE_OF_ADDRESS).max(2);
-        if self.sources.holders(&payer.source) >= share {
-            return Err(Refusal::ShareOfAddress);
-        }
         let session = self.sessions.find(&payer.session);
         if session.zip(self.limits.quota).is_some_and(|(session, quota)| session.bytes > quota) {
             return Err(Refusal::QuotaOfSession);
         }
-        let source = self.sources.find(&payer.source).and_then(|source| source.quota_until);
-        if let Some(quota) = self.limits.quota_per_ip.map(Flow::quota)
-            && source.is_some()
-            && !quota.has_left(source, QUOTA_PAUSE, now)
-        {
-            return Err(Refusal::QuotaOfAddress);
+        if let Some(source) = payer.source {
+            self.admit(source, now)?;
+            self.sources.hold(source, now);
         }
         self.sessions.hold(payer.session, now);
-        self.sources.hold(payer.source, now);
         self.connections += 1;
+        Ok(())
+    }
+
+    /// Whether one more connection may come from there.
+    fn admit(&self, source: Source, now: Instant) -> Result<(), Refusal> {
+        let share = (self.limits.connections_max / SHARE_OF_ADDRESS).max(2);
+        if self.sources.holders(&source) >= share {
+            return Err(Refusal::ShareOfAddress);
+        }
+        let used_until = self.sources.find(&source).and_then(|source| source.quota_until);
+        let quota = self.limits.quota_per_ip.map(Flow::quota).filter(|_| used_until.is_some());
+        if quota.is_some_and(|quota| !quota.has_left(used_until, QUOTA_PAUSE, now)) {
+            return Err(Refusal::QuotaOfAddress);
+        }
         Ok(())
     }
 
     pub(super) fn leave(&mut self, payer: Payer, now: Instant) {
         self.sessions.release(payer.session, now);
-        self.sources.release(payer.source, now);
+        if let Some(source) = payer.source {
+            self.sources.release(source, now);
+        }
         self.connections = self.connections.saturating_sub(1);
     }
 
@@ -193,7 +204,7 @@ impl Budgets {
             }
         };
         let mut is_news = false;
-        if let Some(account) = self.sources.find_mut(&payer.source) {
+        if let Some(account) = payer.source.and_then(|it| self.sources.find_mut(&it)) {
             let of_day = quota_per_ip.map(Flow::quota);
             if of_day.is_some_and(|flow| flow.take(&mut account.quota_until, bytes, now).is_some())
             {
@@ -352,8 +363,9 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_client_is_its_network() {
+    fn an_ipv6_client_is_its_network_and_this_machine_nobody() {
         let source = |text: &str| Source::of(text.parse().unwrap());
+        assert_eq!((source("127.0.0.1"), source("::1")), (None, None));
         assert_eq!(source("2001:db8::1"), source("2001:db8::ffff:0:0:9"));
         assert_ne!(source("2001:db8::1"), source("2001:db8:0:1::1"));
         assert_ne!(source("192.0.2.1"), source("192.0.2.2"));

@@ -21,10 +21,10 @@ const PING_AFTER: Duration = Duration::from_secs(110);
 const PING_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time that a client has to take its close frame and answer it.
 const CLOSE_GRACE: Duration = Duration::from_millis(500);
-/// Bytes of a read: it begins small, as most connections say little, and grows while reads are full. Two
-/// of the longest frames are as much as one call of the kernel hands over without waiting.
+/// Bytes of a read: it begins small, as most connections say little, and grows while reads are full, up
+/// to the longest frame.
 const READ_BYTES_MIN: usize = 4 * 1024;
-const READ_BYTES_MAX: usize = 128 * 1024;
+const READ_BYTES_MAX: usize = 64 * 1024 + 64;
 /// Reads before the others of this thread have a turn.
 const READS_PER_TURN: usize = 8;
 

@@ -7,12 +7,13 @@ use axum::body::Bytes;
 
 use super::frame::{BINARY, OwnHead};
 
-/// Most bytes that wait for a worker that is connected; then the other one is not read from. The
-/// kernel's buffers hold what a fast path needs: this is for the time that a task takes to be called.
-pub(super) const QUEUE_BYTES_MAX: usize = 256 * 1024;
-/// Most bytes that wait for a worker that is not connected (yet): handshakes and first packets. Of more
-/// the oldest are dropped: they are datagrams.
-pub(super) const EARLY_BYTES_MAX: usize = 256 * 1024;
+/// Once so many bytes wait for a worker that is connected, the other one is not read from. The kernel's
+/// buffers hold what a fast path needs (16 KiB to 1 MiB here made no difference to the rate): this is for
+/// the time until a task is called, and a bound on what thousands of stopped readers cost.
+pub(super) const QUEUE_BYTES_MAX: usize = 64 * 1024;
+/// Most bytes that wait for a worker that is not connected (yet): a handshake and a first window of
+/// datagrams. Of more the oldest are dropped: they are datagrams.
+pub(super) const EARLY_BYTES_MAX: usize = 64 * 1024 + 1024;
 /// What a frame in the queue costs beside its bytes: a flood of empty ones is bounded, too.
 const ENTRY_BYTES: usize = 64;
 /// Pings and pongs that wait; a client that sends more pings is not answered each.

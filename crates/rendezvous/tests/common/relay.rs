@@ -100,7 +100,12 @@ impl Linked {
 
     /// The relay's WebSocket of one of the two.
     pub(crate) async fn open(&self, end: usize) -> Socket {
-        open(self.server, &self.session, &self.tokens[end]).await.unwrap()
+        open(self.server, &self.session, &self.tokens[end], None).await.unwrap()
+    }
+
+    /// That of one of the two, which a proxy forwards for `client`.
+    pub(crate) async fn open_from(&self, end: usize, client: &str) -> Result<Socket, Error> {
+        open(self.server, &self.session, &self.tokens[end], Some(client)).await
     }
 
     /// Those of both.
@@ -116,9 +121,17 @@ impl Linked {
 }
 
 /// Opens a relay, if the server lets it.
-pub(crate) async fn open(server: SocketAddr, session: &str, token: &str) -> Result<Socket, Error> {
+pub(crate) async fn open(
+    server: SocketAddr,
+    session: &str,
+    token: &str,
+    client: Option<&str>,
+) -> Result<Socket, Error> {
     let mut request = format!("ws://{server}/ws/relay/{session}").into_client_request().unwrap();
     request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    if let Some(client) = client {
+        request.headers_mut().insert("x-forwarded-for", client.parse().unwrap());
+    }
     let stream = TcpStream::connect(server).await.unwrap();
     let opening = tokio_tungstenite::client_async(request, stream);
     Ok(within("a handshake", opening).await?.0)
@@ -126,7 +139,12 @@ pub(crate) async fn open(server: SocketAddr, session: &str, token: &str) -> Resu
 
 /// The status of a refusal, and its text.
 pub(crate) async fn refused(server: SocketAddr, session: &str, token: &str) -> (u16, String) {
-    match open(server, session, token).await {
+    refusal(open(server, session, token, None).await)
+}
+
+/// The status and text of a refusal.
+pub(crate) fn refusal(opened: Result<Socket, Error>) -> (u16, String) {
+    match opened {
         Err(Error::Http(response)) => {
             let body = response.body().clone().unwrap_or_default();
             (response.status().as_u16(), String::from_utf8(body).unwrap())
