@@ -7,6 +7,7 @@ use crate::settings::{Environment, OrNone, Size, Switch};
 
 /// The options of the relay. Sizes have the suffixes K, M, G, T.
 #[derive(Debug, clap::Args)]
+#[group(id = "relay")]
 pub(crate) struct Args {
     /// Relay nothing: workers without a direct path have no link [env: NO_RELAY]
     #[arg(long)]
