@@ -4,13 +4,16 @@
 //! Each command is a module: it turns flags and environment variables into the configuration of a
 //! library crate, runs it, and prints. Results go to standard output, logs to standard error.
 
+mod bench;
 mod demo;
 mod exit;
+mod joining;
 mod lab;
 mod load;
 mod logging;
 mod nat;
 mod output;
+mod peering;
 mod rendezvous;
 mod settings;
 mod signals;
@@ -65,6 +68,8 @@ enum Command {
     Lab(Box<lab::Args>),
     /// Put load on a rendezvous: idle workers, pairings, echoes
     Load(load::Args),
+    /// Measure a link: throughput each way, round trips, datagrams
+    Bench(bench::Args),
     /// Ask STUN servers what the NAT in front of this machine does, and what that means for linking
     Nat(nat::Args),
 }
@@ -75,6 +80,7 @@ impl Command {
         match self {
             Self::Rendezvous(_) | Self::Worker(_) => "info",
             Self::Lab(_) | Self::Load(_) | Self::Nat(_) => "warn",
+            Self::Bench(_) => "error",
             // It shows each step itself.
             Self::Demo(_) => "error",
         }
@@ -112,6 +118,7 @@ fn start(cli: Cli, environment: &Environment) -> Result<ExitCode, Failure> {
             Command::Lab(args) => lab::run(*args, environment).await,
             Command::Load(args) => load::run(args, environment).await,
             Command::Nat(args) => nat::run(args, environment).await,
+            Command::Bench(args) => bench::run(args, environment).await,
         }
     });
     runtime.shutdown_timeout(LINGER);

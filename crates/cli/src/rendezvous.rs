@@ -1,7 +1,8 @@
 //! `holepunch rendezvous`.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use holepunch_rendezvous::{Config, IpNet, MatchmakerConfig, Server};
 
@@ -12,7 +13,7 @@ use crate::settings::{Address, Environment, List, OrNone, PortNumber, Seconds, S
 use crate::signals::Stop;
 
 const DEFAULT_PORT: u16 = 8080;
-const DEFAULT_STUN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 3478);
+const DEFAULT_STUN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 3478);
 
 /// Run the rendezvous service: registration, pairing, STUN
 #[derive(Debug, clap::Args)]
@@ -35,6 +36,12 @@ pub(crate) struct Args {
     /// Networks of proxies whose X-Forwarded-For is believed [env: TRUSTED_PROXY]
     #[arg(long, value_name = "CIDR,…")]
     trusted_proxy: Vec<String>,
+    /// Names of this server as in the URLs of its workers: a worker that proves its key signs one of
+    /// them. Without it, it signs the host that it has asked for (the Host header); then another
+    /// rendezvous could pass this one's challenge on to a worker of its own, and register here in that
+    /// worker's name [env: HOLEPUNCH_PUBLIC_HOST]
+    #[arg(long, value_name = "NAME,…")]
+    public_host: Vec<String>,
     /// Take private, link-local and loopback UDP endpoints from every worker [env: ALLOW_PRIVATE]
     #[arg(long)]
     allow_private: bool,
@@ -55,13 +62,32 @@ pub(crate) struct Args {
 #[derive(Debug, Clone)]
 struct Network(IpNet);
 
-impl std::str::FromStr for Network {
+impl FromStr for Network {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let single = text.parse::<std::net::IpAddr>().ok().map(IpNet::from);
+        let single = text.parse::<IpAddr>().ok().map(IpNet::from);
         let network = single.or_else(|| text.parse().ok());
         network.map(Self).ok_or_else(|| "expected a network such as 10.0.0.0/8".to_owned())
+    }
+}
+
+/// A name as in a URL, without scheme, port and path.
+#[derive(Debug, Clone)]
+struct HostName(String);
+
+impl FromStr for HostName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let name = bracketed.unwrap_or(text);
+        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+        if name.parse::<IpAddr>().is_ok() || (!name.is_empty() && name.chars().all(is_name)) {
+            Ok(Self(name.to_ascii_lowercase()))
+        } else {
+            Err("expected a host such as rendezvous.example.com, without scheme, port or path")
+        }
     }
 }
 
@@ -79,6 +105,8 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
     let advertised = environment.setting("--stun-advertise", advertised, &["STUN_ADVERTISE"])?;
     let trusted: Option<List<Network>> = repeated("--trusted-proxy", &args.trusted_proxy)?;
     let trusted = environment.setting("--trusted-proxy", trusted, &["TRUSTED_PROXY"])?;
+    let hosts: Option<List<HostName>> = repeated("--public-host", &args.public_host)?;
+    let hosts = environment.setting("--public-host", hosts, &["HOLEPUNCH_PUBLIC_HOST"])?;
     let allow = args.allow_private.then_some(Switch(true));
     let allow = environment.setting("--allow-private", allow, &["ALLOW_PRIVATE"])?;
     let interval = args.ping_interval_sec;
@@ -105,6 +133,9 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
             .map(|List(networks)| networks.into_iter().map(|network| network.0).collect())
             .unwrap_or_default(),
         relay: args.relay.limits(environment)?,
+        public_hosts: hosts
+            .map(|List(hosts)| hosts.into_iter().map(|HostName(name)| name).collect())
+            .unwrap_or_default(),
         matchmaker: MatchmakerConfig {
             ping_interval: interval.map_or(default.ping_interval, |seconds| seconds.0),
             ping_timeout: timeout.map_or(default.ping_timeout, |seconds| seconds.0),
@@ -158,12 +189,14 @@ mod tests {
                 ("STUN_LISTEN", "none"),
                 ("TRUSTED_PROXY", "169.254.0.0/16,::1"),
                 ("ALLOW_PRIVATE", "true"),
+                ("HOLEPUNCH_PUBLIC_HOST", "One.example, [2001:DB8::1]"),
             ],
         )
         .unwrap();
         assert_eq!(config.listen.port(), 9000);
         assert!(config.stun_listen.is_empty() && config.matchmaker.allow_private);
         assert_eq!(config.trusted_proxies.len(), 2);
+        assert_eq!(config.public_hosts, ["one.example", "2001:db8::1"]);
     }
 
     #[test]
@@ -172,6 +205,8 @@ mod tests {
         let config = read(&flags, &[("PORT", "9"), ("STUN_LISTEN", "none")]).unwrap();
         assert_eq!(config.listen, "127.0.0.1:1".parse().unwrap());
         assert_eq!(config.stun_listen.len(), 2);
+        let flags = ["--public-host", "a", "--public-host", "b,c"];
+        assert_eq!(read(&flags, &[]).unwrap().public_hosts, ["a", "b", "c"]);
         let flags = ["--stun-listen", "127.0.0.1:2", "--stun-listen", "127.0.0.1:3"];
         assert_eq!(read(&flags, &[]).unwrap().stun_listen, config.stun_listen);
     }
@@ -183,6 +218,8 @@ mod tests {
             ("STUN_LISTEN", "3478"),
             ("TRUSTED_PROXY", "x"),
             ("PING_INTERVAL_SEC", "0"),
+            ("HOLEPUNCH_PUBLIC_HOST", "https://one.example"),
+            ("HOLEPUNCH_PUBLIC_HOST", "one.example:8080"),
         ] {
             let failure = read(&[], &[(name, value)]).unwrap_err();
             assert!(format!("{failure:?}").contains(name), "{failure:?}");

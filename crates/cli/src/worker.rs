@@ -1,16 +1,14 @@
 //! `holepunch worker`.
 
-use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::str::FromStr;
-use std::time::Duration;
 
-use holepunch_wire::nat::SearchWish;
-use holepunch_wire::session::{RoomMode, RoomName, RoomNameError};
-use holepunch_worker::{Config, RendezvousUrl, ServerName, Worker, WorkerId};
+use holepunch_wire::session::RoomMode;
+use holepunch_worker::{Config, ServerName, Worker, WorkerId};
 use url::Url;
 
 use crate::exit::Failure;
+use crate::peering::{PeeringArgs, rendezvous_url};
 use crate::settings::{Environment, List, OrNone, Pause, PortNumber, Seconds, Switch, repeated};
 use crate::signals::Stop;
 
@@ -18,7 +16,6 @@ const DEFAULT_HEALTH_PORT: u16 = 8080;
 const DEFAULT_STUN_HOST: &str = "stun.l.google.com";
 const DEFAULT_STUN_PORT: u16 = 19302;
 const DEFAULT_UDP_PORT: u16 = 8081;
-const DEFAULT_PING: Duration = Duration::from_secs(25);
 const DEFAULT_IP_ECHO_URL: &str = "https://api.ipify.org";
 
 /// Run a worker: register, learn the public UDP endpoint, link with offered peers
@@ -55,44 +52,19 @@ pub(crate) struct Args {
     /// https://api.ipify.org]
     #[arg(long, value_name = "URL|none")]
     ip_echo_url: Option<OrNone<Url>>,
-    /// The worker's id [env: WORKER_ID] [default: a fresh UUID]
+    /// The worker's id [env: WORKER_ID] [default: the one that is made from its
+    /// key; a fresh UUID with --baseline]
     #[arg(long, value_name = "ID")]
     worker_id: Option<String>,
-    /// The room in which peers are sought [env: ROOM] [default: the room of all that name none]
-    #[arg(long, value_name = "NAME")]
-    room: Option<RoomArg>,
     /// Who is offered to whom in the room, where this worker is its first: pair, mesh or call
     /// [env: ROOM_MODE] [default: pair]
     #[arg(long, value_name = "MODE")]
     room_mode: Option<ModeArg>,
-    /// A worker to call, in a room of calls [env: PEER]
-    #[arg(long, value_name = "ID")]
-    peer: Option<String>,
-    /// Which searches for ports to take part in: usual, never or exhaustive [env: SEARCH]
-    /// [default: usual]
-    #[arg(long, value_name = "WHICH")]
-    search: Option<SearchArg>,
-    /// Do not tell peers the addresses of this machine's interfaces [env: NO_HOST_CANDIDATES]
-    #[arg(long)]
-    no_host_candidates: bool,
-    /// Do not ask the router for a port by UPnP, NAT-PMP or PCP [env: NO_PORT_MAPPING]
-    #[arg(long)]
-    no_port_mapping: bool,
+    #[command(flatten)]
+    peering: PeeringArgs,
     /// Speak the baseline protocol only [env: BASELINE]
     #[arg(long)]
     baseline: bool,
-}
-
-/// The name of a room.
-#[derive(Debug, Clone)]
-struct RoomArg(RoomName);
-
-impl FromStr for RoomArg {
-    type Err = RoomNameError;
-
-    fn from_str(text: &str) -> Result<Self, RoomNameError> {
-        RoomName::new(text).map(Self)
-    }
 }
 
 /// The mode of a room.
@@ -108,23 +80,6 @@ impl FromStr for ModeArg {
             "mesh" => Ok(Self(RoomMode::Mesh)),
             "call" => Ok(Self(RoomMode::Call)),
             _ => Err("expected pair, mesh or call"),
-        }
-    }
-}
-
-/// Which searches to take part in.
-#[derive(Debug, Clone, Copy)]
-struct SearchArg(SearchWish);
-
-impl FromStr for SearchArg {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, &'static str> {
-        match text {
-            "usual" => Ok(Self(SearchWish::Usual)),
-            "never" => Ok(Self(SearchWish::Never)),
-            "exhaustive" => Ok(Self(SearchWish::Exhaustive)),
-            _ => Err("expected usual, never or exhaustive"),
         }
     }
 }
@@ -175,17 +130,7 @@ impl StunArgs {
 }
 
 fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
-    let url = args.rendezvous_url;
-    let url = environment.setting("--rendezvous-url", url, &["RENDEZVOUS_SERVICE_URL"])?;
-    let url = url.ok_or_else(|| {
-        Failure::usage(
-            "the URL of the rendezvous is missing: set RENDEZVOUS_SERVICE_URL or --rendezvous-url, \
-             for example to https://rendezvous.example",
-        )
-    })?;
-    let rendezvous: RendezvousUrl = url.parse().map_err(|why| {
-        Failure::usage(format!("RENDEZVOUS_SERVICE_URL (--rendezvous-url): {why}"))
-    })?;
+    let rendezvous = rendezvous_url(args.rendezvous_url, environment)?;
     let worker_id: Option<String> =
         environment.setting("--worker-id", args.worker_id, &["WORKER_ID"])?;
     let worker_id = worker_id.map(|id| WorkerId::new(&id)).transpose();
@@ -199,51 +144,37 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
     let retries = args.stun_max_retries;
     let retries = environment.setting("--stun-max-retries", retries, &["STUN_MAX_RETRIES"])?;
     let delay = args.stun_retry_delay_sec;
-    let udp_port = args.internal_udp_port;
-    let interval = args.ping_interval_sec;
-    let timeout = args.ping_timeout_sec;
-    let echo = environment.setting("--ip-echo-url", args.ip_echo_url, &["IP_ECHO_URL"])?;
     let delay = environment.setting("--stun-retry-delay-sec", delay, &["STUN_RETRY_DELAY_SEC"])?;
+    let interval = args.ping_interval_sec;
     let interval = environment.setting("--ping-interval-sec", interval, &["PING_INTERVAL_SEC"])?;
+    let timeout = args.ping_timeout_sec;
     let timeout = environment.setting("--ping-timeout-sec", timeout, &["PING_TIMEOUT_SEC"])?;
-    let room = environment.setting("--room", args.room, &["ROOM"])?;
+    let echo = environment.setting("--ip-echo-url", args.ip_echo_url, &["IP_ECHO_URL"])?;
     let room_mode = environment.setting("--room-mode", args.room_mode, &["ROOM_MODE"])?;
-    let peer: Option<String> = environment.setting("--peer", args.peer, &["PEER"])?;
-    let peer = peer.map(|id| WorkerId::new(&id)).transpose();
-    let search = environment.setting("--search", args.search, &["SEARCH"])?;
-    let switch = |flag: &str, on: bool, variable: &str| {
-        environment.setting(flag, on.then_some(Switch(true)), &[variable])
-    };
-    let baseline = switch("--baseline", args.baseline, "BASELINE")?;
-    let no_mapping = switch("--no-port-mapping", args.no_port_mapping, "NO_PORT_MAPPING")?;
-    let no_hosts = switch("--no-host-candidates", args.no_host_candidates, "NO_HOST_CANDIDATES")?;
+    let baseline =
+        environment.setting("--baseline", args.baseline.then_some(Switch(true)), &["BASELINE"])?;
+    let udp_port = args.internal_udp_port;
+    let udp_port =
+        environment.setting("--internal-udp-port", udp_port, &["INTERNAL_UDP_PORT_ENV"])?;
+    let health_port = environment.setting("--port", args.port, &["PORT"])?;
+    let config = args.peering.apply(Config::new(rendezvous), environment)?;
     Ok(Config {
-        rendezvous,
         baseline_only: baseline.is_some_and(|switch| switch.0),
-        room: room.map(|RoomArg(room)| room).unwrap_or_default(),
         room_mode: room_mode.map(|ModeArg(mode)| mode),
-        peer: peer.map_err(|why| Failure::usage(format!("PEER (--peer): {why}")))?,
-        host_candidates: !no_hosts.is_some_and(|switch| switch.0),
-        port_mapping: !no_mapping.is_some_and(|switch| switch.0),
-        search: search.map_or(SearchWish::Usual, |SearchArg(search)| search),
         worker_id,
-        listen_ip: Ipv4Addr::UNSPECIFIED,
-        health_port: environment
-            .setting("--port", args.port, &["PORT"])?
-            .map_or(DEFAULT_HEALTH_PORT, |PortNumber(port)| port),
+        health_port: Some(health_port.map_or(DEFAULT_HEALTH_PORT, |PortNumber(port)| port)),
         stun_servers,
         stun_retries_max: retries,
         stun_retry_delay: delay.map(|pause| pause.0),
-        udp_port: environment
-            .setting("--internal-udp-port", udp_port, &["INTERNAL_UDP_PORT_ENV"])?
-            .map_or(DEFAULT_UDP_PORT, |PortNumber(port)| port),
-        ping_interval: interval.map_or(DEFAULT_PING, |seconds| seconds.0),
-        ping_timeout: timeout.map_or(DEFAULT_PING, |seconds| seconds.0),
+        udp_port: udp_port.map_or(DEFAULT_UDP_PORT, |PortNumber(port)| port),
+        ping_interval: interval.map_or(config.ping_interval, |seconds| seconds.0),
+        ping_timeout: timeout.map_or(config.ping_timeout, |seconds| seconds.0),
         ip_echo_url: match echo {
             Some(OrNone::Some(url)) => Some(url),
             Some(OrNone::None) => None,
             None => Some(Url::parse(DEFAULT_IP_ECHO_URL).map_err(Failure::usage)?),
         },
+        ..config
     })
 }
 

@@ -6,16 +6,30 @@
 //! call. Further sockets, which come and go with a search, have a task each that reads them into one
 //! bounded queue.
 
+mod identity;
+mod link;
+mod links;
+mod mux;
 mod port;
 mod port_mapping;
+mod quic;
 mod resolve;
 mod sockets;
 mod surroundings;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod tls;
 
 pub use holepunch_traversal::{
     Config as TraversalConfig, Dropped, Event, FailReason, Input, LostReason, NatMapping,
     OfferRefusal, PathInfo, SearchRefusal, SessionEvent, SessionFailure, SessionStatus, SocketId,
     StunServer,
 };
-pub use port::{OpenError, Port};
+pub use identity::{Identity, IdentityError};
+pub use link::{
+    DatagramError, Link, LinkError, LinkPath, PathEvent, PathEvents, PathKind, ReadError,
+    RecvStream, SendStream, Traffic, WriteError,
+};
+pub use links::{LinkConfig, LinkEvent, RelayEnd, RelayKind, RoomSecret};
+pub use port::{OpenError, Port, PortEvent};
 pub use resolve::{ServerName, ServerNameError};

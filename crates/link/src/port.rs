@@ -1,5 +1,6 @@
 //! One UDP port and the machine that it serves.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::num::NonZeroU16;
@@ -7,17 +8,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use holepunch_traversal::{
-    Config, Dropped, Event, Input, SessionStatus, SocketId, StunServer, Surroundings, Traversal,
+    Config, Dropped, Event, Input, SessionEvent, SessionStatus, SocketId, StunServer, Surroundings,
+    Traversal,
 };
 use holepunch_wire::nat::NatProfile;
+use holepunch_wire::session::SessionId;
+use holepunch_wire::signal::v1::SessionOffer;
 use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
 use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::links::{LinkConfig, LinkEvent, Links, RelayEnd, RelayKind};
+use crate::mux::{Arrived, Mux};
 use crate::port_mapping::PortMapping;
 use crate::resolve::{ServerName, resolve};
-use crate::sockets::{Arrived, READ_BYTES, Sockets};
+use crate::sockets::Sockets;
 use crate::surroundings::interface_addresses;
 
 /// The interfaces are looked at this often: a laptop that changes its network notices within the
@@ -25,6 +32,8 @@ use crate::surroundings::interface_addresses;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Datagrams read before the events that they caused are handed out.
 const BATCH_MAX: usize = 32;
+/// Offers that are remembered until their sessions begin, which is at once.
+const OFFERED_MAX: usize = 16;
 
 /// Why a port cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -46,22 +55,33 @@ pub enum OpenError {
 /// awaited.
 #[derive(Debug)]
 pub struct Port {
-    socket: Arc<UdpSocket>,
     sockets: Sockets,
+    links: Links,
+    arrived: mpsc::Receiver<Arrived>,
     local: SocketAddr,
     surroundings: Surroundings,
     look_at: Instant,
     mapping: Option<PortMapping>,
     machine: Traversal,
+    /// Offers that the machine has not said yet whether it follows them.
+    offered: VecDeque<SessionOffer>,
     servers: Vec<ServerName>,
     resolving: Option<JoinHandle<Result<Vec<StunServer>, String>>>,
-    buffer: Box<[u8; READ_BYTES]>,
+}
+
+/// What happened at a port.
+#[derive(Debug)]
+pub enum PortEvent {
+    /// In discovery, punching or keep-alive.
+    Traversal(Event),
+    /// To a link.
+    Link(LinkEvent),
 }
 
 /// What woke a port up.
 enum Woken {
-    Readable(io::Result<()>),
-    Arrived(Arrived),
+    Arrived(Option<Arrived>),
+    Link(LinkEvent),
     Look,
     PortMapped(Option<SocketAddr>),
     Resolved(Result<Vec<StunServer>, String>),
@@ -69,7 +89,8 @@ enum Woken {
 }
 
 impl Port {
-    /// Binds a UDP socket; port 0 means any free one.
+    /// Binds a UDP socket; port 0 means any free one. Without `links`, there are none: sessions are
+    /// punched and kept, and nothing more.
     ///
     /// # Errors
     /// The port cannot be bound, or the system gives no random numbers.
@@ -77,6 +98,7 @@ impl Port {
         address: SocketAddrV4,
         servers: Vec<ServerName>,
         config: Config,
+        links: Option<LinkConfig>,
     ) -> Result<Self, OpenError> {
         let bind = |source| OpenError::Bind { address, source };
         let socket = UdpSocket::bind(address).await.map_err(bind)?;
@@ -87,23 +109,26 @@ impl Port {
         let rng = StdRng::try_from_rng(&mut SysRng)
             .map_err(|error| OpenError::Random(error.to_string()))?;
         let socket = Arc::new(socket);
-        let mut sockets = Sockets::new(Arc::clone(&socket));
+        let (mux, quic, arrived) = Mux::new(Arc::clone(&socket)).map_err(bind)?;
+        let links = Links::new(Arc::clone(&mux), quic, links).map_err(bind)?;
+        let mut sockets = Sockets::new(socket, mux);
         // A host without IPv6 goes on without. One that is bound to a single address has none either.
         let wildcard = local.ip().is_unspecified();
         let main_v6 = if wildcard { sockets.open_main_v6(local.port()).ok() } else { None };
         let machine = Traversal::new(config, rng);
         let surroundings = Surroundings { main: Some(local), main_v6, ..Surroundings::default() };
         let mut port = Self {
-            socket,
             sockets,
+            links,
+            arrived,
             local,
             surroundings,
             look_at: Instant::now() + LOOK_EVERY,
             mapping: None,
             machine,
+            offered: VecDeque::new(),
             servers,
             resolving: None,
-            buffer: Box::new([0; READ_BYTES]),
         };
         port.look_around();
         Ok(port)
@@ -134,11 +159,25 @@ impl Port {
         self.mapping = port.filter(|_| self.local.ip().is_unspecified()).map(PortMapping::ask);
     }
 
-    /// Closes the port, and gives the one that the router has opened back; that takes half a second at most.
+    /// Closes the port with all its links, and gives the one that the router has opened back; that takes half a second at most.
     pub async fn close(mut self) {
-        if let Some(mapping) = self.mapping.take() {
-            mapping.give_back().await;
+        if let Some(lookup) = &self.resolving {
+            lookup.abort();
         }
+        let mapping = self.mapping.take();
+        let give_back = async {
+            if let Some(mapping) = mapping {
+                mapping.give_back().await;
+            }
+        };
+        tokio::join!(self.links.close(), give_back);
+    }
+
+    /// A way to attach a relay to a session; `None` where the session has no link, or relays are not to
+    /// be used.
+    #[must_use]
+    pub fn relay(&self, session: SessionId, kind: RelayKind) -> Option<RelayEnd> {
+        self.links.relay(session, kind)
     }
 
     fn port_mapped(&mut self, external: Option<SocketAddr>) {
@@ -182,47 +221,95 @@ impl Port {
 
     /// Tells the machine what the rendezvous said.
     pub fn handle(&mut self, input: Input<'_>) {
+        if let Input::SessionOffer(offer) = &input {
+            self.offered.push_back((**offer).clone());
+            self.offered.drain(..self.offered.len().saturating_sub(OFFERED_MAX));
+        }
         self.machine.handle_input(input, Instant::now());
         self.transmit();
     }
 
     /// Serves the socket until something happens that is of interest. Dropping the future loses
     /// nothing.
-    pub async fn next_event(&mut self) -> Event {
+    pub async fn next_event(&mut self) -> PortEvent {
         loop {
             while let Some(event) = self.machine.poll_event() {
-                if event == Event::Resolve {
-                    let lookup = resolve(self.servers.clone(), self.local.port());
-                    self.resolving = Some(tokio::spawn(lookup));
-                } else if let Event::OpenSocket(socket) = event {
-                    self.open_socket(socket);
-                } else if let Event::CloseSocket(socket) = event {
-                    self.sockets.close(socket);
-                } else {
-                    return event;
+                if let Some(event) = self.traversal_event(event) {
+                    return PortEvent::Traversal(event);
                 }
             }
             // A socket that is never empty must not keep the task from everything else.
             tokio::task::consume_budget().await;
             match self.woken().await {
-                Woken::Readable(Ok(())) => self.read(),
-                Woken::Readable(Err(error)) => {
-                    tracing::warn!(%error, "UDP socket");
-                    tokio::task::yield_now().await;
-                }
                 Woken::Resolved(servers) => {
                     self.resolving = None;
                     self.machine.handle_input(Input::Resolved(servers), Instant::now());
                 }
-                Woken::Arrived(Arrived { socket, from, payload }) => {
-                    let input = Input::Datagram { socket, from, payload: &payload };
+                Woken::Arrived(arrived) => self.arrived(arrived),
+                Woken::Link(LinkEvent::Doubt(session)) => {
+                    self.machine.handle_input(Input::Doubt(session), Instant::now());
+                }
+                Woken::Link(LinkEvent::Relayed(session, is_relayed)) => {
+                    let input = Input::Relayed(session, is_relayed);
                     self.machine.handle_input(input, Instant::now());
+                }
+                Woken::Link(event) => {
+                    if let LinkEvent::Ended { session, .. } = &event {
+                        self.links.ended(*session);
+                    }
+                    return PortEvent::Link(event);
                 }
                 Woken::Look => self.look_around(),
                 Woken::PortMapped(external) => self.port_mapped(external),
                 Woken::Due => self.machine.handle_timeout(Instant::now()),
             }
             self.transmit();
+        }
+    }
+
+    /// Does what an event of the machine asks for; the rest is for the owner.
+    fn traversal_event(&mut self, event: Event) -> Option<Event> {
+        if event == Event::Resolve {
+            let lookup = resolve(self.servers.clone(), self.local.port());
+            self.resolving = Some(tokio::spawn(lookup));
+            return None;
+        } else if let Event::OpenSocket(socket) = event {
+            self.open_socket(socket);
+            return None;
+        } else if let Event::CloseSocket(socket) = event {
+            self.sockets.close(socket);
+            return None;
+        } else if let Event::Session(session, _, told) = &event {
+            if let SessionEvent::Started(_) = told {
+                let offered = self.offered.iter().position(|it| it.details.session == *session);
+                if let Some(offer) = offered.and_then(|index| self.offered.remove(index)) {
+                    self.links.begin(&offer);
+                }
+            }
+            self.links.handle(*session, told);
+            if let SessionEvent::Linked(path)
+            | SessionEvent::PathChanged(path)
+            | SessionEvent::Repaired(path) = told
+            {
+                self.sockets.promote(path.socket);
+            }
+        }
+        Some(event)
+    }
+
+    /// Hands what has arrived to the machine, with all that has arrived behind it.
+    fn arrived(&mut self, first: Option<Arrived>) {
+        let mut next = first;
+        for _ in 0..BATCH_MAX {
+            let Some(Arrived { socket, from, payload }) = next else { return };
+            let input = Input::Datagram { socket, from, payload: &payload };
+            self.machine.handle_input(input, Instant::now());
+            self.transmit();
+            next = self.arrived.try_recv().ok();
+        }
+        if let Some(Arrived { socket, from, payload }) = next {
+            let input = Input::Datagram { socket, from, payload: &payload };
+            self.machine.handle_input(input, Instant::now());
         }
     }
 
@@ -259,24 +346,11 @@ impl Port {
         };
         tokio::select! {
             external = mapped => Woken::PortMapped(external),
-            arrived = self.sockets.next() => Woken::Arrived(arrived),
+            arrived = self.arrived.recv() => Woken::Arrived(arrived),
+            event = self.links.next_event() => Woken::Link(event),
             () = tokio::time::sleep_until(self.look_at.into()) => Woken::Look,
-            readable = self.socket.readable() => Woken::Readable(readable),
             servers = resolved => Woken::Resolved(servers),
             () = due => Woken::Due,
-        }
-    }
-
-    fn read(&mut self) {
-        for _ in 0..BATCH_MAX {
-            // An error here is that of one datagram (an ICMP message, say); the socket goes on.
-            let Ok((length, from)) = self.socket.try_recv_from(&mut self.buffer[..]) else {
-                return;
-            };
-            let payload = &self.buffer[..length];
-            let input = Input::Datagram { socket: SocketId::MAIN, from, payload };
-            self.machine.handle_input(input, Instant::now());
-            self.transmit();
         }
     }
 
@@ -286,14 +360,6 @@ impl Port {
             if let Err(error) = self.sockets.send(&transmit) {
                 tracing::debug!(%error, to = %transmit.to, "datagram not sent");
             }
-        }
-    }
-}
-
-impl Drop for Port {
-    fn drop(&mut self) {
-        if let Some(lookup) = &self.resolving {
-            lookup.abort();
         }
     }
 }

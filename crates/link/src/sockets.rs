@@ -8,23 +8,14 @@ use std::sync::Arc;
 use holepunch_traversal::{SocketId, Transmit};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// Longest datagram that is read, in bytes; STUN and probes are far shorter.
-pub(crate) const READ_BYTES: usize = 2048;
-/// Datagrams of the further sockets that wait for the machine; more are lost, as on any network.
-const WAITING_MAX: usize = 512;
+use crate::mux::{Mux, is_quic};
+
+/// Longest datagram that is read of a search's sockets, in bytes: checks, and the first packets of QUIC.
+const READ_BYTES: usize = 2048;
 /// The system's usual TTL, for a socket that does not tell its own.
 const TTL_USUAL: u32 = 64;
-
-/// A datagram of one of the further sockets.
-#[derive(Debug)]
-pub(crate) struct Arrived {
-    pub(crate) socket: SocketId,
-    pub(crate) from: SocketAddr,
-    pub(crate) payload: Vec<u8>,
-}
 
 /// A socket with a task that reads it.
 #[derive(Debug)]
@@ -39,71 +30,62 @@ impl Drop for Further {
     }
 }
 
-/// All sockets but the worker's own IPv4 one, which its owner reads itself.
+/// The sockets. QUIC reads the worker's own ones, and those of its paths; the rest have tasks.
 #[derive(Debug)]
 pub(crate) struct Sockets {
-    main: Arc<UdpSocket>,
+    mux: Arc<Mux>,
+    own: BTreeMap<SocketId, Arc<UdpSocket>>,
     further: BTreeMap<SocketId, Further>,
-    sender: mpsc::Sender<Arrived>,
-    arrived: mpsc::Receiver<Arrived>,
 }
 
 impl Sockets {
-    pub(crate) fn new(main: Arc<UdpSocket>) -> Self {
-        let (sender, arrived) = mpsc::channel(WAITING_MAX);
-        Self { main, further: BTreeMap::new(), sender, arrived }
+    /// With the worker's own IPv4 socket, which the mux has.
+    pub(crate) fn new(main: Arc<UdpSocket>, mux: Arc<Mux>) -> Self {
+        Self { mux, own: BTreeMap::from([(SocketId::MAIN, main)]), further: BTreeMap::new() }
     }
 
     /// Opens the worker's own IPv6 socket, at the same port where it is free.
     pub(crate) fn open_main_v6(&mut self, port: u16) -> io::Result<SocketAddr> {
         let at = |port| SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0));
-        self.open_at(SocketId::MAIN_V6, at(port))
-            .or_else(|_| self.open_at(SocketId::MAIN_V6, at(0)))
+        let socket = bind(at(port)).or_else(|_| bind(at(0)))?;
+        let local = socket.local_addr()?;
+        self.mux.attach(SocketId::MAIN_V6, Arc::clone(&socket))?;
+        self.own.insert(SocketId::MAIN_V6, socket);
+        Ok(local)
     }
 
     /// Opens a further IPv4 socket at any port of the address that the worker's own is bound to.
     pub(crate) fn open(&mut self, id: SocketId) -> io::Result<SocketAddr> {
-        let ip = match self.main.local_addr()? {
+        let main = self.own.get(&SocketId::MAIN).ok_or_else(closed)?;
+        let ip = match main.local_addr()? {
             SocketAddr::V4(local) => *local.ip(),
             SocketAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
         };
-        self.open_at(id, SocketAddr::V4(SocketAddrV4::new(ip, 0)))
-    }
-
-    fn open_at(&mut self, id: SocketId, address: SocketAddr) -> io::Result<SocketAddr> {
-        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        let socket = Arc::new(UdpSocket::from_std(socket.into())?);
+        let socket = bind(SocketAddr::V4(SocketAddrV4::new(ip, 0)))?;
         let local = socket.local_addr()?;
-        let task = tokio::spawn(read(id, Arc::clone(&socket), self.sender.clone()));
+        let task = tokio::spawn(read(id, Arc::clone(&socket), Arc::clone(&self.mux)));
         self.further.insert(id, Further { socket, task });
         Ok(local)
     }
 
-    pub(crate) fn close(&mut self, id: SocketId) {
-        self.further.remove(&id);
+    /// A path uses a socket of a search: from now on QUIC reads it itself.
+    pub(crate) fn promote(&mut self, id: SocketId) {
+        let Some(further) = self.further.get(&id).filter(|_| !self.mux.reads(id)) else { return };
+        further.task.abort();
+        if let Err(error) = self.mux.attach(id, Arc::clone(&further.socket)) {
+            tracing::warn!(%error, "QUIC cannot use a socket of a search");
+        }
     }
 
-    /// The next datagram of a further socket.
-    pub(crate) async fn next(&mut self) -> Arrived {
-        match self.arrived.recv().await {
-            Some(arrived) => arrived,
-            None => std::future::pending().await,
-        }
+    pub(crate) fn close(&mut self, id: SocketId) {
+        self.further.remove(&id);
+        self.mux.detach(id);
     }
 
     /// Sends a datagram, or says why not.
     pub(crate) fn send(&self, transmit: &Transmit) -> io::Result<()> {
-        let socket = if transmit.socket == SocketId::MAIN {
-            &self.main
-        } else {
-            let unknown = || io::Error::new(io::ErrorKind::NotConnected, "the socket is closed");
-            &self.further.get(&transmit.socket).ok_or_else(unknown)?.socket
-        };
+        let further = || self.further.get(&transmit.socket).map(|further| &further.socket);
+        let socket = self.own.get(&transmit.socket).or_else(further).ok_or_else(closed)?;
         // Not by the runtime: a socket that is a moment old would not count as writable yet.
         let raw = SockRef::from(&**socket);
         let Some(ttl) = transmit.ttl else {
@@ -126,8 +108,22 @@ fn set_hop_limit(socket: &SockRef<'_>, to: SocketAddr, limit: u32) -> io::Result
     if to.is_ipv4() { socket.set_ttl_v4(limit) } else { socket.set_unicast_hops_v6(limit) }
 }
 
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the socket is closed")
+}
+
+fn bind(address: SocketAddr) -> io::Result<Arc<UdpSocket>> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(Arc::new(UdpSocket::from_std(socket.into())?))
+}
+
 /// Reads a socket until nobody wants to know any more.
-async fn read(id: SocketId, socket: Arc<UdpSocket>, sender: mpsc::Sender<Arrived>) {
+async fn read(id: SocketId, socket: Arc<UdpSocket>, mux: Arc<Mux>) {
     let mut buffer = [0; READ_BYTES];
     loop {
         // An error here is that of one datagram (an ICMP message, say); the socket goes on.
@@ -136,8 +132,10 @@ async fn read(id: SocketId, socket: Arc<UdpSocket>, sender: mpsc::Sender<Arrived
             continue;
         };
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-        let arrived = Arrived { socket: id, from, payload: buffer[..length].to_vec() };
-        if let Err(mpsc::error::TrySendError::Closed(_)) = sender.try_send(arrived) {
+        let datagram = &buffer[..length];
+        if is_quic(datagram) {
+            mux.deliver(id, from, datagram.to_vec());
+        } else if !mux.arrive(id, from, datagram) {
             return;
         }
     }
@@ -147,10 +145,13 @@ async fn read(id: SocketId, socket: Arc<UdpSocket>, sender: mpsc::Sender<Arrived
 mod tests {
     use super::*;
 
-    async fn sockets() -> (Sockets, SocketAddr) {
+    use crate::mux::{Arrived, MuxSocket};
+    use tokio::sync::mpsc;
+
+    async fn sockets() -> (Sockets, MuxSocket, mpsc::Receiver<Arrived>) {
         let main = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
-        let address = main.local_addr().unwrap();
-        (Sockets::new(main), address)
+        let (mux, quic, arrived) = Mux::new(Arc::clone(&main)).unwrap();
+        (Sockets::new(main, mux), quic, arrived)
     }
 
     fn transmit(socket: SocketId, to: SocketAddr, ttl: Option<u8>) -> Transmit {
@@ -159,19 +160,19 @@ mod tests {
 
     #[tokio::test]
     async fn many_sockets_come_read_and_go() {
-        let (mut sockets, _) = sockets().await;
+        let (mut sockets, _quic, mut from) = sockets().await;
         let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let mut locals = Vec::new();
         for number in 2..130 {
             locals.push(sockets.open(SocketId(number)).unwrap());
         }
         for (number, local) in (2..130).zip(&locals) {
-            peer.send_to(&[number], local).await.unwrap();
+            peer.send_to(&[0, number], local).await.unwrap();
         }
         let mut seen = Vec::new();
         for _ in 2..130 {
-            let arrived = sockets.next().await;
-            assert_eq!(arrived.payload, [u8::try_from(arrived.socket.0).unwrap()]);
+            let arrived = from.recv().await.unwrap();
+            assert_eq!(arrived.payload, [0, u8::try_from(arrived.socket.0).unwrap()]);
             seen.push(arrived.socket.0);
         }
         seen.sort_unstable();
@@ -184,7 +185,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_ttl_holds_for_one_packet() {
-        let (mut sockets, _) = sockets().await;
+        let (mut sockets, _quic, _) = sockets().await;
         let id = SocketId(5);
         sockets.open(id).unwrap();
         let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();

@@ -31,6 +31,7 @@ pub(crate) struct V1 {
     pub(crate) profile: NatProfile,
     pub(crate) candidates: Vec<Candidate>,
     pub(crate) generation: u32,
+    /// The key that it has proved.
     pub(crate) key: Option<PublicKey>,
     pub(crate) nonce: ProofNonce,
     /// The address that our STUN server has seen the worker at.
@@ -96,7 +97,7 @@ impl Allowance {
     }
 }
 
-/// One registered worker.
+/// One worker that is registered, or will be when it has proved its key.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) worker: WorkerId,
@@ -118,6 +119,30 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    pub(crate) fn new(
+        worker: WorkerId,
+        observed: Observed,
+        room: RoomName,
+        liveness: Liveness,
+        v1: Option<Box<V1>>,
+    ) -> Self {
+        Self {
+            worker,
+            observed,
+            room,
+            http_ip: None,
+            endpoint: None,
+            place: None,
+            paired: None,
+            partners: VecDeque::new(),
+            liveness,
+            pinged_at: None,
+            rtt: None,
+            ignored: 0,
+            v1,
+        }
+    }
+
     pub(crate) fn is_overdue(&self) -> bool {
         matches!(self.liveness, Liveness::Overdue { .. })
     }

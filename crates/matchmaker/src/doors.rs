@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
+use holepunch_wire::identity::PublicKey;
 use holepunch_wire::plan::Strategy;
 use holepunch_wire::session::{LinkState, RoomName, SessionId};
 use holepunch_wire::signal::FromWorker;
@@ -31,7 +32,7 @@ pub struct Config {
     pub ping_timeout: Duration,
     /// Take private, link-local and loopback endpoints from everybody.
     pub allow_private: bool,
-    /// Most workers registered at once.
+    /// Most workers connected at once, those included that have yet to prove their key.
     pub workers_max: usize,
     /// The rendezvous' own STUN servers, which workers are told of.
     pub stun: Vec<SocketAddr>,
@@ -80,6 +81,8 @@ pub enum Input<'a> {
         protocol: Protocol,
         /// The room in its URL.
         room: Option<RoomName>,
+        /// What a signature on it has to be over, for its welcome: unguessable, and never used twice.
+        challenge: String,
     },
     /// A message came.
     Message {
@@ -87,6 +90,8 @@ pub enum Input<'a> {
         connection: ConnectionId,
         /// What it says.
         message: FromWorker<'a>,
+        /// The key that this connection has proved, by the signature in this message or in one before.
+        proved: Option<PublicKey>,
     },
     /// The answer to a ping came.
     Pong {
@@ -151,6 +156,8 @@ pub enum LeaveReason {
     PingTimeout,
     /// Its id connected anew.
     Replaced,
+    /// It did not prove the key that it claimed.
+    Refused,
     /// The server stops.
     Shutdown,
 }
@@ -160,6 +167,8 @@ pub enum LeaveReason {
 pub enum Event {
     /// A worker registered.
     Registered(WorkerId, Observed),
+    /// A connection under this id was closed, since it proved no key, or not the right one; and why.
+    Refused(WorkerId, &'static str),
     /// A worker told its HTTP-reported public IP.
     PublicIp(WorkerId, IpAddr),
     /// A report was accepted and its worker waits in the queue.

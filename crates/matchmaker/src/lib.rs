@@ -3,7 +3,9 @@
 //! [`Matchmaker`] is one machine for all sessions. The server feeds it what happens on the
 //! sockets and carries out what it says:
 //!
-//! 1. [`Input::Connected`]: a WebSocket is open. An older session of the same id is closed (1000).
+//! 1. [`Input::Connected`]: a WebSocket is open. An older session of the same id is closed (1000); where
+//!    that one has proved a key, only when the new one has proved the same. An id that is made from a key
+//!    is registered with the proof alone; whoever does not give it is closed (1008).
 //! 2. [`Input::Message`]: reports, questions. A report that is accepted puts its worker at the end
 //!    of the ready queue; as soon as two that can be linked wait, both leave the queue and each is
 //!    offered the other.
@@ -21,8 +23,10 @@ mod liveness;
 mod machine;
 mod pairing;
 pub mod plan;
+mod proof;
 mod queue;
 mod reach;
+mod registry;
 mod room;
 mod session;
 mod v1;

@@ -42,6 +42,8 @@ pub enum WakeReason {
     Rematch,
     /// A session's worker has not come back.
     SessionExpiry,
+    /// A connection has not proved its key in time: it ends.
+    ProofTimeout,
 }
 
 impl Liveness {

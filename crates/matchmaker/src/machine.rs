@@ -6,32 +6,29 @@ use std::time::Instant;
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::plan::truncate;
-use holepunch_wire::session::{RoomMode, RoomName, SessionId};
+use holepunch_wire::session::{RoomMode, SessionId};
 use holepunch_wire::signal::v1::ServerV1;
-use holepunch_wire::signal::{FromWorker, REPLACED_REASON, RawValue, ServerMessage};
+use holepunch_wire::signal::{FromWorker, RawValue, ServerMessage};
 use rand::rngs::StdRng;
 
 use crate::connection::Connection;
 use crate::doors::{
-    Action, Config, ConnectionId, Event, Input, LeaveReason, News, Observed, Protocol, Transmit,
-    Worker,
+    Action, Config, ConnectionId, Event, Input, LeaveReason, News, Transmit, Worker,
 };
 use crate::liveness::{Liveness, WakeReason};
 use crate::plan::Planner;
+use crate::proof::{Bindings, Pending};
 use crate::queue::Place;
 use crate::reach;
+use crate::registry::Arrival;
 use crate::room::Rooms;
 use crate::session::Session;
 
-/// WebSocket close codes (RFC 6455 §7.4.1).
-const CLOSE_NORMAL: u16 = 1000;
-const CLOSE_GOING_AWAY: u16 = 1001;
+/// WebSocket close code (RFC 6455 §7.4.1).
 const CLOSE_INTERNAL: u16 = 1011;
-const CLOSE_TRY_AGAIN: u16 = 1013;
 
 /// Longest reason for an ignored message, in bytes: it may quote the message.
 const IGNORED_BYTES_MAX: usize = 200;
-const SHUTDOWN_REASON: &str = "server is shutting down";
 
 /// The pairing machine of one rendezvous.
 #[derive(Debug)]
@@ -40,17 +37,19 @@ pub struct Matchmaker {
     pub(crate) rng: StdRng,
     pub(crate) connections: BTreeMap<ConnectionId, Connection>,
     pub(crate) current: BTreeMap<WorkerId, ConnectionId>,
+    pub(crate) pending: Pending,
+    pub(crate) bindings: Bindings,
     pub(crate) rooms: Rooms,
     pub(crate) sessions: BTreeMap<SessionId, Session>,
     pub(crate) planner: Planner,
     next_place: u64,
-    deadlines: BTreeSet<(Instant, ConnectionId)>,
+    pub(crate) deadlines: BTreeSet<(Instant, ConnectionId)>,
     /// Those who wait, and may be matched with a former peer again from then on.
     pub(crate) rematches: BTreeSet<(Instant, ConnectionId)>,
     /// Sessions with an end that is gone, and until when it may come back.
     pub(crate) expiries: BTreeSet<(Instant, SessionId)>,
     /// The server stops: nobody registers any more.
-    ended: bool,
+    pub(crate) ended: bool,
     pub(crate) transmits: VecDeque<Transmit>,
     pub(crate) events: VecDeque<Event>,
 }
@@ -65,6 +64,8 @@ impl Matchmaker {
             rng,
             connections: BTreeMap::new(),
             current: BTreeMap::new(),
+            pending: Pending::default(),
+            bindings: Bindings::default(),
             rooms: Rooms::default(),
             sessions: BTreeMap::new(),
             planner: Planner::default(),
@@ -78,20 +79,19 @@ impl Matchmaker {
         }
     }
 
-    /// Whether there is room for `worker`; an id that is connected replaces its own session.
-    #[must_use]
-    pub fn admits(&self, worker: &WorkerId) -> bool {
-        self.connections.len() < self.config.workers_max || self.current.contains_key(worker)
-    }
-
     /// Takes what happened on a socket.
     pub fn handle_input(&mut self, input: Input<'_>, now: Instant) {
         self.handle_timeout(now);
         match input {
-            Input::Connected { connection, worker, observed, protocol, room } => {
-                self.connected(connection, (worker, observed, protocol, room), now);
+            Input::Connected { connection, worker, observed, protocol, room, challenge } => {
+                let arrival = Arrival { worker, observed, protocol, room, challenge };
+                self.connected(connection, arrival, now);
             }
-            Input::Message { connection, message } => self.message(connection, message, now),
+            Input::Message { connection, message, proved } => {
+                if self.check_key(connection, &message, proved, now) {
+                    self.message(connection, message, now);
+                }
+            }
             Input::Pong { connection } => self.pong(connection, now),
             Input::Closed { connection, offer_unsent } => {
                 let paired =
@@ -107,6 +107,7 @@ impl Matchmaker {
     /// Pings, holds back or ends the connections whose time has come, and matches those who wait for a
     /// former peer.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.expire_proofs(now);
         while let Some(&(at, id)) = self.deadlines.first()
             && at <= now
         {
@@ -119,7 +120,7 @@ impl Matchmaker {
                     let reason = "keepalive ping timeout";
                     self.close(id, CLOSE_INTERNAL, reason, LeaveReason::PingTimeout, now);
                 }
-                WakeReason::Rematch | WakeReason::SessionExpiry => {}
+                WakeReason::Rematch | WakeReason::SessionExpiry | WakeReason::ProofTimeout => {}
             }
         }
         while let Some(&(at, id)) = self.rematches.first()
@@ -148,7 +149,8 @@ impl Matchmaker {
         let due = due.map(|entry| entry.liveness.deadline());
         let rematch = self.rematches.first().map(|(at, _)| (*at, WakeReason::Rematch));
         let expiry = self.expiries.first().map(|(at, _)| (*at, WakeReason::SessionExpiry));
-        due.into_iter().chain(rematch).chain(expiry).min_by_key(|(at, _)| *at)
+        let proof = self.pending.first().map(|(at, _)| (at, WakeReason::ProofTimeout));
+        due.into_iter().chain(rematch).chain(expiry).chain(proof).min_by_key(|(at, _)| *at)
     }
 
     /// The next thing that happened.
@@ -171,53 +173,10 @@ impl Matchmaker {
         self.rooms.ready().filter_map(|id| Some(&self.connections.get(&id)?.worker))
     }
 
-    fn connected(
-        &mut self,
-        id: ConnectionId,
-        (worker, observed, protocol, room): (WorkerId, Observed, Protocol, Option<RoomName>),
-        now: Instant,
-    ) {
-        // Both may have changed since the WebSocket was asked for.
-        if self.ended {
-            return self.send_close(id, CLOSE_GOING_AWAY, SHUTDOWN_REASON);
-        }
-        if !self.admits(&worker) {
-            return self.send_close(id, CLOSE_TRY_AGAIN, "too many workers");
-        }
-        if let Some(&old) = self.current.get(&worker) {
-            self.close(old, CLOSE_NORMAL, REPLACED_REASON, LeaveReason::Replaced, now);
-        }
-        self.current.insert(worker.clone(), id);
-        self.events.push_back(Event::Registered(worker.clone(), observed));
-        let liveness = Liveness::quiet(now, self.config.ping_interval);
-        self.deadlines.insert((liveness.deadline().0, id));
-        let room = room.filter(|_| protocol == Protocol::V1).unwrap_or_default();
-        self.rooms.enter(&room, id, None);
-        let entry = Connection {
-            worker,
-            observed,
-            room,
-            http_ip: None,
-            endpoint: None,
-            place: None,
-            paired: None,
-            partners: VecDeque::new(),
-            liveness,
-            pinged_at: None,
-            rtt: None,
-            ignored: 0,
-            v1: None,
-        };
-        self.connections.insert(id, entry);
-        if protocol == Protocol::V1 {
-            self.welcome(id, now);
-            self.turn_away(id);
-            // The round-trip time is needed for the first plan.
-            self.ping(id, now);
-        }
-    }
-
     fn message(&mut self, id: ConnectionId, message: FromWorker<'_>, now: Instant) {
+        if self.pending.get(id).is_some() {
+            return self.ignore(id, "a message before the proof of the key".to_owned());
+        }
         let Some(entry) = self.connections.get_mut(&id) else { return };
         match message {
             FromWorker::RegisterPublicIp(Some(ip)) => {
@@ -287,7 +246,7 @@ impl Matchmaker {
         self.pair(id, now);
     }
 
-    fn ping(&mut self, id: ConnectionId, now: Instant) {
+    pub(crate) fn ping(&mut self, id: ConnectionId, now: Instant) {
         let Some(entry) = self.connections.get_mut(&id) else { return };
         entry.pinged_at = Some(now);
         self.transmits.push_back(Transmit { connection: id, action: Action::Ping });
@@ -345,15 +304,12 @@ impl Matchmaker {
     }
 
     pub(crate) fn ignore(&mut self, id: ConnectionId, mut why: String) {
-        let Some(entry) = self.connections.get_mut(&id) else { return };
+        let entry = self.connections.get_mut(&id).or_else(|| self.pending.get_mut(id));
+        let Some(entry) = entry else { return };
         truncate(&mut why, IGNORED_BYTES_MAX);
         let event = Event::MessageIgnored(entry.worker.clone(), why, entry.ignored);
         entry.ignored = entry.ignored.saturating_add(1);
         self.events.push_back(event);
-    }
-
-    fn send_close(&mut self, connection: ConnectionId, code: u16, reason: &'static str) {
-        self.transmits.push_back(Transmit { connection, action: Action::Close { code, reason } });
     }
 
     pub(crate) fn send_update(
@@ -368,43 +324,6 @@ impl Matchmaker {
 
     pub(crate) fn send(&mut self, connection: ConnectionId, text: String) {
         self.transmits.push_back(Transmit { connection, action: Action::Send(text) });
-    }
-
-    fn close(
-        &mut self,
-        id: ConnectionId,
-        code: u16,
-        reason: &'static str,
-        why: LeaveReason,
-        now: Instant,
-    ) {
-        self.send_close(id, code, reason);
-        self.forget(id, why, now);
-    }
-
-    /// Takes a connection out of every table. The worker leaves the registry only if this connection
-    /// is still its current one; a replaced one is unknown here, so its late end changes nothing.
-    fn forget(&mut self, id: ConnectionId, why: LeaveReason, now: Instant) -> Option<Connection> {
-        let entry = self.connections.remove(&id)?;
-        self.deadlines.remove(&(entry.liveness.deadline().0, id));
-        if let (Some(place), Some(room)) = (entry.place, self.rooms.find_mut(&entry.room)) {
-            room.ready.remove(place);
-        }
-        self.rooms.leave(&entry.room, id);
-        if self.current.get(&entry.worker) == Some(&id) {
-            self.current.remove(&entry.worker);
-        }
-        self.events.push_back(Event::Left(entry.worker.clone(), why));
-        self.orphan(&entry, id, now);
-        Some(entry)
-    }
-
-    fn shutdown(&mut self, now: Instant) {
-        self.ended = true;
-        let connections: Vec<ConnectionId> = self.connections.keys().copied().collect();
-        for id in connections {
-            self.close(id, CLOSE_GOING_AWAY, SHUTDOWN_REASON, LeaveReason::Shutdown, now);
-        }
     }
 }
 

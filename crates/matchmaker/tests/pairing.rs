@@ -54,12 +54,13 @@ impl Table {
             observed,
             protocol: Protocol::Baseline,
             room: None,
+            challenge: String::new(),
         });
     }
 
     fn message(&mut self, session: u64, text: &str) {
         let message = FromWorker::parse(text).unwrap();
-        self.input(Input::Message { connection: ConnectionId(session), message });
+        self.input(Input::Message { connection: ConnectionId(session), message, proved: None });
     }
 
     fn report(&mut self, session: u64, port: u16) {
@@ -354,6 +355,7 @@ fn those_who_suit_nobody_are_in_nobodys_way() {
                 r#"{"type":"update_udp_endpoint","udp_ip":"2001:db8::1","udp_port":5}"#,
             )
             .unwrap(),
+            proved: None,
         });
     }
     table.connect(501, "a");

@@ -28,6 +28,7 @@ use tokio::task::JoinSet;
 
 use crate::client_address::client_address;
 use crate::hub::{Hub, Visitor};
+use crate::identity::{self, Verifier};
 use crate::listing::Listing;
 use crate::relay::{self, Relay};
 use crate::session;
@@ -61,6 +62,8 @@ pub(crate) struct App {
     /// None where it is turned off.
     pub(crate) relay: Option<Arc<Relay>>,
     pub(crate) trusted_proxies: Vec<IpNet>,
+    /// This server's names; none: whatever a client calls it.
+    public_hosts: Arc<[String]>,
     /// Held by every listing under way.
     listings: Arc<Semaphore>,
     /// Held by every session; the server waits for all to be dropped when it ends.
@@ -72,10 +75,11 @@ impl App {
         hub: Arc<Hub>,
         relay: Option<Arc<Relay>>,
         trusted_proxies: Vec<IpNet>,
+        public_hosts: Arc<[String]>,
         alive: mpsc::WeakSender<()>,
     ) -> Self {
         let listings = Arc::new(Semaphore::new(LISTINGS_MAX));
-        Self { hub, relay, trusted_proxies, listings, alive }
+        Self { hub, relay, trusted_proxies, public_hosts, listings, alive }
     }
 }
 
@@ -199,11 +203,19 @@ async fn register(
     };
     let observed = client_address(from, &headers, &app.trusted_proxies);
     let upgrade = upgrade.protocols([SUBPROTOCOL]);
-    let protocol = match upgrade.selected_protocol() {
-        Some(_) => Protocol::V1,
-        None => Protocol::Baseline,
+    let is_v1 = upgrade.selected_protocol().is_some();
+    let protocol = if is_v1 { Protocol::V1 } else { Protocol::Baseline };
+    let challenge = if is_v1 { identity::challenge() } else { Some(String::new()) };
+    let Some(challenge) = challenge else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    let visitor = Visitor { worker, observed, protocol, room };
+    let verifier = is_v1.then(|| Verifier {
+        hosts: identity::hosts(&app.public_hosts, &headers),
+        challenge: challenge.clone(),
+        room: room.clone(),
+        proved: None,
+    });
+    let visitor = Visitor { worker, observed, protocol, room, challenge };
     upgrade
         .read_buffer_size(WS_BUFFER_BYTES)
         .write_buffer_size(WS_BUFFER_BYTES)
@@ -211,7 +223,7 @@ async fn register(
         .max_message_size(FRAME_BYTES_MAX)
         .max_frame_size(FRAME_BYTES_MAX)
         .on_upgrade(move |socket| async move {
-            session::serve(Arc::clone(&app.hub), socket, visitor).await;
+            session::serve(Arc::clone(&app.hub), socket, visitor, verifier).await;
             drop((alive, permit));
         })
 }

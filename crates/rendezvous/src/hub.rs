@@ -29,6 +29,8 @@ pub(crate) struct Visitor {
     pub(crate) protocol: Protocol,
     /// The room in the URL.
     pub(crate) room: Option<RoomName>,
+    /// What its welcome asks it to sign; empty in the baseline.
+    pub(crate) challenge: String,
 }
 
 /// Every session of this server.
@@ -68,12 +70,12 @@ impl Hub {
 
     /// Registers a worker whose WebSocket is open.
     pub(crate) fn connect(&self, visitor: Visitor) -> (ConnectionId, Arc<Outbox>) {
-        let Visitor { worker, observed, protocol, room } = visitor;
+        let Visitor { worker, observed, protocol, room, challenge } = visitor;
         let session = ConnectionId(self.next_session.fetch_add(1, Ordering::Relaxed));
         let outbox = Arc::new(Outbox::default());
         self.lock().outboxes.insert(session, Arc::clone(&outbox));
         let connection = session;
-        self.input(Input::Connected { connection, worker, observed, protocol, room });
+        self.input(Input::Connected { connection, worker, observed, protocol, room, challenge });
         (session, outbox)
     }
 
@@ -174,6 +176,9 @@ fn log(event: &Event) {
             let port = observed.port.map(tracing::field::display);
             tracing::info!(%worker, ip = %observed.ip, port, "worker registered");
         }
+        Event::Refused(worker, reason) => {
+            tracing::warn!(%worker, reason, "connection refused: the worker is not proved to be this one");
+        }
         Event::PublicIp(worker, ip) => tracing::info!(%worker, %ip, "public IP reported"),
         Event::Queued { worker, endpoint, waiting } => {
             tracing::info!(%worker, %endpoint, waiting, "UDP endpoint accepted, in the ready queue");
@@ -208,6 +213,7 @@ fn log(event: &Event) {
                 LeaveReason::Closed => "connection closed",
                 LeaveReason::PingTimeout => "no answer to a ping",
                 LeaveReason::Replaced => "replaced by a new connection with the same id",
+                LeaveReason::Refused => "the key that it claims is not proved",
                 LeaveReason::Shutdown => "server shutting down",
             };
             tracing::info!(%worker, reason, "worker left");

@@ -6,6 +6,7 @@
 //! | `server` | sockets open and close |
 //! | `http` | paths; one hyper connection per client |
 //! | `client_address` | who a client is, behind a proxy too |
+//! | `identity` | what a worker signs to prove its key, and whether it has |
 //! | `session` | one WebSocket: frames in, actions out |
 //! | `outbox` | what waits to be written to one WebSocket |
 //! | `hub` | the pairing machine, its clock, and the outboxes of all sessions |
@@ -19,6 +20,7 @@
 mod client_address;
 mod http;
 mod hub;
+mod identity;
 mod listing;
 mod log_budget;
 mod outbox;

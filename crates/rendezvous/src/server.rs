@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::http::{self, App};
 use crate::hub::Hub;
+use crate::identity::host_name;
 use crate::relay::{Relay, RelayLimits};
 use crate::stun::StunServer;
 
@@ -38,6 +39,10 @@ pub struct Config {
     pub stun_is_optional: bool,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// This server's names, as in the URLs of its workers: what a worker signs to prove its key must
+    /// name one of them. Without any it must name the host that the worker has asked for, so that
+    /// another rendezvous could pass the challenge of this one on to a worker of its own.
+    pub public_hosts: Vec<String>,
     /// STUN addresses to tell workers of, instead of those that are listened on: right behind a load
     /// balancer or a port forwarding.
     pub stun_advertise: Vec<SocketAddr>,
@@ -131,16 +136,19 @@ impl Server {
             .map_err(|error| BindError::Random(error.to_string()))?;
         let hub = Arc::new(Hub::new(matchmaker, rng, relay.clone()));
         let (alive, all_gone) = mpsc::channel(1);
-        let app =
-            App::new(Arc::clone(&hub), relay.clone(), config.trusted_proxies, alive.downgrade());
+        let stun_addresses = stun.as_ref().map(StunServer::addresses).unwrap_or_default();
+        // One that is no name stays: it must not open the door to any host that a client asks for.
+        let own = config.public_hosts.into_iter().map(|it| host_name(&it).unwrap_or(it));
+        let own: Arc<[String]> = own.collect();
+        tracing::info!(%http, stun = ?stun_addresses, hosts = ?own, "rendezvous is running");
+        let gone = alive.downgrade();
+        let app = App::new(Arc::clone(&hub), relay.clone(), config.trusted_proxies, own, gone);
         let app = Arc::new(app);
         let mut front = JoinSet::new();
         front.spawn(http::accept(listener, app, websockets_max));
         let mut clock = JoinSet::new();
         let machine = Arc::clone(&hub);
         clock.spawn(async move { machine.run_clock().await });
-        let stun_addresses = stun.as_ref().map(StunServer::addresses).unwrap_or_default();
-        tracing::info!(%http, stun = ?stun_addresses, "rendezvous is running");
         Ok(Self { http, stun, proof_key, hub, relay, front, clock, alive, all_gone })
     }
 

@@ -12,6 +12,7 @@ use holepunch_wire::signal::FromWorker;
 use tokio_tungstenite::tungstenite;
 
 use crate::hub::{Hub, IGNORED_LOGGED_MAX, Visitor};
+use crate::identity::Verifier;
 use crate::outbox::Outbox;
 
 /// Time that a client has to take its close frame and answer it.
@@ -29,14 +30,20 @@ const CLOSE_TRY_AGAIN: u16 = 1013;
 /// What comes off a WebSocket; `None` is its end.
 type Frame = Option<Result<Message, axum::Error>>;
 
-/// Serves one registered worker until its WebSocket ends.
-pub(crate) async fn serve(hub: Arc<Hub>, socket: WebSocket, visitor: Visitor) {
+/// Serves one worker until its WebSocket ends.
+pub(crate) async fn serve(
+    hub: Arc<Hub>,
+    socket: WebSocket,
+    visitor: Visitor,
+    verifier: Option<Verifier>,
+) {
     let worker = visitor.worker.clone();
     let (id, outbox) = hub.connect(visitor);
     let mut session = Session {
         hub: &hub,
         id,
         worker,
+        verifier,
         socket,
         outbox,
         arrived: VecDeque::new(),
@@ -54,6 +61,8 @@ struct Session<'a> {
     hub: &'a Hub,
     id: ConnectionId,
     worker: WorkerId,
+    /// For the keys of a client that speaks the sub-protocol.
+    verifier: Option<Verifier>,
     socket: WebSocket,
     outbox: Arc<Outbox>,
     /// Frames that were taken off the socket, and not handled yet.
@@ -152,7 +161,11 @@ impl Session<'_> {
                 self.feed(Message::Text(answer.into())).await
             }
             Ok(message) => {
-                self.hub.input(Input::Message { connection: self.id, message });
+                // Here, since the hub's lock is everybody's.
+                let verifier = self.verifier.as_mut();
+                let proved =
+                    verifier.and_then(|verifier| verifier.proved_by(&self.worker, &message));
+                self.hub.input(Input::Message { connection: self.id, message, proved });
                 // A client may ask more at once than its outbox holds answers.
                 self.feed_outbox().await
             }

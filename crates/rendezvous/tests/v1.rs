@@ -4,67 +4,11 @@
 
 mod common;
 
-use std::net::SocketAddr;
-
-use common::{Rendezvous, within};
-use futures_util::{SinkExt, StreamExt};
-use serde_json::{Value, json};
-use tokio::net::TcpStream;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
-use tokio_tungstenite::tungstenite::{Error, Message};
-
-/// A client that asks for the sub-protocol.
-struct Client {
-    socket: WebSocketStream<TcpStream>,
-}
-
-async fn open(
-    server: SocketAddr,
-    path: &str,
-    protocols: &'static str,
-) -> Result<(Client, Option<HeaderValue>), Error> {
-    let stream = TcpStream::connect(server).await.unwrap();
-    let mut request = format!("ws://{server}/ws/register/{path}").into_client_request().unwrap();
-    request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(protocols));
-    let opening = tokio_tungstenite::client_async(request, stream);
-    let (socket, response) = within("a handshake", opening).await?;
-    let selected = response.headers().get("sec-websocket-protocol").cloned();
-    Ok((Client { socket }, selected))
-}
-
-impl Client {
-    async fn connect(server: SocketAddr, path: &str) -> Self {
-        open(server, path, "holepunch.v1").await.unwrap().0
-    }
-
-    async fn send(&mut self, message: Value) {
-        self.socket.send(Message::text(message.to_string())).await.unwrap();
-    }
-
-    /// The next message of this type; others are left out.
-    async fn receive(&mut self, kind: &str) -> Value {
-        within("a message of the rendezvous", async {
-            loop {
-                if let Message::Text(text) = self.socket.next().await.unwrap().unwrap() {
-                    let message: Value = serde_json::from_str(&text).unwrap();
-                    if message["type"] == kind {
-                        return message;
-                    }
-                }
-            }
-        })
-        .await
-    }
-
-    async fn report(&mut self, port: u16) {
-        let report =
-            json!({ "type": "update_udp_endpoint", "udp_ip": "127.0.0.1", "udp_port": port });
-        self.send(report).await;
-        assert_eq!(self.receive("udp_endpoint_ack").await["status"], "success");
-    }
-}
+use common::Rendezvous;
+use common::v1::{Client, open};
+use serde_json::json;
+use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::http::StatusCode;
 
 #[tokio::test]
 async fn the_subprotocol_is_selected_among_others_and_the_welcome_comes_first() {

@@ -120,6 +120,11 @@ pub enum Input<'a> {
     V1(Box<ServerV1>),
     /// The worker wants no more of a session.
     Leave(SessionId),
+    /// Whether the two of a session can talk through a relay. As long as they can, the session is not
+    /// left for want of a direct path, and a path that was lost is sought further.
+    Relayed(SessionId, bool),
+    /// Data was sent on the path in use, and nothing has come back: it is to be asked whether it answers.
+    Doubt(SessionId),
 }
 
 /// A datagram to send.
@@ -321,6 +326,9 @@ pub enum SessionEvent {
     Replanned(Box<Plan>),
     /// A plan's search is not made.
     SearchRefused(SearchRefusal),
+    /// The peer's first check has come, by this socket and from this address: a packet to there will
+    /// most likely reach it.
+    Heard(SocketId, SocketAddr),
     /// Both sides have accepted the plan: the search begins.
     SearchStarted(Strategy),
     /// A check was answered for the first time.

@@ -125,6 +125,16 @@ impl Traversal {
             Input::SessionOffer(offer) => self.session_offer(*offer, now),
             Input::V1(message) => self.signalled(*message, now),
             Input::Leave(session) => self.leave(session),
+            Input::Relayed(session, is_relayed) => {
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    session.relayed(is_relayed, now);
+                }
+            }
+            Input::Doubt(session) => {
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    session.doubt(now);
+                }
+            }
         }
         self.settle(now);
     }

@@ -32,6 +32,12 @@ pub enum Probe<'a> {
     Pong(Pong<'a>),
 }
 
+/// Whether a datagram begins as a probe does; the first byte alone could also be QUIC's.
+#[must_use]
+pub fn looks_like_probe(datagram: &[u8]) -> bool {
+    datagram.starts_with(PING_PREFIX.as_bytes()) || datagram.starts_with(PONG_PREFIX.as_bytes())
+}
+
 /// `P2P_PING_FROM_<id>_NUM_<n>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ping<'a> {

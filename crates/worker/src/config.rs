@@ -5,18 +5,23 @@ use std::net::Ipv4Addr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use holepunch_link::ServerName;
+use holepunch_link::{Identity, RoomSecret, ServerName};
 use holepunch_wire::WorkerId;
 use holepunch_wire::nat::SearchWish;
 use holepunch_wire::relay::RELAY_PATH;
-use holepunch_wire::session::SessionId;
-use holepunch_wire::session::{RoomMode, RoomName};
+use holepunch_wire::session::{RoomMode, RoomName, SessionId};
 use holepunch_wire::signal::REGISTER_PATH;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
 /// What stays as it is in a path segment (RFC 3986 §2.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The port of STUN (RFC 8489 §14.1).
+const STUN_PORT: u16 = 3478;
+/// Time between two pings on the WebSocket, and for the answer: idle connections are often cut off after
+/// a minute.
+const PING: Duration = Duration::from_secs(25);
 
 /// What a worker is to be.
 #[derive(Debug, Clone)]
@@ -37,12 +42,20 @@ pub struct Config {
     pub port_mapping: bool,
     /// Which searches the worker takes part in.
     pub search: SearchWish,
-    /// The worker's id; a fresh UUID without one.
+    /// The worker's key; a fresh one without it.
+    pub identity: Option<Identity>,
+    /// Whether links are made of the sessions with peers that have a key too.
+    pub links: bool,
+    /// What the peers of all links have to know as well.
+    pub room_secret: Option<RoomSecret>,
+    /// Whether links may go through the relays that the rendezvous offers.
+    pub relay: bool,
+    /// The worker's id; without one that of its key, and in the baseline a fresh UUID.
     pub worker_id: Option<WorkerId>,
     /// The local address of the health server and the UDP port; unspecified means all of them.
     pub listen_ip: Ipv4Addr,
-    /// TCP port of the health server; 0 means any free one.
-    pub health_port: u16,
+    /// TCP port of the health server; 0 means any free one, `None` no server.
+    pub health_port: Option<u16>,
     /// The STUN servers, all of which are asked.
     pub stun_servers: Vec<ServerName>,
     /// How often discovery is repeated after it failed; for ever without a bound.
@@ -57,6 +70,39 @@ pub struct Config {
     pub ping_timeout: Duration,
     /// The HTTP service that answers with the caller's IP; `None` turns the look-up off.
     pub ip_echo_url: Option<Url>,
+}
+
+impl Config {
+    /// What a program that embeds a worker starts from: no health server, no look-up over HTTP, any free
+    /// UDP port; the STUN server that a rendezvous has at its own address, beside those that it names.
+    #[must_use]
+    pub fn new(rendezvous: RendezvousUrl) -> Self {
+        let stun = ServerName::new(rendezvous.host(), STUN_PORT);
+        Self {
+            rendezvous,
+            baseline_only: false,
+            room: RoomName::default(),
+            room_mode: None,
+            peer: None,
+            host_candidates: true,
+            port_mapping: true,
+            search: SearchWish::Usual,
+            identity: None,
+            links: true,
+            room_secret: None,
+            relay: true,
+            worker_id: None,
+            listen_ip: Ipv4Addr::UNSPECIFIED,
+            health_port: None,
+            stun_servers: stun.into_iter().collect(),
+            stun_retries_max: None,
+            stun_retry_delay: None,
+            udp_port: 0,
+            ping_interval: PING,
+            ping_timeout: PING,
+            ip_echo_url: None,
+        }
+    }
 }
 
 /// Where a rendezvous is: `ws://` or `wss://`, a host, perhaps a path, without a final slash.
@@ -139,18 +185,25 @@ impl RendezvousUrl {
         url
     }
 
-    /// Where `worker` registers. Without a password: a WebSocket's URL has no place for one (RFC 6455
-    /// §3), and this URL is logged.
+    /// The name that a registration is signed for: that of the host, without port and brackets.
     #[must_use]
-    pub fn register(&self, worker: &WorkerId) -> Url {
-        let segment = utf8_percent_encode(worker.as_str(), SEGMENT);
-        self.at(&format!("{REGISTER_PATH}{segment}"))
+    pub fn host(&self) -> &str {
+        let host = self.url.host_str().unwrap_or_default();
+        host.trim_start_matches('[').trim_end_matches(']')
     }
 
     /// Where the relay of a session is.
     #[must_use]
     pub fn relay(&self, session: SessionId) -> Url {
         self.at(&format!("{RELAY_PATH}{session}"))
+    }
+
+    /// Where `worker` registers. Without a password: a WebSocket's URL has no place for one (RFC 6455
+    /// §3), and this URL is logged.
+    #[must_use]
+    pub fn register(&self, worker: &WorkerId) -> Url {
+        let segment = utf8_percent_encode(worker.as_str(), SEGMENT);
+        self.at(&format!("{REGISTER_PATH}{segment}"))
     }
 
     fn at(&self, path: &str) -> Url {

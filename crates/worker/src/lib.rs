@@ -4,7 +4,10 @@
 //!
 //! | module | what |
 //! | --- | --- |
-//! | `worker` | one task: what the rendezvous says goes to the UDP port, what the port says goes to the rendezvous |
+//! | `worker` | the worker as a program sees it |
+//! | `run` | its one task: what the rendezvous says goes to the UDP port, what the port says goes to the rendezvous |
+//! | `relay` | the second WebSocket of a session, for its packets |
+//! | `identity_file` | the worker's key in a file |
 //! | `signalling` | the WebSocket: connects, pings, reconnects with backoff |
 //! | `health` | the HTTP server that a platform's health check asks |
 //! | `ip_echo` | the HTTP look-up of the public IP, off the critical path |
@@ -15,17 +18,24 @@
 
 mod config;
 mod health;
+mod identity_file;
 mod ip_echo;
 mod notice;
+mod relay;
+mod run;
 mod signalling;
 mod tls;
 mod worker;
 
 pub use config::{Config, RendezvousUrl, UrlError};
-pub use holepunch_link::{Event, ServerName};
+pub use holepunch_link::{
+    DatagramError, Event, Identity, Link, LinkError, LinkPath, PathEvent, PathEvents, PathKind,
+    ReadError, RecvStream, RoomSecret, SendStream, ServerName, WriteError,
+};
 pub use holepunch_wire::WorkerId;
 pub use holepunch_wire::signal::{FromServer, Offer};
+pub use identity_file::{IdentityFileError, load_or_create};
 pub use notice::{Notice, milliseconds};
 pub use signalling::Signal;
 pub use tls::client_config as tls_client_config;
-pub use worker::{StartError, Worker};
+pub use worker::{Links, StartError, Worker};

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use holepunch_link::{Event, PathInfo, SessionEvent};
+use holepunch_link::{Event, LinkError, LinkPath, PathInfo, SessionEvent};
 use holepunch_wire::WorkerId;
 use holepunch_wire::nat::NatProfile;
 use holepunch_wire::session::SessionId;
@@ -35,6 +35,10 @@ pub enum Notice {
     Signal(Signal),
     /// Something happened on the UDP port.
     Udp(Event),
+    /// A link is there: the peer, the session, and the path of the moment.
+    Linked(WorkerId, SessionId, LinkPath),
+    /// It has ended, or has not come about, and why.
+    LinkEnded(WorkerId, SessionId, LinkError),
 }
 
 impl Notice {
@@ -53,6 +57,12 @@ impl Notice {
             Self::Reported(endpoint) => info!(%endpoint, "UDP endpoint sent to the rendezvous"),
             Self::Signal(signal) => log_signal(signal),
             Self::Udp(event) => log_discovery(event),
+            Self::Linked(peer, session, path) => {
+                info!(%peer, %session, path = %path.kind, "linked: encrypted, and the peer is who it should be");
+            }
+            Self::LinkEnded(peer, session, why) => {
+                warn!(%peer, %session, why = start(&why.to_string()), "the link has ended");
+            }
         }
     }
 }
@@ -238,6 +248,7 @@ fn log_session(session: SessionId, peer: &WorkerId, event: &SessionEvent) {
         SessionEvent::Replanned(plan) => {
             info!(%session, %peer, strategy = %plan.strategy, reason = plan.reason, "another plan");
         }
+        SessionEvent::Heard(_, from) => info!(%session, %peer, %from, "the peer's checks arrive"),
         SessionEvent::SearchRefused(why) => {
             warn!(%session, %peer, why = why.to_string(), "search not made");
         }

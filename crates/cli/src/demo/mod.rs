@@ -7,8 +7,6 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use holepunch_rendezvous::{Config as ServerConfig, MatchmakerConfig, RelayLimits, Server};
-use holepunch_wire::nat::SearchWish;
-use holepunch_wire::session::RoomName;
 use holepunch_worker::{Config, Notice, Worker};
 
 use crate::exit::Failure;
@@ -76,6 +74,7 @@ impl Demo {
             stun_is_optional: false,
             trusted_proxies: Vec::new(),
             relay: Some(RelayLimits::default()),
+            public_hosts: Vec::new(),
             matchmaker: MatchmakerConfig::default(),
         })
         .map_err(Failure::failed)?;
@@ -143,11 +142,9 @@ impl Demo {
             format!("workers     http://{http}/debug/list_workers"),
         ];
         for (side, worker) in self.sides.iter().zip(&self.workers) {
-            lines.push(format!(
-                "worker {}    http://{}/health",
-                side.name,
-                worker.health_address()
-            ));
+            if let Some(health) = worker.health_address() {
+                lines.push(format!("worker {}    http://{health}/health", side.name));
+            }
         }
         lines.push("Ctrl-C ends the demo.".to_owned());
         for line in lines {
@@ -168,25 +165,13 @@ impl Demo {
 }
 
 async fn worker(rendezvous: SocketAddr, stun: SocketAddr) -> Result<Worker, Failure> {
+    let rendezvous = format!("ws://{rendezvous}").parse().map_err(Failure::failed)?;
     let config = Config {
-        baseline_only: false,
-        room: RoomName::default(),
-        room_mode: None,
-        peer: None,
-        host_candidates: true,
         port_mapping: false,
-        search: SearchWish::Usual,
-        rendezvous: format!("ws://{rendezvous}").parse().map_err(Failure::failed)?,
-        worker_id: None,
         listen_ip: Ipv4Addr::LOCALHOST,
-        health_port: 0,
+        health_port: Some(0),
         stun_servers: vec![stun.to_string().parse().map_err(Failure::failed)?],
-        stun_retries_max: None,
-        stun_retry_delay: None,
-        udp_port: 0,
-        ping_interval: Duration::from_secs(25),
-        ping_timeout: Duration::from_secs(25),
-        ip_echo_url: None,
+        ..Config::new(rendezvous)
     };
     Worker::start(config).await.map_err(Failure::failed)
 }

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use holepunch_link::{Event, NatMapping, Port, ServerName, StunServer, TraversalConfig};
+use holepunch_link::{Event, NatMapping, Port, PortEvent, ServerName, StunServer, TraversalConfig};
 use holepunch_wire::WorkerId;
 use holepunch_wire::nat::NatProfile;
 use serde::Serialize;
@@ -88,7 +88,7 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
     let own_id = WorkerId::new("nat").map_err(Failure::usage)?;
     let config = TraversalConfig { stun_retries_max: Some(0), ..TraversalConfig::new(own_id) };
     let address = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, args.udp_port);
-    let mut port = Port::open(address, servers, config).await.map_err(Failure::failed)?;
+    let mut port = Port::open(address, servers, config, None).await.map_err(Failure::failed)?;
     let time = args.timeout_sec.map_or(DEFAULT_TIMEOUT, |seconds| seconds.0);
     let report = ask(&mut port, Instant::now() + time).await;
     let answered = report.servers.iter().any(|row| row.mapped.is_some());
@@ -109,7 +109,9 @@ async fn ask(port: &mut Port, deadline: Instant) -> Report {
     while Instant::now() < deadline && !(complete && port.profile_is_settled()) {
         // The last test may end without an event.
         let look_at = deadline.min(Instant::now() + LOOK_EVERY);
-        let Ok(event) = timeout_at(look_at, port.next_event()).await else { continue };
+        let Ok(PortEvent::Traversal(event)) = timeout_at(look_at, port.next_event()).await else {
+            continue;
+        };
         if let Event::StunAsked(StunServer { name, address, local }) = event {
             rows.push(Row { server: name, address, local, mapped: None, refused: false });
         } else if let Event::Mapped { server, mapped, nat, .. } = event {

@@ -1,6 +1,7 @@
 use clap::Parser;
 
 use super::*;
+use std::time::Duration;
 
 #[derive(Parser)]
 struct Line {
@@ -25,10 +26,13 @@ fn servers(variables: &[(&str, &str)]) -> Vec<String> {
 fn the_defaults_are_those_of_the_baseline() {
     let config = read(&[], &[URL]).unwrap();
     assert_eq!(config.rendezvous.to_string(), "wss://r.example");
-    assert_eq!(config.health_port, 8080);
+    assert_eq!(config.health_port, Some(8080));
     assert_eq!(config.udp_port, 8081);
     assert_eq!(config.stun_servers, [ServerName::new("stun.l.google.com", 19302).unwrap()]);
-    assert_eq!((config.ping_interval, config.ping_timeout), (DEFAULT_PING, DEFAULT_PING));
+    assert_eq!(
+        (config.ping_interval, config.ping_timeout),
+        (Duration::from_secs(25), Duration::from_secs(25))
+    );
     assert_eq!(config.ip_echo_url.unwrap().as_str(), "https://api.ipify.org/");
     assert_eq!((config.stun_retries_max, config.stun_retry_delay), (None, None));
 }
@@ -53,7 +57,7 @@ fn every_variable_of_the_baseline_counts() {
     )
     .unwrap();
     assert_eq!(config.rendezvous.to_string(), "ws://r.example:1");
-    assert_eq!((config.health_port, config.udp_port), (0, 0));
+    assert_eq!((config.health_port, config.udp_port), (Some(0), 0));
     assert_eq!(config.stun_servers, [ServerName::new("s.example", 3478).unwrap()]);
     assert_eq!(config.stun_retries_max, Some(3));
     assert_eq!(config.stun_retry_delay, Some(Duration::from_millis(1500)));
@@ -113,6 +117,6 @@ fn flags_mean_the_same_as_the_variables() {
     ];
     let config = read(&flags, &[URL, ("PORT", "9"), ("STUN_HOST_ENV", "e")]).unwrap();
     assert_eq!(config.rendezvous.to_string(), "ws://f.example");
-    assert_eq!((config.health_port, config.udp_port), (1, 3));
+    assert_eq!((config.health_port, config.udp_port), (Some(1), 3));
     assert_eq!(config.stun_servers[0].to_string(), "f:2");
 }

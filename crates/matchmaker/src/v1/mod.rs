@@ -14,29 +14,34 @@ use holepunch_wire::stun::proof::{AddressProof, ProofNonce};
 use rand::RngExt;
 
 use crate::connection::{Connection, V1};
-use crate::doors::ConnectionId;
+use crate::doors::{ConnectionId, Observed};
 use crate::machine::Matchmaker;
 use crate::session::{MESH_WORKERS_MAX, SESSIONS_PER_WORKER_MAX};
 
 impl Matchmaker {
-    pub(crate) fn welcome(&mut self, id: ConnectionId, now: Instant) {
+    /// Welcomes a connection: what is known of it from then on.
+    pub(crate) fn welcome(
+        &mut self,
+        id: ConnectionId,
+        observed: Observed,
+        challenge: String,
+        now: Instant,
+    ) -> Box<V1> {
         let nonce = ProofNonce(self.rng.random());
         let resume = format!("{:032x}", self.rng.random::<u128>());
-        let challenge = format!("{:032x}", self.rng.random::<u128>());
-        let Some(entry) = self.connections.get_mut(&id) else { return };
-        entry.v1 = Some(Box::new(V1::new(nonce, resume.clone(), now)));
         let welcome = Welcome {
             server: SOFTWARE.to_owned(),
-            observed_ip: entry.observed.ip,
-            observed_port: entry.observed.port,
+            observed_ip: observed.ip,
+            observed_port: observed.port,
             stun: self.config.stun.clone(),
             turn: Vec::new(),
             proof_nonce: nonce.to_string(),
             challenge,
-            resume,
+            resume: resume.clone(),
             sessions_max: u32::try_from(SESSIONS_PER_WORKER_MAX).unwrap_or(u32::MAX),
         };
         self.send(id, ServerV1::Welcome(welcome).encode());
+        Box::new(V1::new(nonce, resume, now))
     }
 
     pub(crate) fn send_error(&mut self, id: ConnectionId, message: String) {
@@ -62,8 +67,7 @@ impl Matchmaker {
         }
         match message {
             Err(why) => self.ignore(id, why),
-            Ok(WorkerV1::Hello { room, mode, key, resume, .. }) => {
-                v1.key = key;
+            Ok(WorkerV1::Hello { room, mode, resume, .. }) => {
                 self.hello(id, room, mode);
                 if let Some(token) = resume {
                     self.resume(id, &token);

@@ -6,6 +6,7 @@
     reason = "a test may panic, and looks for one message among many"
 )]
 
+mod identity;
 mod operations;
 mod relay;
 mod sessions;

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use holepunch_matchmaker::{ConnectionId, Event, Input, Protocol};
+use holepunch_wire::WorkerId;
 use holepunch_wire::check::IceRole;
+use holepunch_wire::identity::PublicKey;
 use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::v1::{ServerV1, SessionOffer};
 use proptest::collection::vec;
@@ -32,6 +34,12 @@ enum Step {
         worker: u64,
         text: String,
         session: usize,
+    },
+    /// A hello with one of two keys, proved or not.
+    Claim {
+        worker: u64,
+        key: u8,
+        proved: bool,
     },
     Report {
         worker: u64,
@@ -137,9 +145,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         text,
         session,
     });
+    let claim = (worker(), 1..=2_u8, proptest::bool::weighted(0.9))
+        .prop_map(|(worker, key, proved)| Step::Claim { worker, key, proved });
     let step = prop_oneof![
         4 => connect,
         16 => say,
+        3 => claim,
         6 => worker().prop_map(|worker| Step::Report { worker }),
         1 => worker().prop_map(|worker| Step::Close { worker }),
         3 => (0..40_000_u64).prop_map(|ms| Step::Pass { ms }),
@@ -154,6 +165,8 @@ struct Told {
     /// The last plan of each session, as each connection knows it.
     plans: BTreeMap<(u64, SessionId), u32>,
     read: BTreeMap<u64, usize>,
+    /// The key of each worker that was offered under one.
+    keys: BTreeMap<WorkerId, PublicKey>,
 }
 
 impl Told {
@@ -164,6 +177,11 @@ impl Told {
             let from = self.read.insert(*connection, frames.len()).unwrap_or(0);
             count += frames.len() - from;
             for offer in table.offers(*connection) {
+                if let Some(key) = offer.details.peer_key {
+                    // Less than a day passes: it is bound to the first one.
+                    let first = *self.keys.entry(offer.peer.clone()).or_insert(key);
+                    prop_assert_eq!(first, key, "another key of {}", offer.peer);
+                }
                 let known = self.sessions.entry(offer.details.session).or_default();
                 if known.iter().all(|(other, _)| other != connection) {
                     known.push((*connection, offer));
@@ -241,6 +259,13 @@ impl Play {
                     .replace("SESSION", &id.map_or_else(|| "0".repeat(16), SessionId::to_string));
                 if let Some(connection) = self.connections.get(&worker) {
                     self.table.say(*connection, &text);
+                }
+            }
+            Step::Claim { worker, key, proved } => {
+                let key = PublicKey::from_bytes([key; 32]);
+                if let Some(connection) = self.connections.get(&worker) {
+                    let text = format!(r#"{{"type":"hello","key":"{key}"}}"#);
+                    self.table.say_proving(*connection, &text, proved.then_some(key));
                 }
             }
             Step::Report { worker } => {

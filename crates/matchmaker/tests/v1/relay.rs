@@ -1,6 +1,7 @@
 //! What opens the relay of a session, and for how long.
 
 use holepunch_matchmaker::RelayRefusal;
+use holepunch_wire::identity::PublicKey;
 use holepunch_wire::session::{RelayToken, SessionId};
 
 use crate::table::Table;
@@ -18,8 +19,11 @@ fn linked() -> (Table, SessionId, [RelayToken; 2]) {
     (table, first.session, tokens)
 }
 
+/// Each worker has a key of its own.
 fn tell_key(table: &mut Table, number: u64) {
-    table.say(number, &format!(r#"{{"type":"hello","key":"{}"}}"#, "07".repeat(32)));
+    let key = PublicKey::from_bytes([u8::try_from(number).unwrap(); 32]);
+    let hello = format!(r#"{{"type":"hello","key":"{key}"}}"#);
+    table.say_proving(number, &hello, Some(key));
 }
 
 #[test]

@@ -3,8 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use holepunch_matchmaker::{ConnectionId, Event, Input, Observed, Protocol};
-use holepunch_wire::WorkerId;
+use holepunch_matchmaker::{Event, Protocol};
 use holepunch_wire::check::IceRole;
 use holepunch_wire::plan::Strategy;
 use holepunch_wire::session::{AddressProof, SessionId};
@@ -378,11 +377,7 @@ fn a_direct_session_outlives_its_connection_and_is_taken_up_again() {
     assert_eq!(table.ended(2), 0);
     table.connect(1001, Protocol::V1, "");
     table.close(1001);
-    let worker = WorkerId::new("w1").unwrap();
-    let observed = Observed { ip: [203, 0, 113, 1].into(), port: None };
-    let connection = ConnectionId(9);
-    let protocol = Protocol::V1;
-    table.input(Input::Connected { connection, worker, observed, protocol, room: None });
+    table.connect_as(9, 1, Protocol::V1, "");
     table.say(9, r#"{"type":"hello","resume":"guess"}"#);
     table.say(2, r#"{"type":"candidates","generation":1,"candidates":[]}"#);
     let told = |table: &Table| {

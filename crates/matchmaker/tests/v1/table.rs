@@ -7,6 +7,7 @@ use holepunch_matchmaker::{
     Action, Config, ConnectionId, Event, Input, Matchmaker, Observed, Protocol,
 };
 use holepunch_wire::WorkerId;
+use holepunch_wire::identity::PublicKey;
 use holepunch_wire::plan::Strategy;
 use holepunch_wire::session::{RoomName, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, SessionOffer, Welcome};
@@ -22,6 +23,8 @@ pub(crate) struct Table {
     pub(crate) now: Instant,
     pub(crate) frames: BTreeMap<u64, Vec<String>>,
     pub(crate) events: Vec<Event>,
+    /// The code and the reason with which a connection was closed.
+    pub(crate) closes: BTreeMap<u64, (u16, &'static str)>,
 }
 
 pub(crate) fn key() -> ProofKey {
@@ -34,8 +37,20 @@ impl Table {
         let now = Instant::now();
         let stun = vec!["192.0.2.1:3478".parse().unwrap()];
         let config = Config { stun, proofs: Some((key(), now, UNIX_S)), ..Config::default() };
+        Self::of(config, now)
+    }
+
+    /// With room for so many workers.
+    pub(crate) fn for_workers(workers_max: usize) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+        let now = Instant::now();
+        Self::of(Config { workers_max, ..Config::default() }, now)
+    }
+
+    fn of(config: Config, now: Instant) -> Self {
         let machine = Matchmaker::new(config, StdRng::seed_from_u64(1));
-        Self { machine, now, frames: BTreeMap::new(), events: Vec::new() }
+        let (frames, closes) = (BTreeMap::new(), BTreeMap::new());
+        Self { machine, now, frames, events: Vec::new(), closes }
     }
 
     pub(crate) fn input(&mut self, input: Input<'_>) {
@@ -45,10 +60,16 @@ impl Table {
 
     pub(crate) fn drain(&mut self) {
         while let Some(transmit) = self.machine.poll_transmit() {
-            if let Action::Send(text) | Action::Offer(text) | Action::Update(_, _, text) =
-                transmit.action
-            {
-                self.frames.entry(transmit.connection.0).or_default().push(text);
+            let connection = transmit.connection.0;
+            match transmit.action {
+                Action::Send(text) | Action::Offer(text) | Action::Update(_, _, text) => {
+                    self.frames.entry(connection).or_default().push(text);
+                }
+                Action::Close { code, reason } => {
+                    let before = self.closes.insert(connection, (code, reason));
+                    assert_eq!(before, None, "{connection} is closed twice");
+                }
+                Action::Ping => {}
             }
         }
         while let Some(event) = self.machine.poll_event() {
@@ -63,12 +84,24 @@ impl Table {
 
     /// The connection `number` of the worker `w<worker>`.
     pub(crate) fn connect_as(&mut self, number: u64, worker: u64, protocol: Protocol, room: &str) {
-        let ip = [203, 0, 113, u8::try_from(worker % 250).unwrap()].into();
-        let worker = WorkerId::new(&format!("w{worker}")).unwrap();
+        let id = WorkerId::new(&format!("w{worker}")).unwrap();
+        self.connect_id((number, worker), id, protocol, room);
+    }
+
+    /// The connection `number` of a worker with this id, from 203.0.113.`last`.
+    pub(crate) fn connect_id(
+        &mut self,
+        (number, last): (u64, u64),
+        worker: WorkerId,
+        protocol: Protocol,
+        room: &str,
+    ) {
+        let ip = [203, 0, 113, u8::try_from(last % 250).unwrap()].into();
         let room = (!room.is_empty()).then(|| RoomName::new(room).unwrap());
         let observed = Observed { ip, port: Some(1000) };
         let connection = ConnectionId(number);
-        self.input(Input::Connected { connection, worker, observed, protocol, room });
+        let challenge = format!("challenge {number}");
+        self.input(Input::Connected { connection, worker, observed, protocol, room, challenge });
     }
 
     pub(crate) fn v1(&mut self, numbers: &[u64], room: &str) {
@@ -78,8 +111,13 @@ impl Table {
     }
 
     pub(crate) fn say(&mut self, number: u64, text: &str) {
+        self.say_proving(number, text, None);
+    }
+
+    /// A message whose signature the server has found to prove this key.
+    pub(crate) fn say_proving(&mut self, number: u64, text: &str, proved: Option<PublicKey>) {
         let message = FromWorker::parse(text).unwrap();
-        self.input(Input::Message { connection: ConnectionId(number), message });
+        self.input(Input::Message { connection: ConnectionId(number), message, proved });
     }
 
     pub(crate) fn report(&mut self, number: u64) {

@@ -7,6 +7,7 @@ pub(crate) mod http;
 pub(crate) mod raw;
 pub(crate) mod relay;
 pub(crate) mod stun;
+pub(crate) mod v1;
 pub(crate) mod worker;
 
 use std::net::SocketAddr;
@@ -111,6 +112,7 @@ pub(crate) fn config() -> Config {
         stun_listen: Vec::new(),
         stun_is_optional: false,
         trusted_proxies: Vec::new(),
+        public_hosts: Vec::new(),
         stun_advertise: Vec::new(),
         relay: Some(RelayLimits::default()),
         matchmaker: MatchmakerConfig::default(),

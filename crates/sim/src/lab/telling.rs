@@ -148,6 +148,7 @@ fn signal(message: &WorkerV1) -> Option<String> {
 fn session(peer: &str, event: &SessionEvent) -> String {
     match event {
         SessionEvent::Started(plan) | SessionEvent::Replanned(plan) => plan_in_words(plan),
+        SessionEvent::Heard(_, from) => format!("the first check of {peer} arrives, from {from}"),
         SessionEvent::SearchRefused(refusal) => format!("makes no search: {refusal}"),
         SessionEvent::SearchStarted(strategy) => format!("the search begins: {strategy}"),
         SessionEvent::Linked(path) => format!("LINKED with {peer} {}", path_in_words(path)),

@@ -115,6 +115,7 @@ impl World {
             observed,
             protocol: Protocol::V1,
             room: None,
+            challenge: String::new(),
         };
         self.matchmaker.handle_input(input, self.now);
         self.with_worker(index, |worker, now| worker.settle_in(now));
@@ -234,7 +235,7 @@ impl World {
             Frame::ToServer(index, text) => {
                 let Ok(message) = FromWorker::parse(&text) else { return };
                 let connection = self.connection(index);
-                let input = ServerInput::Message { connection, message };
+                let input = ServerInput::Message { connection, message, proved: None };
                 self.matchmaker.handle_input(input, self.now);
                 self.drain_matchmaker();
             }

@@ -9,9 +9,9 @@ use holepunch_wire::signal::v1::{LinkReport, WorkerV1};
 use super::{PLANS_MAX, Phase, RESTARTS_MAX, Session, patient};
 use crate::doors::{Event, PathInfo, SearchRefusal, SessionEvent, SessionFailure, SessionStatus};
 
-/// After a verdict or a failure, so long is waited for a better plan. Then the worker leaves: without
-/// a relay it has nothing of this peer.
-const LEAVE_AFTER_VERDICT: Duration = Duration::from_secs(5);
+/// After a verdict or a failure, so long is waited for a better plan. Then the worker leaves, unless
+/// the two talk through a relay: it has nothing of this peer.
+pub(super) const LEAVE_AFTER_VERDICT: Duration = Duration::from_secs(5);
 const LEAVE_AFTER_FAILURE: Duration = Duration::from_secs(10);
 
 impl Session {
@@ -50,15 +50,14 @@ impl Session {
     pub(super) fn verdict(&mut self, now: Instant) {
         self.tell(SessionEvent::Verdict(self.plan.reason.clone()));
         self.report(LinkState::Relayed, self.plan.reason.clone(), now);
-        let leave_at = (!self.setting.may_relay).then_some(now + LEAVE_AFTER_VERDICT);
-        self.phase = Phase::GaveUp { leave_at };
+        self.phase = Phase::GaveUp { leave_at: now + LEAVE_AFTER_VERDICT };
     }
 
     /// Nothing more can be tried by this plan.
     pub(super) fn fail(&mut self, failure: SessionFailure, now: Instant) {
         self.tell(SessionEvent::Failed(failure));
         self.report(LinkState::Failed, failure.to_string(), now);
-        self.phase = Phase::GaveUp { leave_at: Some(now + LEAVE_AFTER_FAILURE) };
+        self.phase = Phase::GaveUp { leave_at: now + LEAVE_AFTER_FAILURE };
     }
 
     /// The search of the plan is not made.

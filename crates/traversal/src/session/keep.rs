@@ -14,8 +14,18 @@ use holepunch_wire::session::LinkState;
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// A path on which checks have been unanswered for so long is suspect, or for two round trips.
 const SUSPECT_AFTER: Duration = Duration::from_millis(500);
-/// While a path is suspect, all routes are tried again this often.
+/// The same where data has gone unanswered already: the path is asked every so often, ...
+const DOUBT_ASK_AGAIN_AFTER: Duration = Duration::from_millis(80);
+/// ... and is suspect so soon, or after two round trips.
+const DOUBT_SUSPECT_AFTER: Duration = Duration::from_millis(250);
+/// While a path is suspect, all routes are tried again this often, ...
 const REPAIR_EVERY: Duration = Duration::from_secs(1);
+/// ... and more seldom after it has been gone for so long, while a relay serves.
+const REPAIR_EAGERLY_FOR: Duration = Duration::from_secs(300);
+const REPAIR_SELDOM: Duration = Duration::from_secs(10);
+/// A controlled side that the peer checks need not check the path itself: so much later than its turn
+/// it does, when the peer's next check has not come.
+const PEER_CHECKS_GRACE: Duration = Duration::from_secs(2);
 /// A peer that has answered nothing for so long has withdrawn its consent (RFC 7675 §5.1).
 pub(crate) const CONSENT: Duration = Duration::from_secs(30);
 
@@ -27,12 +37,14 @@ pub(crate) struct Keep {
     /// The first check since the last answer.
     asked_at: Option<Instant>,
     suspect_since: Option<Instant>,
+    /// Whether data has gone unanswered.
+    doubted: bool,
 }
 
 impl Keep {
     pub(crate) fn new(now: Instant, rng: &mut StdRng) -> Self {
         let ask_at = now + schedule::keep_alive(rng);
-        Self { heard_at: now, ask_at, asked_at: None, suspect_since: None }
+        Self { heard_at: now, ask_at, asked_at: None, suspect_since: None, doubted: false }
     }
 
     pub(crate) fn is_suspect(&self) -> bool {
@@ -51,11 +63,40 @@ impl Keep {
     }
 
     /// A check of the peer's came on `route`. From elsewhere than the path in use, it may mean that
-    /// the path is gone: it is asked at once.
-    pub(crate) fn peer_checks(&mut self, route: Route, selected: Option<Route>, now: Instant) {
+    /// the path is gone: it is asked at once. On the path in use it is as good as an answer, to a side
+    /// that follows: it proves the session's password, and the answer to it keeps the mapping alive. So
+    /// an idle path costs a check and an answer in each interval, and not two of each.
+    pub(crate) fn peer_checks(
+        &mut self,
+        route: Route,
+        selected: Option<Route>,
+        follows: bool,
+        (now, rng): (Instant, &mut StdRng),
+    ) {
         if selected != Some(route) {
             self.ask_now(now);
+        } else if follows && self.asked_at.is_none() && !self.is_suspect() {
+            *self = Self::new(now, rng);
+            self.ask_at += PEER_CHECKS_GRACE;
         }
+    }
+
+    /// Data has gone unanswered on the path.
+    pub(crate) fn doubt(&mut self, now: Instant) {
+        if !self.is_suspect() {
+            self.doubted = true;
+            self.ask_now(now);
+        }
+    }
+
+    /// How long checks may stay unanswered, and after which time they are repeated.
+    fn patience(&self, rtt: Duration) -> (Duration, Duration) {
+        let (patience, again) = if self.doubted {
+            (DOUBT_SUSPECT_AFTER, DOUBT_ASK_AGAIN_AFTER)
+        } else {
+            (SUSPECT_AFTER, ASK_AGAIN_AFTER)
+        };
+        (patience.max(rtt * 2), again.max(rtt))
     }
 
     /// Asks the path at once, unless it is being asked.
@@ -65,8 +106,8 @@ impl Keep {
         }
     }
 
-    pub(crate) fn poll_timeout(&self) -> Instant {
-        self.ask_at.min(self.heard_at + CONSENT)
+    pub(crate) fn poll_timeout(&self, relayed: bool) -> Instant {
+        if relayed { self.ask_at } else { self.ask_at.min(self.heard_at + CONSENT) }
     }
 }
 
@@ -75,7 +116,7 @@ impl Session {
     pub(super) fn keep(&mut self, now: Instant, rng: &mut StdRng) {
         let rtt = self.paths.selected().map(|path| path.rtt).unwrap_or_default();
         let Phase::Linked(keep) = &mut self.phase else { return };
-        if keep.heard_at + CONSENT <= now {
+        if keep.heard_at + CONSENT <= now && !self.relayed {
             self.remotes.stop();
             return self.fail(SessionFailure::Lost, now);
         }
@@ -83,15 +124,18 @@ impl Session {
             return;
         }
         let asked_at = *keep.asked_at.get_or_insert(now);
-        let patience = SUSPECT_AFTER.max(rtt * 2);
+        let (patience, again) = keep.patience(rtt);
         let unanswered_for = now.saturating_duration_since(asked_at);
         let becomes_suspect = keep.suspect_since.is_none() && unanswered_for >= patience;
         if becomes_suspect {
             keep.suspect_since = Some(now);
         }
         keep.ask_at = match keep.suspect_since {
+            Some(since) if now.saturating_duration_since(since) > REPAIR_EAGERLY_FOR => {
+                now + REPAIR_SELDOM
+            }
             Some(_) => now + REPAIR_EVERY,
-            None => (now + ASK_AGAIN_AFTER.max(rtt)).min(asked_at + patience),
+            None => (now + again).min(asked_at + patience),
         };
         // At the very end of its patience it asks no more, but draws the conclusion.
         keep.ask_at = keep.ask_at.max(now + Duration::from_millis(1));
@@ -131,8 +175,21 @@ impl Session {
 
     /// Everything that is known of the own network has changed: the path is tried at once.
     pub(crate) fn network_changed(&mut self, now: Instant) {
+        match &mut self.phase {
+            Phase::Linked(keep) => keep.ask_now(now),
+            Phase::GaveUp { .. } if self.relayed => {
+                // The other network may let through what this one did not.
+                self.remotes.restart(|_| false, now);
+                (self.phase, self.planned) = (Phase::Checking, now);
+            }
+            Phase::GaveUp { .. } | Phase::Checking | Phase::Over => {}
+        }
+    }
+
+    /// Data has gone unanswered on the path.
+    pub(crate) fn doubt(&mut self, now: Instant) {
         if let Phase::Linked(keep) = &mut self.phase {
-            keep.ask_now(now);
+            keep.doubt(now);
         }
     }
 

@@ -69,7 +69,6 @@ const RESTARTS_MAX: u32 = 2;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setting {
     pub(crate) has_v6: bool,
-    pub(crate) may_relay: bool,
     /// The own public address.
     pub(crate) public_ip: Option<IpAddr>,
 }
@@ -81,7 +80,7 @@ enum Phase {
     /// A path answers, or did so a moment ago.
     Linked(Keep),
     /// Nothing more is tried. The rendezvous may have another plan, but is not waited for beyond this.
-    GaveUp { leave_at: Option<Instant> },
+    GaveUp { leave_at: Instant },
     /// It is over.
     Over,
 }
@@ -135,6 +134,8 @@ pub(crate) struct Session {
     heard_at: BTreeMap<SocketId, Instant>,
     /// The path has become suspect, and the machine has not been told yet.
     alarm: bool,
+    /// Whether the two can talk through a relay.
+    relayed: bool,
     /// The plan that the peer is ready for, and what it announces.
     peer_accepted: Option<(u32, Vec<u16>)>,
     transmits: VecDeque<Transmit>,
@@ -190,6 +191,7 @@ impl Session {
             heard: 0,
             heard_at: BTreeMap::new(),
             alarm: false,
+            relayed: false,
             peer_accepted: None,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -219,9 +221,17 @@ impl Session {
         matches!(self.phase, Phase::Over)
     }
 
+    /// Whether the two can talk through a relay, from now on.
+    pub(crate) fn relayed(&mut self, is_relayed: bool, now: Instant) {
+        self.relayed = is_relayed;
+        if let Phase::GaveUp { leave_at } = &mut self.phase {
+            *leave_at = (*leave_at).max(now + follow::LEAVE_AFTER_VERDICT);
+        }
+    }
+
     /// Whether nothing has come of it, and has not been for long: the worker is to leave.
     pub(crate) fn wants_to_leave(&self, now: Instant) -> bool {
-        matches!(self.phase, Phase::GaveUp { leave_at: Some(at) } if at <= now)
+        !self.relayed && matches!(self.phase, Phase::GaveUp { leave_at } if leave_at <= now)
     }
 
     /// A socket is closed.
@@ -344,12 +354,13 @@ impl Session {
                 earlier(checks, earlier(search, end))
             }
             Phase::GaveUp { leave_at } => {
-                earlier(checks, leave_at.map(|at| (at, WakeReason::Check)))
+                let leave = (!self.relayed).then_some((*leave_at, WakeReason::Check));
+                earlier(checks, leave)
             }
             Phase::Linked(keep) => {
                 let nomination = self.nominating.map(|it| it.next_at);
-                let consent =
-                    nomination.map_or(keep.poll_timeout(), |at| at.min(keep.poll_timeout()));
+                let consent = keep.poll_timeout(self.relayed);
+                let consent = nomination.map_or(consent, |at| at.min(consent));
                 let consent = Some((consent, WakeReason::Consent));
                 let checks = checks.filter(|_| keep.is_suspect());
                 earlier(checks, earlier(search, consent))

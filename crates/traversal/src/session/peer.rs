@@ -65,6 +65,9 @@ impl Session {
             return true;
         }
         self.hear(route, now);
+        if self.heard == 1 && !self.is_linked() {
+            self.tell(SessionEvent::Heard(socket, from));
+        }
         let payload = encode_success(check.transaction, route.to, &self.local_key);
         self.transmits.push_back(Transmit {
             socket: route.socket,
@@ -84,7 +87,9 @@ impl Session {
             self.trigger(route, now, rng);
         }
         if let Phase::Linked(keep) = &mut self.phase {
-            keep.peer_checks(route, self.paths.selected().map(|path| path.route), now);
+            let selected = self.paths.selected().map(|path| path.route);
+            let follows = self.role == IceRole::Controlled;
+            keep.peer_checks(route, selected, follows, (now, rng));
         }
         true
     }

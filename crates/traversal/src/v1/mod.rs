@@ -119,7 +119,6 @@ impl Traversal {
         let plan = offer.details.plan.clone();
         let setting = Setting {
             has_v6: self.surroundings.main_v6.is_some(),
-            may_relay: false,
             public_ip: self.discovery.endpoint().map(|endpoint| endpoint.ip()),
         };
         let session = Session::new(offer, setting, now, &mut self.rng);

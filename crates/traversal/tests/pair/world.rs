@@ -189,6 +189,7 @@ impl World {
             observed,
             protocol: Protocol::Baseline,
             room: None,
+            challenge: String::new(),
         };
         self.matchmaker.handle_input(input, self.now);
         self.host_input(index, Input::Registered);
@@ -323,7 +324,7 @@ impl World {
             Parcel::ToServer(index, text) => {
                 let session = self.hosts[index].session;
                 let message = FromWorker::parse(&text).unwrap();
-                let input = ServerInput::Message { connection: session, message };
+                let input = ServerInput::Message { connection: session, message, proved: None };
                 self.matchmaker.handle_input(input, self.now);
                 self.drain_matchmaker();
             }

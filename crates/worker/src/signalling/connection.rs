@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, protocol::CloseFrame};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use super::handshake::{self, Opened};
+use super::handshake::{self, Asking, Opened};
 use super::{Settings, Signal, hint};
 
 /// TCP, TLS and the WebSocket handshake together may take so long.
@@ -58,7 +58,8 @@ impl Connection {
             .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
             .max_message_size(Some(2 * FRAME_BYTES_MAX))
             .max_frame_size(Some(2 * FRAME_BYTES_MAX));
-        let opening = handshake::open(&settings.url, &settings.tls, settings.ask_v1, config);
+        let asking = if settings.ask_v1 { Asking::V1 } else { Asking::Baseline };
+        let opening = handshake::open(&settings.url, &settings.tls, asking, config);
         let Opened { socket, server, is_v1 } = match timeout(CONNECT_TIMEOUT, opening).await {
             Ok(Ok(opened)) => opened,
             Ok(Err(error)) => return Err(hint::on_handshake(&error, settings.url.scheme())),

@@ -29,30 +29,41 @@ const HEADERS_MAX: usize = 96;
 /// What is read at once.
 const READ_BYTES: usize = 2048;
 
-type Stream = MaybeTlsStream<TcpStream>;
+pub(crate) type Stream = MaybeTlsStream<TcpStream>;
 
 /// An open WebSocket.
-pub(super) struct Opened {
-    pub(super) socket: WebSocketStream<Stream>,
+pub(crate) struct Opened {
+    pub(crate) socket: WebSocketStream<Stream>,
     /// The other end's address: that of a proxy, where there is one.
     pub(super) server: IpAddr,
     /// Whether the server has chosen `holepunch.v1`.
     pub(super) is_v1: bool,
 }
 
-/// Opens a WebSocket; asks for `holepunch.v1` where `ask_v1`.
-pub(super) async fn open(
+/// What a WebSocket is asked for with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Asking<'a> {
+    /// The baseline: nothing else.
+    Baseline,
+    /// The sub-protocol `holepunch.v1`.
+    V1,
+    /// The `Authorization` header.
+    Authorized(&'a str),
+}
+
+/// Opens a WebSocket.
+pub(crate) async fn open(
     url: &Url,
     tls: &Arc<ClientConfig>,
-    ask_v1: bool,
+    asking: Asking<'_>,
     config: WebSocketConfig,
 ) -> Result<Opened, Error> {
     let (mut stream, server) = connect(url, tls).await?;
     let key = generate_key();
-    stream.write_all(request(url, &key, ask_v1).as_bytes()).await?;
+    stream.write_all(request(url, &key, asking).as_bytes()).await?;
     stream.flush().await?;
     let (head, rest) = read_head(&mut stream).await?;
-    let is_v1 = judge(&head, &rest, &key, ask_v1)?;
+    let is_v1 = judge(&head, &rest, &key, matches!(asking, Asking::V1))?;
     let socket =
         WebSocketStream::from_partially_read(stream, rest, Role::Client, Some(config)).await;
     Ok(Opened { socket, server, is_v1 })
@@ -74,16 +85,19 @@ async fn connect(url: &Url, tls: &Arc<ClientConfig>) -> Result<(Stream, IpAddr),
     Ok((MaybeTlsStream::Rustls(stream), peer))
 }
 
-fn request(url: &Url, key: &str, ask_v1: bool) -> String {
+fn request(url: &Url, key: &str, asking: Asking<'_>) -> String {
     let host = url.host_str().unwrap_or_default();
     let port = url.port().map_or(String::new(), |port| format!(":{port}"));
     let query = url.query().map_or(String::new(), |query| format!("?{query}"));
-    let protocol =
-        if ask_v1 { format!("Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n") } else { String::new() };
+    let asking = match asking {
+        Asking::Baseline => String::new(),
+        Asking::V1 => format!("Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n"),
+        Asking::Authorized(by) => format!("Authorization: {by}\r\n"),
+    };
     format!(
         "GET {path}{query} HTTP/1.1\r\nHost: {host}{port}\r\nConnection: Upgrade\r\n\
          Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\
-         {protocol}\r\n",
+         {asking}\r\n",
         path = url.path(),
     )
 }
@@ -202,11 +216,13 @@ mod tests {
     #[test]
     fn the_request_is_what_the_rfc_asks_for() {
         let url: Url = "ws://a.example:8080/ws/register/x?room=r".parse().unwrap();
-        let text = request(&url, KEY, true);
+        let text = request(&url, KEY, Asking::V1);
         assert!(text.starts_with("GET /ws/register/x?room=r HTTP/1.1\r\nHost: a.example:8080\r\n"));
         assert!(text.contains("\r\nSec-WebSocket-Protocol: holepunch.v1\r\n\r\n"));
-        assert!(!request(&url, KEY, false).contains("Protocol"));
+        assert!(!request(&url, KEY, Asking::Baseline).contains("Protocol"));
+        let relay = request(&url, KEY, Asking::Authorized("Bearer x"));
+        assert!(relay.contains("\r\nAuthorization: Bearer x\r\n\r\n"));
         let v6: Url = "ws://[::1]:9/".parse().unwrap();
-        assert!(request(&v6, KEY, false).contains("\r\nHost: [::1]:9\r\n"));
+        assert!(request(&v6, KEY, Asking::Baseline).contains("\r\nHost: [::1]:9\r\n"));
     }
 }

@@ -5,14 +5,17 @@ use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::http::StatusCode;
 use tokio_tungstenite::tungstenite::http::response::Response;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 /// How the reason begins with which a rendezvous of any generation replaces a session.
 const REPLACED_REASON_START: &str = "New connection from same";
+/// Most characters of the reason in a close frame: its bytes are no more (RFC 6455 §5.5).
+const CLOSE_CHARS_MAX: usize = 123;
 /// Most characters of a server's own words that are repeated.
 const BODY_CHARS_MAX: usize = 120;
 
 /// Why there is no WebSocket, in words.
-pub(super) fn on_handshake(error: &Error, scheme: &str) -> String {
+pub(crate) fn on_handshake(error: &Error, scheme: &str) -> String {
     if let Error::Http(response) = error {
         return on_response(response);
     }
@@ -24,15 +27,18 @@ pub(super) fn on_handshake(error: &Error, scheme: &str) -> String {
 }
 
 /// Why the rendezvous closed the WebSocket, in words.
-pub(super) fn on_close(frame: Option<&CloseFrame>) -> String {
+pub(crate) fn on_close(frame: Option<&CloseFrame>) -> String {
     let Some(frame) = frame else { return "the rendezvous closed the connection".to_owned() };
-    let is_replaced = frame.reason.starts_with(REPLACED_REASON_START);
-    let hint = if is_replaced { ": another worker uses this worker's id (WORKER_ID)" } else { "" };
-    format!(
-        "the rendezvous closed the connection ({} {}){hint}",
-        u16::from(frame.code),
-        frame.reason
-    )
+    let said: String =
+        frame.reason.chars().filter(|c| !c.is_control()).take(CLOSE_CHARS_MAX).collect();
+    let hint = if frame.reason.starts_with(REPLACED_REASON_START) {
+        ": another worker uses this worker's id (WORKER_ID)"
+    } else if frame.code == CloseCode::Policy {
+        ": it does not take this worker under this id (WORKER_ID), and trying again soon does not help"
+    } else {
+        ""
+    };
+    format!("the rendezvous closed the connection ({} {said}){hint}", u16::from(frame.code))
 }
 
 fn on_response(response: &Response<Option<Vec<u8>>>) -> String {
@@ -70,6 +76,14 @@ mod tests {
         let frame = |reason: &'static str| CloseFrame { code: 1000.into(), reason: reason.into() };
         assert!(on_close(Some(&frame("New connection from same ID"))).contains("WORKER_ID"));
         assert!(on_close(Some(&frame("bye"))).ends_with("(1000 bye)"));
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_the_server_s_words() {
+        let reason = "this id is bound to another key".into();
+        let told = on_close(Some(&CloseFrame { code: CloseCode::Policy, reason }));
+        assert!(told.contains("(1008 this id is bound to another key): "), "{told}");
+        assert!(told.ends_with("trying again soon does not help"), "{told}");
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 mod backoff;
 mod connection;
-mod handshake;
-mod hint;
+pub(crate) mod handshake;
+pub(crate) mod hint;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -29,7 +29,7 @@ pub(crate) fn config(rendezvous: &str, stun: SocketAddr) -> Config {
         rendezvous: rendezvous.parse().unwrap(),
         worker_id: None,
         listen_ip: Ipv4Addr::LOCALHOST,
-        health_port: 0,
+        health_port: Some(0),
         stun_servers: vec![stun.to_string().parse().unwrap()],
         stun_retries_max: None,
         stun_retry_delay: None,
@@ -37,6 +37,10 @@ pub(crate) fn config(rendezvous: &str, stun: SocketAddr) -> Config {
         ping_interval: Duration::from_secs(25),
         ping_timeout: Duration::from_secs(25),
         ip_echo_url: None,
+        identity: None,
+        links: true,
+        room_secret: None,
+        relay: true,
     }
 }
 
@@ -67,7 +71,7 @@ impl Subject {
     }
 
     pub(crate) fn health_address(&self) -> SocketAddr {
-        self.worker.health_address()
+        self.worker.health_address().expect("a health server")
     }
 
     pub(crate) async fn shutdown(self) {

@@ -36,8 +36,9 @@ async fn a_health_port_that_is_taken_ends_the_start_with_an_error_that_names_the
     let taken = TcpListener::bind(loopback()).await.unwrap();
     let stun = StunServer::bind().await;
     let mut config = config("http://127.0.0.1:9", stun.address);
-    config.health_port = taken.local_addr().unwrap().port();
+    let port = taken.local_addr().unwrap().port();
+    config.health_port = Some(port);
     let error = Worker::start(config.clone()).await.unwrap_err().to_string();
-    assert!(error.contains(&format!("TCP port {}", config.health_port)), "{error}");
+    assert!(error.contains(&format!("TCP port {}", port)), "{error}");
     assert!(error.contains("PORT (--port)"), "{error}");
 }

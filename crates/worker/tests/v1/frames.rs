@@ -24,7 +24,9 @@ async fn complaint(worker: &mut Subject) -> String {
         | Notice::UdpUnavailable(..)
         | Notice::PublicIp(_)
         | Notice::PublicIpUnknown(_)
-        | Notice::Reported(_) => None,
+        | Notice::Reported(_)
+        | Notice::Linked(..)
+        | Notice::LinkEnded(..) => None,
     };
     worker.until("a complaint", pick).await
 }
@@ -101,7 +103,7 @@ async fn types_fields_and_words_of_a_later_version_are_no_obstacle() {
     offer["plan"]["strategy"] = json!("telepathy");
     offer["plan"]["mood"] = json!([1, 2]);
     offer["address_proof"] = json!("oath");
-    offer["peer_key"] = json!("unused");
+    offer["peer_key"] = json!("07".repeat(32));
     offer["candidates"] = json!([other.candidate("carrier_pigeon")]);
     offer["later"] = json!({});
     session.send(offer).await;

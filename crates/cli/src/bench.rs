@@ -1,0 +1,84 @@
+//! `holepunch bench`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use holepunch_programs::bench::{self, Bulk, Report, Settings};
+
+use crate::exit::Failure;
+use crate::joining::{JoinArgs, join};
+use crate::output;
+use crate::settings::{Environment, Seconds};
+
+/// Measure a link: throughput each way, round trips, datagrams
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example, on both sides:\n  \
+    holepunch bench --rendezvous-url https://rendezvous.example --room measuring")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    join: JoinArgs,
+    /// How long each direction is filled [default: 5]
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<Seconds>,
+    /// Wait so long for a direct path before measuring; what there is then is measured [default: 10]
+    #[arg(long, value_name = "SECONDS")]
+    wait_direct_sec: Option<Seconds>,
+    /// Measure at once, by whichever path there is
+    #[arg(long, conflicts_with = "wait_direct_sec")]
+    now: bool,
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+const WAIT_DIRECT: Duration = Duration::from_secs(10);
+
+pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
+    let wait = args.wait_direct_sec.map_or(WAIT_DIRECT, |seconds| seconds.0);
+    let wait = if args.now { Duration::ZERO } else { wait };
+    let mut settings = Settings::default();
+    if let Some(Seconds(bulk)) = args.seconds {
+        settings.bulk = bulk;
+    }
+    let joined = join(args.join, environment).await?;
+    joined.until_direct(wait).await;
+    let report = bench::bench(&joined.link, settings, |text| output::progress(text)).await;
+    joined.leave("measured").await;
+    let report = report.map_err(Failure::failed)?;
+    if args.json {
+        output::json(&report)
+    } else {
+        print(&report)
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(report: &Report) {
+    let bulk = |name: &str, bulk: &Bulk| {
+        let cpu = |seconds: Option<f64>| seconds.map_or("?".to_owned(), |it| format!("{it:.2}"));
+        output::line(format!(
+            "{name}        {:.0} Mbit/s ({} bytes in {:.1} s); CPU seconds per GB: sender {}, receiver {}",
+            bulk.mbit_per_second,
+            bulk.bytes,
+            bulk.seconds,
+            cpu(bulk.sender_cpu_seconds_per_gb),
+            cpu(bulk.receiver_cpu_seconds_per_gb)
+        ));
+    };
+    output::line(format!("path        {}", report.path));
+    let trips = report.round_trips;
+    output::line(format!(
+        "round trip  p50 {:.3} ms, p99 {:.3} ms, shortest {:.3} ms ({} of 64 bytes)",
+        trips.p50_ms, trips.p99_ms, trips.min_ms, trips.count
+    ));
+    bulk("up  ", &report.up);
+    bulk("down", &report.down);
+    let datagrams = report.datagrams;
+    output::line(format!(
+        "datagrams   {} sent, {} lost ({:.2} %), jitter {:.3} ms",
+        datagrams.sent,
+        datagrams.sent - datagrams.received,
+        datagrams.lost_percent,
+        datagrams.jitter_ms
+    ));
+}

@@ -1,0 +1,124 @@
+//! With whom a worker links, and how: the settings that `worker` and every program over a link share.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use holepunch_wire::nat::SearchWish;
+use holepunch_wire::session::{RoomName, RoomNameError};
+use holepunch_worker::{Config, RendezvousUrl, RoomSecret, WorkerId, load_or_create};
+
+use crate::exit::Failure;
+use crate::settings::{Environment, Switch};
+
+/// With whom to link, and how.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PeeringArgs {
+    /// The room in which peers are sought [env: ROOM] [default: the room of all that name none]
+    #[arg(long, value_name = "NAME")]
+    room: Option<RoomArg>,
+    /// A worker to call, in a room of calls [env: PEER]
+    #[arg(long, value_name = "ID")]
+    peer: Option<String>,
+    /// File of the worker's key, made where there is none [env: IDENTITY] [default: a fresh key]
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
+    /// Words that the peers of all links have to know too, and the rendezvous does not [env: ROOM_SECRET]
+    #[arg(long, value_name = "WORDS")]
+    room_secret: Option<String>,
+    /// Use no relay: a link is direct or there is none [env: NO_RELAY]
+    #[arg(long)]
+    no_relay: bool,
+    /// Which searches for ports to take part in: usual, never or exhaustive [env: SEARCH]
+    /// [default: usual]
+    #[arg(long, value_name = "WHICH")]
+    search: Option<SearchArg>,
+    /// Do not tell peers the addresses of this machine's interfaces [env: NO_HOST_CANDIDATES]
+    #[arg(long)]
+    no_host_candidates: bool,
+    /// Do not ask the router for a port by UPnP, NAT-PMP or PCP [env: NO_PORT_MAPPING]
+    #[arg(long)]
+    no_port_mapping: bool,
+}
+
+/// The name of a room.
+#[derive(Debug, Clone)]
+struct RoomArg(RoomName);
+
+impl FromStr for RoomArg {
+    type Err = RoomNameError;
+
+    fn from_str(text: &str) -> Result<Self, RoomNameError> {
+        RoomName::new(text).map(Self)
+    }
+}
+
+/// Which searches to take part in.
+#[derive(Debug, Clone, Copy)]
+struct SearchArg(SearchWish);
+
+impl FromStr for SearchArg {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        match text {
+            "usual" => Ok(Self(SearchWish::Usual)),
+            "never" => Ok(Self(SearchWish::Never)),
+            "exhaustive" => Ok(Self(SearchWish::Exhaustive)),
+            _ => Err("expected usual, never or exhaustive"),
+        }
+    }
+}
+
+impl PeeringArgs {
+    /// `config` with these settings.
+    pub(crate) fn apply(
+        self,
+        config: Config,
+        environment: &Environment,
+    ) -> Result<Config, Failure> {
+        let room = environment.setting("--room", self.room, &["ROOM"])?;
+        let peer: Option<String> = environment.setting("--peer", self.peer, &["PEER"])?;
+        let peer = peer.map(|id| WorkerId::new(&id)).transpose();
+        let search = environment.setting("--search", self.search, &["SEARCH"])?;
+        let identity: Option<PathBuf> =
+            environment.setting("--identity", self.identity, &["IDENTITY"])?;
+        let identity = identity.map(|path| load_or_create(&path)).transpose();
+        let secret: Option<String> =
+            environment.setting("--room-secret", self.room_secret, &["ROOM_SECRET"])?;
+        let switch = |flag: &str, on: bool, variable: &str| {
+            let switch = environment.setting(flag, on.then_some(Switch(true)), &[variable])?;
+            Ok::<_, Failure>(switch.is_some_and(|switch| switch.0))
+        };
+        Ok(Config {
+            room: room.map(|RoomArg(room)| room).unwrap_or_default(),
+            peer: peer.map_err(|why| Failure::usage(format!("PEER (--peer): {why}")))?,
+            search: search.map_or(SearchWish::Usual, |SearchArg(search)| search),
+            identity: identity.map_err(Failure::failed)?,
+            room_secret: secret.map(|words| RoomSecret::new(&words)),
+            relay: !switch("--no-relay", self.no_relay, "NO_RELAY")?,
+            port_mapping: !switch("--no-port-mapping", self.no_port_mapping, "NO_PORT_MAPPING")?,
+            host_candidates: !switch(
+                "--no-host-candidates",
+                self.no_host_candidates,
+                "NO_HOST_CANDIDATES",
+            )?,
+            ..config
+        })
+    }
+}
+
+/// The rendezvous, which has to be named.
+pub(crate) fn rendezvous_url(
+    flag: Option<String>,
+    environment: &Environment,
+) -> Result<RendezvousUrl, Failure> {
+    let url = environment.setting("--rendezvous-url", flag, &["RENDEZVOUS_SERVICE_URL"])?;
+    let url: String = url.ok_or_else(|| {
+        Failure::usage(
+            "the URL of the rendezvous is missing: set RENDEZVOUS_SERVICE_URL or --rendezvous-url, \
+             for example to https://rendezvous.example",
+        )
+    })?;
+    url.parse()
+        .map_err(|why| Failure::usage(format!("RENDEZVOUS_SERVICE_URL (--rendezvous-url): {why}")))
+}

@@ -1,0 +1,291 @@
+//! From a session to a link: QUIC over the relay and the punched paths.
+//!
+//! Each session has a task. Of its two workers the controlling one connects, over the first route that
+//! there is, and opens further paths in the same connection as routes come; both say by which path they
+//! send: directly where that answers, else by the relay. The task ends when the link does.
+
+mod connect;
+mod doubt;
+mod hello;
+mod paths;
+mod relay_end;
+mod session;
+mod token;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use holepunch_traversal::{PathInfo, SessionEvent};
+use holepunch_wire::WorkerId;
+use holepunch_wire::check::IceRole;
+use holepunch_wire::identity::PublicKey;
+use holepunch_wire::session::SessionId;
+use holepunch_wire::signal::v1::SessionOffer;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+pub use hello::RoomSecret;
+pub use relay_end::{RelayEnd, RelayKind};
+
+use crate::identity::Identity;
+use crate::link::{Link, LinkError};
+use crate::mux::{Mux, MuxSocket, Route};
+use crate::quic;
+use session::{Incoming, SessionTask};
+use token::Token;
+
+/// What happened to links that nobody has asked for yet; a session says a handful.
+const EVENTS_MAX: usize = 256;
+/// Connections of a session that wait to be looked at; an honest peer makes two.
+const INCOMING_MAX: usize = 4;
+
+/// How links are made.
+#[derive(Debug, Clone)]
+pub struct LinkConfig {
+    /// The worker's key.
+    pub identity: Identity,
+    /// What both sides of every link have to know.
+    pub secret: Option<RoomSecret>,
+    /// Whether relays may be used.
+    pub relay: bool,
+}
+
+/// What happened to a link.
+#[derive(Debug)]
+pub enum LinkEvent {
+    /// It is there.
+    Established(Link),
+    /// It has ended, or has not come about.
+    Ended {
+        /// Its session.
+        session: SessionId,
+        /// The peer.
+        peer: WorkerId,
+        /// Why.
+        error: LinkError,
+    },
+    /// Data goes unanswered on its direct path.
+    Doubt(SessionId),
+    /// Whether the relay serves it.
+    Relayed(SessionId, bool),
+}
+
+/// What a session's task knows of the routes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct View {
+    /// The route that answers checks, or did.
+    direct: Option<Route>,
+    /// A route by which the peer's checks come, where none of ours has been answered yet.
+    heard: Option<Route>,
+    /// The direct route has stopped answering.
+    is_suspect: bool,
+    /// The relays that are connected.
+    relays: Vec<Route>,
+    /// Why the session is over.
+    ended: Option<String>,
+}
+
+impl View {
+    /// The best relay that is connected.
+    fn relay(&self) -> Option<Route> {
+        self.relays.iter().min().copied()
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    token: Token,
+    view: watch::Sender<View>,
+}
+
+type Table = Arc<Mutex<BTreeMap<Token, mpsc::Sender<Incoming>>>>;
+
+/// All links of a worker.
+#[derive(Debug)]
+pub(crate) struct Links {
+    endpoint: noq::Endpoint,
+    mux: Arc<Mux>,
+    config: Option<LinkConfig>,
+    sessions: BTreeMap<SessionId, Entry>,
+    /// Who takes the connections that begin with a session's token.
+    expected: Table,
+    tasks: JoinSet<()>,
+    sender: mpsc::Sender<LinkEvent>,
+    events: mpsc::Receiver<LinkEvent>,
+}
+
+impl Links {
+    pub(crate) fn new(
+        mux: Arc<Mux>,
+        socket: MuxSocket,
+        config: Option<LinkConfig>,
+    ) -> io::Result<Self> {
+        // Every connection is accepted with the settings of its session; these accept nobody.
+        let server = config.as_ref().map(|config| {
+            let own = config.identity.public_key();
+            quic::server(&config.identity, own).map(|(server, _)| server)
+        });
+        let server = server.transpose().map_err(io::Error::other)?;
+        let runtime = Arc::new(noq::TokioRuntime);
+        let endpoint = noq::Endpoint::new_with_abstract_socket(
+            quic::endpoint(),
+            server,
+            Box::new(socket),
+            runtime,
+        )?;
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let expected = Table::default();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(endpoint.clone(), Arc::clone(&expected)));
+        let sessions = BTreeMap::new();
+        Ok(Self { endpoint, mux, config, sessions, expected, tasks, sender, events })
+    }
+
+    /// A session is offered: where both have a key, a link is made of it.
+    pub(crate) fn begin(&mut self, offer: &SessionOffer) {
+        self.end(offer.details.session, "the rendezvous has begun it anew");
+        let (Some(config), Some(key)) = (&self.config, offer.details.peer_key) else { return };
+        let session = offer.details.session;
+        let is_controlling = offer.details.role == IceRole::Controlling;
+        let details = &offer.details;
+        let server = if is_controlling { &details.peer_credentials } else { &details.credentials };
+        let token = Token::new(server, session);
+        let (view, viewed) = watch::channel(View::default());
+        let (incoming, from_incoming) = mpsc::channel(INCOMING_MAX);
+        let may_relay = config.relay && details.relay_token.is_some();
+        let task = SessionTask {
+            session,
+            peer: offer.peer.clone(),
+            key,
+            is_controlling,
+            token,
+            may_relay,
+            began: Instant::now(),
+            config: config.clone(),
+            endpoint: self.endpoint.clone(),
+            mux: Arc::clone(&self.mux),
+            view: viewed,
+            incoming: from_incoming,
+            events: self.sender.clone(),
+        };
+        if !is_controlling {
+            lock(&self.expected).insert(token, incoming);
+        }
+        while self.tasks.try_join_next().is_some() {}
+        self.tasks.spawn(task.run());
+        self.sessions.insert(session, Entry { token, view });
+    }
+
+    fn end(&mut self, session: SessionId, reason: &str) {
+        let Some(entry) = self.sessions.remove(&session) else { return };
+        lock(&self.expected).remove(&entry.token);
+        entry.view.send_modify(|view| view.ended = Some(reason.to_owned()));
+    }
+
+    /// What the traversal machine says of a session.
+    pub(crate) fn handle(&mut self, session: SessionId, event: &SessionEvent) {
+        if let SessionEvent::Ended(reason) = event {
+            return self.end(session, reason);
+        }
+        let Some(entry) = self.sessions.get(&session) else { return };
+        let direct = |info: &PathInfo| Route::Direct(info.socket, info.remote);
+        entry.view.send_if_modified(|view| {
+            match event {
+                SessionEvent::Heard(socket, from) => {
+                    view.heard = Some(Route::Direct(*socket, *from))
+                }
+                SessionEvent::Linked(info)
+                | SessionEvent::PathChanged(info)
+                | SessionEvent::Repaired(info) => {
+                    (view.direct, view.is_suspect) = (Some(direct(info)), false);
+                }
+                SessionEvent::Suspect(_) | SessionEvent::Failed(_) => view.is_suspect = true,
+                SessionEvent::Started(_)
+                | SessionEvent::Replanned(_)
+                | SessionEvent::SearchRefused(_)
+                | SessionEvent::SearchStarted(_)
+                | SessionEvent::Verdict(_)
+                | SessionEvent::Ended(_) => return false,
+            }
+            for route in [view.direct, view.heard].into_iter().flatten() {
+                // From now on, what comes from there is known.
+                self.mux.label(route);
+            }
+            true
+        });
+    }
+
+    /// A way to attach a relay to a session; `None` where the session has no link.
+    pub(crate) fn relay(&self, session: SessionId, kind: RelayKind) -> Option<RelayEnd> {
+        self.config.as_ref().filter(|config| config.relay)?;
+        let entry = self.sessions.get(&session)?;
+        let route = match kind {
+            RelayKind::Rendezvous => Route::Relay(session),
+            RelayKind::Turn => Route::Turn(session),
+        };
+        Some(RelayEnd::new(Arc::clone(&self.mux), route, entry.view.clone()))
+    }
+
+    /// The next thing that happened.
+    pub(crate) async fn next_event(&mut self) -> LinkEvent {
+        match self.events.recv().await {
+            Some(event) => event,
+            // One sender lives as long as this does.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// A link has ended: its session is forgotten here.
+    pub(crate) fn ended(&mut self, session: SessionId) {
+        self.end(session, "the link has ended");
+    }
+
+    /// Closes all links and waits until their last packets have left.
+    pub(crate) async fn close(self) {
+        self.endpoint.close(crate::link::CODE_DONE.into(), b"the worker ends");
+        let _in_time = tokio::time::timeout(CLOSE_TIMEOUT, self.endpoint.wait_all_draining()).await;
+    }
+}
+
+/// Time for the last packets of all links.
+const CLOSE_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(200);
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Hands each connection to the session whose token it begins with. Others get no answer.
+async fn accept(endpoint: noq::Endpoint, expected: Table) {
+    while let Some(incoming) = endpoint.accept().await {
+        let token = Token::of_connection(&incoming.orig_dst_cid());
+        let taker = token.and_then(|token| lock(&expected).get(&token).cloned());
+        let refused = match taker {
+            Some(taker) => {
+                taker.try_send(Incoming(incoming)).err().map(mpsc::error::TrySendError::into_inner)
+            }
+            None => Some(Incoming(incoming)),
+        };
+        if let Some(Incoming(incoming)) = refused {
+            incoming.ignore();
+        }
+    }
+}
+
+/// The expected key and the one of the id, where the id was made from a key.
+pub(crate) fn key_fits(id: &WorkerId, key: PublicKey) -> Result<(), LinkError> {
+    if key.may_be_of(id) {
+        return Ok(());
+    }
+    Err(LinkError::Impostor { id: id.clone(), shown: key })
+}
+
+/// What stands for a route in logs.
+pub(crate) fn shown(route: Route) -> String {
+    match route {
+        Route::Direct(_, to) => to.to_string(),
+        Route::Relay(_) => "relay".to_owned(),
+        Route::Turn(_) => "TURN".to_owned(),
+    }
+}

@@ -1,0 +1,114 @@
+//! Where a relay's connection is attached to a session.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::View;
+use crate::mux::{Mux, RelayQueue, Route};
+
+/// Longest datagram that a relay takes, in bytes: more than QUIC sends on any path.
+const DATAGRAM_BYTES_MAX: usize = 16 * 1024;
+
+/// Which kind of relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelayKind {
+    /// That of the rendezvous: frames on a WebSocket.
+    Rendezvous,
+    /// A TURN server.
+    Turn,
+}
+
+/// One session's end of a relay. Whoever has it connects to the relay, says when it is
+/// [`up`](Self::up), and carries frames both ways; dropping it detaches the relay.
+#[derive(Debug)]
+pub struct RelayEnd {
+    mux: Arc<Mux>,
+    route: Route,
+    label: SocketAddr,
+    view: watch::Sender<View>,
+    queue: Option<Arc<RelayQueue>>,
+}
+
+impl RelayEnd {
+    pub(super) fn new(mux: Arc<Mux>, route: Route, view: watch::Sender<View>) -> Self {
+        let label = mux.label(route);
+        Self { mux, route, label, view, queue: None }
+    }
+
+    /// The relay is connected: packets may go by it.
+    pub fn up(&mut self) {
+        let queue = Arc::new(RelayQueue::new(DATAGRAM_BYTES_MAX));
+        self.mux.open_relay(self.label, Arc::clone(&queue));
+        self.queue = Some(queue);
+        self.view.send_modify(|view| {
+            view.relays.retain(|route| *route != self.route);
+            view.relays.push(self.route);
+        });
+    }
+
+    /// It is no more.
+    pub fn down(&mut self) {
+        if let Some(queue) = self.queue.take() {
+            self.mux.close_relay(self.label, &queue);
+            self.view.send_modify(|view| view.relays.retain(|route| *route != self.route));
+        }
+    }
+
+    /// The next frame to send; waits until there is one. Dropping the future loses nothing.
+    pub async fn next_frame(&self) -> Vec<u8> {
+        let Some(queue) = &self.queue else { return std::future::pending().await };
+        loop {
+            if let Some(frame) = queue.pop() {
+                return frame;
+            }
+            queue.filled().await;
+        }
+    }
+
+    /// The next frame to send, where one waits.
+    #[must_use]
+    pub fn try_next_frame(&self) -> Option<Vec<u8>> {
+        self.queue.as_ref()?.pop()
+    }
+
+    /// Waits for `sending`, the writing of a frame. A relay that takes nothing for long must not hold up
+    /// other paths; only who waits here knows.
+    pub async fn patiently<T>(&self, sending: impl Future<Output = T>) -> T {
+        let mut sending = std::pin::pin!(sending);
+        loop {
+            tokio::select! {
+                sent = &mut sending => return sent,
+                () = tokio::time::sleep(self.look_every()) => {
+                    if let Some(queue) = &self.queue {
+                        queue.release_stuck(Instant::now());
+                    }
+                }
+            }
+        }
+    }
+
+    fn look_every(&self) -> Duration {
+        RelayQueue::LOOK_EVERY
+    }
+
+    /// Takes a frame that has come; waits where QUIC is busy. `false` when nobody wants any more.
+    pub async fn deliver(&self, frame: Bytes) -> bool {
+        self.mux.deliver_frame(self.label, frame).await
+    }
+
+    /// Returns when the session is over.
+    pub async fn ended(&self) {
+        let mut view = self.view.subscribe();
+        let _ended = view.wait_for(|view| view.ended.is_some()).await;
+    }
+}
+
+impl Drop for RelayEnd {
+    fn drop(&mut self) {
+        self.down();
+    }
+}

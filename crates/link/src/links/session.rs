@@ -1,0 +1,101 @@
+//! One session's task, from the offer to the end of its link.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use holepunch_wire::WorkerId;
+use holepunch_wire::identity::PublicKey;
+use holepunch_wire::session::SessionId;
+use tokio::sync::{mpsc, watch};
+
+use super::paths::Paths;
+use super::token::Token;
+use super::{LinkConfig, LinkEvent, View};
+use crate::link::{Ending, Link, LinkError, PathState, Peer};
+use crate::mux::Mux;
+
+/// A relay that may serve keeps a session without a direct path for so long, until the link is there: the
+/// peer may use no relay.
+const RELAY_HOPE: Duration = Duration::from_secs(15);
+
+/// A connection that has begun with a session's token.
+#[derive(Debug)]
+pub(super) struct Incoming(pub(super) noq::Incoming);
+
+/// What the task holds.
+#[derive(Debug)]
+pub(super) struct SessionTask {
+    pub(super) session: SessionId,
+    pub(super) peer: WorkerId,
+    /// The key that the rendezvous names for the peer.
+    pub(super) key: PublicKey,
+    pub(super) is_controlling: bool,
+    pub(super) token: Token,
+    pub(super) may_relay: bool,
+    pub(super) began: Instant,
+    pub(super) config: LinkConfig,
+    pub(super) endpoint: noq::Endpoint,
+    pub(super) mux: Arc<Mux>,
+    pub(super) view: watch::Receiver<View>,
+    pub(super) incoming: mpsc::Receiver<Incoming>,
+    pub(super) events: mpsc::Sender<LinkEvent>,
+}
+
+impl SessionTask {
+    pub(super) async fn run(mut self) {
+        let (session, peer, events) = (self.session, self.peer.clone(), self.events.clone());
+        let error = match self.live().await {
+            Ok(error) | Err(error) => error,
+        };
+        let _unless_the_worker_has_ended =
+            events.send(LinkEvent::Ended { session, peer, error }).await;
+    }
+
+    /// Why the link has ended, or why there was none.
+    async fn live(&mut self) -> Result<LinkError, LinkError> {
+        let (connection, route) = self.established().await?;
+        // Others of the session come too late.
+        self.incoming.close();
+        let state = PathState::new(self.began);
+        let ending = Arc::<Ending>::default();
+        let peer = Peer {
+            session: self.session,
+            id: self.peer.clone(),
+            key: self.key,
+            is_controlling: self.is_controlling,
+            knows_secret: self.config.secret.is_some(),
+        };
+        let closed = connection.on_closed();
+        let mut paths = Paths::new(self, &connection, route, &state, &ending);
+        let link = Link::new(connection, peer, state, Arc::clone(&ending));
+        if self.events.send(LinkEvent::Established(link)).await.is_err() {
+            return Ok(LinkError::Closed("the worker has ended".to_owned()));
+        }
+        tokio::select! {
+            closed = closed => Ok(ending.explain(&closed.reason)),
+            error = paths.drive() => Ok(error),
+        }
+    }
+
+    async fn established(&mut self) -> Result<super::connect::Connected, LinkError> {
+        let (session, events) = (self.session, self.events.clone());
+        let may_relay = self.may_relay;
+        if may_relay {
+            let _or_ended = events.send(LinkEvent::Relayed(session, true)).await;
+        }
+        let hope = async {
+            tokio::time::sleep(RELAY_HOPE).await;
+            if may_relay {
+                let _or_ended = events.send(LinkEvent::Relayed(session, false)).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let is_controlling = self.is_controlling;
+        let established =
+            async { if is_controlling { self.connect().await } else { self.accept().await } };
+        tokio::select! {
+            established = established => established,
+            () = hope => Err(LinkError::Unreachable("no route".to_owned())),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Which datagrams are QUIC's, and which the traversal machine's.
+
+use holepunch_wire::probe;
+use noq::udp::RecvMeta;
+
+/// Whether a datagram is QUIC's: by its first byte (RFC 9443), and not by the prefix of a baseline
+/// probe, which could also begin a short header.
+pub(crate) fn is_quic(datagram: &[u8]) -> bool {
+    match datagram.first() {
+        // Long headers, and short ones with the fixed bit, which is never greased here.
+        Some(0x80..) => true,
+        Some(0x40..=0x7f) => !probe::looks_like_probe(datagram),
+        Some(_) | None => false,
+    }
+}
+
+/// Takes everything that is not QUIC's out of a buffer of datagrams that came together (each of
+/// `meta.stride` bytes, the last perhaps shorter), and moves the rest to its beginning.
+pub(crate) fn split(buffer: &mut [u8], meta: &mut RecvMeta, mut other: impl FnMut(&[u8])) {
+    let (length, stride) = (meta.len.min(buffer.len()), meta.stride.max(1));
+    let mut kept = 0;
+    let mut from = 0;
+    while from < length {
+        let to = (from + stride).min(length);
+        if is_quic(&buffer[from..to]) {
+            if kept != from {
+                buffer.copy_within(from..to, kept);
+            }
+            kept += to - from;
+        } else {
+            other(&buffer[from..to]);
+        }
+        from = to;
+    }
+    meta.len = kept;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split_all(datagrams: &[&[u8]], stride: usize) -> (Vec<u8>, Vec<Vec<u8>>) {
+        let mut buffer = datagrams.concat();
+        let mut meta = RecvMeta::default();
+        (meta.len, meta.stride) = (buffer.len(), stride);
+        let mut other = Vec::new();
+        split(&mut buffer, &mut meta, |datagram| other.push(datagram.to_vec()));
+        buffer.truncate(meta.len);
+        (buffer, other)
+    }
+
+    #[test]
+    fn every_segment_is_looked_at_and_not_the_first_alone() {
+        let (quic, stun) = ([0x41; 20], [0x00; 20]);
+        let (kept, other) = split_all(&[&quic, &stun, &[0xc1; 20], &stun[..8]], 20);
+        assert_eq!(kept, [[0x41; 20], [0xc1; 20]].concat());
+        assert_eq!(other, [stun.to_vec(), stun[..8].to_vec()]);
+        let (kept, other) = split_all(&[&stun, &quic, &quic[..5]], 20);
+        assert_eq!((kept.len(), other.len()), (25, 1));
+    }
+
+    #[test]
+    fn a_probe_of_the_baseline_is_not_mistaken_for_a_short_header() {
+        assert!(!is_quic(b"P2P_PING_FROM_a_TO_b_1"));
+        assert!(!is_quic(b"P2P_PONG_FROM_a_TO_b_1"));
+        assert!(is_quic(b"P2P_PINGxFROM"));
+        assert!(!is_quic(b"") && !is_quic(&[0x16, 0xfe]));
+    }
+
+    #[test]
+    fn lengths_that_do_not_fit_do_no_harm() {
+        let mut buffer = [0x41; 10];
+        let mut meta = RecvMeta::default();
+        (meta.len, meta.stride) = (50, 0);
+        split(&mut buffer, &mut meta, |_| {});
+        assert_eq!(meta.len, 10);
+    }
+}

@@ -1,0 +1,193 @@
+//! One socket object for QUIC, over all UDP sockets and relays of a worker.
+//!
+//! Everything that arrives is looked at datagram by datagram: connectivity checks, STUN answers and
+//! baseline probes go to the traversal machine, the rest to QUIC. What QUIC sends goes by the route that
+//! the destination stands for ([`label`]).
+
+mod activity;
+mod demux;
+mod label;
+mod receive;
+mod relay;
+mod send;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+use holepunch_traversal::SocketId;
+use noq::udp::UdpSocketState;
+use socket2::SockRef;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+
+pub(crate) use activity::Activity;
+use activity::Watched;
+pub(crate) use demux::is_quic;
+use label::Labels;
+pub(crate) use label::Route;
+pub(crate) use receive::MuxSocket;
+pub(crate) use relay::RelayQueue;
+
+/// Frames of relays, and datagrams of sockets that QUIC does not read itself, that wait for QUIC. Then a
+/// relay is read no further, and a datagram of a socket is lost.
+const INJECTED_MAX: usize = 64;
+/// Datagrams that wait for the traversal machine; more are lost, as on any network.
+const ARRIVED_MAX: usize = 512;
+/// What is asked of the kernel for each of the worker's own sockets, each way, in bytes: a burst of a
+/// fast link must not be lost while the process does something else. The kernel may grant less.
+const SOCKET_BUFFER_BYTES: usize = 7 * 1024 * 1024;
+
+/// A datagram for the traversal machine.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    pub(crate) socket: SocketId,
+    pub(crate) from: SocketAddr,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// Something for QUIC that does not come by a socket which it reads itself.
+#[derive(Debug)]
+enum Injected {
+    /// Datagrams in a frame of a relay.
+    Frame(SocketAddr, Bytes),
+    /// One datagram.
+    Datagram(SocketAddr, Vec<u8>),
+    /// The sockets have changed.
+    Sockets,
+}
+
+/// A socket that QUIC reads and writes itself.
+#[derive(Debug)]
+struct Udp {
+    id: SocketId,
+    io: Arc<UdpSocket>,
+    state: UdpSocketState,
+}
+
+/// All routes of a worker.
+#[derive(Debug)]
+pub(crate) struct Mux {
+    labels: RwLock<Labels>,
+    sockets: RwLock<BTreeMap<SocketId, Arc<Udp>>>,
+    /// Counts the changes of `sockets`.
+    version: AtomicU64,
+    relays: RwLock<HashMap<SocketAddr, Arc<RelayQueue>>>,
+    watched: Watched,
+    injected: mpsc::Sender<Injected>,
+    arrived: mpsc::Sender<Arrived>,
+}
+
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Mux {
+    /// The routes of a worker with this main socket: the shared part, QUIC's socket, and what arrives for
+    /// the traversal machine.
+    pub(crate) fn new(
+        main: Arc<UdpSocket>,
+    ) -> io::Result<(Arc<Self>, MuxSocket, mpsc::Receiver<Arrived>)> {
+        let (injected, from_injected) = mpsc::channel(INJECTED_MAX);
+        let (arrived, from_arrived) = mpsc::channel(ARRIVED_MAX);
+        let mux = Arc::new(Self {
+            labels: RwLock::default(),
+            sockets: RwLock::default(),
+            version: AtomicU64::new(0),
+            relays: RwLock::default(),
+            watched: Watched::default(),
+            injected,
+            arrived,
+        });
+        let local = main.local_addr()?;
+        mux.attach(SocketId::MAIN, main)?;
+        let socket = MuxSocket::new(Arc::clone(&mux), from_injected, local.port());
+        Ok((mux, socket, from_arrived))
+    }
+
+    /// Lets QUIC read and write a socket itself from now on.
+    pub(crate) fn attach(&self, id: SocketId, io: Arc<UdpSocket>) -> io::Result<()> {
+        let raw = SockRef::from(&*io);
+        let _as_much_as_the_kernel_grants = raw.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
+        let _likewise = raw.set_send_buffer_size(SOCKET_BUFFER_BYTES);
+        let state = UdpSocketState::new((&*io).into())?;
+        write(&self.sockets).insert(id, Arc::new(Udp { id, io, state }));
+        self.sockets_changed();
+        Ok(())
+    }
+
+    /// Whether QUIC reads a socket itself.
+    pub(crate) fn reads(&self, id: SocketId) -> bool {
+        read(&self.sockets).contains_key(&id)
+    }
+
+    /// Forgets a socket that is closed.
+    pub(crate) fn detach(&self, id: SocketId) {
+        if write(&self.sockets).remove(&id).is_some() {
+            self.sockets_changed();
+        }
+        write(&self.labels).forget(id);
+    }
+
+    fn sockets_changed(&self) {
+        self.version.fetch_add(1, Ordering::Release);
+        // A full channel has woken the reader already.
+        let _or_it_is_awake = self.injected.try_send(Injected::Sockets);
+    }
+
+    /// The address that stands for a route in QUIC.
+    pub(crate) fn label(&self, route: Route) -> SocketAddr {
+        write(&self.labels).of(route)
+    }
+
+    /// The route that an address of QUIC's stands for.
+    pub(crate) fn route(&self, label: SocketAddr) -> Option<Route> {
+        label::fixed_route(label).or_else(|| read(&self.labels).route(label))
+    }
+
+    /// Opens a relay route: what QUIC sends by it waits in `queue`.
+    pub(crate) fn open_relay(&self, label: SocketAddr, queue: Arc<RelayQueue>) {
+        if let Some(replaced) = write(&self.relays).insert(label, queue) {
+            replaced.close();
+        }
+    }
+
+    /// Closes it, unless another queue serves it by now.
+    pub(crate) fn close_relay(&self, label: SocketAddr, queue: &Arc<RelayQueue>) {
+        queue.close();
+        let mut relays = write(&self.relays);
+        if relays.get(&label).is_some_and(|serving| Arc::ptr_eq(serving, queue)) {
+            relays.remove(&label);
+        }
+    }
+
+    /// Hands a frame of a relay to QUIC, and waits until there is room; `false` when QUIC has ended.
+    pub(crate) async fn deliver_frame(&self, label: SocketAddr, frame: Bytes) -> bool {
+        self.injected.send(Injected::Frame(label, frame)).await.is_ok()
+    }
+
+    /// Hands a datagram of a socket that QUIC does not read to QUIC, where its route is known.
+    pub(crate) fn deliver(&self, socket: SocketId, from: SocketAddr, datagram: Vec<u8>) {
+        let label = read(&self.labels).find(socket, from);
+        if let Some(label) = label {
+            let _or_lost = self.injected.try_send(Injected::Datagram(label, datagram));
+        }
+    }
+
+    /// Hands a datagram to the traversal machine. `false` when nobody takes any.
+    pub(crate) fn arrive(&self, socket: SocketId, from: SocketAddr, payload: &[u8]) -> bool {
+        let arrived = Arrived { socket, from, payload: payload.to_vec() };
+        !matches!(self.arrived.try_send(arrived), Err(mpsc::error::TrySendError::Closed(_)))
+    }
+
+    pub(crate) fn watched(&self) -> &Watched {
+        &self.watched
+    }
+}

@@ -1,0 +1,237 @@
+//! QUIC's socket: what it reads.
+
+use std::io::{self, IoSliceMut};
+use std::net::{Ipv6Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use holepunch_traversal::SocketId;
+use holepunch_wire::relay;
+use noq::udp::RecvMeta;
+use noq::{AsyncUdpSocket, UdpSender};
+use tokio::io::Interest;
+use tokio::sync::mpsc;
+
+use super::send::MuxSender;
+use super::{Injected, Mux, Udp, demux, label, read};
+
+/// What QUIC takes for its socket.
+#[derive(Debug)]
+pub(crate) struct MuxSocket {
+    mux: Arc<Mux>,
+    injected: mpsc::Receiver<Injected>,
+    /// The part of a relay's frame that did not fit.
+    rest: Option<(SocketAddr, Bytes)>,
+    sockets: Vec<Arc<Udp>>,
+    /// The version of the sockets.
+    version: u64,
+    /// The socket that has its turn.
+    next: usize,
+    local: SocketAddr,
+}
+
+impl MuxSocket {
+    pub(super) fn new(mux: Arc<Mux>, injected: mpsc::Receiver<Injected>, port: u16) -> Self {
+        let local = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        let sockets = Vec::new();
+        Self { mux, injected, rest: None, sockets, version: 0, next: 0, local }
+    }
+
+    fn refresh(&mut self) {
+        let version = self.mux.version.load(Ordering::Acquire);
+        if version != self.version {
+            self.version = version;
+            self.sockets = read(&self.mux.sockets).values().cloned().collect();
+        }
+    }
+
+    /// Takes what waits for QUIC beside its sockets. How many buffers it has filled.
+    fn poll_injected(
+        &mut self,
+        context: &mut Context<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> Poll<usize> {
+        loop {
+            if let Some((label, frame)) = &mut self.rest {
+                let filled = fill(*label, frame, buffers, metas);
+                self.rest.take_if(|(_, frame)| frame.is_empty());
+                if filled > 0 {
+                    self.mux.watched.received(metas[0].addr);
+                    return Poll::Ready(filled);
+                }
+                continue;
+            }
+            match ready!(self.injected.poll_recv(context)) {
+                Some(Injected::Frame(label, frame)) => self.rest = Some((label, frame)),
+                Some(Injected::Datagram(label, datagram)) if datagram.len() <= buffers[0].len() => {
+                    buffers[0][..datagram.len()].copy_from_slice(&datagram);
+                    set(&mut metas[0], label, datagram.len(), datagram.len());
+                    self.mux.watched.received(label);
+                    return Poll::Ready(1);
+                }
+                Some(Injected::Sockets) => self.refresh(),
+                Some(Injected::Datagram(..)) => {}
+                // The sender lives as long as this socket does.
+                None => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Reads one socket. How many buffers it has filled; some may be empty, because what was in them is not
+    /// QUIC's.
+    fn poll_socket(
+        &self,
+        socket: &Udp,
+        context: &mut Context<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> Poll<usize> {
+        loop {
+            // An error is that of one datagram (an ICMP message, say), and must not end QUIC.
+            if ready!(socket.io.poll_recv_ready(context)).is_err() {
+                return Poll::Pending;
+            }
+            let read = socket.io.try_io(Interest::READABLE, || {
+                socket.state.recv((&*socket.io).into(), buffers, metas)
+            });
+            match read {
+                Ok(count) => {
+                    for (buffer, meta) in buffers.iter_mut().zip(metas.iter_mut()).take(count) {
+                        self.sort(socket.id, buffer, meta);
+                    }
+                    return Poll::Ready(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => {
+                    // Once around, so that a socket which fails for ever does not spin here.
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    fn sort(&self, socket: SocketId, buffer: &mut [u8], meta: &mut RecvMeta) {
+        let from = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
+        let is_own = matches!(socket, SocketId::MAIN | SocketId::MAIN_V6);
+        let label = if is_own {
+            Some(label::mapped(meta.addr))
+        } else {
+            read(&self.mux.labels).find(socket, from)
+        };
+        demux::split(buffer, meta, |datagram| {
+            self.mux.arrive(socket, from, datagram);
+        });
+        match label {
+            Some(label) if meta.len > 0 => self.mux.watched.received(label),
+            Some(_) => {}
+            // Nobody of ours is there.
+            None => meta.len = 0,
+        }
+        // From which of its addresses the system sends is the system's choice, as for checks.
+        meta.dst_ip = None;
+        meta.addr = label.unwrap_or(meta.addr);
+    }
+}
+
+fn set(meta: &mut RecvMeta, label: SocketAddr, length: usize, stride: usize) {
+    *meta = RecvMeta::default();
+    (meta.addr, meta.len, meta.stride) = (label, length, stride);
+}
+
+/// Moves datagrams of a frame into buffers: as many of one length as fit into one. How many buffers that
+/// were; a frame that is cut short is emptied.
+fn fill(
+    label: SocketAddr,
+    frame: &mut Bytes,
+    buffers: &mut [IoSliceMut<'_>],
+    metas: &mut [RecvMeta],
+) -> usize {
+    let mut filled = 0;
+    let mut taken = 0;
+    let mut run: Option<(usize, usize)> = None;
+    let mut is_full = false;
+    for datagram in relay::datagrams(frame) {
+        let fits = |length: usize, buffers: &[IoSliceMut<'_>]| {
+            buffers.get(filled).is_some_and(|buffer| length + datagram.len() <= buffer.len())
+        };
+        // A run goes on with datagrams of its stride; a shorter one is its last.
+        let joins = run.is_some_and(|(length, stride)| {
+            length % stride == 0 && datagram.len() <= stride && fits(length, buffers)
+        });
+        if !joins && let Some((length, stride)) = run.take() {
+            set(&mut metas[filled], label, length, stride);
+            filled += 1;
+        }
+        if filled >= buffers.len().min(metas.len()) {
+            is_full = true;
+            break;
+        }
+        let (length, stride) = run.unwrap_or((0, datagram.len()));
+        if length + datagram.len() <= buffers[filled].len() {
+            buffers[filled][length..length + datagram.len()].copy_from_slice(datagram);
+            run = Some((length + datagram.len(), stride));
+        }
+        taken += relay::LENGTH_BYTES + datagram.len();
+    }
+    if let Some((length, stride)) = run {
+        set(&mut metas[filled], label, length, stride);
+        filled += 1;
+    }
+    if is_full {
+        frame.advance(taken)
+    } else {
+        frame.clear()
+    }
+    filled
+}
+
+impl AsyncUdpSocket for MuxSocket {
+    fn create_sender(&self) -> Pin<Box<dyn UdpSender>> {
+        Box::pin(MuxSender::new(Arc::clone(&self.mux)))
+    }
+
+    fn poll_recv(
+        &mut self,
+        context: &mut Context<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        self.refresh();
+        // Relays and sockets take turns in being first; each is asked, so that each can wake the task.
+        self.next = self.next.wrapping_add(1);
+        for turn in 0..=self.sockets.len() {
+            let index = (self.next + turn) % (self.sockets.len() + 1);
+            let polled = match self.sockets.get(index).cloned() {
+                Some(socket) => self.poll_socket(&socket, context, buffers, metas),
+                None => self.poll_injected(context, buffers, metas),
+            };
+            if let Poll::Ready(count) = polled {
+                return Poll::Ready(Ok(count));
+            }
+        }
+        Poll::Pending
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.local)
+    }
+
+    fn max_receive_segments(&self) -> NonZeroUsize {
+        let sockets = read(&self.mux.sockets);
+        sockets
+            .values()
+            .map(|socket| socket.state.gro_segments())
+            .max()
+            .unwrap_or(NonZeroUsize::MIN)
+    }
+
+    fn may_fragment(&self) -> bool {
+        read(&self.mux.sockets).values().any(|socket| socket.state.may_fragment())
+    }
+}

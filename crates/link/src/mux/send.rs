@@ -1,0 +1,104 @@
+//! QUIC's socket: what it writes.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use noq::UdpSender;
+use noq::udp::Transmit;
+use tokio::io::Interest;
+
+use super::{Mux, Route, Udp, read};
+
+type Writable = Pin<Box<dyn Future<Output = io::Result<()>> + Send + Sync>>;
+
+/// One task's way to all routes.
+pub(super) struct MuxSender {
+    mux: Arc<Mux>,
+    /// A socket was full: until it is not.
+    blocked: Option<Writable>,
+}
+
+impl MuxSender {
+    pub(super) fn new(mux: Arc<Mux>) -> Self {
+        Self { mux, blocked: None }
+    }
+
+    fn poll_udp(
+        &mut self,
+        socket: &Arc<Udp>,
+        to: SocketAddr,
+        transmit: &Transmit<'_>,
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
+        let transmit = Transmit { destination: to, src_ip: None, ..*transmit };
+        loop {
+            if let Some(writable) = &mut self.blocked {
+                let _an_error_shows_again = ready!(writable.as_mut().poll(context));
+                self.blocked = None;
+            }
+            let sent = socket.io.try_io(Interest::WRITABLE, || {
+                socket.state.try_send((&*socket.io).into(), &transmit)
+            });
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let io = Arc::clone(&socket.io);
+                    self.blocked = Some(Box::pin(async move { io.writable().await }));
+                }
+                // What cannot be sent is lost, as on any network: too long for the path, or no route.
+                Ok(()) | Err(_) => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for MuxSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MuxSender")
+    }
+}
+
+impl UdpSender for MuxSender {
+    fn poll_send(
+        mut self: Pin<&mut Self>,
+        transmit: &Transmit<'_>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let label = transmit.destination;
+        let sent = match self.mux.route(label) {
+            Some(Route::Direct(id, to)) => {
+                let socket = read(&self.mux.sockets).get(&id).cloned();
+                match socket {
+                    Some(socket) => self.poll_udp(&socket, to, transmit, context),
+                    None => Poll::Ready(()),
+                }
+            }
+            Some(Route::Relay(_) | Route::Turn(_)) => {
+                let queue = read(&self.mux.relays).get(&label).cloned();
+                let segment = transmit.segment_size.unwrap_or(transmit.contents.len());
+                let push = |queue: Arc<super::RelayQueue>| {
+                    queue.push(transmit.contents, segment, context.waker(), Instant::now())
+                };
+                queue.map_or(Poll::Ready(()), push)
+            }
+            None => Poll::Ready(()),
+        };
+        ready!(sent);
+        self.mux.watched.sent(label);
+        Poll::Ready(Ok(()))
+    }
+
+    fn max_transmit_segments(&self) -> NonZeroUsize {
+        let sockets = read(&self.mux.sockets);
+        sockets
+            .values()
+            .map(|socket| socket.state.max_gso_segments())
+            .min()
+            .unwrap_or(NonZeroUsize::MIN)
+    }
+}

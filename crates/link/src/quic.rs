@@ -1,0 +1,80 @@
+//! How QUIC is set up for links.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use holepunch_wire::identity::PublicKey;
+use noq::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use noq::{AckFrequencyConfig, EndpointConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
+
+use crate::identity::Identity;
+use crate::tls::{self, PeerVerifier};
+
+/// Streams that a peer may have open at once, each way to open one: a tunnel of a thousand TCP
+/// connections needs as many.
+const STREAMS_MAX: u32 = 2048;
+/// Unread bytes of one stream and of all of them together: what a peer that is not read from can make
+/// this side hold. One stream's worth fills 500 Mbit/s at a round trip of 130 ms.
+const STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+const LINK_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
+/// Bytes that are written and not acknowledged yet.
+const SEND_WINDOW_BYTES: u64 = 16 * 1024 * 1024;
+/// Datagrams that wait to be read, or to be sent.
+const DATAGRAM_QUEUE_BYTES: usize = 1024 * 1024;
+/// Paths of a link at once: the relay, the direct one, and those that are being given up.
+const PATHS_MAX: u32 = 8;
+/// A first guess of the round-trip time: the default of a third of a second would repeat a lost first
+/// packet only after a second.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+/// A handshake, or a link without any path, that hears nothing for so long has ended. A path that is
+/// idle is kept and watched by connectivity checks.
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// What the packets of a link are like, on either side.
+fn transport() -> TransportConfig {
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(LINK_WINDOW_BYTES))
+        .send_window(SEND_WINDOW_BYTES)
+        .datagram_receive_buffer_size(Some(DATAGRAM_QUEUE_BYTES))
+        .datagram_send_buffer_size(DATAGRAM_QUEUE_BYTES)
+        .max_concurrent_multipath_paths(PATHS_MAX)
+        .initial_rtt(INITIAL_RTT)
+        .max_idle_timeout(None)
+        .mtu_discovery_config(Some(MtuDiscoveryConfig::default()))
+        .ack_frequency_config(Some(AckFrequencyConfig::default()));
+    config
+}
+
+/// What holds for every link of a socket.
+pub(crate) fn endpoint() -> EndpointConfig {
+    let mut config = EndpointConfig::default();
+    // The first byte tells QUIC from STUN (RFC 9443).
+    config.grease_quic_bit(false);
+    config
+}
+
+pub(crate) fn client(
+    identity: &Identity,
+    peer: PublicKey,
+) -> Result<(noq::ClientConfig, Arc<PeerVerifier>), String> {
+    let (tls, verifier) = tls::client(identity, peer).map_err(|error| error.to_string())?;
+    let tls = QuicClientConfig::try_from(tls).map_err(|error| error.to_string())?;
+    let mut config = noq::ClientConfig::new(Arc::new(tls));
+    config.transport_config(Arc::new(transport()));
+    Ok((config, verifier))
+}
+
+pub(crate) fn server(
+    identity: &Identity,
+    peer: PublicKey,
+) -> Result<(noq::ServerConfig, Arc<PeerVerifier>), String> {
+    let (tls, verifier) = tls::server(identity, peer).map_err(|error| error.to_string())?;
+    let tls = QuicServerConfig::try_from(tls).map_err(|error| error.to_string())?;
+    let mut config = noq::ServerConfig::with_crypto(Arc::new(tls));
+    config.transport_config(Arc::new(transport()));
+    Ok((config, verifier))
+}

@@ -1,0 +1,56 @@
+//! Two links over loopback, for tests of what runs on a link. Keys, encryption and streams are the
+//! real ones; there is no rendezvous, no relay and no NAT, and so no change of path.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Instant;
+
+use holepunch_wire::session::SessionId;
+
+use crate::identity::Identity;
+use crate::link::{Ending, Link, LinkPath, PathKind, PathState, Peer};
+use crate::quic;
+
+/// Keeps the sockets of a pair; drop it after the links.
+#[derive(Debug)]
+pub struct Sockets {
+    _endpoints: [noq::Endpoint; 2],
+}
+
+/// Two linked workers; the first one has begun.
+///
+/// # Panics
+/// The system gives no socket or no random numbers, or the two do not link: in a test, a failure.
+pub async fn pair() -> (Link, Link, Sockets) {
+    let identities = [(); 2].map(|()| Identity::generate().expect("random numbers"));
+    let [first, second] = &identities;
+    let (client, _) = quic::client(first, second.public_key()).expect("TLS");
+    let (server, _) = quic::server(second, first.public_key()).expect("TLS");
+    let endpoints = [None, Some(server)].map(|server| {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        let runtime = Arc::new(noq::TokioRuntime);
+        noq::Endpoint::new(quic::endpoint(), server, socket, runtime).expect("an endpoint")
+    });
+    let addresses = endpoints.each_ref().map(|it| it.local_addr().expect("a bound socket"));
+    let connecting = endpoints[0].connect_with(client, addresses[1], "holepunch").expect("a peer");
+    let accepting = async { endpoints[1].accept().await.expect("a connection").await };
+    let (connected, accepted) = tokio::join!(connecting, accepting);
+    let link = |connection: noq::Connection, own: usize| {
+        let peer = &identities[1 - own];
+        let peer = Peer {
+            session: SessionId(1),
+            id: peer.worker_id(),
+            key: peer.public_key(),
+            is_controlling: own == 0,
+            knows_secret: false,
+        };
+        let paths = PathState::new(Instant::now());
+        let remote: SocketAddr = addresses[1 - own];
+        let kind = PathKind::Direct { remote };
+        paths.changed(Some(noq::PathId::ZERO), LinkPath { kind, rtt: None }, "a test");
+        Link::new(connection, peer, paths, Arc::new(Ending::default()))
+    };
+    let first = link(connected.expect("a handshake"), 0);
+    let second = link(accepted.expect("a handshake"), 1);
+    (first, second, Sockets { _endpoints: endpoints })
+}

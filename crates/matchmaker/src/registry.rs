@@ -1,0 +1,159 @@
+//! Who is registered: connections come, are replaced, and go.
+
+use std::time::Instant;
+
+use holepunch_wire::WorkerId;
+use holepunch_wire::identity;
+use holepunch_wire::session::RoomName;
+use holepunch_wire::signal::REPLACED_REASON;
+
+use crate::connection::Connection;
+use crate::doors::{Action, ConnectionId, Event, LeaveReason, Observed, Protocol, Transmit};
+use crate::liveness::Liveness;
+use crate::machine::Matchmaker;
+
+/// WebSocket close codes (RFC 6455 §7.4.1).
+const CLOSE_NORMAL: u16 = 1000;
+const CLOSE_GOING_AWAY: u16 = 1001;
+const CLOSE_POLICY: u16 = 1008;
+const CLOSE_TRY_AGAIN: u16 = 1013;
+
+/// Connections beyond the limit of workers that are to prove a key for the place of one that is
+/// connected: a worker whose old connection is dead gets back into a full rendezvous, and nobody who
+/// knows its id holds more than a few.
+const REPLACING_MAX: usize = 64;
+
+const SHUTDOWN_REASON: &str = "server is shutting down";
+
+/// A WebSocket that has just been opened.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) worker: WorkerId,
+    pub(crate) observed: Observed,
+    pub(crate) protocol: Protocol,
+    pub(crate) room: Option<RoomName>,
+    pub(crate) challenge: String,
+}
+
+impl Matchmaker {
+    /// Whether there is room for `worker`, with those that have not proved their key yet; an id that
+    /// is connected replaces its own session.
+    #[must_use]
+    pub fn admits(&self, worker: &WorkerId) -> bool {
+        let held = self.connections.len() + self.pending.len();
+        let replaces = || {
+            let current = self.current.get(worker)?;
+            Some(self.key_of(*current).is_none() || held < self.config.workers_max + REPLACING_MAX)
+        };
+        held < self.config.workers_max || replaces().unwrap_or(false)
+    }
+
+    pub(crate) fn connected(&mut self, id: ConnectionId, arrival: Arrival, now: Instant) {
+        let Arrival { worker, observed, protocol, room, challenge } = arrival;
+        // Both may have changed since the WebSocket was asked for.
+        if self.ended {
+            return self.send_close(id, CLOSE_GOING_AWAY, SHUTDOWN_REASON);
+        }
+        if !self.admits(&worker) {
+            return self.send_close(id, CLOSE_TRY_AGAIN, "too many workers");
+        }
+        let needs_proof = self.needs_proof(&worker);
+        let is_v1 = protocol == Protocol::V1;
+        if needs_proof && !is_v1 {
+            let reason = "this id is bound to a key, which only a worker of holepunch.v1 can prove";
+            self.events.push_back(Event::Refused(worker, reason));
+            return self.send_close(id, CLOSE_POLICY, reason);
+        }
+        let v1 = is_v1.then(|| self.welcome(id, observed, challenge, now));
+        let room = room.filter(|_| is_v1).unwrap_or_default();
+        let liveness = Liveness::quiet(now, self.config.ping_interval);
+        let entry = Connection::new(worker, observed, room, liveness, v1);
+        if needs_proof {
+            self.pending.insert(id, entry, now);
+        } else {
+            self.register(id, entry, now);
+        }
+    }
+
+    /// Takes a connection into every table, in the place of an older one of the same id.
+    pub(crate) fn register(&mut self, id: ConnectionId, mut entry: Connection, now: Instant) {
+        if let Some(&old) = self.current.get(&entry.worker) {
+            self.close(old, CLOSE_NORMAL, REPLACED_REASON, LeaveReason::Replaced, now);
+        }
+        self.current.insert(entry.worker.clone(), id);
+        self.events.push_back(Event::Registered(entry.worker.clone(), entry.observed));
+        entry.liveness = Liveness::quiet(now, self.config.ping_interval);
+        self.deadlines.insert((entry.liveness.deadline().0, id));
+        self.rooms.enter(&entry.room, id, None);
+        let is_v1 = entry.v1.is_some();
+        self.connections.insert(id, entry);
+        if is_v1 {
+            self.turn_away(id);
+            // The round-trip time is needed for the first plan.
+            self.ping(id, now);
+        }
+    }
+
+    /// Closes a connection that has not proved what it claims.
+    pub(crate) fn refuse(&mut self, id: ConnectionId, reason: &'static str, now: Instant) {
+        let entry = self.connections.get(&id).or_else(|| self.pending.get(id));
+        let Some(worker) = entry.map(|entry| entry.worker.clone()) else { return };
+        self.events.push_back(Event::Refused(worker, reason));
+        self.close(id, CLOSE_POLICY, reason, LeaveReason::Refused, now);
+    }
+
+    pub(crate) fn close(
+        &mut self,
+        id: ConnectionId,
+        code: u16,
+        reason: &'static str,
+        why: LeaveReason,
+        now: Instant,
+    ) {
+        self.send_close(id, code, reason);
+        self.forget(id, why, now);
+    }
+
+    fn send_close(&mut self, connection: ConnectionId, code: u16, reason: &'static str) {
+        self.transmits.push_back(Transmit { connection, action: Action::Close { code, reason } });
+    }
+
+    /// Takes a connection out of every table. The worker leaves the registry only if this connection
+    /// is still its current one; a replaced one is unknown here, so its late end changes nothing.
+    pub(crate) fn forget(
+        &mut self,
+        id: ConnectionId,
+        why: LeaveReason,
+        now: Instant,
+    ) -> Option<Connection> {
+        if self.pending.remove(id).is_some() {
+            return None; // It was in no other table.
+        }
+        let entry = self.connections.remove(&id)?;
+        self.deadlines.remove(&(entry.liveness.deadline().0, id));
+        if let (Some(place), Some(room)) = (entry.place, self.rooms.find_mut(&entry.room)) {
+            room.ready.remove(place);
+        }
+        self.rooms.leave(&entry.room, id);
+        if self.current.get(&entry.worker) == Some(&id) {
+            self.current.remove(&entry.worker);
+        }
+        let key = entry.v1.as_ref().and_then(|v1| v1.key);
+        // The one that takes its place has proved the key as well.
+        let outlives = why != LeaveReason::Replaced && !identity::is_made_from_a_key(&entry.worker);
+        if let Some(key) = key.filter(|_| outlives) {
+            self.bindings.keep(entry.worker.clone(), key, now);
+        }
+        self.events.push_back(Event::Left(entry.worker.clone(), why));
+        self.orphan(&entry, id, now);
+        Some(entry)
+    }
+
+    pub(crate) fn shutdown(&mut self, now: Instant) {
+        self.ended = true;
+        let connections = self.connections.keys().copied().chain(self.pending.ids());
+        for id in connections.collect::<Vec<ConnectionId>>() {
+            self.close(id, CLOSE_GOING_AWAY, SHUTDOWN_REASON, LeaveReason::Shutdown, now);
+        }
+    }
+}

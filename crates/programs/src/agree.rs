@@ -1,0 +1,135 @@
+//! Both sides say which program they run.
+
+use std::time::Duration;
+
+use holepunch_link::{Link, LinkError, RecvStream, SendStream};
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+
+use crate::messages::{MessageError, read_message, write_message};
+
+/// A peer that has not greeted by then runs no program of ours.
+const GREETING_WITHIN: Duration = Duration::from_secs(20);
+
+/// What a side says at first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Greeting {
+    /// The program: `chat`, `bench`, …
+    pub program: String,
+    /// The part in it, where the two sides have different ones: `send` or `receive`, say.
+    #[serde(default)]
+    pub part: String,
+    /// The version of what the program says.
+    pub version: u32,
+}
+
+/// Why the two cannot go on together.
+#[derive(Debug, thiserror::Error)]
+pub enum AgreeError {
+    /// The peer runs another program.
+    #[error("the peer runs `holepunch {0}`, this side `holepunch {1}`: both sides need to match")]
+    OtherProgram(String, String),
+    /// The peer runs another version of the program.
+    #[error(
+        "the peer speaks version {theirs} of {program}, this side version {own}: update the older one"
+    )]
+    OtherVersion {
+        /// The program.
+        program: String,
+        /// The peer's version.
+        theirs: u32,
+        /// The own version.
+        own: u32,
+    },
+    /// The peer says nothing.
+    #[error("the peer has not said within {} s which program it runs", GREETING_WITHIN.as_secs())]
+    Silent,
+    /// The peer's greeting is none.
+    #[error("the peer's greeting: {0}")]
+    Message(#[from] MessageError),
+    /// The link has ended.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+}
+
+/// The stream on which the two have greeted each other, and what the peer has said.
+#[derive(Debug)]
+pub struct Agreed {
+    /// To the peer.
+    pub send: SendStream,
+    /// From the peer.
+    pub recv: RecvStream,
+    /// What the peer has said.
+    pub peer: Greeting,
+}
+
+/// Greets the peer, on the first stream that the initiator opens. The parts are compared by the caller.
+///
+/// # Errors
+/// The peer runs another program or version, or none, or the link has ended.
+pub async fn agree(link: &Link, own: &Greeting) -> Result<Agreed, AgreeError> {
+    match timeout(GREETING_WITHIN, greet(link, own)).await {
+        Ok(agreed) => agreed,
+        Err(_) => Err(AgreeError::Silent),
+    }
+}
+
+async fn greet(link: &Link, own: &Greeting) -> Result<Agreed, AgreeError> {
+    let (mut send, mut recv) =
+        if link.is_initiator() { link.open_bi().await? } else { link.accept_bi().await? };
+    write_message(&mut send, own).await?;
+    let peer: Option<Greeting> = read_message(&mut recv).await?;
+    let peer = peer.ok_or(AgreeError::Silent)?;
+    let (theirs, ours) = (shown(&peer), shown(own));
+    if peer.program != own.program {
+        return Err(AgreeError::OtherProgram(theirs, ours));
+    }
+    if peer.version != own.version {
+        let program = own.program.clone();
+        return Err(AgreeError::OtherVersion { program, theirs: peer.version, own: own.version });
+    }
+    Ok(Agreed { send, recv, peer })
+}
+
+/// The command that a greeting stands for. The peer's is somebody else's text.
+fn shown(greeting: &Greeting) -> String {
+    let name = if greeting.part.is_empty() { &greeting.program } else { &greeting.part };
+    name.chars().filter(|c| c.is_ascii_alphanumeric()).take(20).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holepunch_link::testing;
+
+    fn greeting(program: &str, version: u32) -> Greeting {
+        Greeting { program: program.to_owned(), part: String::new(), version }
+    }
+
+    #[tokio::test]
+    async fn two_of_a_kind_agree_and_share_a_stream() {
+        let (a, b, _sockets) = testing::pair().await;
+        let chat = greeting("chat", 1);
+        let (first, second) = tokio::join!(agree(&a, &chat), agree(&b, &chat));
+        let (mut first, mut second) = (first.unwrap(), second.unwrap());
+        write_message(&mut first.send, &"hello").await.unwrap();
+        assert_eq!(
+            read_message::<String>(&mut second.recv).await.unwrap().as_deref(),
+            Some("hello")
+        );
+    }
+
+    #[tokio::test]
+    async fn another_program_or_version_is_told_to_both() {
+        let (a, b, _sockets) = testing::pair().await;
+        let (chat, send) = (greeting("chat", 1), greeting("send", 1));
+        let (first, second) = tokio::join!(agree(&a, &chat), agree(&b, &send));
+        assert!(first.unwrap_err().to_string().contains("runs `holepunch send`"));
+        assert!(matches!(second.unwrap_err(), AgreeError::OtherProgram(..)));
+        let (a, b, _sockets) = testing::pair().await;
+        let (old, new) = (greeting("chat", 1), greeting("chat", 2));
+        let (first, second) = tokio::join!(agree(&a, &old), agree(&b, &new));
+        assert!(matches!(first.unwrap_err(), AgreeError::OtherVersion { theirs: 2, .. }));
+        assert!(matches!(second.unwrap_err(), AgreeError::OtherVersion { theirs: 1, .. }));
+    }
+}

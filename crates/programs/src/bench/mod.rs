@@ -1,0 +1,230 @@
+//! Measures a link: round trips, throughput each way, datagrams.
+//!
+//! The initiator says what is measured next, on a stream of its own per measurement; the other side
+//! serves. Both have the results in the end.
+
+mod measure;
+mod serve;
+
+use std::time::Duration;
+
+use holepunch_link::{Link, LinkError};
+use serde::{Deserialize, Serialize};
+
+use crate::agree::{AgreeError, Agreed, Greeting, agree};
+use crate::messages::{MessageError, read_message, write_message};
+
+const VERSION: u32 = 1;
+/// Longest time of one measurement.
+pub const SECONDS_MAX: u32 = 3600;
+/// Longest name of a path that is shown, in characters: it is the peer's text.
+const PATH_CHARS_MAX: usize = 80;
+
+/// What is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// How long each direction is filled.
+    pub bulk: Duration,
+    /// Round trips that are made.
+    pub round_trips: u32,
+    /// Datagrams in a second, and how long they are sent.
+    pub datagrams_per_second: u32,
+    /// How long datagrams are sent.
+    pub datagrams: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let datagrams = Duration::from_secs(2);
+        Self {
+            bulk: Duration::from_secs(5),
+            round_trips: 1000,
+            datagrams_per_second: 500,
+            datagrams,
+        }
+    }
+}
+
+/// What a measurement is, as the other side is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "measure", rename_all = "snake_case")]
+enum Request {
+    /// Answer each message of 64 bytes with itself.
+    Echo,
+    /// Read to the end; say how much there was.
+    Sink,
+    /// Write for so long.
+    Source { millis: u64 },
+    /// Count datagrams until the stream ends.
+    Datagrams,
+}
+
+/// Throughput in one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Bulk {
+    /// Bytes that arrived.
+    pub bytes: u64,
+    /// In so long.
+    pub seconds: f64,
+    /// Million bits in a second.
+    pub mbit_per_second: f64,
+    /// CPU seconds for a gigabyte (10⁹ bytes), of the sender and the receiver, where the system tells.
+    pub sender_cpu_seconds_per_gb: Option<f64>,
+    /// The same of the receiver.
+    pub receiver_cpu_seconds_per_gb: Option<f64>,
+}
+
+/// Round trips of 64 bytes on a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RoundTrips {
+    /// How many.
+    pub count: u32,
+    /// The median in milliseconds.
+    pub p50_ms: f64,
+    /// 99 of 100 took at most so long.
+    pub p99_ms: f64,
+    /// The shortest.
+    pub min_ms: f64,
+}
+
+/// Datagrams from the initiator.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Datagrams {
+    /// Sent.
+    pub sent: u64,
+    /// Arrived.
+    pub received: u64,
+    /// The share that did not, in percent.
+    pub lost_percent: f64,
+    /// How much the time between two of them varies (RFC 3550 §6.4.1), in milliseconds.
+    pub jitter_ms: f64,
+}
+
+/// All results.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The path at the end.
+    pub path: String,
+    /// Whether it is direct.
+    pub direct: bool,
+    /// Round trips.
+    pub round_trips: RoundTrips,
+    /// From the initiator.
+    pub up: Bulk,
+    /// To the initiator.
+    pub down: Bulk,
+    /// From the initiator.
+    pub datagrams: Datagrams,
+}
+
+/// What the initiator says on the stream of the greeting.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Told {
+    /// What has just been measured, in words.
+    Step { text: String },
+    /// Everything.
+    Report { report: Box<Report> },
+}
+
+/// Why a measurement ends early.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// The peer measures something else, or not at all.
+    #[error(transparent)]
+    Agree(#[from] AgreeError),
+    /// What the peer says is not understood, or its stream ended.
+    #[error("the peer stopped measuring: {0}")]
+    Message(#[from] MessageError),
+    /// A stream ended.
+    #[error("the measurement broke off: {0}")]
+    Stream(#[from] std::io::Error),
+    /// The peer ended a stream before its time.
+    #[error("the peer has ended a measurement before its time")]
+    Early,
+    /// The link has ended.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+}
+
+/// Measures the link, or serves the peer that does. `step` is told what has just been found.
+///
+/// # Errors
+/// The peer runs something else, or the link ends.
+pub async fn bench(
+    link: &Link,
+    settings: Settings,
+    mut step: impl FnMut(&str),
+) -> Result<Report, BenchError> {
+    let own = Greeting { program: "bench".to_owned(), part: String::new(), version: VERSION };
+    let Agreed { mut send, mut recv, .. } = agree(link, &own).await?;
+    if !link.is_initiator() {
+        let serving = serve::serve(link);
+        tokio::pin!(serving);
+        loop {
+            tokio::select! {
+                served = &mut serving => served?,
+                told = read_message(&mut recv) => match told?.ok_or(BenchError::Early)? {
+                    Told::Step { text } => step(&shown(&text)),
+                    Told::Report { report } => {
+                        let report = Report { path: shown(&report.path), ..*report };
+                        // So that the initiator knows that it has arrived.
+                        send.finish().map_err(std::io::Error::from)?;
+                        return Ok(report);
+                    }
+                },
+            }
+        }
+    }
+    let mut both = async |text: String| {
+        step(&text);
+        write_message(&mut send, &Told::Step { text }).await
+    };
+    let round_trips = measure::round_trips(link, settings.round_trips).await?;
+    both(format!("round trip p50 {:.2} ms, p99 {:.2} ms", round_trips.p50_ms, round_trips.p99_ms))
+        .await?;
+    let up = measure::up(link, settings.bulk).await?;
+    both(format!("up   {:.0} Mbit/s", up.mbit_per_second)).await?;
+    let down = measure::down(link, settings.bulk).await?;
+    both(format!("down {:.0} Mbit/s", down.mbit_per_second)).await?;
+    let datagrams =
+        measure::datagrams(link, settings.datagrams_per_second, settings.datagrams).await?;
+    let path = link.path();
+    let direct = matches!(path.kind, holepunch_link::PathKind::Direct { .. });
+    let report = Report { path: path.kind.to_string(), direct, round_trips, up, down, datagrams };
+    write_message(&mut send, &Told::Report { report: Box::new(report.clone()) }).await?;
+    let _the_end = read_message::<Told>(&mut recv).await?;
+    Ok(report)
+}
+
+fn shown(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(PATH_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holepunch_link::testing;
+
+    #[tokio::test]
+    async fn both_sides_have_the_same_report() {
+        let (a, b, _sockets) = testing::pair().await;
+        let settings = Settings {
+            bulk: Duration::from_millis(50),
+            round_trips: 20,
+            datagrams_per_second: 100,
+            datagrams: Duration::from_millis(50),
+        };
+        let mut steps = [0, 0];
+        let [first, second] = &mut steps;
+        let (report, served) = tokio::join!(
+            bench(&a, settings, |_| *first += 1),
+            bench(&b, settings, |_| *second += 1)
+        );
+        let report = report.unwrap();
+        assert_eq!(report, served.unwrap());
+        assert!(report.direct && report.up.bytes > 0 && report.down.bytes > 0, "{report:?}");
+        assert_eq!((report.round_trips.count, steps), (20, [3, 3]));
+        assert!(report.datagrams.sent >= 5, "{report:?}");
+    }
+}

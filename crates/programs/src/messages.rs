@@ -1,0 +1,93 @@
+//! Messages on a stream: JSON, each behind its length (4 bytes, big-endian).
+
+use std::io;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// Longest message, in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
+
+/// Why a message cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum MessageError {
+    /// It is longer than [`MESSAGE_BYTES_MAX`].
+    #[error("a message of {0} bytes, expected at most {MESSAGE_BYTES_MAX}")]
+    TooLong(usize),
+    /// It is not the JSON that was expected.
+    #[error("a message that is not understood: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// The stream ended inside it, or was given up.
+    #[error(transparent)]
+    Stream(#[from] io::Error),
+}
+
+/// Writes one message.
+///
+/// # Errors
+/// It is too long, or the stream takes nothing more.
+pub async fn write_message(
+    stream: &mut (impl AsyncWrite + Unpin),
+    message: &impl Serialize,
+) -> Result<(), MessageError> {
+    let json = serde_json::to_vec(message)?;
+    let length = u32::try_from(json.len()).ok().filter(|_| json.len() <= MESSAGE_BYTES_MAX);
+    let length = length.ok_or(MessageError::TooLong(json.len()))?;
+    let mut framed = length.to_be_bytes().to_vec();
+    framed.extend_from_slice(&json);
+    stream.write_all(&framed).await?;
+    Ok(())
+}
+
+/// Reads one message; `None` where the stream ends before it begins.
+///
+/// # Errors
+/// It is too long, not what was expected, or the stream ends inside it.
+pub async fn read_message<T: DeserializeOwned>(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> Result<Option<T>, MessageError> {
+    let mut length = [0; 4];
+    if stream.read(&mut length[..1]).await? == 0 {
+        return Ok(None);
+    }
+    stream.read_exact(&mut length[1..]).await?;
+    let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+    if length > MESSAGE_BYTES_MAX {
+        return Err(MessageError::TooLong(length));
+    }
+    let mut json = vec![0; length];
+    stream.read_exact(&mut json).await?;
+    Ok(Some(serde_json::from_slice(&json)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn messages_come_out_as_they_went_in_and_end_with_the_stream() {
+        let mut bytes = Vec::new();
+        write_message(&mut bytes, &"one").await.unwrap();
+        write_message(&mut bytes, &2).await.unwrap();
+        let mut rest = bytes.as_slice();
+        assert_eq!(read_message::<String>(&mut rest).await.unwrap().as_deref(), Some("one"));
+        assert_eq!(read_message::<u32>(&mut rest).await.unwrap(), Some(2));
+        assert!(read_message::<u32>(&mut rest).await.unwrap().is_none());
+        for length in 1..bytes.len() - 5 {
+            assert!(read_message::<String>(&mut &bytes[..length]).await.is_err() || length >= 9);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_overlong_message_is_refused_before_it_is_read() {
+        let length = u32::try_from(MESSAGE_BYTES_MAX + 1).unwrap().to_be_bytes();
+        let refused = read_message::<String>(&mut &length[..]).await;
+        assert!(matches!(refused, Err(MessageError::TooLong(_))));
+        let long = "x".repeat(MESSAGE_BYTES_MAX);
+        assert!(matches!(
+            write_message(&mut Vec::new(), &long).await,
+            Err(MessageError::TooLong(_))
+        ));
+    }
+}

@@ -1,0 +1,135 @@
+//! What a worker signs to prove its key, and whether it has.
+
+use std::sync::Arc;
+
+use axum::http::HeaderMap;
+use axum::http::header::HOST;
+use holepunch_wire::WorkerId;
+use holepunch_wire::identity::{PublicKey, Registration, Signature};
+use holepunch_wire::session::RoomName;
+use holepunch_wire::signal::FromWorker;
+use holepunch_wire::signal::v1::WorkerV1;
+use rand::TryRng;
+use rand::rngs::SysRng;
+use ring::signature::{ED25519, UnparsedPublicKey};
+
+/// Bytes of a challenge: none is ever made twice.
+const CHALLENGE_BYTES: usize = 16;
+
+/// The name of a host as a registration signs it: without port or brackets, in lower case.
+pub(crate) fn host_name(authority: &str) -> Option<String> {
+    let name = match authority.strip_prefix('[') {
+        Some(rest) => rest.split_once(']')?.0,
+        // More than one colon without brackets: an IPv6 address alone.
+        None if authority.matches(':').count() > 1 => authority,
+        None => authority.split(':').next()?,
+    };
+    (!name.is_empty()).then(|| name.to_ascii_lowercase())
+}
+
+/// The names under which a client may have reached this server: its own ones, or else the one that the
+/// client has asked for.
+pub(crate) fn hosts(own: &Arc<[String]>, headers: &HeaderMap) -> Arc<[String]> {
+    if !own.is_empty() {
+        return Arc::clone(own);
+    }
+    let asked = headers.get(HOST).and_then(|host| host.to_str().ok()).and_then(host_name);
+    asked.into_iter().collect()
+}
+
+/// A challenge for a new connection; none where the system gives no random numbers.
+pub(crate) fn challenge() -> Option<String> {
+    let mut bytes = [0; CHALLENGE_BYTES];
+    SysRng.try_fill_bytes(&mut bytes).ok()?;
+    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// What a signature on one connection has to be over.
+#[derive(Debug)]
+pub(crate) struct Verifier {
+    /// The server's names; the signature is over any one of them.
+    pub(crate) hosts: Arc<[String]>,
+    pub(crate) challenge: String,
+    /// The room in the URL.
+    pub(crate) room: Option<RoomName>,
+    /// The key that the connection has proved.
+    pub(crate) proved: Option<PublicKey>,
+}
+
+impl Verifier {
+    /// The key that `worker` has proved by now, where a message claims one. A key is proved once, and
+    /// one that is not ends the connection: nobody makes the server verify signature after signature.
+    pub(crate) fn proved_by(
+        &mut self,
+        worker: &WorkerId,
+        message: &FromWorker<'_>,
+    ) -> Option<PublicKey> {
+        let FromWorker::V1(Ok(WorkerV1::Hello { key: Some(key), room, signature, .. })) = message
+        else {
+            return None;
+        };
+        if self.proved != Some(*key)
+            && let Some(signature) = signature
+        {
+            let room = room.as_ref().or(self.room.as_ref()).cloned().unwrap_or_default();
+            if self.is_signed((worker, &room), key, signature) {
+                self.proved = Some(*key);
+            } else {
+                tracing::debug!(%worker, hosts = ?self.hosts, %room, "a signature is not over these");
+            }
+        }
+        self.proved
+    }
+
+    fn is_signed(
+        &self,
+        (worker, room): (&WorkerId, &RoomName),
+        key: &PublicKey,
+        signature: &Signature,
+    ) -> bool {
+        let key = UnparsedPublicKey::new(&ED25519, key.as_bytes());
+        self.hosts.iter().any(|host| {
+            let registration = Registration { host, challenge: &self.challenge, worker, room };
+            let signed = registration.to_signed_bytes();
+            key.verify(&signed, signature.as_bytes()).is_ok()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_a_name_without_port_and_brackets() {
+        for (authority, name) in [
+            ("Rendezvous.Example:8080", "rendezvous.example"),
+            ("rendezvous.example", "rendezvous.example"),
+            ("192.0.2.1:80", "192.0.2.1"),
+            ("[2001:DB8::1]:8080", "2001:db8::1"),
+            ("[::1]", "::1"),
+            ("::1", "::1"),
+        ] {
+            assert_eq!(host_name(authority).as_deref(), Some(name));
+        }
+        for nobody in ["", ":80", "[]", "[::1"] {
+            assert_eq!(host_name(nobody), None, "{nobody}");
+        }
+    }
+
+    #[test]
+    fn own_names_win_over_the_one_that_was_asked_for() {
+        let mut headers = HeaderMap::new();
+        assert!(hosts(&Arc::default(), &headers).is_empty());
+        headers.insert(HOST, "Asked:80".parse().unwrap());
+        assert_eq!(*hosts(&Arc::default(), &headers), ["asked".to_owned()]);
+        let own: Arc<[String]> = ["own".to_owned()].into();
+        assert_eq!(hosts(&own, &headers), own);
+    }
+
+    #[test]
+    fn no_two_challenges_are_alike() {
+        let (first, second) = (challenge().unwrap(), challenge().unwrap());
+        assert!(first.len() == 2 * CHALLENGE_BYTES && first != second);
+    }
+}
