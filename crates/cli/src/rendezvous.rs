@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use holepunch_rendezvous::{Config, IpNet, MatchmakerConfig, Server};
 
+mod relay;
+
 use crate::exit::Failure;
 use crate::settings::{Address, Environment, List, OrNone, PortNumber, Seconds, Switch, repeated};
 use crate::signals::Stop;
@@ -52,6 +54,8 @@ pub(crate) struct Args {
     /// Most workers registered at once [env: MAX_WORKERS] [default: 100000]
     #[arg(long, value_name = "N")]
     max_workers: Option<usize>,
+    #[command(flatten)]
+    relay: relay::Args,
 }
 
 /// A network, or a single address.
@@ -128,6 +132,7 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
         trusted_proxies: trusted
             .map(|List(networks)| networks.into_iter().map(|network| network.0).collect())
             .unwrap_or_default(),
+        relay: args.relay.limits(environment)?,
         public_hosts: hosts
             .map(|List(hosts)| hosts.into_iter().map(|HostName(name)| name).collect())
             .unwrap_or_default(),

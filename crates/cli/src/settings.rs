@@ -124,6 +124,29 @@ impl FromStr for Pause {
     }
 }
 
+/// A number of bytes, alone or with one of the suffixes K, M, G, T (powers of 1,024).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) u64);
+
+impl FromStr for Size {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let shift = match text[number.len()..].to_ascii_uppercase().as_str() {
+            "" | "B" => Some(0),
+            "K" | "KB" | "KIB" => Some(10),
+            "M" | "MB" | "MIB" => Some(20),
+            "G" | "GB" | "GIB" => Some(30),
+            "T" | "TB" | "TIB" => Some(40),
+            _ => None,
+        };
+        let bytes = number.parse::<u64>().ok().zip(shift);
+        let bytes = bytes.and_then(|(number, shift)| number.checked_mul(1 << shift));
+        bytes.filter(|bytes| *bytes > 0).map(Self).ok_or("expected bytes, such as 500K, 20M or 1G")
+    }
+}
+
 /// `none`, or a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OrNone<T> {
@@ -227,6 +250,16 @@ mod tests {
         assert_eq!("0".parse(), Ok(Pause(Duration::ZERO)));
         assert_eq!("1.5".parse(), Ok(Pause(Duration::from_millis(1500))));
         assert!("-1".parse::<Pause>().is_err());
+    }
+
+    #[test]
+    fn sizes_have_suffixes() {
+        for (text, bytes) in [("1", 1), ("500k", 512_000), ("20M", 20 << 20), ("3GiB", 3 << 30)] {
+            assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
+        }
+        for text in ["", "0", "K", "-1", "1.5G", "1X", "99999999T", "é"] {
+            assert!(text.parse::<Size>().is_err(), "{text}");
+        }
     }
 
     #[test]

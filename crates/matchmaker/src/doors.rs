@@ -39,6 +39,8 @@ pub struct Config {
     /// The key of the STUN server's proofs of address, and a moment with its Unix time in seconds;
     /// without it, no proof is good.
     pub proofs: Option<(ProofKey, Instant, u64)>,
+    /// Whether the server has a relay: two that have told a key each get a token for it.
+    pub relay: bool,
 }
 
 impl Default for Config {
@@ -50,6 +52,7 @@ impl Default for Config {
             workers_max: 100_000,
             stun: Vec::new(),
             proofs: None,
+            relay: true,
         }
     }
 }
@@ -196,6 +199,17 @@ pub enum Event {
     PingOverdue(WorkerId),
     /// A worker left registry and queue.
     Left(WorkerId, LeaveReason),
+}
+
+/// Why a token opens no relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RelayRefusal {
+    /// There is no such session, or none that has a relay.
+    #[error("no such session has a relay")]
+    UnknownSession,
+    /// The token is that of neither worker.
+    #[error("the token is not one of this session")]
+    WrongToken,
 }
 
 /// What the machine knows of a worker, for the listing.

@@ -32,8 +32,8 @@ mod session;
 mod v1;
 
 pub use doors::{
-    Action, Config, ConnectionId, Event, Input, LeaveReason, News, Observed, Protocol, Transmit,
-    Worker,
+    Action, Config, ConnectionId, Event, Input, LeaveReason, News, Observed, Protocol,
+    RelayRefusal, Transmit, Worker,
 };
 pub use liveness::WakeReason;
 pub use machine::{Matchmaker, echo_response};

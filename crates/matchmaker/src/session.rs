@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::plan::Plan;
+use holepunch_wire::session::RelayToken;
 
 use crate::doors::ConnectionId;
 use crate::queue::Place;
@@ -44,11 +45,13 @@ pub(crate) struct Session {
     pub(crate) plain_failed: bool,
     /// The last plan whose search each of the two was ready for.
     pub(crate) accepted: [Option<u32>; 2],
+    /// What opens the relay for each of the two, where they have one.
+    pub(crate) relay: Option<[RelayToken; 2]>,
 }
 
 impl Session {
-    pub(crate) fn new(ends: [End; 2], plans: [Plan; 2]) -> Self {
-        Self { ends, number: 1, plans, plain_failed: false, accepted: [None; 2] }
+    pub(crate) fn new(ends: [End; 2], plans: [Plan; 2], relay: Option<[RelayToken; 2]>) -> Self {
+        Self { ends, number: 1, plans, plain_failed: false, accepted: [None; 2], relay }
     }
 
     /// Whether the search of the current plan has been made.

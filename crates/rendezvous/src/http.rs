@@ -15,6 +15,7 @@ use axum::{Extension, Json, Router};
 use futures_util::stream;
 use holepunch_matchmaker::Protocol;
 use holepunch_wire::WorkerId;
+use holepunch_wire::relay::RELAY_PATH;
 use holepunch_wire::session::{RoomName, RoomNameError};
 use holepunch_wire::signal::v1::SUBPROTOCOL;
 use holepunch_wire::signal::{FRAME_BYTES_MAX, REGISTER_PATH};
@@ -29,6 +30,7 @@ use crate::client_address::client_address;
 use crate::hub::{Hub, Visitor};
 use crate::identity::{self, Verifier};
 use crate::listing::Listing;
+use crate::relay::{self, Relay};
 use crate::session;
 
 /// Per WebSocket: messages are small, and thousands of connections are idle. The library's default
@@ -42,7 +44,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most bytes of a request's line and headers.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
-/// Connections that are not workers, beside the workers that are admitted.
+/// Connections that are neither workers nor relays, beside those that are admitted.
 const OTHER_CONNECTIONS_MAX: usize = 1024;
 /// After an accept that failed (no file descriptors left, most likely) before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -56,25 +58,28 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// What the handlers share.
 #[derive(Debug)]
 pub(crate) struct App {
-    hub: Arc<Hub>,
-    trusted_proxies: Vec<IpNet>,
+    pub(crate) hub: Arc<Hub>,
+    /// None where it is turned off.
+    pub(crate) relay: Option<Arc<Relay>>,
+    pub(crate) trusted_proxies: Vec<IpNet>,
     /// This server's names; none: whatever a client calls it.
     public_hosts: Arc<[String]>,
     /// Held by every listing under way.
     listings: Arc<Semaphore>,
     /// Held by every session; the server waits for all to be dropped when it ends.
-    alive: mpsc::WeakSender<()>,
+    pub(crate) alive: mpsc::WeakSender<()>,
 }
 
 impl App {
     pub(crate) fn new(
         hub: Arc<Hub>,
+        relay: Option<Arc<Relay>>,
         trusted_proxies: Vec<IpNet>,
         public_hosts: Arc<[String]>,
         alive: mpsc::WeakSender<()>,
     ) -> Self {
         let listings = Arc::new(Semaphore::new(LISTINGS_MAX));
-        Self { hub, trusted_proxies, public_hosts, listings, alive }
+        Self { hub, relay, trusted_proxies, public_hosts, listings, alive }
     }
 }
 
@@ -86,16 +91,17 @@ fn router(app: Arc<App>) -> Router {
         .route("/ready", get(health))
         .route("/debug/list_workers", get(list_workers))
         .route(&format!("{REGISTER_PATH}{{worker_id}}"), get(register))
+        .route(&format!("{RELAY_PATH}{{session}}"), get(relay::relay))
         .with_state(app)
 }
 
 /// The right to be connected; a WebSocket holds it until its session ends.
-type Permit = Arc<OwnedSemaphorePermit>;
+pub(crate) type Permit = Arc<OwnedSemaphorePermit>;
 
 /// Accepts connections until the task is ended, and with it every connection that is not a WebSocket.
-pub(crate) async fn accept(listener: TcpListener, app: Arc<App>, workers_max: usize) {
+pub(crate) async fn accept(listener: TcpListener, app: Arc<App>, websockets_max: usize) {
     let router = router(app);
-    let permits = workers_max.saturating_add(OTHER_CONNECTIONS_MAX).min(Semaphore::MAX_PERMITS);
+    let permits = websockets_max.saturating_add(OTHER_CONNECTIONS_MAX).min(Semaphore::MAX_PERMITS);
     let permits = Arc::new(Semaphore::new(permits));
     let mut connections = JoinSet::new();
     loop {

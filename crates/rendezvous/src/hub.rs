@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use crate::log_budget::LogBudget;
 use crate::outbox::Outbox;
+use crate::relay::Relay;
 
 /// Ignored messages of one session that are logged; further ones are only counted, so that nobody
 /// can flood the log.
@@ -40,6 +41,8 @@ pub(crate) struct Hub {
     /// The machine wants to be called earlier than before.
     sooner: Notify,
     log_budget: LogBudget,
+    /// Where sessions that end have to be closed, too.
+    relay: Option<Arc<Relay>>,
 }
 
 #[derive(Debug)]
@@ -49,13 +52,14 @@ struct State {
 }
 
 impl Hub {
-    pub(crate) fn new(config: Config, rng: StdRng) -> Self {
+    pub(crate) fn new(config: Config, rng: StdRng, relay: Option<Arc<Relay>>) -> Self {
         let state = State { machine: Matchmaker::new(config, rng), outboxes: HashMap::new() };
         Self {
             state: Mutex::new(state),
             next_session: AtomicU64::new(1),
             sooner: Notify::new(),
             log_budget: LogBudget::default(),
+            relay,
         }
     }
 
@@ -131,6 +135,9 @@ impl Hub {
             self.sooner.notify_one();
         }
         for event in events {
+            if let (Event::SessionEnded(session, reason), Some(relay)) = (&event, &self.relay) {
+                relay.session_ended(*session, reason);
+            }
             if self.log_budget.allows_one() {
                 log(&event);
             }

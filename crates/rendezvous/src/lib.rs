@@ -11,6 +11,7 @@
 //! | `outbox` | what waits to be written to one WebSocket |
 //! | `hub` | the pairing machine, its clock, and the outboxes of all sessions |
 //! | `log_budget` | a bound on what strangers can make the server log |
+//! | `relay` | messages between two workers that have no direct path |
 //! | `listing` | `GET /debug/list_workers` |
 //! | `stun` | the STUN server on UDP |
 //!
@@ -23,10 +24,12 @@ mod identity;
 mod listing;
 mod log_budget;
 mod outbox;
+mod relay;
 mod server;
 mod session;
 mod stun;
 
 pub use holepunch_matchmaker::Config as MatchmakerConfig;
 pub use ipnet::IpNet;
+pub use relay::RelayLimits;
 pub use server::{BindError, Config, Server};

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use crate::http::{self, App};
 use crate::hub::Hub;
 use crate::identity::host_name;
+use crate::relay::{Relay, RelayLimits};
 use crate::stun::StunServer;
 
 /// Connections that the kernel keeps until they are accepted: a whole fleet may reconnect at once.
@@ -45,7 +46,9 @@ pub struct Config {
     /// STUN addresses to tell workers of, instead of those that are listened on: right behind a load
     /// balancer or a port forwarding.
     pub stun_advertise: Vec<SocketAddr>,
-    /// The pairing machine's settings; its STUN servers and proofs are filled in here.
+    /// What the relay carries; `None` turns it off.
+    pub relay: Option<RelayLimits>,
+    /// The pairing machine's settings; its STUN servers, proofs and relay are filled in here.
     pub matchmaker: holepunch_matchmaker::Config,
 }
 
@@ -83,6 +86,7 @@ pub struct Server {
     stun: Option<StunServer>,
     proof_key: ProofKey,
     hub: Arc<Hub>,
+    relay: Option<Arc<Relay>>,
     /// What takes connections, and owns those that are not yet WebSockets.
     front: JoinSet<()>,
     clock: JoinSet<()>,
@@ -117,7 +121,9 @@ impl Server {
                 }
             },
         };
-        let workers_max = config.matchmaker.workers_max;
+        let relays_max = config.relay.map_or(0, |limits| limits.connections_max);
+        let websockets_max = config.matchmaker.workers_max.saturating_add(relays_max);
+        let relay = config.relay.map(|limits| Arc::new(Relay::new(limits)));
         let mut matchmaker = config.matchmaker;
         matchmaker.stun = match &stun {
             Some(stun) if config.stun_advertise.is_empty() => stun.addresses(),
@@ -125,23 +131,25 @@ impl Server {
         };
         let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
         matchmaker.proofs = Some((proof_key.clone(), Instant::now(), unix_s));
+        matchmaker.relay = relay.is_some();
         let rng = StdRng::try_from_rng(&mut SysRng)
             .map_err(|error| BindError::Random(error.to_string()))?;
-        let hub = Arc::new(Hub::new(matchmaker, rng));
+        let hub = Arc::new(Hub::new(matchmaker, rng, relay.clone()));
         let (alive, all_gone) = mpsc::channel(1);
         let stun_addresses = stun.as_ref().map(StunServer::addresses).unwrap_or_default();
         // One that is no name stays: it must not open the door to any host that a client asks for.
         let own = config.public_hosts.into_iter().map(|it| host_name(&it).unwrap_or(it));
         let own: Arc<[String]> = own.collect();
         tracing::info!(%http, stun = ?stun_addresses, hosts = ?own, "rendezvous is running");
-        let app = App::new(Arc::clone(&hub), config.trusted_proxies, own, alive.downgrade());
+        let gone = alive.downgrade();
+        let app = App::new(Arc::clone(&hub), relay.clone(), config.trusted_proxies, own, gone);
         let app = Arc::new(app);
         let mut front = JoinSet::new();
-        front.spawn(http::accept(listener, app, workers_max));
+        front.spawn(http::accept(listener, app, websockets_max));
         let mut clock = JoinSet::new();
         let machine = Arc::clone(&hub);
         clock.spawn(async move { machine.run_clock().await });
-        Ok(Self { http, stun, proof_key, hub, front, clock, alive, all_gone })
+        Ok(Self { http, stun, proof_key, hub, relay, front, clock, alive, all_gone })
     }
 
     /// Where HTTP and WebSocket are served.
@@ -166,6 +174,9 @@ impl Server {
     /// less than a second. Then all addresses are free again.
     pub async fn shutdown(mut self) {
         self.front.shutdown().await;
+        if let Some(relay) = &self.relay {
+            relay.shutdown();
+        }
         self.hub.input(Input::Shutdown);
         drop(self.alive);
         let _in_time = tokio::time::timeout(SHUTDOWN_GRACE, self.all_gone.recv()).await;

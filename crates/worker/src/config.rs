@@ -250,6 +250,13 @@ mod tests {
     }
 
     #[test]
+    fn a_relay_is_beside_the_registration() {
+        let url: RendezvousUrl = "https://user:secret@a.example/base/".parse().unwrap();
+        let relay = url.relay(SessionId(0xab)).to_string();
+        assert_eq!(relay, "wss://user@a.example/base/ws/relay/00000000000000ab");
+    }
+
+    #[test]
     fn a_room_is_part_of_the_query() {
         let url: RendezvousUrl = "ws://a.example".parse().unwrap();
         let id = WorkerId::new("a").unwrap();

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use holepunch_rendezvous::{Config as ServerConfig, MatchmakerConfig, Server};
+use holepunch_rendezvous::{Config as ServerConfig, MatchmakerConfig, RelayLimits, Server};
 use holepunch_worker::{Config, Notice, Worker};
 
 use crate::exit::Failure;
@@ -73,6 +73,7 @@ impl Demo {
             stun_listen: vec![ANY_PORT],
             stun_is_optional: false,
             trusted_proxies: Vec::new(),
+            relay: Some(RelayLimits::default()),
             public_hosts: Vec::new(),
             matchmaker: MatchmakerConfig::default(),
         })

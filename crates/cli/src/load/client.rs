@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
 
 /// A handshake may take so long.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Small, since there are thousands.
 const BUFFER_BYTES: usize = 4 * 1024;
 /// 198.18.0.0/15 is set aside for benchmarks (RFC 2544): nobody is probed there.
@@ -21,10 +21,10 @@ const ENDPOINTS_FROM: u32 = 0xc612_0000;
 
 /// Where all workers of a run connect to.
 pub(super) struct Target {
-    url: RendezvousUrl,
-    connector: Connector,
+    pub(super) url: RendezvousUrl,
+    pub(super) connector: Connector,
     /// Tells the ids of one run from those of another.
-    run: u32,
+    pub(super) run: u32,
 }
 
 impl Target {

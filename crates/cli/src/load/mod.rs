@@ -1,9 +1,10 @@
-//! `holepunch load`: many baseline workers from one process, against any rendezvous.
+//! `holepunch load`: many workers from one process, against any rendezvous.
 
 mod client;
 mod echo;
 mod idle;
 mod pair;
+mod relay;
 mod stats;
 
 use std::process::ExitCode;
@@ -26,12 +27,13 @@ const HANDSHAKES_MAX: usize = 128;
 /// Most workers of one process: it needs a file descriptor each.
 const WORKERS_MAX: usize = 60_000;
 
-/// Put load on a rendezvous: idle workers, pairings, echoes
+/// Put load on a rendezvous: idle workers, pairings, echoes, relayed bytes
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     holepunch load idle --url http://127.0.0.1:8080 --workers 10000 --hold-sec 60\n  \
     holepunch load pair --url http://127.0.0.1:8080 --workers 5000 --json\n  \
-    holepunch load echo --url http://127.0.0.1:8080 --connections 50 --in-flight 16")]
+    holepunch load echo --url http://127.0.0.1:8080 --connections 50 --in-flight 16\n  \
+    holepunch load relay --url http://127.0.0.1:8080 --pairs 1 --seconds 10")]
 pub(crate) struct Args {
     #[command(subcommand)]
     kind: Kind,
@@ -81,6 +83,14 @@ enum Kind {
         #[arg(long, value_name = "SECONDS", default_value = "5")]
         duration_sec: Seconds,
     },
+    /// Push datagrams through the relay, from one worker of each pair to the other
+    #[command(after_help = "Example: holepunch load relay --pairs 1 --seconds 10")]
+    Relay {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        plan: relay::Plan,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -122,6 +132,10 @@ async fn run_kind(kind: Kind, environment: &Environment) -> Result<ExitCode, Fai
             let plan = echo::Plan { in_flight, payload_bytes, duration: duration_sec.0 };
             (echo::run(clients, plan).await, common.json)
         }
+        Kind::Relay { common, plan } => {
+            let target = common.target(environment)?;
+            (relay::run(target, plan).await.map_err(Failure::failed)?, common.json)
+        }
     };
     if json {
         output::json(&summary)
@@ -140,16 +154,20 @@ struct Connected {
 }
 
 impl Common {
+    fn target(&self, environment: &Environment) -> Result<Arc<Target>, Failure> {
+        let url = environment.setting("--url", self.url.clone(), &["RENDEZVOUS_SERVICE_URL"])?;
+        let default = || "http://127.0.0.1:8080".parse().map_err(Failure::usage);
+        let url = url.map_or_else(default, Ok)?;
+        Ok(Arc::new(Target::new(url).map_err(Failure::failed)?))
+    }
+
     /// Connects `workers` workers; those that fail are counted.
     async fn connect(
         &self,
         workers: usize,
         environment: &Environment,
     ) -> Result<Connected, Failure> {
-        let url = environment.setting("--url", self.url.clone(), &["RENDEZVOUS_SERVICE_URL"])?;
-        let default = || "http://127.0.0.1:8080".parse().map_err(Failure::usage);
-        let url = url.map_or_else(default, Ok)?;
-        let target = Arc::new(Target::new(url).map_err(Failure::failed)?);
+        let target = self.target(environment)?;
         let permits = Arc::new(Semaphore::new(HANDSHAKES_MAX));
         let mut opening = JoinSet::new();
         let meter = Meter::start();

@@ -144,6 +144,9 @@ pub(super) struct Summary {
     /// Things done, and how many of them a second.
     pub(super) done: u64,
     pub(super) per_second: f64,
+    /// Megabits of payload in a second, where it was that which was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) mbit_per_second: Option<f64>,
     pub(super) times: Vec<Times>,
     /// What went wrong, and how often; the first few reasons.
     pub(super) failures: usize,
@@ -166,7 +169,18 @@ impl Summary {
         #[expect(clippy::cast_precision_loss, reason = "no run does 2^52 things")]
         let per_second = if seconds > 0.0 { done as f64 / seconds } else { 0.0 };
         let (times, reasons) = (Vec::new(), Vec::new());
-        Self { load, workers, seconds, done, per_second, times, failures: 0, reasons, generator }
+        Self {
+            load,
+            workers,
+            seconds,
+            done,
+            per_second,
+            mbit_per_second: None,
+            times,
+            failures: 0,
+            reasons,
+            generator,
+        }
     }
 
     pub(super) fn failed(&self) -> bool {
@@ -202,6 +216,9 @@ impl fmt::Display for Summary {
             "{}: {} workers, {} done in {:.3} s, {:.0} a second, {} failures",
             self.load, self.workers, self.done, self.seconds, self.per_second, self.failures
         )?;
+        if let Some(rate) = self.mbit_per_second {
+            writeln!(f, "{rate:.0} Mbit/s of payload")?;
+        }
         for reason in &self.reasons {
             writeln!(f, "failure: {reason}")?;
         }

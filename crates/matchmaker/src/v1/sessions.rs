@@ -5,12 +5,12 @@ use std::time::Instant;
 use holepunch_wire::check::IceRole;
 use holepunch_wire::credentials::IceCredentials;
 use holepunch_wire::plan::Plan;
-use holepunch_wire::session::SessionId;
+use holepunch_wire::session::{RelayToken, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, SessionDetails};
 use rand::RngExt;
 
 use crate::connection::Connection;
-use crate::doors::{Action, ConnectionId, Event, News, Transmit};
+use crate::doors::{Action, ConnectionId, Event, News, RelayRefusal, Transmit};
 use crate::machine::Matchmaker;
 use crate::queue::Place;
 use crate::session::{End, RESUME_WITHIN, Session};
@@ -76,6 +76,12 @@ impl Matchmaker {
         let plans = self.planner.plan([&sides[0], &sides[1]], 1, now);
         let id = SessionId(self.rng.random());
         let credentials = [(); 2].map(|()| IceCredentials::from_random(self.rng.random()));
+        // What is relayed is encrypted for the peer's key: without both, there is nothing to relay.
+        let have_keys = [first, second]
+            .iter()
+            .all(|entry| entry.v1.as_ref().is_some_and(|v1| v1.key.is_some()));
+        let relay = (self.config.relay && have_keys)
+            .then(|| [(); 2].map(|()| RelayToken::from_random(self.rng.random())));
         let end = |(connection, place): (ConnectionId, Option<Place>), entry: &Connection| End {
             connection,
             worker: entry.worker.clone(),
@@ -99,7 +105,7 @@ impl Matchmaker {
                     credentials: credentials[own].clone(),
                     peer_credentials: credentials[1 - own].clone(),
                     peer_key: v1.and_then(|v1| v1.key),
-                    relay_token: None,
+                    relay_token: relay.as_ref().map(|tokens| tokens[own].clone()),
                     candidates: v1.map(|v1| v1.candidates.clone()).unwrap_or_default(),
                     address_proof: peer.proof(),
                     plan: plans[own].clone(),
@@ -114,8 +120,18 @@ impl Matchmaker {
                 v1.sessions.insert(id);
             }
         }
-        self.sessions.insert(id, Session::new(ends, plans));
+        self.sessions.insert(id, Session::new(ends, plans, relay));
         self.events.push_back(Event::SessionStarted(id, workers, strategy, reason));
+    }
+
+    /// Which of the two workers of a session opens its relay with this token.
+    ///
+    /// # Errors
+    /// There is no such session, or the token is not one of it.
+    pub fn relay_end(&self, id: SessionId, token: &RelayToken) -> Result<usize, RelayRefusal> {
+        let session = self.sessions.get(&id).ok_or(RelayRefusal::UnknownSession)?;
+        let tokens = session.relay.as_ref().ok_or(RelayRefusal::UnknownSession)?;
+        tokens.iter().position(|own| own.matches(token)).ok_or(RelayRefusal::WrongToken)
     }
 
     /// Ends a session. `leaver` knows; the other one is told, and waits for the next peer in its old

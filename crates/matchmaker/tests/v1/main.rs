@@ -8,5 +8,6 @@
 
 mod identity;
 mod operations;
+mod relay;
 mod sessions;
 mod table;

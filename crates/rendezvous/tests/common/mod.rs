@@ -5,6 +5,7 @@
 
 pub(crate) mod http;
 pub(crate) mod raw;
+pub(crate) mod relay;
 pub(crate) mod stun;
 pub(crate) mod v1;
 pub(crate) mod worker;
@@ -12,7 +13,7 @@ pub(crate) mod worker;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use holepunch_rendezvous::{Config, MatchmakerConfig, Server};
+use holepunch_rendezvous::{Config, MatchmakerConfig, RelayLimits, Server};
 use serde_json::Value;
 
 use worker::Worker;
@@ -113,6 +114,7 @@ pub(crate) fn config() -> Config {
         trusted_proxies: Vec::new(),
         public_hosts: Vec::new(),
         stun_advertise: Vec::new(),
+        relay: Some(RelayLimits::default()),
         matchmaker: MatchmakerConfig::default(),
     }
 }

@@ -1,0 +1,151 @@
+//! Two workers with keys, a session, and the two WebSockets of its relay.
+
+use futures_util::{SinkExt, StreamExt};
+use holepunch_wire::identity::{PublicKey, Registration, Signature};
+use holepunch_wire::relay::{RELAY_FRAME_BYTES_MAX, RELAY_SCHEME};
+use holepunch_wire::session::RoomName;
+use holepunch_wire::signal::FromServer;
+use holepunch_wire::signal::v1::{SUBPROTOCOL, ServerV1, SessionDetails, Welcome, WorkerV1};
+use holepunch_worker::WorkerId;
+use ring::rand::SystemRandom;
+use ring::signature::{Ed25519KeyPair, KeyPair};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::handshake::client::Request;
+use tokio_tungstenite::tungstenite::http::HeaderName;
+use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use url::Url;
+
+use super::super::client::{HANDSHAKE_TIMEOUT, Target};
+
+pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// Bytes of the library's buffers of a relay: a frame at a time.
+const BUFFER_BYTES: usize = RELAY_FRAME_BYTES_MAX;
+/// Those of the signalling, which is quiet.
+const SIGNALLING_BUFFER_BYTES: usize = 4 * 1024;
+
+/// A session, with its relay open at both ends.
+pub(super) struct Link {
+    pub(super) relay: [Socket; 2],
+    /// The session lives as long as they are connected.
+    pub(super) signalling: [Socket; 2],
+}
+
+impl Link {
+    /// Registers two workers in a room of their own, and opens the relay of their session.
+    pub(super) async fn open(target: &Target, index: usize) -> Result<Self, String> {
+        let opening = Self::open_without_bound(target, index);
+        let opened = tokio::time::timeout(HANDSHAKE_TIMEOUT, opening).await;
+        opened.map_err(|_| format!("no relay within {HANDSHAKE_TIMEOUT:?}"))?
+    }
+
+    async fn open_without_bound(target: &Target, index: usize) -> Result<Self, String> {
+        let room = RoomName::new(&format!("load-{}-{index}", target.run));
+        let room = room.map_err(|error| error.to_string())?;
+        let mut first = register(target, &room, 1).await?;
+        let mut second = register(target, &room, 2).await?;
+        let ours = offer(&mut first).await?;
+        let theirs = offer(&mut second).await?;
+        let relay = [open_relay(target, &ours).await?, open_relay(target, &theirs).await?];
+        Ok(Self { relay, signalling: [first, second] })
+    }
+}
+
+/// Registers a worker with a new key, which wants a peer.
+async fn register(target: &Target, room: &RoomName, number: u32) -> Result<Socket, String> {
+    let worker = WorkerId::new(&format!("{}-{number}", room.as_str()));
+    let worker = worker.map_err(|error| error.to_string())?;
+    let url = target.url.register_in(&worker, room);
+    let request = request(&url, SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL)?;
+    let mut socket = connect(target, request, SIGNALLING_BUFFER_BYTES).await?;
+    let welcome = loop {
+        if let FromServer::V1(message) = next(&mut socket).await?
+            && let ServerV1::Welcome(welcome) = *message?
+        {
+            break welcome;
+        }
+    };
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    for message in [hello(host, &welcome, &worker, room)?, WorkerV1::Ready] {
+        let text = serde_json::to_string(&message).map_err(|error| error.to_string())?;
+        let sent = socket.send(Message::text(text)).await;
+        sent.map_err(|error| error.to_string())?;
+    }
+    Ok(socket)
+}
+
+/// A `hello` that proves a new key.
+fn hello(
+    host: &str,
+    welcome: &Welcome,
+    worker: &WorkerId,
+    room: &RoomName,
+) -> Result<WorkerV1, String> {
+    let no_key = |_| "the system makes no key".to_owned();
+    let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(no_key)?;
+    let pair = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).map_err(|error| error.to_string())?;
+    let signed = Registration { host, challenge: &welcome.challenge, worker, room };
+    let signature = pair.sign(&signed.to_signed_bytes());
+    let signature = signature.as_ref().try_into().map_err(|_| "a signature has 64 bytes")?;
+    let key = pair.public_key().as_ref().try_into().map_err(|_| "a key has 32 bytes")?;
+    Ok(WorkerV1::Hello {
+        room: Some(room.clone()),
+        mode: None,
+        key: Some(PublicKey::from_bytes(key)),
+        signature: Some(Box::new(Signature::from_bytes(signature))),
+        resume: None,
+    })
+}
+
+/// The session that a worker is offered.
+async fn offer(socket: &mut Socket) -> Result<SessionDetails, String> {
+    loop {
+        if let FromServer::SessionOffer(offer) = next(socket).await? {
+            return offer.map(|offer| offer.details).map_err(|error| error.to_string());
+        }
+    }
+}
+
+async fn open_relay(target: &Target, offer: &SessionDetails) -> Result<Socket, String> {
+    let token = offer.relay_token.as_ref().ok_or("this rendezvous offers no relay")?;
+    let url = target.url.relay(offer.session);
+    let request = request(&url, AUTHORIZATION, &format!("{RELAY_SCHEME}{}", token.reveal()))?;
+    connect(target, request, BUFFER_BYTES).await
+}
+
+fn request(url: &Url, header: HeaderName, value: &str) -> Result<Request, String> {
+    let mut request = url.as_str().into_client_request().map_err(|error| error.to_string())?;
+    let value = value.parse().map_err(|_| "a header that cannot be sent")?;
+    request.headers_mut().insert(header, value);
+    Ok(request)
+}
+
+async fn connect(target: &Target, request: Request, buffers: usize) -> Result<Socket, String> {
+    let config = WebSocketConfig::default().read_buffer_size(buffers).write_buffer_size(buffers);
+    let opened = tokio_tungstenite::connect_async_tls_with_config(
+        request,
+        Some(config),
+        true,
+        Some(target.connector.clone()),
+    );
+    opened.await.map(|(socket, _)| socket).map_err(|error| error.to_string())
+}
+
+/// The next message of the rendezvous.
+async fn next(socket: &mut Socket) -> Result<FromServer, String> {
+    loop {
+        match socket.next().await {
+            Some(Ok(Message::Text(text))) => match FromServer::parse(&text) {
+                Ok(FromServer::Error(why)) => return Err(why),
+                parsed => return parsed.map_err(|error| error.to_string()),
+            },
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Err(error.to_string()),
+            None => return Err("the connection ended".to_owned()),
+        }
+    }
+}

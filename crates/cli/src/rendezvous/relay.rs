@@ -1,0 +1,131 @@
+//! How much the relay of `holepunch rendezvous` carries.
+
+use holepunch_rendezvous::RelayLimits;
+
+use crate::exit::Failure;
+use crate::settings::{Environment, OrNone, Size, Switch};
+
+/// The options of the relay. Sizes have the suffixes K, M, G, T.
+#[derive(Debug, clap::Args)]
+#[group(id = "relay")]
+pub(crate) struct Args {
+    /// Relay nothing: workers without a direct path have no link [env: NO_RELAY]
+    #[arg(long)]
+    no_relay: bool,
+    /// Bytes a second that are relayed for one session [env: RELAY_RATE] [default: none]
+    #[arg(long, value_name = "SIZE|none")]
+    relay_rate: Option<OrNone<Size>>,
+    /// Bytes that are relayed for one session [env: RELAY_QUOTA] [default: none]
+    #[arg(long, value_name = "SIZE|none")]
+    relay_quota: Option<OrNone<Size>>,
+    /// Bytes a second that are relayed from one IP address [env: RELAY_RATE_PER_IP] [default: none]
+    #[arg(long, value_name = "SIZE|none")]
+    relay_rate_per_ip: Option<OrNone<Size>>,
+    /// Bytes that are relayed from one IP address in a day [env: RELAY_QUOTA_PER_IP] [default: 100G]
+    #[arg(long, value_name = "SIZE|none")]
+    relay_quota_per_ip: Option<OrNone<Size>>,
+    /// Bytes a second that are relayed in all [env: RELAY_RATE_TOTAL] [default: none]
+    #[arg(long, value_name = "SIZE|none")]
+    relay_rate_total: Option<OrNone<Size>>,
+    /// Most relay connections at once, two for each session; an IP address has a quarter of them at most
+    /// [env: RELAY_SESSIONS_MAX] [default: 2048]
+    #[arg(long, value_name = "N")]
+    relay_sessions_max: Option<usize>,
+}
+
+impl Args {
+    /// What is relayed; nothing at all where it is turned off.
+    pub(super) fn limits(self, environment: &Environment) -> Result<Option<RelayLimits>, Failure> {
+        let off = self.no_relay.then_some(Switch(true));
+        let off = environment.setting("--no-relay", off, &["NO_RELAY"])?;
+        let size = |flag, value: Option<OrNone<Size>>, variable, default| {
+            Ok(match environment.setting(flag, value, &[variable])? {
+                None => default,
+                Some(OrNone::None) => None,
+                Some(OrNone::Some(Size(bytes))) => Some(bytes),
+            })
+        };
+        let default = RelayLimits::default();
+        let most = environment.setting(
+            "--relay-sessions-max",
+            self.relay_sessions_max,
+            &["RELAY_SESSIONS_MAX"],
+        )?;
+        let limits = RelayLimits {
+            rate: size("--relay-rate", self.relay_rate, "RELAY_RATE", default.rate)?,
+            quota: size("--relay-quota", self.relay_quota, "RELAY_QUOTA", default.quota)?,
+            rate_per_ip: size(
+                "--relay-rate-per-ip",
+                self.relay_rate_per_ip,
+                "RELAY_RATE_PER_IP",
+                default.rate_per_ip,
+            )?,
+            quota_per_ip: size(
+                "--relay-quota-per-ip",
+                self.relay_quota_per_ip,
+                "RELAY_QUOTA_PER_IP",
+                default.quota_per_ip,
+            )?,
+            rate_total: size(
+                "--relay-rate-total",
+                self.relay_rate_total,
+                "RELAY_RATE_TOTAL",
+                default.rate_total,
+            )?,
+            connections_max: most.unwrap_or(default.connections_max),
+        };
+        Ok((!off.is_some_and(|off| off.0)).then_some(limits))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn read(flags: &[&str], variables: &[(&str, &str)]) -> Result<Option<RelayLimits>, Failure> {
+        let line = Line::try_parse_from(["x"].iter().chain(flags)).unwrap();
+        line.args.limits(&Environment::of(variables))
+    }
+
+    #[test]
+    fn a_relay_is_on_with_a_quota_for_each_address() {
+        assert_eq!(read(&[], &[]).unwrap(), Some(RelayLimits::default()));
+        assert_eq!(RelayLimits::default().quota_per_ip, Some(100 << 30));
+    }
+
+    #[test]
+    fn it_is_turned_off_by_flag_or_variable() {
+        assert_eq!(read(&["--no-relay"], &[]).unwrap(), None);
+        assert_eq!(read(&[], &[("NO_RELAY", "1")]).unwrap(), None);
+    }
+
+    #[test]
+    fn every_bound_can_be_set_and_lifted() {
+        let flags = ["--relay-rate", "5M", "--relay-quota-per-ip", "none"];
+        let variables = [
+            ("RELAY_RATE", "1"),
+            ("RELAY_QUOTA", "1G"),
+            ("RELAY_RATE_PER_IP", "10M"),
+            ("RELAY_RATE_TOTAL", "100M"),
+            ("RELAY_SESSIONS_MAX", "8"),
+        ];
+        let expected = RelayLimits {
+            rate: Some(5 << 20),
+            quota: Some(1 << 30),
+            rate_per_ip: Some(10 << 20),
+            quota_per_ip: None,
+            rate_total: Some(100 << 20),
+            connections_max: 8,
+        };
+        assert_eq!(read(&flags, &variables).unwrap(), Some(expected));
+        let failure = read(&[], &[("RELAY_RATE", "fast")]).unwrap_err();
+        assert!(format!("{failure:?}").contains("RELAY_RATE"), "{failure:?}");
+    }
+}

@@ -1,0 +1,208 @@
+//! The relay: two workers of a session that have no direct path send each other messages over a second
+//! WebSocket, each to `/ws/relay/{session}`.
+//!
+//! 1. `request`: the token is asked of the pairing machine, the place of the budgets; then the upgrade.
+//! 2. `connection`: one task for each WebSocket. What it reads it writes to the other worker's socket
+//!    itself, without another task in between; what that socket does not take waits in the queue of its
+//!    `end`, bounded, and the reader pauses while it is full: TCP slows the sender, and nobody else.
+//! 3. `frame`, `queue`: how messages are read and written, where they lie.
+//! 4. `budget`, `accounts`: how much.
+//! 5. A session that ends closes both WebSockets.
+
+mod accounts;
+mod budget;
+mod connection;
+mod end;
+mod frame;
+mod queue;
+mod request;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use axum::body::Bytes;
+use holepunch_wire::session::SessionId;
+use tokio::net::TcpStream;
+
+use crate::log_budget::LogBudget;
+use budget::{Budgets, Payer, Refusal, Verdict};
+use connection::{Connection, Counts};
+use end::{Close, End};
+use frame::{CLOSE_GOING_AWAY, CLOSE_NORMAL};
+
+pub(crate) use request::relay;
+
+const SHUTDOWN: Close = (CLOSE_GOING_AWAY, "server is shutting down");
+
+/// How much a relay carries. What is `None` has no bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RelayLimits {
+    /// Bytes a second of one session, both ways together.
+    pub rate: Option<u64>,
+    /// Bytes of one session, both ways together.
+    pub quota: Option<u64>,
+    /// Bytes a second that come from one IP address (of IPv6: from one /64), but for loopback.
+    pub rate_per_ip: Option<u64>,
+    /// Bytes in a day that come from one IP address, likewise.
+    pub quota_per_ip: Option<u64>,
+    /// Bytes a second in all.
+    pub rate_total: Option<u64>,
+    /// WebSockets at once, two for each session.
+    pub connections_max: usize,
+}
+
+impl Default for RelayLimits {
+    /// No rates: TCP shares a line among its connections, and a relay that is slower than its line
+    /// serves nobody. What costs money is bytes: an address has 100 GiB of them in a day. 2,048
+    /// connections need at most some 400 MiB of queues, when nobody reads what he is sent.
+    fn default() -> Self {
+        Self {
+            rate: None,
+            quota: None,
+            rate_per_ip: None,
+            quota_per_ip: Some(100 << 30),
+            rate_total: None,
+            connections_max: 2048,
+        }
+    }
+}
+
+/// The two ends of a session.
+#[derive(Debug, Default)]
+struct Pair {
+    ends: [End; 2],
+}
+
+/// Every session with a relay under way.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    table: Mutex<Table>,
+    budgets: Mutex<Budgets>,
+    log_budget: LogBudget,
+    slowed: AtomicU64,
+    over_quota: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    pairs: HashMap<SessionId, Arc<Pair>>,
+    /// The server stops.
+    ended: bool,
+}
+
+impl Relay {
+    pub(crate) fn new(limits: RelayLimits) -> Self {
+        Self {
+            table: Mutex::default(),
+            budgets: Mutex::new(Budgets::new(limits)),
+            log_budget: LogBudget::default(),
+            slowed: AtomicU64::new(0),
+            over_quota: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes a connection's place among the budgets, for [`serve`](Self::serve).
+    fn enter(&self, payer: Payer) -> Result<(), Refusal> {
+        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        budgets.enter(payer, Instant::now())
+    }
+
+    fn leave(&self, payer: Payer) {
+        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        budgets.leave(payer, Instant::now());
+    }
+
+    /// Serves one worker's WebSocket to its end. `is_alive` tells whether the session still is.
+    async fn serve(
+        &self,
+        (payer, own): (Payer, usize),
+        (stream, first): (TcpStream, Bytes),
+        is_alive: impl FnOnce() -> bool,
+    ) {
+        let (stream, session) = (Arc::new(stream), payer.session);
+        let (pair, number) = self.with_table(|table| {
+            let pair = Arc::clone(table.pairs.entry(session).or_default());
+            let number = pair.ends[own].connect(Arc::clone(&stream));
+            if table.ended {
+                pair.ends[own].close(SHUTDOWN);
+            }
+            (pair, number)
+        });
+        // The session may have ended since it was asked for.
+        if !is_alive() {
+            self.session_ended(session, "the session has ended");
+        }
+        let counts = Counts::default();
+        let mut connection =
+            Connection { relay: self, pair: &pair, own, number, stream, payer, counts };
+        let why = connection.serve(first).await;
+        let Counts { messages, bytes } = connection.counts;
+        self.with_table(|table| {
+            pair.ends[own].disconnect(number);
+            let is_empty = !pair.ends.iter().any(End::is_connected);
+            // Nobody is left to read what waits.
+            if is_empty && table.pairs.get(&session).is_some_and(|it| Arc::ptr_eq(it, &pair)) {
+                table.pairs.remove(&session);
+            }
+        });
+        if self.log_budget.allows_one() {
+            let dropped = pair.ends[1 - own].dropped();
+            tracing::info!(%session, end = own, why, messages, bytes, dropped, "relay left");
+        }
+    }
+
+    /// Closes what a session has open; nothing of it has to be known any more.
+    pub(crate) fn session_ended(&self, session: SessionId, reason: &'static str) {
+        let pair = self.with_table(|table| table.pairs.remove(&session));
+        for end in pair.iter().flat_map(|pair| &pair.ends) {
+            end.close((CLOSE_NORMAL, reason));
+        }
+        self.budgets.lock().unwrap_or_else(PoisonError::into_inner).forget(session);
+    }
+
+    /// Closes everything (1001).
+    pub(crate) fn shutdown(&self) {
+        let pairs: Vec<Arc<Pair>> = self.with_table(|table| {
+            table.ended = true;
+            table.pairs.values().cloned().collect()
+        });
+        for end in pairs.iter().flat_map(|pair| &pair.ends) {
+            end.close(SHUTDOWN);
+        }
+        let (slowed, over_quota) =
+            (self.slowed.load(Ordering::Relaxed), self.over_quota.load(Ordering::Relaxed));
+        tracing::info!(open = pairs.len(), slowed, over_quota, "relay has ended");
+    }
+
+    /// Counts bytes that a worker has sent, and logs once what is too much.
+    fn spend(&self, payer: Payer, bytes: usize) -> Verdict {
+        let verdict = self.budgets.lock().unwrap_or_else(PoisonError::into_inner).spend(
+            payer,
+            bytes,
+            Instant::now(),
+        );
+        let session = payer.session;
+        match verdict {
+            Verdict::Slow(_, bound, true) => {
+                self.slowed.fetch_add(1, Ordering::Relaxed);
+                if self.log_budget.allows_one() {
+                    tracing::info!(%session, ?bound, "relay slowed: it is over its rate");
+                }
+            }
+            Verdict::Over(bound) => {
+                self.over_quota.fetch_add(1, Ordering::Relaxed);
+                if self.log_budget.allows_one() {
+                    tracing::warn!(%session, ?bound, "relay closed: its quota is used up");
+                }
+            }
+            Verdict::Slow(..) | Verdict::Within => {}
+        }
+        verdict
+    }
+
+    fn with_table<T>(&self, act: impl FnOnce(&mut Table) -> T) -> T {
+        act(&mut self.table.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,114 @@
+//! `GET /ws/relay/{session}`: who may open a relay.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::{Body, Bytes};
+use axum::extract::{ConnectInfo, Path, Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use holepunch_matchmaker::RelayRefusal;
+use holepunch_wire::relay::RELAY_SCHEME;
+use holepunch_wire::session::{RelayToken, SessionId};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+
+use crate::client_address::client_address;
+use crate::http::{App, Permit};
+
+use super::Relay;
+use super::budget::{Payer, Refusal, Source};
+
+/// Checks the token, and opens the WebSocket.
+pub(crate) async fn relay(
+    State(app): State<Arc<App>>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    Extension(permit): Extension<Permit>,
+    Path(session): Path<String>,
+    mut request: Request,
+) -> Response {
+    let refuse = |status: StatusCode, why: &dyn ToString| (status, why.to_string()).into_response();
+    let Some(relay) = app.relay.clone() else {
+        return refuse(StatusCode::NOT_FOUND, &"this rendezvous has no relay");
+    };
+    let Some(alive) = app.alive.upgrade() else {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, &"shutting down");
+    };
+    let (session, token, own) = match authorize(&app, &session, request.headers()) {
+        Ok(authorized) => authorized,
+        Err(refusal) => {
+            let status = match refusal {
+                RelayRefusal::UnknownSession => StatusCode::NOT_FOUND,
+                RelayRefusal::WrongToken => StatusCode::FORBIDDEN,
+            };
+            return refuse(status, &refusal);
+        }
+    };
+    let client = client_address(from, request.headers(), &app.trusted_proxies);
+    let payer = Payer { session, source: Source::of(client.ip) };
+    let Ok(response) = create_response_with_body(&request, Body::empty) else {
+        return refuse(StatusCode::BAD_REQUEST, &"expected a WebSocket handshake (RFC 6455)");
+    };
+    let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
+        return refuse(StatusCode::UPGRADE_REQUIRED, &"this connection cannot be upgraded");
+    };
+    if let Err(refusal) = relay.enter(payer) {
+        let status = match refusal {
+            Refusal::Full => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::ShareOfAddress | Refusal::QuotaOfAddress | Refusal::QuotaOfSession => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
+        };
+        return refuse(status, &refusal);
+    }
+    let place = Place { relay, payer };
+    tokio::spawn(async move {
+        let is_alive = || app.hub.read(|machine| machine.relay_end(session, &token).is_ok());
+        if let Some(socket) = upgrade.await.ok().and_then(socket) {
+            place.relay.serve((payer, own), socket, is_alive).await;
+        }
+        drop((place, alive, permit));
+    });
+    response
+}
+
+/// A place among the budgets, given back however its task ends.
+struct Place {
+    relay: Arc<Relay>,
+    payer: Payer,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.relay.leave(self.payer);
+    }
+}
+
+/// Which end of which session a client may open.
+fn authorize(
+    app: &App,
+    session: &str,
+    headers: &HeaderMap,
+) -> Result<(SessionId, RelayToken, usize), RelayRefusal> {
+    let session = session.parse().map_err(|_| RelayRefusal::UnknownSession)?;
+    let text = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    // The scheme is the same in capitals (RFC 9110 §11.1).
+    let token = text
+        .split_at_checked(RELAY_SCHEME.len())
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(RELAY_SCHEME))
+        .and_then(|(_, token)| RelayToken::try_from(token.trim().to_owned()).ok());
+    // A text that is no token is a wrong one, where the session has any.
+    let asked = token.clone().unwrap_or_else(|| RelayToken::from_random([0; 16]));
+    let own = app.hub.read(|machine| machine.relay_end(session, &asked))?;
+    token.map(|token| (session, token, own)).ok_or(RelayRefusal::WrongToken)
+}
+
+/// The TCP connection itself, and what of the client's bytes has been read with the request.
+fn socket(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
+    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+    Some((parts.io.into_inner(), parts.read_buf))
+}
