@@ -4,6 +4,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use holepunch_programs::bench::{self, Bulk, Report, Settings};
+use holepunch_worker::milliseconds;
+use serde::Serialize;
 
 use crate::exit::Failure;
 use crate::joining::{JoinArgs, join};
@@ -41,19 +43,34 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
         settings.bulk = bulk;
     }
     let joined = join(args.join, environment).await?;
-    joined.until_direct(wait).await;
+    let linked = joined.since_start();
+    let direct = joined.until_direct(wait).await.then(|| joined.since_start());
     let report = bench::bench(&joined.link, settings, |text| output::progress(text)).await;
     joined.leave("measured").await;
     let report = report.map_err(Failure::failed)?;
+    let outcome =
+        Outcome { linked_ms: milliseconds(linked), direct_ms: direct.map(milliseconds), report };
     if args.json {
-        output::json(&report)
+        output::json(&outcome);
     } else {
-        print(&report)
+        print(&outcome);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(report: &Report) {
+/// The whole result.
+#[derive(Debug, Serialize)]
+struct Outcome {
+    /// From the start of the command to the link.
+    linked_ms: f64,
+    /// From the start of the command to the direct path, where one was waited for and came.
+    direct_ms: Option<f64>,
+    #[serde(flatten)]
+    report: Report,
+}
+
+fn print(outcome: &Outcome) {
+    let report = &outcome.report;
     let bulk = |name: &str, bulk: &Bulk| {
         let cpu = |seconds: Option<f64>| seconds.map_or("?".to_owned(), |it| format!("{it:.2}"));
         output::line(format!(
@@ -66,6 +83,8 @@ fn print(report: &Report) {
         ));
     };
     output::line(format!("path        {}", report.path));
+    let direct = outcome.direct_ms.map_or("-".to_owned(), |ms| format!("{ms:.0} ms"));
+    output::line(format!("since start linked {:.0} ms, direct {direct}", outcome.linked_ms));
     let trips = report.round_trips;
     output::line(format!(
         "round trip  p50 {:.3} ms, p99 {:.3} ms, shortest {:.3} ms ({} of 64 bytes)",

@@ -1,12 +1,12 @@
 //! The public IP, as an HTTP echo service sees it.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use holepunch_wire::address::AddressKind;
-use rustls::ClientConfig;
 use url::Url;
+
+use crate::tls::Tls;
 
 /// The whole look-up may take so long.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -17,7 +17,8 @@ const ANSWER_BYTES_MAX: usize = 256;
 ///
 /// # Errors
 /// In words, for the log: no connection, another status than 2xx, or no IP address.
-pub(crate) async fn look_up(url: Url, tls: Arc<ClientConfig>) -> Result<IpAddr, String> {
+pub(crate) async fn look_up(url: Url, tls: Tls) -> Result<IpAddr, String> {
+    let tls = tls.config().await.map_err(|error| error.to_string())?;
     let client = reqwest::Client::builder()
         .timeout(TIMEOUT)
         // An echo service has no reason to send a worker elsewhere, least of all into its own network.

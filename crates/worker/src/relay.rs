@@ -1,6 +1,5 @@
 //! The relay of a session: a second WebSocket, so that bulk never blocks signalling.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
@@ -8,7 +7,6 @@ use futures_util::{SinkExt, StreamExt};
 use holepunch_link::RelayEnd;
 use holepunch_wire::relay::{RELAY_FRAME_BYTES_MAX, RELAY_SCHEME};
 use holepunch_wire::session::RelayToken;
-use rustls::ClientConfig;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -18,6 +16,7 @@ use url::Url;
 
 use crate::signalling::handshake::{self, Asking, Stream};
 use crate::signalling::hint;
+use crate::tls::Tls;
 
 /// TCP, TLS and the WebSocket handshake together may take so long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,7 +44,7 @@ type Socket = WebSocketStream<Stream>;
 pub(crate) struct RelayAddress {
     pub(crate) url: Url,
     pub(crate) token: RelayToken,
-    pub(crate) tls: Arc<ClientConfig>,
+    pub(crate) tls: Tls,
 }
 
 /// Keeps a session's relay connected until the session is over.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddrV4};
-use std::sync::Arc;
 use std::time::Duration;
 
 use holepunch_link::{
@@ -14,7 +13,6 @@ use holepunch_wire::identity::Registration;
 use holepunch_wire::session::{RelayToken, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, Welcome, WorkerV1};
 use holepunch_wire::signal::{FromServer, WorkerMessage};
-use rustls::ClientConfig;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -24,6 +22,7 @@ use crate::ip_echo;
 use crate::notice::Notice;
 use crate::relay::{self, RelayAddress};
 use crate::signalling::{Signal, Signalling};
+use crate::tls::Tls;
 
 /// A UDP port that is taken is tried again after so long.
 const REBIND_AFTER: Duration = Duration::from_secs(5);
@@ -40,7 +39,7 @@ pub(crate) struct Run {
     pub(crate) id: WorkerId,
     pub(crate) identity: Identity,
     pub(crate) config: Config,
-    pub(crate) tls: Arc<ClientConfig>,
+    pub(crate) tls: Tls,
     pub(crate) signalling: Signalling,
     pub(crate) port: Option<Port>,
     /// When the UDP port is to be bound, as long as it is not.
@@ -295,7 +294,7 @@ impl Run {
         let end = self.port.as_ref().and_then(|port| port.relay(session, RelayKind::Rendezvous));
         if let Some(end) = end {
             let url = self.config.rendezvous.relay(session);
-            let address = RelayAddress { url, token, tls: Arc::clone(&self.tls) };
+            let address = RelayAddress { url, token, tls: self.tls.clone() };
             self.relays.spawn(relay::serve(end, address));
         }
     }
@@ -320,7 +319,7 @@ impl Run {
 
     fn start_look_up(&mut self) {
         if let (None, None, Some(url)) = (&self.look_up, self.public_ip, &self.config.ip_echo_url) {
-            let look_up = ip_echo::look_up(url.clone(), Arc::clone(&self.tls));
+            let look_up = ip_echo::look_up(url.clone(), self.tls.clone());
             self.look_up = Some(tokio::spawn(look_up));
         }
     }

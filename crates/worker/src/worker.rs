@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
-use std::sync::Arc;
 use std::time::Duration;
 
 use holepunch_link::{Identity, IdentityError, Link};
@@ -19,7 +18,7 @@ use crate::health::Health;
 use crate::notice::Notice;
 use crate::run::{CALL_AGAIN_AFTER, Run};
 use crate::signalling::{Settings, Signalling};
-use crate::tls;
+use crate::tls::Tls;
 
 /// Notices kept for an embedding program; one that does not read them misses the newest.
 const NOTICES_MAX: usize = 1024;
@@ -59,9 +58,6 @@ pub enum StartError {
          away, or give the identity that it belongs to"
     )]
     NotOwnId(WorkerId),
-    /// TLS cannot be set up.
-    #[error("TLS cannot be set up: {0}")]
-    Tls(#[from] rustls::Error),
 }
 
 /// A running worker.
@@ -121,13 +117,13 @@ impl Worker {
             None => None,
         };
         let health_address = health.as_ref().map(|health| health.address);
-        let tls = tls::client_config()?;
+        let tls = Tls::default();
         let signalling = Signalling::start(Settings {
             url: config.rendezvous.register_in(&id, &config.room),
             ask_v1: !config.baseline_only,
             ping_interval: config.ping_interval,
             ping_timeout: config.ping_timeout,
-            tls: Arc::clone(&tls),
+            tls: tls.clone(),
         });
         let (sender, notices) = mpsc::channel(NOTICES_MAX);
         let (link_sender, links) = mpsc::channel(LINKS_MAX);

@@ -16,6 +16,8 @@ use crate::tls::PeerVerifier;
 /// A handshake that takes so long gets company over another route: more than the round trip of most
 /// pairs, less than a lost first packet costs.
 const SECOND_AFTER: Duration = Duration::from_millis(400);
+/// What a machine needs for a handshake, beside the network.
+const GUESS_GRACE: Duration = Duration::from_millis(10);
 /// A handshake has so long.
 const ATTEMPT_WITHIN: Duration = Duration::from_secs(10);
 /// After one has failed, before the next over the same route.
@@ -32,6 +34,7 @@ type Outcome = (Kind, Result<Connected, LinkError>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
+    Guess,
     Direct,
     Relay,
 }
@@ -53,6 +56,10 @@ impl Attempt {
 /// Of several attempts, the state.
 #[derive(Debug, Default)]
 struct Attempts {
+    /// When a handshake began by a route of which nothing had been heard.
+    guessed_at: Option<Instant>,
+    /// When something was.
+    heard_at: Option<Instant>,
     direct: Attempt,
     relay: Attempt,
     made: u32,
@@ -62,14 +69,20 @@ struct Attempts {
 impl Attempts {
     fn of(&mut self, kind: Kind) -> &mut Attempt {
         match kind {
-            Kind::Direct => &mut self.direct,
+            Kind::Direct | Kind::Guess => &mut self.direct,
             Kind::Relay => &mut self.relay,
         }
     }
 
     /// What to start now, and when to look again.
-    fn next(&self, view: &View, now: Instant) -> (Option<(Kind, Route)>, Option<Instant>) {
+    fn next(&mut self, view: &View, now: Instant) -> (Option<(Kind, Route)>, Option<Instant>) {
         let direct = view.direct.filter(|_| !view.is_suspect).or(view.heard);
+        if direct.is_some() {
+            self.heard_at.get_or_insert(now);
+        } else if let (Some(guess), None) = (view.guess, self.guessed_at) {
+            self.guessed_at = Some(now);
+            return (Some((Kind::Guess, guess)), None);
+        }
         let routes = [
             (Kind::Direct, direct, self.direct, self.relay),
             (Kind::Relay, view.relay(), self.relay, self.direct),
@@ -79,12 +92,26 @@ impl Attempts {
             let (Some(route), Some(free_at)) = (route, own.free_at(now)) else { continue };
             let company_at = other.running_since.map_or(now, |since| since + SECOND_AFTER);
             let at = free_at.max(company_at);
+            let at = if kind == Kind::Direct { at.max(self.guess_has_time_until()) } else { at };
             if at <= now {
                 return (Some((kind, route)), None);
             }
             look_at = Some(look_at.map_or(at, |earlier| earlier.min(at)));
         }
         (None, look_at)
+    }
+}
+
+impl Attempts {
+    /// A handshake that began with the checks should be through by now, if its first packet has not been
+    /// lost at a NAT that was still closed: the peer's checks show how long one way takes.
+    fn guess_has_time_until(&self) -> Instant {
+        match (self.guessed_at, self.heard_at) {
+            (Some(guessed_at), Some(heard_at)) => {
+                heard_at + heard_at.saturating_duration_since(guessed_at) * 3 / 2 + GUESS_GRACE
+            }
+            _ => self.heard_at.unwrap_or_else(Instant::now),
+        }
     }
 }
 
@@ -108,7 +135,9 @@ impl SessionTask {
                     )));
                 }
                 attempts.made += 1;
-                attempts.of(kind).running_since = Some(now);
+                if kind != Kind::Guess {
+                    attempts.of(kind).running_since = Some(now);
+                }
                 let attempt = self.attempt(route)?;
                 attempts.running.spawn(async move { (kind, attempt.await) });
                 continue;
@@ -125,6 +154,9 @@ impl SessionTask {
                     Err(error) if is_final(&error) => return Err(error),
                     Err(error) => {
                         tracing::debug!(session = %self.session, ?kind, %error, "handshake failed");
+                        if kind == Kind::Guess {
+                            continue;
+                        }
                         *attempts.of(kind) = Attempt {
                             running_since: None,
                             not_before: Some(Instant::now() + AGAIN_AFTER),

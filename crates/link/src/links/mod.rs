@@ -17,11 +17,12 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use holepunch_traversal::{PathInfo, SessionEvent};
+use holepunch_traversal::{PathInfo, SessionEvent, SocketId};
 use holepunch_wire::WorkerId;
 use holepunch_wire::check::IceRole;
 use holepunch_wire::identity::PublicKey;
-use holepunch_wire::session::SessionId;
+use holepunch_wire::plan::Strategy;
+use holepunch_wire::session::{AddressProof, SessionId};
 use holepunch_wire::signal::v1::SessionOffer;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -77,6 +78,9 @@ pub enum LinkEvent {
 pub(crate) struct View {
     /// The route that answers checks, or did.
     direct: Option<Route>,
+    /// The route to the endpoint that the rendezvous vouches for, where nothing speaks against a packet
+    /// to there before any has come back.
+    guess: Option<Route>,
     /// A route by which the peer's checks come, where none of ours has been answered yet.
     heard: Option<Route>,
     /// The direct route has stopped answering.
@@ -152,7 +156,8 @@ impl Links {
         let details = &offer.details;
         let server = if is_controlling { &details.peer_credentials } else { &details.credentials };
         let token = Token::new(server, session);
-        let (view, viewed) = watch::channel(View::default());
+        let view = View { guess: guess(offer), ..View::default() };
+        let (view, viewed) = watch::channel(view);
         let (incoming, from_incoming) = mpsc::channel(INCOMING_MAX);
         let may_relay = config.relay && details.relay_token.is_some();
         let task = SessionTask {
@@ -271,6 +276,17 @@ async fn accept(endpoint: noq::Endpoint, expected: Table) {
             incoming.ignore();
         }
     }
+}
+
+/// Where the peer most likely is. Not where a plan holds packets back or searches for a port, and not
+/// where nobody vouches for the address: the first packet of a handshake is a full one.
+fn guess(offer: &SessionOffer) -> Option<Route> {
+    let (endpoint, details) = (offer.endpoint?, &offer.details);
+    let plan = &details.plan;
+    let is_plain = plan.search.is_none() && plan.opener_ttl.is_none() && plan.delay_ms == 0;
+    let may = is_plain && plan.strategy != Strategy::Relay;
+    let is_own = details.address_proof != AddressProof::None;
+    (may && is_own && endpoint.is_ipv4()).then_some(Route::Direct(SocketId::MAIN, endpoint))
 }
 
 /// The expected key and the one of the id, where the id was made from a key.

@@ -6,10 +6,8 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use holepunch_wire::signal::v1::SUBPROTOCOL;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -22,6 +20,8 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, http};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use url::Url;
+
+use crate::tls::Tls;
 
 /// Longest head of an answer, in bytes, and most headers in it.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -54,7 +54,7 @@ pub(crate) enum Asking<'a> {
 /// Opens a WebSocket.
 pub(crate) async fn open(
     url: &Url,
-    tls: &Arc<ClientConfig>,
+    tls: &Tls,
     asking: Asking<'_>,
     config: WebSocketConfig,
 ) -> Result<Opened, Error> {
@@ -69,19 +69,22 @@ pub(crate) async fn open(
     Ok(Opened { socket, server, is_v1 })
 }
 
-async fn connect(url: &Url, tls: &Arc<ClientConfig>) -> Result<(Stream, IpAddr), Error> {
+async fn connect(url: &Url, tls: &Tls) -> Result<(Stream, IpAddr), Error> {
     let host = url.host_str().ok_or(Error::Url(UrlError::NoHostName))?;
     let port = url.port_or_known_default().ok_or(Error::Url(UrlError::UnsupportedUrlScheme))?;
     let name = host.trim_start_matches('[').trim_end_matches(']');
-    let stream = TcpStream::connect((name, port)).await?;
+    let is_encrypted = url.scheme() == "wss";
+    // What TLS needs is made while TCP connects.
+    let config = async { if is_encrypted { Some(tls.config().await) } else { None } };
+    let (stream, config) = tokio::join!(TcpStream::connect((name, port)), config);
+    let stream = stream?;
     stream.set_nodelay(true)?;
     let peer = stream.peer_addr()?.ip().to_canonical();
-    if url.scheme() != "wss" {
-        return Ok((MaybeTlsStream::Plain(stream), peer));
-    }
+    let Some(config) = config else { return Ok((MaybeTlsStream::Plain(stream), peer)) };
+    let config = config.map_err(|error| Error::Io(io::Error::other(error)))?;
     let server = ServerName::try_from(name.to_owned())
         .map_err(|error| Error::Io(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-    let stream = TlsConnector::from(Arc::clone(tls)).connect(server, stream).await?;
+    let stream = TlsConnector::from(config).connect(server, stream).await?;
     Ok((MaybeTlsStream::Rustls(stream), peer))
 }
 

@@ -5,16 +5,16 @@ mod connection;
 pub(crate) mod handshake;
 pub(crate) mod hint;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use holepunch_wire::signal::{FromServer, WorkerMessage};
-use rustls::ClientConfig;
 use tokio::sync::mpsc;
 use url::Url;
 
 use backoff::Backoff;
 use connection::Connection;
+
+use crate::tls::Tls;
 
 /// Messages to the rendezvous that wait; a worker has at most a few to say for each of its sessions.
 const OUTGOING_MAX: usize = 64;
@@ -54,7 +54,7 @@ pub(crate) struct Settings {
     pub(crate) ask_v1: bool,
     pub(crate) ping_interval: Duration,
     pub(crate) ping_timeout: Duration,
-    pub(crate) tls: Arc<ClientConfig>,
+    pub(crate) tls: Tls,
 }
 
 /// The task that keeps the connection, and the two queues to it.
