@@ -6,6 +6,7 @@
 
 mod agree;
 mod messages;
+pub mod transfer;
 
 pub use agree::{AgreeError, Agreed, Greeting, agree};
 pub use messages::{MESSAGE_BYTES_MAX, MessageError, read_message, write_message};
