@@ -13,10 +13,10 @@ async fn files_and_folders_arrive_with_content_executable_bit_and_time() {
     folders.write("tree/.hidden", &bytes(2, 65_536));
     folders.write("tree/run", b"#!/bin/sh");
     folders.write("alone", &bytes(3, 1_048_576));
-    fs::create_dir_all(folders.from("tree/nothing/in/here")).unwrap();
-    make_executable(&folders.from("tree/run"));
+    fs::create_dir_all(folders.source("tree/nothing/in/here")).unwrap();
+    make_executable(&folders.source("tree/run"));
     let long_ago = SystemTime::UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_789);
-    fs::File::open(folders.from("tree/small")).unwrap().set_modified(long_ago).unwrap();
+    fs::File::open(folders.source("tree/small")).unwrap().set_modified(long_ago).unwrap();
     let (sent, received) = folders.sent(&["tree", "alone"]).await;
     assert_eq!(tree(folders.from.path()), tree(folders.into.path()));
     assert_eq!((sent.failed, sent.files_completed, sent.totals.folders), (0, 7, 8));
@@ -51,8 +51,8 @@ async fn many_small_files_arrive() {
 async fn symbolic_links_and_pipes_are_left_out() {
     let folders = Folders::new();
     folders.write("tree/file", b"x");
-    std::os::unix::fs::symlink("file", folders.from("tree/link")).unwrap();
-    let (fifo, mode) = (folders.from("tree/pipe"), rustix::fs::Mode::from_raw_mode(0o600));
+    std::os::unix::fs::symlink("file", folders.source("tree/link")).unwrap();
+    let (fifo, mode) = (folders.source("tree/pipe"), rustix::fs::Mode::from_raw_mode(0o600));
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
     let (sent, _) = folders.sent(&["tree"]).await;
     assert_eq!((sent.files_completed, sent.skipped, sent.failed), (1, 2, 0));
@@ -97,17 +97,15 @@ async fn a_file_that_changes_after_it_was_listed_fails_and_the_others_go_on() {
     folders.write("changed", b"before");
     folders.write("gone", b"x");
     folders.write("stays", b"y");
-    let sources = ["changed", "gone", "stays"].map(|name| folders.from(name));
+    let sources = ["changed", "gone", "stays"].map(|name| folders.source(name));
     let listing = Arc::new(Listing::of(&sources).unwrap());
     folders.write("changed", b"afterwards");
-    fs::remove_file(folders.from("gone")).unwrap();
+    fs::remove_file(folders.source("gone")).unwrap();
     let (a, b, _sockets) = testing::pair().await;
     let (one, other) = (silent(), silent());
     let options = ReceiveOptions::default();
-    let (sent, received) = tokio::join!(
-        send(&a, &listing, &one),
-        receive(&b, folders.into.path(), options, &other)
-    );
+    let (sent, received) =
+        tokio::join!(send(&a, &listing, &one), receive(&b, folders.into.path(), options, &other));
     let (sent, received) = (sent.unwrap(), received.unwrap());
     assert_eq!((sent.failed, sent.files_completed), (2, 1));
     assert_eq!((received.failed, received.files_completed), (2, 1));

@@ -29,23 +29,23 @@ impl Folders {
         Self { from: folder(), into: folder() }
     }
 
-    fn from(&self, path: &str) -> PathBuf {
+    fn source(&self, path: &str) -> PathBuf {
         self.from.path().join(path)
     }
 
-    fn into(&self, path: &str) -> PathBuf {
+    fn target(&self, path: &str) -> PathBuf {
         self.into.path().join(path)
     }
 
     fn write(&self, path: &str, content: &[u8]) {
-        let path = self.from(path);
+        let path = self.source(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, content).unwrap();
     }
 
     /// Sends what has these names; both sides' outcomes.
     async fn transfer(&self, names: &[&str], options: ReceiveOptions) -> Outcomes {
-        let sources: Vec<PathBuf> = names.iter().map(|name| self.from(name)).collect();
+        let sources: Vec<PathBuf> = names.iter().map(|name| self.source(name)).collect();
         transfer(&sources, self.into.path(), options).await
     }
 

@@ -20,17 +20,22 @@ async fn close_after(link: &Link, receiving: &Progress, bytes: u64) {
 
 /// Sends until so many bytes have come, then breaks the link.
 async fn broken_off(folders: &Folders, names: &[&str], after: u64) -> Outcomes {
-    let sources: Vec<PathBuf> = names.iter().map(|name| folders.from(name)).collect();
+    let sources: Vec<PathBuf> = names.iter().map(|name| folders.source(name)).collect();
     let listing = Arc::new(Listing::of(&sources).unwrap());
     let (a, b, _sockets) = testing::pair().await;
     let (sending, receiving) = (silent(), silent());
     let options = ReceiveOptions::default();
-    let (sent, received, ()) = tokio::join!(
-        send(&a, &listing, &sending),
-        receive(&b, folders.into.path(), options, &receiving),
-        close_after(&b, &receiving, after)
-    );
-    (sent, received)
+    let transfer = async {
+        tokio::join!(
+            send(&a, &listing, &sending),
+            receive(&b, folders.into.path(), options, &receiving)
+        )
+    };
+    tokio::pin!(transfer);
+    tokio::select! {
+        outcomes = &mut transfer => outcomes,
+        () = close_after(&b, &receiving, after) => transfer.await,
+    }
 }
 
 fn length(path: &Path) -> u64 {
@@ -74,7 +79,7 @@ async fn a_tree_goes_on_wherever_it_broke_off() {
             let size = random(number.into(), 60_000) as usize;
             folders.write(&format!("tree/{}/{number}", number % 5), &bytes(number, size));
         }
-        let total = Listing::of(&[folders.from("tree")]).unwrap().totals().bytes;
+        let total = Listing::of(&[folders.source("tree")]).unwrap().totals().bytes;
         for round in 0..4 {
             let after = random(seed * 4 + round, total / 3);
             let _broken = broken_off(&folders, &["tree"], after).await;
@@ -119,7 +124,7 @@ async fn a_complete_file_without_its_name_is_not_sent_again() {
     let folders = Folders::new();
     folders.write("file", &bytes(1, 1_000_000));
     let partial = super::super::RelativePath::new("file").unwrap().partial_name();
-    fs::write(folders.into(&partial), bytes(1, 1_000_000)).unwrap();
+    fs::write(folders.target(&partial), bytes(1, 1_000_000)).unwrap();
     let (sent, _) = folders.sent(&["file"]).await;
     assert_eq!((sent.bytes_transferred, sent.files_completed), (0, 1));
     assert_eq!(tree(folders.from.path()), tree(folders.into.path()));
@@ -129,7 +134,7 @@ async fn a_complete_file_without_its_name_is_not_sent_again() {
 async fn of_two_transfers_of_one_file_into_one_folder_the_second_is_told() {
     let folders = Folders::new();
     folders.write("file", b"content");
-    let partial = folders.into(&super::super::RelativePath::new("file").unwrap().partial_name());
+    let partial = folders.target(&super::super::RelativePath::new("file").unwrap().partial_name());
     fs::write(&partial, b"con").unwrap();
     let held = fs::File::open(&partial).unwrap();
     held.lock().unwrap();
