@@ -26,7 +26,7 @@ const RUNS: usize = 3;
 async fn plain(mebibytes: usize) -> Duration {
     let (a, b, _sockets) = testing::pair().await;
     let began = Instant::now();
-    let sending = async {
+    let sending = tokio::spawn(async move {
         let (mut send, _recv) = a.open_bi().await.unwrap();
         let piece = Bytes::from(vec![7; MEBIBYTE]);
         for _ in 0..mebibytes {
@@ -34,12 +34,13 @@ async fn plain(mebibytes: usize) -> Duration {
         }
         send.finish().unwrap();
         send.stopped().await.unwrap();
-    };
-    let receiving = async {
+    });
+    let receiving = tokio::spawn(async move {
         let (_send, mut recv) = b.accept_bi().await.unwrap();
         while recv.read_chunk(MEBIBYTE).await.unwrap().is_some() {}
-    };
-    tokio::join!(sending, receiving);
+    });
+    let (sent, received) = tokio::join!(sending, receiving);
+    sent.and(received).unwrap();
     began.elapsed()
 }
 

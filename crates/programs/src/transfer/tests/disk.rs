@@ -12,6 +12,7 @@ const MOUNTED: &str = "HOLEPUNCH_TEST_MOUNT";
 const NOT_PERMITTED: i32 = 77;
 
 /// The folder of a small file system, within its namespace; outside, runs the test in there.
+#[expect(clippy::print_stderr, reason = "whoever reads the test's output is to know")]
 fn mounted(test: &str, options: &str) -> Option<PathBuf> {
     if let Some(folder) = std::env::var_os(MOUNTED) {
         return Some(folder.into());

@@ -67,9 +67,12 @@ async fn transfer(sources: &[PathBuf], into: &Path, options: ReceiveOptions) -> 
     tokio::join!(send(&a, &listing, &sending), receive(&b, into, options, &receiving))
 }
 
-/// Everything below a folder: of each its content (`None` for a folder), whether it is executable, and
+/// What a transfer keeps of a file: its content (`None` for a folder), whether it is executable, and
 /// when it was modified.
-fn tree(root: &Path) -> BTreeMap<PathBuf, (Option<Vec<u8>>, bool, i64, i64)> {
+type Kept = (Option<Vec<u8>>, bool, i64, i64);
+
+/// Everything below a folder.
+fn tree(root: &Path) -> BTreeMap<PathBuf, Kept> {
     let mut found = BTreeMap::new();
     let mut open = vec![root.to_owned()];
     while let Some(folder) = open.pop() {
