@@ -1,4 +1,5 @@
-//! The command line: `holepunch rendezvous | worker | demo | lab | load | nat`.
+//! The command line: `holepunch rendezvous | worker | demo | lab | load | nat | send |
+//! receive`.
 //!
 //! A library so that test laboratories can run the same commands in processes of their own.
 //! Each command is a module: it turns flags and environment variables into the configuration of a
@@ -18,6 +19,7 @@ mod rendezvous;
 mod settings;
 mod signals;
 mod table;
+mod transfer;
 mod worker;
 
 use std::ffi::OsString;
@@ -49,7 +51,8 @@ struct Cli {
     #[arg(long, global = true, value_name = "text|json", help_heading = "Logging")]
     log_format: Option<LogFormat>,
     /// Which logs are written, as `info` or `warn,holepunch_worker=debug` [env: RUST_LOG] [default:
-    /// info; less for demo, lab, load and nat]
+    /// info; less for demo, lab, load, nat, send and
+    /// receive]
     #[arg(long, global = true, value_name = "FILTER", help_heading = "Logging")]
     log: Option<String>,
     #[command(subcommand)]
@@ -72,6 +75,10 @@ enum Command {
     Bench(bench::Args),
     /// Ask STUN servers what the NAT in front of this machine does, and what that means for linking
     Nat(nat::Args),
+    /// Send files and folders to a peer
+    Send(transfer::SendArgs),
+    /// Receive what a peer sends
+    Receive(transfer::ReceiveArgs),
 }
 
 impl Command {
@@ -80,9 +87,8 @@ impl Command {
         match self {
             Self::Rendezvous(_) | Self::Worker(_) => "info",
             Self::Lab(_) | Self::Load(_) | Self::Nat(_) => "warn",
-            Self::Bench(_) => "error",
-            // It shows each step itself.
-            Self::Demo(_) => "error",
+            // They show each step themselves.
+            Self::Bench(_) | Self::Demo(_) | Self::Send(_) | Self::Receive(_) => "error",
         }
     }
 }
@@ -119,6 +125,8 @@ fn start(cli: Cli, environment: &Environment) -> Result<ExitCode, Failure> {
             Command::Load(args) => load::run(args, environment).await,
             Command::Nat(args) => nat::run(args, environment).await,
             Command::Bench(args) => bench::run(args, environment).await,
+            Command::Send(args) => transfer::run_send(args, environment).await,
+            Command::Receive(args) => transfer::run_receive(args, environment).await,
         }
     });
     runtime.shutdown_timeout(LINGER);

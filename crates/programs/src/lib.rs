@@ -7,6 +7,7 @@
 mod agree;
 pub mod bench;
 mod messages;
+pub mod transfer;
 
 pub use agree::{AgreeError, Agreed, Greeting, agree};
 pub use messages::{MESSAGE_BYTES_MAX, MessageError, read_message, write_message};

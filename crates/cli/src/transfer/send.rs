@@ -1,0 +1,49 @@
+//! `holepunch send`: files and folders to the peer.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use holepunch_programs::transfer::{self, Listing};
+
+use super::carry_out;
+use crate::exit::Failure;
+use crate::joining::JoinArgs;
+use crate::output;
+use crate::settings::Environment;
+
+/// Send files and folders to a peer that runs `holepunch receive`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example, here and there:\n  \
+    holepunch send --rendezvous-url https://rendezvous.example --room box photos/ notes.txt\n  \
+    holepunch receive --rendezvous-url https://rendezvous.example --room box incoming/\n\
+    A transfer that breaks off goes on where it was when both sides run the same again. Symbolic links \
+    and special files in a folder are left out.\n\
+    Exit code 1 when a file has failed; the others arrive all the same.")]
+pub(crate) struct Args {
+    /// The files and folders
+    #[arg(required = true, value_name = "FILE|DIR")]
+    paths: Vec<PathBuf>,
+    /// Print JSON: a line of progress a second, then one with the result
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    join: JoinArgs,
+}
+
+pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
+    let paths = args.paths;
+    let listed = tokio::task::spawn_blocking(move || Listing::of(&paths)).await;
+    let listing = listed.map_err(Failure::failed)?.map_err(Failure::failed)?;
+    if listing.is_empty() {
+        for failure in listing.failures() {
+            output::progress(failure);
+        }
+        return Err(Failure::failed("there is nothing to send"));
+    }
+    let listing = Arc::new(listing);
+    carry_out(args.join, environment, args.json, async |link, progress| {
+        transfer::send(link, &listing, progress).await
+    })
+    .await
+}

@@ -1,0 +1,259 @@
+//! Shows a transfer: as a bar on a terminal, as a line now and then elsewhere, or as JSON.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use holepunch_programs::transfer::{Notice, Progress, Summary, TransferError};
+use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::output;
+
+/// How often a bar moves.
+const BAR_EVERY: Duration = Duration::from_millis(100);
+/// How often a JSON line is written.
+const JSON_EVERY: Duration = Duration::from_secs(1);
+/// How often a line is written into a log: seldom enough to be read.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// The way to show it.
+#[derive(Debug, Clone)]
+enum Way {
+    Bar(ProgressBar),
+    Lines,
+    Json,
+}
+
+#[derive(Debug)]
+pub(super) struct Show {
+    way: Way,
+    began: Instant,
+}
+
+/// One line of `--json`.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    /// `progress`, and `summary` for the last.
+    event: &'a str,
+    files: u64,
+    folders: u64,
+    bytes: u64,
+    files_completed: u64,
+    files_already_there: u64,
+    files_failed: u64,
+    skipped: u64,
+    bytes_transferred: u64,
+    bytes_already_there: u64,
+    seconds: f64,
+    bytes_per_second: f64,
+    /// Seconds that are left at this rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    eta_seconds: Option<f64>,
+    /// The first of what has failed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failures: Vec<FailureLine<'a>>,
+    /// Why the transfer as a whole has ended before its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct FailureLine<'a> {
+    path: &'a str,
+    reason: &'a str,
+}
+
+impl Show {
+    pub(super) fn new(json: bool) -> Self {
+        let way = if json {
+            Way::Json
+        } else if std::io::stderr().is_terminal() {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            bar.set_style(style());
+            Way::Bar(bar)
+        } else {
+            Way::Lines
+        };
+        Self { way, began: Instant::now() }
+    }
+
+    /// A transfer's progress that tells what a person may want to know at once.
+    pub(super) fn progress(&self) -> Progress {
+        let way = self.way.clone();
+        Progress::new(move |notice| {
+            let Some(text) = words(&notice) else { return };
+            match &way {
+                Way::Bar(bar) => bar.suspend(|| output::progress(text)),
+                Way::Lines => output::progress(text),
+                // Standard output is the JSON's; failures stand in its last line.
+                Way::Json => {}
+            }
+        })
+    }
+
+    /// Shows how far it is, until nobody waits for this any more.
+    pub(super) async fn watch(&self, progress: &Progress) {
+        let every = match &self.way {
+            Way::Bar(_) => BAR_EVERY,
+            Way::Lines => LINE_EVERY,
+            Way::Json => JSON_EVERY,
+        };
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first tick comes at once.
+        ticks.tick().await;
+        loop {
+            ticks.tick().await;
+            let done = progress.bytes_done();
+            match &self.way {
+                Way::Bar(bar) => {
+                    bar.set_length(progress.summary().totals.bytes);
+                    bar.set_position(done);
+                }
+                Way::Lines => output::progress(self.sentence(&progress.summary())),
+                Way::Json => self.json("progress", &progress.summary(), None),
+            }
+        }
+    }
+
+    pub(super) fn end(&self, summary: &Summary, outcome: Option<&Result<Summary, TransferError>>) {
+        let error = match outcome {
+            Some(Ok(_)) => None,
+            Some(Err(error)) => Some(error.to_string()),
+            None => Some("interrupted".to_owned()),
+        };
+        match &self.way {
+            Way::Json => return self.json("summary", summary, error),
+            Way::Bar(bar) => bar.finish_and_clear(),
+            Way::Lines => {}
+        }
+        let unshown = summary.failed.saturating_sub(summary.failures.len() as u64);
+        if unshown > 0 {
+            output::progress(format!("and {unshown} more that failed"));
+        }
+        output::line(self.sentence(summary));
+    }
+
+    /// Where it stands, in words.
+    fn sentence(&self, summary: &Summary) -> String {
+        let Summary { totals, .. } = summary;
+        let mut text = format!(
+            "{} of {} files, {} of {}, {}/s",
+            summary.files_completed + summary.files_already_there,
+            totals.files,
+            HumanBytes(summary.bytes_transferred + summary.bytes_already_there),
+            HumanBytes(totals.bytes),
+            HumanBytes(self.rate(summary) as u64),
+        );
+        if let Some(seconds) = self.eta(summary) {
+            text += &format!(", {} left", HumanDuration(Duration::from_secs_f64(seconds)));
+        }
+        for (number, what) in [
+            (summary.files_already_there, "there already"),
+            (summary.skipped, "left out"),
+            (summary.failed, "failed"),
+        ] {
+            if number > 0 {
+                text += &format!("; {number} {what}");
+            }
+        }
+        text
+    }
+
+    fn rate(&self, summary: &Summary) -> f64 {
+        summary.bytes_transferred as f64 / self.began.elapsed().as_secs_f64().max(f64::EPSILON)
+    }
+
+    /// Seconds that are left, where something is and something has gone.
+    fn eta(&self, summary: &Summary) -> Option<f64> {
+        let done = summary.bytes_transferred.saturating_add(summary.bytes_already_there);
+        let left = summary.totals.bytes.saturating_sub(done);
+        // Longer than a year is no estimate.
+        let seconds = left as f64 / self.rate(summary);
+        (left > 0 && seconds < 365.0 * 86_400.0).then_some(seconds)
+    }
+
+    fn json(&self, event: &str, summary: &Summary, error: Option<String>) {
+        let is_last = event == "summary";
+        let failures = summary.failures.iter().filter(|_| is_last);
+        let line = Line {
+            event,
+            files: summary.totals.files,
+            folders: summary.totals.folders,
+            bytes: summary.totals.bytes,
+            files_completed: summary.files_completed,
+            files_already_there: summary.files_already_there,
+            files_failed: summary.failed,
+            skipped: summary.skipped,
+            bytes_transferred: summary.bytes_transferred,
+            bytes_already_there: summary.bytes_already_there,
+            seconds: self.began.elapsed().as_secs_f64(),
+            bytes_per_second: self.rate(summary),
+            eta_seconds: self.eta(summary).filter(|_| !is_last),
+            failures: failures
+                .map(|it| FailureLine { path: &it.path, reason: &it.reason })
+                .collect(),
+            error,
+        };
+        match serde_json::to_string(&line) {
+            Ok(text) => output::line(text),
+            Err(error) => output::progress(format!("cannot write JSON: {error}")),
+        }
+    }
+}
+
+fn style() -> ProgressStyle {
+    let template = "[{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
+}
+
+/// What is worth a line of its own; files that go well are not.
+fn words(notice: &Notice) -> Option<String> {
+    match notice {
+        Notice::Listed(totals) => Some(format!(
+            "{} files in {} folders, {}",
+            totals.files,
+            totals.folders,
+            HumanBytes(totals.bytes)
+        )),
+        Notice::Skipped { path, reason } => Some(format!("left out: {path} {reason}")),
+        Notice::Resumed { path, from } => {
+            Some(format!("{path} goes on after {}", HumanBytes(*from)))
+        }
+        Notice::Failed(failure) => Some(format!("failed: {failure}")),
+        Notice::Checking { .. } | Notice::Completed { .. } | Notice::AlreadyThere { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holepunch_programs::transfer::{Failure, Totals};
+
+    #[test]
+    fn a_summary_says_what_has_failed_and_what_was_there() {
+        let show = Show { way: Way::Lines, began: Instant::now() };
+        let summary = Summary {
+            totals: Totals { files: 3, folders: 1, bytes: 30 },
+            files_completed: 1,
+            files_already_there: 1,
+            bytes_already_there: 20,
+            failed: 1,
+            ..Summary::default()
+        };
+        let text = show.sentence(&summary);
+        assert!(text.starts_with("2 of 3 files, 20 B of 30 B"), "{text}");
+        assert!(text.ends_with("1 there already; 1 failed"), "{text}");
+        assert_eq!(show.eta(&summary), None);
+    }
+
+    #[test]
+    fn what_fails_is_told_and_what_goes_well_is_not() {
+        let failure = Failure { path: "a".to_owned(), reason: "no".to_owned() };
+        assert_eq!(words(&Notice::Failed(failure)).as_deref(), Some("failed: a: no"));
+        assert_eq!(words(&Notice::Completed { path: "a".to_owned() }), None);
+    }
+}

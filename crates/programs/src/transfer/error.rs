@@ -1,0 +1,90 @@
+//! Why a transfer as a whole ends, and how errors of one file are told.
+
+use std::io;
+
+use holepunch_link::LinkError;
+use rustix::io::Errno;
+
+use super::name::shown;
+use super::wire::WireError;
+use crate::agree::AgreeError;
+use crate::messages::MESSAGE_BYTES_MAX;
+
+/// Why a transfer has ended before its end. What is complete stays, and what is not goes on in the next
+/// run.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The two do not run the two parts of a transfer.
+    #[error(transparent)]
+    Agree(#[from] AgreeError),
+    /// Both have the same part.
+    #[error(
+        "the peer runs `holepunch {own}`, as this side does: one of the two needs `holepunch {other}`"
+    )]
+    SamePart {
+        /// That of both.
+        own: &'static str,
+        /// That which one of them should have.
+        other: &'static str,
+    },
+    /// The link has ended.
+    #[error("the link has ended before the transfer: {0}; the same commands go on from here")]
+    Link(#[from] LinkError),
+    /// The peer has ended its stream.
+    #[error("the peer has ended the transfer before its end; the same commands go on from here")]
+    Ended,
+    /// A message is longer than any may be.
+    #[error("the peer sent a message of {0} bytes, expected at most {MESSAGE_BYTES_MAX}")]
+    TooLong(usize),
+    /// A message is not understood.
+    #[error("the peer sent {0}")]
+    Wire(#[from] WireError),
+    /// A message came where another was expected.
+    #[error("the peer does not keep to the protocol of a transfer: {0}")]
+    Protocol(String),
+    /// The list is larger than a transfer may be.
+    #[error("{0}")]
+    TooMuch(String),
+    /// The receiver's folder cannot be used.
+    #[error("{0}")]
+    Folder(String),
+    /// A thread of this process has failed.
+    #[error("a thread of the transfer has failed: {0}")]
+    Thread(String),
+}
+
+impl From<io::Error> for TransferError {
+    fn from(error: io::Error) -> Self {
+        let link = error.get_ref().and_then(|inner| inner.downcast_ref::<LinkError>());
+        match link {
+            Some(link) => Self::Link(link.clone()),
+            None => Self::Ended,
+        }
+    }
+}
+
+impl From<holepunch_link::WriteError> for TransferError {
+    fn from(error: holepunch_link::WriteError) -> Self {
+        io::Error::from(error).into()
+    }
+}
+
+/// An error of the system in words: what did not work, why, and what helps where that is known.
+pub(super) fn explain(what: &str, error: &io::Error) -> String {
+    let why = match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::NOSPC) => "no space is left on the disk: free some, and run the same again",
+        Some(Errno::DQUOT) => "the disk quota is used up",
+        Some(Errno::ACCESS | Errno::PERM) => "permission denied",
+        Some(Errno::ROFS) => "the file system is read-only",
+        Some(Errno::LOOP) => "a symbolic link stands in the way, and is not followed",
+        Some(Errno::NOTDIR) => "a file stands where a folder is needed",
+        Some(Errno::ISDIR) => "a folder stands where a file is needed",
+        Some(Errno::EXIST) => "something of this name is there already",
+        Some(Errno::NAMETOOLONG) => "the name is too long for this file system",
+        Some(Errno::FBIG) => "the file is too large for this file system",
+        Some(Errno::MFILE | Errno::NFILE) => "too many files are open",
+        Some(Errno::IO) => "the disk reports an error",
+        _ => return format!("{what}: {}", shown(&error.to_string())),
+    };
+    format!("{what}: {why}")
+}

@@ -1,0 +1,91 @@
+//! `send` and `receive`: files and folders over a link, resumed where they broke off.
+//!
+//! The life of a transfer: the sender lists what it has ([`Listing`]) and sends the list. The receiver
+//! looks at its folder and answers, entry by entry, what it wants of it: all, what follows a part that
+//! an earlier transfer has left, or nothing. The sender checks what the receiver says it has, by its
+//! hash, and sends the rest, file after file on one stream; it never waits for the result of one file
+//! before the next. The receiver writes each file beside its place, compares the hash, and gives it its
+//! name last. Both end when every file has its result.
+//!
+//! `docs/transfer.md` says what is promised, and every message.
+
+mod error;
+mod name;
+mod progress;
+mod receive;
+mod send;
+#[cfg(test)]
+mod tests;
+pub mod wire;
+
+pub use error::TransferError;
+pub use name::{COMPONENT_BYTES_MAX, DEPTH_MAX, NameError, PATH_BYTES_MAX, RelativePath, shown};
+pub use progress::{FAILURES_KEPT_MAX, Failure, Notice, Progress, Summary, Totals};
+pub use receive::{ReceiveOptions, receive};
+pub use send::{Listing, send};
+
+use holepunch_link::{Link, RecvStream, SendStream};
+use tokio::io::BufReader;
+
+use crate::agree::{Greeting, agree};
+
+/// The name of the program in the greeting.
+const PROGRAM: &str = "transfer";
+/// What is read from the link at once while messages are short.
+const READ_BUFFER_BYTES: usize = 256 * 1024;
+
+/// The parts of the two sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Send,
+    Receive,
+}
+
+impl Part {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Send => "send",
+            Self::Receive => "receive",
+        }
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Self::Send => Self::Receive,
+            Self::Receive => Self::Send,
+        }
+    }
+}
+
+/// Greets the peer, which needs to have the other part.
+async fn meet(
+    link: &Link,
+    part: Part,
+) -> Result<(SendStream, BufReader<RecvStream>), TransferError> {
+    let own = Greeting {
+        program: PROGRAM.to_owned(),
+        part: part.word().to_owned(),
+        version: wire::VERSION,
+    };
+    let agreed = agree(link, &own).await?;
+    let (own, other) = (part.word(), part.other().word());
+    if agreed.peer.part == own {
+        return Err(TransferError::SamePart { own, other });
+    }
+    if agreed.peer.part != other {
+        let came = shown(&agreed.peer.part);
+        return Err(TransferError::Protocol(format!("expected the part {other}, came {came:?}")));
+    }
+    Ok((agreed.send, BufReader::with_capacity(READ_BUFFER_BYTES, agreed.recv)))
+}
+
+/// Closes the link of a transfer that has failed, with the reason. Where the peer did so first, its
+/// reason is the one to show.
+fn closing<T>(link: &Link, outcome: Result<T, TransferError>) -> Result<T, TransferError> {
+    let Err(error) = outcome else { return outcome };
+    if let (TransferError::Ended, Some(ended)) = (&error, link.ended()) {
+        return Err(TransferError::Link(ended));
+    }
+    link.close(&format!("the transfer has failed: {error}"));
+    Err(error)
+}

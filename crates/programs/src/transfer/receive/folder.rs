@@ -1,0 +1,206 @@
+//! The folder that is received into. Every path is walked component by component from its open
+//! descriptor, following no symbolic link: nothing outside can be reached, whoever changes the folder
+//! meanwhile.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat};
+use rustix::io::Errno;
+
+use super::super::name::RelativePath;
+
+/// What a new folder and an executable file may be, before the umask.
+const EXECUTABLE: Mode = Mode::from_bits_truncate(0o777);
+/// What any other file may be.
+const PLAIN: Mode = Mode::from_bits_truncate(0o666);
+
+const FOLDER: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// `NONBLOCK`, since a pipe that somebody puts in the way would hold the opening up for ever.
+const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+
+/// An open folder, and the one below it that was used last: files of one folder follow each other.
+#[derive(Debug, Clone)]
+pub(super) struct Folder {
+    root: Arc<OwnedFd>,
+    last: Option<(String, Arc<OwnedFd>)>,
+}
+
+impl Folder {
+    /// Opens the folder, and makes it where there is none. A symbolic link is followed here, since it is
+    /// the user who names it.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(path)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(path, flags, Mode::empty())?;
+        Ok(Self { root: Arc::new(root), last: None })
+    }
+
+    /// Bytes that may still be written, where the file system knows.
+    pub(super) fn free_bytes(&self) -> Option<u64> {
+        let space = rustix::fs::fstatvfs(&*self.root).ok()?;
+        space.f_bavail.checked_mul(space.f_frsize)
+    }
+
+    /// Opens a folder below; `None` where it is not there.
+    pub(super) fn find(&mut self, path: &str) -> io::Result<Option<Arc<OwnedFd>>> {
+        match self.walk(path, false) {
+            Ok(found) => Ok(Some(found)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens a folder below, and makes what is missing of it.
+    pub(super) fn make(&mut self, path: &str) -> io::Result<Arc<OwnedFd>> {
+        Ok(self.walk(path, true)?)
+    }
+
+    fn walk(&mut self, path: &str, make: bool) -> Result<Arc<OwnedFd>, Errno> {
+        if let Some((last, folder)) = &self.last
+            && last == path
+        {
+            return Ok(Arc::clone(folder));
+        }
+        let mut at = Arc::clone(&self.root);
+        for component in path.split('/').filter(|component| !component.is_empty()) {
+            at = Arc::new(step(at.as_fd(), component, make)?);
+        }
+        self.last = Some((path.to_owned(), Arc::clone(&at)));
+        Ok(at)
+    }
+}
+
+fn step(at: BorrowedFd<'_>, component: &str, make: bool) -> Result<OwnedFd, Errno> {
+    if make {
+        match rustix::fs::mkdirat(at, component, EXECUTABLE) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    rustix::fs::openat(at, component, FOLDER, Mode::empty()).map_err(|error| {
+        // Linux says of a link, too, that it is no folder.
+        let is_link = || stat(at, component).is_ok_and(|stat| kind(&stat) == FileType::Symlink);
+        if error == Errno::NOTDIR && is_link() { Errno::LOOP } else { error }
+    })
+}
+
+fn stat(at: BorrowedFd<'_>, name: &str) -> Result<Stat, Errno> {
+    rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW)
+}
+
+fn kind(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+/// What stands at a name.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Nothing,
+    /// A regular file of this length.
+    File(u64),
+    Folder,
+    Link,
+    Other,
+}
+
+pub(super) fn standing(at: &OwnedFd, name: &str) -> io::Result<Standing> {
+    let stat = match stat(at.as_fd(), name) {
+        Ok(stat) => stat,
+        Err(Errno::NOENT) => return Ok(Standing::Nothing),
+        Err(error) => return Err(error.into()),
+    };
+    let kind = kind(&stat);
+    Ok(if kind == FileType::RegularFile {
+        Standing::File(u64::try_from(stat.st_size).unwrap_or(0))
+    } else if kind == FileType::Directory {
+        Standing::Folder
+    } else if kind == FileType::Symlink {
+        Standing::Link
+    } else {
+        Standing::Other
+    })
+}
+
+/// Opens a file that is there, to read it.
+pub(super) fn open_existing(at: &OwnedFd, name: &str) -> io::Result<File> {
+    let opened = rustix::fs::openat(at, name, FILE | OFlags::RDONLY, Mode::empty())?;
+    Ok(File::from(opened))
+}
+
+/// Opens an unfinished file for this process alone, and makes it where there is none. Whoever may write
+/// to the folder may have put something else in its place: only a regular file with no other name is
+/// taken.
+pub(super) fn open_partial(
+    at: &OwnedFd,
+    name: &str,
+    make: bool,
+    executable: bool,
+) -> io::Result<File> {
+    let flags = FILE | OFlags::RDWR | if make { OFlags::CREATE } else { OFlags::empty() };
+    let mode = if executable { EXECUTABLE } else { PLAIN };
+    let opened = rustix::fs::openat(at, name, flags, mode)?;
+    let stat = rustix::fs::fstat(&opened)?;
+    if kind(&stat) != FileType::RegularFile || stat.st_nlink != 1 {
+        return Err(io::Error::other("something that is no unfinished file has its name"));
+    }
+    match rustix::fs::flock(&opened, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(File::from(opened)),
+        Err(Errno::WOULDBLOCK) => Err(io::Error::other("another transfer is writing this file")),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Which file it is, whatever its names are.
+pub(super) type FileId = (u64, u64);
+
+pub(super) fn id_of(stat: &Stat) -> FileId {
+    (stat.st_dev, stat.st_ino)
+}
+
+/// Gives an unfinished file its name, unless something has it.
+pub(super) fn name_new(at: &OwnedFd, partial: &str, name: &str) -> io::Result<()> {
+    match rustix::fs::renameat_with(at, partial, at, name, RenameFlags::NOREPLACE) {
+        // Some file systems cannot do this in one step.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            rustix::fs::linkat(at, partial, at, name, AtFlags::empty())?;
+            Ok(rustix::fs::unlinkat(at, partial, AtFlags::empty())?)
+        }
+        outcome => Ok(outcome?),
+    }
+}
+
+/// Gives an unfinished file its name, instead of the file that has it; `ours` are those of this
+/// transfer, which are never replaced: two names may be one to a file system that minds no case.
+pub(super) fn name_instead(
+    at: &OwnedFd,
+    partial: &str,
+    name: &str,
+    is_ours: impl FnOnce(FileId) -> bool,
+) -> io::Result<()> {
+    match stat(at.as_fd(), name) {
+        Ok(stat) if is_ours(id_of(&stat)) => {
+            return Err(io::Error::other(
+                "another file of this transfer has this name already: the file system takes both \
+                 names for one",
+            ));
+        }
+        Ok(_) | Err(Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(rustix::fs::renameat(at, partial, at, name)?)
+}
+
+pub(super) fn remove(at: &OwnedFd, path: &str) {
+    // It is in nobody's way: the next transfer truncates it.
+    let _when_it_stays = rustix::fs::unlinkat(at, path, AtFlags::empty());
+}
+
+/// The folder of a path below, made where it is missing.
+pub(super) fn folder_of(folder: &mut Folder, path: &RelativePath) -> io::Result<Arc<OwnedFd>> {
+    folder.make(path.folder())
+}

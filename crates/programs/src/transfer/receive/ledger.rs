@@ -1,0 +1,177 @@
+//! What became of each entry: counted, and told to the sender, exactly once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::mpsc;
+
+use super::super::name::RelativePath;
+use super::super::progress::Progress;
+use super::super::wire::{Answer, FileEntry, told};
+
+/// An entry of the list that may be written.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) path: RelativePath,
+    /// `None` for a folder.
+    pub(super) file: Option<FileEntry>,
+}
+
+/// What was asked of the sender for one file.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// What an earlier transfer has left: opened, locked and hashed.
+    pub(super) partial: Option<Partial>,
+    /// Whether a file that stands there may be replaced.
+    pub(super) replace: bool,
+    /// Whether the sender is to compare first.
+    pub(super) compared: bool,
+}
+
+/// The beginning of a file, from an earlier transfer.
+#[derive(Debug)]
+pub(super) struct Partial {
+    pub(super) file: File,
+    pub(super) length: u64,
+    pub(super) hasher: Box<blake3::Hasher>,
+}
+
+/// What is told to the sender next.
+#[derive(Debug)]
+pub(super) enum Told {
+    Answer(u32, Answer),
+    Result(u32, Option<String>),
+    Finished,
+}
+
+/// Shared by the threads of a receiver.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    pub(super) items: Vec<Result<Item, (String, String)>>,
+    pub(super) progress: Arc<Progress>,
+    /// Asked for, and the sender has not begun with it.
+    asked: Mutex<BTreeMap<u32, Asked>>,
+    /// Files that have had their answer and not their result.
+    open: Mutex<BTreeSet<u32>>,
+    told: mpsc::UnboundedSender<Told>,
+    cancelled: AtomicBool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Ledger {
+    pub(super) fn new(
+        items: Vec<Result<Item, (String, String)>>,
+        progress: &Arc<Progress>,
+        told: mpsc::UnboundedSender<Told>,
+    ) -> Self {
+        Self {
+            items,
+            progress: Arc::clone(progress),
+            asked: Mutex::default(),
+            open: Mutex::default(),
+            told,
+            cancelled: AtomicBool::new(false),
+        }
+    }
+
+    /// An entry that may be written, by its place.
+    pub(super) fn item(&self, index: u32) -> Option<&Item> {
+        self.items.get(index as usize)?.as_ref().ok()
+    }
+
+    /// The path and what is known of a file.
+    pub(super) fn file(&self, index: u32) -> Option<(&RelativePath, &FileEntry)> {
+        let item = self.item(index)?;
+        Some((&item.path, item.file.as_ref()?))
+    }
+
+    fn shown(&self, index: u32) -> &str {
+        match self.items.get(index as usize) {
+            Some(Ok(item)) => item.path.as_str(),
+            Some(Err((path, _))) => path,
+            None => "",
+        }
+    }
+
+    /// Asks for a file.
+    pub(super) fn ask(&self, index: u32, asked: Asked, answer: Answer) {
+        // Before the sender can know of it.
+        lock(&self.asked).insert(index, asked);
+        lock(&self.open).insert(index);
+        self.tell(Told::Answer(index, answer));
+    }
+
+    /// The folder is there.
+    pub(super) fn there(&self, index: u32) {
+        self.tell(Told::Answer(index, Answer::There {}));
+    }
+
+    /// Asks for nothing of an entry.
+    pub(super) fn refuse(&self, index: u32, reason: &str) {
+        self.progress.failed(self.shown(index), reason);
+        self.tell(Told::Answer(index, Answer::Refused { reason: told(reason) }));
+    }
+
+    /// The sender begins with a file: what was asked; `None` where nothing was, or it has begun before.
+    pub(super) fn begin(&self, index: u32) -> Option<Asked> {
+        lock(&self.asked).remove(&index)
+    }
+
+    fn close(&self, index: u32) -> bool {
+        lock(&self.open).remove(&index)
+    }
+
+    /// The file has its name.
+    pub(super) fn completed(&self, index: u32) {
+        if self.close(index) {
+            self.progress.completed(self.shown(index));
+            self.tell(Told::Result(index, None));
+        }
+    }
+
+    /// The file was there.
+    pub(super) fn same(&self, index: u32) {
+        if self.close(index) {
+            let size = self.file(index).map_or(0, |(_, file)| file.size);
+            self.progress.already_there(self.shown(index), size);
+            self.tell(Told::Result(index, None));
+        }
+    }
+
+    /// The file has failed. What happens to it afterwards is not counted again.
+    pub(super) fn failed(&self, index: u32, reason: &str) {
+        if self.close(index) {
+            self.progress.failed(self.shown(index), reason);
+            self.tell(Told::Result(index, Some(told(reason))));
+        }
+    }
+
+    /// Files without a result.
+    pub(super) fn open_files(&self) -> usize {
+        lock(&self.open).len()
+    }
+
+    /// Everything has its result.
+    pub(super) fn finished(&self) {
+        self.tell(Told::Finished);
+    }
+
+    fn tell(&self, told: Told) {
+        // Where nobody tells any more, the link is gone.
+        let _when_ended = self.told.send(told);
+    }
+
+    /// Asks the threads to end at the next piece.
+    pub(super) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,215 @@
+//! What a sender offers: its arguments, and what is in the folders among them.
+
+use std::collections::BTreeSet;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::super::error::{TransferError, explain};
+use super::super::name::{NameError, RelativePath, shown};
+use super::super::progress::{Failure, Totals};
+use super::super::wire::{ENTRIES_MAX, Entry, EntryKind, FileEntry, Modified, PATHS_BYTES_MAX};
+
+/// The bit that lets a file's owner execute it.
+const OWNER_EXECUTES: u32 = 0o100;
+
+/// Everything that is offered, in the order in which it is sent.
+#[derive(Debug, Default)]
+pub struct Listing {
+    pub(super) entries: Vec<Listed>,
+    pub(super) totals: Totals,
+    pub(super) skipped: Vec<Failure>,
+    pub(super) failed: Vec<Failure>,
+    path_bytes: usize,
+}
+
+/// One entry, and where it is on this machine.
+#[derive(Debug)]
+pub(super) struct Listed {
+    pub(super) source: PathBuf,
+    pub(super) entry: Entry,
+}
+
+impl Listed {
+    /// The file's part of the entry; `None` for a folder.
+    pub(super) fn file(&self) -> Option<&FileEntry> {
+        match &self.entry.kind {
+            EntryKind::File(file) => Some(file),
+            EntryKind::Folder {} => None,
+        }
+    }
+}
+
+/// Something that is still to be looked at.
+struct Found {
+    source: PathBuf,
+    path: String,
+    is_argument: bool,
+}
+
+impl Listing {
+    /// Lists files and folders. What cannot be read is a failure of its own; symbolic links and special
+    /// files are left out of folders, and are failures as arguments.
+    ///
+    /// # Errors
+    /// There is more than one transfer may hold.
+    pub fn of(arguments: &[PathBuf]) -> Result<Self, TransferError> {
+        let mut listing = Self::default();
+        let mut names = BTreeSet::new();
+        for source in arguments {
+            let Some(path) = listing.name_of(source) else { continue };
+            if !names.insert(path.clone()) {
+                listing.fails(source, &format!("another argument is named {path:?}, too"));
+                continue;
+            }
+            listing.walk(Found { source: source.clone(), path, is_argument: true })?;
+        }
+        Ok(listing)
+    }
+
+    /// What is offered.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// What cannot be offered, and why.
+    #[must_use]
+    pub fn failures(&self) -> &[Failure] {
+        &self.failed
+    }
+
+    /// Whether nothing at all is offered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The name of an argument with the receiver: its last component, whatever led there.
+    fn name_of(&mut self, source: &Path) -> Option<String> {
+        let named = match source.file_name() {
+            Some(name) => Some(name.to_owned()),
+            // `.` and `..` are named by what they stand for.
+            None => match fs::canonicalize(source) {
+                Ok(real) => real.file_name().map(ToOwned::to_owned),
+                Err(error) => {
+                    self.fails(source, &explain("cannot be looked up", &error));
+                    return None;
+                }
+            },
+        };
+        let name = named.and_then(|name| name.into_string().ok());
+        if name.is_none() {
+            self.fails(source, "has no name in UTF-8 that it could have with the receiver");
+        }
+        name
+    }
+
+    fn walk(&mut self, first: Found) -> Result<(), TransferError> {
+        let mut open = vec![first];
+        while let Some(found) = open.pop() {
+            if let Err(rule) = RelativePath::new(&found.path) {
+                self.refuses(&found, rule);
+                continue;
+            }
+            match fs::symlink_metadata(&found.source) {
+                Ok(metadata) => self.look_at(found, &metadata, &mut open)?,
+                Err(error) => self.fails(&found.source, &explain("cannot be looked at", &error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at(
+        &mut self,
+        found: Found,
+        metadata: &Metadata,
+        open: &mut Vec<Found>,
+    ) -> Result<(), TransferError> {
+        if metadata.is_dir() {
+            match children(&found) {
+                Ok(children) => {
+                    for child in children.into_iter().rev() {
+                        match child {
+                            Ok(child) => open.push(child),
+                            Err(source) => self.fails(&source, "the name is not UTF-8"),
+                        }
+                    }
+                }
+                Err(error) => self.fails(&found.source, &explain("cannot be listed", &error)),
+            }
+            self.totals.folders += 1;
+            return self.push(found, EntryKind::Folder {});
+        }
+        if metadata.is_file() {
+            self.totals.files += 1;
+            self.totals.bytes = self.totals.bytes.saturating_add(metadata.len());
+            return self.push(found, EntryKind::File(file_entry(metadata)));
+        }
+        let kind = if metadata.is_symlink() { "a symbolic link" } else { "no regular file" };
+        if found.is_argument {
+            self.fails(&found.source, &format!("is {kind}: name what it stands for instead"));
+        } else {
+            let reason = format!("is {kind}");
+            self.skipped.push(Failure { path: shown(&found.source.to_string_lossy()), reason });
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, found: Found, kind: EntryKind) -> Result<(), TransferError> {
+        self.path_bytes += found.path.len();
+        if self.entries.len() == ENTRIES_MAX || self.path_bytes > PATHS_BYTES_MAX {
+            return Err(TransferError::TooMuch(format!(
+                "more than {ENTRIES_MAX} files and folders, or {PATHS_BYTES_MAX} bytes of names: \
+                 send them in parts, or as an archive"
+            )));
+        }
+        self.entries.push(Listed { source: found.source, entry: Entry { path: found.path, kind } });
+        Ok(())
+    }
+
+    /// An unfinished file of an earlier transfer is nobody's content; any other bad name is a failure.
+    fn refuses(&mut self, found: &Found, rule: NameError) {
+        if rule == NameError::Reserved && !found.is_argument {
+            let path = shown(&found.source.to_string_lossy());
+            self.skipped.push(Failure { path, reason: rule.to_string() });
+        } else {
+            self.fails(&found.source, &format!("the receiver would refuse it: {rule}"));
+        }
+    }
+
+    fn fails(&mut self, source: &Path, reason: &str) {
+        let path = shown(&source.to_string_lossy());
+        self.failed.push(Failure { path, reason: reason.to_owned() });
+    }
+}
+
+pub(super) fn file_entry(metadata: &Metadata) -> FileEntry {
+    let nanoseconds = u32::try_from(metadata.mtime_nsec()).unwrap_or(0);
+    FileEntry {
+        size: metadata.len(),
+        executable: metadata.mode() & OWNER_EXECUTES != 0,
+        modified: Modified(metadata.mtime(), nanoseconds),
+    }
+}
+
+/// What is in a folder, by name; where a name is not UTF-8, its path alone.
+fn children(folder: &Found) -> io::Result<Vec<Result<Found, PathBuf>>> {
+    let mut sources = Vec::new();
+    for entry in fs::read_dir(&folder.source)? {
+        sources.push(entry?.path());
+    }
+    sources.sort();
+    let child = |source: PathBuf| {
+        let name = source.file_name().and_then(|name| name.to_str()).map(ToOwned::to_owned);
+        match name {
+            Some(name) => {
+                let path = format!("{}/{name}", folder.path);
+                Ok(Found { source, path, is_argument: false })
+            }
+            None => Err(source),
+        }
+    };
+    Ok(sources.into_iter().map(child).collect())
+}

@@ -1,0 +1,115 @@
+//! What arrives is what was sent.
+
+use super::*;
+use std::time::{Duration, SystemTime};
+
+#[tokio::test]
+async fn files_and_folders_arrive_with_content_executable_bit_and_time() {
+    let folders = Folders::new();
+    folders.write("tree/small", b"hello");
+    folders.write("tree/empty", b"");
+    folders.write("tree/a/b/c/large", &bytes(1, 5_000_001));
+    folders.write("tree/ä 日本/🦀 …\u{200d}.txt", b"unicode");
+    folders.write("tree/.hidden", &bytes(2, 65_536));
+    folders.write("tree/run", b"#!/bin/sh");
+    folders.write("alone", &bytes(3, 1_048_576));
+    fs::create_dir_all(folders.source("tree/nothing/in/here")).unwrap();
+    make_executable(&folders.source("tree/run"));
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_789);
+    fs::File::open(folders.source("tree/small")).unwrap().set_modified(long_ago).unwrap();
+    let (sent, received) = folders.sent(&["tree", "alone"]).await;
+    assert_eq!(tree(folders.from.path()), tree(folders.into.path()));
+    assert_eq!((sent.failed, sent.files_completed, sent.totals.folders), (0, 7, 8));
+    assert_eq!(sent.bytes_transferred, sent.totals.bytes);
+    assert_eq!(sent, received);
+}
+
+#[tokio::test]
+async fn a_second_time_nothing_is_sent() {
+    let folders = Folders::new();
+    folders.write("tree/a", &bytes(1, 3_000_000));
+    folders.write("tree/b", b"");
+    folders.sent(&["tree"]).await;
+    let (sent, received) = folders.sent(&["tree"]).await;
+    assert_eq!((sent.files_already_there, sent.bytes_transferred, sent.failed), (2, 0, 0));
+    assert_eq!((sent.bytes_already_there, sent.files_completed), (3_000_000, 0));
+    assert_eq!(sent, received);
+}
+
+#[tokio::test]
+async fn many_small_files_arrive() {
+    let folders = Folders::new();
+    for number in 0..3000_u32 {
+        folders.write(&format!("tree/{}/{number}", number % 7), &number.to_be_bytes());
+    }
+    let (sent, _) = folders.sent(&["tree"]).await;
+    assert_eq!((sent.files_completed, sent.failed), (3000, 0));
+    assert_eq!(tree(folders.from.path()), tree(folders.into.path()));
+}
+
+#[tokio::test]
+async fn symbolic_links_and_pipes_are_left_out() {
+    let folders = Folders::new();
+    folders.write("tree/file", b"x");
+    std::os::unix::fs::symlink("file", folders.source("tree/link")).unwrap();
+    let (fifo, mode) = (folders.source("tree/pipe"), rustix::fs::Mode::from_raw_mode(0o600));
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let (sent, _) = folders.sent(&["tree"]).await;
+    assert_eq!((sent.files_completed, sent.skipped, sent.failed), (1, 2, 0));
+    let (sent, _) = folders.sent(&["tree/link", "tree/file"]).await;
+    assert!(failure(&sent).contains("symbolic link"));
+}
+
+#[tokio::test]
+async fn arguments_that_cannot_be_sent_fail_alone() {
+    let folders = Folders::new();
+    folders.write("a/same", b"x");
+    folders.write("b/same", b"y");
+    folders.write("back\\slash", b"z");
+    let names = ["a/same", "b/same", "none", "back\\slash"];
+    let (sent, received) = folders.sent(&names).await;
+    assert_eq!((sent.failed, sent.files_completed, received.failed), (3, 1, 0));
+    let reasons = sent.failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    for reason in ["another argument", "No such file", "backslash"] {
+        assert!(reasons.contains(reason), "{reasons}");
+    }
+}
+
+#[tokio::test]
+async fn two_of_one_part_are_told_what_to_do() {
+    let folders = Folders::new();
+    let (a, b, _sockets) = testing::pair().await;
+    let listing = Arc::new(Listing::of(&[]).unwrap());
+    let (one, other) = (silent(), silent());
+    let (first, second) = tokio::join!(send(&a, &listing, &one), send(&b, &listing, &other));
+    let errors = [first.unwrap_err().to_string(), second.unwrap_err().to_string()];
+    assert!(errors.iter().any(|error| error.contains("needs `holepunch receive`")), "{errors:?}");
+    let (a, b, _sockets) = testing::pair().await;
+    let (into, options) = (folders.into.path(), ReceiveOptions::default());
+    let (first, second) =
+        tokio::join!(receive(&a, into, options, &one), receive(&b, into, options, &other));
+    assert!(first.is_err() && second.is_err());
+}
+
+#[tokio::test]
+async fn a_file_that_changes_after_it_was_listed_fails_and_the_others_go_on() {
+    let folders = Folders::new();
+    folders.write("changed", b"before");
+    folders.write("gone", b"x");
+    folders.write("stays", b"y");
+    let sources = ["changed", "gone", "stays"].map(|name| folders.source(name));
+    let listing = Arc::new(Listing::of(&sources).unwrap());
+    folders.write("changed", b"afterwards");
+    fs::remove_file(folders.source("gone")).unwrap();
+    let (a, b, _sockets) = testing::pair().await;
+    let (one, other) = (silent(), silent());
+    let options = ReceiveOptions::default();
+    let (sent, received) =
+        tokio::join!(send(&a, &listing, &one), receive(&b, folders.into.path(), options, &other));
+    let (sent, received) = (sent.unwrap(), received.unwrap());
+    assert_eq!((sent.failed, sent.files_completed), (2, 1));
+    assert_eq!((received.failed, received.files_completed), (2, 1));
+    assert!(sent.failures[0].reason.contains("has changed"), "{sent:?}");
+    assert!(received.failures[1].reason.contains("at the sender"), "{received:?}");
+    assert_eq!(tree(folders.into.path()).len(), 1);
+}
