@@ -14,8 +14,10 @@ use crate::tls::{self, PeerVerifier};
 /// connections needs as many.
 const STREAMS_MAX: u32 = 2048;
 /// Unread bytes of one stream and of all of them together: what a peer that is not read from can make
-/// this side hold. One stream's worth fills 500 Mbit/s at a round trip of 130 ms.
-const STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// this side hold. One stream's worth fills 130 Mbit/s at a round trip of 130 ms. With more, where every
+/// other packet is lost, a stream has more than the 1,024 gaps at which noq gives the link up; and the
+/// fewer streams that nobody reads fill the link's window, the fewer stop all others.
+const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 const LINK_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
 /// Bytes that are written and not acknowledged yet.
 const SEND_WINDOW_BYTES: u64 = 16 * 1024 * 1024;
