@@ -1,17 +1,20 @@
-//! The command line: `holepunch rendezvous | worker | demo | lab | load | nat`.
+//! The command line: `holepunch rendezvous | worker | chat | pipe | forward | demo | …`.
 //!
 //! A library so that test laboratories can run the same commands in processes of their own.
 //! Each command is a module: it turns flags and environment variables into the configuration of a
 //! library crate, runs it, and prints. Results go to standard output, logs to standard error.
 
+mod chat;
 mod demo;
 mod exit;
+mod forward;
 mod joining;
 mod lab;
 mod load;
 mod logging;
 mod nat;
 mod output;
+mod pipe;
 mod rendezvous;
 mod settings;
 mod signals;
@@ -47,7 +50,7 @@ struct Cli {
     #[arg(long, global = true, value_name = "text|json", help_heading = "Logging")]
     log_format: Option<LogFormat>,
     /// Which logs are written, as `info` or `warn,holepunch_worker=debug` [env: RUST_LOG] [default:
-    /// info; less for demo, lab, load and nat]
+    /// info; less for all but rendezvous and worker]
     #[arg(long, global = true, value_name = "FILTER", help_heading = "Logging")]
     log: Option<String>,
     #[command(subcommand)]
@@ -68,6 +71,12 @@ enum Command {
     Load(load::Args),
     /// Ask STUN servers what the NAT in front of this machine does, and what that means for linking
     Nat(nat::Args),
+    /// Chat with a peer, line by line
+    Chat(chat::Args),
+    /// Send standard input to a peer, and print what the peer sends
+    Pipe(pipe::Args),
+    /// Carry TCP connections to what the peer can reach, and the peer's to what is allowed here
+    Forward(forward::Args),
 }
 
 impl Command {
@@ -75,7 +84,12 @@ impl Command {
     fn default_filter(&self) -> &'static str {
         match self {
             Self::Rendezvous(_) | Self::Worker(_) => "info",
-            Self::Lab(_) | Self::Load(_) | Self::Nat(_) => "warn",
+            Self::Lab(_)
+            | Self::Load(_)
+            | Self::Nat(_)
+            | Self::Chat(_)
+            | Self::Pipe(_)
+            | Self::Forward(_) => "warn",
             // It shows each step itself.
             Self::Demo(_) => "error",
         }
@@ -113,6 +127,9 @@ fn start(cli: Cli, environment: &Environment) -> Result<ExitCode, Failure> {
             Command::Lab(args) => lab::run(*args, environment).await,
             Command::Load(args) => load::run(args, environment).await,
             Command::Nat(args) => nat::run(args, environment).await,
+            Command::Chat(args) => chat::run(args, environment).await,
+            Command::Pipe(args) => pipe::run(args, environment).await,
+            Command::Forward(args) => forward::run(args, environment).await,
         }
     });
     runtime.shutdown_timeout(LINGER);
