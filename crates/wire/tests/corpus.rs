@@ -50,6 +50,8 @@ fn every_target_is_in_the_table() {
     let mut files: Vec<String> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+        // Those of the programs are replayed in their crate.
+        .filter(|name| !name.starts_with("program_"))
         .collect();
     let mut names: Vec<String> = DECODERS.iter().map(|(name, _)| (*name).to_owned()).collect();
     files.sort();
