@@ -34,7 +34,7 @@ impl Progress {
 /// How a pipe has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Summary {
-    /// Bytes that the peer has.
+    /// Bytes that the peer has; where the output was closed, perhaps not all of them.
     pub sent_bytes: u64,
     /// Bytes of the peer's that were written.
     pub received_bytes: u64,
@@ -93,7 +93,8 @@ pub async fn pipe(
         Err(PipeError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             recv.stop(CODE_RESET);
             let _unless_ended = send.finish();
-            arrived(&mut send, sent_bytes).await?;
+            // The peer, told that its bytes are not wanted, may end before it has ours.
+            let _or_not = arrived(&mut send, sent_bytes).await;
             Ok(Summary { sent_bytes, received_bytes, output_closed: true })
         }
         Err(error) => {
