@@ -1,13 +1,14 @@
-//! The command line: `holepunch rendezvous | worker | demo | lab | load | nat | send |
-//! receive`.
+//! The command line: `holepunch rendezvous | worker | bench | chat | pipe | forward | send | receive | demo | …`.
 //!
 //! A library so that test laboratories can run the same commands in processes of their own.
 //! Each command is a module: it turns flags and environment variables into the configuration of a
 //! library crate, runs it, and prints. Results go to standard output, logs to standard error.
 
 mod bench;
+mod chat;
 mod demo;
 mod exit;
+mod forward;
 mod joining;
 mod lab;
 mod load;
@@ -15,6 +16,7 @@ mod logging;
 mod nat;
 mod output;
 mod peering;
+mod pipe;
 mod rendezvous;
 mod settings;
 mod signals;
@@ -51,8 +53,7 @@ struct Cli {
     #[arg(long, global = true, value_name = "text|json", help_heading = "Logging")]
     log_format: Option<LogFormat>,
     /// Which logs are written, as `info` or `warn,holepunch_worker=debug` [env: RUST_LOG] [default:
-    /// info; less for demo, lab, load, nat, send and
-    /// receive]
+    /// info; less for all but rendezvous and worker]
     #[arg(long, global = true, value_name = "FILTER", help_heading = "Logging")]
     log: Option<String>,
     #[command(subcommand)]
@@ -79,6 +80,12 @@ enum Command {
     Send(transfer::SendArgs),
     /// Receive what a peer sends
     Receive(transfer::ReceiveArgs),
+    /// Chat with a peer, line by line
+    Chat(chat::Args),
+    /// Send standard input to a peer, and print what the peer sends
+    Pipe(pipe::Args),
+    /// Carry TCP connections to what the peer can reach, and the peer's to what is allowed here
+    Forward(forward::Args),
 }
 
 impl Command {
@@ -88,7 +95,13 @@ impl Command {
             Self::Rendezvous(_) | Self::Worker(_) => "info",
             Self::Lab(_) | Self::Load(_) | Self::Nat(_) => "warn",
             // They show each step themselves.
-            Self::Bench(_) | Self::Demo(_) | Self::Send(_) | Self::Receive(_) => "error",
+            Self::Bench(_)
+            | Self::Chat(_)
+            | Self::Pipe(_)
+            | Self::Forward(_)
+            | Self::Demo(_)
+            | Self::Send(_)
+            | Self::Receive(_) => "error",
         }
     }
 }
@@ -127,6 +140,9 @@ fn start(cli: Cli, environment: &Environment) -> Result<ExitCode, Failure> {
             Command::Bench(args) => bench::run(args, environment).await,
             Command::Send(args) => transfer::run_send(args, environment).await,
             Command::Receive(args) => transfer::run_receive(args, environment).await,
+            Command::Chat(args) => chat::run(args, environment).await,
+            Command::Pipe(args) => pipe::run(args, environment).await,
+            Command::Forward(args) => forward::run(args, environment).await,
         }
     });
     runtime.shutdown_timeout(LINGER);
