@@ -1,5 +1,5 @@
-//! The command line: `holepunch rendezvous | worker | demo | lab | load | nat | send |
-//! receive`.
+//! The command line: `holepunch rendezvous | worker | demo | lab | load | nat | invite |
+//! send | receive`.
 //!
 //! A library so that test laboratories can run the same commands in processes of their own.
 //! Each command is a module: it turns flags and environment variables into the configuration of a
@@ -8,6 +8,7 @@
 mod bench;
 mod demo;
 mod exit;
+mod invite;
 mod joining;
 mod lab;
 mod load;
@@ -75,6 +76,8 @@ enum Command {
     Bench(bench::Args),
     /// Ask STUN servers what the NAT in front of this machine does, and what that means for linking
     Nat(nat::Args),
+    /// Make up a room and a secret, and print the commands for both sides
+    Invite(invite::Args),
     /// Send files and folders to a peer
     Send(transfer::SendArgs),
     /// Receive what a peer sends
@@ -86,7 +89,7 @@ impl Command {
     fn default_filter(&self) -> &'static str {
         match self {
             Self::Rendezvous(_) | Self::Worker(_) => "info",
-            Self::Lab(_) | Self::Load(_) | Self::Nat(_) => "warn",
+            Self::Lab(_) | Self::Load(_) | Self::Nat(_) | Self::Invite(_) => "warn",
             // They show each step themselves.
             Self::Bench(_) | Self::Demo(_) | Self::Send(_) | Self::Receive(_) => "error",
         }
@@ -124,6 +127,7 @@ fn start(cli: Cli, environment: &Environment) -> Result<ExitCode, Failure> {
             Command::Lab(args) => lab::run(*args, environment).await,
             Command::Load(args) => load::run(args, environment).await,
             Command::Nat(args) => nat::run(args, environment).await,
+            Command::Invite(args) => invite::run(&args),
             Command::Bench(args) => bench::run(args, environment).await,
             Command::Send(args) => transfer::run_send(args, environment).await,
             Command::Receive(args) => transfer::run_receive(args, environment).await,
