@@ -9,6 +9,7 @@ mod chat;
 mod demo;
 mod exit;
 mod forward;
+mod invite;
 mod joining;
 mod lab;
 mod load;
@@ -76,6 +77,8 @@ enum Command {
     Bench(bench::Args),
     /// Ask STUN servers what the NAT in front of this machine does, and what that means for linking
     Nat(nat::Args),
+    /// Make up a room and a secret, and print the commands for both sides
+    Invite(invite::Args),
     /// Send files and folders to a peer
     Send(transfer::SendArgs),
     /// Receive what a peer sends
@@ -93,7 +96,7 @@ impl Command {
     fn default_filter(&self) -> &'static str {
         match self {
             Self::Rendezvous(_) | Self::Worker(_) => "info",
-            Self::Lab(_) | Self::Load(_) | Self::Nat(_) => "warn",
+            Self::Lab(_) | Self::Load(_) | Self::Nat(_) | Self::Invite(_) => "warn",
             // They show each step themselves.
             Self::Bench(_)
             | Self::Chat(_)
@@ -137,6 +140,7 @@ fn start(cli: Cli, environment: &Environment) -> Result<ExitCode, Failure> {
             Command::Lab(args) => lab::run(*args, environment).await,
             Command::Load(args) => load::run(args, environment).await,
             Command::Nat(args) => nat::run(args, environment).await,
+            Command::Invite(args) => invite::run(&args),
             Command::Bench(args) => bench::run(args, environment).await,
             Command::Send(args) => transfer::run_send(args, environment).await,
             Command::Receive(args) => transfer::run_receive(args, environment).await,
