@@ -9,6 +9,7 @@ use crate::output;
 use crate::peering::{PeeringArgs, rendezvous_url};
 use crate::settings::Environment;
 use crate::signals::Stop;
+use crate::why::in_words;
 use crate::worker::StunArgs;
 
 /// With whom to link, and by which rendezvous
@@ -24,6 +25,9 @@ pub(crate) struct JoinArgs {
     /// Say nothing of the way to the link on standard error
     #[arg(long, short)]
     quiet: bool,
+    /// Tell the history of the link on standard error in the end
+    #[arg(long)]
+    why: bool,
 }
 
 /// A link, and the worker that keeps it.
@@ -31,6 +35,7 @@ pub(crate) struct JoinArgs {
 pub(crate) struct Joined {
     pub(crate) link: Link,
     worker: Worker,
+    why: bool,
     /// When the command began.
     began: Instant,
 }
@@ -58,6 +63,9 @@ impl Joined {
     /// Ends the link and the worker, within a second. What matters has to have arrived before.
     pub(crate) async fn leave(self, reason: &str) {
         self.link.close(reason);
+        if self.why {
+            tell(&self.worker);
+        }
         self.worker.shutdown().await;
     }
 }
@@ -81,12 +89,19 @@ pub(crate) async fn join(args: JoinArgs, environment: &Environment) -> Result<Jo
         output::progress(format!("worker {}", worker.id()));
     }
     match next_link(&mut worker, &mut links, &mut stop, args.quiet).await {
-        Ok(link) => Ok(Joined { link, worker, began }),
+        Ok(link) => Ok(Joined { link, worker, why: args.why, began }),
         Err(failure) => {
+            if args.why {
+                tell(&worker);
+            }
             worker.shutdown().await;
             Err(failure)
         }
     }
+}
+
+fn tell(worker: &Worker) {
+    worker.stories().all().iter().flat_map(in_words).for_each(output::progress);
 }
 
 async fn next_link(

@@ -23,6 +23,7 @@ mod settings;
 mod signals;
 mod table;
 mod transfer;
+mod why;
 mod worker;
 
 use std::ffi::OsString;
@@ -73,6 +74,8 @@ enum Command {
     Lab(Box<lab::Args>),
     /// Put load on a rendezvous: idle workers, pairings, echoes
     Load(load::Args),
+    /// Tell the history of a worker's links: offers, plans, checks, paths, and the reasons
+    Why(why::Args),
     /// Measure a link: throughput each way, round trips, datagrams
     Bench(bench::Args),
     /// Ask STUN servers what the NAT in front of this machine does, and what that means for linking
@@ -96,7 +99,7 @@ impl Command {
     fn default_filter(&self) -> &'static str {
         match self {
             Self::Rendezvous(_) | Self::Worker(_) => "info",
-            Self::Lab(_) | Self::Load(_) | Self::Nat(_) | Self::Invite(_) => "warn",
+            Self::Lab(_) | Self::Load(_) | Self::Nat(_) | Self::Invite(_) | Self::Why(_) => "warn",
             // They show each step themselves.
             Self::Bench(_)
             | Self::Chat(_)
@@ -141,6 +144,7 @@ fn start(cli: Cli, environment: &Environment) -> Result<ExitCode, Failure> {
             Command::Load(args) => load::run(args, environment).await,
             Command::Nat(args) => nat::run(args, environment).await,
             Command::Invite(args) => invite::run(&args),
+            Command::Why(args) => why::run(args).await,
             Command::Bench(args) => bench::run(args, environment).await,
             Command::Send(args) => transfer::run_send(args, environment).await,
             Command::Receive(args) => transfer::run_receive(args, environment).await,

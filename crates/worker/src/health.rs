@@ -1,13 +1,25 @@
-//! The HTTP server for a platform's health check: 200, plain text, to a GET of every path.
+//! The HTTP server for a platform's health check: 200, plain text, to a GET of every path. To its own
+//! machine it tells the stories of its sessions, too.
 
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
+use std::time::Duration;
 
-use axum::Router;
+use axum::extract::ConnectInfo;
 use axum::http::Uri;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Json, Router};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use url::Url;
+
+use crate::story::{Stories, Story};
+
+/// Where the stories are told.
+const WHY_PATH: &str = "/why";
+/// Whoever asks for them waits so long.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A running health server; it ends when dropped.
 #[derive(Debug)]
@@ -17,10 +29,11 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    pub(crate) async fn bind(address: SocketAddrV4) -> io::Result<Self> {
+    pub(crate) async fn bind(address: SocketAddrV4, stories: Stories) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let router = Router::new().fallback_service(get(answer));
+        let router = Router::new().fallback_service(get(answer)).layer(Extension(stories));
+        let router = router.into_make_service_with_connect_info::<SocketAddr>();
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 tracing::error!(%error, "health server has ended");
@@ -36,6 +49,46 @@ impl Drop for Health {
     }
 }
 
-async fn answer(uri: Uri) -> &'static str {
-    if uri.path() == "/health" { "OK" } else { "OK: this holepunch worker is running\n" }
+async fn answer(
+    uri: Uri,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    Extension(stories): Extension<Stories>,
+) -> Response {
+    match uri.path() {
+        // With whom the worker is linked, and at which addresses, is nobody else's business.
+        WHY_PATH if from.ip().to_canonical().is_loopback() => Json(stories.all()).into_response(),
+        "/health" => "OK".into_response(),
+        _ => "OK: this holepunch worker is running\n".into_response(),
+    }
+}
+
+/// Asks a worker on this machine for its stories.
+///
+/// # Errors
+/// In words: nothing listens there, or no worker does.
+pub async fn ask_why(health_server: &Url) -> Result<Vec<Story>, String> {
+    let mut url = health_server.clone();
+    url.set_path(WHY_PATH);
+    let asking = async {
+        let client = reqwest::Client::builder()
+            .timeout(ASK_TIMEOUT)
+            .no_proxy()
+            .tls_backend_preconfigured(
+                (*crate::tls::client_config().map_err(|it| it.to_string())?).clone(),
+            )
+            .build()
+            .map_err(|error| error.to_string())?;
+        let answer = client.get(url.clone()).send().await.map_err(|error| error.to_string())?;
+        answer.text().await.map_err(|error| error.to_string())
+    };
+    let text = asking.await.map_err(|why| {
+        format!("no worker answers at {url}: {why}; name the port of its health server with --url")
+    })?;
+    serde_json::from_str(&text).map_err(|_| {
+        let start: String = text.chars().filter(|it| !it.is_control()).take(60).collect();
+        format!(
+            "expected the stories of a worker from {url}, got {start:?}: a worker tells them to its own \
+             machine alone"
+        )
+    })
 }

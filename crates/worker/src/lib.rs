@@ -11,6 +11,7 @@
 //! | `signalling` | the WebSocket: connects, pings, reconnects with backoff |
 //! | `health` | the HTTP server that a platform's health check asks |
 //! | `ip_echo` | the HTTP look-up of the public IP, off the critical path |
+//! | `story` | what has happened to each session, in words |
 //! | `notice` | what happened, for logs and for programs that embed a worker |
 //!
 //! Discovery, punching and keep-alive are [`holepunch_link`]'s; a WebSocket that drops does not
@@ -24,10 +25,12 @@ mod notice;
 mod relay;
 mod run;
 mod signalling;
+mod story;
 mod tls;
 mod worker;
 
 pub use config::{Config, RendezvousUrl, UrlError};
+pub use health::ask_why;
 pub use holepunch_link::{
     DatagramError, Event, Identity, Link, LinkError, LinkPath, PathEvent, PathEvents, PathKind,
     ReadError, RecvStream, RoomSecret, SendStream, ServerName, WriteError,
@@ -37,5 +40,6 @@ pub use holepunch_wire::signal::{FromServer, Offer};
 pub use identity_file::{IdentityFileError, load_or_create};
 pub use notice::{Notice, milliseconds};
 pub use signalling::Signal;
+pub use story::{Line, Stories, Story};
 pub use tls::client_config as tls_client_config;
 pub use worker::{Links, StartError, Worker};

@@ -22,6 +22,7 @@ use crate::ip_echo;
 use crate::notice::Notice;
 use crate::relay::{self, RelayAddress};
 use crate::signalling::{Signal, Signalling};
+use crate::story::Stories;
 use crate::tls::Tls;
 
 /// A UDP port that is taken is tried again after so long.
@@ -56,6 +57,7 @@ pub(crate) struct Run {
     pub(crate) public_ip: Option<IpAddr>,
     pub(crate) notices: mpsc::Sender<Notice>,
     pub(crate) links: mpsc::Sender<Link>,
+    pub(crate) stories: Stories,
     /// What opens the relays of sessions that have been offered and have not begun yet.
     pub(crate) tokens: BTreeMap<SessionId, RelayToken>,
     pub(crate) relays: JoinSet<()>,
@@ -302,6 +304,7 @@ impl Run {
     fn link(&mut self, event: LinkEvent) {
         match event {
             LinkEvent::Established(link) => {
+                self.stories.linked(&link);
                 self.notice(Notice::Linked(link.peer().clone(), link.session(), link.path()));
                 // Nobody takes so many: it would hang without an owner.
                 if let Err(error) = self.links.try_send(link) {
@@ -340,6 +343,7 @@ impl Run {
 
     pub(crate) fn notice(&self, notice: Notice) {
         notice.log();
+        self.stories.note(&notice);
         let _unless_nobody_reads = self.notices.try_send(notice);
     }
 }

@@ -18,6 +18,7 @@ use crate::health::Health;
 use crate::notice::Notice;
 use crate::run::{CALL_AGAIN_AFTER, Run};
 use crate::signalling::{Settings, Signalling};
+use crate::story::Stories;
 use crate::tls::Tls;
 
 /// Notices kept for an embedding program; one that does not read them misses the newest.
@@ -67,8 +68,26 @@ pub struct Worker {
     health: Option<SocketAddr>,
     notices: mpsc::Receiver<Notice>,
     links: Option<Links>,
+    stories: Stories,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
+}
+
+/// The id of a worker, which its key has to allow.
+fn own_id(config: &Config, identity: &Identity) -> Result<WorkerId, StartError> {
+    let id = match &config.worker_id {
+        Some(id) => id.clone(),
+        // The baseline has no way to prove a key.
+        None if config.baseline_only => WorkerId::new(&uuid::Uuid::new_v4().to_string())?,
+        None => identity.worker_id(),
+    };
+    if !identity.public_key().may_be_of(&id) {
+        return Err(StartError::NotOwnId(id));
+    }
+    if id.as_str().len() > PROBE_ID_BYTES_MAX {
+        return Err(StartError::WorkerIdTooLong(id.as_str().len()));
+    }
+    Ok(id)
 }
 
 /// The links of a worker, as they come about.
@@ -92,25 +111,15 @@ impl Worker {
             Some(identity) => identity.clone(),
             None => Identity::generate()?,
         };
-        let id = match &config.worker_id {
-            Some(id) => id.clone(),
-            // The baseline has no way to prove a key.
-            None if config.baseline_only => WorkerId::new(&uuid::Uuid::new_v4().to_string())?,
-            None => identity.worker_id(),
-        };
-        if !identity.public_key().may_be_of(&id) {
-            return Err(StartError::NotOwnId(id));
-        }
-        if id.as_str().len() > PROBE_ID_BYTES_MAX {
-            return Err(StartError::WorkerIdTooLong(id.as_str().len()));
-        }
+        let id = own_id(&config, &identity)?;
         tracing::info!(worker = %id, rendezvous = %config.rendezvous, "worker starts");
         if config.rendezvous.scheme_was_missing() {
             tracing::warn!(rendezvous = %config.rendezvous, "the URL has no scheme, taking ws://");
         }
+        let stories = Stories::default();
         let health = match config.health_port {
             Some(port) => Some(
-                Health::bind(SocketAddrV4::new(config.listen_ip, port))
+                Health::bind(SocketAddrV4::new(config.listen_ip, port), stories.clone())
                     .await
                     .map_err(|source| StartError::HealthPort { port, source })?,
             ),
@@ -144,6 +153,7 @@ impl Worker {
             public_ip: None,
             notices: sender,
             links: link_sender,
+            stories: stories.clone(),
             tokens: BTreeMap::new(),
             relays: JoinSet::new(),
         };
@@ -156,7 +166,15 @@ impl Worker {
             drop(health);
         };
         let task = tokio::spawn(task.instrument(span));
-        Ok(Self { id, health: health_address, notices, links: Some(Links(links)), stop, task })
+        Ok(Self {
+            id,
+            health: health_address,
+            notices,
+            links: Some(Links(links)),
+            stories,
+            stop,
+            task,
+        })
     }
 
     /// The worker's id.
@@ -175,6 +193,12 @@ impl Worker {
     /// dropped beyond a bound; they stand in the log all the same.
     pub async fn next_notice(&mut self) -> Option<Notice> {
         self.notices.recv().await
+    }
+
+    /// What has happened to each session, in words.
+    #[must_use]
+    pub fn stories(&self) -> &Stories {
+        &self.stories
     }
 
     /// The links that come about, each once; `None` where they have been taken already. A link that

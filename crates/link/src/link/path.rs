@@ -132,6 +132,12 @@ impl PathEvents {
         Self { state: Arc::clone(state), changes: state.changes.subscribe(), next: 0 }
     }
 
+    /// The changes so far, the oldest first; of very many the latest.
+    #[must_use]
+    pub fn history(&self) -> Vec<PathEvent> {
+        self.state.history()
+    }
+
     /// The next change. Whoever falls far behind misses the oldest.
     pub async fn next(&mut self) -> PathEvent {
         loop {
