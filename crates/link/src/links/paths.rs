@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use holepunch_traversal::RelayState;
 use holepunch_wire::session::SessionId;
 use noq::{PathEvent, PathId, PathStatus};
 use tokio::sync::{mpsc, watch};
@@ -45,7 +46,7 @@ pub(super) struct Paths {
     again_at: Option<Instant>,
     again_after: Duration,
     doubts: Option<Doubts>,
-    relayed: Option<bool>,
+    relayed: Option<RelayState>,
     /// Since when there has been no route.
     stranded_since: Option<Instant>,
 }
@@ -130,7 +131,8 @@ impl Paths {
     }
 
     async fn tell_relayed(&mut self) {
-        let relayed = self.open.values().any(|route| !is_direct(*route));
+        let is_relayed = self.open.values().any(|route| !is_direct(*route));
+        let relayed = if is_relayed { RelayState::Serves } else { RelayState::Absent };
         if self.relayed != Some(relayed) {
             self.relayed = Some(relayed);
             let _or_ended = self.events.send(LinkEvent::Relayed(self.session, relayed)).await;
