@@ -1,6 +1,7 @@
 //! What a link is good for.
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use holepunch_worker::{DatagramError, LinkError, WorkerId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -122,4 +123,18 @@ async fn where_no_relay_may_be_used_the_direct_path_is_enough() {
     let links = world.linked().await;
     until_both(&links, is_direct).await;
     flows_both_ways(&links, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_sides_take_the_same_connection_where_the_relay_and_the_direct_path_race() {
+    let worlds = (0..40).map(|_| async {
+        let mut world = World::new().await;
+        let links = world.linked().await;
+        flows_both_ways(&links, 1).await;
+        for (peer, link) in world.peers.iter_mut().zip(&links) {
+            assert_eq!(link.ended(), None);
+            assert!(peer.links.next().now_or_never().is_none(), "another link");
+        }
+    });
+    futures_util::future::join_all(worlds).await;
 }

@@ -3,12 +3,13 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use holepunch_worker::PathKind;
 use tokio::sync::watch;
 
 use crate::flow::{Flowed, MIB, flows, flows_both_ways, flows_counted};
 use crate::nat::Fate;
 use crate::within;
-use crate::world::{World, is_direct, is_relay, until_both};
+use crate::world::{World, is_direct, is_relay, until_both, until_path};
 
 /// A goal, not a bound: a machine that does other things too takes longer.
 const STALL_MAX: Duration = Duration::from_secs(5);
@@ -132,15 +133,26 @@ async fn a_link_survives_a_nat_that_gives_one_side_another_port() {
             arrived.wait_for(|bytes| *bytes >= 2 * MIB).await.unwrap();
             world.nat.rebind(moved).await;
             let remote = world.nat.public(moved);
-            let is_there = |kind: &holepunch_worker::PathKind| {
-                *kind == holepunch_worker::PathKind::Direct { remote }
-            };
-            crate::world::until_path(&links[1 - moved], is_there).await;
+            let is_there = |kind: &PathKind| *kind == PathKind::Direct { remote };
+            until_path(&links[1 - moved], is_there).await;
         };
         tokio::join!(flows_counted(&links, 32, counted), moving);
         until_both(&links, is_direct).await;
         flows_both_ways(&links, 1).await;
-        drop(world);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_link_survives_a_nat_that_gives_one_side_another_port() {
+    for moved in 0..2 {
+        let mut world = World::new().await;
+        let links = world.linked_directly().await;
+        flows_both_ways(&links, 1).await;
+        world.nat.rebind(moved).await;
+        let remote = world.nat.public(moved);
+        let is_there = |kind: &PathKind| *kind == PathKind::Direct { remote };
+        until_path(&links[1 - moved], is_there).await;
+        flows_both_ways(&links, 1).await;
     }
 }
 
