@@ -1,6 +1,8 @@
 //! Figures, for whoever asks: `cargo test --release -p holepunch-cli --test links -- --ignored
 //! --nocapture --test-threads 1 figures`.
 
+#![allow(clippy::print_stderr, reason = "figures are shown")]
+
 use std::time::Duration;
 
 use holepunch_wire::session::{RoomMode, RoomName};

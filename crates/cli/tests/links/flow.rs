@@ -14,6 +14,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 /// What came out of a flow.
 #[derive(Debug)]
+#[expect(dead_code, reason = "some of it is for people to read")]
 pub(crate) struct Flowed {
     /// Longest time between two chunks.
     pub(crate) stall: Duration,

@@ -9,6 +9,7 @@ use holepunch_worker::{
 };
 
 use crate::cables::Cables;
+use crate::flow::flows_both_ways;
 use crate::nat::Nat;
 use crate::within;
 
@@ -53,7 +54,7 @@ pub(crate) fn serve(listen: SocketAddr) -> Server {
         trusted_proxies: Vec::new(),
         public_hosts: Vec::new(),
         stun_advertise: Vec::new(),
-        relay: Some(RelayLimits { ..RelayLimits::default() }),
+        relay: Some(RelayLimits::default()),
         matchmaker: MatchmakerConfig { allow_private: true, ..MatchmakerConfig::default() },
     })
     .unwrap()
@@ -126,6 +127,14 @@ impl World {
     pub(crate) async fn linked_directly(&mut self) -> [Link; 2] {
         let links = self.linked().await;
         until_both(&links, is_direct).await;
+        links
+    }
+
+    /// The same after both have had time to tell what a further path needs, which comes just behind the
+    /// handshake.
+    pub(crate) async fn linked_and_settled(&mut self) -> [Link; 2] {
+        let links = self.linked_directly().await;
+        flows_both_ways(&links, 1).await;
         links
     }
 

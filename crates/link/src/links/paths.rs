@@ -202,11 +202,7 @@ impl Paths {
                     tracing::debug!(session = %self.session, route = shown(route), "path is opened");
                     self.opening.insert(id, route);
                 }
-                None => {
-                    let why = futures_util::FutureExt::now_or_never(opening).map(|it| it.err().map(|e| e.to_string()));
-                    tracing::debug!(session = %self.session, route = shown(route), ?why, "path cannot be opened yet");
-                    self.try_again();
-                }
+                None => self.try_again(),
             }
         }
     }
