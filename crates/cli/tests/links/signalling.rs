@@ -16,7 +16,7 @@ fn is_the_only_one(world: &mut World, links: &[holepunch_worker::Link; 2]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_direct_link_goes_on_without_the_rendezvous_and_with_one_that_has_restarted() {
     let mut world = World::new().await;
-    let links = world.linked_directly().await;
+    let links = world.linked_and_settled().await;
     let server = world.rendezvous.take().unwrap();
     tokio::join!(flows(&links, 32), server.shutdown());
     flows_both_ways(&links, 1).await;
@@ -36,7 +36,7 @@ async fn a_direct_link_goes_on_without_the_rendezvous_and_with_one_that_has_rest
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_signalling_connection_does_not_touch_a_direct_link() {
     let mut world = World::new().await;
-    let links = world.linked_directly().await;
+    let links = world.linked_and_settled().await;
     for round in 0..2 {
         let peer = &mut world.peers[round];
         if round == 0 {
@@ -53,6 +53,8 @@ async fn a_lost_signalling_connection_does_not_touch_a_direct_link() {
 async fn a_link_through_the_relay_survives_the_loss_of_every_connection_to_the_rendezvous() {
     let mut world = World::new().await;
     let links = world.linked_by_the_relay().await;
+    // The rendezvous hears meanwhile that the two talk.
+    flows_both_ways(&links, 1).await;
     for round in 0..2 {
         world.peers[round].until_registered().await;
         let cut = async { world.peers[round].cables.cut() };
