@@ -6,7 +6,7 @@ use crate::world::World;
 
 /// Every so-manieth datagram of either side has a fate of its own.
 fn every(n: usize, fate: impl Fn(usize) -> Fate + Send) -> impl FnMut(Datagram<'_>) -> Fate + Send {
-    let mut number = 0;
+    let mut number = 0_usize;
     move |_| {
         number += 1;
         if number.is_multiple_of(n) { fate(number) } else { Fate::Passes }
@@ -31,10 +31,14 @@ async fn one_bit_in_every_twentieth_datagram_changes_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_first_byte_changes_nothing() {
     flows_under(every(15, |_| Fate::Broken(usize::MAX / 2))).await;
-    let mut number = 0;
+    let mut number = 0_usize;
     flows_under(move |datagram| {
         number += 1;
-        if number % 15 == 0 { Fate::Broken(datagram.payload.len() - 1) } else { Fate::Passes }
+        if number.is_multiple_of(15) {
+            Fate::Broken(datagram.payload.len() - 1)
+        } else {
+            Fate::Passes
+        }
     })
     .await;
 }
