@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::nat::Nat;
 use crate::rendezvous::{Rendezvous, Session};
 use crate::within;
-use crate::world::config;
+use crate::world::{config, log};
 
 struct Guest {
     worker: Worker,
@@ -24,6 +24,7 @@ struct Trap {
 
 impl Trap {
     async fn set(ids: impl Fn(usize) -> Option<WorkerId>) -> Self {
+        log();
         let rendezvous = Rendezvous::bind();
         let nat = Nat::open().await;
         let mut guests = Vec::new();
@@ -95,10 +96,10 @@ impl Guest {
 async fn with_the_right_keys_there_is_a_link() {
     let mut trap = Trap::set(|_| None).await;
     trap.spring(trap.keys()).await;
-    for guest in &mut trap.guests {
-        let link = within("a link", guest.links.next()).await.unwrap();
-        assert!(link.is_authenticated());
-    }
+    let [first, second] = &mut trap.guests;
+    let both = async { tokio::join!(first.links.next(), second.links.next()) };
+    let (first, second) = within("a link", both).await;
+    assert!([first, second].iter().flatten().filter(|link| link.is_authenticated()).count() == 2);
 }
 
 #[tokio::test]

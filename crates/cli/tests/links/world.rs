@@ -40,7 +40,7 @@ pub(crate) fn config(rendezvous: SocketAddr, stun: SocketAddr) -> Config {
 }
 
 /// Shows the log where `RUST_LOG` asks for it.
-fn log() {
+pub(crate) fn log() {
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let _unless_it_is_set_up = log.try_init();
