@@ -249,8 +249,8 @@ impl Port {
                 Woken::Link(LinkEvent::Doubt(session)) => {
                     self.machine.handle_input(Input::Doubt(session), Instant::now());
                 }
-                Woken::Link(LinkEvent::Relayed(session, is_relayed)) => {
-                    let input = Input::Relayed(session, is_relayed);
+                Woken::Link(LinkEvent::Relayed(session, relay)) => {
+                    let input = Input::Relayed(session, relay);
                     self.machine.handle_input(input, Instant::now());
                 }
                 Woken::Link(event) => {

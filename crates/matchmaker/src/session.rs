@@ -29,6 +29,8 @@ pub(crate) struct End {
     pub(crate) place: Option<Place>,
     /// Whether it says that the path is direct.
     pub(crate) direct: bool,
+    /// Whether it says that the relay serves.
+    pub(crate) relayed: bool,
     /// The token with which it takes the session to another connection.
     pub(crate) resume: String,
     /// Until when its connection may come back, where it is gone.
@@ -66,5 +68,11 @@ impl Session {
 
     pub(crate) fn is_direct(&self) -> bool {
         self.ends.iter().any(|end| end.direct)
+    }
+
+    /// Whether the two talk, directly or through the relay: such a session waits for a worker that has
+    /// lost its connection.
+    pub(crate) fn is_linked(&self) -> bool {
+        self.ends.iter().any(|end| end.direct || end.relayed)
     }
 }

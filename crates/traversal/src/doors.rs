@@ -120,11 +120,23 @@ pub enum Input<'a> {
     V1(Box<ServerV1>),
     /// The worker wants no more of a session.
     Leave(SessionId),
-    /// Whether the two of a session can talk through a relay. As long as they can, the session is not
-    /// left for want of a direct path, and a path that was lost is sought further.
-    Relayed(SessionId, bool),
+    /// Whether the two of a session can talk through a relay. As long as they can, or may soon, the
+    /// session is not left for want of a direct path, and a path that was lost is sought further.
+    Relayed(SessionId, RelayState),
     /// Data was sent on the path in use, and nothing has come back: it is to be asked whether it answers.
     Doubt(SessionId),
+}
+
+/// What a relay does for a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RelayState {
+    /// Nothing.
+    #[default]
+    Absent,
+    /// It may serve soon.
+    Hoped,
+    /// The two talk through it, or can at any time.
+    Serves,
 }
 
 /// A datagram to send.

@@ -36,8 +36,8 @@ mod v1;
 
 pub use discovery::nat::NatMapping;
 pub use doors::{
-    Config, Dropped, Event, FailReason, Input, LostReason, OfferRefusal, PathInfo, SearchRefusal,
-    SessionEvent, SessionFailure, SessionStatus, SocketId, StunServer, Surroundings, Transmit,
-    WakeReason,
+    Config, Dropped, Event, FailReason, Input, LostReason, OfferRefusal, PathInfo, RelayState,
+    SearchRefusal, SessionEvent, SessionFailure, SessionStatus, SocketId, StunServer, Surroundings,
+    Transmit, WakeReason,
 };
 pub use machine::Traversal;

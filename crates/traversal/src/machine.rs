@@ -125,9 +125,9 @@ impl Traversal {
             Input::SessionOffer(offer) => self.session_offer(*offer, now),
             Input::V1(message) => self.signalled(*message, now),
             Input::Leave(session) => self.leave(session),
-            Input::Relayed(session, is_relayed) => {
+            Input::Relayed(session, relay) => {
                 if let Some(session) = self.sessions.get_mut(&session) {
-                    session.relayed(is_relayed, now);
+                    session.relayed(relay, now);
                 }
             }
             Input::Doubt(session) => {

@@ -90,7 +90,6 @@ impl Run {
         if let Some(look_up) = self.look_up {
             look_up.abort();
         }
-        self.relays.abort_all();
         let close_port = async {
             if let Some(port) = self.port {
                 tracing::debug!(dropped = ?port.dropped(), "UDP port closed");
@@ -98,6 +97,8 @@ impl Run {
             }
         };
         tokio::join!(self.signalling.close(), close_port);
+        // The last packets of links go by the relays, too.
+        self.relays.abort_all();
     }
 
     async fn woken(&mut self, stopped: &mut oneshot::Receiver<()>) -> Woken {

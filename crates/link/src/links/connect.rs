@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -120,6 +121,7 @@ impl SessionTask {
     pub(super) async fn connect(&mut self) -> Result<Connected, LinkError> {
         key_fits(&self.peer, self.key)?;
         let mut attempts = Attempts::default();
+        let turn = Arc::new(Semaphore::new(1));
         let mut view = self.view.clone();
         loop {
             let now = Instant::now();
@@ -138,7 +140,7 @@ impl SessionTask {
                 if kind != Kind::Guess {
                     attempts.of(kind).running_since = Some(now);
                 }
-                let attempt = self.attempt(route)?;
+                let attempt = self.attempt(route, Arc::clone(&turn))?;
                 attempts.running.spawn(async move { (kind, attempt.await) });
                 continue;
             }
@@ -171,10 +173,13 @@ impl SessionTask {
         }
     }
 
-    /// One handshake by a route, and the first stream.
+    /// One handshake by a route, and the first stream. The peer takes the connection on which that comes,
+    /// so of several that are through only one may send it: whichever has the `turn`, for ever unless it
+    /// fails.
     fn attempt(
         &self,
         route: Route,
+        turn: Arc<Semaphore>,
     ) -> Result<impl Future<Output = Result<Connected, LinkError>> + Send + use<>, LinkError> {
         let (mut client, verifier) =
             quic::client(&self.config.identity, self.key).map_err(LinkError::Protocol)?;
@@ -188,7 +193,10 @@ impl SessionTask {
         Ok(async move {
             let connected = async {
                 let connection = connecting.await.map_err(|error| explain(&error, &verifier))?;
+                let own_turn = turn.acquire().await;
+                let own_turn = own_turn.map_err(|error| LinkError::Protocol(error.to_string()))?;
                 hello::connect(&connection, &terms).await?;
+                own_turn.forget();
                 Ok((connection, route))
             };
             timed(connected).await

@@ -18,7 +18,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use holepunch_traversal::{PathInfo, SessionEvent, SocketId};
+use holepunch_traversal::{PathInfo, RelayState, SessionEvent, SocketId};
 use holepunch_wire::WorkerId;
 use holepunch_wire::check::IceRole;
 use holepunch_wire::identity::PublicKey;
@@ -70,8 +70,8 @@ pub enum LinkEvent {
     },
     /// Data goes unanswered on its direct path.
     Doubt(SessionId),
-    /// Whether the relay serves it.
-    Relayed(SessionId, bool),
+    /// What the relay does for it.
+    Relayed(SessionId, RelayState),
 }
 
 /// What a session's task knows of the routes.

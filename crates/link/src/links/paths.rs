@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use holepunch_traversal::RelayState;
 use holepunch_wire::session::SessionId;
 use noq::{PathEvent, PathId, PathStatus};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::doubt::Doubts;
 use super::session::SessionTask;
@@ -23,6 +24,10 @@ use crate::quic::SILENCE_MAX;
 const AGAIN_FIRST: Duration = Duration::from_millis(5);
 /// ... up to this.
 const AGAIN_LONGEST: Duration = Duration::from_millis(500);
+
+/// A peer that closes a link says why on the link, and leaves the session by the rendezvous: where that
+/// comes first, its own words have so long.
+const LAST_WORDS: Duration = Duration::from_millis(150);
 
 /// The paths of one link.
 #[derive(Debug)]
@@ -45,7 +50,7 @@ pub(super) struct Paths {
     again_at: Option<Instant>,
     again_after: Duration,
     doubts: Option<Doubts>,
-    relayed: Option<bool>,
+    relayed: Option<RelayState>,
     /// Since when there has been no route.
     stranded_since: Option<Instant>,
 }
@@ -88,7 +93,12 @@ impl Paths {
                 // The last link was dropped: the connection tells by itself.
                 return std::future::pending().await;
             };
-            if let Some(reason) = self.view.borrow().ended.clone() {
+            let ended = self.view.borrow().ended.clone();
+            if let Some(reason) = ended {
+                if timeout(LAST_WORDS, connection.closed()).await.is_ok() {
+                    // The link's own end says why.
+                    return std::future::pending().await;
+                }
                 return self.end(&connection, reason);
             }
             self.settle(&connection);
@@ -130,7 +140,8 @@ impl Paths {
     }
 
     async fn tell_relayed(&mut self) {
-        let relayed = self.open.values().any(|route| !is_direct(*route));
+        let is_relayed = self.open.values().any(|route| !is_direct(*route));
+        let relayed = if is_relayed { RelayState::Serves } else { RelayState::Absent };
         if self.relayed != Some(relayed) {
             self.relayed = Some(relayed);
             let _or_ended = self.events.send(LinkEvent::Relayed(self.session, relayed)).await;

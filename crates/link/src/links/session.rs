@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use holepunch_traversal::RelayState;
 use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
 use holepunch_wire::session::SessionId;
@@ -90,12 +91,12 @@ impl SessionTask {
         let (session, events) = (self.session, self.events.clone());
         let may_relay = self.may_relay;
         if may_relay {
-            let _or_ended = events.send(LinkEvent::Relayed(session, true)).await;
+            let _or_ended = events.send(LinkEvent::Relayed(session, RelayState::Hoped)).await;
         }
         let hope = async {
             tokio::time::sleep(RELAY_HOPE).await;
             if may_relay {
-                let _or_ended = events.send(LinkEvent::Relayed(session, false)).await;
+                let _or_ended = events.send(LinkEvent::Relayed(session, RelayState::Absent)).await;
             }
             std::future::pending::<()>().await;
         };

@@ -3,12 +3,16 @@
 use holepunch_wire::probe;
 use noq::udp::RecvMeta;
 
+/// The version of QUIC that links speak (RFC 9000 §15).
+const VERSION: [u8; 4] = [0, 0, 0, 1];
+
 /// Whether a datagram is QUIC's: by its first byte (RFC 9443), and not by the prefix of a baseline
-/// probe, which could also begin a short header.
+/// probe, which could also begin a short header. A long header of another version is not: links have no
+/// other, and a stranger would be told which there are (RFC 9000 §6).
 pub(crate) fn is_quic(datagram: &[u8]) -> bool {
     match datagram.first() {
-        // Long headers, and short ones with the fixed bit, which is never greased here.
-        Some(0x80..) => true,
+        Some(0x80..) => datagram.get(1..5) == Some(&VERSION),
+        // Short headers have the fixed bit, which is never greased here.
         Some(0x40..=0x7f) => !probe::looks_like_probe(datagram),
         Some(_) | None => false,
     }
@@ -52,8 +56,10 @@ mod tests {
     #[test]
     fn every_segment_is_looked_at_and_not_the_first_alone() {
         let (quic, stun) = ([0x41; 20], [0x00; 20]);
-        let (kept, other) = split_all(&[&quic, &stun, &[0xc1; 20], &stun[..8]], 20);
-        assert_eq!(kept, [[0x41; 20], [0xc1; 20]].concat());
+        let mut long = [0xc1; 20];
+        long[1..5].copy_from_slice(&VERSION);
+        let (kept, other) = split_all(&[&quic, &stun, &long, &stun[..8]], 20);
+        assert_eq!(kept, [quic, long].concat());
         assert_eq!(other, [stun.to_vec(), stun[..8].to_vec()]);
         let (kept, other) = split_all(&[&stun, &quic, &quic[..5]], 20);
         assert_eq!((kept.len(), other.len()), (25, 1));
@@ -65,6 +71,15 @@ mod tests {
         assert!(!is_quic(b"P2P_PONG_FROM_a_TO_b_1"));
         assert!(is_quic(b"P2P_PINGxFROM"));
         assert!(!is_quic(b"") && !is_quic(&[0x16, 0xfe]));
+    }
+
+    #[test]
+    fn a_long_header_of_another_version_is_not_ours() {
+        assert!(is_quic(&[0xc0, 0, 0, 0, 1, 8]));
+        for other in [&[0xc0, 0, 0, 0, 0, 8][..], &[0xc0, 0x6b, 0x33, 0x43, 0xcf, 8], &[0xc0, 0, 0]]
+        {
+            assert!(!is_quic(other), "{other:02x?}");
+        }
     }
 
     #[test]

@@ -104,10 +104,10 @@ impl Matchmaker {
             LinkState::Declined if is_current && !session.is_direct() => {
                 self.relay(report.session, DECLINED);
             }
+            LinkState::Relayed => session.ends[own].relayed = true,
             LinkState::Failed
             | LinkState::Declined
             | LinkState::Checking
-            | LinkState::Relayed
             | LinkState::Repairing => {}
         }
     }

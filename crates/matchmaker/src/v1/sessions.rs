@@ -87,6 +87,7 @@ impl Matchmaker {
             worker: entry.worker.clone(),
             place,
             direct: false,
+            relayed: false,
             resume: entry.v1.as_ref().map(|v1| v1.resume.clone()).unwrap_or_default(),
             gone_until: None,
         };
@@ -174,22 +175,22 @@ impl Matchmaker {
         }
     }
 
-    /// A connection is gone: its sessions end, but for those with a direct path, which outlives the
-    /// rendezvous; they wait for the worker to come back.
+    /// A connection is gone: its sessions end, but for those in which the two talk already, directly or
+    /// through the relay; they wait for the worker to come back.
     pub(crate) fn orphan(&mut self, gone: &Connection, id: ConnectionId, now: Instant) {
         let Some(v1) = &gone.v1 else { return };
         for session in &v1.sessions {
             let Some(entry) = self.sessions.get_mut(session) else { continue };
-            let direct = entry.is_direct();
+            let is_linked = entry.is_linked();
             let until = now + RESUME_WITHIN;
             let other_is_gone = entry
                 .index(id)
                 .map(|own| {
-                    entry.ends[own].gone_until = direct.then_some(until);
+                    entry.ends[own].gone_until = is_linked.then_some(until);
                     entry.ends[1 - own].gone_until.is_some()
                 })
                 .unwrap_or(true);
-            if direct && !other_is_gone {
+            if is_linked && !other_is_gone {
                 self.expiries.insert((until, *session));
             } else {
                 self.end_session(*session, Some(id), "the peer's connection has ended", now);
@@ -197,8 +198,12 @@ impl Matchmaker {
         }
     }
 
-    /// A session whose worker has not come back is over; its direct path may go on.
-    pub(crate) fn expire(&mut self, id: SessionId, _now: Instant) {
+    /// A session whose worker has not come back is over. Its direct path may go on; where there is only
+    /// the relay, which ends with the session, the other one is told.
+    pub(crate) fn expire(&mut self, id: SessionId, now: Instant) {
+        if self.sessions.get(&id).is_some_and(|session| !session.is_direct()) {
+            return self.end_session(id, None, "the peer has not come back", now);
+        }
         let Some(session) = self.sessions.remove(&id) else { return };
         for end in &session.ends {
             if let Some(v1) = self.v1(end.connection) {

@@ -393,7 +393,38 @@ fn a_direct_session_outlives_its_connection_and_is_taken_up_again() {
 }
 
 #[test]
-fn a_session_without_a_direct_path_ends_with_its_connection() {
+fn a_relayed_session_outlives_its_connection_and_is_taken_up_again() {
+    let (mut table, session) = Table::pair();
+    let token = table.welcome(1).resume;
+    table.state(1, session, "relayed", "plain", 1);
+    table.close(1);
+    table.pass(Duration::from_secs(29));
+    assert_eq!(table.ended(2), 0);
+    table.connect_as(9, 1, Protocol::V1, "");
+    table.say(9, &format!(r#"{{"type":"hello","resume":"{token}"}}"#));
+    table.say(2, r#"{"type":"candidates","generation":1,"candidates":[]}"#);
+    let told = |it: &ServerV1| matches!(it, ServerV1::PeerCandidates { .. });
+    assert!(table.v1_messages(9).iter().any(told));
+    table.pass(Duration::from_secs(120));
+    assert_eq!((table.ended(2), table.ended(9)), (0, 0));
+}
+
+#[test]
+fn a_relayed_session_whose_worker_does_not_come_back_ends_and_the_other_one_is_told() {
+    let (mut table, session) = Table::pair();
+    table.state(2, session, "relayed", "plain", 1);
+    table.close(1);
+    table.pass(Duration::from_secs(29));
+    assert_eq!(table.ended(2), 0);
+    table.pass(Duration::from_secs(2));
+    assert_eq!(table.ended(2), 1);
+    table.v1(&[3], "");
+    table.report(3);
+    assert_eq!(table.offers(3)[0].peer.as_str(), "w2", "it waits in its old place");
+}
+
+#[test]
+fn a_session_without_a_path_ends_with_its_connection() {
     let (mut table, _) = Table::pair();
     table.close(1);
     assert_eq!(table.ended(2), 1);

@@ -115,8 +115,9 @@ impl Session {
     /// Asks the path in use whether it answers, and draws the conclusions.
     pub(super) fn keep(&mut self, now: Instant, rng: &mut StdRng) {
         let rtt = self.paths.selected().map(|path| path.rtt).unwrap_or_default();
+        let has_relay = self.has_relay();
         let Phase::Linked(keep) = &mut self.phase else { return };
-        if keep.heard_at + CONSENT <= now && !self.relayed {
+        if keep.heard_at + CONSENT <= now && !has_relay {
             self.remotes.stop();
             return self.fail(SessionFailure::Lost, now);
         }
@@ -175,9 +176,10 @@ impl Session {
 
     /// Everything that is known of the own network has changed: the path is tried at once.
     pub(crate) fn network_changed(&mut self, now: Instant) {
+        let has_relay = self.has_relay();
         match &mut self.phase {
             Phase::Linked(keep) => keep.ask_now(now),
-            Phase::GaveUp { .. } if self.relayed => {
+            Phase::GaveUp { .. } if has_relay => {
                 // The other network may let through what this one did not.
                 self.remotes.restart(|_| false, now);
                 (self.phase, self.planned) = (Phase::Checking, now);

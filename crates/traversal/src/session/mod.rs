@@ -30,7 +30,7 @@ use holepunch_wire::candidate::{Candidate, CandidateKind, bounded};
 use holepunch_wire::check::{CheckKey, CheckRequest, IceRole};
 use holepunch_wire::credentials::IceCredentials;
 use holepunch_wire::plan::Plan;
-use holepunch_wire::session::{AddressProof, SessionId};
+use holepunch_wire::session::{AddressProof, LinkState, SessionId};
 use holepunch_wire::signal::v1::SessionOffer;
 use holepunch_wire::stun::TransactionId;
 use rand::RngExt;
@@ -38,7 +38,8 @@ use rand::rngs::StdRng;
 
 use crate::answers::RateLimit;
 use crate::doors::{
-    Event, SessionEvent, SessionFailure, SocketId, Transmit, WakeReason, WakeUp, earlier,
+    Event, RelayState, SessionEvent, SessionFailure, SocketId, Transmit, WakeReason, WakeUp,
+    earlier,
 };
 use checks::{Checks, SentCheck};
 use keep::Keep;
@@ -134,8 +135,8 @@ pub(crate) struct Session {
     heard_at: BTreeMap<SocketId, Instant>,
     /// The path has become suspect, and the machine has not been told yet.
     alarm: bool,
-    /// Whether the two can talk through a relay.
-    relayed: bool,
+    /// What a relay does for the two.
+    relay: RelayState,
     /// The plan that the peer is ready for, and what it announces.
     peer_accepted: Option<(u32, Vec<u16>)>,
     transmits: VecDeque<Transmit>,
@@ -191,7 +192,7 @@ impl Session {
             heard: 0,
             heard_at: BTreeMap::new(),
             alarm: false,
-            relayed: false,
+            relay: RelayState::Absent,
             peer_accepted: None,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -221,17 +222,26 @@ impl Session {
         matches!(self.phase, Phase::Over)
     }
 
-    /// Whether the two can talk through a relay, from now on.
-    pub(crate) fn relayed(&mut self, is_relayed: bool, now: Instant) {
-        self.relayed = is_relayed;
+    /// What a relay does for the two, from now on.
+    pub(crate) fn relayed(&mut self, relay: RelayState, now: Instant) {
+        let begins = relay == RelayState::Serves && self.relay != RelayState::Serves;
+        self.relay = relay;
+        if begins && !self.is_linked() && !self.is_over() {
+            // The rendezvous keeps what is in use for a worker that loses its connection.
+            self.report(LinkState::Relayed, "the two talk through the relay".to_owned(), now);
+        }
         if let Phase::GaveUp { leave_at } = &mut self.phase {
             *leave_at = (*leave_at).max(now + follow::LEAVE_AFTER_VERDICT);
         }
     }
 
+    fn has_relay(&self) -> bool {
+        self.relay != RelayState::Absent
+    }
+
     /// Whether nothing has come of it, and has not been for long: the worker is to leave.
     pub(crate) fn wants_to_leave(&self, now: Instant) -> bool {
-        !self.relayed && matches!(self.phase, Phase::GaveUp { leave_at } if leave_at <= now)
+        !self.has_relay() && matches!(self.phase, Phase::GaveUp { leave_at } if leave_at <= now)
     }
 
     /// A socket is closed.
@@ -354,12 +364,12 @@ impl Session {
                 earlier(checks, earlier(search, end))
             }
             Phase::GaveUp { leave_at } => {
-                let leave = (!self.relayed).then_some((*leave_at, WakeReason::Check));
+                let leave = (!self.has_relay()).then_some((*leave_at, WakeReason::Check));
                 earlier(checks, leave)
             }
             Phase::Linked(keep) => {
                 let nomination = self.nominating.map(|it| it.next_at);
-                let consent = keep.poll_timeout(self.relayed);
+                let consent = keep.poll_timeout(self.has_relay());
                 let consent = nomination.map_or(consent, |at| at.min(consent));
                 let consent = Some((consent, WakeReason::Consent));
                 let checks = checks.filter(|_| keep.is_suspect());

@@ -1,8 +1,8 @@
 //! The end of sessions, and how many there are.
 
-use holepunch_traversal::{Event, Input, OfferRefusal, SessionEvent};
+use holepunch_traversal::{Event, Input, OfferRefusal, RelayState, SessionEvent};
 use holepunch_wire::plan::{Aim, Announce, Strategy};
-use holepunch_wire::session::SessionId;
+use holepunch_wire::session::{LinkState, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, WorkerV1};
 
 use crate::secs;
@@ -102,6 +102,42 @@ fn there_are_sixty_four_sessions_at_most() {
     assert_eq!(world.parties[0].machine.sessions(world.now).count(), 64);
     let refused = |(_, event): &&(_, Event)| *event == Event::OfferIgnored(OfferRefusal::TooMany);
     assert_eq!(world.parties[0].log.iter().filter(refused).count(), 36);
+}
+
+#[test]
+fn a_relay_that_serves_is_reported_once_and_one_that_is_hoped_for_is_not() {
+    let mut world = World::new();
+    world.parties[1].is_dead = true;
+    world.offer(0, |_| {});
+    let reported = |world: &World| {
+        let is = |(_, event): &&(_, Event)| match event {
+            Event::Signal(WorkerV1::LinkState(it)) => it.state == LinkState::Relayed,
+            _ => false,
+        };
+        world.parties[0].log.iter().filter(is).count()
+    };
+    world.input(0, Input::Relayed(SESSION, RelayState::Hoped));
+    assert_eq!(reported(&world), 0);
+    for _ in 0..2 {
+        world.input(0, Input::Relayed(SESSION, RelayState::Serves));
+    }
+    assert_eq!(reported(&world), 1);
+    world.run(secs(60));
+    assert_eq!(world.parties[0].machine.sessions(world.now).count(), 1, "it is not left");
+    world.input(0, Input::Relayed(SESSION, RelayState::Absent));
+    world.run(secs(60));
+    assert_eq!(world.parties[0].machine.sessions(world.now).count(), 0);
+}
+
+#[test]
+fn a_relay_beside_a_direct_path_is_not_reported() {
+    let mut world = World::linked();
+    world.input(0, Input::Relayed(SESSION, RelayState::Serves));
+    let is = |(_, event): &(_, Event)| match event {
+        Event::Signal(WorkerV1::LinkState(it)) => it.state == LinkState::Relayed,
+        _ => false,
+    };
+    assert!(!world.parties[0].log.iter().any(is));
 }
 
 #[test]

@@ -1,0 +1,69 @@
+//! The rendezvous comes and goes; links stay.
+
+use futures_util::FutureExt;
+
+use crate::flow::{flows, flows_both_ways};
+use crate::world::{World, is_direct, is_relay, serve, until_both};
+
+/// The link is the first one, and no other has come.
+fn is_the_only_one(world: &mut World, links: &[holepunch_worker::Link; 2]) {
+    for (peer, link) in world.peers.iter_mut().zip(links) {
+        assert_eq!(link.ended(), None);
+        assert!(peer.links.next().now_or_never().is_none(), "another link");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_direct_link_goes_on_without_the_rendezvous_and_with_one_that_has_restarted() {
+    let mut world = World::new().await;
+    let links = world.linked_and_settled().await;
+    let server = world.rendezvous.take().unwrap();
+    tokio::join!(flows(&links, 32), server.shutdown());
+    flows_both_ways(&links, 1).await;
+    assert!(links.iter().all(|link| is_direct(&link.path().kind)));
+    for peer in &mut world.peers {
+        peer.until_registered().await;
+    }
+    world.rendezvous = Some(serve(world.address));
+    for peer in &mut world.peers {
+        peer.until_registered().await;
+    }
+    flows_both_ways(&links, 4).await;
+    assert!(links.iter().all(|link| is_direct(&link.path().kind)));
+    is_the_only_one(&mut world, &links);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_signalling_connection_does_not_touch_a_direct_link() {
+    let mut world = World::new().await;
+    let links = world.linked_and_settled().await;
+    for round in 0..2 {
+        let peer = &mut world.peers[round];
+        if round == 0 {
+            peer.until_registered().await;
+        }
+        let cut = async { peer.cables.cut() };
+        tokio::join!(flows(&links, 16), cut);
+        is_the_only_one(&mut world, &links);
+    }
+    flows_both_ways(&links, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_through_the_relay_survives_the_loss_of_every_connection_to_the_rendezvous() {
+    let mut world = World::new().await;
+    let links = world.linked_by_the_relay().await;
+    // The rendezvous hears meanwhile that the two talk.
+    flows_both_ways(&links, 1).await;
+    for round in 0..2 {
+        world.peers[round].until_registered().await;
+        let cut = async { world.peers[round].cables.cut() };
+        tokio::join!(flows(&links, 4), cut);
+        world.peers[round].until_registered().await;
+        flows_both_ways(&links, 1).await;
+        assert!(links.iter().all(|link| is_relay(&link.path().kind)));
+    }
+    world.nat.pass_everything();
+    until_both(&links, is_direct).await;
+    is_the_only_one(&mut world, &links);
+}
