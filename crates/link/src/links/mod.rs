@@ -85,6 +85,8 @@ pub(crate) struct View {
     heard: Option<Route>,
     /// The direct route has stopped answering.
     is_suspect: bool,
+    /// Whether a relay has been attached, which may be connected some time.
+    may_relay: bool,
     /// The relays that are connected.
     relays: Vec<Route>,
     /// Why the session is over.
@@ -159,14 +161,12 @@ impl Links {
         let view = View { guess: guess(offer), ..View::default() };
         let (view, viewed) = watch::channel(view);
         let (incoming, from_incoming) = mpsc::channel(INCOMING_MAX);
-        let may_relay = config.relay && details.relay_token.is_some();
         let task = SessionTask {
             session,
             peer: offer.peer.clone(),
             key,
             is_controlling,
             token,
-            may_relay,
             began: Instant::now(),
             config: config.clone(),
             endpoint: self.endpoint.clone(),
@@ -230,6 +230,7 @@ impl Links {
             RelayKind::Rendezvous => Route::Relay(session),
             RelayKind::Turn => Route::Turn(session),
         };
+        entry.view.send_modify(|view| view.may_relay = true);
         Some(RelayEnd::new(Arc::clone(&self.mux), route, entry.view.clone()))
     }
 

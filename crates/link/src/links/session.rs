@@ -1,12 +1,13 @@
 //! One session's task, from the offer to the end of its link.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
 use holepunch_wire::session::SessionId;
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::paths::Paths;
 use super::token::Token;
@@ -31,8 +32,7 @@ pub(super) struct SessionTask {
     pub(super) key: PublicKey,
     pub(super) is_controlling: bool,
     pub(super) token: Token,
-    pub(super) may_relay: bool,
-    pub(super) began: Instant,
+    pub(super) began: std::time::Instant,
     pub(super) config: LinkConfig,
     pub(super) endpoint: noq::Endpoint,
     pub(super) mux: Arc<Mux>,
@@ -78,14 +78,13 @@ impl SessionTask {
     }
 
     async fn established(&mut self) -> Result<super::connect::Connected, LinkError> {
-        let (session, events) = (self.session, self.events.clone());
-        let may_relay = self.may_relay;
-        if may_relay {
-            let _or_ended = events.send(LinkEvent::Relayed(session, true)).await;
-        }
+        let (session, events, mut view) = (self.session, self.events.clone(), self.view.clone());
         let hope = async {
-            tokio::time::sleep(RELAY_HOPE).await;
-            if may_relay {
+            let over = Instant::now() + RELAY_HOPE;
+            let attached = async { view.wait_for(|view| view.may_relay).await.is_ok() };
+            if timeout_at(over, attached).await == Ok(true) {
+                let _or_ended = events.send(LinkEvent::Relayed(session, true)).await;
+                sleep_until(over).await;
                 let _or_ended = events.send(LinkEvent::Relayed(session, false)).await;
             }
             std::future::pending::<()>().await;

@@ -286,14 +286,8 @@ pub(super) const WORKER_KINDS: [&str; 10] = [
 ];
 
 /// The types of [`ServerV1`] that the baseline does not have.
-pub(super) const SERVER_KINDS: [&str; 6] = [
-    "welcome",
-    "peer_candidates",
-    "plan",
-    "peer_accepted",
-    "peer_turn_address",
-    "session_ended",
-];
+pub(super) const SERVER_KINDS: [&str; 6] =
+    ["welcome", "peer_candidates", "plan", "peer_accepted", "peer_turn_address", "session_ended"];
 
 impl WorkerV1 {
     /// Reads one; what is overlong is cut.
