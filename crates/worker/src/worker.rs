@@ -19,6 +19,7 @@ use crate::notice::Notice;
 use crate::run::{CALL_AGAIN_AFTER, Run};
 use crate::signalling::{Settings, Signalling};
 use crate::tls::Tls;
+use crate::turn::Turns;
 
 /// Notices kept for an embedding program; one that does not read them misses the newest.
 const NOTICES_MAX: usize = 1024;
@@ -146,6 +147,7 @@ impl Worker {
             links: link_sender,
             tokens: BTreeMap::new(),
             relays: JoinSet::new(),
+            turns: Turns::new(),
         };
         if let Some(address) = health_address {
             run.notice(Notice::HealthServer(address));

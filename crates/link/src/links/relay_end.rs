@@ -57,6 +57,12 @@ impl RelayEnd {
         });
     }
 
+    /// Whether packets may go by it.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.queue.is_some()
+    }
+
     /// It is no more.
     pub fn down(&mut self) {
         if let Some(queue) = self.queue.take() {
