@@ -93,18 +93,7 @@ impl Worker {
             Some(identity) => identity.clone(),
             None => Identity::generate()?,
         };
-        let id = match &config.worker_id {
-            Some(id) => id.clone(),
-            // The baseline has no way to prove a key.
-            None if config.baseline_only => WorkerId::new(&uuid::Uuid::new_v4().to_string())?,
-            None => identity.worker_id(),
-        };
-        if !identity.public_key().may_be_of(&id) {
-            return Err(StartError::NotOwnId(id));
-        }
-        if id.as_str().len() > PROBE_ID_BYTES_MAX {
-            return Err(StartError::WorkerIdTooLong(id.as_str().len()));
-        }
+        let id = own_id(&config, &identity)?;
         tracing::info!(worker = %id, rendezvous = %config.rendezvous, "worker starts");
         if config.rendezvous.scheme_was_missing() {
             tracing::warn!(rendezvous = %config.rendezvous, "the URL has no scheme, taking ws://");
@@ -194,4 +183,20 @@ impl Worker {
         }
         tracing::info!(worker = %self.id, "worker has ended");
     }
+}
+
+fn own_id(config: &Config, identity: &Identity) -> Result<WorkerId, StartError> {
+    let id = match &config.worker_id {
+        Some(id) => id.clone(),
+        // The baseline has no way to prove a key.
+        None if config.baseline_only => WorkerId::new(&uuid::Uuid::new_v4().to_string())?,
+        None => identity.worker_id(),
+    };
+    if !identity.public_key().may_be_of(&id) {
+        return Err(StartError::NotOwnId(id));
+    }
+    if id.as_str().len() > PROBE_ID_BYTES_MAX {
+        return Err(StartError::WorkerIdTooLong(id.as_str().len()));
+    }
+    Ok(id)
 }

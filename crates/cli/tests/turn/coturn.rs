@@ -24,6 +24,7 @@ pub(crate) struct Coturn {
 
 impl Coturn {
     /// Starts it with this secret; `None` where it is not installed, and need not be.
+    #[expect(clippy::print_stdout, reason = "a skipped test says why")]
     pub(crate) async fn start(secret: &str) -> Option<Self> {
         // Another process may take the port in between; then the server does not answer, and the test
         // says so.
