@@ -13,8 +13,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::exit::Failure;
 
-/// Always added to the filter: this codec warns about every malformed datagram of a stranger.
-const QUIET: &str = "stun_types=error";
+/// Always added to the filter: this codec warns about every malformed datagram of a stranger, and these two
+/// tell each step and what the worker says itself.
+const QUIET: &str = "stun_types=error,stun_proto=off,turn_client_proto=off";
 
 /// Lines that wait for a reader of the log that is slow, or has stopped. What comes then is left out:
 /// a service must not stand still because nobody reads what it says.

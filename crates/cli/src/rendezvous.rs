@@ -7,6 +7,7 @@ use std::str::FromStr;
 use holepunch_rendezvous::{Config, IpNet, MatchmakerConfig, Server};
 
 mod relay;
+mod turn;
 
 use crate::exit::Failure;
 use crate::settings::{Address, Environment, List, OrNone, PortNumber, Seconds, Switch, repeated};
@@ -56,6 +57,8 @@ pub(crate) struct Args {
     max_workers: Option<usize>,
     #[command(flatten)]
     relay: relay::Args,
+    #[command(flatten)]
+    turn: turn::Args,
 }
 
 /// A network, or a single address.
@@ -141,6 +144,7 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
             ping_timeout: timeout.map_or(default.ping_timeout, |seconds| seconds.0),
             allow_private: allow.is_some_and(|allow| allow.0),
             workers_max: workers.unwrap_or(default.workers_max),
+            turn: args.turn.access(environment)?,
             ..default
         },
     })

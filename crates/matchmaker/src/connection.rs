@@ -40,6 +40,8 @@ pub(crate) struct V1 {
     pub(crate) sessions: BTreeSet<SessionId>,
     /// Whether it has asked for peers, in a room of many.
     pub(crate) wants_peers: bool,
+    /// When it was told what opens the TURN servers.
+    pub(crate) turn_issued_at: Instant,
     messages: Allowance,
     news: Allowance,
 }
@@ -63,6 +65,7 @@ impl V1 {
             resume,
             sessions: BTreeSet::new(),
             wants_peers: false,
+            turn_issued_at: now,
             messages: Allowance::new(MESSAGES_BURST, now),
             news: Allowance::new(NEWS_BURST, now),
         }

@@ -9,6 +9,7 @@ use holepunch_wire::plan::Strategy;
 use holepunch_wire::session::{LinkState, RoomName, SessionId};
 use holepunch_wire::signal::FromWorker;
 use holepunch_wire::stun::proof::ProofKey;
+use holepunch_wire::turn::TurnAccess;
 
 /// One WebSocket connection. The server counts them; a number is never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,6 +42,9 @@ pub struct Config {
     pub proofs: Option<(ProofKey, Instant, u64)>,
     /// Whether the server has a relay: two that have told a key each get a token for it.
     pub relay: bool,
+    /// The TURN servers that workers are told of, with credentials that end; these need the moment of
+    /// `proofs`.
+    pub turn: Option<TurnAccess>,
 }
 
 impl Default for Config {
@@ -53,6 +57,7 @@ impl Default for Config {
             stun: Vec::new(),
             proofs: None,
             relay: true,
+            turn: None,
         }
     }
 }
@@ -125,6 +130,8 @@ pub enum News {
     Candidates,
     /// The plan.
     Plan,
+    /// Where a TURN server takes packets for the peer.
+    TurnAddress,
 }
 
 /// One thing to do on a WebSocket.

@@ -64,7 +64,7 @@ impl Matchmaker {
             self.events.push_back(Event::Refused(worker, reason));
             return self.send_close(id, CLOSE_POLICY, reason);
         }
-        let v1 = is_v1.then(|| self.welcome(id, observed, challenge, now));
+        let v1 = is_v1.then(|| self.welcome(id, (&worker, observed), challenge, now));
         let room = room.filter(|_| is_v1).unwrap_or_default();
         let liveness = Liveness::quiet(now, self.config.ping_interval);
         let entry = Connection::new(worker, observed, room, liveness, v1);

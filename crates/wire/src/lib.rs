@@ -13,6 +13,7 @@
 //! | [`probe`] | text PINGs and PONGs between two workers | worker | worker |
 //! | [`check`] | connectivity checks (RFC 8445) | worker | worker |
 //! | [`stun`] | STUN Binding (RFC 8489, 5780, and the classic 3489 form) | both | both |
+//! | [`turn`] | where TURN servers are, and the credentials that open them | rendezvous | worker |
 //!
 //! Every decoder takes whatever comes: it answers with a value or with an error that says what was
 //! expected, never with a panic, and it allocates no more than the input is long.
@@ -30,5 +31,6 @@ pub mod relay;
 pub mod session;
 pub mod signal;
 pub mod stun;
+pub mod turn;
 
 pub use id::{WorkerId, WorkerIdError};

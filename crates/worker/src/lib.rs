@@ -7,6 +7,7 @@
 //! | `worker` | the worker as a program sees it |
 //! | `run` | its one task: what the rendezvous says goes to the UDP port, what the port says goes to the rendezvous |
 //! | `relay` | the second WebSocket of a session, for its packets |
+//! | `turn` | an address on a TURN server, for packets where nothing else serves |
 //! | `identity_file` | the worker's key in a file |
 //! | `signalling` | the WebSocket: connects, pings, reconnects with backoff |
 //! | `health` | the HTTP server that a platform's health check asks |
@@ -27,6 +28,7 @@ mod run;
 mod signalling;
 mod story;
 mod tls;
+mod turn;
 mod worker;
 
 pub use config::{Config, RendezvousUrl, UrlError};

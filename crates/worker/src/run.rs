@@ -1,7 +1,7 @@
 //! The worker's one task, between the rendezvous and the UDP port.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use holepunch_link::{
@@ -24,6 +24,7 @@ use crate::relay::{self, RelayAddress};
 use crate::signalling::{Signal, Signalling};
 use crate::story::Stories;
 use crate::tls::Tls;
+use crate::turn::Turns;
 
 /// A UDP port that is taken is tried again after so long.
 const REBIND_AFTER: Duration = Duration::from_secs(5);
@@ -61,6 +62,7 @@ pub(crate) struct Run {
     /// What opens the relays of sessions that have been offered and have not begun yet.
     pub(crate) tokens: BTreeMap<SessionId, RelayToken>,
     pub(crate) relays: JoinSet<()>,
+    pub(crate) turns: Turns,
 }
 
 /// What the task woke up for.
@@ -71,6 +73,8 @@ enum Woken {
     Bind,
     PublicIp(Result<IpAddr, String>),
     CallDue,
+    /// An address on a TURN server, which the peer of the session is to be told.
+    TurnAddress(SessionId, SocketAddr),
 }
 
 impl Run {
@@ -85,6 +89,9 @@ impl Run {
                 Woken::Bind => self.bind().await,
                 Woken::PublicIp(found) => self.public_ip(found),
                 Woken::CallDue => self.call(),
+                Woken::TurnAddress(session, address) => {
+                    self.send_v1(WorkerV1::TurnAddress { session, address });
+                }
             }
         }
         if let Some(look_up) = self.look_up {
@@ -95,6 +102,8 @@ impl Run {
                 tracing::debug!(dropped = ?port.dropped(), "UDP port closed");
                 port.close().await;
             }
+            // The last packets of links may go by them.
+            self.turns.close().await;
         };
         tokio::join!(self.signalling.close(), close_port);
         // The last packets of links go by the relays, too.
@@ -123,6 +132,7 @@ impl Run {
             _stop = stopped => Woken::Stop,
             signal = self.signalling.next() => Woken::Signal(signal),
             woken = udp => woken,
+            (session, address) = self.turns.next() => Woken::TurnAddress(session, address),
             found = look_up => Woken::PublicIp(found),
             () = tokio::time::sleep_until(self.call_at), if self.config.peer.is_some() => {
                 Woken::CallDue
@@ -189,6 +199,8 @@ impl Run {
                 self.tell(Input::BadOffer(why.to_string()));
             }
             Signal::Message(FromServer::SessionOffer(Ok(offer))) => {
+                let welcomed = self.welcome.as_ref().map(|welcome| welcome.turn.as_slice());
+                self.turns.offered(&offer.details, welcomed.unwrap_or_default());
                 if let Some(token) = &offer.details.relay_token {
                     self.tokens.insert(offer.details.session, token.clone());
                 }
@@ -206,6 +218,8 @@ impl Run {
             Signal::Message(FromServer::V1(Ok(message))) => {
                 if let ServerV1::Welcome(welcome) = *message {
                     self.welcomed(welcome);
+                } else if let ServerV1::PeerTurnAddress { session, address } = *message {
+                    self.turns.peer_at(session, address);
                 } else {
                     self.tell(Input::V1(message));
                 }
@@ -245,6 +259,9 @@ impl Run {
             signature: Some(Box::new(signature)),
             resume: resume.map(|(token, _)| token),
         });
+        for (session, address) in self.turns.own() {
+            self.send_v1(WorkerV1::TurnAddress { session, address });
+        }
         // Candidates go out before the report that asks for a peer.
         self.tell(Input::V1(Box::new(ServerV1::Welcome(welcome))));
         self.registered();
@@ -285,14 +302,20 @@ impl Run {
         } else if let Event::Signal(message) = event {
             return self.send_v1(message);
         } else if let Event::Session(session, _, SessionEvent::Started(_)) = &event {
-            self.start_relay(*session);
+            self.start_relays(*session);
         }
         self.notice(Notice::Udp(event));
     }
 
-    /// Connects to the relay of a session that has begun.
-    fn start_relay(&mut self, session: SessionId) {
+    /// Connects to the relays of a session that has begun.
+    fn start_relays(&mut self, session: SessionId) {
         while self.relays.try_join_next().is_some() {}
+        if self.turns.expects(session)
+            && let Some(port) = &self.port
+            && let Some(end) = port.relay(session, RelayKind::Turn)
+        {
+            self.turns.begin(session, end);
+        }
         let Some(token) = self.tokens.remove(&session) else { return };
         let end = self.port.as_ref().and_then(|port| port.relay(session, RelayKind::Rendezvous));
         if let Some(end) = end {

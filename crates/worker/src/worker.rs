@@ -20,6 +20,7 @@ use crate::run::{CALL_AGAIN_AFTER, Run};
 use crate::signalling::{Settings, Signalling};
 use crate::story::Stories;
 use crate::tls::Tls;
+use crate::turn::Turns;
 
 /// Notices kept for an embedding program; one that does not read them misses the newest.
 const NOTICES_MAX: usize = 1024;
@@ -71,23 +72,6 @@ pub struct Worker {
     stories: Stories,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
-}
-
-/// The id of a worker, which its key has to allow.
-fn own_id(config: &Config, identity: &Identity) -> Result<WorkerId, StartError> {
-    let id = match &config.worker_id {
-        Some(id) => id.clone(),
-        // The baseline has no way to prove a key.
-        None if config.baseline_only => WorkerId::new(&uuid::Uuid::new_v4().to_string())?,
-        None => identity.worker_id(),
-    };
-    if !identity.public_key().may_be_of(&id) {
-        return Err(StartError::NotOwnId(id));
-    }
-    if id.as_str().len() > PROBE_ID_BYTES_MAX {
-        return Err(StartError::WorkerIdTooLong(id.as_str().len()));
-    }
-    Ok(id)
 }
 
 /// The links of a worker, as they come about.
@@ -156,6 +140,7 @@ impl Worker {
             stories: stories.clone(),
             tokens: BTreeMap::new(),
             relays: JoinSet::new(),
+            turns: Turns::new(),
         };
         if let Some(address) = health_address {
             run.notice(Notice::HealthServer(address));
@@ -216,4 +201,20 @@ impl Worker {
         }
         tracing::info!(worker = %self.id, "worker has ended");
     }
+}
+
+fn own_id(config: &Config, identity: &Identity) -> Result<WorkerId, StartError> {
+    let id = match &config.worker_id {
+        Some(id) => id.clone(),
+        // The baseline has no way to prove a key.
+        None if config.baseline_only => WorkerId::new(&uuid::Uuid::new_v4().to_string())?,
+        None => identity.worker_id(),
+    };
+    if !identity.public_key().may_be_of(&id) {
+        return Err(StartError::NotOwnId(id));
+    }
+    if id.as_str().len() > PROBE_ID_BYTES_MAX {
+        return Err(StartError::WorkerIdTooLong(id.as_str().len()));
+    }
+    Ok(id)
 }

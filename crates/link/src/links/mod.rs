@@ -86,6 +86,8 @@ pub(crate) struct View {
     heard: Option<Route>,
     /// The direct route has stopped answering.
     is_suspect: bool,
+    /// Whether a relay has been attached, which may be connected some time.
+    may_relay: bool,
     /// The relays that are connected.
     relays: Vec<Route>,
     /// Why the session is over.
@@ -161,14 +163,12 @@ impl Links {
         let view = View { guess: guess(offer), ..View::default() };
         let (view, viewed) = watch::channel(view);
         let (incoming, from_incoming) = mpsc::channel(INCOMING_MAX);
-        let may_relay = config.relay && details.relay_token.is_some();
         let task = SessionTask {
             session,
             peer: offer.peer.clone(),
             key,
             is_controlling,
             token,
-            may_relay,
             terms: hello::Terms::new(session, config.secret.clone()),
             wrong_secrets: Arc::clone(&self.wrong_secrets),
             began: Instant::now(),
@@ -234,6 +234,7 @@ impl Links {
             RelayKind::Rendezvous => Route::Relay(session),
             RelayKind::Turn => Route::Turn(session),
         };
+        entry.view.send_modify(|view| view.may_relay = true);
         Some(RelayEnd::new(Arc::clone(&self.mux), route, entry.view.clone()))
     }
 

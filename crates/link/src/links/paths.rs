@@ -286,14 +286,16 @@ impl Paths {
     }
 
     /// A direct path that answers no more is closed where a relay serves, so that what it has swallowed is
-    /// sent again at once; and so is one that another has replaced.
+    /// sent again at once; so is that of a relay that is gone, where another way serves; and so is one that
+    /// another has replaced.
     fn close_unneeded(&mut self, connection: &noq::Connection, view: &View) {
         let active = self.active.and_then(|id| self.open.get(&id)).copied();
         let Some(active) = active else { return };
+        let serves = |route: Route| is_direct(route) || view.relays.contains(&route);
         let is_unneeded = |id: PathId, route: Route| {
             let is_lost = is_direct(route) && view.is_suspect && !is_direct(active);
             let is_replaced = self.is_controlling && is_direct(route) && is_direct(active);
-            let is_cut = !is_direct(route) && !view.relays.contains(&route) && is_direct(active);
+            let is_cut = !serves(route) && serves(active);
             Some(id) != self.active && (is_lost || is_replaced || is_cut)
         };
         let unneeded: Vec<PathId> = self

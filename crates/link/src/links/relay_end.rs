@@ -10,8 +10,11 @@ use tokio::sync::watch;
 use super::View;
 use crate::mux::{Mux, RelayQueue, Route};
 
-/// Longest datagram that a relay takes, in bytes: more than QUIC sends on any path.
+/// Longest datagram that the relay of the rendezvous takes, in bytes: more than QUIC sends on any path.
 const DATAGRAM_BYTES_MAX: usize = 16 * 1024;
+/// The same of a TURN server: what is left of an Ethernet frame behind the headers of IPv6, UDP and
+/// ChannelData (RFC 8656 §12.4). QUIC finds out that longer ones do not arrive.
+const TURN_DATAGRAM_BYTES_MAX: usize = 1500 - 40 - 8 - 4;
 
 /// Which kind of relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,13 +44,23 @@ impl RelayEnd {
 
     /// The relay is connected: packets may go by it.
     pub fn up(&mut self) {
-        let queue = Arc::new(RelayQueue::new(DATAGRAM_BYTES_MAX));
+        let bytes_max = match self.route {
+            Route::Turn(_) => TURN_DATAGRAM_BYTES_MAX,
+            Route::Relay(_) | Route::Direct(..) => DATAGRAM_BYTES_MAX,
+        };
+        let queue = Arc::new(RelayQueue::new(bytes_max));
         self.mux.open_relay(self.label, Arc::clone(&queue));
         self.queue = Some(queue);
         self.view.send_modify(|view| {
             view.relays.retain(|route| *route != self.route);
             view.relays.push(self.route);
         });
+    }
+
+    /// Whether packets may go by it.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.queue.is_some()
     }
 
     /// It is no more.

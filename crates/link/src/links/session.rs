@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use holepunch_traversal::RelayState;
 use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
 use holepunch_wire::session::SessionId;
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::hello::Terms;
 use super::paths::Paths;
@@ -34,11 +35,10 @@ pub(super) struct SessionTask {
     pub(super) key: PublicKey,
     pub(super) is_controlling: bool,
     pub(super) token: Token,
-    pub(super) may_relay: bool,
     pub(super) terms: Terms,
     /// Peers of this worker, so far, that did not know the room's secret.
     pub(super) wrong_secrets: Arc<AtomicU64>,
-    pub(super) began: Instant,
+    pub(super) began: std::time::Instant,
     pub(super) config: LinkConfig,
     pub(super) endpoint: noq::Endpoint,
     pub(super) mux: Arc<Mux>,
@@ -88,14 +88,13 @@ impl SessionTask {
     }
 
     async fn established(&mut self) -> Result<super::connect::Connected, LinkError> {
-        let (session, events) = (self.session, self.events.clone());
-        let may_relay = self.may_relay;
-        if may_relay {
-            let _or_ended = events.send(LinkEvent::Relayed(session, RelayState::Hoped)).await;
-        }
+        let (session, events, mut view) = (self.session, self.events.clone(), self.view.clone());
         let hope = async {
-            tokio::time::sleep(RELAY_HOPE).await;
-            if may_relay {
+            let over = Instant::now() + RELAY_HOPE;
+            let attached = async { view.wait_for(|view| view.may_relay).await.is_ok() };
+            if timeout_at(over, attached).await == Ok(true) {
+                let _or_ended = events.send(LinkEvent::Relayed(session, RelayState::Hoped)).await;
+                sleep_until(over).await;
                 let _or_ended = events.send(LinkEvent::Relayed(session, RelayState::Absent)).await;
             }
             std::future::pending::<()>().await;

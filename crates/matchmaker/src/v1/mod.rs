@@ -2,9 +2,11 @@
 
 mod plans;
 mod sessions;
+mod turn;
 
 use std::time::Instant;
 
+use holepunch_wire::WorkerId;
 use holepunch_wire::candidate::{self, Candidate};
 use holepunch_wire::nat::NatProfile;
 use holepunch_wire::session::{RoomMode, RoomName, SessionId};
@@ -14,7 +16,7 @@ use holepunch_wire::stun::proof::{AddressProof, ProofNonce};
 use rand::RngExt;
 
 use crate::connection::{Connection, V1};
-use crate::doors::{ConnectionId, Observed};
+use crate::doors::{ConnectionId, News, Observed};
 use crate::machine::Matchmaker;
 use crate::session::{MESH_WORKERS_MAX, SESSIONS_PER_WORKER_MAX};
 
@@ -23,7 +25,7 @@ impl Matchmaker {
     pub(crate) fn welcome(
         &mut self,
         id: ConnectionId,
-        observed: Observed,
+        (worker, observed): (&WorkerId, Observed),
         challenge: String,
         now: Instant,
     ) -> Box<V1> {
@@ -34,7 +36,7 @@ impl Matchmaker {
             observed_ip: observed.ip,
             observed_port: observed.port,
             stun: self.config.stun.clone(),
-            turn: Vec::new(),
+            turn: self.turn_servers(worker, now),
             proof_nonce: nonce.to_string(),
             challenge,
             resume: resume.clone(),
@@ -46,6 +48,12 @@ impl Matchmaker {
 
     pub(crate) fn send_error(&mut self, id: ConnectionId, message: String) {
         self.send(id, ServerV1::Error { message }.encode());
+    }
+
+    /// Seconds of Unix time, where the machine was told a moment of it.
+    fn unix_s(&self, now: Instant) -> Option<u64> {
+        let (_, moment, unix_s) = self.config.proofs.as_ref()?;
+        Some(unix_s + now.saturating_duration_since(*moment).as_secs())
     }
 
     fn v1(&mut self, id: ConnectionId) -> Option<&mut V1> {
@@ -84,6 +92,9 @@ impl Matchmaker {
             Ok(WorkerV1::Call { peer }) => self.call(id, &peer, now),
             Ok(WorkerV1::PlanAccepted { session, number, ports }) => {
                 self.accepted(id, session, number, ports);
+            }
+            Ok(WorkerV1::TurnAddress { session, address }) => {
+                self.turn_address(id, session, address);
             }
             Ok(WorkerV1::LinkState(report)) => self.link_state(id, &report, now),
             Ok(WorkerV1::Leave { session }) => {
@@ -160,7 +171,7 @@ impl Matchmaker {
             let candidates = candidates.clone();
             let message =
                 ServerV1::PeerCandidates { session, generation, candidates, address_proof };
-            self.send_to_peer(id, session, &message);
+            self.send_news_to_peer(id, session, News::Candidates, &message);
             if has_opened {
                 self.replan(session, false, now);
             }
@@ -186,8 +197,8 @@ impl Matchmaker {
         proof: &str,
         now: Instant,
     ) {
-        let Some((key, moment, unix_s)) = &self.config.proofs else { return };
-        let unix_s = unix_s + now.saturating_duration_since(*moment).as_secs();
+        let Some(unix_s) = self.unix_s(now) else { return };
+        let Some((key, ..)) = &self.config.proofs else { return };
         let Some(nonce) =
             self.connections.get(&id).and_then(|it| it.v1.as_ref()).map(|v1| v1.nonce)
         else {

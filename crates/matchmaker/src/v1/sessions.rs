@@ -54,12 +54,23 @@ impl Matchmaker {
             return;
         };
         if peer.gone_until.is_none() {
-            let connection = peer.connection;
-            if matches!(message, ServerV1::PeerCandidates { .. }) {
-                self.send_update(connection, (session, News::Candidates), message);
-            } else {
-                self.send(connection, message.encode());
-            }
+            self.send(peer.connection, message.encode());
+        }
+    }
+
+    /// Likewise, in the place of older news of this kind that the peer has not been sent yet.
+    pub(super) fn send_news_to_peer(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        news: News,
+        message: &ServerV1,
+    ) {
+        let Some(own) = self.end_of(id, session) else { return };
+        let peer = self.sessions.get(&session).map(|session| &session.ends[1 - own]);
+        let connection = peer.filter(|peer| peer.gone_until.is_none()).map(|peer| peer.connection);
+        if let Some(connection) = connection {
+            self.send_update(connection, (session, news), message);
         }
     }
 
@@ -70,6 +81,7 @@ impl Matchmaker {
 
     /// Offers two workers each other; the first one controls.
     pub(crate) fn begin_session(&mut self, pair: [(ConnectionId, Option<Place>); 2], now: Instant) {
+        let mut turn = pair.map(|(id, _)| self.renewed_turn(id, now));
         let [first, second] = pair.map(|(id, _)| self.connections.get(&id));
         let (Some(first), Some(second)) = (first, second) else { return };
         let sides = [first.side(now), second.side(now)];
@@ -109,6 +121,7 @@ impl Matchmaker {
                     relay_token: relay.as_ref().map(|tokens| tokens[own].clone()),
                     candidates: v1.map(|v1| v1.candidates.clone()).unwrap_or_default(),
                     address_proof: peer.proof(),
+                    turn: std::mem::take(&mut turn[own]),
                     plan: plans[own].clone(),
                 }),
             }

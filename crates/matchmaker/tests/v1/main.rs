@@ -11,3 +11,4 @@ mod operations;
 mod relay;
 mod sessions;
 mod table;
+mod turn;

@@ -131,6 +131,7 @@ fn message() -> impl Strategy<Value = String> {
         2 => accepted,
         2 => call,
         1 => Just(r#"{"type":"ready"}"#.to_owned()),
+        1 => Just(r#"{"type":"turn_address","session":"SESSION","address":"192.0.2.9:9"}"#.to_owned()),
         2 => Just(r#"{"type":"leave","session":"SESSION"}"#.to_owned()),
     ]
 }
@@ -202,9 +203,9 @@ impl Told {
                 prop_assert!(plan.number <= PLANS_MAX && !plan.reason.is_empty());
                 session
             }
-            ServerV1::PeerCandidates { session, .. } | ServerV1::PeerAccepted { session, .. } => {
-                session
-            }
+            ServerV1::PeerCandidates { session, .. }
+            | ServerV1::PeerAccepted { session, .. }
+            | ServerV1::PeerTurnAddress { session, .. } => session,
             _ => return Ok(()),
         };
         let members = self.sessions.get(session).into_iter().flatten();

@@ -13,6 +13,7 @@ use holepunch_wire::session::{RoomName, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, SessionOffer, Welcome};
 use holepunch_wire::signal::{FromServer, FromWorker};
 use holepunch_wire::stun::proof::ProofKey;
+use holepunch_wire::turn::TurnAccess;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -38,6 +39,14 @@ impl Table {
         let stun = vec!["192.0.2.1:3478".parse().unwrap()];
         let config = Config { stun, proofs: Some((key(), now, UNIX_S)), ..Config::default() };
         Self::of(config, now)
+    }
+
+    /// With a TURN server.
+    pub(crate) fn with_turn(turn: TurnAccess) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+        let now = Instant::now();
+        let proofs = Some((key(), now, UNIX_S));
+        Self::of(Config { proofs, turn: Some(turn), ..Config::default() }, now)
     }
 
     /// With room for so many workers.

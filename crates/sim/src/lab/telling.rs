@@ -114,6 +114,9 @@ fn server(message: &ServerV1) -> Option<String> {
         ServerV1::PeerAccepted { number, ports: announced, .. } => {
             format!("the peer accepts plan {number}{}", ports(announced))
         }
+        ServerV1::PeerTurnAddress { address, .. } => {
+            format!("TURN address of the peer: {address}")
+        }
         ServerV1::SessionEnded { reason, .. } => format!("the session is over: {reason}"),
         ServerV1::Error { message } => format!("error: {message}"),
         // The machine's events tell of both.
@@ -141,6 +144,7 @@ fn signal(message: &WorkerV1) -> Option<String> {
             let state = format!("{:?}", report.state).to_lowercase();
             format!("→ state: {state}{reason}{}", report.reason)
         }
+        WorkerV1::TurnAddress { address, .. } => format!("→ TURN address: {address}"),
         WorkerV1::Leave { .. } => "→ leaves the session".to_owned(),
     })
 }

@@ -90,7 +90,10 @@ impl Traversal {
                     self.reporting.lost();
                 }
             }
-            ServerV1::P2pConnectionOffer { .. } | ServerV1::Error { .. } => {}
+            // Relays are the worker's.
+            ServerV1::P2pConnectionOffer { .. }
+            | ServerV1::PeerTurnAddress { .. }
+            | ServerV1::Error { .. } => {}
         }
     }
 

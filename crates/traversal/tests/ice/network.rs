@@ -101,6 +101,7 @@ impl Setup {
                 relay_token: None,
                 candidates: self.theirs_told.iter().map(host).collect(),
                 address_proof: AddressProof::Stun,
+                turn: Vec::new(),
                 plan: Plan::new(Strategy::Plain, "a test"),
             },
         }

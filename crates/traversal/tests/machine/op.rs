@@ -195,6 +195,7 @@ prop_compose! {
                 relay_token: None,
                 candidates,
                 address_proof,
+                turn: Vec::new(),
                 plan,
             },
         }

@@ -220,6 +220,7 @@ impl World {
                 relay_token: None,
                 candidates: Vec::new(),
                 address_proof: AddressProof::Stun,
+                turn: Vec::new(),
                 plan: plan(1, Strategy::Plain, None),
             },
         }

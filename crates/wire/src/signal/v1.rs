@@ -1,6 +1,5 @@
 //! The messages of the sub-protocol `holepunch.v1`, beside those of the baseline.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +12,7 @@ use crate::identity::{PublicKey, Signature};
 use crate::nat::NatProfile;
 use crate::plan::{Plan, REASON_BYTES_MAX, Strategy, truncate};
 use crate::session::{AddressProof, LinkState, RelayToken, RoomMode, RoomName, SessionId};
+use crate::turn::TurnServer;
 
 /// The WebSocket sub-protocol (RFC 6455 §1.9).
 pub const SUBPROTOCOL: &str = "holepunch.v1";
@@ -88,6 +88,13 @@ pub enum WorkerV1 {
     },
     /// What has become of a session.
     LinkState(LinkReport),
+    /// Where a TURN server takes packets for this worker, in this session. Passed on to the peer.
+    TurnAddress {
+        /// The session.
+        session: SessionId,
+        /// The relayed transport address (RFC 8656 §2).
+        address: SocketAddr,
+    },
     /// The worker wants no more of a session.
     Leave {
         /// The session.
@@ -152,23 +159,6 @@ pub struct Welcome {
     pub sessions_max: u32,
 }
 
-/// A TURN server, and what opens it for a while.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TurnServer {
-    /// `turn:host:port` (RFC 7065), over UDP.
-    pub url: String,
-    /// Until when it is good, in seconds of Unix time, and a name: `1700000000:name`.
-    pub username: String,
-    /// The password: base64 of an HMAC-SHA-1 over the username.
-    pub credential: String,
-}
-
-impl fmt::Debug for TurnServer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TurnServer({}, credential hidden)", self.url)
-    }
-}
-
 /// What an offer holds beside the fields of the baseline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionDetails {
@@ -192,6 +182,9 @@ pub struct SessionDetails {
     /// Whether the endpoint is the peer's own.
     #[serde(default)]
     pub address_proof: AddressProof,
+    /// TURN servers with fresh credentials, where those of the welcome are about to end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turn: Vec<TurnServer>,
     /// What to do.
     pub plan: Plan,
 }
@@ -245,6 +238,13 @@ pub enum ServerV1 {
         #[serde(default)]
         ports: Vec<u16>,
     },
+    /// Where a TURN server takes packets for the peer, in this session.
+    PeerTurnAddress {
+        /// The session.
+        session: SessionId,
+        /// The relayed transport address.
+        address: SocketAddr,
+    },
     /// A session is over: the peer has left, or the rendezvous seeks another.
     SessionEnded {
         /// The session.
@@ -272,7 +272,7 @@ pub struct SessionOffer {
 }
 
 /// The types of [`WorkerV1`].
-pub(super) const WORKER_KINDS: [&str; 9] = [
+pub(super) const WORKER_KINDS: [&str; 10] = [
     "hello",
     "ready",
     "nat_profile",
@@ -281,12 +281,13 @@ pub(super) const WORKER_KINDS: [&str; 9] = [
     "call",
     "plan_accepted",
     "link_state",
+    "turn_address",
     "leave",
 ];
 
 /// The types of [`ServerV1`] that the baseline does not have.
-pub(super) const SERVER_KINDS: [&str; 5] =
-    ["welcome", "peer_candidates", "plan", "peer_accepted", "session_ended"];
+pub(super) const SERVER_KINDS: [&str; 6] =
+    ["welcome", "peer_candidates", "plan", "peer_accepted", "peer_turn_address", "session_ended"];
 
 impl WorkerV1 {
     /// Reads one; what is overlong is cut.
@@ -305,7 +306,7 @@ impl WorkerV1 {
             Self::AddressProof { proof, .. } => truncate(proof, TOKEN_BYTES_MAX),
             Self::PlanAccepted { ports, .. } => bound_ports(ports),
             Self::LinkState(report) => truncate(&mut report.reason, REASON_BYTES_MAX),
-            Self::Ready | Self::Call { .. } | Self::Leave { .. } => {}
+            Self::Ready | Self::Call { .. } | Self::TurnAddress { .. } | Self::Leave { .. } => {}
         }
         Ok(message)
     }
@@ -318,7 +319,7 @@ impl ServerV1 {
         match &mut message {
             Self::Welcome(welcome) => {
                 welcome.stun.truncate(STUN_MAX);
-                welcome.turn.truncate(TURN_MAX);
+                bound_turn(&mut welcome.turn);
                 for token in [&mut welcome.proof_nonce, &mut welcome.challenge, &mut welcome.resume]
                 {
                     truncate(token, TOKEN_BYTES_MAX);
@@ -327,12 +328,14 @@ impl ServerV1 {
             Self::P2pConnectionOffer { details, .. } => {
                 details.candidates = candidate::bounded(std::mem::take(&mut details.candidates));
                 details.plan = details.plan.clone().bounded();
+                bound_turn(&mut details.turn);
             }
             Self::PeerCandidates { candidates, .. } => {
                 *candidates = candidate::bounded(std::mem::take(candidates));
             }
             Self::Plan { plan, .. } => *plan = plan.clone().bounded(),
             Self::PeerAccepted { ports, .. } => bound_ports(ports),
+            Self::PeerTurnAddress { .. } => {}
             Self::SessionEnded { reason, .. } => truncate(reason, REASON_BYTES_MAX),
             Self::Error { message } => truncate(message, REASON_BYTES_MAX),
         }
@@ -344,6 +347,11 @@ impl ServerV1 {
     pub fn encode(&self) -> String {
         serde_json::to_string(self).expect("invariant: texts and numbers are always valid JSON")
     }
+}
+
+fn bound_turn(servers: &mut Vec<TurnServer>) {
+    servers.truncate(TURN_MAX);
+    servers.iter_mut().for_each(TurnServer::bound);
 }
 
 fn bound_ports(ports: &mut Vec<u16>) {

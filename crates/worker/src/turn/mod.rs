@@ -1,0 +1,129 @@
+//! TURN (RFC 8656) as a further relay. Each worker has an address on a TURN server, and tells it to its
+//! peer by the rendezvous; each sends through its own server to the address of the other, which works
+//! whatever the NATs on both sides are.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `allocation` | the address on the server, and the channel to the peer; no IO |
+//! | `knock` | whether packets get through; no IO |
+//! | `serve` | one session's task: a socket of its own, and frames both ways |
+
+mod allocation;
+mod knock;
+mod serve;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use holepunch_link::RelayEnd;
+use holepunch_wire::session::SessionId;
+use holepunch_wire::signal::v1::SessionDetails;
+use holepunch_wire::turn::TurnServer;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use serve::{Given, serve};
+
+/// Sessions whose TURN addresses are kept in mind: twice as many as a worker may have.
+const SESSIONS_MAX: usize = 128;
+/// Own addresses that have not been told yet.
+const TOLD_MAX: usize = 64;
+/// At the end of the worker, time to give addresses back to their servers.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(150);
+
+/// The TURN relays of all sessions.
+#[derive(Debug)]
+pub(crate) struct Turns {
+    sessions: BTreeMap<SessionId, Entry>,
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
+    sender: mpsc::Sender<(SessionId, SocketAddr)>,
+    told: mpsc::Receiver<(SessionId, SocketAddr)>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// What the session may use, until its task has it.
+    servers: Vec<TurnServer>,
+    peer: watch::Sender<Option<SocketAddr>>,
+    own: Option<SocketAddr>,
+    has_begun: bool,
+}
+
+impl Turns {
+    pub(crate) fn new() -> Self {
+        let (sender, told) = mpsc::channel(TOLD_MAX);
+        let (stop, _) = watch::channel(false);
+        Self { sessions: BTreeMap::new(), tasks: JoinSet::new(), stop, sender, told }
+    }
+
+    /// A session is offered, in which the servers of the welcome may be used, or the offer's own.
+    pub(crate) fn offered(&mut self, details: &SessionDetails, welcomed: &[TurnServer]) {
+        self.sessions.retain(|_, entry| !entry.has_begun || !entry.peer.is_closed());
+        let servers = if details.turn.is_empty() { welcomed } else { &details.turn };
+        if servers.is_empty() {
+            return;
+        }
+        let (peer, _) = watch::channel(None);
+        let entry = Entry { servers: servers.to_vec(), peer, own: None, has_begun: false };
+        self.sessions.insert(details.session, entry);
+        if self.sessions.len() > SESSIONS_MAX {
+            self.sessions.pop_first();
+        }
+    }
+
+    /// Whether a session that begins may use TURN.
+    pub(crate) fn expects(&self, session: SessionId) -> bool {
+        self.sessions.get(&session).is_some_and(|entry| !entry.has_begun)
+    }
+
+    /// The session has begun: an address is asked for.
+    pub(crate) fn begin(&mut self, session: SessionId, end: RelayEnd) {
+        while self.tasks.try_join_next().is_some() {}
+        let Some(entry) = self.sessions.get_mut(&session) else { return };
+        entry.has_begun = true;
+        let given = Given {
+            session,
+            servers: std::mem::take(&mut entry.servers),
+            peer: entry.peer.subscribe(),
+            told: self.sender.clone(),
+            stop: self.stop.subscribe(),
+        };
+        self.tasks.spawn(serve(end, given));
+    }
+
+    /// The peer says where its server takes packets.
+    pub(crate) fn peer_at(&self, session: SessionId, address: SocketAddr) {
+        if let Some(entry) = self.sessions.get(&session) {
+            entry.peer.send_replace(Some(address));
+        }
+    }
+
+    /// The next own address that the peer of a session is to be told. Dropping the future loses nothing.
+    pub(crate) async fn next(&mut self) -> (SessionId, SocketAddr) {
+        match self.told.recv().await {
+            Some((session, own)) => {
+                if let Some(entry) = self.sessions.get_mut(&session) {
+                    entry.own = Some(own);
+                }
+                (session, own)
+            }
+            // One sender lives as long as this does.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// All own addresses, for a rendezvous that may not have passed them on.
+    pub(crate) fn own(&self) -> Vec<(SessionId, SocketAddr)> {
+        let alive = self.sessions.iter().filter(|(_, entry)| !entry.peer.is_closed());
+        alive.filter_map(|(session, entry)| Some((*session, entry.own?))).collect()
+    }
+
+    /// Gives all addresses back.
+    pub(crate) async fn close(mut self) {
+        self.stop.send_replace(true);
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        let _in_time = tokio::time::timeout(CLOSE_TIMEOUT, all).await;
+    }
+}
