@@ -279,6 +279,8 @@ impl Port {
         } else if let Event::CloseSocket(socket) = event {
             self.sockets.close(socket);
             return None;
+        } else if let Event::Mapped { is_endpoint: true, replaces: Some(_), .. } = &event {
+            self.links.rebound();
         } else if let Event::Session(session, _, told) = &event {
             if let SessionEvent::Started(_) = told {
                 let offered = self.offered.iter().position(|it| it.details.session == *session);

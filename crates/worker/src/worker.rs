@@ -119,8 +119,8 @@ impl Worker {
             tls: tls.clone(),
         });
         let (sender, notices) = mpsc::channel(NOTICES_MAX);
-        let (link_sender, links) = mpsc::channel(LINKS_MAX);
-        let (stop, stopped) = oneshot::channel();
+        let ((link_sender, links), (stop, stopped)) =
+            (mpsc::channel(LINKS_MAX), oneshot::channel());
         let run = Run {
             id: id.clone(),
             identity,

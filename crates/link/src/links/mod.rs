@@ -90,6 +90,8 @@ pub(crate) struct View {
     may_relay: bool,
     /// The relays that are connected.
     relays: Vec<Route>,
+    /// How often the own NAT has given the socket another address.
+    rebound: u32,
     /// Why the session is over.
     ended: Option<String>,
 }
@@ -236,6 +238,13 @@ impl Links {
         };
         entry.view.send_modify(|view| view.may_relay = true);
         Some(RelayEnd::new(Arc::clone(&self.mux), route, entry.view.clone()))
+    }
+
+    /// The own NAT has given the socket another address: the peers of idle links are to see it.
+    pub(crate) fn rebound(&self) {
+        for entry in self.sessions.values() {
+            entry.view.send_modify(|view| view.rebound += 1);
+        }
     }
 
     /// The next thing that happened.

@@ -53,6 +53,8 @@ pub(super) struct Paths {
     relayed: Option<RelayState>,
     /// Since when there has been no route.
     stranded_since: Option<Instant>,
+    /// How often the own address had changed when the peer was last shown it.
+    shown: u32,
 }
 
 impl Paths {
@@ -81,6 +83,7 @@ impl Paths {
             doubts: None,
             relayed: None,
             stranded_since: None,
+            shown: task.view.borrow().rebound,
         };
         paths.settle(connection);
         paths
@@ -185,10 +188,24 @@ impl Paths {
             self.open_missing(connection, &view);
         }
         self.choose(connection, &view);
+        self.show_address(connection, &view);
         self.close_unneeded(connection, &view);
         let stranded = view.relays.is_empty()
             && (view.is_suspect || view.direct.is_none() && !self.has_direct());
         self.stranded_since = stranded.then(|| self.stranded_since.unwrap_or_else(Instant::now));
+    }
+
+    /// The accepting side learns another address of this one from a packet that comes from there (RFC 9000
+    /// §9.3), and an idle path has none.
+    fn show_address(&mut self, connection: &noq::Connection, view: &View) {
+        if std::mem::replace(&mut self.shown, view.rebound) == view.rebound {
+            return;
+        }
+        for (id, _) in self.open.iter().filter(|(_, route)| is_direct(**route)) {
+            if let Some(path) = connection.path(*id) {
+                let _unless_closed = path.ping();
+            }
+        }
     }
 
     fn has_direct(&self) -> bool {
