@@ -74,6 +74,16 @@ pub struct Worker {
     task: JoinHandle<()>,
 }
 
+/// The health server, where there is to be one.
+async fn health(config: &Config, stories: &Stories) -> Result<Option<Health>, StartError> {
+    let Some(port) = config.health_port else { return Ok(None) };
+    let address = SocketAddrV4::new(config.listen_ip, port);
+    match Health::bind(address, stories.clone()).await {
+        Ok(health) => Ok(Some(health)),
+        Err(source) => Err(StartError::HealthPort { port, source }),
+    }
+}
+
 /// The links of a worker, as they come about.
 #[derive(Debug)]
 pub struct Links(mpsc::Receiver<Link>);
@@ -101,14 +111,7 @@ impl Worker {
             tracing::warn!(rendezvous = %config.rendezvous, "the URL has no scheme, taking ws://");
         }
         let stories = Stories::default();
-        let health = match config.health_port {
-            Some(port) => Some(
-                Health::bind(SocketAddrV4::new(config.listen_ip, port), stories.clone())
-                    .await
-                    .map_err(|source| StartError::HealthPort { port, source })?,
-            ),
-            None => None,
-        };
+        let health = health(&config, &stories).await?;
         let health_address = health.as_ref().map(|health| health.address);
         let tls = Tls::default();
         let signalling = Signalling::start(Settings {
