@@ -14,6 +14,7 @@ mod load;
 mod logging;
 mod nat;
 mod output;
+mod path_history;
 mod peering;
 mod rendezvous;
 mod settings;
