@@ -1,21 +1,28 @@
-//! The decoders of `crates/programs`, as `decoders.rs` has those of `crates/wire`. The fuzz targets and
-//! the replay of their corpus (`crates/programs/tests/corpus.rs`) run the same code.
+//! The decoders of the programs over a link (`crates/programs`), with what must hold of whatever they
+//! make of any input. The fuzz targets and the replay of their corpus (`crates/programs/tests/corpus.rs`)
+//! run the same code.
 
 use std::path::{Component, Path};
 
+use holepunch_programs::forward::socks::{BYTES_MAX, Parsed, Step, greeting, request};
+use holepunch_programs::forward::{Answer, Request, Rule, Target};
 use holepunch_programs::transfer::wire::{
     BATCH_MAX, FromReceiver, FromSender, PIECE_BYTES_MAX, encode,
 };
 use holepunch_programs::transfer::{COMPONENT_BYTES_MAX, RelativePath};
+use holepunch_programs::{harmless, harmless_json};
 
 /// One decoder with its properties; it panics where one does not hold.
 pub(crate) type Decoder = fn(&[u8]);
 
 /// All of them, by the name of their fuzz target.
-pub(crate) const DECODERS: [(&str, Decoder); 3] = [
+pub(crate) const DECODERS: [(&str, Decoder); 6] = [
     ("transfer_from_sender", transfer_from_sender),
     ("transfer_from_receiver", transfer_from_receiver),
     ("transfer_path", transfer_path),
+    ("program_socks", socks),
+    ("program_forward_request", forward_request),
+    ("program_text", text),
 ];
 
 /// Runs the decoder of one target.
@@ -71,4 +78,41 @@ fn transfer_path(input: &[u8]) {
     assert!(path.components().all(|part| !part.contains(['\\', '\0'])));
     let partial = path.partial_name();
     assert!(partial.len() <= COMPONENT_BYTES_MAX && RelativePath::new(&partial).is_err());
+}
+
+fn socks(input: &[u8]) {
+    assert_whole(input, greeting);
+    assert_whole(input, request);
+}
+
+/// What is whole has no whole beginning, and does not depend on what follows.
+fn assert_whole<T: PartialEq + std::fmt::Debug>(input: &[u8], parse: fn(&[u8]) -> Step<T>) {
+    let Ok(Some(Parsed { value, used })) = parse(input) else { return };
+    assert!(used <= input.len().min(BYTES_MAX));
+    (0..used).for_each(|end| assert_eq!(parse(&input[..end]), Ok(None)));
+    assert_eq!(parse(&input[..used]), Ok(Some(Parsed { value, used })));
+}
+
+fn forward_request(input: &[u8]) {
+    if let Ok(request) = Request::parse(input) {
+        let json = serde_json::to_vec(&request).expect("a request has a form in JSON");
+        assert_eq!(Request::parse(&json).expect("a request of ours is well-formed"), request);
+    }
+    if let Ok(answer) = Answer::parse(input) {
+        let json = serde_json::to_vec(&answer).expect("an answer has a form in JSON");
+        assert_eq!(Answer::parse(&json).expect("an answer of ours is well-formed"), answer);
+    }
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    if let Ok(target) = text.parse::<Target>() {
+        assert_eq!(target.to_string().parse(), Ok(target));
+        assert!(text.parse::<Rule>().is_ok());
+    }
+}
+
+fn text(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    assert!(!harmless(&text, usize::MAX).contains(|it: char| it.is_control() || it == '\u{202e}'));
+    let json = harmless_json(&serde_json::to_string(&text).expect("a text has a form in JSON"));
+    assert!(!json.contains(char::is_control));
+    assert_eq!(serde_json::from_str::<String>(&json).expect("JSON stays JSON"), text);
 }

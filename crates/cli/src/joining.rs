@@ -30,21 +30,12 @@ pub(crate) struct JoinArgs {
 #[derive(Debug)]
 pub(crate) struct Joined {
     pub(crate) link: Link,
-    links: Links,
     worker: Worker,
-    quiet: bool,
     /// When the command began.
     began: Instant,
 }
 
 impl Joined {
-    /// Waits for the next link, after one has ended.
-    pub(crate) async fn again(&mut self) -> Result<(), Failure> {
-        let mut stop = Stop::listen()?;
-        self.link = next_link(&mut self.worker, &mut self.links, &mut stop, self.quiet).await?;
-        Ok(())
-    }
-
     /// Waits for a direct path, but not longer than this. Whether there is one.
     pub(crate) async fn until_direct(&self, wait: Duration) -> bool {
         let is_direct = |path: &LinkPath| matches!(path.kind, PathKind::Direct { .. });
@@ -90,7 +81,7 @@ pub(crate) async fn join(args: JoinArgs, environment: &Environment) -> Result<Jo
         output::progress(format!("worker {}", worker.id()));
     }
     match next_link(&mut worker, &mut links, &mut stop, args.quiet).await {
-        Ok(link) => Ok(Joined { link, links, worker, quiet: args.quiet, began }),
+        Ok(link) => Ok(Joined { link, worker, began }),
         Err(failure) => {
             worker.shutdown().await;
             Err(failure)

@@ -1,13 +1,15 @@
-//! The command line: `holepunch rendezvous | worker | demo | lab | load | nat | send |
-//! receive`.
+//! The command line: `holepunch rendezvous | worker | bench | chat | pipe | forward | send | receive | demo | …`.
 //!
 //! A library so that test laboratories can run the same commands in processes of their own.
 //! Each command is a module: it turns flags and environment variables into the configuration of a
 //! library crate, runs it, and prints. Results go to standard output, logs to standard error.
 
 mod bench;
+mod chat;
 mod demo;
 mod exit;
+mod forward;
+mod invite;
 mod joining;
 mod lab;
 mod load;
@@ -16,6 +18,7 @@ mod nat;
 mod output;
 mod path_history;
 mod peering;
+mod pipe;
 mod rendezvous;
 mod settings;
 mod signals;
@@ -52,8 +55,7 @@ struct Cli {
     #[arg(long, global = true, value_name = "text|json", help_heading = "Logging")]
     log_format: Option<LogFormat>,
     /// Which logs are written, as `info` or `warn,holepunch_worker=debug` [env: RUST_LOG] [default:
-    /// info; less for demo, lab, load, nat, send and
-    /// receive]
+    /// info; less for all but rendezvous and worker]
     #[arg(long, global = true, value_name = "FILTER", help_heading = "Logging")]
     log: Option<String>,
     #[command(subcommand)]
@@ -76,10 +78,18 @@ enum Command {
     Bench(bench::Args),
     /// Ask STUN servers what the NAT in front of this machine does, and what that means for linking
     Nat(nat::Args),
+    /// Make up a room and a secret, and print the commands for both sides
+    Invite(invite::Args),
     /// Send files and folders to a peer
     Send(transfer::SendArgs),
     /// Receive what a peer sends
     Receive(transfer::ReceiveArgs),
+    /// Chat with a peer, line by line
+    Chat(chat::Args),
+    /// Send standard input to a peer, and print what the peer sends
+    Pipe(pipe::Args),
+    /// Carry TCP connections to what the peer can reach, and the peer's to what is allowed here
+    Forward(forward::Args),
 }
 
 impl Command {
@@ -87,9 +97,15 @@ impl Command {
     fn default_filter(&self) -> &'static str {
         match self {
             Self::Rendezvous(_) | Self::Worker(_) => "info",
-            Self::Lab(_) | Self::Load(_) | Self::Nat(_) => "warn",
+            Self::Lab(_) | Self::Load(_) | Self::Nat(_) | Self::Invite(_) => "warn",
             // They show each step themselves.
-            Self::Bench(_) | Self::Demo(_) | Self::Send(_) | Self::Receive(_) => "error",
+            Self::Bench(_)
+            | Self::Chat(_)
+            | Self::Pipe(_)
+            | Self::Forward(_)
+            | Self::Demo(_)
+            | Self::Send(_)
+            | Self::Receive(_) => "error",
         }
     }
 }
@@ -125,9 +141,13 @@ fn start(cli: Cli, environment: &Environment) -> Result<ExitCode, Failure> {
             Command::Lab(args) => lab::run(*args, environment).await,
             Command::Load(args) => load::run(args, environment).await,
             Command::Nat(args) => nat::run(args, environment).await,
+            Command::Invite(args) => invite::run(&args),
             Command::Bench(args) => bench::run(args, environment).await,
             Command::Send(args) => transfer::run_send(args, environment).await,
             Command::Receive(args) => transfer::run_receive(args, environment).await,
+            Command::Chat(args) => chat::run(args, environment).await,
+            Command::Pipe(args) => pipe::run(args, environment).await,
+            Command::Forward(args) => forward::run(args, environment).await,
         }
     });
     runtime.shutdown_timeout(LINGER);

@@ -85,6 +85,12 @@ impl PeeringArgs {
         let identity = identity.map(|path| load_or_create(&path)).transpose();
         let secret: Option<String> =
             environment.setting("--room-secret", self.room_secret, &["ROOM_SECRET"])?;
+        let secret = secret.map(|words| RoomSecret::new(&words));
+        if secret.as_ref().is_some_and(RoomSecret::is_empty) {
+            return Err(Failure::usage(
+                "ROOM_SECRET (--room-secret): expected words; `holepunch invite` makes some up",
+            ));
+        }
         let switch = |flag: &str, on: bool, variable: &str| {
             let switch = environment.setting(flag, on.then_some(Switch(true)), &[variable])?;
             Ok::<_, Failure>(switch.is_some_and(|switch| switch.0))
@@ -94,7 +100,7 @@ impl PeeringArgs {
             peer: peer.map_err(|why| Failure::usage(format!("PEER (--peer): {why}")))?,
             search: search.map_or(SearchWish::Usual, |SearchArg(search)| search),
             identity: identity.map_err(Failure::failed)?,
-            room_secret: secret.map(|words| RoomSecret::new(&words)),
+            room_secret: secret,
             relay: !switch("--no-relay", self.no_relay, "NO_RELAY")?,
             port_mapping: !switch("--no-port-mapping", self.no_port_mapping, "NO_PORT_MAPPING")?,
             host_candidates: !switch(

@@ -42,6 +42,7 @@ enum Who {
 /// A rendezvous and two folders.
 struct Scene {
     url: String,
+    stun: String,
     _rendezvous: Program,
     from: TempDir,
     into: TempDir,
@@ -53,7 +54,8 @@ impl Scene {
         let running = rendezvous.log.entry("rendezvous is running").await;
         let url = format!("http://{}", running["http"].as_str().unwrap());
         let folder = || tempfile::tempdir().unwrap();
-        let scene = Self { url, _rendezvous: rendezvous, from: folder(), into: folder() };
+        let stun = running["stun"].as_str().unwrap().trim_matches(['[', ']']).to_owned();
+        let scene = Self { url, stun, _rendezvous: rendezvous, from: folder(), into: folder() };
         // The first by its name, so that it is sent first.
         scene.write("a-large", LARGE_BYTES);
         for number in 0..SMALL {
@@ -79,7 +81,7 @@ impl Scene {
         };
         let more = ["--room", "box", "--json", "--no-port-mapping", "--rendezvous-url", &self.url];
         let arguments = [&[command, path.to_str().unwrap()], &more[..]].concat();
-        Program::run(&arguments, &[])
+        Program::run(&arguments, &[("STUN_SERVERS", &self.stun)])
     }
 
     /// What there is of the large file: its bytes, and whether it has its name.

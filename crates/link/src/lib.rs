@@ -16,7 +16,7 @@ mod quic;
 mod resolve;
 mod sockets;
 mod surroundings;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod tls;
 

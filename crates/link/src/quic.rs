@@ -23,6 +23,10 @@ const LINK_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
 const SEND_WINDOW_BYTES: u64 = 16 * 1024 * 1024;
 /// Datagrams that wait to be read, or to be sent.
 const DATAGRAM_QUEUE_BYTES: usize = 1024 * 1024;
+/// Longest UDP payload that is tried: what an Ethernet frame holds beside the headers of IPv4 and UDP.
+const PAYLOAD_BYTES_MAX: u16 = 1472;
+/// Packets that are acknowledged together.
+const ACK_AFTER_PACKETS: u32 = 8;
 /// Paths of a link at once: the relay, the direct one, and those that are being given up.
 const PATHS_MAX: u32 = 8;
 /// A first guess of the round-trip time: the default of a third of a second would repeat a lost first
@@ -34,6 +38,10 @@ pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// What the packets of a link are like, on either side.
 fn transport() -> TransportConfig {
+    let mut mtu = MtuDiscoveryConfig::default();
+    mtu.upper_bound(PAYLOAD_BYTES_MAX);
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(ACK_AFTER_PACKETS));
     let mut config = TransportConfig::default();
     config
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
@@ -46,8 +54,8 @@ fn transport() -> TransportConfig {
         .max_concurrent_multipath_paths(PATHS_MAX)
         .initial_rtt(INITIAL_RTT)
         .max_idle_timeout(None)
-        .mtu_discovery_config(Some(MtuDiscoveryConfig::default()))
-        .ack_frequency_config(Some(AckFrequencyConfig::default()));
+        .mtu_discovery_config(Some(mtu))
+        .ack_frequency_config(Some(acks));
     config
 }
 

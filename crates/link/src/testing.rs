@@ -17,11 +17,17 @@ pub struct Sockets {
     _endpoints: [noq::Endpoint; 2],
 }
 
-/// Two linked workers; the first one has begun.
-///
-/// # Panics
-/// The system gives no socket or no random numbers, or the two do not link: in a test, a failure.
-pub async fn pair() -> (Link, Link, Sockets) {
+/// Two QUIC connections that are the two ends of one, before anything was said over them.
+pub(crate) struct Ends {
+    /// The one that has connected, and the one that has accepted.
+    pub(crate) connections: [noq::Connection; 2],
+    identities: [Identity; 2],
+    addresses: [SocketAddr; 2],
+    pub(crate) sockets: Sockets,
+}
+
+/// Connects two endpoints.
+pub(crate) async fn connected() -> Ends {
     let identities = [(); 2].map(|()| Identity::generate().expect("random numbers"));
     let [first, second] = &identities;
     let (client, _) = quic::client(first, second.public_key()).expect("TLS");
@@ -35,6 +41,17 @@ pub async fn pair() -> (Link, Link, Sockets) {
     let connecting = endpoints[0].connect_with(client, addresses[1], "holepunch").expect("a peer");
     let accepting = async { endpoints[1].accept().await.expect("a connection").await };
     let (connected, accepted) = tokio::join!(connecting, accepting);
+    let connections = [connected, accepted].map(|it| it.expect("a handshake"));
+    Ends { connections, identities, addresses, sockets: Sockets { _endpoints: endpoints } }
+}
+
+/// Two linked workers; the first one has begun.
+///
+/// # Panics
+/// The system gives no socket or no random numbers, or the two do not link: in a test, a failure.
+pub async fn pair() -> (Link, Link, Sockets) {
+    let Ends { connections: [connected, accepted], identities, addresses, sockets } =
+        connected().await;
     let link = |connection: noq::Connection, own: usize| {
         let peer = &identities[1 - own];
         let peer = Peer {
@@ -50,7 +67,5 @@ pub async fn pair() -> (Link, Link, Sockets) {
         paths.changed(Some(noq::PathId::ZERO), LinkPath { kind, rtt: None }, "a test");
         Link::new(connection, peer, paths, Arc::new(Ending::default()))
     };
-    let first = link(connected.expect("a handshake"), 0);
-    let second = link(accepted.expect("a handshake"), 1);
-    (first, second, Sockets { _endpoints: endpoints })
+    (link(connected, 0), link(accepted, 1), sockets)
 }

@@ -6,8 +6,18 @@
 
 mod agree;
 pub mod bench;
+pub mod chat;
+pub mod forward;
+mod harmless;
 mod messages;
+pub mod pipe;
+mod sending;
 pub mod transfer;
 
+/// The reason with which a link is closed after its program has come to its end. Any other reason says
+/// that the program was cut short.
+pub const DONE: &str = "done";
+
 pub use agree::{AgreeError, Agreed, Greeting, agree};
-pub use messages::{MESSAGE_BYTES_MAX, MessageError, read_message, write_message};
+pub use harmless::{harmless, harmless_json};
+pub use messages::{MESSAGE_BYTES_MAX, MessageError, read_frame, read_message, write_message};

@@ -12,9 +12,9 @@ pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 /// Why a message cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum MessageError {
-    /// It is longer than [`MESSAGE_BYTES_MAX`].
-    #[error("a message of {0} bytes, expected at most {MESSAGE_BYTES_MAX}")]
-    TooLong(usize),
+    /// It is longer than [`MESSAGE_BYTES_MAX`], or than what the program takes.
+    #[error("a message of {0} bytes, expected at most {1}")]
+    TooLong(usize, usize),
     /// It is not the JSON that was expected.
     #[error("a message that is not understood: {0}")]
     Malformed(#[from] serde_json::Error),
@@ -33,7 +33,7 @@ pub async fn write_message(
 ) -> Result<(), MessageError> {
     let json = serde_json::to_vec(message)?;
     let length = u32::try_from(json.len()).ok().filter(|_| json.len() <= MESSAGE_BYTES_MAX);
-    let length = length.ok_or(MessageError::TooLong(json.len()))?;
+    let length = length.ok_or(MessageError::TooLong(json.len(), MESSAGE_BYTES_MAX))?;
     let mut framed = length.to_be_bytes().to_vec();
     framed.extend_from_slice(&json);
     stream.write_all(&framed).await?;
@@ -47,18 +47,30 @@ pub async fn write_message(
 pub async fn read_message<T: DeserializeOwned>(
     stream: &mut (impl AsyncRead + Unpin),
 ) -> Result<Option<T>, MessageError> {
+    let json = read_frame(stream, MESSAGE_BYTES_MAX).await?;
+    Ok(json.map(|json| serde_json::from_slice(&json)).transpose()?)
+}
+
+/// Reads one message without a look at what it says; `None` where the stream ends before it begins.
+///
+/// # Errors
+/// It is longer than `bytes_max`, or the stream ends inside it.
+pub async fn read_frame(
+    stream: &mut (impl AsyncRead + Unpin),
+    bytes_max: usize,
+) -> Result<Option<Vec<u8>>, MessageError> {
     let mut length = [0; 4];
     if stream.read(&mut length[..1]).await? == 0 {
         return Ok(None);
     }
     stream.read_exact(&mut length[1..]).await?;
     let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-    if length > MESSAGE_BYTES_MAX {
-        return Err(MessageError::TooLong(length));
+    if length > bytes_max {
+        return Err(MessageError::TooLong(length, bytes_max));
     }
     let mut json = vec![0; length];
     stream.read_exact(&mut json).await?;
-    Ok(Some(serde_json::from_slice(&json)?))
+    Ok(Some(json))
 }
 
 #[cfg(test)]
@@ -83,11 +95,11 @@ mod tests {
     async fn an_overlong_message_is_refused_before_it_is_read() {
         let length = u32::try_from(MESSAGE_BYTES_MAX + 1).unwrap().to_be_bytes();
         let refused = read_message::<String>(&mut &length[..]).await;
-        assert!(matches!(refused, Err(MessageError::TooLong(_))));
+        assert!(matches!(refused, Err(MessageError::TooLong(..))));
         let long = "x".repeat(MESSAGE_BYTES_MAX);
         assert!(matches!(
             write_message(&mut Vec::new(), &long).await,
-            Err(MessageError::TooLong(_))
+            Err(MessageError::TooLong(..))
         ));
     }
 }

@@ -103,6 +103,14 @@ impl fmt::Display for RoomName {
     }
 }
 
+impl FromStr for RoomName {
+    type Err = RoomNameError;
+
+    fn from_str(text: &str) -> Result<Self, RoomNameError> {
+        Self::new(text)
+    }
+}
+
 impl Serialize for RoomName {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)

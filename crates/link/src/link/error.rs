@@ -8,6 +8,23 @@ use holepunch_wire::identity::PublicKey;
 /// Longest reason of a close that is kept, in bytes.
 pub(crate) const REASON_BYTES_MAX: usize = 256;
 
+/// The code with which a link is closed on purpose.
+pub(crate) const CODE_DONE: u32 = 0;
+/// The code of a side that has a room secret, for a peer that has none.
+const CODE_SECRET_NEEDED: u32 = 2;
+/// The code of a side that has no room secret, for a peer that has one.
+const CODE_NO_SECRET: u32 = 3;
+/// The code for a peer that has shown not to know the room's secret.
+const CODE_WRONG_SECRET: u32 = 4;
+
+/// The side that says it has a room secret, and the peer none.
+pub(crate) const REFUSED_HERE: LinkError =
+    LinkError::SecretMissing("this side has a room secret (--room-secret), and the peer has none");
+/// The side that says it has no room secret, and the peer one.
+pub(crate) const REFUSED_THERE: LinkError = LinkError::SecretMissing(
+    "the peer has a room secret, and this side has none: give --room-secret",
+);
+
 /// Why a link has ended, or never came about.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
@@ -55,10 +72,29 @@ pub enum LinkError {
     Protocol(String),
 }
 
+/// With which code a side refuses the peer, why, and what the peer makes of the code.
+const REFUSALS: [(u32, LinkError, LinkError); 3] = [
+    (CODE_SECRET_NEEDED, REFUSED_HERE, REFUSED_THERE),
+    (CODE_NO_SECRET, REFUSED_THERE, REFUSED_HERE),
+    (CODE_WRONG_SECRET, LinkError::WrongSecret, LinkError::WrongSecret),
+];
+
 impl LinkError {
+    /// The code by which the peer knows why this side ends the connection.
+    pub(crate) fn close_code(&self) -> u32 {
+        let refusal = REFUSALS.into_iter().find(|(_, why, _)| why == self);
+        refusal.map_or(CODE_DONE, |(code, ..)| code)
+    }
+
     pub(crate) fn from_connection(error: &noq::ConnectionError) -> Self {
         match error {
             noq::ConnectionError::ApplicationClosed(close) => {
+                let mut refusals = REFUSALS.into_iter();
+                if let Some((.., refusal)) =
+                    refusals.find(|(code, ..)| close.error_code == (*code).into())
+                {
+                    return refusal;
+                }
                 let reason = String::from_utf8_lossy(&close.reason);
                 Self::ClosedByPeer(
                     reason.chars().filter(|c| !c.is_control()).take(REASON_BYTES_MAX).collect(),

@@ -12,14 +12,11 @@ use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
 use holepunch_wire::session::SessionId;
 
-pub(crate) use error::REASON_BYTES_MAX;
+pub(crate) use error::{CODE_DONE, REASON_BYTES_MAX, REFUSED_HERE, REFUSED_THERE};
 pub use error::{DatagramError, LinkError, ReadError, WriteError};
 pub(crate) use path::PathState;
 pub use path::{LinkPath, PathEvent, PathEvents, PathKind};
 pub use stream::{RecvStream, SendStream};
-
-/// The code with which a link is closed on purpose.
-pub(crate) const CODE_DONE: u32 = 0;
 
 /// Two workers, connected. Clones are the same link; it is closed when the last one is dropped, and
 /// what has not arrived by then may be lost: [`SendStream::stopped`] waits for it.

@@ -184,11 +184,11 @@ impl SessionTask {
         tracing::debug!(session = %self.session, route = shown(route), "handshake starts");
         let connecting = self.endpoint.connect_with(client, label, "holepunch");
         let connecting = connecting.map_err(|error| LinkError::Protocol(error.to_string()))?;
-        let secret = self.config.secret.clone();
+        let terms = self.terms.clone();
         Ok(async move {
             let connected = async {
                 let connection = connecting.await.map_err(|error| explain(&error, &verifier))?;
-                hello::connect(&connection, secret.as_ref()).await?;
+                hello::connect(&connection, &terms).await?;
                 Ok((connection, route))
             };
             timed(connected).await
@@ -236,13 +236,13 @@ impl SessionTask {
             quic::server(&self.config.identity, self.key).map_err(LinkError::Protocol)?;
         let from = incoming.remote_address();
         let mux = Arc::clone(&self.mux);
-        let secret = self.config.secret.clone();
+        let terms = self.terms.clone();
         let accepted = incoming.accept_with(Arc::new(server));
         Ok(async move {
             let connected = async {
                 let connecting = accepted.map_err(|error| explain(&error, &verifier))?;
                 let connection = connecting.await.map_err(|error| explain(&error, &verifier))?;
-                hello::accept(&connection, secret.as_ref()).await?;
+                hello::accept(&connection, &terms).await?;
                 let from = connection
                     .path(noq::PathId::ZERO)
                     .and_then(|path| path.remote_address().ok())

@@ -14,6 +14,7 @@ mod token;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -116,6 +117,7 @@ pub(crate) struct Links {
     /// Who takes the connections that begin with a session's token.
     expected: Table,
     tasks: JoinSet<()>,
+    wrong_secrets: Arc<AtomicU64>,
     sender: mpsc::Sender<LinkEvent>,
     events: mpsc::Receiver<LinkEvent>,
 }
@@ -143,8 +145,8 @@ impl Links {
         let expected = Table::default();
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(endpoint.clone(), Arc::clone(&expected)));
-        let sessions = BTreeMap::new();
-        Ok(Self { endpoint, mux, config, sessions, expected, tasks, sender, events })
+        let (sessions, wrong_secrets) = (BTreeMap::new(), Arc::default());
+        Ok(Self { endpoint, mux, config, sessions, expected, tasks, wrong_secrets, sender, events })
     }
 
     /// A session is offered: where both have a key, a link is made of it.
@@ -167,6 +169,8 @@ impl Links {
             is_controlling,
             token,
             may_relay,
+            terms: hello::Terms::new(session, config.secret.clone()),
+            wrong_secrets: Arc::clone(&self.wrong_secrets),
             began: Instant::now(),
             config: config.clone(),
             endpoint: self.endpoint.clone(),

@@ -1,6 +1,7 @@
 //! One session's task, from the offer to the end of its link.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
@@ -8,6 +9,7 @@ use holepunch_wire::identity::PublicKey;
 use holepunch_wire::session::SessionId;
 use tokio::sync::{mpsc, watch};
 
+use super::hello::Terms;
 use super::paths::Paths;
 use super::token::Token;
 use super::{LinkConfig, LinkEvent, View};
@@ -32,6 +34,9 @@ pub(super) struct SessionTask {
     pub(super) is_controlling: bool,
     pub(super) token: Token,
     pub(super) may_relay: bool,
+    pub(super) terms: Terms,
+    /// Peers of this worker, so far, that did not know the room's secret.
+    pub(super) wrong_secrets: Arc<AtomicU64>,
     pub(super) began: Instant,
     pub(super) config: LinkConfig,
     pub(super) endpoint: noq::Endpoint,
@@ -47,6 +52,10 @@ impl SessionTask {
         let error = match self.live().await {
             Ok(error) | Err(error) => error,
         };
+        if error == LinkError::WrongSecret {
+            let wrong_secrets = self.wrong_secrets.fetch_add(1, Ordering::Relaxed) + 1;
+            tracing::warn!(%session, %peer, wrong_secrets, "the peer does not know the room's secret");
+        }
         let _unless_the_worker_has_ended =
             events.send(LinkEvent::Ended { session, peer, error }).await;
     }

@@ -74,8 +74,8 @@ impl MuxSocket {
                     self.mux.watched.received(label);
                     return Poll::Ready(1);
                 }
-                Some(Injected::Sockets) => self.refresh(),
-                Some(Injected::Datagram(..)) => {}
+                // It has woken the task, which looks what sockets there are.
+                Some(Injected::Sockets | Injected::Datagram(..)) => {}
                 // The sender lives as long as this socket does.
                 None => return Poll::Pending,
             }
@@ -202,20 +202,25 @@ impl AsyncUdpSocket for MuxSocket {
         buffers: &mut [IoSliceMut<'_>],
         metas: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        self.refresh();
         // Relays and sockets take turns in being first; each is asked, so that each can wake the task.
         self.next = self.next.wrapping_add(1);
-        for turn in 0..=self.sockets.len() {
-            let index = (self.next + turn) % (self.sockets.len() + 1);
-            let polled = match self.sockets.get(index).cloned() {
-                Some(socket) => self.poll_socket(&socket, context, buffers, metas),
-                None => self.poll_injected(context, buffers, metas),
-            };
-            if let Poll::Ready(count) = polled {
-                return Poll::Ready(Ok(count));
+        loop {
+            self.refresh();
+            let asked = self.sockets.len() + 1;
+            for turn in 0..asked {
+                let polled = match self.sockets.get((self.next + turn) % asked).cloned() {
+                    Some(socket) => self.poll_socket(&socket, context, buffers, metas),
+                    None => self.poll_injected(context, buffers, metas),
+                };
+                if let Poll::Ready(count) = polled {
+                    return Poll::Ready(Ok(count));
+                }
+            }
+            // A socket that has come in the meantime has not been asked.
+            if self.mux.version.load(Ordering::Acquire) == self.version {
+                return Poll::Pending;
             }
         }
-        Poll::Pending
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

@@ -7,7 +7,7 @@ use crate::common::subject::config;
 use crate::common::{Rendezvous, StunServer, Subject, within};
 
 #[tokio::test]
-async fn each_worker_registers_at_the_baselines_path_with_a_uuid_v4_of_its_own() {
+async fn each_worker_registers_at_the_baselines_path_with_a_uuid_of_its_own() {
     let rendezvous = Rendezvous::bind();
     let stun = StunServer::bind().await;
     let config = config(&format!("http://{}", rendezvous.address), stun.address);
@@ -17,7 +17,7 @@ async fn each_worker_registers_at_the_baselines_path_with_a_uuid_v4_of_its_own()
         let session = rendezvous.accept().await;
         assert_eq!(session.path, format!("/ws/register/{}", worker.id()));
         let id: uuid::Uuid = worker.id().parse().unwrap();
-        assert_eq!(id.get_version_num(), 4);
+        assert_eq!(id.get_version_num(), 8, "made from its key");
         assert_eq!(id.to_string(), worker.id(), "the usual form");
         ids.push(id);
     }

@@ -1,0 +1,80 @@
+//! `holepunch pipe`.
+
+use std::convert::Infallible;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use holepunch_programs::DONE;
+use holepunch_programs::pipe::{Progress, pipe};
+use tokio::io::{stdin, stdout};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::exit::Failure;
+use crate::joining::{self, JoinArgs};
+use crate::output;
+use crate::settings::Environment;
+use crate::signals::Stop;
+
+/// Progress is shown this often.
+const SHOW_EVERY: Duration = Duration::from_secs(1);
+
+/// Send standard input to the peer, and print what the peer sends
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    tar c photos | holepunch pipe --room photos     on one side\n  \
+    holepunch pipe --room photos | tar x            on the other, with `< /dev/null` where nothing goes back\n\
+    It ends when both inputs have ended and everything has arrived, or when nobody reads the output.\n\
+    Exit code 1 when something is missing.")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    join: JoinArgs,
+    /// Show on standard error how many bytes have gone each way
+    #[arg(long)]
+    progress: bool,
+    /// Print the result as a JSON object, on standard error: standard output is the peer's
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
+    let mut stop = Stop::listen()?;
+    let joined = tokio::select! {
+        joined = joining::join(args.join, environment) => joined?,
+        _signal = stop.wait() => return Err(Failure::interrupted()),
+    };
+    let progress = Progress::default();
+    let outcome = tokio::select! {
+        outcome = pipe(&joined.link, stdin(), stdout(), &progress) => outcome,
+        never = show(&progress, args.progress) => match never {},
+        _signal = stop.wait() => {
+            joined.leave("interrupted").await;
+            return Err(Failure::interrupted());
+        }
+    };
+    joined.leave(if outcome.is_ok() { DONE } else { "the pipe is broken" }).await;
+    let summary = outcome.map_err(Failure::failed)?;
+    if args.json {
+        output::progress(serde_json::to_string(&summary).map_err(Failure::failed)?);
+    } else if args.progress {
+        line(&progress);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows the progress for ever.
+async fn show(progress: &Progress, is_wanted: bool) -> Infallible {
+    if !is_wanted {
+        return std::future::pending().await;
+    }
+    let mut ticks = interval(SHOW_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        line(progress);
+    }
+}
+
+fn line(progress: &Progress) {
+    let (sent, received) = progress.bytes();
+    output::progress(format!("{sent} bytes sent, {received} received"));
+}

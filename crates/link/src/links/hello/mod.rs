@@ -1,0 +1,193 @@
+//! The first stream of a connection: which of several becomes the link, and whether both know the
+//! room's secret.
+//!
+//! The side that connects opens it with `[version, flags]`. The other one takes the connection on which
+//! that comes for the session's link. Where both have a secret, each proves that it knows it, the side
+//! that accepts first; [`proof`] says how. Neither takes the connection for a link before.
+
+mod proof;
+mod secret;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use holepunch_wire::session::SessionId;
+use tokio::time::timeout;
+
+use crate::link::{LinkError, REFUSED_HERE, REFUSED_THERE};
+use proof::{Binding, CODE_BYTES, Codes, EXPORTER_BYTES, MESSAGE_BYTES, Proof, Role};
+pub use secret::RoomSecret;
+
+/// The version of what is said here.
+const VERSION: u8 = 1;
+/// The flag of a side that has a room secret.
+const HAS_SECRET: u8 = 1;
+/// Everything here takes at most so long.
+const WITHIN: Duration = Duration::from_secs(10);
+/// The label of the exporter (RFC 8446 §7.5) that binds a proof to its connection.
+const EXPORTER: &[u8] = b"EXPORTER-holepunch-room";
+/// How often the side that accepts shows its code in one session. Each time the peer learns whether one
+/// guess was right, and can go away without showing any. An honest peer makes five connections in the
+/// time that a session has, and goes away from all but one.
+const GUESSES_MAX: u32 = 6;
+
+/// What a session asks of its peer. Clones share what the peer has used up.
+#[derive(Debug, Clone)]
+pub(super) struct Terms {
+    session: SessionId,
+    secret: Option<RoomSecret>,
+    guesses: Arc<AtomicU32>,
+}
+
+impl Terms {
+    pub(super) fn new(session: SessionId, secret: Option<RoomSecret>) -> Self {
+        Self { session, secret, guesses: Arc::default() }
+    }
+
+    /// Whether there is one more guess for the peer; it is used up.
+    fn allow_guess(&self) -> bool {
+        let more = |made: u32| (made < GUESSES_MAX).then_some(made + 1);
+        self.guesses.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    fn codes(
+        &self,
+        connection: &noq::Connection,
+        proof: Proof,
+        message: &[u8],
+    ) -> Result<Codes, LinkError> {
+        let mut exporter = [0; EXPORTER_BYTES];
+        connection
+            .export_keying_material(&mut exporter, EXPORTER, b"")
+            .map_err(|_| protocol("TLS gives no key for the proof of the room's secret"))?;
+        let binding = Binding { exporter, session: self.session };
+        proof
+            .finish(message, &binding)
+            .ok_or_else(|| protocol("what should begin the proof of the room's secret does not"))
+    }
+}
+
+fn protocol(what: &str) -> LinkError {
+    LinkError::Protocol(what.to_owned())
+}
+
+/// Closes the connection with the code by which the peer knows why.
+fn refuse(connection: &noq::Connection, error: LinkError) -> LinkError {
+    connection.close(error.close_code().into(), error.to_string().as_bytes());
+    error
+}
+
+async fn write(send: &mut noq::SendStream, bytes: &[u8]) -> Result<(), LinkError> {
+    send.write_all(bytes).await.map_err(|error| match error {
+        noq::WriteError::ConnectionLost(error) => LinkError::from_connection(&error),
+        noq::WriteError::Stopped(_)
+        | noq::WriteError::ClosedStream
+        | noq::WriteError::ZeroRttRejected => protocol("the first stream was refused"),
+    })
+}
+
+fn broken(error: &noq::ReadError) -> LinkError {
+    match error {
+        noq::ReadError::ConnectionLost(error) => LinkError::from_connection(error),
+        noq::ReadError::Reset(_)
+        | noq::ReadError::ClosedStream
+        | noq::ReadError::ZeroRttRejected => protocol("the first stream was given up"),
+    }
+}
+
+async fn read<const N: usize>(recv: &mut noq::RecvStream) -> Result<[u8; N], LinkError> {
+    let mut bytes = [0; N];
+    recv.read_exact(&mut bytes).await.map_err(|error| match error {
+        noq::ReadExactError::FinishedEarly(_) => protocol("the first stream ended early"),
+        noq::ReadExactError::ReadError(error) => broken(&error),
+    })?;
+    Ok(bytes)
+}
+
+/// The peer's code, with which its half of the stream ends.
+async fn read_code(recv: &mut noq::RecvStream) -> Result<[u8; CODE_BYTES], LinkError> {
+    let code = read(recv).await?;
+    match recv.read(&mut [0]).await {
+        Ok(None) => Ok(code),
+        Ok(Some(_)) => Err(protocol("the first stream goes on after the proof")),
+        Err(error) => Err(broken(&error)),
+    }
+}
+
+/// Writes the last that this side says on the stream.
+async fn write_last(mut send: noq::SendStream, bytes: &[u8]) -> Result<(), LinkError> {
+    write(&mut send, bytes).await?;
+    send.finish().map_err(|_| protocol("the first stream was refused"))
+}
+
+/// Opens the first stream, on the connection that is to be the link.
+pub(super) async fn connect(connection: &noq::Connection, terms: &Terms) -> Result<(), LinkError> {
+    let hello = async {
+        let opened = connection.open_bi().await;
+        let (mut send, recv) = opened.map_err(|error| LinkError::from_connection(&error))?;
+        match &terms.secret {
+            // Whatever the other side says, it says by closing the connection.
+            None => write(&mut send, &[VERSION, 0]).await,
+            Some(secret) => prove_connecting(connection, terms, secret, (send, recv)).await,
+        }
+    };
+    timeout(WITHIN, hello).await.unwrap_or_else(|_| Err(protocol("no answer on the first stream")))
+}
+
+async fn prove_connecting(
+    connection: &noq::Connection,
+    terms: &Terms,
+    secret: &RoomSecret,
+    (mut send, mut recv): (noq::SendStream, noq::RecvStream),
+) -> Result<(), LinkError> {
+    let (proof, message) = Proof::begin(secret, Role::Connecting);
+    write(&mut send, &[&[VERSION, HAS_SECRET][..], &message].concat()).await?;
+    let message: [u8; MESSAGE_BYTES] = read(&mut recv).await?;
+    let codes = terms.codes(connection, proof, &message)?;
+    let code = read_code(&mut recv).await?;
+    if !codes.fits(&code) {
+        return Err(refuse(connection, LinkError::WrongSecret));
+    }
+    write_last(send, codes.own().as_ref()).await
+}
+
+/// Takes the first stream.
+pub(super) async fn accept(connection: &noq::Connection, terms: &Terms) -> Result<(), LinkError> {
+    let hello = async {
+        let accepted = connection.accept_bi().await;
+        let (send, mut recv) = accepted.map_err(|error| LinkError::from_connection(&error))?;
+        let [version, flags] = read(&mut recv).await?;
+        if version != VERSION {
+            return Err(LinkError::Protocol(format!("version {version}, expected {VERSION}")));
+        }
+        match (flags & HAS_SECRET != 0, &terms.secret) {
+            (false, None) => Ok(()),
+            (true, None) => Err(refuse(connection, REFUSED_THERE)),
+            (false, Some(_)) => Err(refuse(connection, REFUSED_HERE)),
+            (true, Some(secret)) => prove_accepting(connection, terms, secret, (send, recv)).await,
+        }
+    };
+    timeout(WITHIN, hello)
+        .await
+        .unwrap_or_else(|_| Err(protocol("nothing came on the first stream")))
+}
+
+async fn prove_accepting(
+    connection: &noq::Connection,
+    terms: &Terms,
+    secret: &RoomSecret,
+    (send, mut recv): (noq::SendStream, noq::RecvStream),
+) -> Result<(), LinkError> {
+    let theirs: [u8; MESSAGE_BYTES] = read(&mut recv).await?;
+    let (proof, own) = Proof::begin(secret, Role::Accepting);
+    let codes = terms.codes(connection, proof, &theirs)?;
+    if !terms.allow_guess() {
+        return Err(refuse(connection, LinkError::WrongSecret));
+    }
+    write_last(send, &[&own, codes.own().as_ref()].concat()).await?;
+    let code = read_code(&mut recv).await?;
+    if codes.fits(&code) { Ok(()) } else { Err(refuse(connection, LinkError::WrongSecret)) }
+}

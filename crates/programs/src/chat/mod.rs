@@ -1,0 +1,219 @@
+//! Lines of text both ways, with a name and the time.
+
+mod lines;
+
+use std::io;
+use std::time::Duration;
+
+use holepunch_link::{Link, LinkError, RecvStream, WriteError};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+use crate::agree::{AgreeError, Agreed, Greeting, agree};
+use crate::harmless::{harmless, harmless_json};
+use crate::messages::{MessageError, read_frame, write_message};
+use crate::sending::Sending;
+use lines::Lines;
+
+const VERSION: u32 = 1;
+/// Longest text of one message, in bytes: some pages. A longer line is sent as several messages.
+pub const TEXT_BYTES_MAX: usize = 16 * 1024;
+/// Longest message: each byte of the text may need six in JSON, and there is a name.
+const MESSAGE_BYTES_MAX: usize = 6 * TEXT_BYTES_MAX + 4096;
+/// Characters of a name that are shown.
+pub const NAME_CHARACTERS_MAX: usize = 40;
+/// Characters of an id that stand for a name: enough to tell two apart.
+const ID_CHARACTERS: usize = 8;
+/// After the own end, the peer's is waited for so long: it has read everything by then.
+const FAREWELL_WITHIN: Duration = Duration::from_secs(5);
+
+/// How a chat is held.
+#[derive(Debug, Clone)]
+pub struct Chat {
+    /// The own name; without it the peer shows the id.
+    pub name: Option<String>,
+    /// How what the peer says is written.
+    pub form: Form,
+}
+
+/// How what the peer says is written.
+#[derive(Debug, Clone)]
+pub enum Form {
+    /// `[12:34:56] name: text`, the time in this zone.
+    Text(TimeZone),
+    /// One JSON object a line.
+    Json,
+}
+
+/// What goes over the link.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Said {
+    Message {
+        time: Timestamp,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        text: String,
+    },
+}
+
+/// What is written in JSON. Who it is from is what the peer has proved, not what it says.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "message")]
+struct Heard<'a> {
+    from: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    time: Timestamp,
+    text: &'a str,
+}
+
+/// How a chat has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Messages sent.
+    pub sent: u64,
+    /// Messages received.
+    pub received: u64,
+    /// Whether the peer has ended it.
+    pub peer_left: bool,
+}
+
+/// Why a chat is broken off.
+#[derive(Debug, thiserror::Error)]
+pub enum ChatError {
+    /// The peer runs something else.
+    #[error(transparent)]
+    Agree(#[from] AgreeError),
+    /// The input cannot be read.
+    #[error("cannot read the input: {0}")]
+    Input(io::Error),
+    /// The output cannot be written.
+    #[error("cannot write the output: {0}")]
+    Output(io::Error),
+    /// A message cannot be sent, or is not understood.
+    #[error("a message of the chat: {0}")]
+    Message(#[from] MessageError),
+    /// The link has ended.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+}
+
+/// Sends the lines of `input` and writes what the peer says to `output`. It returns at the end of the
+/// input, when the peer has everything, or when the peer ends.
+///
+/// # Errors
+/// The peer runs something else or sends what is no message, the input or the output fails, or the link
+/// ends.
+pub async fn chat(
+    link: &Link,
+    chat: &Chat,
+    input: impl AsyncBufRead + Unpin,
+    output: impl AsyncWrite + Unpin,
+) -> Result<Summary, ChatError> {
+    let own = Greeting { program: "chat".to_owned(), part: String::new(), version: VERSION };
+    let Agreed { send, mut recv, .. } = agree(link, &own).await?;
+    let mut send = Sending::new(send);
+    let (mut sent, mut received) = (0, 0);
+    let peer_left = {
+        let hearing = hear(link, chat, &mut recv, output, &mut received);
+        tokio::pin!(hearing);
+        let said = tokio::select! {
+            heard = &mut hearing => {
+                heard?;
+                None
+            }
+            said = say(chat, input, &mut send, &mut sent) => Some(said),
+        };
+        let _unless_stopped = send.finish();
+        match said {
+            None => true,
+            Some(said) => {
+                said?;
+                // The peer answers the end with its own, and may have said something before.
+                if let Ok(heard) = timeout(FAREWELL_WITHIN, &mut hearing).await {
+                    heard?;
+                }
+                false
+            }
+        }
+    };
+    match timeout(FAREWELL_WITHIN, send.stopped()).await {
+        Ok(Err(WriteError::Link(error))) if !matches!(error, LinkError::ClosedByPeer(_)) => {
+            Err(error.into())
+        }
+        _ => Ok(Summary { sent, received, peer_left }),
+    }
+}
+
+async fn say(
+    chat: &Chat,
+    input: impl AsyncBufRead + Unpin,
+    send: &mut Sending,
+    sent: &mut u64,
+) -> Result<(), ChatError> {
+    let mut lines = Lines::new(input, TEXT_BYTES_MAX);
+    while let Some(text) = lines.next().await.map_err(ChatError::Input)? {
+        let time = Timestamp::now();
+        let said = Said::Message { time, name: chat.name.clone(), text };
+        write_message(&mut **send, &said).await?;
+        *sent += 1;
+    }
+    Ok(())
+}
+
+async fn hear(
+    link: &Link,
+    chat: &Chat,
+    recv: &mut RecvStream,
+    mut output: impl AsyncWrite + Unpin,
+    received: &mut u64,
+) -> Result<(), ChatError> {
+    loop {
+        let frame = match read_frame(recv, MESSAGE_BYTES_MAX).await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return Ok(()),
+            // A peer that is interrupted has left, too.
+            Err(MessageError::Stream(_)) if has_left(link) => return Ok(()),
+            Err(MessageError::Stream(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let said = serde_json::from_slice(&frame).map_err(MessageError::Malformed)?;
+        let mut line = shown(link.peer().as_str(), chat, &said).into_bytes();
+        line.push(b'\n');
+        output.write_all(&line).await.map_err(ChatError::Output)?;
+        output.flush().await.map_err(ChatError::Output)?;
+        *received += 1;
+    }
+}
+
+fn has_left(link: &Link) -> bool {
+    matches!(link.ended(), Some(LinkError::ClosedByPeer(_)))
+}
+
+/// A message as one line.
+fn shown(from: &str, chat: &Chat, said: &Said) -> String {
+    let Said::Message { time, name, text } = said;
+    match &chat.form {
+        Form::Text(zone) => {
+            let clock = time.to_zoned(zone.clone()).strftime("%H:%M:%S").to_string();
+            let id: String = from.chars().take(ID_CHARACTERS).collect();
+            let name = name.as_deref().filter(|name| !name.trim().is_empty());
+            let name = harmless(name.unwrap_or(&id), NAME_CHARACTERS_MAX);
+            format!("[{clock}] {name}: {}", harmless(text, TEXT_BYTES_MAX))
+        }
+        Form::Json => {
+            let heard = Heard { from, name: name.as_deref(), time: *time, text };
+            // Strings and a time always have a form in JSON.
+            harmless_json(&serde_json::to_string(&heard).unwrap_or_default())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,88 @@
+use super::*;
+use holepunch_link::testing;
+use tokio::io::{AsyncReadExt, BufReader, duplex};
+
+use crate::DONE;
+
+fn text() -> Chat {
+    Chat { name: Some("Ada".to_owned()), form: Form::Text(TimeZone::UTC) }
+}
+
+fn said(text: &str) -> Said {
+    Said::Message {
+        time: "2026-03-04T12:34:56Z".parse().unwrap(),
+        name: Some("Ada".to_owned()),
+        text: text.to_owned(),
+    }
+}
+
+#[test]
+fn a_message_is_one_harmless_line() {
+    let evil = said("hi\u{1b}]0;owned\u{7}\rroot# \u{202e}");
+    assert_eq!(
+        shown("w1", &text(), &evil),
+        "[12:34:56] Ada: hi\\u{1b}]0;owned\\u{7}\\u{d}root# \\u{202e}"
+    );
+    let json = Chat { name: None, form: Form::Json };
+    assert_eq!(
+        shown("w1", &json, &said("a\u{9b}")),
+        r#"{"type":"message","from":"w1","name":"Ada","time":"2026-03-04T12:34:56Z","text":"a\u009b"}"#
+    );
+}
+
+#[tokio::test]
+async fn what_one_says_the_other_reads_and_the_end_is_told() {
+    let (a, b, _sockets) = testing::pair().await;
+    let (chat_a, chat_b) = (text(), text());
+    let (b_input, b_output) = (duplex(64), duplex(4096));
+    let mut heard = b_output.0;
+    let first = chat(&a, &chat_a, &b"hello\nbye\n"[..], tokio::io::sink());
+    let second = chat(&b, &chat_b, BufReader::new(b_input.1), b_output.1);
+    let (first, second) = tokio::join!(first, second);
+    assert_eq!(first.unwrap(), Summary { sent: 2, received: 0, peer_left: false });
+    assert_eq!(second.unwrap(), Summary { sent: 0, received: 2, peer_left: true });
+    let mut lines = String::new();
+    heard.read_to_string(&mut lines).await.unwrap();
+    let said: Vec<&str> =
+        lines.lines().filter_map(|line| line.split_once("] ")).map(|it| it.1).collect();
+    assert_eq!(said, ["Ada: hello", "Ada: bye"]);
+    a.close(DONE);
+}
+
+#[tokio::test]
+async fn a_peer_that_is_interrupted_has_left() {
+    let (a, b, _sockets) = testing::pair().await;
+    let (own, _open) = duplex(64);
+    let (theirs, _open) = duplex(64);
+    let chats = (text(), text());
+    let staying = chat(&a, &chats.0, BufReader::new(own), tokio::io::sink());
+    let leaving = async {
+        let chat = chat(&b, &chats.1, BufReader::new(theirs), tokio::io::sink());
+        let closed = async {
+            // The greeting is over once the first stream's answer has come.
+            while b.traffic().received_datagrams < 3 {
+                tokio::task::yield_now().await;
+            }
+            b.close("interrupted");
+        };
+        tokio::join!(chat, closed)
+    };
+    let (staying, _) = tokio::join!(staying, leaving);
+    assert!(matches!(staying, Ok(Summary { peer_left: true, .. }) | Err(ChatError::Agree(_))));
+}
+
+#[tokio::test]
+async fn what_is_no_message_ends_the_chat() {
+    let (a, b, _sockets) = testing::pair().await;
+    let (own, _open) = duplex(64);
+    let settings = text();
+    let hearing = chat(&a, &settings, BufReader::new(own), tokio::io::sink());
+    let lying = async {
+        let own = Greeting { program: "chat".to_owned(), part: String::new(), version: VERSION };
+        let mut agreed = agree(&b, &own).await.unwrap();
+        agreed.send.write_all(&u32::MAX.to_be_bytes()).await.unwrap();
+        agreed
+    };
+    let (heard, _agreed) = tokio::join!(hearing, lying);
+    assert!(matches!(heard, Err(ChatError::Message(MessageError::TooLong(..)))));
+}

@@ -1,0 +1,80 @@
+//! What has been forwarded.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(super) struct Count(AtomicU64);
+
+impl Count {
+    pub(super) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub(super) fn one(&self) {
+        self.add(1);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The counts of a running program.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) opened: Count,
+    pub(super) served: Count,
+    pub(super) refused_by_peer: Count,
+    pub(super) forbidden: Count,
+    pub(super) busy: Count,
+    pub(super) malformed: Count,
+    pub(super) failed: Count,
+    pub(super) broken: Count,
+    pub(super) sent_bytes: Count,
+    pub(super) received_bytes: Count,
+}
+
+/// What has been forwarded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Connections made through the peer.
+    pub opened: u64,
+    /// Connections made for the peer.
+    pub served: u64,
+    /// Connections that the peer refused or could not make.
+    pub refused_by_peer: u64,
+    /// Requests of the peer's for what it may not reach.
+    pub forbidden: u64,
+    /// Streams of the peer's beyond the limit.
+    pub busy: u64,
+    /// Streams of the peer's that began with no request, or with none in time.
+    pub malformed: u64,
+    /// Requests of the peer's that came to nothing: no such name, nothing that listens, no answer.
+    pub failed: u64,
+    /// Connections that were reset, or lost with the link.
+    pub broken: u64,
+    /// Bytes of connections sent to the peer.
+    pub sent_bytes: u64,
+    /// Bytes of connections that came from the peer.
+    pub received_bytes: u64,
+}
+
+impl Counts {
+    pub(super) fn summary(&self) -> Summary {
+        Summary {
+            opened: self.opened.get(),
+            served: self.served.get(),
+            refused_by_peer: self.refused_by_peer.get(),
+            forbidden: self.forbidden.get(),
+            busy: self.busy.get(),
+            malformed: self.malformed.get(),
+            failed: self.failed.get(),
+            broken: self.broken.get(),
+            sent_bytes: self.sent_bytes.get(),
+            received_bytes: self.received_bytes.get(),
+        }
+    }
+}

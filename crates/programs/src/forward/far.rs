@@ -1,0 +1,193 @@
+//! The side that connects: what the peer asks for, where it may be.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use holepunch_link::{RecvStream, SendStream};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::request::{Answer, Failure, asked};
+use super::splice::{self, CODE_BUSY, CODE_REFUSED};
+use super::target::{Host, Target};
+use super::{CONNECTIONS_MAX, DRAIN_WITHIN, Shared};
+use crate::messages::{MessageError, write_message};
+use crate::sending::{CODE_RESET, Sending};
+
+/// Addresses of one name that are tried.
+const ADDRESSES_MAX: usize = 8;
+
+/// Serves the peer's streams until the link ends.
+pub(super) async fn serve(shared: Arc<Shared>) {
+    let mut tasks = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = shared.link.accept_bi() => {
+                let Ok((mut send, mut recv)) = accepted else { break };
+                if tasks.len() >= CONNECTIONS_MAX {
+                    shared.counts.busy.one();
+                    send.reset(CODE_BUSY);
+                    recv.stop(CODE_BUSY);
+                } else {
+                    tasks.spawn(connection(Arc::clone(&shared), send, recv));
+                }
+            }
+            Some(_) = tasks.join_next() => {}
+        }
+    }
+    let _in_time =
+        timeout(DRAIN_WITHIN, async { while tasks.join_next().await.is_some() {} }).await;
+}
+
+async fn connection(shared: Arc<Shared>, send: SendStream, mut recv: RecvStream) {
+    let mut send = Sending::new(send);
+    let request = match timeout(shared.times.request, asked(&mut recv)).await {
+        Ok(Ok(Some(request))) => request,
+        // Without a byte there was no connection either.
+        Ok(Ok(None)) | Err(_) => return malformed(&shared, &mut send, &mut recv),
+        Ok(Err(MessageError::Stream(_))) => {
+            splice::give_up(&mut send, &mut recv, CODE_RESET);
+            return shared.counts.broken.one();
+        }
+        Ok(Err(MessageError::TooLong(..) | MessageError::Malformed(_))) => {
+            let reason = "expected a request of a target as HOST:PORT".to_owned();
+            shared.counts.malformed.one();
+            return refuse(&shared, send, recv, Answer::Refused { reason }).await;
+        }
+    };
+    match open(&shared, &request.target).await {
+        Ok(tcp) => {
+            shared.counts.served.one();
+            tracing::debug!(target = %request.target, "connected for the peer");
+            splice_served(&shared, tcp, send, recv).await;
+        }
+        Err(answer) => {
+            let forbidden = matches!(answer, Answer::Refused { .. });
+            if forbidden {
+                shared.counts.forbidden.one()
+            } else {
+                shared.counts.failed.one()
+            }
+            tracing::info!(target = %request.target, ?answer, "not connected for the peer");
+            refuse(&shared, send, recv, answer).await;
+        }
+    }
+}
+
+fn malformed(shared: &Shared, send: &mut Sending, recv: &mut RecvStream) {
+    shared.counts.malformed.one();
+    splice::give_up(send, recv, CODE_RESET);
+}
+
+/// A peer that does not take the answer does not hold the place for long.
+async fn refuse(shared: &Shared, mut send: Sending, mut recv: RecvStream, answer: Answer) {
+    recv.stop(CODE_REFUSED);
+    let written = timeout(shared.times.request, write_message(&mut *send, &answer)).await;
+    if matches!(written, Ok(Ok(()))) {
+        let _unless_stopped = send.finish();
+    }
+}
+
+async fn splice_served(
+    shared: &Shared,
+    mut tcp: TcpStream,
+    mut send: Sending,
+    mut recv: RecvStream,
+) {
+    let outcome = async {
+        splice::prepare(&tcp)?;
+        let (from_tcp, to_tcp) = tcp.split();
+        // The answer is small: it is written where the stream takes a byte at all.
+        write_message(&mut *send, &Answer::Connected).await.map_err(|_| splice::Broken::Link)?;
+        let counts = &shared.counts;
+        let up = splice::up(from_tcp, &mut send, Bytes::new(), counts);
+        let down = splice::down(&mut recv, to_tcp, counts);
+        tokio::try_join!(up, down)
+    };
+    match outcome.await {
+        Ok(_) => splice::may_end(&tcp),
+        Err(why) => {
+            tracing::debug!(%why, "a connection for the peer is broken");
+            shared.counts.broken.one();
+            splice::give_up(&mut send, &mut recv, CODE_RESET);
+        }
+    }
+}
+
+/// Connects, where that is allowed: to the very address that was checked.
+async fn open(shared: &Arc<Shared>, target: &Target) -> Result<TcpStream, Answer> {
+    if !shared.allow.names(target) {
+        let reason = format!("{target} is not allowed; the other side may allow it with --allow");
+        return Err(Answer::Refused { reason });
+    }
+    let addresses = look_up(shared, target).await?;
+    let mut allowed: Vec<IpAddr> = Vec::new();
+    for ip in addresses {
+        if shared.allow.leads_to(target, ip) && !allowed.contains(&ip) {
+            allowed.push(ip);
+        }
+    }
+    if allowed.is_empty() {
+        let reason = format!(
+            "the name {target} leads to an address that it may not lead to; the other side may allow \
+             the address itself with --allow"
+        );
+        return Err(Answer::Refused { reason });
+    }
+    allowed.truncate(ADDRESSES_MAX);
+    connect(shared, &allowed, target.port).await
+}
+
+async fn look_up(shared: &Arc<Shared>, target: &Target) -> Result<Vec<IpAddr>, Answer> {
+    let name = match &target.host {
+        Host::Ip(ip) => return Ok(vec![*ip]),
+        Host::Name(name) => name.clone(),
+    };
+    let failed = |failure, reason: String| Answer::Failed { failure, reason };
+    let (shared_by_task, port) = (Arc::clone(shared), target.port);
+    // A look-up cannot be called off: it keeps its place until the system has given it up.
+    let look_up = tokio::spawn(async move {
+        let _place = shared_by_task.lookups.acquire().await.map_err(io::Error::other)?;
+        let found = lookup_host((name, port)).await?;
+        Ok::<_, io::Error>(found.map(|address| address.ip().to_canonical()).collect::<Vec<_>>())
+    });
+    match timeout(shared.times.lookup, look_up).await {
+        Ok(Ok(Ok(addresses))) => Ok(addresses),
+        Ok(Ok(Err(_)) | Err(_)) => {
+            Err(failed(Failure::Unknown, format!("the name {} is not known there", target.host)))
+        }
+        Err(_) => {
+            let reason = format!("the name {} was not looked up in time", target.host);
+            Err(failed(Failure::TimedOut, reason))
+        }
+    }
+}
+
+/// Tries one address after the other; the time is divided among those that are left.
+async fn connect(shared: &Shared, addresses: &[IpAddr], port: u16) -> Result<TcpStream, Answer> {
+    let deadline = Instant::now() + shared.times.connect;
+    let mut last = None;
+    for (tried, ip) in addresses.iter().enumerate() {
+        let now = Instant::now();
+        let left = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+        let until = now + deadline.saturating_duration_since(now) / left;
+        match timeout_at(until, TcpStream::connect(SocketAddr::new(*ip, port))).await {
+            Ok(Ok(tcp)) => return Ok(tcp),
+            Ok(Err(error)) => last = Some(error),
+            Err(_) => {}
+        }
+    }
+    let failure = match last.as_ref().map(io::Error::kind) {
+        None => Failure::TimedOut,
+        Some(io::ErrorKind::ConnectionRefused) => Failure::Refused,
+        Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => {
+            Failure::Unreachable
+        }
+        Some(_) => Failure::Other,
+    };
+    let reason = last.map_or("nothing answers there in time".to_owned(), |it| it.to_string());
+    Err(Answer::Failed { failure, reason })
+}

@@ -1,0 +1,135 @@
+//! TCP connections through a link: what one side listens for, the other connects to, where it allows
+//! that.
+//!
+//! Each connection has a stream of its own. It begins with a [`Request`], which the connection's first
+//! bytes follow at once, and which the other side answers with an [`Answer`]: the first byte arrives after
+//! half a round trip. The end of either direction is passed on as the end of that direction, a reset as a
+//! reset; and where the link breaks, every connection is reset, never ended.
+
+mod allow;
+mod counts;
+mod far;
+mod near;
+mod request;
+pub mod socks;
+mod splice;
+mod target;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use holepunch_link::{Link, LinkError};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::agree::{AgreeError, Greeting, agree};
+use counts::Counts;
+use near::Kind;
+
+pub use allow::{Allow, Rule};
+pub use counts::Summary;
+pub use request::{Answer, Failure, REQUEST_BYTES_MAX, Request};
+pub use target::{Host, NAME_BYTES_MAX, Target, TargetError};
+
+const VERSION: u32 = 1;
+/// Connections at once, of the peer's and of each listener: below the streams that a link takes.
+pub const CONNECTIONS_MAX: usize = 1024;
+/// Look-ups of names at once: each keeps a thread of the system's resolver.
+const LOOKUPS_MAX: usize = 32;
+/// After the link has ended, time to write what has arrived.
+const DRAIN_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long each step may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// A stream's request, a SOCKS client's words, or the writing of a refusal.
+    pub request: Duration,
+    /// A name's look-up.
+    pub lookup: Duration,
+    /// A TCP connection, over all addresses of a name.
+    pub connect: Duration,
+    /// The peer's answer to a request: its look-up, its connection, and the way there and back.
+    pub answer: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            request: Duration::from_secs(10),
+            lookup: Duration::from_secs(5),
+            connect: Duration::from_secs(10),
+            answer: Duration::from_secs(20),
+        }
+    }
+}
+
+/// What to forward.
+#[derive(Debug, Default)]
+pub struct Forward {
+    /// Where connections are taken, and what they lead to on the peer's side.
+    pub listeners: Vec<(TcpListener, Target)>,
+    /// Where SOCKS 5 is spoken; names are looked up on the peer's side.
+    pub socks: Vec<TcpListener>,
+    /// What the peer may reach through this side.
+    pub allow: Allow,
+    /// How long each step may take.
+    pub times: Times,
+}
+
+/// Why forwarding did not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ForwardError {
+    /// The peer runs something else.
+    #[error(transparent)]
+    Agree(#[from] AgreeError),
+}
+
+/// How forwarding has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// What has been forwarded.
+    pub summary: Summary,
+    /// Why the link has ended.
+    pub why: LinkError,
+}
+
+/// What all connections of a link share.
+#[derive(Debug)]
+struct Shared {
+    link: Link,
+    allow: Allow,
+    times: Times,
+    counts: Counts,
+    lookups: Semaphore,
+}
+
+/// Forwards until the link ends; then the listeners are closed, and connections that are not at their end
+/// are reset. No single connection ends it. Where it is dropped, all connections are reset.
+///
+/// # Errors
+/// The peer runs something else.
+pub async fn forward(link: &Link, what: Forward) -> Result<Ended, ForwardError> {
+    let program = "forward".to_owned();
+    let own = Greeting { program, part: String::new(), version: VERSION };
+    // The stream stays open as long as the program runs.
+    let _greeted = agree(link, &own).await?;
+    let shared = Arc::new(Shared {
+        link: link.clone(),
+        allow: what.allow,
+        times: what.times,
+        counts: Counts::default(),
+        lookups: Semaphore::new(LOOKUPS_MAX),
+    });
+    let mut parts = JoinSet::new();
+    parts.spawn(far::serve(Arc::clone(&shared)));
+    for (listener, target) in what.listeners {
+        parts.spawn(near::listen(Arc::clone(&shared), listener, Kind::To(target)));
+    }
+    for listener in what.socks {
+        parts.spawn(near::listen(Arc::clone(&shared), listener, Kind::Socks));
+    }
+    while parts.join_next().await.is_some() {}
+    let why = link.closed().await;
+    Ok(Ended { summary: shared.counts.summary(), why })
+}

@@ -1,0 +1,197 @@
+//! The side that listens: connections of programs here, carried to the peer.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::request::{Answer, REASON_CHARACTERS_MAX, answered, ask};
+use super::socks;
+use super::splice::{self, Broken, CODE_BUSY};
+use super::target::Target;
+use super::{CONNECTIONS_MAX, DRAIN_WITHIN, Shared};
+use crate::harmless::harmless;
+use crate::sending::{CODE_RESET, Sending};
+
+/// After a connection could not be taken (no file descriptors, say), time for others to end.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What is listened for.
+#[derive(Debug, Clone)]
+pub(super) enum Kind {
+    /// Connections to this target.
+    To(Target),
+    /// Connections that say by SOCKS where to.
+    Socks,
+}
+
+/// Takes connections until the link ends. Beyond the limit they wait in the system's queue.
+pub(super) async fn listen(shared: Arc<Shared>, listener: TcpListener, kind: Kind) {
+    let mut tasks = JoinSet::new();
+    loop {
+        tokio::select! {
+            _ended = shared.link.closed() => break,
+            accepted = listener.accept(), if tasks.len() < CONNECTIONS_MAX => match accepted {
+                Ok((tcp, from)) => {
+                    tasks.spawn(connection(Arc::clone(&shared), tcp, from, kind.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot take a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = tasks.join_next() => {}
+        }
+    }
+    drop(listener);
+    let _in_time =
+        timeout(DRAIN_WITHIN, async { while tasks.join_next().await.is_some() {} }).await;
+}
+
+async fn connection(shared: Arc<Shared>, mut tcp: TcpStream, from: SocketAddr, kind: Kind) {
+    let is_socks = matches!(kind, Kind::Socks);
+    let (target, first) = match kind {
+        Kind::To(target) => (target, Bytes::new()),
+        Kind::Socks => match timeout(shared.times.request, greet(&mut tcp)).await {
+            Ok(Ok(asked)) => asked,
+            Ok(Err(error)) => {
+                return tracing::info!(%from, %error, "not a SOCKS client that is served");
+            }
+            Err(_) => return tracing::info!(%from, "a SOCKS client said nothing in time"),
+        },
+    };
+    match carry(&shared, &mut tcp, &target, first, is_socks).await {
+        Ok(()) => splice::may_end(&tcp),
+        Err(Ended::NotMade(why)) => {
+            shared.counts.refused_by_peer.one();
+            tracing::warn!(%target, why, "the peer has not connected");
+            if is_socks {
+                // The client reads the reply before the end.
+                splice::may_end(&tcp);
+            }
+        }
+        Err(Ended::Broken(why)) => {
+            shared.counts.broken.one();
+            tracing::debug!(%target, %why, "a connection is broken");
+        }
+    }
+}
+
+/// Reads where a SOCKS client wants to go, and what it has sent after that already.
+async fn greet(tcp: &mut TcpStream) -> io::Result<(Target, Bytes)> {
+    let mut buffer = BytesMut::with_capacity(2 * socks::BYTES_MAX);
+    let wants_none = read(tcp, &mut buffer, socks::greeting).await?;
+    if !wants_none {
+        tcp.write_all(&socks::NO_METHOD).await?;
+        return Err(io::Error::other("the client asks for a password, there is none"));
+    }
+    tcp.write_all(&socks::WELCOME).await?;
+    let target = read(tcp, &mut buffer, socks::request).await?;
+    Ok((target, buffer.freeze()))
+}
+
+async fn read<T>(
+    tcp: &mut TcpStream,
+    buffer: &mut BytesMut,
+    parse: fn(&[u8]) -> socks::Step<T>,
+) -> io::Result<T> {
+    loop {
+        match parse(buffer) {
+            Ok(Some(parsed)) => {
+                let _used = buffer.split_to(parsed.used);
+                return Ok(parsed.value);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                if let Some(code) = error.code() {
+                    tcp.write_all(&socks::reply(code)).await?;
+                    tcp.shutdown().await?;
+                }
+                return Err(io::Error::other(error));
+            }
+        }
+        if tcp.read_buf(buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+/// Why a connection did not come to its end.
+enum Ended {
+    NotMade(String),
+    Broken(Broken),
+}
+
+impl<T: Into<Broken>> From<T> for Ended {
+    fn from(error: T) -> Self {
+        Self::Broken(error.into())
+    }
+}
+
+/// Asks the peer for the connection, and carries it. The first bytes follow the request at once.
+async fn carry(
+    shared: &Shared,
+    tcp: &mut TcpStream,
+    target: &Target,
+    first: Bytes,
+    is_socks: bool,
+) -> Result<(), Ended> {
+    splice::prepare(tcp)?;
+    let opened = shared.link.open_bi().await.map_err(|_| Broken::Link)?;
+    let (mut send, mut recv) = (Sending::new(opened.0), opened.1);
+    let outcome = async {
+        let asking = ask(&mut send, target).await;
+        asking.map_err(|_| Broken::Link)?;
+        let (from_tcp, mut to_tcp) = tcp.split();
+        let up = async {
+            splice::up(from_tcp, &mut send, first, &shared.counts).await.map_err(Ended::from)
+        };
+        let down = async {
+            let answer = answer(shared, &mut recv).await?;
+            if is_socks {
+                to_tcp.write_all(&socks::reply(socks::code(&answer))).await?;
+            }
+            match answer {
+                Answer::Connected => shared.counts.opened.one(),
+                Answer::Refused { reason } | Answer::Failed { reason, .. } => {
+                    return Err(Ended::NotMade(harmless(&reason, REASON_CHARACTERS_MAX)));
+                }
+            }
+            Ok(splice::down(&mut recv, to_tcp, &shared.counts).await?)
+        };
+        tokio::try_join!(up, down).map(|_| ())
+    };
+    let outcome = outcome.await;
+    if outcome.is_err() {
+        splice::give_up(&mut send, &mut recv, CODE_RESET);
+    }
+    outcome
+}
+
+/// The peer's answer; that it is busy, or says nothing in time, is one too.
+async fn answer(shared: &Shared, recv: &mut holepunch_link::RecvStream) -> Result<Answer, Ended> {
+    let failed = |reason: &str| Answer::Failed {
+        failure: super::request::Failure::Other,
+        reason: reason.to_owned(),
+    };
+    match timeout(shared.times.answer, answered(recv)).await {
+        Ok(Ok(Some(answer))) => Ok(answer),
+        Ok(Ok(None)) => Ok(failed("the peer has ended the stream without an answer")),
+        Ok(Err(_)) if shared.link.ended().is_some() => Err(Ended::Broken(Broken::Link)),
+        Ok(Err(error)) if is_busy(&error) => Ok(failed("the peer has too many connections")),
+        Ok(Err(error)) => Ok(failed(&format!("the peer's answer: {error}"))),
+        Err(_) => Ok(failed("the peer has not answered in time")),
+    }
+}
+
+fn is_busy(error: &crate::messages::MessageError) -> bool {
+    let crate::messages::MessageError::Stream(error) = error else { return false };
+    let source = error.get_ref().and_then(|it| it.downcast_ref::<holepunch_link::ReadError>());
+    matches!(source, Some(holepunch_link::ReadError::Reset(CODE_BUSY)))
+}

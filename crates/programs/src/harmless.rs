@@ -1,0 +1,74 @@
+//! Somebody else's text, so that it can do nothing to a terminal, nor look like what it is not.
+
+use std::fmt::Write;
+
+/// Whether a character acts on a terminal or hides what stands there: controls (C0, DEL, C1), marks
+/// that turn the direction of text around (Unicode TR 9), separators of lines, invisible ones. Joiners
+/// stay: scripts and emoji need them.
+fn is_harmful(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}'
+                | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
+/// The text with each harmful character written out, as `\u{1b}`; a tab is a blank. At most
+/// `characters_max` of its characters are shown.
+#[must_use]
+pub fn harmless(text: &str, characters_max: usize) -> String {
+    let mut shown = String::with_capacity(text.len().min(characters_max));
+    for character in text.chars().take(characters_max) {
+        match character {
+            '\t' => shown.push(' '),
+            it if is_harmful(it) => shown.extend(it.escape_unicode()),
+            it => shown.push(it),
+        }
+    }
+    shown
+}
+
+/// The same for a JSON document on one line: harmful characters stand only inside of its strings, where
+/// an escape means the same.
+#[must_use]
+pub fn harmless_json(document: &str) -> String {
+    let mut shown = String::with_capacity(document.len());
+    for character in document.chars() {
+        if is_harmful(character) {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                // Writing to a string cannot fail.
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_terminal_is_not_taken_over() {
+        assert_eq!(harmless("\u{1b}[2Jx\r\n\u{9b}1m", 100), "\\u{1b}[2Jx\\u{d}\\u{a}\\u{9b}1m");
+        assert_eq!(harmless("a\u{202e}b\u{2066}", 100), "a\\u{202e}b\\u{2066}");
+        assert_eq!(harmless("tab\there", 100), "tab here");
+        assert_eq!(harmless("👩\u{200d}🚀 grüße שלום", 100), "👩\u{200d}🚀 grüße שלום");
+        assert_eq!(harmless("abcdef", 3), "abc");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_harmless_and_in_json_the_same(text in any::<String>()) {
+            prop_assert!(!harmless(&text, usize::MAX).chars().any(is_harmful));
+            let document = harmless_json(&serde_json::to_string(&text).unwrap());
+            prop_assert!(!document.chars().any(is_harmful));
+            prop_assert_eq!(serde_json::from_str::<String>(&document).unwrap(), text);
+        }
+    }
+}

@@ -1,0 +1,100 @@
+use super::*;
+use holepunch_link::testing;
+use ring::digest::{Context, SHA256};
+use tokio::io::{duplex, empty, repeat, sink};
+
+/// More than every window of the link together.
+const LARGE: u64 = 64 * 1024 * 1024;
+
+fn none() -> Progress {
+    Progress::default()
+}
+
+async fn hash_of(mut input: impl AsyncRead + Unpin) -> (u64, Vec<u8>) {
+    let (mut hash, mut length) = (Context::new(&SHA256), 0);
+    let mut buffer = vec![0; COPY_BYTES];
+    loop {
+        let read = input.read(&mut buffer).await.unwrap();
+        if read == 0 {
+            return (length, hash.finish().as_ref().to_vec());
+        }
+        hash.update(&buffer[..read]);
+        length += read as u64;
+    }
+}
+
+#[tokio::test]
+async fn much_arrives_unchanged_both_ways() {
+    let (a, b, _sockets) = testing::pair().await;
+    let progress = (none(), none());
+    let (out_a, heard_a) = duplex(COPY_BYTES);
+    let (out_b, heard_b) = duplex(COPY_BYTES);
+    let side_a = async {
+        let summary = pipe(&a, repeat(0xA5).take(LARGE), out_a, &progress.0).await;
+        a.close(DONE);
+        summary
+    };
+    let side_b = async {
+        let summary = pipe(&b, repeat(0x5A).take(LARGE), out_b, &progress.1).await;
+        b.close(DONE);
+        summary
+    };
+    let (first, second, at_a, at_b) =
+        tokio::join!(side_a, side_b, hash_of(heard_a), hash_of(heard_b));
+    let expected = Summary { sent_bytes: LARGE, received_bytes: LARGE, output_closed: false };
+    assert_eq!((first.unwrap(), second.unwrap()), (expected, expected));
+    assert_eq!(at_b, hash_of(repeat(0xA5).take(LARGE)).await);
+    assert_eq!(at_a, hash_of(repeat(0x5A).take(LARGE)).await);
+}
+
+#[tokio::test]
+async fn an_answer_follows_the_end_of_the_question() {
+    let (a, b, _sockets) = testing::pair().await;
+    let progress = (none(), none());
+    let (mut question_at_b, out_b) = duplex(64);
+    let (answer, mut answering) = duplex(64);
+    let mut answer_at_a = Vec::new();
+    let asking = pipe(&a, &b"question"[..], &mut answer_at_a, &progress.0);
+    let answered = pipe(&b, answer, out_b, &progress.1);
+    let program = async move {
+        let mut question = String::new();
+        question_at_b.read_to_string(&mut question).await.unwrap();
+        answering.write_all(question.to_uppercase().as_bytes()).await.unwrap();
+    };
+    let (first, second, ()) = tokio::join!(asking, answered, program);
+    assert_eq!((first.unwrap().received_bytes, second.unwrap().sent_bytes), (8, 8));
+    assert_eq!(answer_at_a, b"QUESTION");
+}
+
+#[tokio::test]
+async fn a_closed_output_ends_both_sides() {
+    let (a, b, _sockets) = testing::pair().await;
+    let progress = (none(), none());
+    let (closed, out_b) = duplex(64);
+    drop(closed);
+    let (quiet, _open) = duplex(64);
+    let endless = pipe(&a, repeat(1), sink(), &progress.0);
+    let head = pipe(&b, quiet, out_b, &progress.1);
+    let (first, second) = tokio::join!(endless, head);
+    assert!(matches!(first, Err(PipeError::NotTaken(_))), "{first:?}");
+    assert!(second.unwrap().output_closed);
+}
+
+#[tokio::test]
+async fn a_side_that_is_interrupted_has_not_sent_everything() {
+    let (a, b, _sockets) = testing::pair().await;
+    let progress = (none(), none());
+    let (mut input, from_input) = duplex(64);
+    input.write_all(b"half").await.unwrap();
+    let (mut heard, out_b) = duplex(64);
+    let cut =
+        tokio::spawn(async move { pipe(&a, from_input, sink(), &progress.0).await.map(|_| a) });
+    let reading = pipe(&b, empty(), out_b, &progress.1);
+    let interrupting = async {
+        let mut half = [0; 4];
+        heard.read_exact(&mut half).await.unwrap();
+        cut.abort();
+    };
+    let (outcome, ()) = tokio::join!(reading, interrupting);
+    assert!(outcome.is_err(), "{outcome:?}");
+}

@@ -1,0 +1,386 @@
+//! TCP connections through a link, with real sockets on loopback.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use holepunch_link::{Link, testing};
+use holepunch_programs::forward::{
+    Answer, Ended, Failure, Forward, ForwardError, REQUEST_BYTES_MAX, Request, Times, forward,
+};
+use holepunch_programs::{DONE, Greeting, agree, read_message, write_message};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+
+/// It only turns a hang into a failure.
+const PATIENCE: Duration = Duration::from_secs(40);
+/// Times of a test in which something does not answer.
+const SHORT: Duration = Duration::from_millis(300);
+
+async fn within<T>(what: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, what).await.expect("nothing came")
+}
+
+async fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+type Running = JoinHandle<Result<Ended, ForwardError>>;
+
+/// Two sides: the first listens, the second allows.
+struct Scene {
+    links: [Link; 2],
+    near: Running,
+    far: Running,
+    entry: SocketAddr,
+    socks: SocketAddr,
+    _sockets: testing::Sockets,
+}
+
+async fn scene(target: SocketAddr, allow: &[&str], times: Times) -> Scene {
+    let (a, b, sockets) = testing::pair().await;
+    let ((to_target, entry), (socks, socks_address)) = (listener().await, listener().await);
+    let near = Forward {
+        listeners: vec![(to_target, target.to_string().parse().unwrap())],
+        socks: vec![socks],
+        times,
+        ..Forward::default()
+    };
+    let allow = allow.iter().map(|rule| rule.parse().unwrap()).collect();
+    let far = Forward { allow, times, ..Forward::default() };
+    let links = [a.clone(), b.clone()];
+    let near = tokio::spawn(async move { forward(&a, near).await });
+    let far = tokio::spawn(async move { forward(&b, far).await });
+    Scene { links, near, far, entry, socks: socks_address, _sockets: sockets }
+}
+
+impl Scene {
+    /// Ends it; what each side has counted.
+    async fn end(self) -> [Ended; 2] {
+        self.links[0].close(DONE);
+        [within(self.near).await.unwrap().unwrap(), within(self.far).await.unwrap().unwrap()]
+    }
+}
+
+/// Sends back what comes, then ends.
+async fn echo() -> SocketAddr {
+    let (listener, address) = listener().await;
+    tokio::spawn(async move {
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut from, mut to) = tcp.split();
+                let _copied = tokio::io::copy(&mut from, &mut to).await;
+                let _ended = to.shutdown().await;
+            });
+        }
+    });
+    address
+}
+
+/// What has no short pattern, another for each number.
+fn content(number: usize) -> Vec<u8> {
+    let mut state = number as u64 + 1;
+    let length = (number * 7919) % 100_000;
+    let mut next = || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+async fn round(tcp: TcpStream, content: &[u8]) -> Vec<u8> {
+    let (mut from, mut to) = tcp.into_split();
+    let mut back = Vec::new();
+    let writing = async {
+        to.write_all(content).await.unwrap();
+        to.shutdown().await.unwrap();
+    };
+    let ((), read) = within(async { tokio::join!(writing, from.read_to_end(&mut back)) }).await;
+    read.unwrap();
+    back
+}
+
+async fn is_reset(tcp: &mut TcpStream) -> bool {
+    let read = within(tcp.read(&mut [0; 16])).await;
+    read.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_of_connections_at_once_keep_their_bytes_apart() {
+    let target = echo().await;
+    let scene = scene(target, &["127.0.0.1:*"], Times::default()).await;
+    let mut all = JoinSet::new();
+    for number in 0..250 {
+        let entry = scene.entry;
+        all.spawn(async move {
+            let content = content(number);
+            let tcp = TcpStream::connect(entry).await.unwrap();
+            assert!(round(tcp, &content).await == content, "connection {number}");
+        });
+    }
+    while let Some(done) = within(all.join_next()).await {
+        done.unwrap();
+    }
+    let bytes: u64 = (0..250).map(|number| content(number).len() as u64).sum();
+    let [near, far] = scene.end().await;
+    assert_eq!((near.summary.opened, far.summary.served), (250, 250));
+    assert_eq!((near.summary.sent_bytes, near.summary.received_bytes), (bytes, bytes));
+    assert_eq!((near.summary.broken, far.summary.broken), (0, 0));
+}
+
+#[tokio::test]
+async fn each_direction_ends_by_itself() {
+    let (server, target) = listener().await;
+    let scene = scene(target, &[&target.to_string()], Times::default()).await;
+    let mut client = TcpStream::connect(scene.entry).await.unwrap();
+    client.write_all(b"question").await.unwrap();
+    let (mut served, _) = within(server.accept()).await.unwrap();
+    // The server ends first, and still reads.
+    served.shutdown().await.unwrap();
+    assert_eq!(within(client.read(&mut [0; 8])).await.unwrap(), 0);
+    client.write_all(b" and more").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut question = String::new();
+    within(served.read_to_string(&mut question)).await.unwrap();
+    assert_eq!(question, "question and more");
+}
+
+#[tokio::test]
+async fn a_reset_is_passed_on_from_either_side() {
+    let (server, target) = listener().await;
+    let scene = scene(target, &[&target.to_string()], Times::default()).await;
+    for client_resets in [true, false] {
+        let mut client = TcpStream::connect(scene.entry).await.unwrap();
+        client.write_all(b"x").await.unwrap();
+        let (mut served, _) = within(server.accept()).await.unwrap();
+        within(served.read_exact(&mut [0; 1])).await.unwrap();
+        let (resets, mut other) = if client_resets { (client, served) } else { (served, client) };
+        resets.set_zero_linger().unwrap();
+        drop(resets);
+        assert!(is_reset(&mut other).await, "client resets: {client_resets}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_allowed_is_refused_and_counted_and_harms_nobody() {
+    let target = echo().await;
+    let (_other, forbidden) = listener().await;
+    let scene = scene(forbidden, &[&target.to_string()], Times::default()).await;
+    let mut client = TcpStream::connect(scene.entry).await.unwrap();
+    assert!(is_reset(&mut client).await);
+    let tcp = socks_connect(scene.socks, &name("127.0.0.1", target.port())).await.unwrap();
+    assert_eq!(round(tcp, b"still there").await, b"still there");
+    let [near, far] = scene.end().await;
+    assert_eq!((near.summary.refused_by_peer, far.summary.forbidden), (1, 1));
+}
+
+#[tokio::test]
+async fn a_target_that_does_not_answer_is_given_up() {
+    // The system completes a few handshakes for a listener that takes none, and then no more.
+    let silent = TcpSocket::new_v4().unwrap();
+    silent.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let silent = silent.listen(0).unwrap();
+    let target = silent.local_addr().unwrap();
+    let mut filling = Vec::new();
+    while let Ok(Ok(tcp)) = timeout(SHORT, TcpStream::connect(target)).await {
+        filling.push(tcp);
+    }
+    let times = Times { connect: SHORT, ..Times::default() };
+    let scene = scene(target, &[&target.to_string()], times).await;
+    let refused = socks_connect(scene.socks, &name("127.0.0.1", target.port())).await;
+    assert_eq!(refused.unwrap_err(), 4);
+    assert_eq!(scene.end().await[1].summary.failed, 1);
+}
+
+/// A SOCKS request for a name, or an address written as one.
+fn name(host: &str, port: u16) -> Vec<u8> {
+    let length = u8::try_from(host.len()).unwrap();
+    [&[5, 1, 0, 3, length], host.as_bytes(), &port.to_be_bytes()].concat()
+}
+
+/// Connects by SOCKS; the code of the reply where that fails.
+async fn socks_connect(socks: SocketAddr, request: &[u8]) -> Result<TcpStream, u8> {
+    let mut tcp = TcpStream::connect(socks).await.unwrap();
+    tcp.write_all(&[5, 1, 0]).await.unwrap();
+    let mut welcome = [0; 2];
+    within(tcp.read_exact(&mut welcome)).await.unwrap();
+    assert_eq!(welcome, [5, 0]);
+    tcp.write_all(request).await.unwrap();
+    let mut reply = [0; 10];
+    within(tcp.read_exact(&mut reply)).await.unwrap();
+    if reply[1] == 0 { Ok(tcp) } else { Err(reply[1]) }
+}
+
+#[tokio::test]
+async fn socks_reaches_names_and_addresses() {
+    let target = echo().await;
+    let port = target.port();
+    let v6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await;
+    let allow = [format!("127.0.0.1:{port}"), format!("localhost:{port}"), "[::1]:*".to_owned()];
+    let allow: Vec<&str> = allow.iter().map(String::as_str).collect();
+    let scene = scene(target, &allow, Times::default()).await;
+    let v4_request = [&[5, 1, 0, 1, 127, 0, 0, 1][..], &port.to_be_bytes()].concat();
+    for request in [v4_request, name("127.0.0.1", port), name("LOCALHOST.", port)] {
+        let tcp = socks_connect(scene.socks, &request).await.unwrap();
+        assert_eq!(round(tcp, b"by socks").await, b"by socks");
+    }
+    // A machine may have no IPv6.
+    if let Ok(v6) = v6 {
+        let port = v6.local_addr().unwrap().port();
+        let address = Ipv6Addr::LOCALHOST.octets();
+        let request = [&[5, 1, 0, 4][..], &address, &port.to_be_bytes()].concat();
+        let mut tcp = socks_connect(scene.socks, &request).await.unwrap();
+        let (mut served, _) = within(v6.accept()).await.unwrap();
+        served.write_all(b"six").await.unwrap();
+        within(tcp.read_exact(&mut [0; 3])).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn socks_says_what_is_wrong() {
+    let (closed, target) = listener().await;
+    drop(closed);
+    let port = target.port();
+    let rule = format!("127.0.0.1:{port}");
+    let scene = scene(target, &[&rule, "no.such.name.invalid:1"], Times::default()).await;
+    for (request, code) in [
+        (name("127.0.0.1", port), 5),
+        (name("127.0.0.2", port), 2),
+        (name("no.such.name.invalid", 1), 4),
+        (name("127.1", port), 1),
+        (vec![5, 2, 0, 1, 1, 2, 3, 4, 0, 80], 7),
+        (vec![5, 1, 0, 9, 1, 2, 3, 4, 0, 80], 8),
+    ] {
+        assert_eq!(socks_connect(scene.socks, &request).await.unwrap_err(), code, "{request:?}");
+    }
+    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[4, 1, 0, 80, 1, 2, 3, 4, 0], &[5, 1, 2]] {
+        let mut tcp = TcpStream::connect(scene.socks).await.unwrap();
+        tcp.write_all(garbage).await.unwrap();
+        let mut answer = Vec::new();
+        let _ended = within(tcp.read_to_end(&mut answer)).await;
+        assert!(answer.is_empty() || answer == [5, 0xff], "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_follow_a_socks_request_at_once_are_kept() {
+    let target = echo().await;
+    let scene = scene(target, &[&target.to_string()], Times::default()).await;
+    let mut tcp = TcpStream::connect(scene.socks).await.unwrap();
+    let request = name("127.0.0.1", target.port());
+    tcp.write_all(&[&[5, 1, 0], &request[..], b"early"].concat()).await.unwrap();
+    tcp.shutdown().await.unwrap();
+    let mut all = Vec::new();
+    within(tcp.read_to_end(&mut all)).await.unwrap();
+    assert_eq!(&all[12..], b"early");
+}
+
+/// A peer that is not ours, after its greeting; and the honest side that it meets.
+async fn hostile(allow: &[&str]) -> (Link, Running, holepunch_programs::Agreed, testing::Sockets) {
+    let (a, b, sockets) = testing::pair().await;
+    let allow = allow.iter().map(|rule| rule.parse().unwrap()).collect();
+    let times = Times { request: SHORT, ..Times::default() };
+    let honest = Forward { allow, times, ..Forward::default() };
+    let running = tokio::spawn(async move { forward(&b, honest).await });
+    let own = Greeting { program: "forward".to_owned(), part: String::new(), version: 1 };
+    let greeted = within(agree(&a, &own)).await.unwrap();
+    (a, running, greeted, sockets)
+}
+
+/// An honest request on a link of a hostile peer.
+async fn still_serves(link: &Link, target: SocketAddr) {
+    within(async {
+        loop {
+            let (mut send, mut recv) = link.open_bi().await.unwrap();
+            let request = Request { target: target.to_string().parse().unwrap() };
+            let written = write_message(&mut send, &request).await;
+            // While its streams fill the limit, a newcomer is turned away.
+            let answer = read_message::<Answer>(&mut recv).await;
+            if written.is_ok() && matches!(answer, Ok(Some(Answer::Connected))) {
+                send.write_all(b"bytes").await.unwrap();
+                send.finish().unwrap();
+                let mut back = String::new();
+                recv.read_to_string(&mut back).await.unwrap();
+                return assert_eq!(back, "bytes");
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_streams_is_turned_away_and_the_link_goes_on() {
+    let target = echo().await;
+    let (link, running, _greeted, _sockets) = hostile(&[&target.to_string()]).await;
+    let mut held = Vec::new();
+    for number in 0..10_000 {
+        let (mut send, recv) = within(link.open_bi()).await.unwrap();
+        // Never a whole request, nor a look at what comes; the first thousand not even an end.
+        let _unless_turned_away = send.write_all(&[0]).await;
+        std::mem::forget(recv);
+        held.extend((number < 1000).then_some(send));
+    }
+    still_serves(&link, target).await;
+    link.close(DONE);
+    let summary = within(running).await.unwrap().unwrap().summary;
+    assert_eq!(summary.served, 1);
+    assert!(summary.malformed + summary.busy + summary.broken >= 10_000, "{summary:?}");
+}
+
+#[tokio::test]
+async fn requests_that_are_none_are_refused() {
+    let target = echo().await;
+    let (link, running, _greeted, _sockets) = hostile(&[&target.to_string()]).await;
+    let long = u32::try_from(REQUEST_BYTES_MAX + 1).unwrap().to_be_bytes();
+    for bad in [&long[..], &[0, 0, 0, 2, b'{', b'}'], &[0, 0, 0, 0], &[0xff; 64]] {
+        let (mut send, mut recv) = link.open_bi().await.unwrap();
+        send.write_all(bad).await.unwrap();
+        let answer = within(read_message::<Answer>(&mut recv)).await.unwrap();
+        assert!(matches!(answer, Some(Answer::Refused { .. })), "{answer:?}");
+    }
+    let (mut send, mut recv) = link.open_bi().await.unwrap();
+    let request = Request { target: "127.0.0.1:1".parse().unwrap() };
+    write_message(&mut send, &request).await.unwrap();
+    let answer: Option<Answer> = within(read_message(&mut recv)).await.unwrap();
+    let Some(Answer::Refused { reason }) = answer else { panic!("{answer:?}") };
+    assert!(reason.contains("127.0.0.1:1") && reason.contains("--allow"), "{reason}");
+    still_serves(&link, target).await;
+    link.close(DONE);
+    let summary = within(running).await.unwrap().unwrap().summary;
+    assert_eq!((summary.malformed, summary.forbidden, summary.served), (4, 1, 1));
+}
+
+#[tokio::test]
+async fn a_connection_that_nobody_listens_for_says_so() {
+    let (closed, target) = listener().await;
+    drop(closed);
+    let (link, _running, _greeted, _sockets) = hostile(&[&target.to_string()]).await;
+    let (mut send, mut recv) = link.open_bi().await.unwrap();
+    let request = Request { target: target.to_string().parse().unwrap() };
+    write_message(&mut send, &request).await.unwrap();
+    let answer: Option<Answer> = within(read_message(&mut recv)).await.unwrap();
+    assert!(matches!(answer, Some(Answer::Failed { failure: Failure::Refused, .. })), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_peer_that_leaves_resets_what_is_open_and_closes_the_listeners() {
+    let (server, target) = listener().await;
+    let scene = scene(target, &[&target.to_string()], Times::default()).await;
+    let mut client = TcpStream::connect(scene.entry).await.unwrap();
+    client.write_all(b"x").await.unwrap();
+    let (mut served, _) = within(server.accept()).await.unwrap();
+    within(served.read_exact(&mut [0; 1])).await.unwrap();
+    let entry = scene.entry;
+    scene.links[1].close("going home");
+    assert!(is_reset(&mut client).await && is_reset(&mut served).await);
+    let near = within(scene.near).await.unwrap().unwrap();
+    assert!(near.why.to_string().contains("going home"), "{}", near.why);
+    assert_eq!(near.summary.broken, 1);
+    assert!(TcpStream::connect(entry).await.is_err());
+}
