@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::exit::Failure;
 use crate::joining::{JoinArgs, join};
 use crate::output;
+use crate::path_history::{PathChange, path_changes};
 use crate::settings::{Environment, Seconds};
 
 /// Measure a link: throughput each way, round trips, datagrams
@@ -19,7 +20,7 @@ use crate::settings::{Environment, Seconds};
 pub(crate) struct Args {
     #[command(flatten)]
     join: JoinArgs,
-    /// How long each direction is filled [default: 5]
+    /// How long each direction is filled, and most that any other measurement takes [default: 5]
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<Seconds>,
     /// Wait so long for a direct path before measuring; what there is then is measured [default: 10]
@@ -38,18 +39,20 @@ const WAIT_DIRECT: Duration = Duration::from_secs(10);
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let wait = args.wait_direct_sec.map_or(WAIT_DIRECT, |seconds| seconds.0);
     let wait = if args.now { Duration::ZERO } else { wait };
-    let mut settings = Settings::default();
-    if let Some(Seconds(bulk)) = args.seconds {
-        settings.bulk = bulk;
-    }
+    let settings =
+        args.seconds.map_or_else(Settings::default, |seconds| Settings::of_at_most(seconds.0));
     let joined = join(args.join, environment).await?;
     let linked = joined.since_start();
     let direct = joined.until_direct(wait).await.then(|| joined.since_start());
     let report = bench::bench(&joined.link, settings, |text| output::progress(text)).await;
+    let path_history = path_changes(&joined.link);
     joined.leave("measured").await;
-    let report = report.map_err(Failure::failed)?;
-    let outcome =
-        Outcome { linked_ms: milliseconds(linked), direct_ms: direct.map(milliseconds), report };
+    let outcome = Outcome {
+        linked_ms: milliseconds(linked),
+        direct_ms: direct.map(milliseconds),
+        report: report.map_err(Failure::failed)?,
+        path_history,
+    };
     if args.json {
         output::json(&outcome);
     } else {
@@ -67,6 +70,8 @@ struct Outcome {
     direct_ms: Option<f64>,
     #[serde(flatten)]
     report: Report,
+    /// The ways that this side has sent by.
+    path_history: Vec<PathChange>,
 }
 
 fn print(outcome: &Outcome) {

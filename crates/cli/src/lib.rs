@@ -16,6 +16,7 @@ mod load;
 mod logging;
 mod nat;
 mod output;
+mod path_history;
 mod peering;
 mod pipe;
 mod rendezvous;

@@ -1,7 +1,7 @@
-//! A program that runs, and its log.
+//! A program that runs, its log and its output.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, ChildStderr, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -23,8 +23,11 @@ pub(crate) struct Process {
     child: Child,
     /// The program ends when this is closed, by whatever end of this process.
     _leash: Option<ChildStdin>,
+    /// Standard error.
     log: Arc<Log>,
-    reader: Option<JoinHandle<()>>,
+    /// Standard output.
+    out: Arc<Log>,
+    readers: Vec<JoinHandle<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -42,14 +45,32 @@ struct State {
 impl Process {
     /// Starts a program; its standard error is its log. `name` is what errors call it.
     pub(crate) fn start(name: &str, mut command: Command) -> Result<Self, LabError> {
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let failed = |error| LabError::program(name, error);
         let mut child = command.spawn().map_err(failed)?;
         let leash = child.stdin.take();
-        let log = Arc::new(Log::default());
-        let (stderr, into) = (child.stderr.take(), Arc::clone(&log));
-        let reader = thread::spawn(move || into.read(stderr));
-        Ok(Self { name: name.to_owned(), child, _leash: leash, log, reader: Some(reader) })
+        let (log, into_log) = Log::of(child.stderr.take());
+        let (out, into_out) = Log::of(child.stdout.take());
+        let readers = vec![into_log, into_out];
+        Ok(Self { name: name.to_owned(), child, _leash: leash, log, out, readers })
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(&mut self, within: Duration) -> Result<ExitStatus, LabError> {
+        let deadline = Instant::now() + within;
+        for stream in [&self.log, &self.out] {
+            // It never finds anything: that is over when the stream is.
+            if stream.wait_for(deadline, |_| None::<()>) == Err(Ended(false)) {
+                let what = format!("{}: its end", self.name);
+                return Err(LabError::TimedOut { what, within, ended: "", logs: self.tail() });
+            }
+        }
+        self.child.wait().map_err(|error| LabError::program(&self.name, error))
+    }
+
+    /// What it has written to standard output so far.
+    pub(crate) fn output(&self) -> String {
+        self.out.lock().lines.iter().map(|line| line.text().to_owned() + "\n").collect()
     }
 
     /// Asks it to end, as a user does with Ctrl-C.
@@ -63,24 +84,13 @@ impl Process {
         &self,
         what: &str,
         within: Duration,
-        mut pick: impl FnMut(&[Line]) -> Option<T>,
+        pick: impl FnMut(&[Line]) -> Option<T>,
     ) -> Result<T, LabError> {
-        let deadline = Instant::now() + within;
-        let mut state = self.log.lock();
-        loop {
-            if let Some(found) = pick(&state.lines) {
-                return Ok(found);
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if state.ended || left.is_zero() {
-                let ended = if state.ended { " (the program has ended)" } else { "" };
-                drop(state);
-                let what = format!("{}: {what}", self.name);
-                return Err(LabError::TimedOut { what, within, ended, logs: self.tail() });
-            }
-            let waited = self.log.changed.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
+        self.log.wait_for(Instant::now() + within, pick).map_err(|Ended(ended)| {
+            let ended = if ended { " (the program has ended)" } else { "" };
+            let what = format!("{}: {what}", self.name);
+            LabError::TimedOut { what, within, ended, logs: self.tail() }
+        })
     }
 
     /// All lines so far.
@@ -105,20 +115,51 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _it_may_have_ended = self.child.kill();
         let _reaped = self.child.wait();
-        if let Some(reader) = self.reader.take() {
+        for reader in self.readers.drain(..) {
             let _read_to_the_end = reader.join();
         }
     }
 }
 
+/// A stream has ended, or else the time for which it was waited has.
+#[derive(Debug, PartialEq, Eq)]
+struct Ended(bool);
+
 impl Log {
+    /// Reads a stream in the background.
+    fn of(stream: Option<impl Read + Send + 'static>) -> (Arc<Self>, JoinHandle<()>) {
+        let log = Arc::new(Self::default());
+        let into = Arc::clone(&log);
+        (log, thread::spawn(move || into.read(stream)))
+    }
+
+    /// Waits until `pick` finds what it looks for among all lines so far.
+    fn wait_for<T>(
+        &self,
+        deadline: Instant,
+        mut pick: impl FnMut(&[Line]) -> Option<T>,
+    ) -> Result<T, Ended> {
+        let mut state = self.lock();
+        loop {
+            if let Some(found) = pick(&state.lines) {
+                return Ok(found);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if state.ended || left.is_zero() {
+                return Err(Ended(state.ended));
+            }
+            let waited = self.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read(&self, stderr: Option<ChildStderr>) {
-        let mut stderr = stderr.map(BufReader::new);
-        while let Some(line) = stderr.as_mut().and_then(read_line) {
+    fn read(&self, stream: Option<impl Read>) {
+        let mut stream = stream.map(BufReader::new);
+        while let Some(line) = stream.as_mut().and_then(read_line) {
             let mut state = self.lock();
             if state.lines.len() < LINES_MAX {
                 state.lines.push(line);
@@ -132,8 +173,8 @@ impl Log {
 }
 
 /// The next line, or the next part of one that is too long; `None` at the end.
-fn read_line(stderr: &mut BufReader<ChildStderr>) -> Option<Line> {
+fn read_line(stream: &mut BufReader<impl Read>) -> Option<Line> {
     let mut bytes = Vec::new();
-    stderr.take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes).ok().filter(|read| *read > 0)?;
+    stream.take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes).ok().filter(|read| *read > 0)?;
     Some(Line::new(String::from_utf8_lossy(&bytes).trim_end().to_owned()))
 }

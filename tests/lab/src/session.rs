@@ -8,6 +8,7 @@ use crate::error::LabError;
 use crate::logs::Line;
 use crate::multicall;
 use crate::process::Process;
+use crate::program::Program;
 use crate::topology::{Lab, SERVICES};
 
 /// Workers bind this UDP port, which is their default.
@@ -99,6 +100,14 @@ impl<'lab> Session<'lab> {
     /// # Errors
     /// It does not come up.
     pub fn start(lab: &'lab Lab, settings: Workers) -> Result<Self, LabError> {
+        Self::start_with(lab, settings, &[])
+    }
+
+    /// The same with further words on the rendezvous' command line.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn start_with(lab: &'lab Lab, settings: Workers, more: &[&str]) -> Result<Self, LabError> {
         let [one, two, _] = SERVICES;
         let mut command = with_logs(lab.wan.own_program(multicall::HOLEPUNCH)?, LOG);
         command.args(["rendezvous", "--listen", &format!("{one}:{HTTP_PORT}")]);
@@ -106,7 +115,7 @@ impl<'lab> Session<'lab> {
             .iter()
             .flat_map(|ip| STUN_PORTS.map(|port| format!("{ip}:{port}")))
             .collect();
-        command.args(["--stun-listen", &stun.join(",")]);
+        command.args(["--stun-listen", &stun.join(",")]).args(more);
         let rendezvous = Process::start("the rendezvous", command)?;
         rendezvous.wait_for(
             "rendezvous is running",
@@ -142,22 +151,46 @@ impl<'lab> Session<'lab> {
         Ok(())
     }
 
-    fn worker(&self, index: usize) -> Result<Process, LabError> {
+    /// A command of `holepunch` in the host of side `index`, which knows the rendezvous.
+    fn command(&self, index: usize, name: &str) -> Result<Command, LabError> {
         let [one, two, _] = SERVICES;
         let stun = STUN_PORTS[0];
         let host = &self.lab.side(index).host;
         let mut command = with_logs(host.own_program(multicall::HOLEPUNCH)?, self.settings.log);
         command
-            .arg("worker")
+            .arg(name)
             .env("RENDEZVOUS_SERVICE_URL", format!("http://{one}:{HTTP_PORT}"))
-            .env("STUN_SERVERS", format!("{one}:{stun},{two}:{stun}"))
-            .env("IP_ECHO_URL", "none")
-            .env("PORT", "0");
-        if self.settings.protocol == Protocol::Baseline {
-            command.arg("--baseline");
-        }
+            .env("STUN_SERVERS", format!("{one}:{stun},{two}:{stun}"));
         if !self.settings.port_mapping {
             command.arg("--no-port-mapping");
+        }
+        Ok(command)
+    }
+
+    /// Starts a program over a link, `bench` or `send` perhaps, in the host of side `index`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    ///
+    /// # Panics
+    /// There is no such side.
+    pub fn program(
+        &self,
+        index: usize,
+        name: &str,
+        arguments: &[&str],
+    ) -> Result<Program, LabError> {
+        let mut command = self.command(index, name)?;
+        command.args(arguments);
+        let name = format!("{name} {index} ({})", self.lab.side(index).kind());
+        Process::start(&name, command).map(Program::new)
+    }
+
+    fn worker(&self, index: usize) -> Result<Process, LabError> {
+        let mut command = self.command(index, "worker")?;
+        command.env("IP_ECHO_URL", "none").env("PORT", "0");
+        if self.settings.protocol == Protocol::Baseline {
+            command.arg("--baseline");
         }
         let name = format!("worker {index} ({})", self.lab.side(index).kind());
         Process::start(&name, command)

@@ -4,9 +4,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use holepunch_lab::logs::Line;
-use holepunch_lab::pairs::{Expected, Pair, catalogue};
+use holepunch_lab::pairs::{Pair, catalogue};
 use holepunch_lab::{Conditions, Lab, NatKind, Session, Workers, availability, multicall, proof};
-use holepunch_sim::presets::{self, HardPorts};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use NatKind::{None as Open, PortPreserving, Symmetric};
@@ -63,7 +62,7 @@ fn main() -> ExitCode {
         }),
     ];
     // Searches take longest, and are the last of the catalogue.
-    trials.extend(catalogue().into_iter().rev().filter(is_smoke).map(|pair| {
+    trials.extend(catalogue().into_iter().rev().filter(Pair::is_smoke).map(|pair| {
         trial(&format!("{pair}, {:?}", pair.expected), move || Ok(pair.run().map(drop)?))
     }));
     trials.extend(SIMULATED.map(|name| {
@@ -74,16 +73,6 @@ fn main() -> ExitCode {
         })
     }));
     libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-/// One of many random ports is found in 9,997 of 10,000 cases. Of the pairs that need it one is enough
-/// here; `lab-figures --matrix` runs them all, many times.
-fn is_smoke(pair: &Pair) -> bool {
-    let searches = pair.expected == Expected::Search;
-    let is_random = |kind: NatKind| {
-        matches!(kind, NatKind::Simulated(presets::NatKind::Hard(_, HardPorts::Random)))
-    };
-    !(searches && pair.kinds.into_iter().any(is_random))
 }
 
 fn trial(name: &str, test: impl FnOnce() -> Outcome + Send + 'static) -> Trial {

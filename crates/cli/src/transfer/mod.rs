@@ -15,6 +15,7 @@ use holepunch_programs::transfer::{Progress, Summary, TransferError};
 
 use crate::exit::Failure;
 use crate::joining::{self, JoinArgs};
+use crate::path_history::path_changes;
 use crate::settings::Environment;
 use crate::signals::Stop;
 use show::Show;
@@ -40,7 +41,7 @@ async fn carry_out(
         () = show.watch(&progress) => None,
     };
     let summary = progress.summary();
-    show.end(&summary, outcome.as_ref());
+    show.end(&summary, path_changes(&link), outcome.as_ref());
     let reason = match &outcome {
         Some(Ok(_)) => "the transfer is complete".to_owned(),
         Some(Err(error)) => format!("the transfer has failed: {error}"),

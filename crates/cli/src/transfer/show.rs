@@ -4,11 +4,13 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use holepunch_programs::transfer::{Notice, Progress, Summary, TransferError};
+use holepunch_worker::milliseconds;
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::output;
+use crate::path_history::PathChange;
 
 /// How often a bar moves.
 const BAR_EVERY: Duration = Duration::from_millis(100);
@@ -47,12 +49,17 @@ struct Line<'a> {
     bytes_already_there: u64,
     seconds: f64,
     bytes_per_second: f64,
+    /// The longest time without a piece of a file.
+    longest_pause_ms: f64,
     /// Seconds that are left at this rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     eta_seconds: Option<f64>,
     /// The first of what has failed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     failures: Vec<FailureLine<'a>>,
+    /// The ways that this side has sent by, in the summary.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    path_history: Vec<PathChange>,
     /// Why the transfer as a whole has ended before its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
@@ -112,19 +119,24 @@ impl Show {
                     bar.set_position(done);
                 }
                 Way::Lines => output::progress(self.sentence(&progress.summary())),
-                Way::Json => self.json("progress", &progress.summary(), None),
+                Way::Json => self.json("progress", &progress.summary(), Vec::new(), None),
             }
         }
     }
 
-    pub(super) fn end(&self, summary: &Summary, outcome: Option<&Result<Summary, TransferError>>) {
+    pub(super) fn end(
+        &self,
+        summary: &Summary,
+        path_history: Vec<PathChange>,
+        outcome: Option<&Result<Summary, TransferError>>,
+    ) {
         let error = match outcome {
             Some(Ok(_)) => None,
             Some(Err(error)) => Some(error.to_string()),
             None => Some("interrupted".to_owned()),
         };
         match &self.way {
-            Way::Json => return self.json("summary", summary, error),
+            Way::Json => return self.json("summary", summary, path_history, error),
             Way::Bar(bar) => bar.finish_and_clear(),
             Way::Lines => {}
         }
@@ -174,7 +186,13 @@ impl Show {
         (left > 0 && seconds < 365.0 * 86_400.0).then_some(seconds)
     }
 
-    fn json(&self, event: &str, summary: &Summary, error: Option<String>) {
+    fn json(
+        &self,
+        event: &str,
+        summary: &Summary,
+        path_history: Vec<PathChange>,
+        error: Option<String>,
+    ) {
         let is_last = event == "summary";
         let failures = summary.failures.iter().filter(|_| is_last);
         let line = Line {
@@ -190,10 +208,12 @@ impl Show {
             bytes_already_there: summary.bytes_already_there,
             seconds: self.began.elapsed().as_secs_f64(),
             bytes_per_second: self.rate(summary),
+            longest_pause_ms: milliseconds(summary.longest_pause),
             eta_seconds: self.eta(summary).filter(|_| !is_last),
             failures: failures
                 .map(|it| FailureLine { path: &it.path, reason: &it.reason })
                 .collect(),
+            path_history,
             error,
         };
         match serde_json::to_string(&line) {

@@ -7,7 +7,7 @@ use holepunch_link::{Link, RecvStream, SendStream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::serve::{Counted, ECHO_BYTES, cpu_seconds, fill, per_gb};
-use super::{BenchError, Bulk, Datagrams, Request, RoundTrips};
+use super::{BenchError, Bulk, Datagrams, Request, RoundTrips, Settings};
 use crate::messages::{read_message, write_message};
 
 /// Length of a measured datagram, in bytes: a voice packet's.
@@ -22,11 +22,15 @@ async fn begin(link: &Link, request: Request) -> Result<(SendStream, RecvStream)
 }
 
 /// Messages to and fro, one at a time.
-pub(super) async fn round_trips(link: &Link, count: u32) -> Result<RoundTrips, BenchError> {
+pub(super) async fn round_trips(link: &Link, settings: Settings) -> Result<RoundTrips, BenchError> {
     let (mut send, mut recv) = begin(link, Request::Echo).await?;
     let mut message = [7; ECHO_BYTES];
-    let mut times = Vec::new();
-    for _ in 0..count.max(1) {
+    let mut times: Vec<f64> = Vec::new();
+    let (began, mut count) = (Instant::now(), 0);
+    while count == 0
+        || (count < settings.round_trips && began.elapsed() < settings.round_trips_within)
+    {
+        count += 1;
         let sent = Instant::now();
         send.write_all(&message).await.map_err(std::io::Error::from)?;
         recv.read_exact(&mut message).await?;
@@ -35,7 +39,7 @@ pub(super) async fn round_trips(link: &Link, count: u32) -> Result<RoundTrips, B
     send.shutdown().await?;
     times.sort_by(f64::total_cmp);
     let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
-    Ok(RoundTrips { count: count.max(1), p50_ms: at(50), p99_ms: at(99), min_ms: times[0] })
+    Ok(RoundTrips { count, p50_ms: at(50), p99_ms: at(99), min_ms: times[0] })
 }
 
 /// Fills the direction from here.

@@ -25,8 +25,10 @@ const PATH_CHARS_MAX: usize = 80;
 pub struct Settings {
     /// How long each direction is filled.
     pub bulk: Duration,
-    /// Round trips that are made.
+    /// Most round trips that are made.
     pub round_trips: u32,
+    /// How long they are made at most; one is made in any case.
+    pub round_trips_within: Duration,
     /// Datagrams in a second, and how long they are sent.
     pub datagrams_per_second: u32,
     /// How long datagrams are sent.
@@ -39,9 +41,19 @@ impl Default for Settings {
         Self {
             bulk: Duration::from_secs(5),
             round_trips: 1000,
+            round_trips_within: Duration::from_secs(5),
             datagrams_per_second: 500,
             datagrams,
         }
+    }
+}
+
+impl Settings {
+    /// No measurement takes longer than this; each direction is filled so long.
+    #[must_use]
+    pub fn of_at_most(time: Duration) -> Self {
+        let usual = Self::default();
+        Self { bulk: time, round_trips_within: time, datagrams: usual.datagrams.min(time), ..usual }
     }
 }
 
@@ -181,7 +193,7 @@ pub async fn bench(
         step(&text);
         write_message(&mut send, &Told::Step { text }).await
     };
-    let round_trips = measure::round_trips(link, settings.round_trips).await?;
+    let round_trips = measure::round_trips(link, settings).await?;
     both(format!("round trip p50 {:.2} ms, p99 {:.2} ms", round_trips.p50_ms, round_trips.p99_ms))
         .await?;
     let up = measure::up(link, settings.bulk).await?;
@@ -213,6 +225,7 @@ mod tests {
         let settings = Settings {
             bulk: Duration::from_millis(50),
             round_trips: 20,
+            round_trips_within: Duration::from_secs(40),
             datagrams_per_second: 100,
             datagrams: Duration::from_millis(50),
         };
@@ -227,5 +240,14 @@ mod tests {
         assert!(report.direct && report.up.bytes > 0 && report.down.bytes > 0, "{report:?}");
         assert_eq!((report.round_trips.count, steps), (20, [3, 3]));
         assert!(report.datagrams.sent >= 5, "{report:?}");
+    }
+
+    #[tokio::test]
+    async fn round_trips_end_with_their_time_however_long_each_takes() {
+        let (a, b, _sockets) = testing::pair().await;
+        let settings = Settings { round_trips: u32::MAX, ..Settings::of_at_most(Duration::ZERO) };
+        let quiet = |_: &str| ();
+        let (report, _) = tokio::join!(bench(&a, settings, quiet), bench(&b, settings, quiet));
+        assert_eq!(report.unwrap().round_trips.count, 1);
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::name::shown;
 
@@ -86,6 +87,8 @@ pub struct Summary {
     pub files_already_there: u64,
     /// Bytes of files that went over the link.
     pub bytes_transferred: u64,
+    /// The longest time between two pieces of files.
+    pub longest_pause: Duration,
     /// Bytes that did not need to: of files that were there, or partly there.
     pub bytes_already_there: u64,
     /// Symbolic links and special files that were left out.
@@ -104,7 +107,15 @@ pub struct Progress {
     listener: Listener,
     totals: Mutex<Totals>,
     failures: Mutex<Vec<Failure>>,
+    pauses: Mutex<Pauses>,
     counts: [AtomicU64; COUNTS],
+}
+
+/// Times between pieces of files.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pauses {
+    last_piece: Option<Instant>,
+    longest: Duration,
 }
 
 const COUNTS: usize = 6;
@@ -143,6 +154,7 @@ impl Progress {
             listener: Box::new(listener),
             totals: Mutex::default(),
             failures: Mutex::default(),
+            pauses: Mutex::default(),
             counts: Default::default(),
         }
     }
@@ -155,6 +167,7 @@ impl Progress {
             files_completed: self.count(Count::Completed),
             files_already_there: self.count(Count::AlreadyThere),
             bytes_transferred: self.count(Count::Transferred),
+            longest_pause: lock(&self.pauses).longest,
             bytes_already_there: self.count(Count::Kept),
             skipped: self.count(Count::Skipped),
             failed: self.count(Count::Failed),
@@ -183,6 +196,10 @@ impl Progress {
 
     pub(super) fn transferred(&self, bytes: u64) {
         self.add(Count::Transferred, bytes);
+        let mut pauses = lock(&self.pauses);
+        let now = Instant::now();
+        let pause = pauses.last_piece.replace(now).map(|last| now.saturating_duration_since(last));
+        pauses.longest = pauses.longest.max(pause.unwrap_or_default());
     }
 
     pub(super) fn resumed(&self, path: &str, from: u64) {

@@ -74,6 +74,44 @@ const RELAY: [[NatKind; 2]; 3] = [
     [UDP_BLOCKED, EIM_APDF],
 ];
 
+/// The kernel's NATs, each with each.
+const KERNEL: [(Expected, [NatKind; 2]); 10] = {
+    use NatKind::{KernelRemap, None, PortPreserving, Symmetric};
+    [
+        (Expected::Plain, [None, None]),
+        (Expected::Plain, [None, PortPreserving]),
+        (Expected::Plain, [KernelRemap, None]),
+        (Expected::Plain, [None, Symmetric]),
+        (Expected::Plain, [PortPreserving, PortPreserving]),
+        (Expected::Plain, [PortPreserving, KernelRemap]),
+        (Expected::Plain, [KernelRemap, KernelRemap]),
+        (Expected::Search, [Symmetric, PortPreserving]),
+        (Expected::Search, [Symmetric, KernelRemap]),
+        (Expected::Relay, [Symmetric, Symmetric]),
+    ]
+};
+
+/// Pairs that are to link, and do not reliably: programs over a link are not required to work there yet.
+///
+/// Between two NATs of the first kind a packet comes back from another port than it was sent to, on each
+/// way anew: checks are answered, but QUIC knows a path by the peer's address. In the second pair a search
+/// fails in one of four runs, though never in the simulator.
+pub const NOT_YET: [[NatKind; 2]; 2] =
+    [[HARD_EIF, HARD_EIF], [NatKind::Symmetric, NatKind::KernelRemap]];
+
+/// Pairs for programs over a link: the kernel's NATs, each with each, and those of the
+/// [`catalogue`] with a simulated NAT, each once, on lines without loss.
+#[must_use]
+pub fn for_programs() -> Vec<Pair> {
+    let conditions = [LINE; 2];
+    let is_simulated = |kind: NatKind| matches!(kind, NatKind::Simulated(_));
+    let kernel = KERNEL.map(|(expected, kinds)| Pair { kinds, conditions, expected });
+    let simulated = catalogue()
+        .into_iter()
+        .filter(|pair| pair.conditions == conditions && pair.kinds.into_iter().any(is_simulated));
+    kernel.into_iter().chain(simulated).collect()
+}
+
 /// All pairs: those that link plainly also with loss, and also where one side hears of the other
 /// late.
 #[must_use]

@@ -1,0 +1,203 @@
+//! `holepunch send` and `holepunch receive` as processes that are killed.
+
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use common::{Program, within};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const RENDEZVOUS: [&str; 6] =
+    ["rendezvous", "--listen", "127.0.0.1:0", "--stun-listen", "127.0.0.1:0", "--allow-private"];
+/// The large file, and how many small ones lie beside it.
+const LARGE_BYTES: usize = 64 * MIB as usize;
+const SMALL: usize = 40;
+const MIB: u64 = 1 << 20;
+/// How often a file is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// When a process is killed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Moment {
+    /// The two are linked, and nothing has come.
+    Linked,
+    /// So many bytes of the large file have come.
+    Bytes(u64),
+    /// The large file has its name; small ones are under way.
+    Named,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Who {
+    Sender,
+    Receiver,
+}
+
+/// A rendezvous and two folders.
+struct Scene {
+    url: String,
+    stun: String,
+    _rendezvous: Program,
+    from: TempDir,
+    into: TempDir,
+}
+
+impl Scene {
+    async fn start() -> Self {
+        let mut rendezvous = Program::run(&RENDEZVOUS, &[]);
+        let running = rendezvous.log.entry("rendezvous is running").await;
+        let url = format!("http://{}", running["http"].as_str().unwrap());
+        let folder = || tempfile::tempdir().unwrap();
+        let stun = running["stun"].as_str().unwrap().trim_matches(['[', ']']).to_owned();
+        let scene = Self { url, stun, _rendezvous: rendezvous, from: folder(), into: folder() };
+        // The first by its name, so that it is sent first.
+        scene.write("a-large", LARGE_BYTES);
+        for number in 0..SMALL {
+            scene.write(&format!("small/{number}"), number * 7919);
+        }
+        scene
+    }
+
+    /// Bytes that differ everywhere.
+    fn write(&self, name: &str, length: usize) {
+        let mut bytes = vec![0; length];
+        blake3::Hasher::new().update(name.as_bytes()).finalize_xof().fill(&mut bytes);
+        let path = self.from.path().join("tree").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    fn side(&self, who: Who) -> Program {
+        let tree = self.from.path().join("tree");
+        let (command, path) = match who {
+            Who::Sender => ("send", tree.as_path()),
+            Who::Receiver => ("receive", self.into.path()),
+        };
+        let more = ["--room", "box", "--json", "--no-port-mapping", "--rendezvous-url", &self.url];
+        let arguments = [&[command, path.to_str().unwrap()], &more[..]].concat();
+        Program::run(&arguments, &[("STUN_SERVERS", &self.stun)])
+    }
+
+    /// What there is of the large file: its bytes, and whether it has its name.
+    fn large(&self) -> (u64, bool) {
+        let files = tree(self.into.path());
+        let named = self.into.path().join("tree/a-large");
+        let large = files.iter().find(|path| **path == named || is_partial_of(path, "a-large"));
+        let bytes = large.and_then(|path| fs::metadata(path).ok()).map_or(0, |it| it.len());
+        (bytes, named.exists())
+    }
+
+    /// Runs both until then, and kills one of them, then the other.
+    async fn broken_off(&self, who: Who, moment: Moment) -> u64 {
+        let mut sides = [self.side(Who::Receiver), self.side(Who::Sender)];
+        let waiting = async {
+            sides[1].log.line("linked with").await;
+            let mut looks = tokio::time::interval(LOOK_EVERY);
+            loop {
+                let (bytes, named) = self.large();
+                match moment {
+                    Moment::Linked => return,
+                    Moment::Bytes(enough) if bytes >= enough && !named => return,
+                    Moment::Named if named => return,
+                    Moment::Bytes(_) | Moment::Named => {}
+                }
+                assert!(matches!(moment, Moment::Named) || !named, "too late for {moment:?}");
+                looks.tick().await;
+            }
+        };
+        within("the moment to kill", waiting).await;
+        let [receiver, sender] = sides;
+        let (first, second) =
+            if who == Who::Receiver { (receiver, sender) } else { (sender, receiver) };
+        for side in [first, second] {
+            side.signal("KILL").await;
+            assert_eq!(side.end().await.code, None, "{who:?} {moment:?}: it had ended before");
+        }
+        self.large().0
+    }
+}
+
+fn is_partial_of(path: &Path, name: &str) -> bool {
+    let text = path.file_name().unwrap_or_default().to_string_lossy();
+    text.starts_with(&format!(".{name}.")) && text.ends_with(".part")
+}
+
+/// All files below a folder.
+fn tree(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files.extend(tree(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+/// The path below the folder and the hash of every file.
+fn hashes(folder: &Path) -> Vec<(PathBuf, blake3::Hash)> {
+    let hash = |path: PathBuf| {
+        let hash = blake3::hash(&fs::read(&path).unwrap());
+        (path.strip_prefix(folder).unwrap().to_owned(), hash)
+    };
+    tree(folder).into_iter().map(hash).collect()
+}
+
+fn summary(out: &str) -> Value {
+    let last: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    assert_eq!(last["event"], "summary", "{out}");
+    last
+}
+
+#[tokio::test]
+async fn a_transfer_whose_sides_are_killed_at_any_moment_goes_on_from_there() {
+    let scene = Scene::start().await;
+    let mut kept = 0;
+    for (who, moment) in [
+        (Who::Receiver, Moment::Linked),
+        (Who::Receiver, Moment::Bytes(1)),
+        (Who::Sender, Moment::Bytes(8 * MIB)),
+        (Who::Receiver, Moment::Bytes(20 * MIB)),
+        (Who::Sender, Moment::Bytes(32 * MIB)),
+        (Who::Receiver, Moment::Bytes(48 * MIB)),
+        (Who::Sender, Moment::Named),
+    ] {
+        let bytes = scene.broken_off(who, moment).await;
+        assert!(bytes >= kept, "{who:?} {moment:?}: {kept} bytes were there, {bytes} are left");
+        kept = bytes;
+    }
+    assert_eq!(kept, LARGE_BYTES as u64);
+    let (receiver, sender) = (scene.side(Who::Receiver), scene.side(Who::Sender));
+    let (received, sent) = tokio::join!(receiver.end(), sender.end());
+    assert_eq!((received.code, sent.code), (Some(0), Some(0)), "{received:?} {sent:?}");
+    assert_eq!(hashes(scene.from.path()), hashes(scene.into.path()));
+    let summary = summary(&received.out);
+    let count = |field: &str| summary[field].as_u64().unwrap();
+    assert!(count("bytes_already_there") >= kept, "{summary}");
+    assert_eq!(count("bytes_already_there") + count("bytes_transferred"), count("bytes"));
+}
+
+#[tokio::test]
+async fn a_transfer_that_was_killed_once_sends_only_what_was_missing() {
+    for who in [Who::Receiver, Who::Sender] {
+        let scene = Scene::start().await;
+        let kept = scene.broken_off(who, Moment::Bytes(24 * MIB)).await;
+        let (receiver, sender) = (scene.side(Who::Receiver), scene.side(Who::Sender));
+        let (received, sent) = tokio::join!(receiver.end(), sender.end());
+        assert_eq!((received.code, sent.code), (Some(0), Some(0)), "{received:?} {sent:?}");
+        assert_eq!(hashes(scene.from.path()), hashes(scene.into.path()));
+        for out in [&received.out, &sent.out] {
+            let summary = summary(out);
+            assert_eq!(summary["bytes_already_there"], kept, "{who:?}: {summary}");
+        }
+    }
+}
