@@ -199,5 +199,7 @@ pub(crate) fn server(
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(certified(identity))));
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.send_tls13_tickets = 0;
+    // A link is never resumed, and the cache for that would be the largest part of its memory.
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     Ok((config, verifier))
 }

@@ -23,8 +23,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The first wait before the next connection, which doubles up to the longest.
 const AGAIN_FIRST: Duration = Duration::from_millis(250);
 const AGAIN_LONGEST: Duration = Duration::from_secs(15);
-/// What is read at once, and what is gathered before it is written: bulk fills frames of this size.
-const BUFFER_BYTES: usize = 64 * 1024;
+/// What is read at once. An idle relay keeps it, so it is less than a frame of bulk.
+const READ_BYTES: usize = 8 * 1024;
+/// What is gathered before it is written: bulk fills frames of this size.
+const WRITE_BYTES: usize = 64 * 1024;
 /// Most bytes that the library keeps for a relay that takes none.
 const WRITE_BUFFER_BYTES_MAX: usize = 4 * RELAY_FRAME_BYTES_MAX;
 /// Frames that are gathered before they are flushed.
@@ -52,7 +54,8 @@ pub(crate) async fn serve(mut end: RelayEnd, address: RelayAddress) {
     let mut wait = AGAIN_FIRST;
     loop {
         let opened = tokio::select! {
-            opened = open(&address) => opened,
+            // Boxed, so that a relay that is open does not keep the room of the handshake.
+            opened = Box::pin(open(&address)) => opened,
             () = end.ended() => return,
         };
         let why = match opened {
@@ -91,8 +94,8 @@ struct Refused {
 
 async fn open(address: &RelayAddress) -> Result<Socket, Refused> {
     let config = WebSocketConfig::default()
-        .read_buffer_size(BUFFER_BYTES)
-        .write_buffer_size(BUFFER_BYTES)
+        .read_buffer_size(READ_BYTES)
+        .write_buffer_size(WRITE_BYTES)
         .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
         .max_message_size(Some(RELAY_FRAME_BYTES_MAX))
         .max_frame_size(Some(RELAY_FRAME_BYTES_MAX));

@@ -220,7 +220,7 @@ impl SessionTask {
                         continue;
                     }
                     made += 1;
-                    running.spawn(self.answer(incoming)?);
+                    running.spawn(self.answer(*incoming)?);
                 }
                 Some(Ok(outcome)) = running.join_next() => match outcome {
                     Ok(connected) => return Ok(connected),

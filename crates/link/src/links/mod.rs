@@ -281,10 +281,11 @@ async fn accept(endpoint: noq::Endpoint, expected: Table) {
         let token = Token::of_connection(&incoming.orig_dst_cid());
         let taker = token.and_then(|token| lock(&expected).get(&token).cloned());
         let refused = match taker {
-            Some(taker) => {
-                taker.try_send(Incoming(incoming)).err().map(mpsc::error::TrySendError::into_inner)
-            }
-            None => Some(Incoming(incoming)),
+            Some(taker) => taker
+                .try_send(Incoming(Box::new(incoming)))
+                .err()
+                .map(mpsc::error::TrySendError::into_inner),
+            None => Some(Incoming(Box::new(incoming))),
         };
         if let Some(Incoming(incoming)) = refused {
             incoming.ignore();

@@ -175,7 +175,11 @@ impl Paths {
         }
     }
 
+    /// Sees to it that what is missing is opened again soon; the peer does that where it controls.
     fn try_again(&mut self) {
+        if !self.is_controlling {
+            return;
+        }
         self.again_at = Some(Instant::now() + self.again_after);
         self.again_after = (self.again_after * 2).min(AGAIN_LONGEST);
     }

@@ -22,9 +22,9 @@ use crate::mux::Mux;
 /// peer may use no relay.
 const RELAY_HOPE: Duration = Duration::from_secs(15);
 
-/// A connection that has begun with a session's token.
+/// A connection that has begun with a session's token. Boxed, since a channel keeps room for 32 of them.
 #[derive(Debug)]
-pub(super) struct Incoming(pub(super) noq::Incoming);
+pub(super) struct Incoming(pub(super) Box<noq::Incoming>);
 
 /// What the task holds.
 #[derive(Debug)]
@@ -63,7 +63,8 @@ impl SessionTask {
 
     /// Why the link has ended, or why there was none.
     async fn live(&mut self) -> Result<LinkError, LinkError> {
-        let (connection, route) = self.established().await?;
+        // Boxed, so that a link does not keep the room of its handshake.
+        let (connection, route) = Box::pin(self.established()).await?;
         // Others of the session come too late.
         self.incoming.close();
         let state = PathState::new(self.began);
