@@ -179,7 +179,7 @@ impl Matchmaker {
         if parted(entry, called).is_some_and(|at| at > now) {
             return Err("the two have parted only seconds ago");
         }
-        self.begin_session([(id, None), (other, None)], now);
+        self.begin_session([(other, None), (id, None)], now);
         Ok(())
     }
 }

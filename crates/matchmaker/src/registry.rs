@@ -67,8 +67,10 @@ impl Matchmaker {
         let v1 = is_v1.then(|| self.welcome(id, (&worker, observed), challenge, now));
         let room = room.filter(|_| is_v1).unwrap_or_default();
         let liveness = Liveness::quiet(now, self.config.ping_interval);
-        let entry = Connection::new(worker, observed, room, liveness, v1);
+        let mut entry = Connection::new(worker, observed, room, liveness, v1);
         if needs_proof {
+            // The proof answers the welcome at once, as a pong answers a ping.
+            entry.pinged_at = Some(now);
             self.pending.insert(id, entry, now);
         } else {
             self.register(id, entry, now);
@@ -82,6 +84,7 @@ impl Matchmaker {
         }
         self.current.insert(entry.worker.clone(), id);
         self.events.push_back(Event::Registered(entry.worker.clone(), entry.observed));
+        entry.rtt = entry.pinged_at.take().map(|at| now.saturating_duration_since(at));
         entry.liveness = Liveness::quiet(now, self.config.ping_interval);
         self.deadlines.insert((entry.liveness.deadline().0, id));
         self.rooms.enter(&entry.room, id, None);

@@ -50,7 +50,7 @@ async fn two_clients_have_a_session_from_offer_to_end() {
     );
     assert_eq!(
         (&offers[0]["role"], &offers[1]["role"]),
-        (&json!("controlling"), &json!("controlled"))
+        (&json!("controlled"), &json!("controlling"))
     );
     assert_eq!(offers[0]["credentials"], offers[1]["peer_credentials"]);
     assert_eq!(offers[0]["plan"]["strategy"], "plain");

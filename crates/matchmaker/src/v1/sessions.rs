@@ -79,7 +79,8 @@ impl Matchmaker {
         self.sessions.get(&session)?.index(id)
     }
 
-    /// Offers two workers each other; the first one controls.
+    /// Offers two workers each other. The second one controls, which is the one that has come last: the side
+    /// that controls has a link half a round trip before the other one, and this one is in a hurry.
     pub(crate) fn begin_session(&mut self, pair: [(ConnectionId, Option<Place>); 2], now: Instant) {
         let mut turn = pair.map(|(id, _)| self.renewed_turn(id, now));
         let [first, second] = pair.map(|(id, _)| self.connections.get(&id));
@@ -105,7 +106,7 @@ impl Matchmaker {
         };
         let ends = [end(pair[0], first), end(pair[1], second)];
         let workers = [first.worker.clone(), second.worker.clone()];
-        let roles = [IceRole::Controlling, IceRole::Controlled];
+        let roles = [IceRole::Controlled, IceRole::Controlling];
         let offers = [(second, 0), (first, 1)].map(|(peer, own)| {
             let v1 = peer.v1.as_ref();
             ServerV1::P2pConnectionOffer {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holepunch_matchmaker::{Event, LeaveReason, Protocol, WakeReason};
+use holepunch_matchmaker::{ConnectionId, Event, Input, LeaveReason, Protocol, WakeReason};
 use holepunch_wire::WorkerId;
 use holepunch_wire::identity::{PublicKey, Signature};
 
@@ -316,4 +316,25 @@ fn the_baseline_knows_no_keys() {
     assert_eq!(table.events.iter().filter(ignored).count(), 2);
     table.connect_as(2, 1, Protocol::Baseline, "");
     assert_eq!(table.closes[&1].0, 1000);
+}
+
+/// A newcomer is offered a peer before its first pong. Taken for nearer than its peer, it would hold its
+/// packets back.
+#[test]
+fn the_proof_tells_how_far_away_a_newcomer_is() {
+    let mut table = Table::new();
+    let one_round_trip = Duration::from_millis(160);
+    for (number, key) in [(1, OWN), (2, OTHER)] {
+        table.open(number, &key.worker_id(), Protocol::V1);
+        table.now += one_round_trip;
+        table.prove(number, key);
+        table.report(number);
+        if number == 1 {
+            table.now += one_round_trip;
+            table.input(Input::Pong { connection: ConnectionId(1) });
+        }
+    }
+    for number in [1, 2] {
+        assert_eq!(table.offers(number)[0].details.plan.delay_ms, 0, "{number}");
+    }
 }

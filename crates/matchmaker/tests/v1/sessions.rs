@@ -29,8 +29,8 @@ fn two_that_speak_v1_are_offered_a_session_with_crossed_credentials() {
     assert_eq!(first.details.credentials, second.details.peer_credentials);
     assert_eq!(first.details.peer_credentials, second.details.credentials);
     assert_ne!(first.details.credentials, second.details.credentials);
-    assert_eq!(first.details.role, IceRole::Controlling, "the one that waited longer");
-    assert_eq!(second.details.role, IceRole::Controlled);
+    assert_eq!(first.details.role, IceRole::Controlled, "the one that waited longer");
+    assert_eq!(second.details.role, IceRole::Controlling);
     assert_eq!(second.details.candidates[0].address(), "10.0.0.1:1".parse().unwrap());
     assert_eq!(first.details.address_proof, AddressProof::Signalling);
     assert_eq!(first.endpoint, Some("203.0.113.2:4000".parse().unwrap()));
