@@ -139,7 +139,6 @@ async fn a_link_survives_a_nat_that_gives_one_side_another_port() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "open: the side that accepted goes on sending to the old address until the other one sends"]
 async fn an_idle_link_survives_a_nat_that_gives_one_side_another_port() {
     for moved in 0..2 {
         let mut world = World::new().await;
@@ -153,7 +152,6 @@ async fn an_idle_link_survives_a_nat_that_gives_one_side_another_port() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "open: the side that accepted goes on sending to the old address until the other one sends"]
 async fn a_link_without_a_relay_survives_another_port_too() {
     let mut world = World::with(|_, config| config.relay = false).await;
     let links = world.linked_and_settled().await;
