@@ -41,11 +41,16 @@ impl Cables {
     pub(crate) fn cut(&self) {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
+
+    /// The same, and there will be no others.
+    pub(crate) fn end(&self) {
+        self.task.abort();
+        self.cut();
+    }
 }
 
 impl Drop for Cables {
     fn drop(&mut self) {
-        self.task.abort();
-        self.cut();
+        self.end();
     }
 }
