@@ -1,8 +1,8 @@
 //! The accepting side follows its peer to another address.
 //!
 //! QUIC does by itself, once a packet of the peer's comes from there (RFC 9000 §9.3), and says nothing of
-//! it. The traversal machine sees the peer's checks come from there at about the same time, so that is
-//! when QUIC is asked.
+//! it. The traversal machine sees the peer's checks come from there at about the same time, or none come
+//! any more and the peer turns to the relay: that is when QUIC is asked.
 
 use std::time::Duration;
 
@@ -18,11 +18,18 @@ const LOOK_FIRST: Duration = Duration::from_millis(10);
 /// ... and this often: 2.5 s in all. By then the two routes differ because NATs make them so.
 const LOOKS_MAX: u32 = 8;
 
+/// What is known of the routes: the direct one, and the relay where it is needed.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Known {
+    direct: Option<Route>,
+    relay: Option<Route>,
+}
+
 /// When QUIC is to be asked where the peer is.
 #[derive(Debug, Default)]
 pub(super) struct Follow {
-    /// The route that the traversal machine had when QUIC was asked last.
-    direct: Option<Route>,
+    /// What was known when QUIC was asked last.
+    known: Known,
     looks: u32,
     look_at: Option<Instant>,
 }
@@ -33,9 +40,9 @@ impl Follow {
     }
 
     /// Plans the next look, where one is due. `differs` tells whether QUIC has another route.
-    fn plan(&mut self, direct: Option<Route>, differs: bool, now: Instant) {
-        if self.direct != direct {
-            (self.direct, self.looks, self.look_at) = (direct, 0, None);
+    fn plan(&mut self, known: Known, differs: bool, now: Instant) {
+        if self.known != known {
+            (self.known, self.looks, self.look_at) = (known, 0, None);
         }
         if !differs {
             self.look_at = None;
@@ -66,9 +73,10 @@ impl Paths {
             self.activated(connection, self.active, view);
         }
         let active = self.active.and_then(|id| self.open.get(&id)).copied();
-        let differs =
-            view.direct.is_some() && active.is_some_and(is_direct) && active != view.direct;
-        self.follow.plan(view.direct, differs, Instant::now());
+        let known = Known { direct: view.direct, relay: view.relay().filter(|_| view.is_suspect) };
+        let wanted = known.relay.or(known.direct);
+        let differs = active.is_some_and(is_direct) && wanted.is_some() && active != wanted;
+        self.follow.plan(known, differs, Instant::now());
     }
 }
 
@@ -77,8 +85,9 @@ mod tests {
     use super::*;
     use holepunch_traversal::SocketId;
 
-    fn route(port: u16) -> Option<Route> {
-        Some(Route::Direct(SocketId::MAIN, ([192, 0, 2, 1], port).into()))
+    fn route(port: u16) -> Known {
+        let direct = Some(Route::Direct(SocketId::MAIN, ([192, 0, 2, 1], port).into()));
+        Known { direct, relay: None }
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub(super) struct Paths {
     pub(super) active: Option<PathId>,
     again_at: Option<Instant>,
     again_after: Duration,
+    /// QUIC could not open a path when it was last asked to.
+    refused: bool,
     doubts: Option<Doubts>,
     relayed: Option<RelayState>,
     /// Since when there has been no route.
@@ -82,6 +84,7 @@ impl Paths {
             active: None,
             again_at: None,
             again_after: AGAIN_FIRST,
+            refused: false,
             doubts: None,
             relayed: None,
             stranded_since: None,
@@ -187,8 +190,11 @@ impl Paths {
     fn settle(&mut self, connection: &noq::Connection) {
         let view = self.view.borrow_and_update().clone();
         if self.is_controlling && self.again_at.is_none_or(|at| at <= Instant::now()) {
-            self.again_at = None;
+            (self.again_at, self.refused) = (None, false);
             self.open_missing(connection, &view);
+        }
+        if self.refused {
+            self.detour(connection, &view);
         }
         self.follow_peer(connection, &view);
         self.choose(connection, &view);
@@ -232,7 +238,32 @@ impl Paths {
                     tracing::debug!(session = %self.session, route = shown(route), "path is opened");
                     self.opening.insert(id, route);
                 }
-                None => self.try_again(),
+                None => {
+                    self.refused = true;
+                    self.try_again();
+                }
+            }
+        }
+    }
+
+    /// The peer has not given out what the relay needs as a path of its own, and the only path, the direct
+    /// one, is cut: what goes by that path goes by the relay from now on. The direct route is opened anew
+    /// when it answers.
+    fn detour(&mut self, connection: &noq::Connection, view: &View) {
+        let mut open = self.open.iter();
+        let (Some((id, direct)), None) = (open.next(), open.next()) else { return };
+        let (id, direct) = (*id, *direct);
+        let Some(relay) = view.relay().filter(|_| view.is_suspect && is_direct(direct)) else {
+            return;
+        };
+        if self.mux.exchange([direct, relay]) {
+            tracing::debug!(session = %self.session, via = shown(relay), "the direct path makes a detour");
+            self.open.insert(id, relay);
+            self.active = Some(id);
+            self.activated(connection, Some(id), view);
+            if let Some(path) = connection.path(id) {
+                // The peer follows as soon as a packet comes this way.
+                let _unless_closed = path.ping();
             }
         }
     }
