@@ -107,11 +107,31 @@ pub enum Input<'a> {
     Closed {
         /// This one.
         connection: ConnectionId,
-        /// Whether an offer for it could not be sent: its peer goes back on the queue.
-        offer_unsent: bool,
+        /// In which way.
+        closing: Closing,
+    },
+    /// A worker's connection to the relay of a session was opened, or has ended.
+    Relay {
+        /// The session.
+        session: SessionId,
+        /// Which of the two, by [`relay_end`](crate::Matchmaker::relay_end).
+        end: usize,
+        /// Whether it is open now.
+        is_open: bool,
     },
     /// The server stops: everybody is told (1001).
     Shutdown,
+}
+
+/// In which way a WebSocket has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// Without a word of the client's, or because it takes nothing more.
+    Broken,
+    /// The client has said that it leaves, by a close frame.
+    Goodbye,
+    /// An offer for it could not be sent: its peer goes back on the queue.
+    OfferUnsent,
 }
 
 /// What the server is to do.
@@ -157,8 +177,10 @@ pub enum Action {
 /// Why a worker left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaveReason {
-    /// Its WebSocket ended.
+    /// Its WebSocket ended without a word.
     Closed,
+    /// Its WebSocket was closed, or it will never hear of an offer.
+    Goodbye,
     /// Its ping stayed without an answer.
     PingTimeout,
     /// Its id connected anew.

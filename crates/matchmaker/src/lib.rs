@@ -32,7 +32,7 @@ mod session;
 mod v1;
 
 pub use doors::{
-    Action, Config, ConnectionId, Event, Input, LeaveReason, News, Observed, Protocol,
+    Action, Closing, Config, ConnectionId, Event, Input, LeaveReason, News, Observed, Protocol,
     RelayRefusal, Transmit, Worker,
 };
 pub use liveness::WakeReason;

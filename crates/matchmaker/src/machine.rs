@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 
 use crate::connection::Connection;
 use crate::doors::{
-    Action, Config, ConnectionId, Event, Input, LeaveReason, News, Transmit, Worker,
+    Action, Closing, Config, ConnectionId, Event, Input, LeaveReason, News, Transmit, Worker,
 };
 use crate::liveness::{Liveness, WakeReason};
 use crate::plan::Planner;
@@ -93,10 +93,16 @@ impl Matchmaker {
                 }
             }
             Input::Pong { connection } => self.pong(connection, now),
-            Input::Closed { connection, offer_unsent } => {
-                let paired =
-                    self.forget(connection, LeaveReason::Closed, now).and_then(|gone| gone.paired);
-                if let (true, Some((peer, _))) = (offer_unsent, paired) {
+            Input::Relay { session, end, is_open } => {
+                self.relay_changed(session, end, is_open, now);
+            }
+            Input::Closed { connection, closing } => {
+                let why = match closing {
+                    Closing::Broken => LeaveReason::Closed,
+                    Closing::Goodbye | Closing::OfferUnsent => LeaveReason::Goodbye,
+                };
+                let paired = self.forget(connection, why, now).and_then(|gone| gone.paired);
+                if let (Closing::OfferUnsent, Some((peer, _))) = (closing, paired) {
                     self.requeue(peer, connection, now);
                 }
             }

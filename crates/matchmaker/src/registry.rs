@@ -148,7 +148,14 @@ impl Matchmaker {
             self.bindings.keep(entry.worker.clone(), key, now);
         }
         self.events.push_back(Event::Left(entry.worker.clone(), why));
-        self.orphan(&entry, id, now);
+        let leaves = match why {
+            LeaveReason::Goodbye | LeaveReason::Refused => true,
+            LeaveReason::Closed
+            | LeaveReason::PingTimeout
+            | LeaveReason::Replaced
+            | LeaveReason::Shutdown => false,
+        };
+        self.orphan(&entry, id, leaves, now);
         Some(entry)
     }
 

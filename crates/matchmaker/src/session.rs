@@ -9,8 +9,12 @@ use holepunch_wire::session::RelayToken;
 use crate::doors::ConnectionId;
 use crate::queue::Place;
 
-/// A session whose worker has lost its connection waits so long for it to come back.
+/// A session in which the two talk waits so long for a worker that has lost its connection.
 pub(crate) const RESUME_WITHIN: Duration = Duration::from_secs(30);
+/// One that has no path yet does so long, and so does one that had only the relay, whose worker has lost
+/// that connection, too: most likely it has crashed. A worker that lives is back within 3.5 s, at its
+/// third attempt.
+pub(crate) const RETURN_WITHIN: Duration = Duration::from_secs(5);
 /// Two whose session came to nothing are not offered each other again before this.
 pub(crate) const REMATCH_AFTER: Duration = Duration::from_secs(5);
 /// Sessions of one worker.
@@ -33,8 +37,20 @@ pub(crate) struct End {
     pub(crate) relayed: bool,
     /// The token with which it takes the session to another connection.
     pub(crate) resume: String,
-    /// Until when its connection may come back, where it is gone.
-    pub(crate) gone_until: Option<Instant>,
+    /// Where its connection is gone.
+    pub(crate) gone: Option<Gone>,
+    /// Whether it says that the direct path answers no more.
+    pub(crate) repairing: bool,
+    /// Since when its connection to the relay has been gone; `None` where it is there, or never was.
+    pub(crate) unrelayed_since: Option<Instant>,
+}
+
+/// A worker's connection is gone.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Gone {
+    since: Instant,
+    /// Until when it may come back.
+    pub(crate) until: Instant,
 }
 
 /// Two workers that were offered each other.
@@ -64,6 +80,43 @@ impl Session {
     /// Which of the two a connection is.
     pub(crate) fn index(&self, connection: ConnectionId) -> Option<usize> {
         self.ends.iter().position(|end| end.connection == connection)
+    }
+
+    /// One of the two has lost its connection.
+    pub(crate) fn goes(&mut self, own: usize, now: Instant) {
+        self.ends[own].gone = Some(Gone { since: now, until: now });
+        self.wait();
+    }
+
+    /// Decides anew until when the one that is gone may come back: before, and now.
+    pub(crate) fn wait(&mut self) -> Option<(Instant, Instant)> {
+        let own = self.ends.iter().position(|end| end.gone.is_some())?;
+        let is_lost = self.is_lost(own);
+        let has_path = self.is_linked();
+        let end = &mut self.ends[own];
+        let (gone, unrelayed) = (end.gone.as_mut()?, end.unrelayed_since);
+        let until = match (has_path, is_lost) {
+            (true, false) => gone.since + RESUME_WITHIN,
+            (true, true) => unrelayed.map_or(gone.since, |at| at.max(gone.since)) + RETURN_WITHIN,
+            (false, _) => gone.since + RETURN_WITHIN,
+        };
+        Some((std::mem::replace(&mut gone.until, until), until))
+    }
+
+    /// Whether one that is gone has no way left to its peer: not even the relay, whose connection it
+    /// lost together with the other one.
+    pub(crate) fn is_lost(&self, own: usize) -> bool {
+        let (end, peer) = (&self.ends[own], &self.ends[1 - own]);
+        let has_direct = self.is_direct() && !peer.repairing;
+        let since = end.gone.map(|gone| gone.since);
+        let together = |unrelayed: Instant| since.is_some_and(|at| unrelayed + RETURN_WITHIN >= at);
+        !has_direct && end.unrelayed_since.is_some_and(together)
+    }
+
+    /// Whether the two may still talk directly when the one that is gone has not come back.
+    pub(crate) fn outlives_a_worker(&self) -> bool {
+        let own = self.ends.iter().position(|end| end.gone.is_some());
+        self.is_direct() && own.is_some_and(|own| !self.is_lost(own))
     }
 
     pub(crate) fn is_direct(&self) -> bool {

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use holepunch_matchmaker::{
-    Action, Config, ConnectionId, Event, Input, LeaveReason, Matchmaker, Observed, Protocol,
-    WakeReason,
+    Action, Closing, Config, ConnectionId, Event, Input, LeaveReason, Matchmaker, Observed,
+    Protocol, WakeReason,
 };
 use holepunch_wire::WorkerId;
 use holepunch_wire::signal::{FromServer, FromWorker};
@@ -73,7 +73,8 @@ impl Table {
     }
 
     fn close(&mut self, session: u64, offer_unsent: bool) {
-        self.input(Input::Closed { connection: ConnectionId(session), offer_unsent });
+        let closing = if offer_unsent { Closing::OfferUnsent } else { Closing::Broken };
+        self.input(Input::Closed { connection: ConnectionId(session), closing });
     }
 
     /// Lets time pass, from one wake-up to the next.

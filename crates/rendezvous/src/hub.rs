@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use holepunch_matchmaker::{
-    Action, Config, ConnectionId, Event, Input, LeaveReason, Matchmaker, Observed, Protocol,
+    Action, Closing, Config, ConnectionId, Event, Input, LeaveReason, Matchmaker, Observed,
+    Protocol,
 };
 use holepunch_wire::WorkerId;
 use holepunch_wire::session::RoomName;
@@ -84,14 +85,14 @@ impl Hub {
         self.with_state(|state, now| state.machine.handle_input(input, now));
     }
 
-    /// A session's task has ended; `offer_unsent` when it could not send an offer that it had taken
-    /// off its outbox.
-    pub(crate) fn closed(&self, session: ConnectionId, offer_unsent: bool) {
+    /// A session's task has ended; [`Closing::OfferUnsent`] when it could not send an offer that it had
+    /// taken off its outbox.
+    pub(crate) fn closed(&self, session: ConnectionId, closing: Closing) {
         // One step, so that no offer is queued unseen in between.
         self.with_state(|state, now| {
             let left_over = state.outboxes.remove(&session).is_some_and(|it| it.holds_an_offer());
-            let offer_unsent = offer_unsent || left_over;
-            state.machine.handle_input(Input::Closed { connection: session, offer_unsent }, now);
+            let closing = if left_over { Closing::OfferUnsent } else { closing };
+            state.machine.handle_input(Input::Closed { connection: session, closing }, now);
         });
     }
 
@@ -160,7 +161,8 @@ impl State {
             let taken = outbox.is_some_and(|outbox| outbox.push(transmit.action));
             if !taken {
                 let offer_unsent = is_offer || outbox.is_some_and(|outbox| outbox.holds_an_offer());
-                let closed = Input::Closed { connection: session, offer_unsent };
+                let closing = if offer_unsent { Closing::OfferUnsent } else { Closing::Broken };
+                let closed = Input::Closed { connection: session, closing };
                 self.machine.handle_input(closed, Instant::now());
             }
             if is_close || !taken {
@@ -210,7 +212,8 @@ fn log(event: &Event) {
         }
         Event::Left(worker, reason) => {
             let reason = match reason {
-                LeaveReason::Closed => "connection closed",
+                LeaveReason::Closed => "connection lost",
+                LeaveReason::Goodbye => "connection closed",
                 LeaveReason::PingTimeout => "no answer to a ping",
                 LeaveReason::Replaced => "replaced by a new connection with the same id",
                 LeaveReason::Refused => "the key that it claims is not proved",

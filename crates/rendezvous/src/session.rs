@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use holepunch_matchmaker::{Action, ConnectionId, Input, echo_response};
+use holepunch_matchmaker::{Action, Closing, ConnectionId, Input, echo_response};
 use holepunch_wire::WorkerId;
 use holepunch_wire::signal::FromWorker;
 use tokio_tungstenite::tungstenite;
@@ -49,11 +49,12 @@ pub(crate) async fn serve(
         arrived: VecDeque::new(),
         offer_unflushed: false,
         offer_too_late: false,
+        said_goodbye: false,
         close: None,
         bad: 0,
     };
     session.run().await;
-    hub.closed(id, session.offer_unflushed || session.offer_too_late);
+    hub.closed(id, session.closing());
     session.farewell().await;
 }
 
@@ -71,6 +72,8 @@ struct Session<'a> {
     offer_unflushed: bool,
     /// An offer came when the client had already hung up.
     offer_too_late: bool,
+    /// The client has sent a close frame.
+    said_goodbye: bool,
     /// The close frame to end with.
     close: Option<(u16, &'static str)>,
     /// Frames that were no messages.
@@ -85,6 +88,17 @@ enum Flow {
 }
 
 impl Session<'_> {
+    /// In which way the connection has ended, once it has.
+    fn closing(&self) -> Closing {
+        if self.offer_unflushed || self.offer_too_late {
+            Closing::OfferUnsent
+        } else if self.said_goodbye {
+            Closing::Goodbye
+        } else {
+            Closing::Broken
+        }
+    }
+
     async fn run(&mut self) {
         while self.write_out().await == Flow::Goes {
             let frame = match self.arrived.pop_front() {
@@ -140,7 +154,8 @@ impl Session<'_> {
             Some(Ok(Message::Text(text))) => return self.handle_text(&text).await,
             Some(Ok(Message::Pong(_))) => self.hub.input(Input::Pong { connection: self.id }),
             // Pings and closes are answered by the library; the stream ends after a close.
-            Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Close(_))) => {}
+            Some(Ok(Message::Close(_))) => self.said_goodbye = true,
+            Some(Ok(Message::Binary(_) | Message::Ping(_))) => {}
             Some(Err(error)) => {
                 self.close = close_for(error);
                 return Flow::Ends;

@@ -347,6 +347,8 @@ pub enum SessionEvent {
     Linked(PathInfo),
     /// Another path is used from now on.
     PathChanged(PathInfo),
+    /// On the path in use, the peer sees this side at another address than before: this one.
+    Rebound(SocketAddr),
     /// The path answers no more; others are tried.
     Suspect(SocketAddr),
     /// A path answers again.

@@ -258,6 +258,9 @@ fn log_session(session: SessionId, peer: &WorkerId, event: &SessionEvent) {
         SessionEvent::Linked(info) => path("link established", info),
         SessionEvent::PathChanged(info) => path("a better path is used from now on", info),
         SessionEvent::Repaired(info) => path("a path answers again", info),
+        SessionEvent::Rebound(address) => {
+            info!(%session, %peer, %address, "the peer sees this worker at another address");
+        }
         SessionEvent::Suspect(address) => {
             warn!(%session, %peer, %address, "the path answers no more, others are tried");
         }

@@ -197,6 +197,7 @@ fn session_event(event: &SessionEvent) -> String {
         SessionEvent::SearchStarted(strategy) => format!("the search begins: {strategy}"),
         SessionEvent::Linked(info) => path("the first answer: checks work with", info),
         SessionEvent::PathChanged(info) => path("better:", info),
+        SessionEvent::Rebound(address) => format!("the peer sees this worker at {address} now"),
         SessionEvent::Suspect(address) => format!("{address} answers no more, others are tried"),
         SessionEvent::Repaired(info) => path("answers again:", info),
         SessionEvent::Verdict(reason) => format!("no direct path is to be expected: {reason}"),

@@ -1,6 +1,10 @@
 //! The rendezvous comes and goes; links stay.
 
+use std::time::{Duration, Instant};
+
 use futures_util::FutureExt;
+use holepunch_link::SessionEvent;
+use holepunch_worker::{Event, LinkError, Notice, Signal};
 
 use crate::flow::{flows, flows_both_ways};
 use crate::world::{World, is_direct, is_relay, serve, until_both};
@@ -66,4 +70,62 @@ async fn a_link_through_the_relay_survives_the_loss_of_every_connection_to_the_r
     world.nat.pass_everything();
     until_both(&links, is_direct).await;
     is_the_only_one(&mut world, &links);
+}
+
+/// Two that have been offered each other, and have no route yet.
+async fn offered(relay: bool) -> World {
+    let mut world = World::with(|_, config| config.relay = relay).await;
+    world.nat.lose_everything();
+    for peer in &mut world.peers {
+        let is =
+            |it: &Notice| matches!(it, Notice::Udp(Event::Session(_, _, SessionEvent::Started(_))));
+        peer.until("the offer", is).await;
+    }
+    world
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rendezvous_that_ends_behind_the_offer_does_not_keep_the_two_apart() {
+    let mut world = offered(false).await;
+    world.rendezvous.take().unwrap().shutdown().await;
+    world.nat.pass_everything();
+    let links = world.linked_directly().await;
+    flows_both_ways(&links, 1).await;
+    world.rendezvous = Some(serve(world.address));
+    for peer in &mut world.peers {
+        peer.until_registered().await;
+    }
+    flows_both_ways(&links, 1).await;
+    is_the_only_one(&mut world, &links);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signalling_connection_that_is_lost_behind_the_offer_does_not_keep_the_two_apart() {
+    for lost in 0..2 {
+        let mut world = offered(false).await;
+        let is = |it: &Notice| matches!(it, Notice::Signal(Signal::Disconnected { .. }));
+        world.peers[lost].cables.cut();
+        world.peers[lost].until("the loss", is).await;
+        world.peers[lost].until_registered().await;
+        world.nat.pass_everything();
+        let links = world.linked_directly().await;
+        flows_both_ways(&links, 1).await;
+        is_the_only_one(&mut world, &links);
+    }
+}
+
+/// Less than a link waits that has lost every route and hears nothing of the rendezvous.
+const NOTICED_WITHIN: Duration = Duration::from_secs(10);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_peer_that_crashes_while_the_link_is_relayed_is_noticed_soon() {
+    let mut world = World::new().await;
+    let links = world.linked_by_the_relay().await;
+    flows_both_ways(&links, 1).await;
+    let crashed_at = Instant::now();
+    world.peers[1].cables.end();
+    let error = world.peers[0].until_ended().await;
+    let noticed_after = crashed_at.elapsed();
+    assert_eq!(error, LinkError::Unreachable("the peer has not come back".to_owned()));
+    assert!(noticed_after < NOTICED_WITHIN, "{noticed_after:?}");
 }

@@ -10,7 +10,7 @@ use holepunch_worker::{
 
 use crate::cables::Cables;
 use crate::flow::flows_both_ways;
-use crate::nat::Nat;
+use crate::nat::{Datagram, Fate, Nat};
 use crate::within;
 
 /// One worker of the test.
@@ -92,15 +92,29 @@ impl World {
         Self::with(|_, _| {}).await
     }
 
+    /// With a rule for every datagram between the workers, from the first one on, and without a relay
+    /// until the cables are released.
+    pub(crate) async fn with_late_relay(
+        rule: impl FnMut(Datagram<'_>) -> Fate + Send + 'static,
+    ) -> Self {
+        let nat = Nat::open().await;
+        nat.rule(rule);
+        Self::behind(nat, 1, |_, _| {}).await
+    }
+
     /// With other settings for the workers, by their numbers.
     pub(crate) async fn with(change: impl Fn(usize, &mut Config)) -> Self {
+        Self::behind(Nat::open().await, usize::MAX, change).await
+    }
+
+    /// Each worker has so many connections to the rendezvous; others wait.
+    async fn behind(nat: Nat, connections: usize, change: impl Fn(usize, &mut Config)) -> Self {
         log();
         let rendezvous = serve(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         let address = rendezvous.http_address();
-        let nat = Nat::open().await;
         let mut peers = Vec::new();
         for number in 0..2 {
-            let cables = Cables::to(address).await;
+            let cables = Cables::to(address, connections).await;
             let identity = Identity::generate().unwrap();
             let mut config = config(cables.address, nat.stun(number));
             config.identity = Some(identity.clone());

@@ -13,10 +13,10 @@ use crate::mux::{Activity, Mux};
 
 /// Packets may go unanswered for so long, and for some round trips, before the path is asked: the peer
 /// acknowledges within 25 ms (RFC 9000 §18.2), and a busy machine needs its time.
-const DOUBT_AFTER: Duration = Duration::from_millis(150);
+const DOUBT_AFTER: Duration = Duration::from_millis(100);
 const DOUBT_AFTER_ROUND_TRIPS: u32 = 3;
 /// While packets are unanswered, this often is looked.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// After a doubt, before the next: the question has its time.
 const PAUSE: Duration = Duration::from_millis(500);
 

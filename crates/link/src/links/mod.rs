@@ -6,6 +6,7 @@
 
 mod connect;
 mod doubt;
+mod follow;
 mod hello;
 mod paths;
 mod relay_end;
@@ -90,7 +91,7 @@ pub(crate) struct View {
     may_relay: bool,
     /// The relays that are connected.
     relays: Vec<Route>,
-    /// How often the own NAT has given the socket another address.
+    /// How often the own NAT has given this side another address, as far as it was seen.
     rebound: u32,
     /// Why the session is over.
     ended: Option<String>,
@@ -212,6 +213,7 @@ impl Links {
                 | SessionEvent::Repaired(info) => {
                     (view.direct, view.is_suspect) = (Some(direct(info)), false);
                 }
+                SessionEvent::Rebound(_) => view.rebound += 1,
                 SessionEvent::Suspect(_) | SessionEvent::Failed(_) => view.is_suspect = true,
                 SessionEvent::Started(_)
                 | SessionEvent::Replanned(_)

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::doubt::Doubts;
+use super::follow::Follow;
 use super::session::SessionTask;
 use super::{LinkEvent, View, shown};
 use crate::link::{Ending, LinkError, LinkPath, PathKind, PathState};
@@ -33,28 +34,31 @@ const LAST_WORDS: Duration = Duration::from_millis(150);
 #[derive(Debug)]
 pub(super) struct Paths {
     session: SessionId,
-    is_controlling: bool,
+    pub(super) is_controlling: bool,
     connection: noq::WeakConnectionHandle,
-    mux: Arc<Mux>,
+    pub(super) mux: Arc<Mux>,
     view: watch::Receiver<View>,
     events: mpsc::Sender<LinkEvent>,
     state: Arc<PathState>,
     ending: Arc<Ending>,
     path_events: noq::PathEvents,
     /// The paths that are open.
-    open: BTreeMap<PathId, Route>,
+    pub(super) open: BTreeMap<PathId, Route>,
     /// Those that wait for the peer.
     opening: BTreeMap<PathId, Route>,
     /// By which one this side sends.
-    active: Option<PathId>,
+    pub(super) active: Option<PathId>,
     again_at: Option<Instant>,
     again_after: Duration,
+    /// QUIC could not open a path when it was last asked to.
+    refused: bool,
     doubts: Option<Doubts>,
     relayed: Option<RelayState>,
     /// Since when there has been no route.
     stranded_since: Option<Instant>,
     /// How often the own address had changed when the peer was last shown it.
     shown: u32,
+    pub(super) follow: Follow,
 }
 
 impl Paths {
@@ -80,10 +84,12 @@ impl Paths {
             active: None,
             again_at: None,
             again_after: AGAIN_FIRST,
+            refused: false,
             doubts: None,
             relayed: None,
             stranded_since: None,
             shown: task.view.borrow().rebound,
+            follow: Follow::default(),
         };
         paths.settle(connection);
         paths
@@ -132,7 +138,7 @@ impl Paths {
 
     fn look_at(&self) -> Option<Instant> {
         let stranded = self.stranded_since.map(|since| since + SILENCE_MAX);
-        self.again_at.into_iter().chain(stranded).min()
+        self.again_at.into_iter().chain(stranded).chain(self.follow.look_at()).min()
     }
 
     fn end(&self, connection: &noq::Connection, reason: String) -> LinkError {
@@ -188,9 +194,13 @@ impl Paths {
     fn settle(&mut self, connection: &noq::Connection) {
         let view = self.view.borrow_and_update().clone();
         if self.is_controlling && self.again_at.is_none_or(|at| at <= Instant::now()) {
-            self.again_at = None;
+            (self.again_at, self.refused) = (None, false);
             self.open_missing(connection, &view);
         }
+        if self.refused {
+            self.detour(connection, &view);
+        }
+        self.follow_peer(connection, &view);
         self.choose(connection, &view);
         self.show_address(connection, &view);
         self.close_unneeded(connection, &view);
@@ -232,7 +242,32 @@ impl Paths {
                     tracing::debug!(session = %self.session, route = shown(route), "path is opened");
                     self.opening.insert(id, route);
                 }
-                None => self.try_again(),
+                None => {
+                    self.refused = true;
+                    self.try_again();
+                }
+            }
+        }
+    }
+
+    /// The peer has not given out what the relay needs as a path of its own, and the only path, the direct
+    /// one, is cut: what goes by that path goes by the relay from now on. The direct route is opened anew
+    /// when it answers.
+    fn detour(&mut self, connection: &noq::Connection, view: &View) {
+        let mut open = self.open.iter();
+        let (Some((id, direct)), None) = (open.next(), open.next()) else { return };
+        let (id, direct) = (*id, *direct);
+        let Some(relay) = view.relay().filter(|_| view.is_suspect && is_direct(direct)) else {
+            return;
+        };
+        if self.mux.exchange([direct, relay]) {
+            tracing::debug!(session = %self.session, via = shown(relay), "the direct path makes a detour");
+            self.open.insert(id, relay);
+            self.active = Some(id);
+            self.activated(connection, Some(id), view);
+            if let Some(path) = connection.path(id) {
+                // The peer follows as soon as a packet comes this way.
+                let _unless_closed = path.ping();
             }
         }
     }
@@ -262,11 +297,16 @@ impl Paths {
                 let _unless_closed = path.set_status(status);
             }
         }
-        self.activated(connection, before.is_some(), view);
+        self.activated(connection, before, view);
     }
 
     /// Another path is used from now on: everyone is told.
-    fn activated(&mut self, connection: &noq::Connection, was_active: bool, view: &View) {
+    pub(super) fn activated(
+        &mut self,
+        connection: &noq::Connection,
+        before: Option<PathId>,
+        view: &View,
+    ) {
         let active = self.active.and_then(|id| Some((id, *self.open.get(&id)?)));
         let Some((id, route)) = active else {
             self.doubts = None;
@@ -280,8 +320,9 @@ impl Paths {
         self.again_after = AGAIN_FIRST;
         let path = connection.path(id);
         let rtt = path.as_ref().map(|path| path.stats().rtt);
-        let reason = match (is_direct(route), was_active) {
+        let reason = match (is_direct(route), before.is_some()) {
             (true, false) | (false, false) => "the first path",
+            (true, true) if before == self.active => "the peer has another address",
             (true, true) => "a direct path answers",
             (false, true) if view.is_suspect => "the direct path answers no more",
             (false, true) => "the direct path is gone",
@@ -334,6 +375,6 @@ impl Paths {
     }
 }
 
-fn is_direct(route: Route) -> bool {
+pub(super) fn is_direct(route: Route) -> bool {
     matches!(route, Route::Direct(..))
 }

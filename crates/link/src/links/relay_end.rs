@@ -38,7 +38,7 @@ pub struct RelayEnd {
 
 impl RelayEnd {
     pub(super) fn new(mux: Arc<Mux>, route: Route, view: watch::Sender<View>) -> Self {
-        let label = mux.label(route);
+        let label = mux.own_label(route);
         Self { mux, route, label, view, queue: None }
     }
 

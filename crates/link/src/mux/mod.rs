@@ -6,6 +6,7 @@
 
 mod activity;
 mod demux;
+mod exchange;
 mod label;
 mod receive;
 mod relay;
@@ -14,7 +15,7 @@ mod send;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
@@ -27,6 +28,7 @@ use tokio::sync::mpsc;
 pub(crate) use activity::Activity;
 use activity::Watched;
 pub(crate) use demux::is_quic;
+use exchange::Exchanged;
 use label::Labels;
 pub(crate) use label::Route;
 pub(crate) use receive::MuxSocket;
@@ -72,6 +74,9 @@ struct Udp {
 #[derive(Debug)]
 pub(crate) struct Mux {
     labels: RwLock<Labels>,
+    exchanged: RwLock<Exchanged>,
+    /// Whether any have been: nearly always none have.
+    has_exchanged: AtomicBool,
     sockets: RwLock<BTreeMap<SocketId, Arc<Udp>>>,
     /// Counts the changes of `sockets`.
     version: AtomicU64,
@@ -99,6 +104,8 @@ impl Mux {
         let (arrived, from_arrived) = mpsc::channel(ARRIVED_MAX);
         let mux = Arc::new(Self {
             labels: RwLock::default(),
+            exchanged: RwLock::default(),
+            has_exchanged: AtomicBool::new(false),
             sockets: RwLock::default(),
             version: AtomicU64::new(0),
             relays: RwLock::default(),
@@ -144,12 +151,46 @@ impl Mux {
 
     /// The address that stands for a route in QUIC.
     pub(crate) fn label(&self, route: Route) -> SocketAddr {
+        self.named(self.own_label(route))
+    }
+
+    /// The same as long as it has not been exchanged.
+    pub(crate) fn own_label(&self, route: Route) -> SocketAddr {
         write(&self.labels).of(route)
     }
 
     /// The route that an address of QUIC's stands for.
     pub(crate) fn route(&self, label: SocketAddr) -> Option<Route> {
-        label::fixed_route(label).or_else(|| read(&self.labels).route(label))
+        self.own_route(self.own_of(label))
+    }
+
+    fn own_route(&self, own: SocketAddr) -> Option<Route> {
+        label::fixed_route(own).or_else(|| read(&self.labels).route(own))
+    }
+
+    /// Lets QUIC's packets for each of two routes go by the other one: [`exchange`]. `false` when that
+    /// cannot be.
+    pub(crate) fn exchange(&self, routes: [Route; 2]) -> bool {
+        let own = routes.map(|route| self.own_label(route));
+        let exchanged = write(&self.exchanged).exchange(own);
+        self.has_exchanged.fetch_or(exchanged, Ordering::Release);
+        exchanged
+    }
+
+    /// The address by which QUIC knows what has this one of its own.
+    fn named(&self, own: SocketAddr) -> SocketAddr {
+        if !self.has_exchanged.load(Ordering::Acquire) {
+            return own;
+        }
+        read(&self.exchanged).address(own)
+    }
+
+    /// The own address of what QUIC knows by this one.
+    fn own_of(&self, address: SocketAddr) -> SocketAddr {
+        if !self.has_exchanged.load(Ordering::Acquire) {
+            return address;
+        }
+        read(&self.exchanged).own(address)
     }
 
     /// Opens a relay route: what QUIC sends by it waits in `queue`.

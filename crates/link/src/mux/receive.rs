@@ -67,8 +67,11 @@ impl MuxSocket {
                 continue;
             }
             match ready!(self.injected.poll_recv(context)) {
-                Some(Injected::Frame(label, frame)) => self.rest = Some((label, frame)),
-                Some(Injected::Datagram(label, datagram)) if datagram.len() <= buffers[0].len() => {
+                Some(Injected::Frame(own, frame)) => {
+                    self.rest = Some((self.mux.named(own), frame));
+                }
+                Some(Injected::Datagram(own, datagram)) if datagram.len() <= buffers[0].len() => {
+                    let label = self.mux.named(own);
                     buffers[0][..datagram.len()].copy_from_slice(&datagram);
                     set(&mut metas[0], label, datagram.len(), datagram.len());
                     self.mux.watched.received(label);
@@ -124,6 +127,7 @@ impl MuxSocket {
         } else {
             read(&self.mux.labels).find(socket, from)
         };
+        let label = label.map(|own| self.mux.named(own));
         demux::split(buffer, meta, |datagram| {
             self.mux.arrive(socket, from, datagram);
         });

@@ -70,7 +70,8 @@ impl UdpSender for MuxSender {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         let label = transmit.destination;
-        let sent = match self.mux.route(label) {
+        let own = self.mux.own_of(label);
+        let sent = match self.mux.own_route(own) {
             Some(Route::Direct(id, to)) => {
                 let socket = read(&self.mux.sockets).get(&id).cloned();
                 match socket {
@@ -79,7 +80,7 @@ impl UdpSender for MuxSender {
                 }
             }
             Some(Route::Relay(_) | Route::Turn(_)) => {
-                let queue = read(&self.mux.relays).get(&label).cloned();
+                let queue = read(&self.mux.relays).get(&own).cloned();
                 let segment = transmit.segment_size.unwrap_or(transmit.contents.len());
                 let push = |queue: Arc<super::RelayQueue>| {
                     queue.push(transmit.contents, segment, context.waker(), Instant::now())

@@ -80,6 +80,7 @@ impl Matchmaker {
                 if let Some(token) = resume {
                     self.resume(id, &token);
                 }
+                self.end_abandoned(id, now);
             }
             Ok(WorkerV1::Ready) => self.wants_peer(id, true, now),
             Ok(WorkerV1::NatProfile { profile }) => self.profile(id, profile, now),

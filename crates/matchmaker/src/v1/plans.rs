@@ -88,6 +88,7 @@ impl Matchmaker {
         let is_current = report.number == session.number;
         match report.state {
             LinkState::Direct => {
+                session.ends[own].repairing = false;
                 let was_direct = session.is_direct();
                 session.ends[own].direct = true;
                 if !was_direct && is_current {
@@ -105,11 +106,10 @@ impl Matchmaker {
                 self.relay(report.session, DECLINED);
             }
             LinkState::Relayed => session.ends[own].relayed = true,
-            LinkState::Failed
-            | LinkState::Declined
-            | LinkState::Checking
-            | LinkState::Repairing => {}
+            LinkState::Repairing => session.ends[own].repairing = true,
+            LinkState::Failed | LinkState::Declined | LinkState::Checking => {}
         }
+        self.wait_anew(report.session);
     }
 
     /// Remembers what has become of the current plan, for others of the same two networks: only where

@@ -13,7 +13,7 @@ use crate::connection::Connection;
 use crate::doors::{Action, ConnectionId, Event, News, RelayRefusal, Transmit};
 use crate::machine::Matchmaker;
 use crate::queue::Place;
-use crate::session::{End, RESUME_WITHIN, Session};
+use crate::session::{End, Session};
 
 impl Matchmaker {
     /// A worker that has lost its connection takes its sessions with it to the new one.
@@ -26,11 +26,12 @@ impl Matchmaker {
         // Those that have lost a worker, and no others.
         for (at, number) in &self.expiries {
             let Some(session) = self.sessions.get_mut(number) else { continue };
-            let end = session.ends.iter_mut().find(|end| {
-                end.gone_until.is_some() && end.worker == worker && end.resume == token
-            });
+            let end = session
+                .ends
+                .iter_mut()
+                .find(|end| end.gone.is_some() && end.worker == worker && end.resume == token);
             if let Some(end) = end {
-                (end.connection, end.gone_until) = (id, None);
+                (end.connection, end.gone) = (id, None);
                 end.resume.clone_from(&next);
                 resumed.push((*at, *number));
             }
@@ -40,6 +41,43 @@ impl Matchmaker {
         }
         if let Some(v1) = self.v1(id) {
             v1.sessions.extend(resumed.into_iter().map(|(_, number)| number));
+        }
+    }
+
+    /// A worker is there again: those of its sessions that it has not taken up, and that could not go on
+    /// without it, are of a process that has ended.
+    pub(super) fn end_abandoned(&mut self, id: ConnectionId, now: Instant) {
+        let Some(worker) = self.connections.get(&id).map(|entry| &entry.worker) else { return };
+        let is_abandoned = |session: &Session| {
+            let own =
+                session.ends.iter().position(|end| end.gone.is_some() && end.worker == *worker);
+            own.is_some_and(|own| !session.is_linked() || session.is_lost(own))
+        };
+        let abandoned: Vec<SessionId> = self
+            .expiries
+            .iter()
+            .filter(|(_, number)| self.sessions.get(number).is_some_and(is_abandoned))
+            .map(|(_, number)| *number)
+            .collect();
+        for session in abandoned {
+            self.end_session(session, None, "the peer has begun anew", now);
+        }
+    }
+
+    /// A worker's connection to the relay of a session has been opened, or has ended.
+    pub(crate) fn relay_changed(&mut self, id: SessionId, own: usize, is_open: bool, now: Instant) {
+        let end = self.sessions.get_mut(&id).and_then(|session| session.ends.get_mut(own));
+        if let Some(end) = end {
+            end.unrelayed_since = (!is_open).then_some(now);
+            self.wait_anew(id);
+        }
+    }
+
+    /// Something has changed that decides how long a session waits for a worker that is gone.
+    pub(super) fn wait_anew(&mut self, id: SessionId) {
+        if let Some((before, until)) = self.sessions.get_mut(&id).and_then(Session::wait) {
+            self.expiries.remove(&(before, id));
+            self.expiries.insert((until, id));
         }
     }
 
@@ -53,7 +91,7 @@ impl Matchmaker {
         let Some(peer) = self.sessions.get(&session).map(|session| &session.ends[1 - own]) else {
             return;
         };
-        if peer.gone_until.is_none() {
+        if peer.gone.is_none() {
             self.send(peer.connection, message.encode());
         }
     }
@@ -68,7 +106,7 @@ impl Matchmaker {
     ) {
         let Some(own) = self.end_of(id, session) else { return };
         let peer = self.sessions.get(&session).map(|session| &session.ends[1 - own]);
-        let connection = peer.filter(|peer| peer.gone_until.is_none()).map(|peer| peer.connection);
+        let connection = peer.filter(|peer| peer.gone.is_none()).map(|peer| peer.connection);
         if let Some(connection) = connection {
             self.send_update(connection, (session, news), message);
         }
@@ -102,7 +140,9 @@ impl Matchmaker {
             direct: false,
             relayed: false,
             resume: entry.v1.as_ref().map(|v1| v1.resume.clone()).unwrap_or_default(),
-            gone_until: None,
+            gone: None,
+            repairing: false,
+            unrelayed_since: None,
         };
         let ends = [end(pair[0], first), end(pair[1], second)];
         let workers = [first.worker.clone(), second.worker.clone()];
@@ -160,8 +200,8 @@ impl Matchmaker {
     ) {
         let Some(session) = self.sessions.remove(&id) else { return };
         for end in &session.ends {
-            if let Some(at) = end.gone_until {
-                self.expiries.remove(&(at, id));
+            if let Some(gone) = end.gone {
+                self.expiries.remove(&(gone.until, id));
             }
             if let Some(v1) = self.v1(end.connection) {
                 v1.sessions.remove(&id);
@@ -169,7 +209,7 @@ impl Matchmaker {
         }
         self.events.push_back(Event::SessionEnded(id, reason));
         for (own, end) in session.ends.iter().enumerate() {
-            if Some(end.connection) == leaver || end.gone_until.is_some() {
+            if Some(end.connection) == leaver || end.gone.is_some() {
                 let peer = session.ends[1 - own].worker.clone();
                 if let Some(entry) = self.connections.get_mut(&end.connection) {
                     entry.remember(peer, now);
@@ -189,23 +229,23 @@ impl Matchmaker {
         }
     }
 
-    /// A connection is gone: its sessions end, but for those in which the two talk already, directly or
-    /// through the relay; they wait for the worker to come back.
-    pub(crate) fn orphan(&mut self, gone: &Connection, id: ConnectionId, now: Instant) {
+    /// A connection is gone. Its sessions wait for the worker to come back, unless it `leaves`: then those
+    /// end in which the two do not talk yet.
+    pub(crate) fn orphan(
+        &mut self,
+        gone: &Connection,
+        id: ConnectionId,
+        leaves: bool,
+        now: Instant,
+    ) {
         let Some(v1) = &gone.v1 else { return };
         for session in &v1.sessions {
             let Some(entry) = self.sessions.get_mut(session) else { continue };
-            let is_linked = entry.is_linked();
-            let until = now + RESUME_WITHIN;
-            let other_is_gone = entry
-                .index(id)
-                .map(|own| {
-                    entry.ends[own].gone_until = is_linked.then_some(until);
-                    entry.ends[1 - own].gone_until.is_some()
-                })
-                .unwrap_or(true);
-            if is_linked && !other_is_gone {
-                self.expiries.insert((until, *session));
+            let waits = !leaves || entry.is_linked();
+            let own = entry.index(id).filter(|own| waits && entry.ends[1 - own].gone.is_none());
+            if let Some(own) = own {
+                entry.goes(own, now);
+                self.wait_anew(*session);
             } else {
                 self.end_session(*session, Some(id), "the peer's connection has ended", now);
             }
@@ -215,7 +255,7 @@ impl Matchmaker {
     /// A session whose worker has not come back is over. Its direct path may go on; where there is only
     /// the relay, which ends with the session, the other one is told.
     pub(crate) fn expire(&mut self, id: SessionId, now: Instant) {
-        if self.sessions.get(&id).is_some_and(|session| !session.is_direct()) {
+        if self.sessions.get(&id).is_some_and(|session| !session.outlives_a_worker()) {
             return self.end_session(id, None, "the peer has not come back", now);
         }
         let Some(session) = self.sessions.remove(&id) else { return };

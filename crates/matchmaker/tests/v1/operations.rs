@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use holepunch_matchmaker::{ConnectionId, Event, Input, Protocol};
+use holepunch_matchmaker::{Closing, ConnectionId, Event, Input, Protocol};
 use holepunch_wire::WorkerId;
 use holepunch_wire::check::IceRole;
 use holepunch_wire::identity::PublicKey;
@@ -296,7 +296,7 @@ proptest! {
             play.step(step)?;
         }
         for connection in 1..=play.next {
-            play.table.input(Input::Closed { connection: ConnectionId(connection), offer_unsent: false });
+            play.table.input(Input::Closed { connection: ConnectionId(connection), closing: Closing::Broken });
         }
         play.table.frames.clear();
         play.table.pass(Duration::from_secs(60));

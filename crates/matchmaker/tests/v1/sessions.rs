@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use holepunch_matchmaker::{Event, Protocol};
+use holepunch_matchmaker::{Closing, Event, Protocol};
 use holepunch_wire::check::IceRole;
 use holepunch_wire::plan::Strategy;
 use holepunch_wire::session::{AddressProof, SessionId};
@@ -424,10 +424,129 @@ fn a_relayed_session_whose_worker_does_not_come_back_ends_and_the_other_one_is_t
 }
 
 #[test]
-fn a_session_without_a_path_ends_with_its_connection() {
+fn a_session_without_a_path_ends_with_a_worker_that_leaves_or_was_never_offered_it() {
+    for closing in [Closing::Goodbye, Closing::OfferUnsent] {
+        let (mut table, _) = Table::pair();
+        table.close_as(1, closing);
+        assert_eq!(table.ended(2), 1, "{closing:?}");
+    }
+}
+
+#[test]
+fn a_session_without_a_path_waits_a_little_for_a_worker_that_is_lost() {
     let (mut table, _) = Table::pair();
     table.close(1);
+    table.pass(Duration::from_millis(4900));
+    assert_eq!(table.ended(2), 0);
+    table.pass(Duration::from_millis(200));
     assert_eq!(table.ended(2), 1);
+}
+
+#[test]
+fn a_session_without_a_path_is_taken_up_by_the_worker_that_comes_back() {
+    let (mut table, session) = Table::pair();
+    let token = table.welcome(1).resume;
+    table.close(1);
+    table.pass(Duration::from_secs(4));
+    table.connect_as(9, 1, Protocol::V1, "");
+    table.say(9, &format!(r#"{{"type":"hello","resume":"{token}"}}"#));
+    table.pass(Duration::from_secs(60));
+    assert_eq!((table.ended(2), table.ended(9)), (0, 0));
+    table.say(9, &format!(r#"{{"type":"leave","session":"{session}"}}"#));
+    assert_eq!(table.ended(2), 1);
+}
+
+#[test]
+fn a_direct_path_that_comes_about_meanwhile_gives_a_lost_worker_more_time() {
+    let (mut table, session) = Table::pair();
+    table.close(1);
+    table.pass(Duration::from_secs(4));
+    table.state(2, session, "direct", "plain", 1);
+    table.pass(Duration::from_secs(25));
+    let token = table.welcome(1).resume;
+    table.connect_as(9, 1, Protocol::V1, "");
+    table.say(9, &format!(r#"{{"type":"hello","resume":"{token}"}}"#));
+    table.pass(Duration::from_secs(60));
+    assert!(!table.events.iter().any(|it| matches!(it, Event::SessionEnded(..))));
+}
+
+#[test]
+fn a_worker_that_begins_anew_ends_what_it_does_not_take_up() {
+    let (mut table, _) = Table::pair();
+    table.close(1);
+    table.connect_as(9, 1, Protocol::V1, "");
+    assert_eq!(table.ended(2), 0);
+    table.say(9, r#"{"type":"hello"}"#);
+    assert_eq!(table.ended(2), 1);
+}
+
+/// A relayed session whose first worker loses both its connections, the relay's first or last.
+fn crashed(relay_first: bool) -> (Table, SessionId) {
+    let (mut table, session) = Table::pair();
+    for end in [0, 1] {
+        table.relay(session, end, true);
+        table.state(u64::try_from(end).unwrap() + 1, session, "relayed", "plain", 1);
+    }
+    if relay_first {
+        table.relay(session, 0, false);
+    }
+    table.close(1);
+    if !relay_first {
+        table.relay(session, 0, false);
+    }
+    (table, session)
+}
+
+#[test]
+fn a_relayed_session_of_a_worker_that_has_crashed_ends_soon() {
+    for relay_first in [true, false] {
+        let (mut table, _) = crashed(relay_first);
+        table.pass(Duration::from_millis(4900));
+        assert_eq!(table.ended(2), 0);
+        table.pass(Duration::from_millis(200));
+        assert_eq!(table.ended(2), 1);
+    }
+}
+
+#[test]
+fn a_worker_that_is_at_the_relay_again_has_more_time() {
+    let (mut table, session) = crashed(true);
+    table.pass(Duration::from_secs(2));
+    table.relay(session, 0, true);
+    table.pass(Duration::from_secs(27));
+    assert_eq!(table.ended(2), 0);
+    table.pass(Duration::from_secs(2));
+    assert_eq!(table.ended(2), 1);
+}
+
+#[test]
+fn a_worker_whose_relay_ended_long_before_its_signalling_has_another_way() {
+    let (mut table, session) = Table::pair();
+    table.state(2, session, "relayed", "plain", 1);
+    table.relay(session, 0, true);
+    table.relay(session, 0, false);
+    table.pass(Duration::from_secs(60));
+    table.close(1);
+    table.pass(Duration::from_secs(29));
+    assert_eq!(table.ended(2), 0);
+}
+
+#[test]
+fn a_direct_session_does_not_need_the_relay_unless_its_path_is_in_doubt() {
+    for (is_suspect, ended) in [(false, 0), (true, 1)] {
+        let (mut table, session) = Table::pair();
+        for number in [1, 2] {
+            table.state(number, session, "direct", "plain", 1);
+        }
+        table.relay(session, 0, true);
+        table.relay(session, 0, false);
+        table.close(1);
+        if is_suspect {
+            table.state(2, session, "repairing", "plain", 1);
+        }
+        table.pass(Duration::from_secs(6));
+        assert_eq!(table.ended(2), ended);
+    }
 }
 
 #[test]

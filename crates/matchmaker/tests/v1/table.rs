@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use holepunch_matchmaker::{
-    Action, Config, ConnectionId, Event, Input, Matchmaker, Observed, Protocol,
+    Action, Closing, Config, ConnectionId, Event, Input, Matchmaker, Observed, Protocol,
 };
 use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
@@ -191,8 +191,18 @@ impl Table {
         }
     }
 
+    /// The connection is lost.
     pub(crate) fn close(&mut self, number: u64) {
-        self.input(Input::Closed { connection: ConnectionId(number), offer_unsent: false });
+        self.close_as(number, Closing::Broken);
+    }
+
+    pub(crate) fn close_as(&mut self, number: u64, closing: Closing) {
+        self.input(Input::Closed { connection: ConnectionId(number), closing });
+    }
+
+    /// One end of a session's relay, the first or the second worker's, is connected or not.
+    pub(crate) fn relay(&mut self, session: SessionId, end: usize, is_open: bool) {
+        self.input(Input::Relay { session, end, is_open });
     }
 
     pub(crate) fn pass(&mut self, time: Duration) {

@@ -114,12 +114,14 @@ impl Relay {
         budgets.leave(payer, Instant::now());
     }
 
-    /// Serves one worker's WebSocket to its end. `is_alive` tells whether the session still is.
+    /// Serves one worker's WebSocket to its end. `is_alive` tells whether the session still is; `tell`
+    /// takes whether this end of it is connected.
     async fn serve(
         &self,
         (payer, own): (Payer, usize),
         (stream, first): (TcpStream, Bytes),
         is_alive: impl FnOnce() -> bool,
+        tell: impl Fn(bool),
     ) {
         let (stream, session) = (Arc::new(stream), payer.session);
         let (pair, number) = self.with_table(|table| {
@@ -134,6 +136,7 @@ impl Relay {
         if !is_alive() {
             self.session_ended(session, "the session has ended");
         }
+        tell(true);
         let counts = Counts::default();
         let mut connection =
             Connection { relay: self, pair: &pair, own, number, stream, payer, counts };
@@ -147,6 +150,10 @@ impl Relay {
                 table.pairs.remove(&session);
             }
         });
+        // Another connection may have taken the place of this one.
+        if !pair.ends[own].is_connected() {
+            tell(false);
+        }
         if self.log_budget.allows_one() {
             let dropped = pair.ends[1 - own].dropped();
             tracing::info!(%session, end = own, why, messages, bytes, dropped, "relay left");

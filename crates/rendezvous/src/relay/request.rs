@@ -9,7 +9,7 @@ use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use holepunch_matchmaker::RelayRefusal;
+use holepunch_matchmaker::{Input, RelayRefusal};
 use holepunch_wire::relay::RELAY_SCHEME;
 use holepunch_wire::session::{RelayToken, SessionId};
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -69,7 +69,8 @@ pub(crate) async fn relay(
     tokio::spawn(async move {
         let is_alive = || app.hub.read(|machine| machine.relay_end(session, &token).is_ok());
         if let Some(socket) = upgrade.await.ok().and_then(socket) {
-            place.relay.serve((payer, own), socket, is_alive).await;
+            let is_open = |is_open| app.hub.input(Input::Relay { session, end: own, is_open });
+            place.relay.serve((payer, own), socket, is_alive, is_open).await;
         }
         drop((place, alive, permit));
     });

@@ -157,6 +157,7 @@ fn session(peer: &str, event: &SessionEvent) -> String {
         SessionEvent::SearchStarted(strategy) => format!("the search begins: {strategy}"),
         SessionEvent::Linked(path) => format!("LINKED with {peer} {}", path_in_words(path)),
         SessionEvent::PathChanged(path) => format!("now sends {}", path_in_words(path)),
+        SessionEvent::Rebound(at) => format!("{peer} sees this worker at {at} now"),
         SessionEvent::Suspect(at) => format!("the path to {at} is suspect: it does not answer"),
         SessionEvent::Repaired(path) => format!("REPAIRED: {peer} answers {}", path_in_words(path)),
         SessionEvent::Verdict(reason) => format!("VERDICT: relay, {reason}"),

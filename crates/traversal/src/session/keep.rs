@@ -15,9 +15,12 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// A path on which checks have been unanswered for so long is suspect, or for two round trips.
 const SUSPECT_AFTER: Duration = Duration::from_millis(500);
 /// The same where data has gone unanswered already: the path is asked every so often, ...
-const DOUBT_ASK_AGAIN_AFTER: Duration = Duration::from_millis(80);
+const DOUBT_ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// ... and is suspect so soon, or after two round trips.
-const DOUBT_SUSPECT_AFTER: Duration = Duration::from_millis(250);
+const DOUBT_SUSPECT_AFTER: Duration = Duration::from_millis(150);
+/// No path is suspect before it has been asked so often: a machine that has slept in between finds the
+/// answer to the first check behind its own timer.
+const ASKED_MIN: u32 = 2;
 /// While a path is suspect, all routes are tried again this often, ...
 const REPAIR_EVERY: Duration = Duration::from_secs(1);
 /// ... and more seldom after it has been gone for so long, while a relay serves.
@@ -36,6 +39,8 @@ pub(crate) struct Keep {
     ask_at: Instant,
     /// The first check since the last answer.
     asked_at: Option<Instant>,
+    /// How many there have been since then.
+    asked: u32,
     suspect_since: Option<Instant>,
     /// Whether data has gone unanswered.
     doubted: bool,
@@ -44,7 +49,14 @@ pub(crate) struct Keep {
 impl Keep {
     pub(crate) fn new(now: Instant, rng: &mut StdRng) -> Self {
         let ask_at = now + schedule::keep_alive(rng);
-        Self { heard_at: now, ask_at, asked_at: None, suspect_since: None, doubted: false }
+        Self {
+            heard_at: now,
+            ask_at,
+            asked_at: None,
+            asked: 0,
+            suspect_since: None,
+            doubted: false,
+        }
     }
 
     pub(crate) fn is_suspect(&self) -> bool {
@@ -127,7 +139,9 @@ impl Session {
         let asked_at = *keep.asked_at.get_or_insert(now);
         let (patience, again) = keep.patience(rtt);
         let unanswered_for = now.saturating_duration_since(asked_at);
-        let becomes_suspect = keep.suspect_since.is_none() && unanswered_for >= patience;
+        let becomes_suspect =
+            keep.suspect_since.is_none() && unanswered_for >= patience && keep.asked >= ASKED_MIN;
+        keep.asked = keep.asked.saturating_add(1);
         if becomes_suspect {
             keep.suspect_since = Some(now);
         }
@@ -136,6 +150,8 @@ impl Session {
                 now + REPAIR_SELDOM
             }
             Some(_) => now + REPAIR_EVERY,
+            // One that comes late has its time as well.
+            None if unanswered_for >= patience => now + again,
             None => (now + again).min(asked_at + patience),
         };
         // At the very end of its patience it asks no more, but draws the conclusion.

@@ -30,6 +30,8 @@ pub(crate) struct Path {
     pub(crate) kind: CandidateKind,
     pub(crate) rtt: Duration,
     pub(crate) answered_at: Instant,
+    /// Where the peer sees this side, by its last answer.
+    mapped: Option<SocketAddr>,
 }
 
 impl Path {
@@ -70,9 +72,16 @@ impl Paths {
                 .min_by_key(|index| self.paths[*index].answered_at);
             self.paths.swap_remove(oldest.unwrap_or(0));
         }
-        let path = Path { route, kind, rtt, answered_at: now };
+        let path = Path { route, kind, rtt, answered_at: now, mapped: None };
         self.paths.push(path);
         path
+    }
+
+    /// The peer sees this side at `mapped` on a path. Whether that was another address before.
+    pub(crate) fn seen_at(&mut self, route: Route, mapped: SocketAddr) -> bool {
+        let path = self.paths.iter_mut().find(|path| path.route == route);
+        let before = path.and_then(|path| path.mapped.replace(mapped));
+        before.is_some_and(|before| before != mapped)
     }
 
     pub(crate) fn find(&self, route: Route) -> Option<&Path> {
@@ -134,6 +143,20 @@ mod tests {
         assert!(paths.prefers(route(4)), "more direct and not slower");
         paths.answered(route(5), CandidateKind::Host, ms(300), start);
         assert!(!paths.prefers(route(5)), "more direct, but slower");
+    }
+
+    #[test]
+    fn another_address_of_this_side_is_noticed_once_on_each_path() {
+        let (start, mut paths) = (now(), Paths::default());
+        let seen = |port: u16| SocketAddr::from(([198, 51, 100, 1], port));
+        assert!(!paths.seen_at(route(1), seen(1)), "there is no such path");
+        paths.answered(route(1), CandidateKind::Host, Duration::ZERO, start);
+        assert!(!paths.seen_at(route(1), seen(1)), "the first is no other one");
+        assert!(!paths.seen_at(route(1), seen(1)));
+        assert!(paths.seen_at(route(1), seen(2)));
+        assert!(!paths.seen_at(route(1), seen(2)));
+        paths.answered(route(2), CandidateKind::Host, Duration::ZERO, start);
+        assert!(!paths.seen_at(route(2), seen(3)), "toward another address it may be another");
     }
 
     #[test]

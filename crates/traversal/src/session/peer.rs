@@ -156,11 +156,11 @@ impl Session {
         }
     }
 
-    /// Takes a verified answer.
+    /// Takes a verified answer, which names the address that the peer has seen the check come from.
     pub(crate) fn handle_success(
         &mut self,
         socket: SocketId,
-        transaction: TransactionId,
+        (transaction, mapped): (TransactionId, SocketAddr),
         now: Instant,
         rng: &mut StdRng,
     ) {
@@ -178,6 +178,10 @@ impl Session {
         let kind = kind.unwrap_or(CandidateKind::Predicted);
         let rtt = now.saturating_duration_since(check.at);
         self.paths.answered(route, kind, rtt, now);
+        let is_rebound = self.paths.seen_at(route, mapped);
+        if is_rebound && self.paths.selected().is_some_and(|path| path.route == route) {
+            self.tell(SessionEvent::Rebound(mapped));
+        }
         match &mut self.phase {
             Phase::Linked(keep) => {
                 let suspect_since = keep.suspect_since();

@@ -99,7 +99,9 @@ impl Traversal {
                     self.dropped.rate_limited += 1;
                 }
             }
-            Check::Success { .. } => session.handle_success(socket, transaction, now, rng),
+            Check::Success { mapped } => {
+                session.handle_success(socket, (transaction, mapped), now, rng);
+            }
             Check::Error { code } => session.handle_error(transaction, code, now, rng),
             Check::Indication => {}
         }

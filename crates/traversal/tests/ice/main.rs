@@ -8,11 +8,11 @@ mod network;
 
 use std::time::Duration;
 
-use holepunch_traversal::{SessionEvent, SessionFailure};
+use holepunch_traversal::{Input, SessionEvent, SessionFailure};
 use holepunch_wire::candidate::CandidateKind;
 use holepunch_wire::credentials::IceRole;
 use is::IceConnectionState;
-use network::{Network, Setup, Wrong, host};
+use network::{Network, SESSION, Setup, Wrong, host};
 
 const ROLES: [IceRole; 2] = [IceRole::Controlling, IceRole::Controlled];
 
@@ -217,6 +217,25 @@ fn an_end_that_goes_silent_is_suspected_and_then_given_up() {
         let lost = network.when(lost).unwrap() - cut_at;
         assert!((secs(20)..=secs(30)).contains(&lost), "{our_role:?}: {lost:?}");
         assert_eq!(network.agent.state(), IceConnectionState::Disconnected);
+    }
+}
+
+#[test]
+fn a_path_on_which_data_goes_unanswered_is_suspect_soon_if_it_does_not_answer() {
+    let ms = Duration::from_millis;
+    for (latency, suspect_within) in [(ms(5), ms(160)), (ms(250), ms(1010))] {
+        for is_cut in [false, true] {
+            let mut network = linked(Setup { latency, ..Setup::new(IceRole::Controlling) });
+            network.run(secs(20));
+            let doubted_at = network.elapsed();
+            network.is_cut = is_cut;
+            network.machine.handle_input(Input::Doubt(SESSION), network.now);
+            network.run(secs(3));
+            let suspect = network.when(|event| matches!(event, SessionEvent::Suspect(_)));
+            assert_eq!(suspect.is_some(), is_cut, "{latency:?}");
+            let after = suspect.map_or(Duration::ZERO, |at| at - doubted_at);
+            assert!(after <= suspect_within, "{latency:?}: {after:?}");
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use holepunch_matchmaker::{
-    Action, ConnectionId, Input as ServerInput, Matchmaker, Observed, Protocol,
+    Action, Closing, ConnectionId, Input as ServerInput, Matchmaker, Observed, Protocol,
 };
 use holepunch_traversal::{Config, Event, Input, SocketId, StunServer, Traversal};
 use holepunch_wire::WorkerId;
@@ -199,7 +199,7 @@ impl World {
         self.hosts[index].registered = false;
         let session = self.hosts[index].session;
         self.matchmaker.handle_input(
-            ServerInput::Closed { connection: session, offer_unsent: false },
+            ServerInput::Closed { connection: session, closing: Closing::Broken },
             self.now,
         );
         self.host_input(index, Input::Unregistered);

@@ -39,6 +39,8 @@ pub(super) struct Connection {
     ping_at: Instant,
     /// When the ping that is out has to be answered.
     pong_by: Option<Instant>,
+    /// Whether the rendezvous has ended it because it does not take this worker.
+    pub(super) refused: bool,
 }
 
 /// What a connection woke up for.
@@ -73,6 +75,7 @@ impl Connection {
             ping_timeout: settings.ping_timeout,
             ping_at: Instant::now() + settings.ping_interval,
             pong_by: None,
+            refused: false,
         })
     }
 
@@ -146,7 +149,10 @@ impl Connection {
                 self.pong_by = None;
                 Ok(None)
             }
-            Some(Ok(Message::Close(frame))) => Err(hint::on_close(frame.as_ref())),
+            Some(Ok(Message::Close(frame))) => {
+                self.refused = frame.as_ref().is_some_and(|it| it.code == CloseCode::Policy);
+                Err(hint::on_close(frame.as_ref()))
+            }
             Some(Ok(Message::Binary(bytes))) => {
                 let why = format!("expected a text frame, got {} bytes of binary", bytes.len());
                 Ok(Some(Signal::Malformed(why)))

@@ -11,7 +11,7 @@ use holepunch_wire::signal::{FromServer, WorkerMessage};
 use tokio::sync::mpsc;
 use url::Url;
 
-use backoff::Backoff;
+use backoff::{Backoff, Ended};
 use connection::Connection;
 
 use crate::tls::Tls;
@@ -123,7 +123,7 @@ async fn run(
             () = until_dropped(&mut to_send) => return,
         };
         let started = Instant::now();
-        let (why, lasted) = match opened {
+        let (why, ended) = match opened {
             Ok(mut connection) => {
                 let connected =
                     if connection.is_v1 { Signal::ConnectedV1 } else { Signal::Connected };
@@ -131,13 +131,14 @@ async fn run(
                     return connection.close().await;
                 }
                 match connection.serve(&mut to_send, &signals).await {
-                    Some(why) => (why, started.elapsed()),
+                    Some(why) if connection.refused => (why, Ended::Refused),
+                    Some(why) => (why, Ended::After(started.elapsed())),
                     None => return connection.close().await,
                 }
             }
-            Err(why) => (why, Duration::ZERO),
+            Err(why) => (why, Ended::After(Duration::ZERO)),
         };
-        let retry_in = backoff.next(lasted, &mut rand::rng());
+        let retry_in = backoff.next(ended, &mut rand::rng());
         if signals.send(Signal::Disconnected { why, retry_in }).await.is_err() {
             return;
         }
