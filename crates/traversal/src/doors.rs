@@ -347,6 +347,9 @@ pub enum SessionEvent {
     Linked(PathInfo),
     /// Another path is used from now on.
     PathChanged(PathInfo),
+    /// What is sent by this socket to this address is answered from another one, where the two NATs map
+    /// by destination: what comes from there belongs to this path. `None`: no more.
+    AnswersFrom(SocketId, SocketAddr, Option<SocketAddr>),
     /// The path answers no more; others are tried.
     Suspect(SocketAddr),
     /// A path answers again.

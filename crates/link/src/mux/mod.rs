@@ -5,6 +5,7 @@
 //! the destination stands for ([`label`]).
 
 mod activity;
+mod alias;
 mod demux;
 mod label;
 mod receive;
@@ -19,6 +20,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 use holepunch_traversal::SocketId;
+use holepunch_wire::session::SessionId;
 use noq::udp::UdpSocketState;
 use socket2::SockRef;
 use tokio::net::UdpSocket;
@@ -26,6 +28,7 @@ use tokio::sync::mpsc;
 
 pub(crate) use activity::Activity;
 use activity::Watched;
+use alias::Aliases;
 pub(crate) use demux::is_quic;
 use label::Labels;
 pub(crate) use label::Route;
@@ -72,6 +75,7 @@ struct Udp {
 #[derive(Debug)]
 pub(crate) struct Mux {
     labels: RwLock<Labels>,
+    aliases: RwLock<Aliases>,
     sockets: RwLock<BTreeMap<SocketId, Arc<Udp>>>,
     /// Counts the changes of `sockets`.
     version: AtomicU64,
@@ -99,6 +103,7 @@ impl Mux {
         let (arrived, from_arrived) = mpsc::channel(ARRIVED_MAX);
         let mux = Arc::new(Self {
             labels: RwLock::default(),
+            aliases: RwLock::default(),
             sockets: RwLock::default(),
             version: AtomicU64::new(0),
             relays: RwLock::default(),
@@ -134,6 +139,7 @@ impl Mux {
             self.sockets_changed();
         }
         write(&self.labels).forget(id);
+        write(&self.aliases).forget_socket(id);
     }
 
     fn sockets_changed(&self) {
@@ -150,6 +156,34 @@ impl Mux {
     /// The route that an address of QUIC's stands for.
     pub(crate) fn route(&self, label: SocketAddr) -> Option<Route> {
         label::fixed_route(label).or_else(|| read(&self.labels).route(label))
+    }
+
+    /// What is sent by this socket to there is answered from `source`, where that is another address: QUIC
+    /// is to take it for the same route.
+    pub(crate) fn answered_from(
+        &self,
+        session: SessionId,
+        socket: SocketId,
+        to: SocketAddr,
+        source: Option<SocketAddr>,
+    ) {
+        let label = self.label(Route::Direct(socket, to));
+        write(&self.aliases).set(session, label, socket, source);
+    }
+
+    /// Forgets from where the routes of a session are answered.
+    pub(crate) fn forget_session(&self, session: SessionId) {
+        write(&self.aliases).forget_session(session);
+    }
+
+    /// What stands for the route that a datagram of a socket came by; `None` where nobody of ours is there.
+    fn label_of(&self, socket: SocketId, from: SocketAddr) -> Option<SocketAddr> {
+        let address = SocketAddr::new(from.ip().to_canonical(), from.port());
+        let alias = read(&self.aliases).find(socket, address);
+        alias.or_else(|| match socket {
+            SocketId::MAIN | SocketId::MAIN_V6 => Some(label::mapped(from)),
+            _ => read(&self.labels).find(socket, address),
+        })
     }
 
     /// Opens a relay route: what QUIC sends by it waits in `queue`.
@@ -175,8 +209,7 @@ impl Mux {
 
     /// Hands a datagram of a socket that QUIC does not read to QUIC, where its route is known.
     pub(crate) fn deliver(&self, socket: SocketId, from: SocketAddr, datagram: Vec<u8>) {
-        let label = read(&self.labels).find(socket, from);
-        if let Some(label) = label {
+        if let Some(label) = self.label_of(socket, from) {
             let _or_lost = self.injected.try_send(Injected::Datagram(label, datagram));
         }
     }
