@@ -15,7 +15,7 @@ use crate::proof::{self, Sockets, Traffic};
 use crate::session::{Linked, Session, Workers};
 use crate::topology::Lab;
 
-pub use catalogue::{DELAY, LOSS, NOT_YET, catalogue, for_programs};
+pub use catalogue::{DELAY, LOSS, catalogue, for_programs};
 
 /// What has to come of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

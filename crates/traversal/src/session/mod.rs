@@ -49,7 +49,7 @@ pub(crate) use paths::Route;
 use peer::Nominating;
 pub(crate) use peer::{PeerCheck, Source};
 use remotes::Remotes;
-pub(crate) use search::{Prepared, SearchRun};
+pub(crate) use search::{Prepared, SearchRun, opener};
 
 /// An answer to the last check may take so long.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);

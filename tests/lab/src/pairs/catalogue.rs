@@ -91,11 +91,6 @@ const KERNEL: [(Expected, [NatKind; 2]); 10] = {
     ]
 };
 
-/// Pairs that are to link, and do not reliably: programs over a link are not required to work there yet.
-///
-/// A search fails in one of four runs, though never in the simulator.
-pub const NOT_YET: [[NatKind; 2]; 1] = [[NatKind::Symmetric, NatKind::KernelRemap]];
-
 /// Pairs for programs over a link: the kernel's NATs, each with each, and those of the
 /// [`catalogue`] with a simulated NAT, each once, on lines without loss.
 #[must_use]
