@@ -349,6 +349,9 @@ pub enum SessionEvent {
     PathChanged(PathInfo),
     /// On the path in use, the peer sees this side at another address than before: this one.
     Rebound(SocketAddr),
+    /// What is sent by this socket to this address is answered from another one, where the two NATs map
+    /// by destination: what comes from there belongs to this path. `None`: no more.
+    AnswersFrom(SocketId, SocketAddr, Option<SocketAddr>),
     /// The path answers no more; others are tried.
     Suspect(SocketAddr),
     /// A path answers again.

@@ -134,7 +134,8 @@ pub struct Plan {
     /// How long this side holds back its first packets that reach the peer, after the offer has come.
     #[serde(default)]
     pub delay_ms: u32,
-    /// TTL of the very first packets, which are to open the own NAT and no more.
+    /// TTL of the very first packets, which are to open the own NAT and no more; in a search whose sockets
+    /// all send to one endpoint, of the first from each socket, and of all where `delay_ms` is not 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opener_ttl: Option<u8>,
     /// The search, once both sides have accepted.

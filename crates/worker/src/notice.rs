@@ -248,6 +248,9 @@ fn log_session(session: SessionId, peer: &WorkerId, event: &SessionEvent) {
         SessionEvent::Replanned(plan) => {
             info!(%session, %peer, strategy = %plan.strategy, reason = plan.reason, "another plan");
         }
+        SessionEvent::AnswersFrom(_, to, from) => {
+            tracing::debug!(%session, %peer, %to, ?from, "answers come from another address");
+        }
         SessionEvent::Heard(_, from) => info!(%session, %peer, %from, "the peer's checks arrive"),
         SessionEvent::SearchRefused(why) => {
             warn!(%session, %peer, why = why.to_string(), "search not made");

@@ -193,6 +193,8 @@ fn session_event(event: &SessionEvent) -> String {
         SessionEvent::Started(_) => "checks leave".to_owned(),
         SessionEvent::Replanned(next) => plan("another plan", next),
         SessionEvent::Heard(_, from) => format!("the first check of the peer comes, from {from}"),
+        SessionEvent::AnswersFrom(_, to, Some(from)) => format!("{to} answers from {from}"),
+        SessionEvent::AnswersFrom(_, to, None) => format!("{to} answers from there again"),
         SessionEvent::SearchRefused(why) => format!("the search is not made: {why}"),
         SessionEvent::SearchStarted(strategy) => format!("the search begins: {strategy}"),
         SessionEvent::Linked(info) => path("the first answer: checks work with", info),

@@ -11,11 +11,11 @@ use crate::conditions::Conditions;
 use crate::error::LabError;
 use crate::logs::Line;
 use crate::nat::NatKind;
-use crate::proof::{self, Traffic};
+use crate::proof::{self, Sockets, Traffic};
 use crate::session::{Linked, Session, Workers};
 use crate::topology::Lab;
 
-pub use catalogue::{DELAY, LOSS, NOT_YET, catalogue, for_programs};
+pub use catalogue::{DELAY, LOSS, catalogue, for_programs};
 
 /// What has to come of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +49,10 @@ pub struct Run {
     /// What each side had sent to the other by then.
     pub sent: [Traffic; 2],
 }
+
+/// The strategy by which both sides link with fresh sockets, where an early packet has disturbed those that
+/// they had.
+const FRESH_SOCKETS: &str = "preserved";
 
 /// A direct path is there within so long, or not at all: a search ends after 24 s.
 const LINKED_WITHIN: Duration = Duration::from_secs(45);
@@ -138,14 +142,14 @@ impl Pair {
                 None
             }
         };
+        let strategy = strategy(&session.lines(0)).unwrap_or_default();
         if let Some(linked) = &linked {
-            proof::direct(lab, linked)?;
+            let is_fresh = strategy == FRESH_SOCKETS;
+            let sockets = if is_fresh { Sockets::Fresh } else { Sockets::Own };
+            proof::direct_between(lab, linked, sockets)?;
         }
-        let run = Run {
-            linked,
-            strategy: strategy(&session.lines(0)).unwrap_or_default(),
-            sent: [proof::sent(lab, 0, 1)?, proof::sent(lab, 1, 0)?],
-        };
+        let run =
+            Run { linked, strategy, sent: [proof::sent(lab, 0, 1)?, proof::sent(lab, 1, 0)?] };
         match self.expected.exceeded(&run) {
             None => Ok(run),
             Some(why) => {

@@ -14,10 +14,28 @@ use crate::topology::Lab;
 /// # Errors
 /// A counter says otherwise; the error shows them all.
 pub fn direct(lab: &Lab, linked: &Linked) -> Result<(), LabError> {
+    direct_between(lab, linked, Sockets::Own)
+}
+
+/// The same where the workers may have linked by other sockets than their own.
+///
+/// # Errors
+/// Likewise.
+pub fn direct_between(lab: &Lab, linked: &Linked, sockets: Sockets) -> Result<(), LabError> {
     for (own, peer) in [(0, 1), (1, 0)] {
-        Direction { lab, own, peer, to: linked.established[own].address }.check()?;
+        let to = linked.established[own].address;
+        Direction { lab, own, peer, to, sockets }.check()?;
     }
     Ok(())
+}
+
+/// By which sockets two workers have linked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sockets {
+    /// Those that they bind at their start.
+    Own,
+    /// Fresh ones that a plan may have had opened.
+    Fresh,
 }
 
 /// Packets from `own` to `peer`.
@@ -27,6 +45,7 @@ struct Direction<'a> {
     peer: usize,
     /// The address where `own` says that `peer` answers.
     to: SocketAddrV4,
+    sockets: Sockets,
 }
 
 impl Direction<'_> {
@@ -34,7 +53,7 @@ impl Direction<'_> {
         let (own, peer) = (self.lab.side(self.own), self.lab.side(self.peer));
         let public = peer.public_ip();
         self.require(*self.to.ip() == public, "the address is not the peer's public one")?;
-        if peer.kind().keeps_port() {
+        if peer.kind().keeps_port() && self.sockets == Sockets::Own {
             let kept = self.to.port() == WORKER_UDP_PORT;
             self.require(kept, "a port that the NAT keeps is not the worker's")?;
         }
@@ -51,6 +70,11 @@ impl Direction<'_> {
         let sources: Vec<SocketAddrV4> =
             arriving.iter().filter(is_this).map(|flow| flow.from).collect();
         let from_there = |flow: &&Flow| sources.contains(&flow.from);
+        if peer.kind().keeps_port() {
+            let is_kept = |flow: &Flow| flow.to.port() == self.to.port();
+            let kept = at_host.iter().filter(from_there).any(is_kept);
+            self.require(kept, "the peer's host received nothing at the port that its NAT keeps")?;
+        }
         let received = sum(at_host.iter().filter(from_there));
         let to_all = sum(arriving.iter().filter(|flow| *flow.to.ip() == public).filter(from_there));
         self.require(received > 0, "the peer's host received nothing from there")?;

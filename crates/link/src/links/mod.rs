@@ -107,6 +107,7 @@ impl View {
 #[derive(Debug)]
 struct Entry {
     token: Token,
+    is_controlling: bool,
     view: watch::Sender<View>,
 }
 
@@ -187,12 +188,13 @@ impl Links {
         }
         while self.tasks.try_join_next().is_some() {}
         self.tasks.spawn(task.run());
-        self.sessions.insert(session, Entry { token, view });
+        self.sessions.insert(session, Entry { token, is_controlling, view });
     }
 
     fn end(&mut self, session: SessionId, reason: &str) {
         let Some(entry) = self.sessions.remove(&session) else { return };
         lock(&self.expected).remove(&entry.token);
+        self.mux.forget_session(session);
         entry.view.send_modify(|view| view.ended = Some(reason.to_owned()));
     }
 
@@ -202,6 +204,13 @@ impl Links {
             return self.end(session, reason);
         }
         let Some(entry) = self.sessions.get(&session) else { return };
+        if let SessionEvent::AnswersFrom(socket, to, source) = event {
+            // The accepting side answers to wherever a packet comes from.
+            if entry.is_controlling {
+                self.mux.answered_from(session, *socket, *to, *source);
+            }
+            return;
+        }
         let direct = |info: &PathInfo| Route::Direct(info.socket, info.remote);
         entry.view.send_if_modified(|view| {
             match event {
@@ -220,6 +229,7 @@ impl Links {
                 | SessionEvent::SearchRefused(_)
                 | SessionEvent::SearchStarted(_)
                 | SessionEvent::Verdict(_)
+                | SessionEvent::AnswersFrom(..)
                 | SessionEvent::Ended(_) => return false,
             }
             for route in [view.direct, view.heard].into_iter().flatten() {

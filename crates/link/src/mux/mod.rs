@@ -5,6 +5,7 @@
 //! the destination stands for ([`label`]).
 
 mod activity;
+mod alias;
 mod demux;
 mod exchange;
 mod label;
@@ -20,6 +21,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 use holepunch_traversal::SocketId;
+use holepunch_wire::session::SessionId;
 use noq::udp::UdpSocketState;
 use socket2::SockRef;
 use tokio::net::UdpSocket;
@@ -27,6 +29,7 @@ use tokio::sync::mpsc;
 
 pub(crate) use activity::Activity;
 use activity::Watched;
+use alias::Aliases;
 pub(crate) use demux::is_quic;
 use exchange::Exchanged;
 use label::Labels;
@@ -77,6 +80,7 @@ pub(crate) struct Mux {
     exchanged: RwLock<Exchanged>,
     /// Whether any have been: nearly always none have.
     has_exchanged: AtomicBool,
+    aliases: RwLock<Aliases>,
     sockets: RwLock<BTreeMap<SocketId, Arc<Udp>>>,
     /// Counts the changes of `sockets`.
     version: AtomicU64,
@@ -106,6 +110,7 @@ impl Mux {
             labels: RwLock::default(),
             exchanged: RwLock::default(),
             has_exchanged: AtomicBool::new(false),
+            aliases: RwLock::default(),
             sockets: RwLock::default(),
             version: AtomicU64::new(0),
             relays: RwLock::default(),
@@ -141,6 +146,7 @@ impl Mux {
             self.sockets_changed();
         }
         write(&self.labels).forget(id);
+        write(&self.aliases).forget_socket(id);
     }
 
     fn sockets_changed(&self) {
@@ -193,6 +199,34 @@ impl Mux {
         read(&self.exchanged).own(address)
     }
 
+    /// What is sent by this socket to there is answered from `source`, where that is another address: QUIC
+    /// is to take it for the same route.
+    pub(crate) fn answered_from(
+        &self,
+        session: SessionId,
+        socket: SocketId,
+        to: SocketAddr,
+        source: Option<SocketAddr>,
+    ) {
+        let label = self.own_label(Route::Direct(socket, to));
+        write(&self.aliases).set(session, label, socket, source);
+    }
+
+    /// Forgets from where the routes of a session are answered.
+    pub(crate) fn forget_session(&self, session: SessionId) {
+        write(&self.aliases).forget_session(session);
+    }
+
+    /// The own address of the route that a datagram of a socket came by; `None` where nobody of ours is there.
+    fn label_of(&self, socket: SocketId, from: SocketAddr) -> Option<SocketAddr> {
+        let address = SocketAddr::new(from.ip().to_canonical(), from.port());
+        let alias = read(&self.aliases).find(socket, address);
+        alias.or_else(|| match socket {
+            SocketId::MAIN | SocketId::MAIN_V6 => Some(label::mapped(from)),
+            _ => read(&self.labels).find(socket, address),
+        })
+    }
+
     /// Opens a relay route: what QUIC sends by it waits in `queue`.
     pub(crate) fn open_relay(&self, label: SocketAddr, queue: Arc<RelayQueue>) {
         if let Some(replaced) = write(&self.relays).insert(label, queue) {
@@ -216,8 +250,7 @@ impl Mux {
 
     /// Hands a datagram of a socket that QUIC does not read to QUIC, where its route is known.
     pub(crate) fn deliver(&self, socket: SocketId, from: SocketAddr, datagram: Vec<u8>) {
-        let label = read(&self.labels).find(socket, from);
-        if let Some(label) = label {
+        if let Some(label) = self.label_of(socket, from) {
             let _or_lost = self.injected.try_send(Injected::Datagram(label, datagram));
         }
     }

@@ -17,7 +17,7 @@ use tokio::io::Interest;
 use tokio::sync::mpsc;
 
 use super::send::MuxSender;
-use super::{Injected, Mux, Udp, demux, label, read};
+use super::{Injected, Mux, Udp, demux, read};
 
 /// What QUIC takes for its socket.
 #[derive(Debug)]
@@ -121,13 +121,7 @@ impl MuxSocket {
 
     fn sort(&self, socket: SocketId, buffer: &mut [u8], meta: &mut RecvMeta) {
         let from = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
-        let is_own = matches!(socket, SocketId::MAIN | SocketId::MAIN_V6);
-        let label = if is_own {
-            Some(label::mapped(meta.addr))
-        } else {
-            read(&self.mux.labels).find(socket, from)
-        };
-        let label = label.map(|own| self.mux.named(own));
+        let label = self.mux.label_of(socket, meta.addr).map(|own| self.mux.named(own));
         demux::split(buffer, meta, |datagram| {
             self.mux.arrive(socket, from, datagram);
         });

@@ -87,6 +87,8 @@ struct Idea {
     searches: [Option<Search>; 2],
     /// Whether the very first packets are to open the own NAT and go no further.
     opens: bool,
+    /// Whether they are to do so because it is not known yet what an early packet does.
+    is_cautious: bool,
     expected_percent: Option<u8>,
     reason: String,
 }
@@ -97,6 +99,7 @@ impl Idea {
             strategy,
             searches: [None, None],
             opens: strategy == Strategy::Opener,
+            is_cautious: false,
             expected_percent: None,
             reason: reason.into(),
         }
@@ -124,7 +127,7 @@ impl Planner {
         }
         [0, 1].map(|own| {
             let delay = delay(sides[own], sides[1 - own], &idea);
-            let opens = idea.opens || !delay.is_zero();
+            let opens = idea.opens || idea.is_cautious || !delay.is_zero();
             Plan {
                 number,
                 strategy: idea.strategy,
@@ -266,9 +269,11 @@ fn easy_hard(a: &Side, b: &Side) -> Idea {
         };
     }
     // Toward a NAT that early packets disturb, those of the many sockets must not get far: the seeker's
-    // packet is the first that counts.
-    let opens = a.profile.remaps_after_inbound == Some(true);
-    Idea { opens, ..hard::one_side(&b.profile) }
+    // packet is the first that counts. A single port at which both have met too early is enough to move
+    // all that the seeker sends from then on, so until it is known the first packets stay near, too.
+    let remaps = a.profile.remaps_after_inbound;
+    let is_cautious = remaps.is_none() && a.profile.mapping == Mapping::EndpointIndependent;
+    Idea { opens: remaps == Some(true), is_cautious, ..hard::one_side(&b.profile) }
 }
 
 /// Neither has an endpoint that holds for the other.

@@ -212,6 +212,22 @@ fn a_router_that_remaps_gets_an_opener_and_the_nearer_side_waits() {
 }
 
 #[test]
+fn the_first_packets_of_a_search_stay_near_until_it_is_known_what_an_early_one_does() {
+    let opener = |mapping, remaps| {
+        let mut seeker = easy(APD);
+        (seeker.profile.mapping, seeker.profile.remaps_after_inbound) = (mapping, remaps);
+        let [_, sought] = Planner::default().plan([&seeker, &hard(APD, RANDOM)], 1, now());
+        assert!(sought.search.is_some());
+        (sought.opener_ttl, sought.delay_ms > 0)
+    };
+    let endpoint_independent = Mapping::EndpointIndependent;
+    assert_eq!(opener(endpoint_independent, None), (Some(OPENER_TTL), false), "later ones do not");
+    assert_eq!(opener(endpoint_independent, Some(true)), (Some(OPENER_TTL), true), "none does");
+    assert_eq!(opener(endpoint_independent, Some(false)), (None, false));
+    assert_eq!(opener(Mapping::None, None), (None, false), "nothing can be moved");
+}
+
+#[test]
 fn a_search_that_failed_is_not_repeated() {
     let (a, b) = (easy(APD), hard(APD, RANDOM));
     let mut planner = Planner::default();

@@ -43,7 +43,8 @@ impl Matchmaker {
         if failed && plans[0].strategy == before.strategy && !session.has_searched() {
             return self.relay(id, "a search for ports is needed, and could not be made");
         }
-        let is_search = |plan: &Plan| (plan.search.is_some(), plan.opener_ttl.is_some());
+        let is_search =
+            |plan: &Plan| (plan.search.is_some(), plan.opener_ttl.is_some(), plan.delay_ms > 0);
         let differs = plans[0].strategy != before.strategy
             || (plans[0].search.is_some() && is_search(&plans[0]) != is_search(before));
         if let Some(session) = self.sessions.get_mut(&id) {

@@ -171,7 +171,7 @@ fn a_pending_connection_that_ends_leaves_nothing() {
 fn a_shutdown_tells_those_who_are_pending() {
     let (mut table, id) = (Table::new(), OWN.worker_id());
     table.open(1, &id, Protocol::V1);
-    table.input(holepunch_matchmaker::Input::Shutdown);
+    table.input(Input::Shutdown);
     assert_eq!(table.closes[&1].0, 1001);
 }
 

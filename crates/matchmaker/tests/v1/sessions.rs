@@ -130,6 +130,21 @@ fn a_better_profile_makes_a_better_plan_and_acceptances_are_passed_on() {
 }
 
 #[test]
+fn what_an_early_packet_does_is_worth_another_plan_of_the_same_search() {
+    for remaps in [true, false] {
+        let (mut table, _) = Table::pair();
+        let preserving = r#"{"kind":"preserving"}"#;
+        table.profile(1, "endpoint_independent", preserving);
+        table.profile(2, "address_and_port_dependent", r#"{"kind":"random"}"#);
+        let known = format!(r#","remaps_after_inbound":{remaps}"#);
+        table.profile_with(1, "endpoint_independent", preserving, &known);
+        // What is no news changes nothing.
+        table.profile_with(1, "endpoint_independent", preserving, &known);
+        assert_eq!(table.plans(2), [(2, Strategy::Birthday), (3, Strategy::Birthday)], "{remaps}");
+    }
+}
+
+#[test]
 fn a_strategy_that_failed_gives_way_to_the_next_and_at_last_to_the_relay() {
     let (mut table, session) = Table::pair();
     table.profile(1, "endpoint_independent", r#"{"kind":"preserving"}"#);

@@ -153,6 +153,8 @@ fn session(peer: &str, event: &SessionEvent) -> String {
     match event {
         SessionEvent::Started(plan) | SessionEvent::Replanned(plan) => plan_in_words(plan),
         SessionEvent::Heard(_, from) => format!("the first check of {peer} arrives, from {from}"),
+        SessionEvent::AnswersFrom(_, to, Some(from)) => format!("{to} answers from {from}"),
+        SessionEvent::AnswersFrom(_, to, None) => format!("{to} answers from there again"),
         SessionEvent::SearchRefused(refusal) => format!("makes no search: {refusal}"),
         SessionEvent::SearchStarted(strategy) => format!("the search begins: {strategy}"),
         SessionEvent::Linked(path) => format!("LINKED with {peer} {}", path_in_words(path)),

@@ -22,9 +22,15 @@ impl Session {
             return;
         }
         self.plans += 1;
+        let is_same_search = plan.search.is_some()
+            && (plan.strategy, &plan.search) == (self.plan.strategy, &self.plan.search);
         self.plan = patient(plan);
         self.planned = now;
-        self.search = None;
+        if is_same_search {
+            self.go_on_searching();
+        } else {
+            self.search = None;
+        }
         self.tell(SessionEvent::Replanned(Box::new(self.plan.clone())));
         if self.plan.search.is_some() {
             // Every further destination may take a port that the search needs.

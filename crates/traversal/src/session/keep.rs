@@ -74,18 +74,17 @@ impl Keep {
         }
     }
 
-    /// A check of the peer's came on `route`. From elsewhere than the path in use, it may mean that
-    /// the path is gone: it is asked at once. On the path in use it is as good as an answer, to a side
+    /// A check of the peer's came. From elsewhere than the path in use, it may mean that the path is
+    /// gone: it is asked at once. On the path in use it is as good as an answer, to a side
     /// that follows: it proves the session's password, and the answer to it keeps the mapping alive. So
     /// an idle path costs a check and an answer in each interval, and not two of each.
     pub(crate) fn peer_checks(
         &mut self,
-        route: Route,
-        selected: Option<Route>,
+        is_selected: bool,
         follows: bool,
         (now, rng): (Instant, &mut StdRng),
     ) {
-        if selected != Some(route) {
+        if !is_selected {
             self.ask_now(now);
         } else if follows && self.asked_at.is_none() && !self.is_suspect() {
             *self = Self::new(now, rng);

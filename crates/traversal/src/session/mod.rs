@@ -12,6 +12,7 @@
 //! - An idle path is checked every 9–10 s, which is keep-alive and consent (RFC 7675) at once.
 
 mod addresses;
+mod asymmetry;
 mod checks;
 mod follow;
 mod keep;
@@ -43,11 +44,12 @@ use crate::doors::{
 };
 use checks::{Checks, SentCheck};
 use keep::Keep;
-use paths::{Paths, Route};
+use paths::Paths;
+pub(crate) use paths::Route;
 use peer::Nominating;
-pub(crate) use peer::PeerCheck;
+pub(crate) use peer::{PeerCheck, Source};
 use remotes::Remotes;
-pub(crate) use search::{Prepared, SearchRun};
+pub(crate) use search::{Prepared, SearchRun, opener};
 
 /// An answer to the last check may take so long.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);

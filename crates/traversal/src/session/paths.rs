@@ -32,15 +32,42 @@ pub(crate) struct Path {
     pub(crate) answered_at: Instant,
     /// Where the peer sees this side, by its last answer.
     mapped: Option<SocketAddr>,
+    /// Where the last answer came from.
+    pub(crate) source: SocketAddr,
+    /// That address, where the driver has been told that it belongs to this path.
+    pub(crate) told: Option<SocketAddr>,
+}
+
+/// An answer to a check.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answer {
+    pub(crate) route: Route,
+    pub(crate) kind: CandidateKind,
+    pub(crate) rtt: Duration,
+    pub(crate) source: SocketAddr,
 }
 
 impl Path {
+    /// Whether answers come from another address than checks go to.
+    pub(crate) fn is_asymmetric(&self) -> bool {
+        self.source != self.route.to
+    }
+
+    /// How good the address is. What the peer answers at from elsewhere is open only for as long as the peer
+    /// sends to where it was observed; its advertised endpoint it keeps open by STUN.
+    fn rank(&self) -> CandidateKind {
+        if self.is_asymmetric() && self.kind == CandidateKind::PeerReflexive {
+            return CandidateKind::Predicted;
+        }
+        self.kind
+    }
+
     /// Whether this one is worth leaving `current` for: a more direct kind that is not slower, or the
     /// same kind and clearly faster.
     fn is_better_than(&self, current: &Self) -> bool {
         let not_slower = self.rtt <= current.rtt + FASTER_BY;
         let faster = self.rtt + FASTER_BY < current.rtt * FASTER_PERCENT / 100;
-        (self.kind < current.kind && not_slower) || faster
+        (self.rank() < current.rank() && not_slower) || faster
     }
 }
 
@@ -53,16 +80,12 @@ pub(crate) struct Paths {
 
 impl Paths {
     /// Takes an answer. The path that it came on.
-    pub(crate) fn answered(
-        &mut self,
-        route: Route,
-        kind: CandidateKind,
-        rtt: Duration,
-        now: Instant,
-    ) -> Path {
+    pub(crate) fn answered(&mut self, answer: Answer, now: Instant) -> Path {
+        let Answer { route, kind, rtt, source } = answer;
         if let Some(path) = self.paths.iter_mut().find(|path| path.route == route) {
             path.rtt = (path.rtt * (RTT_GAIN - 1) + rtt) / RTT_GAIN;
             path.answered_at = now;
+            path.source = source;
             return *path;
         }
         if self.paths.len() == PATHS_MAX {
@@ -72,7 +95,7 @@ impl Paths {
                 .min_by_key(|index| self.paths[*index].answered_at);
             self.paths.swap_remove(oldest.unwrap_or(0));
         }
-        let path = Path { route, kind, rtt, answered_at: now, mapped: None };
+        let path = Path { route, kind, rtt, answered_at: now, mapped: None, source, told: None };
         self.paths.push(path);
         path
     }
@@ -86,6 +109,31 @@ impl Paths {
 
     pub(crate) fn find(&self, route: Route) -> Option<&Path> {
         self.paths.iter().find(|path| path.route == route)
+    }
+
+    /// Whether what comes from `source` is answered there as well: that is a path of its own.
+    pub(crate) fn is_symmetric(&self, source: Route) -> bool {
+        self.find(source).is_some_and(|path| !path.is_asymmetric())
+    }
+
+    /// Notes from where answers on `route` come, as the driver is to know it. Whether it does not yet.
+    pub(crate) fn tell(&mut self, route: Route, source: Option<SocketAddr>) -> bool {
+        let path = self.paths.iter_mut().find(|path| path.route == route);
+        path.is_some_and(|path| std::mem::replace(&mut path.told, source) != source)
+    }
+
+    /// The routes of which the driver knows that they are answered from `source`.
+    pub(crate) fn told(&self, source: Route) -> impl Iterator<Item = Route> {
+        let is_told =
+            move |path: &&Path| path.route.socket == source.socket && path.told == Some(source.to);
+        self.paths.iter().filter(is_told).map(|path| path.route)
+    }
+
+    /// Whether a packet from `source` belongs to the path in use.
+    pub(crate) fn selected_is(&self, source: Route) -> bool {
+        self.selected().is_some_and(|path| {
+            path.route == source || (path.route.socket == source.socket && path.source == source.to)
+        })
     }
 
     pub(crate) fn selected(&self) -> Option<&Path> {
@@ -128,20 +176,42 @@ mod tests {
         Route { socket: SocketId::MAIN, to: SocketAddr::from(([192, 0, 2, 1], port)) }
     }
 
+    fn answer(port: u16, kind: CandidateKind, rtt: Duration) -> Answer {
+        Answer { route: route(port), kind, rtt, source: route(port).to }
+    }
+
+    #[test]
+    fn an_observed_address_that_answers_from_elsewhere_is_worse_than_an_advertised_one() {
+        let (start, mut paths) = (now(), Paths::default());
+        let (observed, advertised) = (CandidateKind::PeerReflexive, CandidateKind::ServerReflexive);
+        let mut asymmetric = answer(1, observed, Duration::ZERO);
+        asymmetric.source = route(11).to;
+        paths.answered(asymmetric, start);
+        paths.select(route(1));
+        let advertised = Answer { source: route(12).to, ..answer(2, advertised, Duration::ZERO) };
+        paths.answered(advertised, start);
+        assert!(paths.prefers(route(2)));
+        paths.select(route(2));
+        paths.answered(asymmetric, start);
+        assert!(!paths.prefers(route(1)));
+        paths.answered(answer(3, observed, Duration::ZERO), start);
+        assert!(paths.prefers(route(3)), "it answers from where it is sent to");
+    }
+
     #[test]
     fn a_small_gain_does_not_change_the_path() {
         let (start, mut paths) = (now(), Paths::default());
         let ms = Duration::from_millis;
-        paths.answered(route(1), CandidateKind::ServerReflexive, ms(100), start);
+        paths.answered(answer(1, CandidateKind::ServerReflexive, ms(100)), start);
         assert!(paths.prefers(route(1)), "the first is better than none");
         paths.select(route(1));
-        paths.answered(route(2), CandidateKind::ServerReflexive, ms(90), start);
+        paths.answered(answer(2, CandidateKind::ServerReflexive, ms(90)), start);
         assert!(!paths.prefers(route(2)));
-        paths.answered(route(3), CandidateKind::ServerReflexive, ms(60), start);
+        paths.answered(answer(3, CandidateKind::ServerReflexive, ms(60)), start);
         assert!(paths.prefers(route(3)), "much faster");
-        paths.answered(route(4), CandidateKind::Host, ms(100), start);
+        paths.answered(answer(4, CandidateKind::Host, ms(100)), start);
         assert!(paths.prefers(route(4)), "more direct and not slower");
-        paths.answered(route(5), CandidateKind::Host, ms(300), start);
+        paths.answered(answer(5, CandidateKind::Host, ms(300)), start);
         assert!(!paths.prefers(route(5)), "more direct, but slower");
     }
 
@@ -150,12 +220,12 @@ mod tests {
         let (start, mut paths) = (now(), Paths::default());
         let seen = |port: u16| SocketAddr::from(([198, 51, 100, 1], port));
         assert!(!paths.seen_at(route(1), seen(1)), "there is no such path");
-        paths.answered(route(1), CandidateKind::Host, Duration::ZERO, start);
+        paths.answered(answer(1, CandidateKind::Host, Duration::ZERO), start);
         assert!(!paths.seen_at(route(1), seen(1)), "the first is no other one");
         assert!(!paths.seen_at(route(1), seen(1)));
         assert!(paths.seen_at(route(1), seen(2)));
         assert!(!paths.seen_at(route(1), seen(2)));
-        paths.answered(route(2), CandidateKind::Host, Duration::ZERO, start);
+        paths.answered(answer(2, CandidateKind::Host, Duration::ZERO), start);
         assert!(!paths.seen_at(route(2), seen(3)), "toward another address it may be another");
     }
 
@@ -164,7 +234,7 @@ mod tests {
         let (start, mut paths) = (now(), Paths::default());
         for port in 1..100 {
             let at = start + Duration::from_millis(u64::from(port));
-            paths.answered(route(port), CandidateKind::Host, Duration::ZERO, at);
+            paths.answered(answer(port, CandidateKind::Host, Duration::ZERO), at);
             paths.select(route(1));
         }
         assert_eq!(paths.iter().count(), PATHS_MAX);

@@ -10,7 +10,7 @@ use holepunch_wire::stun::TransactionId;
 use rand::rngs::StdRng;
 
 use super::keep::Keep;
-use super::paths::Route;
+use super::paths::{Answer, Route};
 use super::{Phase, Session};
 use crate::doors::{SessionEvent, SocketId, Transmit};
 
@@ -36,6 +36,14 @@ pub(super) struct Nominating {
     route: Route,
     sent: u32,
     pub(super) next_at: Instant,
+}
+
+/// Where an answer has come from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Source {
+    pub(crate) route: Route,
+    /// Whether another peer's checks come from there.
+    pub(crate) is_anothers: bool,
 }
 
 /// A verified request of the peer's.
@@ -87,9 +95,9 @@ impl Session {
             self.trigger(route, now, rng);
         }
         if let Phase::Linked(keep) = &mut self.phase {
-            let selected = self.paths.selected().map(|path| path.route);
+            let is_selected = self.paths.selected_is(route);
             let follows = self.role == IceRole::Controlled;
-            keep.peer_checks(route, selected, follows, (now, rng));
+            keep.peer_checks(is_selected, follows, (now, rng));
         }
         true
     }
@@ -156,16 +164,18 @@ impl Session {
         }
     }
 
-    /// Takes a verified answer, which names the address that the peer has seen the check come from.
+    /// Takes a verified answer, which names the address that the peer has seen the check come from, and
+    /// where the answer came from.
     pub(crate) fn handle_success(
         &mut self,
-        socket: SocketId,
         (transaction, mapped): (TransactionId, SocketAddr),
+        came_by: Source,
         now: Instant,
         rng: &mut StdRng,
     ) {
+        let source = came_by.route;
         let sent = self.checks.find(transaction);
-        let Some(check) = sent.filter(|check| check.route.socket == socket) else { return };
+        let Some(check) = sent.filter(|check| check.route.socket == source.socket) else { return };
         self.checks.answered(transaction);
         if self.is_over() {
             return;
@@ -177,7 +187,8 @@ impl Session {
         let kind = self.remotes.kind(route).or_else(|| self.remotes.kind_of(route.to));
         let kind = kind.unwrap_or(CandidateKind::Predicted);
         let rtt = now.saturating_duration_since(check.at);
-        self.paths.answered(route, kind, rtt, now);
+        self.paths.answered(Answer { route, kind, rtt, source: source.to }, now);
+        self.tell_source(route, came_by);
         let is_rebound = self.paths.seen_at(route, mapped);
         if is_rebound && self.paths.selected().is_some_and(|path| path.route == route) {
             self.tell(SessionEvent::Rebound(mapped));

@@ -5,7 +5,7 @@ mod settle;
 mod sockets;
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use holepunch_wire::address::AddressKind;
 use holepunch_wire::candidate::{self, Candidate, CandidateKind};
@@ -17,7 +17,7 @@ use holepunch_wire::stun::proof::ProofNonce;
 
 use crate::doors::{Event, OfferRefusal, SearchRefusal, Surroundings};
 use crate::machine::Traversal;
-use crate::session::{Prepared, SearchRun, Session, Setting};
+use crate::session::{Prepared, SearchRun, Session, Setting, opener};
 
 /// Sessions of one worker at a time.
 const SESSIONS_MAX: usize = 64;
@@ -147,6 +147,11 @@ impl Traversal {
         }
         let search = plan.search.clone().filter(|_| plan.strategy != Strategy::Relay);
         let Some(search) = search else { return };
+        let is_under_way =
+            |session: &Session| session.search.as_ref().is_some_and(|run| run.is_by(plan.number));
+        if self.sessions.get(&id).is_some_and(is_under_way) {
+            return;
+        }
         let searching = self.sessions.iter().any(|(other, session)| {
             *other != id && session.search.is_some() && !session.is_linked()
         });
@@ -176,9 +181,7 @@ impl Traversal {
                     observed: session.observed(endpoint.ip()),
                     allocation: self.profiler.profile().allocation,
                     stun: self.profiler.any_server(),
-                    opener: plan
-                        .opener_ttl
-                        .map(|ttl| (ttl, Duration::from_millis(u64::from(plan.delay_ms)))),
+                    opener: opener(plan),
                 };
                 let run = SearchRun::new(plan.number, search, context, now, &mut self.rng);
                 session.search = Some(run);

@@ -8,7 +8,7 @@ use holepunch_wire::stun::{BindingOutcome, BindingResponse, TransactionId};
 
 use crate::doors::SocketId;
 use crate::machine::Traversal;
-use crate::session::PeerCheck;
+use crate::session::{PeerCheck, Route, Session, Source};
 
 impl Traversal {
     /// A STUN message on any socket: an answer to one of our questions, or a check.
@@ -75,12 +75,11 @@ impl Traversal {
     ) -> bool {
         let transaction = parsed.transaction;
         let owner = match parsed.check {
-            Check::Request { username, .. } => self
-                .sessions
-                .values_mut()
-                .find(|session| session.local_ufrag() == username.receiver()),
+            Check::Request { username, .. } => {
+                self.sessions.values().find(|session| session.local_ufrag() == username.receiver())
+            }
             Check::Success { .. } | Check::Error { .. } => {
-                self.sessions.values_mut().find(|session| session.awaits(transaction))
+                self.sessions.values().find(|session| session.awaits(transaction))
             }
             Check::Indication => return true,
         };
@@ -91,6 +90,15 @@ impl Traversal {
             self.dropped.unauthenticated += 1;
             return true;
         }
+        let (id, peer) = (session.id, session.peer.clone());
+        let source = Route { socket, to: from };
+        let is_another = |other: &&mut Session| other.peer != peer;
+        let mut is_anothers = false;
+        for other in self.sessions.values_mut().filter(is_another) {
+            is_anothers |= other.knows(source);
+            other.yield_source(source);
+        }
+        let Some(session) = self.sessions.get_mut(&id) else { return false };
         let rng = &mut self.rng;
         match parsed.check {
             Check::Request { role, tie_breaker, use_candidate, .. } => {
@@ -100,7 +108,8 @@ impl Traversal {
                 }
             }
             Check::Success { mapped } => {
-                session.handle_success(socket, (transaction, mapped), now, rng);
+                let source = Source { route: source, is_anothers };
+                session.handle_success((transaction, mapped), source, now, rng);
             }
             Check::Error { code } => session.handle_error(transaction, code, now, rng),
             Check::Indication => {}

@@ -5,7 +5,9 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test looks for one event among many")]
 
 mod amount;
+mod asymmetry;
 mod budget;
+mod nats;
 mod op;
 mod operations;
 mod rig;

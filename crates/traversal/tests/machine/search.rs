@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use holepunch_traversal::{Event, Input, SearchRefusal, SessionEvent, SessionFailure, SocketId};
 use holepunch_wire::check::encode_success;
-use holepunch_wire::plan::{Aim, Announce, Search, Strategy};
+use holepunch_wire::plan::{Aim, Announce, Plan, Search, Strategy};
 use holepunch_wire::session::{AddressProof, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, WorkerV1};
 use holepunch_wire::stun::TransactionId;
@@ -81,6 +81,54 @@ fn the_whole_budget_is_used_where_the_plan_asks_for_it() {
     world.run(secs(60));
     assert_eq!(probes(&world).len(), PROBES_MAX);
     assert_eq!(world.parties[0].opened, SOCKETS_MAX - 1, "its own socket is one of them");
+}
+
+/// A search from five sockets to one endpoint, whose first packets are to go no further than these hops.
+fn with_opener(number: u32, delay_ms: u32) -> Plan {
+    let search = Search { sockets: 5, ..search(Aim::Endpoint, Announce::Nothing) };
+    let plan = plan(number, Strategy::Birthday, Some(search));
+    Plan { opener_ttl: Some(4), delay_ms, ..plan }
+}
+
+/// Runs that search. The numbers of packets of its fresh sockets that go so far, and of the others.
+fn far_and_near(world: &mut World) -> (usize, usize) {
+    let before = probes(world).len();
+    world.run(secs(7));
+    let near = |sent: &&&Sent| sent.transmit.ttl == Some(4);
+    let sent = probes(world).split_off(before);
+    (sent.iter().filter(|it| !near(it)).count(), sent.iter().filter(near).count())
+}
+
+#[test]
+fn a_plan_that_holds_nothing_back_has_one_opener_for_each_socket() {
+    let mut world = World::new();
+    world.parties[1].is_dead = true;
+    world.offer(0, |offer| offer.details.plan = with_opener(1, 0));
+    world.signal(0, accepted(1));
+    assert_eq!(far_and_near(&mut world), (4, 4), "one of the five is the own socket");
+}
+
+#[test]
+fn a_search_goes_on_under_another_plan_that_wants_it_and_knows_more() {
+    let mut world = World::new();
+    world.parties[1].is_dead = true;
+    world.offer(0, |offer| offer.details.plan = with_opener(1, 0));
+    world.signal(0, accepted(1));
+    world.run(secs(1));
+    let opened = world.parties[0].opened;
+    world.signal(0, ServerV1::Plan { session: SESSION, plan: with_opener(2, 20) });
+    let has_accepted = world.parties[0]
+        .log
+        .iter()
+        .any(|(_, event)| matches!(event, Event::Signal(WorkerV1::PlanAccepted { number: 2, .. })));
+    assert!(has_accepted, "the rendezvous is to know that both make it");
+    let (far, near) = far_and_near(&mut world);
+    assert_eq!((far, near), (0, 4), "now all packets are openers");
+    assert_eq!((world.parties[0].opened, world.parties[0].closed), (opened, 0));
+    let other = Plan { search: Some(search(Aim::Random, Announce::Nothing)), ..with_opener(3, 20) };
+    world.signal(0, ServerV1::Plan { session: SESSION, plan: other });
+    world.run(secs(1));
+    assert_eq!(world.parties[0].closed, opened, "another search has sockets of its own");
 }
 
 #[test]

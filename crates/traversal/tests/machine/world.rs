@@ -19,6 +19,8 @@ use holepunch_wire::stun::{BindingRequest, BindingSuccess, TransactionId};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use crate::nats::HardNats;
+
 /// One way between any two hosts.
 pub(crate) const LATENCY: Duration = Duration::from_millis(15);
 pub(crate) const SESSION: SessionId = SessionId(1);
@@ -173,11 +175,26 @@ pub(crate) struct World {
     posted: u64,
     /// Whether the rendezvous passes on what one side says to the other.
     pub(crate) passes_on: bool,
+    /// What stands before both, if anything does.
+    nats: Option<HardNats>,
 }
 
 impl World {
     /// Two machines that know their endpoints.
     pub(crate) fn new() -> Self {
+        Self::behind(None)
+    }
+
+    /// The same behind NATs that map by destination and let everybody in.
+    pub(crate) fn behind_hard_nats() -> Self {
+        Self::behind(Some(HardNats::default()))
+    }
+
+    pub(crate) fn hard_nats(&self) -> &HardNats {
+        self.nats.as_ref().unwrap()
+    }
+
+    fn behind(nats: Option<HardNats>) -> Self {
         #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
         let start = Instant::now();
         let mut world = Self {
@@ -188,6 +205,7 @@ impl World {
             contents: BTreeMap::new(),
             posted: 0,
             passes_on: true,
+            nats,
         };
         for index in 0..2 {
             let main = Some(world.parties[index].told);
@@ -316,6 +334,12 @@ impl World {
                 self.post(Parcel::Udp { from: to, to: from, payload: request.success(&answer) });
             }
             Parcel::Udp { from, to, payload } => {
+                if let Some(nats) = &self.nats {
+                    if let Some((index, socket)) = nats.inward(to, self.now) {
+                        self.input(index, Input::Datagram { socket, from, payload: &payload });
+                    }
+                    return;
+                }
                 let at = |party: &Party| {
                     party.sockets.iter().find(|(_, at)| **at == to).map(|(socket, _)| *socket)
                 };
@@ -351,7 +375,12 @@ impl World {
         while let Some(transmit) = self.parties[index].machine.poll_transmit() {
             let at = self.elapsed();
             let party = &mut self.parties[index];
-            let from = *party.sockets.get(&transmit.socket).expect("it sends from open sockets");
+            let local = *party.sockets.get(&transmit.socket).expect("it sends from open sockets");
+            let flow = (index, transmit.socket, transmit.to);
+            let from = match &mut self.nats {
+                Some(nats) => nats.outward(flow, local, self.now),
+                None => local,
+            };
             let (to, payload, reaches) =
                 (transmit.to, transmit.payload.clone(), transmit.ttl.is_none());
             party.sent.push(Sent { at, transmit });

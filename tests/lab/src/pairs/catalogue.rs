@@ -91,14 +91,6 @@ const KERNEL: [(Expected, [NatKind; 2]); 10] = {
     ]
 };
 
-/// Pairs that are to link, and do not reliably: programs over a link are not required to work there yet.
-///
-/// Between two NATs of the first kind a packet comes back from another port than it was sent to, on each
-/// way anew: checks are answered, but QUIC knows a path by the peer's address. In the second pair a search
-/// fails in one of four runs, though never in the simulator.
-pub const NOT_YET: [[NatKind; 2]; 2] =
-    [[HARD_EIF, HARD_EIF], [NatKind::Symmetric, NatKind::KernelRemap]];
-
 /// Pairs for programs over a link: the kernel's NATs, each with each, and those of the
 /// [`catalogue`] with a simulated NAT, each once, on lines without loss.
 #[must_use]

@@ -8,15 +8,13 @@ mod tests;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use holepunch_wire::plan::Aim;
-use holepunch_wire::signal::v1::WorkerV1;
 use holepunch_wire::stun::{TransactionId, binding_request};
 use rand::rngs::StdRng;
 
 use super::{Phase, Session};
 use crate::doors::{Event, SessionEvent, SocketId, Transmit};
 use run::State;
-pub(crate) use run::{Prepared, SearchRun};
+pub(crate) use run::{Prepared, SearchRun, opener};
 
 /// Sockets of one search.
 pub(crate) const SOCKETS_MAX: u16 = 256;
@@ -58,6 +56,17 @@ impl Session {
             search.spec.sockets = search.spec.sockets.saturating_sub(1).max(1);
         }
         self.run_search(now, rng);
+    }
+
+    /// Another plan wants the search that is under way: it goes on, with what has become known.
+    pub(super) fn go_on_searching(&mut self) {
+        let Some(search) = &mut self.search else { return };
+        search.number = self.plan.number;
+        search.context.opener = opener(&self.plan);
+        if search.state != State::Preparing {
+            let accepted = search.accepted(self.id);
+            self.events.push_back(Event::Signal(accepted));
+        }
     }
 
     /// Takes the answer of a STUN server to the question of a search.
@@ -105,11 +114,7 @@ impl Session {
         let Some(search) = &mut self.search else { return };
         if search.state == State::Preparing && search.is_prepared() {
             search.state = State::Accepted;
-            let accepted = WorkerV1::PlanAccepted {
-                session: self.id,
-                number: search.number,
-                ports: search.announcement(),
-            };
+            let accepted = search.accepted(self.id);
             self.events.push_back(Event::Signal(accepted));
         }
         if search.state == State::Accepted && search.peer_ports.is_some() {
@@ -186,10 +191,7 @@ impl Session {
             search.next_at = Some(now + interval);
             self.last_shot = Some(now);
             self.shots += 1;
-            // Sockets that only wait to be found never need to reach the peer first.
-            let opens =
-                search.aims_at_one() || (is_first_round && search.spec.aim == Aim::Announced);
-            let ttl = search.context.opener.filter(|_| opens).map(|(ttl, _)| ttl);
+            let ttl = search.opener_ttl(is_first_round);
             self.send_check(route, false, ttl, now, rng);
         }
     }

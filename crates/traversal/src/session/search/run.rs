@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use holepunch_wire::nat::Allocation;
-use holepunch_wire::plan::{Aim, Announce, Search};
-use holepunch_wire::signal::v1::ANNOUNCED_MAX;
+use holepunch_wire::plan::{Aim, Announce, Plan, Search};
+use holepunch_wire::session::SessionId;
+use holepunch_wire::signal::v1::{ANNOUNCED_MAX, WorkerV1};
 use holepunch_wire::stun::TransactionId;
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -47,9 +48,12 @@ pub(crate) struct Prepared {
     pub(crate) observed: Option<SocketAddr>,
     pub(crate) allocation: Allocation,
     pub(crate) stun: Option<SocketAddr>,
-    /// TTL of all packets to the endpoint and of the first ones to announced ports, and how long the
-    /// next ones are held back.
     pub(crate) opener: Option<(u8, Duration)>,
+}
+
+/// The TTL of a plan's first packets, and how long those after them are held back.
+pub(crate) fn opener(plan: &Plan) -> Option<(u8, Duration)> {
+    plan.opener_ttl.map(|ttl| (ttl, Duration::from_millis(u64::from(plan.delay_ms))))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,6 +170,11 @@ impl SearchRun {
         wanted
     }
 
+    /// Whether it is the search of this plan.
+    pub(crate) fn is_by(&self, number: u32) -> bool {
+        self.number == number
+    }
+
     pub(crate) fn uses(&self, socket: SocketId) -> bool {
         let samples = self.sample.as_ref().is_some_and(|sample| sample.socket == Some(socket));
         samples || self.sockets.contains(&socket)
@@ -239,8 +248,24 @@ impl SearchRun {
         }
     }
 
+    /// The TTL of a packet that is to open the own NAT and go no further. Sockets that only wait to be
+    /// found never need to reach the peer first; those of a plan that holds nothing back may later.
+    pub(super) fn opener_ttl(&self, is_first_round: bool) -> Option<u8> {
+        let (ttl, held_back) = self.context.opener?;
+        let opens = match self.aims_at_one() {
+            true => is_first_round || !held_back.is_zero(),
+            false => is_first_round && self.spec.aim == Aim::Announced,
+        };
+        opens.then_some(ttl)
+    }
+
+    /// What this side says when it is ready.
+    pub(super) fn accepted(&self, session: SessionId) -> WorkerV1 {
+        WorkerV1::PlanAccepted { session, number: self.number, ports: self.announcement() }
+    }
+
     /// What the peer is told when this side accepts.
-    pub(super) fn announcement(&self) -> Vec<u16> {
+    fn announcement(&self) -> Vec<u16> {
         match self.spec.announce {
             Announce::LocalPorts => self.locals.iter().copied().filter(|port| *port != 0).collect(),
             Announce::NextPorts | Announce::SkewedPorts => self.announced.clone(),
