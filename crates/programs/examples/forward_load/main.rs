@@ -199,6 +199,8 @@ async fn measure(settings: Settings) -> Report {
     report.first_byte_of_all_at_once = first_bytes(&many);
     report.first_byte_beside_them = first_bytes(&beside);
     report.lost_packets = traffic.lost_packets;
+    report.refused = near.summary.refused_by_peer;
+    report.turned_away = far.summary.busy;
     report.broken = near.summary.broken + far.summary.broken;
     report
 }

@@ -62,6 +62,9 @@ pub(crate) struct Report {
     bytes_right: usize,
     bytes_wrong: usize,
     bytes_missing: usize,
+    /// Connections that the other side did not make, and of them those beyond its limit.
+    pub(crate) refused: u64,
+    pub(crate) turned_away: u64,
     /// Connections that were reset.
     pub(crate) broken: u64,
     seconds: f64,
@@ -112,8 +115,14 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "bytes:      {} each way; {} wrong, {} missing, {} connections broken",
-            self.bytes, self.bytes_wrong, self.bytes_missing, self.broken
+            "bytes:      {} each way; {} wrong, {} missing; {} connections refused, {} \
+             turned away, {} broken",
+            self.bytes,
+            self.bytes_wrong,
+            self.bytes_missing,
+            self.refused,
+            self.turned_away,
+            self.broken
         )?;
         writeln!(
             f,
