@@ -9,6 +9,7 @@ use holepunch_wire::check::{
 };
 use holepunch_wire::credentials::Ufrag;
 use holepunch_wire::probe::Probe;
+use holepunch_wire::relay::{RELAY_FRAME_BYTES_MAX, RelayFrame, datagrams};
 use holepunch_wire::signal::{FromServer, FromWorker, WorkerMessage};
 use holepunch_wire::stun::proof::ProofKey;
 use holepunch_wire::stun::{
@@ -19,13 +20,14 @@ use holepunch_wire::stun::{
 pub(crate) type Decoder = fn(&[u8]);
 
 /// All of them, by the name of their fuzz target.
-pub(crate) const DECODERS: [(&str, Decoder); 6] = [
+pub(crate) const DECODERS: [(&str, Decoder); 7] = [
     ("signal_from_worker", signal_from_worker),
     ("signal_from_server", signal_from_server),
     ("probe", probe),
     ("stun_request", stun_request),
     ("stun_response", stun_response),
     ("check", check),
+    ("relay_frame", relay_frame),
 ];
 
 /// The password of the messages in the corpus that verify.
@@ -166,4 +168,16 @@ fn check(input: &[u8]) {
 
 fn assert_canonical(address: SocketAddr) {
     assert_eq!(address.ip(), address.ip().to_canonical());
+}
+
+fn relay_frame(input: &[u8]) {
+    let mut again = RelayFrame::default();
+    let mut is_full = false;
+    for datagram in datagrams(input) {
+        assert!(!datagram.is_empty());
+        is_full = is_full || !again.push(datagram);
+    }
+    // What is read is a beginning of the frame, as whoever wrote it has put it together.
+    assert!(!is_full || input.len() > RELAY_FRAME_BYTES_MAX);
+    assert!(is_full || input.starts_with(&again.into_bytes()));
 }

@@ -4,6 +4,7 @@
 
 use std::path::{Component, Path};
 
+use holepunch_programs::forward::frames::{DATA_BYTES_MAX, Frame, Malformed, Piece, Reader};
 use holepunch_programs::forward::socks::{BYTES_MAX, Parsed, Step, greeting, request};
 use holepunch_programs::forward::{Answer, Request, Rule, Target};
 use holepunch_programs::transfer::wire::{
@@ -16,12 +17,13 @@ use holepunch_programs::{harmless, harmless_json};
 pub(crate) type Decoder = fn(&[u8]);
 
 /// All of them, by the name of their fuzz target.
-pub(crate) const DECODERS: [(&str, Decoder); 6] = [
+pub(crate) const DECODERS: [(&str, Decoder); 7] = [
     ("transfer_from_sender", transfer_from_sender),
     ("transfer_from_receiver", transfer_from_receiver),
     ("transfer_path", transfer_path),
     ("program_socks", socks),
     ("program_forward_request", forward_request),
+    ("program_forward_frames", forward_frames),
     ("program_text", text),
 ];
 
@@ -107,6 +109,41 @@ fn forward_request(input: &[u8]) {
         assert_eq!(target.to_string().parse(), Ok(target));
         assert!(text.parse::<Rule>().is_ok());
     }
+}
+
+fn forward_frames(input: &[u8]) {
+    let whole = read_frames([input]);
+    assert_eq!(read_frames(input.chunks(1)), whole, "byte by byte");
+    let cut = input.first().map_or(0, |byte| usize::from(*byte)).min(input.len());
+    assert_eq!(read_frames([&input[..cut], &input[cut..]]), whole, "cut after {cut} bytes");
+    let Ok((bytes, heads, may_end)) = whole else { return };
+    assert!(bytes.len() + heads.len() * Frame::End.head().len() <= input.len());
+    let ended = heads.iter().position(|head| *head == Frame::End);
+    let behind = ended.map_or(&[][..], |at| &heads[at + 1..]);
+    assert!(behind.iter().all(|head| matches!(head, Frame::Credit(1..))));
+    assert!(!may_end || ended.is_some());
+}
+
+/// The connection's bytes, the frames that carry none, and whether the stream may end there.
+type Frames = (Vec<u8>, Vec<Frame>, bool);
+
+fn read_frames<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Result<Frames, Malformed> {
+    let (mut reader, mut bytes, mut heads) = (Reader::default(), Vec::new(), Vec::new());
+    for mut part in parts {
+        while let Some(piece) = reader.next(&mut part)? {
+            match piece {
+                Piece::Bytes(some) => {
+                    assert!((1..=DATA_BYTES_MAX as usize).contains(&some.len()));
+                    bytes.extend_from_slice(some);
+                }
+                Piece::End => heads.push(Frame::End),
+                Piece::Credit(more) => heads.push(Frame::Credit(more)),
+                Piece::Return(less) => heads.push(Frame::Return(less)),
+            }
+        }
+        assert!(part.is_empty(), "what is not read is lost");
+    }
+    Ok((bytes, heads, reader.may_end()))
 }
 
 fn text(input: &[u8]) {

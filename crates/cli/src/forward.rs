@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use holepunch_programs::forward::{Ended, Forward, Rule, Target, forward};
+use holepunch_programs::forward::{self, Ended, Forward, Rule, Summary, Target, forward};
 use serde::Serialize;
 use tokio::net::TcpListener;
 
@@ -70,7 +70,7 @@ impl FromStr for Pair {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Event<'a> {
     Listening { address: SocketAddr, to: Option<&'a Target> },
-    Ended { why: String, summary: holepunch_programs::forward::Summary },
+    Ended { why: String, summary: Summary },
 }
 
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
@@ -84,7 +84,7 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
     }
     let mut stop = Stop::listen()?;
     // A port that is taken is said before anybody is called.
-    let what = listen(pairs, args.socks, args.allow, args.json).await?;
+    let what = listen(pairs, args.socks, args.allow, args.json)?;
     let joined = tokio::select! {
         joined = joining::join(args.join, environment) => joined?,
         _signal = stop.wait() => return Err(Failure::interrupted()),
@@ -104,7 +104,7 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
     Err(Failure::failed(format!("{why}; nothing is listened for any more")))
 }
 
-async fn listen(
+fn listen(
     pairs: Vec<Pair>,
     socks: Vec<SocketAddr>,
     allow: Vec<Rule>,
@@ -112,7 +112,7 @@ async fn listen(
 ) -> Result<Forward, Failure> {
     let mut what = Forward { allow: allow.into_iter().collect(), ..Forward::default() };
     for Pair { listen, to } in pairs {
-        what.listeners.push((bind(listen, Some(&to), json).await?, to));
+        what.listeners.push((bind(listen, Some(&to), json)?, to));
     }
     for address in socks {
         if !address.ip().is_loopback() {
@@ -121,20 +121,16 @@ async fn listen(
                  keeps it to this one"
             ));
         }
-        what.socks.push(bind(address, None, json).await?);
+        what.socks.push(bind(address, None, json)?);
     }
     Ok(what)
 }
 
-async fn bind(
-    address: SocketAddr,
-    to: Option<&Target>,
-    json: bool,
-) -> Result<TcpListener, Failure> {
+fn bind(address: SocketAddr, to: Option<&Target>, json: bool) -> Result<TcpListener, Failure> {
     let failed = |error: std::io::Error| {
         Failure::failed(format!("cannot listen on {address}: {error}; choose another port"))
     };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let listener = forward::bind(address).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     if json {
         event(&Event::Listening { address, to });

@@ -20,8 +20,9 @@ const STREAMS_MAX: u32 = 2048;
 const STREAM_WINDOW_BYTES: u32 = 2_300_000;
 /// Unread bytes of all streams together: what a peer that is not read from can make this side hold.
 const LINK_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
-/// Bytes that are written and not acknowledged yet.
-const SEND_WINDOW_BYTES: u64 = 16 * 1024 * 1024;
+/// Bytes that are written and not acknowledged yet: as many as the peer takes. With fewer, a thousand streams
+/// of a slow link would fill it, and the first byte of a further one would not even be queued.
+const SEND_WINDOW_BYTES: u64 = LINK_WINDOW_BYTES as u64;
 /// Datagrams that wait to be read, or to be sent.
 const DATAGRAM_QUEUE_BYTES: usize = 1024 * 1024;
 /// Longest UDP payload that is tried: what an Ethernet frame holds beside the headers of IPv4 and UDP.

@@ -27,7 +27,13 @@ pub(crate) struct Ends {
 }
 
 /// Connects two endpoints.
+#[cfg(test)]
 pub(crate) async fn connected() -> Ends {
+    connected_through(async |address| address).await
+}
+
+/// Connects two endpoints; the first to what `way` makes of the address of the second.
+pub(crate) async fn connected_through(way: impl AsyncFnOnce(SocketAddr) -> SocketAddr) -> Ends {
     let identities = [(); 2].map(|()| Identity::generate().expect("random numbers"));
     let [first, second] = &identities;
     let (client, _) = quic::client(first, second.public_key()).expect("TLS");
@@ -38,7 +44,8 @@ pub(crate) async fn connected() -> Ends {
         noq::Endpoint::new(quic::endpoint(), server, socket, runtime).expect("an endpoint")
     });
     let addresses = endpoints.each_ref().map(|it| it.local_addr().expect("a bound socket"));
-    let connecting = endpoints[0].connect_with(client, addresses[1], "holepunch").expect("a peer");
+    let remote = way(addresses[1]).await;
+    let connecting = endpoints[0].connect_with(client, remote, "holepunch").expect("a peer");
     let accepting = async { endpoints[1].accept().await.expect("a connection").await };
     let (connected, accepted) = tokio::join!(connecting, accepting);
     let connections = [connected, accepted].map(|it| it.expect("a handshake"));
@@ -50,8 +57,19 @@ pub(crate) async fn connected() -> Ends {
 /// # Panics
 /// The system gives no socket or no random numbers, or the two do not link: in a test, a failure.
 pub async fn pair() -> (Link, Link, Sockets) {
+    pair_through(async |address| address).await
+}
+
+/// The same; the first connects to what `way` makes of the address of the second: a line of the test's own,
+/// say, that delays and loses packets.
+///
+/// # Panics
+/// As [`pair`].
+pub async fn pair_through(
+    way: impl AsyncFnOnce(SocketAddr) -> SocketAddr,
+) -> (Link, Link, Sockets) {
     let Ends { connections: [connected, accepted], identities, addresses, sockets } =
-        connected().await;
+        connected_through(way).await;
     let link = |connection: noq::Connection, own: usize| {
         let peer = &identities[1 - own];
         let peer = Peer {

@@ -31,13 +31,16 @@ pub async fn write_message(
     stream: &mut (impl AsyncWrite + Unpin),
     message: &impl Serialize,
 ) -> Result<(), MessageError> {
+    stream.write_all(&framed(message)?).await?;
+    Ok(())
+}
+
+/// A message behind its length.
+pub(crate) fn framed(message: &impl Serialize) -> Result<Vec<u8>, MessageError> {
     let json = serde_json::to_vec(message)?;
     let length = u32::try_from(json.len()).ok().filter(|_| json.len() <= MESSAGE_BYTES_MAX);
     let length = length.ok_or(MessageError::TooLong(json.len(), MESSAGE_BYTES_MAX))?;
-    let mut framed = length.to_be_bytes().to_vec();
-    framed.extend_from_slice(&json);
-    stream.write_all(&framed).await?;
-    Ok(())
+    Ok([&length.to_be_bytes(), json.as_slice()].concat())
 }
 
 /// Reads one message; `None` where the stream ends before it begins.

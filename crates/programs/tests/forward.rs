@@ -2,14 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "common/line.rs"]
+mod line;
+
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use holepunch_link::{Link, testing};
+use holepunch_programs::forward::frames::Frame;
 use holepunch_programs::forward::{
     Answer, Ended, Failure, Forward, ForwardError, REQUEST_BYTES_MAX, Request, Times, forward,
 };
 use holepunch_programs::{DONE, Greeting, agree, read_message, write_message};
+use holepunch_sim::link::{LinkConfig, Loss};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
@@ -33,17 +38,25 @@ async fn listener() -> (TcpListener, SocketAddr) {
 type Running = JoinHandle<Result<Ended, ForwardError>>;
 
 /// Two sides: the first listens, the second allows.
-struct Scene {
+struct Scene<Way = testing::Sockets> {
     links: [Link; 2],
     near: Running,
     far: Running,
     entry: SocketAddr,
     socks: SocketAddr,
-    _sockets: testing::Sockets,
+    _way: Way,
 }
 
 async fn scene(target: SocketAddr, allow: &[&str], times: Times) -> Scene {
-    let (a, b, sockets) = testing::pair().await;
+    scene_on(testing::pair().await, target, allow, times).await
+}
+
+async fn scene_on<Way>(
+    (a, b, way): (Link, Link, Way),
+    target: SocketAddr,
+    allow: &[&str],
+    times: Times,
+) -> Scene<Way> {
     let ((to_target, entry), (socks, socks_address)) = (listener().await, listener().await);
     let near = Forward {
         listeners: vec![(to_target, target.to_string().parse().unwrap())],
@@ -56,10 +69,10 @@ async fn scene(target: SocketAddr, allow: &[&str], times: Times) -> Scene {
     let links = [a.clone(), b.clone()];
     let near = tokio::spawn(async move { forward(&a, near).await });
     let far = tokio::spawn(async move { forward(&b, far).await });
-    Scene { links, near, far, entry, socks: socks_address, _sockets: sockets }
+    Scene { links, near, far, entry, socks: socks_address, _way: way }
 }
 
-impl Scene {
+impl<Way> Scene<Way> {
     /// Ends it; what each side has counted.
     async fn end(self) -> [Ended; 2] {
         self.links[0].close(DONE);
@@ -288,7 +301,7 @@ async fn hostile(allow: &[&str]) -> (Link, Running, holepunch_programs::Agreed, 
     let times = Times { request: SHORT, ..Times::default() };
     let honest = Forward { allow, times, ..Forward::default() };
     let running = tokio::spawn(async move { forward(&b, honest).await });
-    let own = Greeting { program: "forward".to_owned(), part: String::new(), version: 1 };
+    let own = Greeting { program: "forward".to_owned(), part: String::new(), version: 2 };
     let greeted = within(agree(&a, &own)).await.unwrap();
     (a, running, greeted, sockets)
 }
@@ -303,11 +316,12 @@ async fn still_serves(link: &Link, target: SocketAddr) {
             // While its streams fill the limit, a newcomer is turned away.
             let answer = read_message::<Answer>(&mut recv).await;
             if written.is_ok() && matches!(answer, Ok(Some(Answer::Connected))) {
-                send.write_all(b"bytes").await.unwrap();
+                let all = [&Frame::Data(5).head()[..], b"bytes", &Frame::End.head()].concat();
+                send.write_all(&all).await.unwrap();
                 send.finish().unwrap();
-                let mut back = String::new();
-                recv.read_to_string(&mut back).await.unwrap();
-                return assert_eq!(back, "bytes");
+                let mut back = Vec::new();
+                recv.read_to_end(&mut back).await.unwrap();
+                return assert_eq!(back, all);
             }
         }
     })
@@ -383,4 +397,69 @@ async fn a_peer_that_leaves_resets_what_is_open_and_closes_the_listeners() {
     assert!(near.why.to_string().contains("going home"), "{}", near.why);
     assert_eq!(near.summary.broken, 1);
     assert!(TcpStream::connect(entry).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_byte_is_lost_where_one_packet_in_a_hundred_is() {
+    let direction = LinkConfig::with_delay(Duration::from_millis(5)).with_loss(Loss::Random(0.01));
+    let ends = line::pair(direction, 7).await;
+    let target = echo().await;
+    let scene = scene_on(ends, target, &["127.0.0.1:*"], Times::default()).await;
+    let mut all = JoinSet::new();
+    for number in 0..100 {
+        let entry = scene.entry;
+        all.spawn(async move {
+            let content = content(number);
+            let tcp = TcpStream::connect(entry).await.unwrap();
+            assert!(round(tcp, &content).await == content, "connection {number}");
+        });
+    }
+    while let Some(done) = within(all.join_next()).await {
+        done.unwrap();
+    }
+    assert!(scene.links[0].traffic().lost_packets > 0, "the line lost nothing");
+    let [near, far] = scene.end().await;
+    assert_eq!((near.summary.broken, far.summary.broken), (0, 0));
+}
+
+/// Writes into a connection until nothing more is taken: the sockets, the program and the link hold all
+/// that they hold of it.
+async fn fill(tcp: &mut TcpStream) -> usize {
+    let (piece, mut written) = ([7; 64 * 1024], 0);
+    while let Ok(more) = timeout(SHORT, tcp.write(&piece)).await {
+        written += more.unwrap();
+    }
+    written
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_nobody_reads_from_stall_no_other() {
+    let (silent, target) = listener().await;
+    let echo = echo().await;
+    let scene = scene(target, &["127.0.0.1:*"], Times::default()).await;
+    let mut filling = JoinSet::new();
+    for _ in 0..64 {
+        let mut client = TcpStream::connect(scene.entry).await.unwrap();
+        let (served, _) = within(silent.accept()).await.unwrap();
+        filling.spawn(async move { (fill(&mut client).await, client, served) });
+    }
+    // Each has filled what there is for it, and is kept as it is.
+    let mut stalled: Vec<_> = within(filling.join_all()).await;
+    // More than any window on the way, there and back.
+    let all: Vec<u8> = (1..400).flat_map(content).collect();
+    assert!(all.len() > 16_000_000);
+    for _ in 0..2 {
+        let tcp = socks_connect(scene.socks, &name("127.0.0.1", echo.port())).await.unwrap();
+        assert!(round(tcp, &all).await == all);
+    }
+    // What was held up goes on as soon as somebody reads, and is all there.
+    let (written, mut client, mut served) = stalled.remove(0);
+    let finishing = async {
+        client.write_all(b"the end").await.unwrap();
+        client.shutdown().await.unwrap();
+    };
+    let mut read = Vec::new();
+    let both = async { tokio::join!(finishing, served.read_to_end(&mut read)) };
+    within(both).await.1.unwrap();
+    assert!(read.ends_with(b"the end") && read.len() == written + b"the end".len());
 }

@@ -32,4 +32,6 @@ mod stun;
 pub use holepunch_matchmaker::Config as MatchmakerConfig;
 pub use ipnet::IpNet;
 pub use relay::RelayLimits;
+#[cfg(feature = "testing")]
+pub use relay::testing;
 pub use server::{BindError, Config, Server};

@@ -45,6 +45,7 @@ mod session;
 mod tool;
 mod topology;
 mod trial;
+mod turn;
 
 pub use conditions::Conditions;
 pub use error::LabError;
@@ -56,3 +57,4 @@ pub use program::{Ended, Program};
 pub use session::{Established, Linked, Protocol, Session, Workers};
 pub use topology::{Lab, SIDES_MAX, Side};
 pub use trial::trial;
+pub use turn::TurnService;

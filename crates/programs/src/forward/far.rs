@@ -11,10 +11,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::request::{Answer, Failure, asked};
-use super::splice::{self, CODE_BUSY, CODE_REFUSED};
+use super::splice::{self, CODE_BUSY, CODE_REFUSED, Turns};
 use super::target::{Host, Target};
-use super::{CONNECTIONS_MAX, DRAIN_WITHIN, Shared};
-use crate::messages::{MessageError, write_message};
+use super::{DRAIN_WITHIN, SERVED_MAX, Shared};
+use crate::messages::{MessageError, framed, write_message};
 use crate::sending::{CODE_RESET, Sending};
 
 /// Addresses of one name that are tried.
@@ -27,7 +27,7 @@ pub(super) async fn serve(shared: Arc<Shared>) {
         tokio::select! {
             accepted = shared.link.accept_bi() => {
                 let Ok((mut send, mut recv)) = accepted else { break };
-                if tasks.len() >= CONNECTIONS_MAX {
+                if tasks.len() >= SERVED_MAX {
                     shared.counts.busy.one();
                     send.reset(CODE_BUSY);
                     recv.stop(CODE_BUSY);
@@ -97,14 +97,14 @@ async fn splice_served(
     mut send: Sending,
     mut recv: RecvStream,
 ) {
+    let turns = Turns::default();
     let outcome = async {
         splice::prepare(&tcp)?;
         let (from_tcp, to_tcp) = tcp.split();
-        // The answer is small: it is written where the stream takes a byte at all.
-        write_message(&mut *send, &Answer::Connected).await.map_err(|_| splice::Broken::Link)?;
-        let counts = &shared.counts;
-        let up = splice::up(from_tcp, &mut send, Bytes::new(), counts);
-        let down = splice::down(&mut recv, to_tcp, counts);
+        let answer = framed(&Answer::Connected).map_err(io::Error::other)?;
+        let first = (answer, Bytes::new());
+        let up = splice::up(from_tcp, &mut send, first, &turns, &shared.counts);
+        let down = splice::down(&mut recv, to_tcp, &turns, shared);
         tokio::try_join!(up, down)
     };
     match outcome.await {

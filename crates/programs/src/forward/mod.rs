@@ -3,17 +3,21 @@
 //!
 //! Each connection has a stream of its own. It begins with a [`Request`], which the connection's first
 //! bytes follow at once, and which the other side answers with an [`Answer`]: the first byte arrives after
-//! half a round trip. The end of either direction is passed on as the end of that direction, a reset as a
+//! half a round trip. Behind that the bytes stand in [`frames`], and each side tells how much it takes: a
+//! connection whose reader has stopped holds up no other. The end of either direction is passed on as the end of that direction, a reset as a
 //! reset; and where the link breaks, every connection is reset, never ended.
 
 mod allow;
+mod buffer;
 mod counts;
 mod far;
+pub mod frames;
 mod near;
 mod request;
 pub mod socks;
 mod splice;
 mod target;
+mod window;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,15 +30,20 @@ use tokio::task::JoinSet;
 use crate::agree::{AgreeError, Greeting, agree};
 use counts::Counts;
 use near::Kind;
+use window::Pool;
 
 pub use allow::{Allow, Rule};
 pub use counts::Summary;
+pub use near::bind;
 pub use request::{Answer, Failure, REQUEST_BYTES_MAX, Request};
 pub use target::{Host, NAME_BYTES_MAX, Target, TargetError};
 
-const VERSION: u32 = 1;
-/// Connections at once, of the peer's and of each listener: below the streams that a link takes.
+const VERSION: u32 = 2;
+/// Connections at once, of each listener.
 pub const CONNECTIONS_MAX: usize = 1024;
+/// Connections at once for the peer: below the 2,048 streams that a link takes. Those that have ended for the
+/// peer are still among them, until this side has heard so: on a busy link that takes seconds.
+pub const SERVED_MAX: usize = 2000;
 /// Look-ups of names at once: each keeps a thread of the system's resolver.
 const LOOKUPS_MAX: usize = 32;
 /// After the link has ended, time to write what has arrived.
@@ -102,6 +111,7 @@ struct Shared {
     times: Times,
     counts: Counts,
     lookups: Semaphore,
+    pool: Pool,
 }
 
 /// Forwards until the link ends; then the listeners are closed, and connections that are not at their end
@@ -120,6 +130,7 @@ pub async fn forward(link: &Link, what: Forward) -> Result<Ended, ForwardError> 
         times: what.times,
         counts: Counts::default(),
         lookups: Semaphore::new(LOOKUPS_MAX),
+        pool: Pool::default(),
     });
     let mut parts = JoinSet::new();
     parts.spawn(far::serve(Arc::clone(&shared)));

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::request::{Answer, REASON_CHARACTERS_MAX, answered, ask};
+use super::request::{Answer, REASON_CHARACTERS_MAX, answered, question};
 use super::socks;
-use super::splice::{self, Broken, CODE_BUSY};
+use super::splice::{self, Broken, CODE_BUSY, Turns};
 use super::target::Target;
 use super::{CONNECTIONS_MAX, DRAIN_WITHIN, Shared};
 use crate::harmless::harmless;
@@ -29,6 +29,21 @@ pub(super) enum Kind {
     To(Target),
     /// Connections that say by SOCKS where to.
     Socks,
+}
+
+/// Listens on an address. As many connections as are carried at once may wait to be taken, if the system
+/// lets them: the usual queue of 128 overflows when a browser's or a load's worth come together, and the
+/// system then resets some.
+///
+/// # Errors
+/// The address is taken, or not one of this machine.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // As tokio's own: elsewhere it would let another program take the port over.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX))
 }
 
 /// Takes connections until the link ends. Beyond the limit they wait in the system's queue.
@@ -143,14 +158,18 @@ async fn carry(
     is_socks: bool,
 ) -> Result<(), Ended> {
     splice::prepare(tcp)?;
+    // A target has a form in JSON, and is shorter than a request may be.
+    let request = question(target).map_err(|error| Ended::NotMade(error.to_string()))?;
     let opened = shared.link.open_bi().await.map_err(|_| Broken::Link)?;
     let (mut send, mut recv) = (Sending::new(opened.0), opened.1);
+    let turns = Turns::default();
     let outcome = async {
-        let asking = ask(&mut send, target).await;
-        asking.map_err(|_| Broken::Link)?;
         let (from_tcp, mut to_tcp) = tcp.split();
         let up = async {
-            splice::up(from_tcp, &mut send, first, &shared.counts).await.map_err(Ended::from)
+            let first = (request, first);
+            splice::up(from_tcp, &mut send, first, &turns, &shared.counts)
+                .await
+                .map_err(Ended::from)
         };
         let down = async {
             let answer = answer(shared, &mut recv).await?;
@@ -163,7 +182,7 @@ async fn carry(
                     return Err(Ended::NotMade(harmless(&reason, REASON_CHARACTERS_MAX)));
                 }
             }
-            Ok(splice::down(&mut recv, to_tcp, &shared.counts).await?)
+            Ok(splice::down(&mut recv, to_tcp, &turns, shared).await?)
         };
         tokio::try_join!(up, down).map(|_| ())
     };

@@ -1,10 +1,10 @@
 //! What is said on a stream before the bytes of its TCP connection.
 
-use holepunch_link::{RecvStream, SendStream};
+use holepunch_link::RecvStream;
 use serde::{Deserialize, Serialize};
 
 use super::target::Target;
-use crate::messages::{MessageError, read_frame, write_message};
+use crate::messages::{MessageError, framed, read_frame};
 
 /// Longest request or answer, in bytes: the longest target or reason, escaped, and some. Two thousand
 /// streams that say half of one hold no more than 4 MiB.
@@ -76,8 +76,9 @@ impl Answer {
     }
 }
 
-pub(super) async fn ask(send: &mut SendStream, target: &Target) -> Result<(), MessageError> {
-    write_message(send, &Request { target: target.clone() }).await
+/// The bytes of a request.
+pub(super) fn question(target: &Target) -> Result<Vec<u8>, MessageError> {
+    framed(&Request { target: target.clone() })
 }
 
 /// The request that begins a stream; `None` where the stream has none.

@@ -16,6 +16,8 @@ mod end;
 mod frame;
 mod queue;
 mod request;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
