@@ -74,21 +74,27 @@ async fn a_direct_path_that_is_cut_under_way_gives_way_to_the_relay_and_comes_ba
     assert!(cut.flowed.stall < STALL_MAX, "{cut:?}");
 }
 
+/// More than the connecting side's acknowledgements in a handshake take, and less than its key, signature and
+/// Finished, in bytes.
+const ACKNOWLEDGEMENT_MAX: usize = 120;
+
 /// Loses what the side that accepts sends once the handshake is through: the connection ids that a further
 /// path needs. What the other one sends from then on is lost as well, but for this many datagrams.
 fn cut_behind_the_handshake(spared: usize) -> impl FnMut(Datagram<'_>) -> Fate + Send + 'static {
-    // Who connects, and toward which connection id it does before the other one has named its own.
-    let mut first: Option<(usize, Vec<u8>)> = None;
+    let mut connecting: Option<usize> = None;
     let (mut is_through, mut is_cut, mut spared) = (false, false, spared);
     move |datagram| {
-        let is_short = matches!(datagram.payload.first(), Some(0x40..=0x7f));
-        if let [0xc0..=0xff, 0, 0, 0, 1, length, id @ ..] = datagram.payload {
-            let id = &id[..usize::from(*length)];
-            let (connecting, named) = first.get_or_insert_with(|| (datagram.from, id.to_vec()));
-            is_through |= *connecting == datagram.from && named != id;
+        let (first, length) = (datagram.payload.first(), datagram.payload.len());
+        let is_short = matches!(first, Some(0x40..=0x7f));
+        if let [0xc0..=0xcf, 0, 0, 0, 1, ..] = datagram.payload {
+            connecting.get_or_insert(datagram.from);
         }
-        let of_connecting = first.as_ref().is_some_and(|(it, _)| *it == datagram.from);
+        let of_connecting = connecting == Some(datagram.from);
+        // Behind the last flight of the side that connects (RFC 9001 §4.1.1); the other one may send to it
+        // before that has come.
+        let is_flight = matches!(first, Some(0xe0..=0xef)) && length > ACKNOWLEDGEMENT_MAX;
         is_cut |= is_short && !of_connecting && is_through;
+        is_through |= of_connecting && (is_short || is_flight);
         let is_spared = is_cut && of_connecting && spared > 0;
         spared -= usize::from(is_spared);
         if is_cut && !is_spared { Fate::Lost } else { Fate::Passes }
