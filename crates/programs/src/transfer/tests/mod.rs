@@ -11,6 +11,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use holepunch_link::testing;
 use tempfile::TempDir;
@@ -64,7 +65,10 @@ async fn transfer(sources: &[PathBuf], into: &Path, options: ReceiveOptions) -> 
     let (a, b, _sockets) = testing::pair().await;
     let listing = Arc::new(Listing::of(sources).unwrap());
     let (sending, receiving) = (Arc::default(), Arc::default());
-    tokio::join!(send(&a, &listing, &sending), receive(&b, into, options, &receiving))
+    let ended = tokio::join!(send(&a, &listing, &sending), receive(&b, into, options, &receiving));
+    // Pauses are each side's own.
+    let counts = |summary| Summary { longest_pause: Duration::ZERO, ..summary };
+    (ended.0.map(counts), ended.1.map(counts))
 }
 
 /// What a transfer keeps of a file: its content (`None` for a folder), whether it is executable, and
