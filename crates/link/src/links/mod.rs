@@ -4,6 +4,7 @@
 //! there is, and opens further paths in the same connection as routes come; both say by which path they
 //! send: directly where that answers, else by the relay. The task ends when the link does.
 
+mod again;
 mod connect;
 mod doubt;
 mod follow;

@@ -12,6 +12,7 @@ use noq::{PathEvent, PathId, PathStatus};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::again::Again;
 use super::doubt::Doubts;
 use super::follow::Follow;
 use super::session::SessionTask;
@@ -19,12 +20,6 @@ use super::{LinkEvent, View, shown};
 use crate::link::{Ending, LinkError, LinkPath, PathKind, PathState};
 use crate::mux::{Mux, Route};
 use crate::quic::SILENCE_MAX;
-
-/// The peer has not given out what a further path needs, just after the handshake: tried again so soon,
-/// which doubles ...
-const AGAIN_FIRST: Duration = Duration::from_millis(5);
-/// ... up to this.
-const AGAIN_LONGEST: Duration = Duration::from_millis(500);
 
 /// A peer that closes a link says why on the link, and leaves the session by the rendezvous: where that
 /// comes first, its own words have so long.
@@ -48,8 +43,7 @@ pub(super) struct Paths {
     opening: BTreeMap<PathId, Route>,
     /// By which one this side sends.
     pub(super) active: Option<PathId>,
-    again_at: Option<Instant>,
-    again_after: Duration,
+    again: Again,
     /// QUIC could not open a path when it was last asked to.
     refused: bool,
     doubts: Option<Doubts>,
@@ -82,8 +76,7 @@ impl Paths {
             open: BTreeMap::from([(PathId::ZERO, first)]),
             opening: BTreeMap::new(),
             active: None,
-            again_at: None,
-            again_after: AGAIN_FIRST,
+            again: Again::new(task.is_controlling),
             refused: false,
             doubts: None,
             relayed: None,
@@ -138,7 +131,7 @@ impl Paths {
 
     fn look_at(&self) -> Option<Instant> {
         let stranded = self.stranded_since.map(|since| since + SILENCE_MAX);
-        self.again_at.into_iter().chain(stranded).chain(self.follow.look_at()).min()
+        self.again.at().into_iter().chain(stranded).chain(self.follow.look_at()).min()
     }
 
     fn end(&self, connection: &noq::Connection, reason: String) -> LinkError {
@@ -172,7 +165,7 @@ impl Paths {
             PathEvent::Abandoned { id, .. } | PathEvent::Discarded { id, .. } => {
                 let was_open = self.open.remove(&id).is_some();
                 if self.opening.remove(&id).is_some() || was_open {
-                    self.try_again();
+                    self.again.plan(Instant::now());
                 }
                 self.active.take_if(|active| *active == id);
             }
@@ -181,20 +174,11 @@ impl Paths {
         }
     }
 
-    /// Sees to it that what is missing is opened again soon; the peer does that where it controls.
-    fn try_again(&mut self) {
-        if !self.is_controlling {
-            return;
-        }
-        self.again_at = Some(Instant::now() + self.again_after);
-        self.again_after = (self.again_after * 2).min(AGAIN_LONGEST);
-    }
-
     /// Opens, closes and chooses paths as the routes are now.
     fn settle(&mut self, connection: &noq::Connection) {
         let view = self.view.borrow_and_update().clone();
-        if self.is_controlling && self.again_at.is_none_or(|at| at <= Instant::now()) {
-            (self.again_at, self.refused) = (None, false);
+        if self.again.is_due(Instant::now()) {
+            self.refused = false;
             self.open_missing(connection, &view);
         }
         if self.refused {
@@ -244,7 +228,7 @@ impl Paths {
                 }
                 None => {
                     self.refused = true;
-                    self.try_again();
+                    self.again.plan(Instant::now());
                 }
             }
         }
@@ -317,7 +301,7 @@ impl Paths {
             );
             return;
         };
-        self.again_after = AGAIN_FIRST;
+        self.again.succeeded();
         let path = connection.path(id);
         let rtt = path.as_ref().map(|path| path.stats().rtt);
         let reason = match (is_direct(route), before.is_some()) {

@@ -1,0 +1,83 @@
+//! When a path that could not be opened, or has gone, is opened again.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The peer has not given out what a further path needs, just after the handshake: tried again so soon,
+/// which doubles ...
+const FIRST: Duration = Duration::from_millis(5);
+/// ... up to this.
+const LONGEST: Duration = Duration::from_millis(500);
+
+/// The next attempt of the side that opens paths. The other side waits, and has none.
+#[derive(Debug)]
+pub(super) struct Again {
+    is_opening: bool,
+    at: Option<Instant>,
+    after: Duration,
+}
+
+impl Again {
+    pub(super) fn new(is_opening: bool) -> Self {
+        Self { is_opening, at: None, after: FIRST }
+    }
+
+    pub(super) fn at(&self) -> Option<Instant> {
+        self.at
+    }
+
+    /// Whether this side may open paths now; the attempt that was planned is this one.
+    pub(super) fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.is_opening && self.at.is_none_or(|at| at <= now);
+        self.at.take_if(|_| is_due);
+        is_due
+    }
+
+    /// A path is missing: plans the next attempt.
+    pub(super) fn plan(&mut self, now: Instant) {
+        if self.is_opening {
+            self.at = Some(now + self.after);
+            self.after = (self.after * 2).min(LONGEST);
+        }
+    }
+
+    /// A path works: the next one that is missing is tried soon.
+    pub(super) fn succeeded(&mut self) {
+        self.after = FIRST;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_come_further_and_further_apart_until_one_succeeds() {
+        let (mut now, mut again) = (Instant::now(), Again::new(true));
+        assert!(again.is_due(now), "at first");
+        let mut waits = Vec::new();
+        for _ in 0..9 {
+            again.plan(now);
+            let at = again.at().unwrap();
+            assert!(!again.is_due(now));
+            waits.push(at - now);
+            now = at;
+            assert!(again.is_due(now));
+            assert_eq!(again.at(), None, "an attempt is made once");
+        }
+        assert_eq!(waits[..3], [1, 2, 4].map(|times| FIRST * times));
+        assert_eq!(waits[7..], [LONGEST; 2]);
+        again.succeeded();
+        again.plan(now);
+        assert_eq!(again.at(), Some(now + FIRST));
+    }
+
+    /// A moment that has passed would be waited for again and again.
+    #[test]
+    fn the_side_that_accepts_plans_nothing() {
+        let (now, mut again) = (Instant::now(), Again::new(false));
+        again.plan(now);
+        assert_eq!((again.is_due(now), again.at()), (false, None));
+    }
+}
