@@ -28,7 +28,7 @@ const DATAGRAM_QUEUE_BYTES: usize = 1024 * 1024;
 /// Longest UDP payload that is tried: what an Ethernet frame holds beside the headers of IPv4 and UDP.
 const PAYLOAD_BYTES_MAX: u16 = 1472;
 /// Paths of a link at once: the relay, the direct one, and those that are being given up.
-const PATHS_MAX: u32 = 8;
+pub(crate) const PATHS_MAX: u32 = 8;
 /// A first guess of the round-trip time: the default of a third of a second would repeat a lost first
 /// packet only after a second.
 const INITIAL_RTT: Duration = Duration::from_millis(100);

@@ -19,7 +19,7 @@ use super::session::SessionTask;
 use super::{LinkEvent, View, shown};
 use crate::link::{Ending, LinkError, LinkPath, PathKind, PathState};
 use crate::mux::{Mux, Route};
-use crate::quic::SILENCE_MAX;
+use crate::quic::{PATHS_MAX, SILENCE_MAX};
 
 /// A peer that closes a link says why on the link, and leaves the session by the rendezvous: where that
 /// comes first, its own words have so long.
@@ -84,6 +84,7 @@ impl Paths {
             shown: task.view.borrow().rebound,
             follow: Follow::default(),
         };
+        paths.find(connection);
         paths.settle(connection);
         paths
     }
@@ -114,7 +115,12 @@ impl Paths {
                 }
             };
             tokio::select! {
-                Some(Ok(event)) = self.path_events.next() => self.handle(event),
+                Some(event) = self.path_events.next() => match (event, self.connection.upgrade()) {
+                    (Ok(event), _) => self.handle(event),
+                    // So much happened at once that events were dropped.
+                    (Err(_lagged), Some(connection)) => self.find(&connection),
+                    (Err(_lagged), None) => {}
+                },
                 changed = self.view.changed() => if changed.is_err() {
                     return LinkError::Closed("the worker has ended".to_owned());
                 },
@@ -147,6 +153,28 @@ impl Paths {
         if self.relayed != Some(relayed) {
             self.relayed = Some(relayed);
             let _or_ended = self.events.send(LinkEvent::Relayed(self.session, relayed)).await;
+        }
+    }
+
+    /// Looks which paths there are: the peer may have opened one before anybody listened to events.
+    fn find(&mut self, connection: &noq::Connection) {
+        let known = self.open.keys().chain(self.opening.keys()).copied();
+        let newest = known.max().unwrap_or(PathId::ZERO);
+        let may_be = |number: &u32| PathId::from(number.saturating_sub(PATHS_MAX)) <= newest;
+        for id in (0..).take_while(may_be).map(PathId::from) {
+            let Some(path) = connection.path(id) else {
+                if self.open.remove(&id).or(self.opening.remove(&id)).is_some() {
+                    self.again.plan(Instant::now());
+                }
+                continue;
+            };
+            // RFC 9000 §8.2: it carries packets once a challenge has been answered.
+            let is_validated = path.stats().frame_rx.path_response > 0;
+            let route = path.remote_address().ok().and_then(|remote| self.mux.route(remote));
+            if let Some(route) = route.filter(|_| is_validated && !self.open.contains_key(&id)) {
+                self.opening.remove(&id);
+                self.open.insert(id, route);
+            }
         }
     }
 
