@@ -28,6 +28,12 @@ const ENDPOINT_AGAIN_AFTER: Duration = Duration::from_secs(4);
 /// Announced ports are tried again after these times.
 const ANNOUNCED_AGAIN_AFTER: [Duration; 3] =
     [Duration::from_millis(150), Duration::from_millis(300), Duration::from_millis(600)];
+/// A sweep of a wide window by one socket goes once more to the ports nearest to its centre, ...
+const NEAR_PORTS: usize = 64;
+/// ... after so many packets, two seconds: where the peer's packets all stay near, one that was lost, or came
+/// before the port that it tries was open, has no other that makes up for it. The most likely ports are
+/// tried first, before all sockets of the peer are open.
+const NEAR_AGAIN_AFTER: usize = 192;
 /// Where both sides predict, others may take up to so many ports, less one, on both NATs together
 /// between the prediction and the packets: the n-th packet of one side goes so many ports further, in
 /// turn, that some of them meet.
@@ -361,6 +367,10 @@ fn window(spec: &Search) -> Vec<u16> {
     let is_free = |port: &u16| !spec.except.contains(port);
     let mut ports: Vec<u16> = (first.max(1)..=last).filter(is_free).collect();
     ports.sort_by_key(|port| port.abs_diff(centre));
+    if spec.sockets == 1 && ports.len() > NEAR_AGAIN_AFTER {
+        let near = ports[..NEAR_PORTS].to_vec();
+        ports.splice(NEAR_AGAIN_AFTER..NEAR_AGAIN_AFTER, near);
+    }
     ports.truncate(usize::from(PROBES_MAX));
     ports
 }

@@ -65,6 +65,21 @@ fn a_window_is_swept_from_its_centre_by_every_socket() {
 }
 
 #[test]
+fn a_wide_window_is_swept_once_more_where_ports_are_most_likely() {
+    let ports = |last, sockets| -> Vec<u16> {
+        let run = run(Aim::Window { first: 1000, last, centre: 1500 }, sockets);
+        (0..).map_while(|n| run.shot(n)).map(|it| it.to.port()).collect()
+    };
+    let swept = ports(2000, 1);
+    assert_eq!(swept.len(), 1001 + 64);
+    assert_eq!(swept[192..256], swept[..64]);
+    assert!(swept[..64].iter().all(|port| port.abs_diff(1500) <= 32));
+    assert_eq!(swept.iter().collect::<BTreeSet<_>>().len(), 1001, "and none is left out");
+    assert_eq!(ports(1191, 1).len(), 192, "a small one is swept once");
+    assert_eq!(ports(2000, 2).len(), 1001, "and so is one that several sockets sweep");
+}
+
+#[test]
 fn a_fresh_socket_that_seeks_is_announced_by_the_port_that_a_server_sees() {
     let spec = Search { fresh: true, announce: Announce::FreshPort, ..run(Aim::Random, 1).spec };
     let mut run = started(spec);
