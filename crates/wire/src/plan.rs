@@ -70,6 +70,9 @@ pub enum Aim {
     /// Likewise, but to the port that the peer's packets come from once one has arrived: its NAT gives
     /// it another port toward this side than the one that it could be told.
     Observed,
+    /// Likewise, but to the first port that the peer announces when it accepts the plan: that of its fresh
+    /// socket, which seeks in place of the one whose endpoint is known.
+    FreshPort,
     /// The ports that the peer announces when it accepts the plan: from the worker's own socket each
     /// of them, from fresh sockets the n-th from the n-th.
     Announced,
@@ -96,6 +99,9 @@ pub enum Announce {
     NextPorts,
     /// The same, but some of them further ahead, so that a few ports taken by others do no harm.
     SkewedPorts,
+    /// The external port of its fresh socket, the one that it will send from, as a STUN server sees it:
+    /// its NAT gives one to all destinations.
+    FreshPort,
     /// Nothing.
     #[default]
     #[serde(other)]

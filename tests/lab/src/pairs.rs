@@ -50,9 +50,9 @@ pub struct Run {
     pub sent: [Traffic; 2],
 }
 
-/// The strategy by which both sides link with fresh sockets, where an early packet has disturbed those that
-/// they had.
-const FRESH_SOCKETS: &str = "preserved";
+/// The strategies by which the sides link with fresh sockets: both where an early packet has disturbed those
+/// that they had, and the side that seeks one of many ports.
+const FRESH_SOCKETS: [&str; 3] = ["preserved", "sweep", "birthday"];
 
 /// A direct path is there within so long, or not at all: a search ends after 24 s.
 const LINKED_WITHIN: Duration = Duration::from_secs(45);
@@ -144,7 +144,7 @@ impl Pair {
         };
         let strategy = strategy(&session.lines(0)).unwrap_or_default();
         if let Some(linked) = &linked {
-            let is_fresh = strategy == FRESH_SOCKETS;
+            let is_fresh = FRESH_SOCKETS.contains(&strategy.as_str());
             let sockets = if is_fresh { Sockets::Fresh } else { Sockets::Own };
             proof::direct_between(lab, linked, sockets)?;
         }

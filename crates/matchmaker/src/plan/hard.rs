@@ -151,6 +151,19 @@ pub(super) fn one_side(hard: &NatProfile) -> Idea {
     }
 }
 
+/// The same, where the seeker has one port for all destinations and uses a fresh socket. The hard side's
+/// checks go to the endpoint that everybody was told: in a NAT that an early packet disturbs they occupy a
+/// port that will be tried, and all that the socket sends from then on would leave from elsewhere. Nothing
+/// has come to a fresh socket's port, and what is sent there until it seeks does not get far.
+pub(super) fn from_fresh_socket(mut idea: Idea) -> Idea {
+    let is_blind = matches!(idea.strategy, Strategy::Sweep | Strategy::Birthday);
+    if let ([Some(seeker), Some(sought)], true) = (&mut idea.searches, is_blind) {
+        (seeker.fresh, seeker.announce) = (true, Announce::FreshPort);
+        sought.aim = Aim::FreshPort;
+    }
+    idea
+}
+
 /// The same, where the sockets whose ports are sought have to aim at a port that shows itself.
 pub(super) fn toward_observed(mut idea: Idea) -> Idea {
     for search in idea.searches.iter_mut().flatten() {

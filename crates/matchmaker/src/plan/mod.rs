@@ -272,8 +272,10 @@ fn easy_hard(a: &Side, b: &Side) -> Idea {
     // packet is the first that counts. A single port at which both have met too early is enough to move
     // all that the seeker sends from then on, so until it is known the first packets stay near, too.
     let remaps = a.profile.remaps_after_inbound;
-    let is_cautious = remaps.is_none() && a.profile.mapping == Mapping::EndpointIndependent;
-    Idea { opens: remaps == Some(true), is_cautious, ..hard::one_side(&b.profile) }
+    let translates = a.profile.mapping == Mapping::EndpointIndependent;
+    let idea = hard::one_side(&b.profile);
+    let idea = if translates { hard::from_fresh_socket(idea) } else { idea };
+    Idea { opens: remaps == Some(true), is_cautious: remaps.is_none() && translates, ..idea }
 }
 
 /// Neither has an endpoint that holds for the other.

@@ -91,7 +91,7 @@ fn the_many_sockets_are_on_the_hard_side() {
             plan.search.unwrap()
         });
     assert_eq!((seeker.sockets, seeker.aim, seeker.probes_max), (1, Aim::Random, 2048));
-    assert_eq!((sought.sockets, sought.aim), (256, Aim::Endpoint));
+    assert_eq!((sought.sockets, sought.aim), (256, Aim::FreshPort));
     let [sought, _] = Planner::default().plan([&hard(APD, RANDOM), &easy(APD)], 1, now());
     assert_eq!(sought.search.unwrap().sockets, 256);
 }
@@ -225,6 +225,33 @@ fn the_first_packets_of_a_search_stay_near_until_it_is_known_what_an_early_one_d
     assert_eq!(opener(endpoint_independent, Some(true)), (Some(OPENER_TTL), true), "none does");
     assert_eq!(opener(endpoint_independent, Some(false)), (None, false));
     assert_eq!(opener(Mapping::None, None), (None, false), "nothing can be moved");
+}
+
+#[test]
+fn a_seeker_that_is_told_of_at_one_port_seeks_from_a_fresh_one() {
+    let searches = |mapping, remaps, allocation| {
+        let mut seeker = easy(APD);
+        (seeker.profile.mapping, seeker.profile.remaps_after_inbound) = (mapping, remaps);
+        let pair = [&seeker, &hard(APD, allocation)];
+        Planner::default().plan(pair, 1, now()).map(|plan| plan.search.unwrap())
+    };
+    let is_fresh = |mapping, remaps, allocation| {
+        let [seeker, sought] = searches(mapping, remaps, allocation);
+        let is_fresh = seeker.fresh && seeker.announce == Announce::FreshPort;
+        assert_eq!(is_fresh, sought.aim == Aim::FreshPort, "both or none");
+        assert!(is_fresh || (!seeker.fresh && sought.aim == Aim::Endpoint));
+        is_fresh
+    };
+    let independent = Mapping::EndpointIndependent;
+    for remaps in [None, Some(false), Some(true)] {
+        // The same whatever is known of early packets: what is learnt meanwhile starts no other search.
+        assert!(is_fresh(independent, remaps, BLOCK), "{remaps:?}");
+        assert!(is_fresh(independent, remaps, RANDOM), "{remaps:?}");
+    }
+    assert!(!is_fresh(Mapping::None, None, BLOCK), "nothing can be moved");
+    assert!(!is_fresh(independent, Some(true), Allocation::Preserving), "these ports are fresh");
+    let sequential = Allocation::Sequential { step: 1 };
+    assert!(!is_fresh(independent, Some(true), sequential), "and so are those that follow");
 }
 
 #[test]

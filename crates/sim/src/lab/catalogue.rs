@@ -277,6 +277,7 @@ fn disturbances() -> Vec<Pair> {
     });
     let uneven: Vec<Pair> = uneven.collect();
     pairs.extend(uneven);
+    pairs.extend(searches_toward_remap());
     let plain = Requirement { p95: Some(PLAIN_P50 + RTT), ..direct(0.999, 330) };
     for (first, second) in
         [(NatKind::EimApdfShort, NatKind::EimApdfShort), (NatKind::HardApdfShort, NatKind::EimAdf)]
@@ -308,6 +309,35 @@ fn disturbances() -> Vec<Pair> {
             pairs.push(disturbed);
         }
     }
+    pairs
+}
+
+/// Searches where one packet that comes too early moves the seeker for good, and no later one makes up for
+/// one that is lost.
+fn searches_toward_remap() -> Vec<Pair> {
+    let remap = NatKind::Remap;
+    let sequential = NatKind::Adm(APDF, HardPorts::Sequential);
+    let block = NatKind::Adm(APDF, HardPorts::Block64);
+    let hard_block = NatKind::Hard(APDF, HardPorts::Block64);
+    let search = |first, second| pair(Group::Remap, first, second, direct(0.99, 1000));
+    let mut pairs: Vec<Pair> =
+        [(sequential, remap), (remap, sequential), (block, remap), (hard_block, remap)]
+            .into_iter()
+            .map(|(first, second)| search(first, second))
+            .collect();
+    for (first, second, lag) in
+        [(sequential, remap, [ms(0), ms(150)]), (remap, sequential, [ms(150), ms(0)])]
+    {
+        // The side that seeks begins before the other has opened its sockets.
+        let mut early = pair(Group::Remap, first, second, direct(0.99, 3000));
+        early.scenario.lag = lag;
+        early.name += ", early search";
+        pairs.push(early);
+    }
+    let mut lossy = search(remap, sequential);
+    lossy.scenario.loss = 0.1;
+    lossy.name += ", 10 % loss";
+    pairs.push(lossy);
     pairs
 }
 

@@ -183,6 +183,7 @@ fn plan_in_words(plan: &Plan) -> String {
         let aim = match search.aim {
             Aim::Endpoint => "to the peer's endpoint".to_owned(),
             Aim::Observed => "to the port that the peer's packets come from".to_owned(),
+            Aim::FreshPort => "to the port of the peer's fresh socket".to_owned(),
             Aim::Announced => "to the ports that the peer announces".to_owned(),
             Aim::Window { first, last, centre } => {
                 format!("to the ports {first} to {last} from {centre} outward")

@@ -71,8 +71,10 @@ pub enum InboundFirst {
     /// It is dropped, and that is all.
     Drop,
     /// It is dropped, but occupies its tuple (external port, source) for [`UNSOLICITED_LIFETIME`]: a
-    /// packet from inside that would need the tuple goes out through another, random port. Linux
-    /// routers that accept unsolicited packets on their outside do this.
+    /// packet from inside that would need the tuple goes out through another, random port, and so does
+    /// whatever its socket sends to destinations that are new from then on. Linux routers that accept
+    /// unsolicited packets on their outside do this: the newest mapping of a socket is the model of the
+    /// next.
     Remap,
 }
 

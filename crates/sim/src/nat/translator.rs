@@ -64,6 +64,8 @@ pub struct Nat {
     lives: Lives<MappingId>,
     by_inside: BTreeMap<(SocketAddr, Scope), MappingId>,
     by_external: BTreeMap<(u16, Scope), MappingId>,
+    /// Mappings for all destinations that another has replaced: they serve the sessions that they have.
+    replaced: BTreeMap<SocketAddr, Vec<MappingId>>,
     sessions: Sessions<MappingId>,
     /// Tuples (external port, source) that unsolicited packets occupy.
     unsolicited: Lives<(u16, SocketAddr)>,
@@ -85,6 +87,7 @@ impl Nat {
             lives: Lives::new(),
             by_inside: BTreeMap::new(),
             by_external: BTreeMap::new(),
+            replaced: BTreeMap::new(),
             unsolicited: Lives::new(),
             counters: Counters::default(),
         }
@@ -199,6 +202,7 @@ impl Nat {
         self.lives.clear();
         self.by_inside.clear();
         self.by_external.clear();
+        self.replaced.clear();
         self.sessions.clear();
         self.unsolicited.clear();
     }
@@ -214,6 +218,10 @@ impl Nat {
             return Err(DropReason::WrongFamily);
         }
         let scope = Scope::of(self.config.mapping, to);
+        let replaced = self.replaced.get(&inside).into_iter().flatten();
+        if let Some(id) = replaced.copied().find(|id| self.sessions.contains(*id, to)) {
+            return Ok((id, self.entries[&id].port));
+        }
         // A flow that was moved away from its socket's mapping has one of its own, which goes first.
         let moved = self.by_inside.get(&(inside, Scope::Endpoint(to))).copied();
         let found = moved.or_else(|| self.by_inside.get(&(inside, scope)).copied());
@@ -240,39 +248,50 @@ impl Nat {
     ) -> Result<(MappingId, u16), DropReason> {
         let first = self.by_inside.range((inside, Scope::Any)..).next();
         let first = first.is_none_or(|((found, _), _)| *found != inside);
-        let port = self.choose(Wanted { inside, first, moved: false }, scope, now)?;
+        let port = self.choose(Wanted { inside, first, moved: false }, scope, None, now)?;
         if self.is_occupied(port, to) {
             return self.create_moved(inside, to, now);
         }
         Ok((self.insert(Entry { inside, scope, port }), port))
     }
 
-    /// A mapping for one flow alone, whose tuple at the usual port is occupied from outside.
+    /// A mapping for a flow whose tuple at the usual port is occupied from outside: for this one alone, or,
+    /// where one mapping serves all destinations, for those that are new from now on as well.
     fn create_moved(
         &mut self,
         inside: SocketAddr,
         to: SocketAddr,
         now: Instant,
     ) -> Result<(MappingId, u16), DropReason> {
-        let scope = Scope::Endpoint(to);
+        let is_for_all = self.config.mapping == Mapping::EndpointIndependent;
+        let scope = if is_for_all { Scope::Any } else { Scope::Endpoint(to) };
+        let old = self.by_inside.get(&(inside, scope)).copied();
         // With dependent mapping the old mapping was for this flow alone, or it serves others still.
-        if let Some(old) = self.by_inside.get(&(inside, scope)).copied() {
+        if let Some(old) = old.filter(|_| !is_for_all) {
             self.remove(old);
         }
-        let port = self.choose(Wanted { inside, first: false, moved: true }, scope, now)?;
+        let wanted = Wanted { inside, first: false, moved: true };
+        let port = self.choose(wanted, scope, Some(to), now)?;
+        if let Some(old) = old.filter(|_| is_for_all) {
+            self.replaced.entry(inside).or_default().push(old);
+        }
         Ok((self.insert(Entry { inside, scope, port }), port))
     }
 
-    fn choose(&mut self, wanted: Wanted, scope: Scope, now: Instant) -> Result<u16, DropReason> {
+    /// A port for a new mapping; its tuple with `unless` must not be occupied.
+    fn choose(
+        &mut self,
+        wanted: Wanted,
+        scope: Scope,
+        unless: Option<SocketAddr>,
+        now: Instant,
+    ) -> Result<u16, DropReason> {
         let Self { ports, rng, by_external, unsolicited, .. } = self;
         let reuses = ports.reuses();
         let is_free = |port: u16| {
             let mut holders = by_external.range((port, Scope::Any)..);
             let mut holders = holders.by_ref().take_while(|((at, _), _)| *at == port);
-            let occupied = match scope {
-                Scope::Endpoint(to) => wanted.moved && unsolicited.contains(&(port, to)),
-                Scope::Any | Scope::Address(_) => false,
-            };
+            let occupied = unless.is_some_and(|to| unsolicited.contains(&(port, to)));
             !occupied && !holders.any(|((_, held), _)| !reuses || held.overlaps(scope))
         };
         ports.choose(wanted, now, rng, &is_free).ok_or(DropReason::PortsExhausted)
@@ -290,7 +309,16 @@ impl Nat {
 
     fn remove(&mut self, id: MappingId) {
         let Some(entry) = self.entries.remove(&id) else { return };
-        self.by_inside.remove(&(entry.inside, entry.scope));
+        let inside = (entry.inside, entry.scope);
+        if self.by_inside.get(&inside) == Some(&id) {
+            self.by_inside.remove(&inside);
+        }
+        if let Some(replaced) = self.replaced.get_mut(&entry.inside) {
+            replaced.retain(|other| *other != id);
+            if replaced.is_empty() {
+                self.replaced.remove(&entry.inside);
+            }
+        }
         self.by_external.remove(&(entry.port, entry.scope));
     }
 

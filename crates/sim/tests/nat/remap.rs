@@ -17,14 +17,17 @@ fn prober() -> Prober {
 }
 
 #[test]
-fn the_flow_to_an_early_sender_is_moved_to_another_port_and_no_other_flow_is() {
+fn the_flow_to_an_early_sender_is_moved_to_another_port_and_new_flows_follow_it() {
     let mut prober = prober();
     let external = prober.outward(A, X);
     assert_eq!(prober.inward(Y, external), Err(DropReason::Filtered));
     let moved = prober.outward(A, Y);
     assert_ne!(moved.port(), external.port());
+    assert_eq!(prober.outward(A, X), external, "those that there were stay where they are");
+    assert_eq!(prober.outward(A, "192.0.2.3:9"), moved, "the newest one is the model of the next");
+    assert_eq!(prober.inward("192.0.2.3:9", moved), Ok(at(A)));
     assert_eq!(prober.outward(A, X), external);
-    assert_eq!(prober.outward(A, "192.0.2.3:9"), external);
+    assert_eq!(prober.inward(X, external), Ok(at(A)));
     assert_eq!(prober.outward(A, Y), moved, "it stays there");
     assert_eq!(prober.inward(Y, moved), Ok(at(A)));
     assert_eq!(prober.inward(Y, external), Err(DropReason::Filtered), "the old port is no way in");
@@ -43,8 +46,9 @@ fn whoever_is_sent_to_first_reaches_the_usual_port() {
 fn a_packet_that_came_before_there_was_any_mapping_counts_too() {
     let mut prober = prober();
     assert_eq!(prober.inward(Y, at("203.0.113.1:5000")), Err(DropReason::NoMapping));
-    assert_ne!(prober.outward(A, Y).port(), 5000);
-    assert_eq!(prober.outward(A, X).port(), 5000, "only that flow is moved");
+    let moved = prober.outward(A, Y);
+    assert_ne!(moved.port(), 5000);
+    assert_eq!(prober.outward(A, X), moved);
 }
 
 #[test]

@@ -134,6 +134,7 @@ prop_compose! {
         aim in prop_oneof![
             Just(Aim::Endpoint),
             Just(Aim::Observed),
+            Just(Aim::FreshPort),
             Just(Aim::Announced),
             Just(Aim::Random),
             any::<(u16, u16, u16)>()
@@ -144,6 +145,7 @@ prop_compose! {
             Announce::LocalPorts,
             Announce::NextPorts,
             Announce::SkewedPorts,
+            Announce::FreshPort,
         ]),
         (sockets, probes_max, per_second) in (amount(), amount(), amount()),
         fresh: bool,

@@ -18,9 +18,10 @@ const SOCKETS_MAX: usize = 256;
 pub(crate) const PROBES_MAX: usize = 2048;
 pub(crate) const PER_SECOND_MAX: usize = 100;
 
-const AIMS: [Aim; 5] = [
+const AIMS: [Aim; 6] = [
     Aim::Endpoint,
     Aim::Observed,
+    Aim::FreshPort,
     Aim::Announced,
     Aim::Window { first: 1, last: u16::MAX, centre: 30_000 },
     Aim::Random,
@@ -228,7 +229,7 @@ fn a_search_without_any_socket_comes_to_an_end() {
 
 #[test]
 fn a_search_that_has_no_server_to_ask_comes_to_an_end() {
-    for announce in [Announce::NextPorts, Announce::SkewedPorts] {
+    for announce in [Announce::NextPorts, Announce::SkewedPorts, Announce::FreshPort] {
         let mut world = offered(&Search { sockets: 4, ..search(Aim::Announced, announce) });
         world.run(secs(15));
         assert!(world.parties[0].has(|event| matches!(event, SessionEvent::Failed(_))));

@@ -34,6 +34,11 @@ const fn random(filtering: Filtering) -> NatKind {
     NatKind::Simulated(Simulated::Hard(filtering, HardPorts::Random))
 }
 
+/// Mapping depends on the address, filtering on address and port.
+const fn by_address(ports: HardPorts) -> NatKind {
+    NatKind::Simulated(Simulated::Adm(Filtering::AddressAndPortDependent, ports))
+}
+
 const LINE: Conditions = Conditions::with_delay(DELAY);
 const HARD_EIF: NatKind = random(Filtering::EndpointIndependent);
 const HARD_ADF: NatKind = random(Filtering::AddressDependent);
@@ -57,7 +62,7 @@ const PLAIN: [[NatKind; 2]; 11] = [
 const LATE: [[NatKind; 2]; 3] =
     [[EIM_APDF, EIM_APDF], [NatKind::KernelRemap, EIM_APDF], [REMAP, EIM_APDF]];
 
-const SEARCH: [[NatKind; 2]; 8] = [
+const SEARCH: [[NatKind; 2]; 12] = [
     [hard(HardPorts::PreservingFirst), EIM_APDF],
     [hard(HardPorts::Sequential), EIM_APDF],
     [hard(HardPorts::Block64), EIM_APDF],
@@ -66,6 +71,10 @@ const SEARCH: [[NatKind; 2]; 8] = [
     [EIM_APDF, hard(HardPorts::Random)],
     [NatKind::Symmetric, NatKind::PortPreserving],
     [HARD_ADF, HARD_ADF],
+    [by_address(HardPorts::Sequential), NatKind::KernelRemap],
+    [NatKind::KernelRemap, by_address(HardPorts::Sequential)],
+    [by_address(HardPorts::Block64), NatKind::KernelRemap],
+    [NatKind::KernelRemap, by_address(HardPorts::Block512)],
 ];
 
 const RELAY: [[NatKind; 2]; 3] = [

@@ -108,7 +108,7 @@ impl Session {
             && let Some((_, ports)) =
                 self.peer_accepted.take_if(|(number, _)| *number == search.number)
         {
-            search.peer_ports = Some(ports);
+            search.peer_is_ready(ports);
         }
         self.take_sample(now);
         let Some(search) = &mut self.search else { return };
@@ -128,7 +128,7 @@ impl Session {
         self.search.take_if(|search| linked && search.ends_at <= now);
     }
 
-    /// Asks a STUN server for the port of a new mapping.
+    /// Asks a STUN server for the port of a new mapping, or of the socket that is to seek.
     fn take_sample(&mut self, now: Instant) {
         let Some(search) = &mut self.search else { return };
         let Some(sample) = &mut search.sample else { return };

@@ -28,6 +28,12 @@ const ENDPOINT_AGAIN_AFTER: Duration = Duration::from_secs(4);
 /// Announced ports are tried again after these times.
 const ANNOUNCED_AGAIN_AFTER: [Duration; 3] =
     [Duration::from_millis(150), Duration::from_millis(300), Duration::from_millis(600)];
+/// A sweep of a wide window by one socket goes once more to the ports nearest to its centre, ...
+const NEAR_PORTS: usize = 64;
+/// ... after so many packets, two seconds: where the peer's packets all stay near, one that was lost, or came
+/// before the port that it tries was open, has no other that makes up for it. The most likely ports are
+/// tried first, before all sockets of the peer are open.
+const NEAR_AGAIN_AFTER: usize = 192;
 /// Where both sides predict, others may take up to so many ports, less one, on both NATs together
 /// between the prediction and the packets: the n-th packet of one side goes so many ports further, in
 /// turn, that some of them meet.
@@ -153,10 +159,10 @@ impl SearchRun {
             self.sockets.push(SocketId::MAIN);
             self.locals.push(0);
         }
-        if self.announces_next() {
+        if self.announces_next() || self.announces_own() {
             let transaction = TransactionId::from(rng.random::<u128>());
             self.sample = Some(Sample { socket: None, transaction, again_at: None });
-            self.wanted += 1;
+            self.wanted += u16::from(self.announces_next());
         }
         if !self.is_lazy() {
             self.wanted += self.spec.sockets - u16::from(!self.spec.fresh);
@@ -182,14 +188,16 @@ impl SearchRun {
 
     pub(super) fn opened(&mut self, socket: SocketId, local: SocketAddr, now: Instant) {
         self.go_on(now);
-        if let Some(sample) = &mut self.sample
-            && sample.socket.is_none()
-        {
+        let announces_next = self.announces_next();
+        if let Some(sample) = self.sample.as_mut().filter(|sample| sample.socket.is_none()) {
             (sample.socket, sample.again_at) = (Some(socket), Some(now));
-        } else {
-            self.sockets.push(socket);
-            self.locals.push(local.port());
+            if announces_next {
+                // It only asks: what it has asked for is no mapping that the search can use.
+                return;
+            }
         }
+        self.sockets.push(socket);
+        self.locals.push(local.port());
     }
 
     /// A socket has opened, or cannot be: a search that waits for it goes on.
@@ -200,9 +208,11 @@ impl SearchRun {
         }
     }
 
-    /// The answer of the STUN server: the next mappings follow this port.
+    /// The answer of the STUN server: the next mappings follow this port, or it is the one itself.
     pub(super) fn sampled(&mut self, port: u16) {
-        if let Allocation::Sequential { step } = self.context.allocation {
+        if let Allocation::Sequential { step } = self.context.allocation
+            && self.announces_next()
+        {
             let skew = self.spec.announce == Announce::SkewedPorts;
             let ahead = |n: usize| if skew { n + (n - 1) % SKEWS } else { n };
             let ahead = (1..=ANNOUNCED_MAX).filter_map(|n| i32::try_from(ahead(n)).ok());
@@ -218,6 +228,19 @@ impl SearchRun {
         matches!(self.spec.announce, Announce::NextPorts | Announce::SkewedPorts)
     }
 
+    fn announces_own(&self) -> bool {
+        self.spec.announce == Announce::FreshPort
+    }
+
+    /// The peer is ready, and has announced these ports.
+    pub(super) fn peer_is_ready(&mut self, ports: Vec<u16>) {
+        let port = ports.first().copied().filter(|port| *port != 0);
+        if let Some(port) = port.filter(|_| self.spec.aim == Aim::FreshPort) {
+            self.target.set_port(port);
+        }
+        self.peer_ports = Some(ports);
+    }
+
     pub(super) fn is_prepared(&self) -> bool {
         self.wanted == 0 && self.opening == 0 && self.sample.is_none() && !self.sockets.is_empty()
             || self.is_lazy()
@@ -230,7 +253,7 @@ impl SearchRun {
 
     /// Whether all sockets send to one port.
     pub(super) fn aims_at_one(&self) -> bool {
-        matches!(self.spec.aim, Aim::Endpoint | Aim::Observed)
+        matches!(self.spec.aim, Aim::Endpoint | Aim::Observed | Aim::FreshPort)
     }
 
     /// The peer's packets come from there. Where that is another port of its than this search aims at,
@@ -265,10 +288,12 @@ impl SearchRun {
     }
 
     /// What the peer is told when this side accepts.
-    fn announcement(&self) -> Vec<u16> {
+    pub(super) fn announcement(&self) -> Vec<u16> {
         match self.spec.announce {
             Announce::LocalPorts => self.locals.iter().copied().filter(|port| *port != 0).collect(),
-            Announce::NextPorts | Announce::SkewedPorts => self.announced.clone(),
+            Announce::NextPorts | Announce::SkewedPorts | Announce::FreshPort => {
+                self.announced.clone()
+            }
             Announce::Nothing => Vec::new(),
         }
     }
@@ -278,7 +303,7 @@ impl SearchRun {
         let ip = self.context.endpoint.ip();
         let count = self.sockets.len();
         let (socket, to) = match self.spec.aim {
-            Aim::Endpoint | Aim::Observed => (*self.sockets.get(n)?, self.target),
+            Aim::Endpoint | Aim::Observed | Aim::FreshPort => (*self.sockets.get(n)?, self.target),
             Aim::Announced => {
                 let port = *self.peer_ports.as_ref()?.get(n)?;
                 let socket =
@@ -303,7 +328,9 @@ impl SearchRun {
     /// When the next round begins, after one has ended.
     pub(super) fn next_round(&self, since: Instant, now: Instant) -> Option<Instant> {
         match self.spec.aim {
-            Aim::Endpoint | Aim::Observed => Some(now.max(since) + ENDPOINT_AGAIN_AFTER),
+            Aim::Endpoint | Aim::Observed | Aim::FreshPort => {
+                Some(now.max(since) + ENDPOINT_AGAIN_AFTER)
+            }
             Aim::Announced => {
                 let held_back = self.context.opener.map_or(Duration::ZERO, |(_, delay)| delay);
                 let after = ANNOUNCED_AGAIN_AFTER.get(self.round)?;
@@ -340,6 +367,10 @@ fn window(spec: &Search) -> Vec<u16> {
     let is_free = |port: &u16| !spec.except.contains(port);
     let mut ports: Vec<u16> = (first.max(1)..=last).filter(is_free).collect();
     ports.sort_by_key(|port| port.abs_diff(centre));
+    if spec.sockets == 1 && ports.len() > NEAR_AGAIN_AFTER {
+        let near = ports[..NEAR_PORTS].to_vec();
+        ports.splice(NEAR_AGAIN_AFTER..NEAR_AGAIN_AFTER, near);
+    }
     ports.truncate(usize::from(PROBES_MAX));
     ports
 }
