@@ -136,24 +136,33 @@ fn start(cli: Cli, environment: &Environment) -> Result<ExitCode, Failure> {
     let _until_the_end = logging::start(format, filter.as_deref(), cli.command.default_filter())?;
     let runtime = tokio::runtime::Runtime::new()
         .map_err(|error| Failure::failed(format!("cannot start the runtime: {error}")))?;
-    let outcome = runtime.block_on(async {
-        match cli.command {
-            Command::Rendezvous(args) => rendezvous::run(args, environment).await,
-            Command::Worker(args) => worker::run(args, environment).await,
-            Command::Demo(args) => demo::run(args).await,
-            Command::Lab(args) => lab::run(*args, environment).await,
-            Command::Load(args) => load::run(args, environment).await,
-            Command::Nat(args) => nat::run(args, environment).await,
-            Command::Invite(args) => invite::run(&args),
-            Command::Why(args) => why::run(args).await,
-            Command::Bench(args) => bench::run(args, environment).await,
-            Command::Send(args) => transfer::run_send(args, environment).await,
-            Command::Receive(args) => transfer::run_receive(args, environment).await,
-            Command::Chat(args) => chat::run(args, environment).await,
-            Command::Pipe(args) => pipe::run(args, environment).await,
-            Command::Forward(args) => forward::run(args, environment).await,
-        }
+    // On a thread of the runtime: from outside, each time that a stream has something, another thread would
+    // have to be woken.
+    let (command, environment) = (cli.command, environment.clone());
+    let running = runtime.spawn(async move { run_command(command, &environment).await });
+    let outcome = runtime.block_on(running).unwrap_or_else(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(error) => Err(Failure::failed(format!("the command was cancelled: {error}"))),
     });
     runtime.shutdown_timeout(LINGER);
     outcome
+}
+
+async fn run_command(command: Command, environment: &Environment) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Rendezvous(args) => rendezvous::run(args, environment).await,
+        Command::Worker(args) => worker::run(args, environment).await,
+        Command::Demo(args) => demo::run(args).await,
+        Command::Lab(args) => lab::run(*args, environment).await,
+        Command::Load(args) => load::run(args, environment).await,
+        Command::Nat(args) => nat::run(args, environment).await,
+        Command::Invite(args) => invite::run(&args),
+        Command::Why(args) => why::run(args).await,
+        Command::Bench(args) => bench::run(args, environment).await,
+        Command::Send(args) => transfer::run_send(args, environment).await,
+        Command::Receive(args) => transfer::run_receive(args, environment).await,
+        Command::Chat(args) => chat::run(args, environment).await,
+        Command::Pipe(args) => pipe::run(args, environment).await,
+        Command::Forward(args) => forward::run(args, environment).await,
+    }
 }

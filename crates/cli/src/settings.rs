@@ -15,7 +15,7 @@ const SECONDS_MAX: f64 = 86_400.0;
 const SECONDS_MIN: f64 = 0.01;
 
 /// The environment variables of the process, or of a test.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Environment(BTreeMap<String, String>);
 
 impl Environment {
