@@ -12,6 +12,7 @@ use crate::joining::{JoinArgs, join};
 use crate::output;
 use crate::path_history::{PathChange, path_changes};
 use crate::settings::{Environment, Seconds};
+use crate::signals::Stop;
 
 /// Measure a link: throughput each way, round trips, datagrams
 #[derive(Debug, clap::Args)]
@@ -41,10 +42,23 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
     let wait = if args.now { Duration::ZERO } else { wait };
     let settings =
         args.seconds.map_or_else(Settings::default, |seconds| Settings::of_at_most(seconds.0));
-    let joined = join(args.join, environment).await?;
+    let mut stop = Stop::listen()?;
+    let joined = tokio::select! {
+        joined = join(args.join, environment) => joined?,
+        _signal = stop.wait() => return Err(Failure::interrupted()),
+    };
     let linked = joined.since_start();
-    let direct = joined.until_direct(wait).await.then(|| joined.since_start());
-    let report = bench::bench(&joined.link, settings, |text| output::progress(text)).await;
+    let measuring = async {
+        let direct = joined.until_direct(wait).await.then(|| joined.since_start());
+        (direct, bench::bench(&joined.link, settings, |text| output::progress(text)).await)
+    };
+    let (direct, report) = tokio::select! {
+        measured = measuring => measured,
+        _signal = stop.wait() => {
+            joined.leave("interrupted").await;
+            return Err(Failure::interrupted());
+        }
+    };
     let path_history = path_changes(&joined.link);
     joined.leave("measured").await;
     let outcome = Outcome {

@@ -179,14 +179,28 @@ fn servers_that_the_rendezvous_names_are_asked_too_one_of_each_host_and_two_at_m
     bench.resolved(&[server(1)]);
     bench.input(Input::Registered);
     let named = ["192.0.2.1:9", "192.0.2.2:3478", "192.0.2.2:3479", "[2001:db8::1]:3478"];
-    assert_eq!(asked_of(&bench.input(welcome(&named))), ["192.0.2.2:3478"]);
-    assert_eq!(asked_of(&bench.input(welcome(&named))), [""; 0], "it is asked already");
+    let asked = asked_of(&bench.input(welcome(&named)));
+    assert_eq!(
+        asked,
+        ["192.0.2.1:9", "192.0.2.2:3478"],
+        "nobody has answered at the other port yet"
+    );
+    assert_eq!(asked_of(&bench.input(welcome(&named))), [""; 0], "they are asked already");
     let flood: Vec<String> = (3..200).map(|last| format!("192.0.2.{last}:3478")).collect();
     let flood: Vec<&str> = flood.iter().map(String::as_str).collect();
     assert_eq!(asked_of(&bench.input(welcome(&flood))), ["192.0.2.3:3478", "192.0.2.4:3478"]);
     bench.answer(&server(1), "203.0.113.9:4000");
     let events = bench.answer(&server(2), "203.0.113.9:4001");
     assert_eq!(mapped_of(&events)[0].3, NatMapping::EndpointDependent);
+}
+
+#[test]
+fn another_port_of_a_host_that_has_answered_is_not_asked() {
+    let mut bench = Bench::new(None, None);
+    bench.resolved(&[server(1)]);
+    bench.input(Input::Registered);
+    bench.answer(&server(1), "203.0.113.9:4000");
+    assert_eq!(asked_of(&bench.input(welcome(&["192.0.2.1:9"]))), [""; 0]);
 }
 
 fn with_ipv6() -> (Bench, SocketAddr) {

@@ -147,16 +147,20 @@ async fn look_up(shared: &Arc<Shared>, target: &Target) -> Result<Vec<IpAddr>, A
         Host::Name(name) => name.clone(),
     };
     let failed = |failure, reason: String| Answer::Failed { failure, reason };
-    let (shared_by_task, port) = (Arc::clone(shared), target.port);
-    // A look-up cannot be called off: it keeps its place until the system has given it up.
-    let look_up = tokio::spawn(async move {
-        let _place = shared_by_task.lookups.acquire().await.map_err(io::Error::other)?;
-        let found = lookup_host((name, port)).await?;
-        Ok::<_, io::Error>(found.map(|address| address.ip().to_canonical()).collect::<Vec<_>>())
-    });
+    let (lookups, port) = (Arc::clone(&shared.lookups), target.port);
+    let look_up = async {
+        let place = lookups.acquire_owned().await.map_err(io::Error::other)?;
+        // A look-up that has begun cannot be called off: it keeps its place until the system has given it up.
+        let looking = tokio::spawn(async move {
+            let _place = place;
+            let found = lookup_host((name, port)).await?;
+            Ok::<_, io::Error>(found.map(|address| address.ip().to_canonical()).collect::<Vec<_>>())
+        });
+        looking.await.map_err(io::Error::other)?
+    };
     match timeout(shared.times.lookup, look_up).await {
-        Ok(Ok(Ok(addresses))) => Ok(addresses),
-        Ok(Ok(Err(_)) | Err(_)) => {
+        Ok(Ok(addresses)) => Ok(addresses),
+        Ok(Err(_)) => {
             Err(failed(Failure::Unknown, format!("the name {} is not known there", target.host)))
         }
         Err(_) => {

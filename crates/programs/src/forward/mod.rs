@@ -110,7 +110,7 @@ struct Shared {
     allow: Allow,
     times: Times,
     counts: Counts,
-    lookups: Semaphore,
+    lookups: Arc<Semaphore>,
     pool: Pool,
 }
 
@@ -129,7 +129,7 @@ pub async fn forward(link: &Link, what: Forward) -> Result<Ended, ForwardError> 
         allow: what.allow,
         times: what.times,
         counts: Counts::default(),
-        lookups: Semaphore::new(LOOKUPS_MAX),
+        lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
         pool: Pool::default(),
     });
     let mut parts = JoinSet::new();

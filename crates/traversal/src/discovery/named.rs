@@ -11,7 +11,7 @@ use crate::schedule::Retransmission;
 
 impl Discovery {
     /// Asks servers that the rendezvous names, too: they vouch for the address, and tell more of the NAT
-    /// than most. One of each host, and none of a host that is asked already.
+    /// than most. One of each host, and none of a host that has answered already.
     pub(crate) fn add_servers(&mut self, named: &[SocketAddr], now: Instant, rng: &mut StdRng) {
         self.named.clear();
         for address in named.iter().filter(|it| it.is_ipv4()) {
@@ -49,7 +49,12 @@ impl Discovery {
 
     pub(super) fn append_named(&mut self) {
         for address in &self.named {
-            let is_asked = self.servers.iter().any(|it| it.address.ip() == address.ip());
+            // A server at another port of the host may be a guess, and nobody there.
+            let mut asked = self.servers.iter().zip(&self.answers);
+            let is_asked = asked.any(|(server, answer)| {
+                server.address == *address
+                    || server.address.ip() == address.ip() && answer.is_some()
+            });
             if !is_asked && self.servers.len() < SERVERS_MAX {
                 let name = address.to_string();
                 self.servers.push(StunServer { name, address: *address, local: None });
