@@ -45,7 +45,7 @@ async fn carry_out(
     let reason = match &outcome {
         Some(Ok(_)) => "the transfer is complete".to_owned(),
         Some(Err(error)) => format!("the transfer has failed: {error}"),
-        None => "interrupted; the same commands go on from here".to_owned(),
+        None => "interrupted".to_owned(),
     };
     drop(link);
     joined.leave(&reason).await;
