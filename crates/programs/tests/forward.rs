@@ -124,12 +124,10 @@ async fn is_reset(tcp: &mut TcpStream) -> bool {
     read.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn hundreds_of_connections_at_once_keep_their_bytes_apart() {
-    let target = echo().await;
-    let scene = scene(target, &["127.0.0.1:*"], Times::default()).await;
+/// So many connections, each with content of its own, that come back whole.
+async fn all_at_once<Way>(scene: &Scene<Way>, connections: usize) {
     let mut all = JoinSet::new();
-    for number in 0..250 {
+    for number in 0..connections {
         let entry = scene.entry;
         all.spawn(async move {
             let content = content(number);
@@ -140,6 +138,13 @@ async fn hundreds_of_connections_at_once_keep_their_bytes_apart() {
     while let Some(done) = within(all.join_next()).await {
         done.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_of_connections_at_once_keep_their_bytes_apart() {
+    let target = echo().await;
+    let scene = scene(target, &["127.0.0.1:*"], Times::default()).await;
+    all_at_once(&scene, 250).await;
     let bytes: u64 = (0..250).map(|number| content(number).len() as u64).sum();
     let [near, far] = scene.end().await;
     assert_eq!((near.summary.opened, far.summary.served), (250, 250));
@@ -405,18 +410,7 @@ async fn no_byte_is_lost_where_one_packet_in_a_hundred_is() {
     let ends = line::pair(direction, 7).await;
     let target = echo().await;
     let scene = scene_on(ends, target, &["127.0.0.1:*"], Times::default()).await;
-    let mut all = JoinSet::new();
-    for number in 0..100 {
-        let entry = scene.entry;
-        all.spawn(async move {
-            let content = content(number);
-            let tcp = TcpStream::connect(entry).await.unwrap();
-            assert!(round(tcp, &content).await == content, "connection {number}");
-        });
-    }
-    while let Some(done) = within(all.join_next()).await {
-        done.unwrap();
-    }
+    all_at_once(&scene, 100).await;
     assert!(scene.links[0].traffic().lost_packets > 0, "the line lost nothing");
     let [near, far] = scene.end().await;
     assert_eq!((near.summary.broken, far.summary.broken), (0, 0));

@@ -71,8 +71,8 @@ async fn nobody_else_gets_in() {
 async fn without_a_relay_there_are_no_tokens_and_no_path() {
     let rendezvous = Rendezvous::with(|config| config.relay = None);
     let server = rendezvous.address();
-    let mut first = common::relay::Keyed::register(server, "a").await;
-    let mut second = common::relay::Keyed::register(server, "b").await;
+    let mut first = common::relay::register(server, "a").await;
+    let mut second = common::relay::register(server, "b").await;
     for worker in [&mut first, &mut second] {
         worker.send(serde_json::json!({ "type": "ready" })).await;
     }

@@ -14,48 +14,18 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use super::v1::Client;
 use super::within;
 
 pub(crate) type Socket = WebSocketStream<TcpStream>;
 
 /// A registered worker with a key of its own.
-pub(crate) struct Keyed {
-    socket: Socket,
-}
-
-impl Keyed {
-    pub(crate) async fn register(server: SocketAddr, id: &str) -> Self {
-        let mut request = format!("ws://{server}/ws/register/{id}").into_client_request().unwrap();
-        let protocol = "holepunch.v1".parse().unwrap();
-        request.headers_mut().insert("sec-websocket-protocol", protocol);
-        let stream = TcpStream::connect(server).await.unwrap();
-        let opening = tokio_tungstenite::client_async(request, stream);
-        let (socket, _) = within("a handshake", opening).await.unwrap();
-        let mut worker = Self { socket };
-        let welcome = worker.receive("welcome").await;
-        let challenge = welcome["challenge"].as_str().unwrap();
-        worker.send(hello(server, challenge, id)).await;
-        worker
-    }
-
-    pub(crate) async fn send(&mut self, message: Value) {
-        self.socket.send(Message::text(message.to_string())).await.unwrap();
-    }
-
-    /// The next message of this type; others are left out.
-    pub(crate) async fn receive(&mut self, kind: &str) -> Value {
-        within("a message of the rendezvous", async {
-            loop {
-                if let Message::Text(text) = self.socket.next().await.unwrap().unwrap() {
-                    let message: Value = serde_json::from_str(&text).unwrap();
-                    if message["type"] == kind {
-                        return message;
-                    }
-                }
-            }
-        })
-        .await
-    }
+pub(crate) async fn register(server: SocketAddr, id: &str) -> Client {
+    let mut worker = Client::connect(server, id).await;
+    let welcome = worker.receive("welcome").await;
+    let challenge = welcome["challenge"].as_str().unwrap();
+    worker.send(hello(server, challenge, id)).await;
+    worker
 }
 
 /// A `hello` that proves a new key, without a room.
@@ -74,7 +44,7 @@ fn hello(server: SocketAddr, challenge: &str, id: &str) -> Value {
 /// Two workers with a session.
 pub(crate) struct Linked {
     pub(crate) server: SocketAddr,
-    pub(crate) workers: [Keyed; 2],
+    pub(crate) workers: [Client; 2],
     pub(crate) session: String,
     pub(crate) tokens: [String; 2],
 }
@@ -82,8 +52,8 @@ pub(crate) struct Linked {
 impl Linked {
     /// Two new workers whose ids begin with a name.
     pub(crate) async fn new(server: SocketAddr, name: &str) -> Self {
-        let mut first = Keyed::register(server, &format!("{name}-1")).await;
-        let mut second = Keyed::register(server, &format!("{name}-2")).await;
+        let mut first = register(server, &format!("{name}-1")).await;
+        let mut second = register(server, &format!("{name}-2")).await;
         for (worker, port) in [(&mut first, 4001), (&mut second, 4002)] {
             let report =
                 json!({ "type": "update_udp_endpoint", "udp_ip": "127.0.0.1", "udp_port": port });
