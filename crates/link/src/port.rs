@@ -247,6 +247,7 @@ impl Port {
                 }
                 Woken::Arrived(arrived) => self.arrived(arrived),
                 Woken::Link(LinkEvent::Doubt(session)) => {
+                    self.links.doubt(session);
                     self.machine.handle_input(Input::Doubt(session), Instant::now());
                 }
                 Woken::Link(LinkEvent::Relayed(session, relay)) => {

@@ -4,12 +4,14 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod cables;
+mod cut_early;
 mod figures;
 mod flow;
 mod hostile;
 mod impostor;
 mod linked;
 mod nat;
+mod packets;
 mod paths;
 #[path = "../../../worker/tests/common/patience.rs"]
 mod patience;

@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use holepunch_worker::{Notice, PathKind};
+use holepunch_worker::PathKind;
 use tokio::sync::watch;
 
 use crate::flow::{Flowed, MIB, flows, flows_both_ways, flows_counted};
-use crate::nat::{Datagram, Fate};
+use crate::nat::Fate;
 use crate::world::{World, is_direct, is_relay, until_both, until_path};
 
 /// A goal, not a bound: a machine that does other things too takes longer.
@@ -72,66 +72,6 @@ pub(crate) async fn cut_in_the_middle(mib: usize) -> Cut {
 async fn a_direct_path_that_is_cut_under_way_gives_way_to_the_relay_and_comes_back() {
     let cut = cut_in_the_middle(64).await;
     assert!(cut.flowed.stall < STALL_MAX, "{cut:?}");
-}
-
-/// More than the connecting side's acknowledgements in a handshake take, and less than its key, signature and
-/// Finished, in bytes.
-const ACKNOWLEDGEMENT_MAX: usize = 120;
-
-/// Loses what the side that accepts sends once the handshake is through: the connection ids that a further
-/// path needs. What the other one sends from then on is lost as well, but for this many datagrams.
-fn cut_behind_the_handshake(spared: usize) -> impl FnMut(Datagram<'_>) -> Fate + Send + 'static {
-    let mut connecting: Option<usize> = None;
-    let (mut is_through, mut is_cut, mut spared) = (false, false, spared);
-    move |datagram| {
-        let (first, length) = (datagram.payload.first(), datagram.payload.len());
-        let is_short = matches!(first, Some(0x40..=0x7f));
-        if let [0xc0..=0xcf, 0, 0, 0, 1, ..] = datagram.payload {
-            connecting.get_or_insert(datagram.from);
-        }
-        let of_connecting = connecting == Some(datagram.from);
-        // Behind the last flight of the side that connects (RFC 9001 §4.1.1); the other one may send to it
-        // before that has come.
-        let is_flight = matches!(first, Some(0xe0..=0xef)) && length > ACKNOWLEDGEMENT_MAX;
-        is_cut |= is_short && !of_connecting && is_through;
-        is_through |= of_connecting && (is_short || is_flight);
-        let is_spared = is_cut && of_connecting && spared > 0;
-        spared -= usize::from(is_spared);
-        if is_cut && !is_spared { Fate::Lost } else { Fate::Passes }
-    }
-}
-
-/// What it may cost: somebody who waits for a first answer notices more.
-const DETOUR_MAX: Duration = Duration::from_secs(1);
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_direct_path_that_is_cut_just_behind_the_handshake_gives_way_to_the_relay_and_comes_back()
-{
-    for spared in [0, 5] {
-        let mut world = World::with_late_relay(cut_behind_the_handshake(spared)).await;
-        // The link is there for the side that connects; the other one may wait for its first stream.
-        let [one, other] = &mut world.peers;
-        let is_linked = |it: &Notice| matches!(it, Notice::Linked(..));
-        tokio::select! {
-            _first = one.until("a link", is_linked) => {}
-            _first = other.until("a link", is_linked) => {}
-        }
-        let linked_at = Instant::now();
-        world.peers.iter().for_each(|peer| peer.cables.release());
-        let links = world.linked().await;
-        until_both(&links, is_relay).await;
-        let took = linked_at.elapsed();
-        let histories = links.each_ref().map(|link| link.path_events().history());
-        let was_direct = histories.iter().any(|history| is_direct(&history[0].path.kind));
-        assert!(was_direct && took < DETOUR_MAX, "{took:?}: {histories:?}");
-        flows_both_ways(&links, 1).await;
-        world.nat.pass_everything();
-        until_both(&links, is_direct).await;
-        flows_both_ways(&links, 1).await;
-        world.nat.lose_everything();
-        flows_both_ways(&links, 1).await;
-        until_both(&links, is_relay).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

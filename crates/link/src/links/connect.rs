@@ -77,7 +77,7 @@ impl Attempts {
 
     /// What to start now, and when to look again.
     fn next(&mut self, view: &View, now: Instant) -> (Option<(Kind, Route)>, Option<Instant>) {
-        let direct = view.direct.filter(|_| !view.is_suspect).or(view.heard);
+        let direct = view.direct.filter(|_| !view.is_suspect()).or(view.heard);
         if direct.is_some() {
             self.heard_at.get_or_insert(now);
         } else if let (Some(guess), None) = (view.guess, self.guessed_at) {
@@ -328,7 +328,7 @@ mod tests {
         assert_eq!(attempts.next(&view, now).0, Some((Kind::Direct, direct())));
         attempts.direct.not_before = Some(now + AGAIN_AFTER);
         assert_eq!(attempts.next(&view, now).0, Some((Kind::Relay, RELAY)));
-        let suspect = View { is_suspect: true, relays: Vec::new(), ..view };
+        let suspect = View { suspect: true, relays: Vec::new(), ..view };
         assert_eq!(attempts.next(&suspect, now + AGAIN_AFTER).0, None);
     }
 }

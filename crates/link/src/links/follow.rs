@@ -73,7 +73,8 @@ impl Paths {
             self.activated(connection, self.active, view);
         }
         let active = self.active.and_then(|id| self.open.get(&id)).copied();
-        let known = Known { direct: view.direct, relay: view.relay().filter(|_| view.is_suspect) };
+        let known =
+            Known { direct: view.direct, relay: view.relay().filter(|_| view.is_suspect()) };
         let wanted = known.relay.or(known.direct);
         let differs = active.is_some_and(is_direct) && wanted.is_some() && active != wanted;
         self.follow.plan(known, differs, Instant::now());

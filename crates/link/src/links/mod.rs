@@ -5,14 +5,17 @@
 //! send: directly where that answers, else by the relay. The task ends when the link does.
 
 mod again;
+mod choose;
 mod connect;
 mod doubt;
 mod follow;
 mod hello;
+mod open;
 mod paths;
 mod relay_end;
 mod session;
 mod token;
+mod view;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,12 +23,11 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use holepunch_traversal::{PathInfo, RelayState, SessionEvent, SocketId};
+use holepunch_traversal::{RelayState, SessionEvent};
 use holepunch_wire::WorkerId;
 use holepunch_wire::check::IceRole;
 use holepunch_wire::identity::PublicKey;
-use holepunch_wire::plan::Strategy;
-use holepunch_wire::session::{AddressProof, SessionId};
+use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::v1::SessionOffer;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -39,6 +41,7 @@ use crate::mux::{Mux, MuxSocket, Route};
 use crate::quic;
 use session::{Incoming, SessionTask};
 use token::Token;
+use view::View;
 
 /// What happened to links that nobody has asked for yet; a session says a handful.
 const EVENTS_MAX: usize = 256;
@@ -74,35 +77,6 @@ pub enum LinkEvent {
     Doubt(SessionId),
     /// What the relay does for it.
     Relayed(SessionId, RelayState),
-}
-
-/// What a session's task knows of the routes.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct View {
-    /// The route that answers checks, or did.
-    direct: Option<Route>,
-    /// The route to the endpoint that the rendezvous vouches for, where nothing speaks against a packet
-    /// to there before any has come back.
-    guess: Option<Route>,
-    /// A route by which the peer's checks come, where none of ours has been answered yet.
-    heard: Option<Route>,
-    /// The direct route has stopped answering.
-    is_suspect: bool,
-    /// Whether a relay has been attached, which may be connected some time.
-    may_relay: bool,
-    /// The relays that are connected.
-    relays: Vec<Route>,
-    /// How often the own NAT has given this side another address, as far as it was seen.
-    rebound: u32,
-    /// Why the session is over.
-    ended: Option<String>,
-}
-
-impl View {
-    /// The best relay that is connected.
-    fn relay(&self) -> Option<Route> {
-        self.relays.iter().min().copied()
-    }
 }
 
 #[derive(Debug)]
@@ -165,7 +139,7 @@ impl Links {
         let details = &offer.details;
         let server = if is_controlling { &details.peer_credentials } else { &details.credentials };
         let token = Token::new(server, session);
-        let view = View { guess: guess(offer), ..View::default() };
+        let view = View { guess: view::guess(offer), ..View::default() };
         let (view, viewed) = watch::channel(view);
         let (incoming, from_incoming) = mpsc::channel(INCOMING_MAX);
         let task = SessionTask {
@@ -212,33 +186,20 @@ impl Links {
             }
             return;
         }
-        let direct = |info: &PathInfo| Route::Direct(info.socket, info.remote);
         entry.view.send_if_modified(|view| {
-            match event {
-                SessionEvent::Heard(socket, from) => {
-                    view.heard = Some(Route::Direct(*socket, *from))
-                }
-                SessionEvent::Linked(info)
-                | SessionEvent::PathChanged(info)
-                | SessionEvent::Repaired(info) => {
-                    (view.direct, view.is_suspect) = (Some(direct(info)), false);
-                }
-                SessionEvent::Rebound(_) => view.rebound += 1,
-                SessionEvent::Suspect(_) | SessionEvent::Failed(_) => view.is_suspect = true,
-                SessionEvent::Started(_)
-                | SessionEvent::Replanned(_)
-                | SessionEvent::SearchRefused(_)
-                | SessionEvent::SearchStarted(_)
-                | SessionEvent::Verdict(_)
-                | SessionEvent::AnswersFrom(..)
-                | SessionEvent::Ended(_) => return false,
-            }
-            for route in [view.direct, view.heard].into_iter().flatten() {
+            let is_changed = view.learn(event);
+            for route in [view.direct, view.heard].into_iter().flatten().filter(|_| is_changed) {
                 // From now on, what comes from there is known.
                 self.mux.label(route);
             }
-            true
+            is_changed
         });
+    }
+
+    /// Data goes unanswered on a session's direct path.
+    pub(crate) fn doubt(&self, session: SessionId) {
+        let Some(entry) = self.sessions.get(&session) else { return };
+        entry.view.send_if_modified(View::doubt);
     }
 
     /// A way to attach a relay to a session; `None` where the session has no link.
@@ -304,17 +265,6 @@ async fn accept(endpoint: noq::Endpoint, expected: Table) {
             incoming.ignore();
         }
     }
-}
-
-/// Where the peer most likely is. Not where a plan holds packets back or searches for a port, and not
-/// where nobody vouches for the address: the first packet of a handshake is a full one.
-fn guess(offer: &SessionOffer) -> Option<Route> {
-    let (endpoint, details) = (offer.endpoint?, &offer.details);
-    let plan = &details.plan;
-    let is_plain = plan.search.is_none() && plan.opener_ttl.is_none() && plan.delay_ms == 0;
-    let may = is_plain && plan.strategy != Strategy::Relay;
-    let is_own = details.address_proof != AddressProof::None;
-    (may && is_own && endpoint.is_ipv4()).then_some(Route::Direct(SocketId::MAIN, endpoint))
 }
 
 /// The expected key and the one of the id, where the id was made from a key.

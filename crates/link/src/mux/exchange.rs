@@ -5,18 +5,21 @@
 //! open. Then the path stays what it is to QUIC, and its packets go the other way: the two routes
 //! exchange the addresses that stand for them. To the side that accepts, its peer has moved (RFC 9000 §9).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
 /// Addresses that stand for another route than their own. Beyond that, links wait for their path.
 const EXCHANGED_MAX: usize = 512;
 
 /// Which address stands for the route of which other, both ways. It stays so: a link may use either
-/// route for as long as it lives, and the next one finds both under the addresses that they have.
+/// route for as long as it lives, and the next one finds both under the addresses that they have. Only
+/// when there is no room for others are those given back whose session is over, the oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Exchanged {
     address_of: HashMap<SocketAddr, SocketAddr>,
     own_of: HashMap<SocketAddr, SocketAddr>,
+    /// The own addresses of routes that nobody uses any more.
+    unused: VecDeque<SocketAddr>,
 }
 
 impl Exchanged {
@@ -32,15 +35,38 @@ impl Exchanged {
 
     /// Exchanges the addresses of two routes, given by their own ones. `false` when there are too many.
     pub(super) fn exchange(&mut self, routes: [SocketAddr; 2]) -> bool {
-        if self.address_of.len() + 2 > EXCHANGED_MAX {
-            return false;
+        while self.address_of.len() + 2 > EXCHANGED_MAX {
+            let Some(unused) = self.unused.pop_front() else { return false };
+            self.give_back(unused);
         }
+        self.swap(routes);
+        true
+    }
+
+    /// The route with this own address is used no more.
+    pub(super) fn forget(&mut self, own: SocketAddr) {
+        self.unused.retain(|other| *other != own && self.address_of.contains_key(other));
+        if self.address_of.contains_key(&own) {
+            self.unused.push_back(own);
+        }
+    }
+
+    /// Lets an address stand for its own route again.
+    fn give_back(&mut self, own: SocketAddr) {
+        self.swap([own, self.own(own)]);
+    }
+
+    fn swap(&mut self, routes: [SocketAddr; 2]) {
         let [first, second] = routes.map(|own| self.address(own));
         for (own, address) in [(routes[0], second), (routes[1], first)] {
-            self.address_of.insert(own, address);
-            self.own_of.insert(address, own);
+            if own == address {
+                self.address_of.remove(&own);
+                self.own_of.remove(&own);
+            } else {
+                self.address_of.insert(own, address);
+                self.own_of.insert(address, own);
+            }
         }
-        true
     }
 }
 
@@ -78,5 +104,22 @@ mod tests {
         let pairs = (1..u16::MAX / 2).map(|number| [at(2 * number), at(2 * number + 1)]);
         let done = pairs.take_while(|pair| exchanged.exchange(*pair)).count();
         assert_eq!((done, exchanged.own_of.len()), (EXCHANGED_MAX / 2, EXCHANGED_MAX));
+    }
+
+    #[test]
+    fn those_of_sessions_that_are_over_make_room() {
+        let mut exchanged = Exchanged::default();
+        for relay in (3..u16::MAX).map(at).take(4 * EXCHANGED_MAX) {
+            // The same peer's address, session after session, and another one's.
+            assert!(exchanged.exchange([at(1), relay]));
+            assert!(exchanged.exchange([at(2), relay]));
+            exchanged.forget(relay);
+        }
+        assert!(exchanged.address_of.len() <= EXCHANGED_MAX);
+        assert!(exchanged.unused.len() <= EXCHANGED_MAX);
+        for (own, address) in &exchanged.address_of {
+            assert_eq!(exchanged.own(*address), *own);
+        }
+        assert_eq!(exchanged.own_of.len(), exchanged.address_of.len());
     }
 }

@@ -8,6 +8,7 @@ mod activity;
 mod alias;
 mod demux;
 mod exchange;
+mod handshakes;
 mod label;
 mod receive;
 mod relay;
@@ -18,6 +19,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
 
 use bytes::Bytes;
 use holepunch_traversal::SocketId;
@@ -32,6 +34,7 @@ use activity::Watched;
 use alias::Aliases;
 pub(crate) use demux::is_quic;
 use exchange::Exchanged;
+use handshakes::Handshakes;
 use label::Labels;
 pub(crate) use label::Route;
 pub(crate) use receive::MuxSocket;
@@ -80,6 +83,9 @@ pub(crate) struct Mux {
     exchanged: RwLock<Exchanged>,
     /// Whether any have been: nearly always none have.
     has_exchanged: AtomicBool,
+    handshakes: RwLock<Handshakes>,
+    /// Whether any may be under way.
+    has_handshakes: AtomicBool,
     aliases: RwLock<Aliases>,
     sockets: RwLock<BTreeMap<SocketId, Arc<Udp>>>,
     /// Counts the changes of `sockets`.
@@ -110,6 +116,8 @@ impl Mux {
             labels: RwLock::default(),
             exchanged: RwLock::default(),
             has_exchanged: AtomicBool::new(false),
+            handshakes: RwLock::default(),
+            has_handshakes: AtomicBool::new(false),
             aliases: RwLock::default(),
             sockets: RwLock::default(),
             version: AtomicU64::new(0),
@@ -177,10 +185,38 @@ impl Mux {
     /// Lets QUIC's packets for each of two routes go by the other one: [`exchange`]. `false` when that
     /// cannot be.
     pub(crate) fn exchange(&self, routes: [Route; 2]) -> bool {
-        let own = routes.map(|route| self.own_label(route));
+        self.exchange_own(routes.map(|route| self.own_label(route)))
+    }
+
+    fn exchange_own(&self, own: [SocketAddr; 2]) -> bool {
         let exchanged = write(&self.exchanged).exchange(own);
         self.has_exchanged.fetch_or(exchanged, Ordering::Release);
         exchanged
+    }
+
+    /// QUIC sends a datagram.
+    fn note_sent(&self, datagram: &[u8], label: SocketAddr) {
+        if handshakes::is_long(datagram) {
+            write(&self.handshakes).sent(datagram, label, Instant::now());
+            self.has_handshakes.store(true, Ordering::Release);
+        }
+    }
+
+    /// A frame has come by a relay: a handshake that its peer goes on with there goes on there.
+    fn follow_handshakes(&self, own: SocketAddr, frame: &[u8]) {
+        if !self.has_handshakes.load(Ordering::Acquire) {
+            return;
+        }
+        let (label, now) = (self.named(own), Instant::now());
+        let mut handshakes = write(&self.handshakes);
+        if handshakes.are_over(now) {
+            return self.has_handshakes.store(false, Ordering::Release);
+        }
+        let moved =
+            holepunch_wire::relay::datagrams(frame).find_map(|it| handshakes.moved(it, label, now));
+        if let Some(moved) = moved {
+            let _unless_there_are_too_many = self.exchange_own([self.own_of(moved), own]);
+        }
     }
 
     /// The address by which QUIC knows what has this one of its own.
@@ -212,9 +248,15 @@ impl Mux {
         write(&self.aliases).set(session, label, socket, source);
     }
 
-    /// Forgets from where the routes of a session are answered.
+    /// A session is over: forgets from where its routes are answered, and what its relays stand for.
     pub(crate) fn forget_session(&self, session: SessionId) {
         write(&self.aliases).forget_session(session);
+        if self.has_exchanged.load(Ordering::Acquire) {
+            for relay in [Route::Relay(session), Route::Turn(session)] {
+                let own = self.own_label(relay);
+                write(&self.exchanged).forget(own);
+            }
+        }
     }
 
     /// The own address of the route that a datagram of a socket came by; `None` where nobody of ours is there.

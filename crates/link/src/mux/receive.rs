@@ -68,6 +68,7 @@ impl MuxSocket {
             }
             match ready!(self.injected.poll_recv(context)) {
                 Some(Injected::Frame(own, frame)) => {
+                    self.mux.follow_handshakes(own, &frame);
                     self.rest = Some((self.mux.named(own), frame));
                 }
                 Some(Injected::Datagram(own, datagram)) if datagram.len() <= buffers[0].len() => {

@@ -90,6 +90,7 @@ impl UdpSender for MuxSender {
             None => Poll::Ready(()),
         };
         ready!(sent);
+        self.mux.note_sent(transmit.contents, label);
         self.mux.watched.sent(label);
         Poll::Ready(Ok(()))
     }
