@@ -68,27 +68,43 @@ pub struct Agreed {
 /// # Errors
 /// The peer runs another program or version, or none, or the link has ended.
 pub async fn agree(link: &Link, own: &Greeting) -> Result<Agreed, AgreeError> {
-    match timeout(GREETING_WITHIN, greet(link, own)).await {
-        Ok(agreed) => agreed,
-        Err(_) => Err(AgreeError::Silent),
-    }
+    let (send, mut recv) = greet(link, own).await?;
+    let peer = hear(&mut recv, own).await?;
+    Ok(Agreed { send, recv, peer })
 }
 
-async fn greet(link: &Link, own: &Greeting) -> Result<Agreed, AgreeError> {
-    let (mut send, mut recv) =
-        if link.is_initiator() { link.open_bi().await? } else { link.accept_bi().await? };
-    write_message(&mut send, own).await?;
-    let peer: Option<Greeting> = read_message(&mut recv).await?;
+/// The first half of [`agree`]: the stream, on which this side's greeting is sent. What follows it is on its
+/// way a round trip earlier than behind the peer's greeting; a peer that runs something else does not look at
+/// it.
+///
+/// # Errors
+/// The peer says nothing, or the link has ended.
+pub async fn greet(link: &Link, own: &Greeting) -> Result<(SendStream, RecvStream), AgreeError> {
+    let greeting = async {
+        let (mut send, recv) =
+            if link.is_initiator() { link.open_bi().await? } else { link.accept_bi().await? };
+        write_message(&mut send, own).await?;
+        Ok((send, recv))
+    };
+    timeout(GREETING_WITHIN, greeting).await.unwrap_or(Err(AgreeError::Silent))
+}
+
+/// The second half: what the peer says.
+///
+/// # Errors
+/// The peer runs another program or version, or none, or the link has ended.
+pub async fn hear(recv: &mut RecvStream, own: &Greeting) -> Result<Greeting, AgreeError> {
+    let heard = timeout(GREETING_WITHIN, read_message(recv)).await;
+    let peer: Option<Greeting> = heard.map_err(|_| AgreeError::Silent)??;
     let peer = peer.ok_or(AgreeError::Silent)?;
-    let (theirs, ours) = (shown(&peer), shown(own));
     if peer.program != own.program {
-        return Err(AgreeError::OtherProgram(theirs, ours));
+        return Err(AgreeError::OtherProgram(shown(&peer), shown(own)));
     }
     if peer.version != own.version {
         let program = own.program.clone();
         return Err(AgreeError::OtherVersion { program, theirs: peer.version, own: own.version });
     }
-    Ok(Agreed { send, recv, peer })
+    Ok(peer)
 }
 
 /// The command that a greeting stands for. The peer's is somebody else's text.

@@ -18,6 +18,6 @@ pub mod transfer;
 /// that the program was cut short.
 pub const DONE: &str = "done";
 
-pub use agree::{AgreeError, Agreed, Greeting, agree};
+pub use agree::{AgreeError, Agreed, Greeting, agree, greet, hear};
 pub use harmless::{harmless, harmless_json};
 pub use messages::{MESSAGE_BYTES_MAX, MessageError, read_frame, read_message, write_message};

@@ -1,6 +1,7 @@
 //! Bytes both ways, unchanged: what one side reads the other writes.
 
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::BytesMut;
@@ -9,7 +10,7 @@ use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::DONE;
-use crate::agree::{AgreeError, Agreed, Greeting, agree};
+use crate::agree::{AgreeError, Greeting, greet, hear};
 use crate::sending::{CODE_RESET, Sending};
 
 const VERSION: u32 = 1;
@@ -78,10 +79,28 @@ pub async fn pipe(
 ) -> Result<Summary, PipeError> {
     let program = "pipe".to_owned();
     let own = Greeting { program, part: String::new(), version: VERSION };
-    let Agreed { send, mut recv, .. } = agree(link, &own).await?;
+    let (send, mut recv) = greet(link, &own).await?;
     let mut send = Sending::new(send);
     let both = async {
-        tokio::try_join!(forth(input, &mut send, progress), back(&mut recv, output, progress),)
+        let (mut forth, mut done) = (pin!(forth(input, &mut send, progress)), None);
+        {
+            let mut heard = pin!(hear(&mut recv, &own));
+            tokio::select! {
+                heard = &mut heard => heard?,
+                // A peer that runs something else takes nothing; its greeting says why.
+                outcome = &mut forth => {
+                    done = Some(outcome);
+                    heard.await?
+                }
+            };
+        }
+        let forth = async {
+            match done {
+                Some(outcome) => outcome,
+                None => forth.await,
+            }
+        };
+        tokio::try_join!(forth, back(&mut recv, output, progress))
     };
     let outcome = both.await;
     let (sent_bytes, received_bytes) = progress.bytes();

@@ -98,3 +98,36 @@ async fn a_side_that_is_interrupted_has_not_sent_everything() {
     let (outcome, ()) = tokio::join!(reading, interrupting);
     assert!(outcome.is_err(), "{outcome:?}");
 }
+
+/// What is typed is on its way before the peer has said anything, and lost on a peer that runs something
+/// else: that is what the error says, whatever comes first.
+#[tokio::test]
+async fn another_program_is_told_though_it_takes_nothing() {
+    for input in [LARGE, 0] {
+        let (a, b, _sockets) = testing::pair().await;
+        let chat = Greeting { program: "chat".to_owned(), part: String::new(), version: VERSION };
+        let progress = none();
+        let piped = pipe(&a, repeat(0).take(input), sink(), &progress);
+        let (error, refused) = tokio::join!(piped, crate::agree(&b, &chat));
+        assert!(matches!(error.unwrap_err(), PipeError::Agree(AgreeError::OtherProgram(..))));
+        assert!(matches!(refused.unwrap_err(), AgreeError::OtherProgram(..)));
+    }
+}
+
+#[tokio::test]
+async fn the_first_bytes_do_not_wait_for_the_peer() {
+    let (a, b, _sockets) = testing::pair().await;
+    let (first, second) = if a.is_initiator() { (a, b) } else { (b, a) };
+    let progress = none();
+    let (_silent, input) = duplex(64);
+    let piped = pipe(&first, (&b"first"[..]).chain(input), sink(), &progress);
+    let silent = async {
+        let (_send, mut recv) = second.accept_bi().await.unwrap();
+        let _greeting: Option<Greeting> = crate::read_message(&mut recv).await.unwrap();
+        recv.read_chunk(COPY_BYTES).await.unwrap().unwrap()
+    };
+    tokio::select! {
+        _too_soon = piped => unreachable!("nothing was said to it"),
+        came = silent => assert_eq!(came, b"first"[..]),
+    }
+}
