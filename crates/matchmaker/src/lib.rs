@@ -30,6 +30,7 @@ mod registry;
 mod room;
 mod session;
 mod v1;
+mod waiting;
 
 pub use doors::{
     Action, Closing, Config, ConnectionId, Event, Input, LeaveReason, News, Observed, Protocol,

@@ -23,6 +23,7 @@ use crate::reach;
 use crate::registry::Arrival;
 use crate::room::Rooms;
 use crate::session::Session;
+use crate::waiting::Waiting;
 
 /// WebSocket close code (RFC 6455 §7.4.1).
 const CLOSE_INTERNAL: u16 = 1011;
@@ -47,7 +48,7 @@ pub struct Matchmaker {
     /// Those who wait, and may be matched with a former peer again from then on.
     pub(crate) rematches: BTreeSet<(Instant, ConnectionId)>,
     /// Sessions with an end that is gone, and until when it may come back.
-    pub(crate) expiries: BTreeSet<(Instant, SessionId)>,
+    pub(crate) waiting: Waiting,
     /// The server stops: nobody registers any more.
     pub(crate) ended: bool,
     pub(crate) transmits: VecDeque<Transmit>,
@@ -72,7 +73,7 @@ impl Matchmaker {
             next_place: 0,
             deadlines: BTreeSet::new(),
             rematches: BTreeSet::new(),
-            expiries: BTreeSet::new(),
+            waiting: Waiting::default(),
             ended: false,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -135,10 +136,7 @@ impl Matchmaker {
             self.rematches.pop_first();
             self.pair(id, now);
         }
-        while let Some(&(at, session)) = self.expiries.first()
-            && at <= now
-        {
-            self.expiries.pop_first();
+        while let Some(session) = self.waiting.pop_due(now) {
             self.expire(session, now);
         }
     }
@@ -154,7 +152,7 @@ impl Matchmaker {
         let due = self.deadlines.first().and_then(|(_, id)| self.connections.get(id));
         let due = due.map(|entry| entry.liveness.deadline());
         let rematch = self.rematches.first().map(|(at, _)| (*at, WakeReason::Rematch));
-        let expiry = self.expiries.first().map(|(at, _)| (*at, WakeReason::SessionExpiry));
+        let expiry = self.waiting.first().map(|at| (at, WakeReason::SessionExpiry));
         let proof = self.pending.first().map(|(at, _)| (at, WakeReason::ProofTimeout));
         due.into_iter().chain(rematch).chain(expiry).chain(proof).min_by_key(|(at, _)| *at)
     }

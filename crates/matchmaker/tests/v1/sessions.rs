@@ -486,6 +486,27 @@ fn a_direct_path_that_comes_about_meanwhile_gives_a_lost_worker_more_time() {
 }
 
 #[test]
+fn a_worker_that_comes_and_goes_leaves_no_more_sessions_waiting_than_it_may_have() {
+    let mut table = Table::new();
+    let all: Vec<u64> = (1..=81).collect();
+    table.v1(&all, "");
+    let mut own = 1;
+    for peers in [2..=41, 42..=81] {
+        for peer in peers {
+            table.say(own, &format!(r#"{{"type":"call","peer":"w{peer}"}}"#));
+            let session = table.offers(peer)[0].details.session;
+            table.state(peer, session, "direct", "plain", 1);
+        }
+        table.close(own);
+        own = 1001;
+        table.connect_as(own, 1, Protocol::V1, "");
+        table.say(own, r#"{"type":"hello"}"#);
+    }
+    let ended = |it: &&Event| matches!(it, Event::SessionEnded(..));
+    assert_eq!(table.events.iter().filter(ended).count(), 80 - 64);
+}
+
+#[test]
 fn a_worker_that_begins_anew_ends_what_it_does_not_take_up() {
     let (mut table, _) = Table::pair();
     table.close(1);
