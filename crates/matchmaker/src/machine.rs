@@ -11,13 +11,15 @@ use holepunch_wire::signal::v1::ServerV1;
 use holepunch_wire::signal::{FromWorker, RawValue, ServerMessage};
 use rand::rngs::StdRng;
 
+use crate::bindings::Bindings;
 use crate::connection::Connection;
 use crate::doors::{
     Action, Closing, Config, ConnectionId, Event, Input, LeaveReason, News, Transmit, Worker,
 };
 use crate::liveness::{Liveness, WakeReason};
+use crate::places::Places;
 use crate::plan::Planner;
-use crate::proof::{Bindings, Pending};
+use crate::proof::Pending;
 use crate::queue::Place;
 use crate::reach;
 use crate::registry::Arrival;
@@ -40,6 +42,7 @@ pub struct Matchmaker {
     pub(crate) current: BTreeMap<WorkerId, ConnectionId>,
     pub(crate) pending: Pending,
     pub(crate) bindings: Bindings,
+    pub(crate) places: Places,
     pub(crate) rooms: Rooms,
     pub(crate) sessions: BTreeMap<SessionId, Session>,
     pub(crate) planner: Planner,
@@ -67,6 +70,7 @@ impl Matchmaker {
             current: BTreeMap::new(),
             pending: Pending::default(),
             bindings: Bindings::default(),
+            places: Places::default(),
             rooms: Rooms::default(),
             sessions: BTreeMap::new(),
             planner: Planner::default(),

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
 use futures_util::stream;
-use holepunch_matchmaker::Protocol;
+use holepunch_matchmaker::{NotAdmitted, Protocol};
 use holepunch_wire::WorkerId;
 use holepunch_wire::relay::RELAY_PATH;
 use holepunch_wire::session::{RoomName, RoomNameError};
@@ -190,9 +190,13 @@ async fn register(
         Ok(worker) => worker,
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
-    if !app.hub.admits(&worker) {
-        let text = "this rendezvous has as many workers as it takes; try again later";
-        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    let observed = client_address(from, &headers, &app.trusted_proxies);
+    if let Err(why) = app.hub.admits(&worker, observed.ip) {
+        let status = match why {
+            NotAdmitted::Full => StatusCode::SERVICE_UNAVAILABLE,
+            NotAdmitted::ShareOfAddress(_) => StatusCode::TOO_MANY_REQUESTS,
+        };
+        return (status, why.to_string()).into_response();
     }
     let Some(alive) = app.alive.upgrade() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "shutting down").into_response();
@@ -201,7 +205,6 @@ async fn register(
         Ok(room) => room,
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
-    let observed = client_address(from, &headers, &app.trusted_proxies);
     let upgrade = upgrade.protocols([SUBPROTOCOL]);
     let is_v1 = upgrade.selected_protocol().is_some();
     let protocol = if is_v1 { Protocol::V1 } else { Protocol::Baseline };

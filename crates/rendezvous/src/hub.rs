@@ -1,13 +1,14 @@
 //! The pairing machine with its clock, and the outboxes through which it speaks.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use holepunch_matchmaker::{
-    Action, Closing, Config, ConnectionId, Event, Input, LeaveReason, Matchmaker, Observed,
-    Protocol,
+    Action, Closing, Config, ConnectionId, Event, Input, LeaveReason, Matchmaker, NotAdmitted,
+    Observed, Protocol,
 };
 use holepunch_wire::WorkerId;
 use holepunch_wire::session::RoomName;
@@ -64,9 +65,9 @@ impl Hub {
         }
     }
 
-    /// Whether there is room for `worker`.
-    pub(crate) fn admits(&self, worker: &WorkerId) -> bool {
-        self.lock().machine.admits(worker)
+    /// Whether there is room for `worker`, which comes from `ip`.
+    pub(crate) fn admits(&self, worker: &WorkerId, ip: IpAddr) -> Result<(), NotAdmitted> {
+        self.lock().machine.admits(worker, ip)
     }
 
     /// Registers a worker whose WebSocket is open.

@@ -10,5 +10,6 @@ mod identity;
 mod operations;
 mod relay;
 mod sessions;
+mod shares;
 mod table;
 mod turn;
