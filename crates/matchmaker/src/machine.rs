@@ -139,6 +139,7 @@ impl Matchmaker {
         {
             self.rematches.pop_first();
             self.pair(id, now);
+            self.mesh(id, now);
         }
         while let Some(session) = self.waiting.pop_due(now) {
             self.expire(session, now);

@@ -271,6 +271,45 @@ fn two_that_have_just_parted_are_not_called_together_again_at_once() {
     assert_eq!(table.offers(2).len(), 2);
 }
 
+/// A room of so many, in which everybody has a session with everybody.
+fn mesh(workers: u64) -> Table {
+    let mut table = Table::new();
+    for number in 1..=workers {
+        table.connect(number, Protocol::V1, "m");
+        table.say(number, r#"{"type":"hello","mode":"mesh"}"#);
+        table.report(number);
+    }
+    table
+}
+
+#[test]
+fn those_who_have_just_parted_in_a_room_of_many_are_not_offered_each_other_at_once() {
+    let mut table = mesh(32);
+    let sessions: Vec<SessionId> =
+        table.offers(1).into_iter().map(|offer| offer.details.session).collect();
+    for session in &sessions {
+        table.say(1, &format!(r#"{{"type":"leave","session":"{session}"}}"#));
+    }
+    for _ in 0..20 {
+        table.say(1, r#"{"type":"ready"}"#);
+        (2..=32).for_each(|number| table.report(number));
+        table.pass(Duration::from_millis(100));
+    }
+    assert_eq!((table.offers(1).len(), table.offers(2).len()), (31, 31), "not at once");
+    table.pass(Duration::from_secs(6));
+    assert_eq!((table.offers(1).len(), table.offers(2).len()), (62, 32), "without being asked");
+}
+
+#[test]
+fn a_worker_that_begins_anew_in_a_room_of_many_has_its_peers_at_once() {
+    let mut table = mesh(3);
+    table.close(1);
+    table.connect_as(9, 1, Protocol::V1, "m");
+    table.say(9, r#"{"type":"hello"}"#);
+    table.report_from(9, 1);
+    assert_eq!((table.offers(9).len(), table.offers(2).len()), (2, 3));
+}
+
 #[test]
 fn a_search_that_a_worker_does_not_make_is_no_failed_one() {
     let (mut table, session) = Table::pair();
