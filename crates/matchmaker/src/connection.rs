@@ -120,6 +120,7 @@ pub(crate) struct Connection {
     pub(crate) pinged_at: Option<Instant>,
     pub(crate) rtt: Option<Duration>,
     pub(crate) ignored: u32,
+    pub(crate) reports_refused: u32,
     pub(crate) v1: Option<Box<V1>>,
 }
 
@@ -144,6 +145,7 @@ impl Connection {
             pinged_at: None,
             rtt: None,
             ignored: 0,
+            reports_refused: 0,
             v1,
         }
     }

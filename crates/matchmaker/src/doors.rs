@@ -214,8 +214,8 @@ pub enum Event {
         /// How many wait, this one included.
         waiting: usize,
     },
-    /// A report was refused.
-    ReportRefused(WorkerId, String),
+    /// A report was refused: its sender, why, and how many of this connection were before it.
+    ReportRefused(WorkerId, String, u32),
     /// Two workers were taken off the queue; the one that waited longer stands first.
     Paired(WorkerId, WorkerId),
     /// Two workers of the sub-protocol `holepunch.v1` were offered each other: the session, both, the

@@ -223,7 +223,10 @@ impl Matchmaker {
         let endpoint = match checked {
             Ok(endpoint) => endpoint,
             Err(detail) => {
-                self.events.push_back(Event::ReportRefused(entry.worker.clone(), detail.clone()));
+                let before = entry.reports_refused;
+                entry.reports_refused = before.saturating_add(1);
+                let worker = entry.worker.clone();
+                self.events.push_back(Event::ReportRefused(worker, detail.clone(), before));
                 self.send(id, ServerMessage::ack(Some(detail)).encode());
                 return;
             }

@@ -665,6 +665,21 @@ fn a_flood_of_messages_is_ignored() {
 }
 
 #[test]
+fn refused_reports_are_counted_so_that_a_log_may_leave_them_out() {
+    let mut table = Table::new();
+    table.v1(&[1, 2], "");
+    for number in [1, 1, 2] {
+        table.say(number, r#"{"type":"update_udp_endpoint","udp_ip":"0.0.0.0","udp_port":1}"#);
+    }
+    let before = |it: &Event| match it {
+        Event::ReportRefused(worker, _, before) => Some((worker.as_str().to_owned(), *before)),
+        _ => None,
+    };
+    let all: Vec<(String, u32)> = table.events.iter().filter_map(before).collect();
+    assert_eq!(all, [("w1".into(), 0), ("w1".into(), 1), ("w2".into(), 0)]);
+}
+
+#[test]
 fn nothing_is_left_of_those_who_have_gone() {
     let mut table = Table::new();
     for number in 1..=40 {
