@@ -9,6 +9,7 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{ConnectInfo, Path, RawQuery, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
@@ -30,6 +31,7 @@ use crate::client_address::client_address;
 use crate::hub::{Hub, Visitor};
 use crate::identity::{self, Verifier};
 use crate::listing::Listing;
+use crate::origin;
 use crate::relay::{self, Relay};
 use crate::session;
 
@@ -63,7 +65,7 @@ pub(crate) struct App {
     pub(crate) relay: Option<Arc<Relay>>,
     pub(crate) trusted_proxies: Vec<IpNet>,
     /// This server's names; none: whatever a client calls it.
-    public_hosts: Arc<[String]>,
+    pub(crate) public_hosts: Arc<[String]>,
     /// Held by every listing under way.
     listings: Arc<Semaphore>,
     /// Held by every session; the server waits for all to be dropped when it ends.
@@ -84,14 +86,17 @@ impl App {
 }
 
 fn router(app: Arc<App>) -> Router {
+    let websockets = Router::new()
+        .route(&format!("{REGISTER_PATH}{{worker_id}}"), get(register))
+        .route(&format!("{RELAY_PATH}{{session}}"), get(relay::relay))
+        .route_layer(from_fn_with_state(Arc::clone(&app), origin::check));
     Router::new()
         .route("/", get(index))
         .route("/healthz", get(health))
         .route("/health", get(health))
         .route("/ready", get(health))
         .route("/debug/list_workers", get(list_workers))
-        .route(&format!("{REGISTER_PATH}{{worker_id}}"), get(register))
-        .route(&format!("{RELAY_PATH}{{session}}"), get(relay::relay))
+        .merge(websockets)
         .with_state(app)
 }
 
