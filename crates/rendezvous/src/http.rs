@@ -201,6 +201,9 @@ async fn register(
             NotAdmitted::Full => StatusCode::SERVICE_UNAVAILABLE,
             NotAdmitted::ShareOfAddress(_) => StatusCode::TOO_MANY_REQUESTS,
         };
+        if app.hub.may_warn() {
+            tracing::warn!(%worker, ip = %observed.ip, %why, "registration refused");
+        }
         return (status, why.to_string()).into_response();
     }
     let Some(alive) = app.alive.upgrade() else {

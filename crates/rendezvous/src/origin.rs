@@ -23,11 +23,15 @@ const REFUSED: &str = "the Origin of this request is another site than this serv
 
 /// Lets requests through that are of no web page, or of one of this server's own names.
 pub(crate) async fn check(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    if is_own(request.headers(), &app.public_hosts) {
-        next.run(request).await
-    } else {
-        (StatusCode::FORBIDDEN, REFUSED).into_response()
+    let headers = request.headers();
+    if is_own(headers, &app.public_hosts) {
+        return next.run(request).await;
     }
+    if app.hub.may_warn() {
+        let (origin, host) = (headers.get(ORIGIN), headers.get(HOST));
+        tracing::warn!(?origin, ?host, "WebSocket refused: its Origin is another site");
+    }
+    (StatusCode::FORBIDDEN, REFUSED).into_response()
 }
 
 /// Whether every Origin is this server: what the request calls it, or one of its names. Many client libraries

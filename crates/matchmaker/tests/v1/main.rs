@@ -7,6 +7,7 @@
 )]
 
 mod identity;
+mod mesh;
 mod operations;
 mod relay;
 mod sessions;
