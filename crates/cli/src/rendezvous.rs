@@ -40,7 +40,8 @@ pub(crate) struct Args {
     /// Names of this server as in the URLs of its workers: a worker that proves its key signs one of
     /// them. Without it, it signs the host that it has asked for (the Host header); then another
     /// rendezvous could pass this one's challenge on to a worker of its own, and register here in that
-    /// worker's name [env: HOLEPUNCH_PUBLIC_HOST]
+    /// worker's name. Web pages of these names, and of the Host header, may open WebSockets
+    /// [env: HOLEPUNCH_PUBLIC_HOST]
     #[arg(long, value_name = "NAME,…")]
     public_host: Vec<String>,
     /// Take private, link-local and loopback UDP endpoints from every worker [env: ALLOW_PRIVATE]
@@ -55,6 +56,10 @@ pub(crate) struct Args {
     /// Most workers registered at once [env: MAX_WORKERS] [default: 100000]
     #[arg(long, value_name = "N")]
     max_workers: Option<usize>,
+    /// Most of them from one IP address (IPv6: one /64), such as that of a NAT or of a proxy that is not
+    /// trusted; the next one is refused (429) [env: MAX_WORKERS_PER_IP] [default: 10000]
+    #[arg(long, value_name = "N|none")]
+    max_workers_per_ip: Option<OrNone<usize>>,
     #[command(flatten)]
     relay: relay::Args,
     #[command(flatten)]
@@ -117,6 +122,8 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
     let timeout = args.ping_timeout_sec;
     let timeout = environment.setting("--ping-timeout-sec", timeout, &["PING_TIMEOUT_SEC"])?;
     let workers = environment.setting("--max-workers", args.max_workers, &["MAX_WORKERS"])?;
+    let per_ip = args.max_workers_per_ip;
+    let per_ip = environment.setting("--max-workers-per-ip", per_ip, &["MAX_WORKERS_PER_IP"])?;
     let stun_is_optional = stun.is_none();
     let default = MatchmakerConfig::default();
     Ok(Config {
@@ -144,6 +151,11 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
             ping_timeout: timeout.map_or(default.ping_timeout, |seconds| seconds.0),
             allow_private: allow.is_some_and(|allow| allow.0),
             workers_max: workers.unwrap_or(default.workers_max),
+            workers_per_address_max: match per_ip {
+                None => default.workers_per_address_max,
+                Some(OrNone::None) => None,
+                Some(OrNone::Some(most)) => Some(most),
+            },
             turn: args.turn.access(environment)?,
             ..default
         },
@@ -216,12 +228,24 @@ mod tests {
     }
 
     #[test]
+    fn the_share_of_an_address_is_set_and_lifted() {
+        let most = |flags: &[&str], variables: &[(&str, &str)]| {
+            read(flags, variables).unwrap().matchmaker.workers_per_address_max
+        };
+        let flags = ["--max-workers-per-ip", "none"];
+        assert_eq!(most(&[], &[]), Some(10_000));
+        assert_eq!(most(&[], &[("MAX_WORKERS_PER_IP", "20")]), Some(20));
+        assert_eq!(most(&flags, &[("MAX_WORKERS_PER_IP", "20")]), None);
+    }
+
+    #[test]
     fn a_bad_variable_is_a_usage_error() {
         for (name, value) in [
             ("PORT", "70000"),
             ("STUN_LISTEN", "3478"),
             ("TRUSTED_PROXY", "x"),
             ("PING_INTERVAL_SEC", "0"),
+            ("MAX_WORKERS_PER_IP", "many"),
             ("HOLEPUNCH_PUBLIC_HOST", "https://one.example"),
             ("HOLEPUNCH_PUBLIC_HOST", "one.example:8080"),
         ] {

@@ -15,6 +15,7 @@ use crate::doors::{ConnectionId, Observed, Protocol};
 use crate::liveness::Liveness;
 use crate::plan::Side;
 use crate::queue::Place;
+use crate::session::{MESH_WORKERS_MAX, REMATCH_AFTER};
 
 /// Messages of the sub-protocol that one worker may send at once, and in a second from then on.
 const MESSAGES_BURST: u32 = 60;
@@ -22,7 +23,8 @@ const MESSAGES_PER_SECOND: u32 = 20;
 /// Likewise of those that are passed on to all its peers.
 const NEWS_BURST: u32 = 24;
 const NEWS_PER_SECOND: u32 = 2;
-/// Former peers that are remembered, so that they are not the first choice again.
+/// Former peers that are remembered, so that they are not the first choice again. Those of the last
+/// [`REMATCH_AFTER`] are remembered beyond that, all of a room of many.
 const PARTNERS_MAX: usize = 4;
 
 /// What is known of a worker that speaks `holepunch.v1`, beyond the baseline.
@@ -118,6 +120,7 @@ pub(crate) struct Connection {
     pub(crate) pinged_at: Option<Instant>,
     pub(crate) rtt: Option<Duration>,
     pub(crate) ignored: u32,
+    pub(crate) reports_refused: u32,
     pub(crate) v1: Option<Box<V1>>,
 }
 
@@ -142,6 +145,7 @@ impl Connection {
             pinged_at: None,
             rtt: None,
             ignored: 0,
+            reports_refused: 0,
             v1,
         }
     }
@@ -161,7 +165,10 @@ impl Connection {
 
     pub(crate) fn remember(&mut self, partner: WorkerId, now: Instant) {
         self.partners.retain(|(known, _)| *known != partner);
-        if self.partners.len() == PARTNERS_MAX {
+        while let Some((_, at)) = self.partners.front()
+            && self.partners.len() >= PARTNERS_MAX
+            && (*at + REMATCH_AFTER <= now || self.partners.len() >= MESH_WORKERS_MAX)
+        {
             self.partners.pop_front();
         }
         self.partners.push_back((partner, now));

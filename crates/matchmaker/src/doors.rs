@@ -35,6 +35,8 @@ pub struct Config {
     pub allow_private: bool,
     /// Most workers connected at once, those included that have yet to prove their key.
     pub workers_max: usize,
+    /// Most of them from one address (IPv6: one /64), this machine's own left out; `None`: no bound.
+    pub workers_per_address_max: Option<usize>,
     /// The rendezvous' own STUN servers, which workers are told of.
     pub stun: Vec<SocketAddr>,
     /// The key of the STUN server's proofs of address, and a moment with its Unix time in seconds;
@@ -54,6 +56,9 @@ impl Default for Config {
             ping_timeout: Duration::from_secs(25),
             allow_private: false,
             workers_max: 100_000,
+            // Thousands of containers may share the one address of their NAT; ten strangers are needed to
+            // take all places.
+            workers_per_address_max: Some(10_000),
             stun: Vec::new(),
             proofs: None,
             relay: true,
@@ -209,8 +214,8 @@ pub enum Event {
         /// How many wait, this one included.
         waiting: usize,
     },
-    /// A report was refused.
-    ReportRefused(WorkerId, String),
+    /// A report was refused: its sender, why, and how many of this connection were before it.
+    ReportRefused(WorkerId, String, u32),
     /// Two workers were taken off the queue; the one that waited longer stands first.
     Paired(WorkerId, WorkerId),
     /// Two workers of the sub-protocol `holepunch.v1` were offered each other: the session, both, the
@@ -228,6 +233,19 @@ pub enum Event {
     PingOverdue(WorkerId),
     /// A worker left registry and queue.
     Left(WorkerId, LeaveReason),
+}
+
+/// Why a worker is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdmitted {
+    /// Everybody's places are taken.
+    #[error("this rendezvous has as many workers as it takes; try again later")]
+    Full,
+    /// Those of its address are.
+    #[error(
+        "this rendezvous has as many workers from this address as it takes, {0}; try again later"
+    )]
+    ShareOfAddress(usize),
 }
 
 /// Why a token opens no relay.

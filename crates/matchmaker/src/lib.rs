@@ -17,11 +17,13 @@
 //! [`poll_transmit`](Matchmaker::poll_transmit), [`poll_timeout`](Matchmaker::poll_timeout),
 //! [`poll_event`](Matchmaker::poll_event). Drain the polls after each handle.
 
+mod bindings;
 mod connection;
 mod doors;
 mod liveness;
 mod machine;
 mod pairing;
+mod places;
 pub mod plan;
 mod proof;
 mod queue;
@@ -30,10 +32,11 @@ mod registry;
 mod room;
 mod session;
 mod v1;
+mod waiting;
 
 pub use doors::{
-    Action, Closing, Config, ConnectionId, Event, Input, LeaveReason, News, Observed, Protocol,
-    RelayRefusal, Transmit, Worker,
+    Action, Closing, Config, ConnectionId, Event, Input, LeaveReason, News, NotAdmitted, Observed,
+    Protocol, RelayRefusal, Transmit, Worker,
 };
 pub use liveness::WakeReason;
 pub use machine::{Matchmaker, echo_response};

@@ -11,18 +11,21 @@ use holepunch_wire::signal::v1::ServerV1;
 use holepunch_wire::signal::{FromWorker, RawValue, ServerMessage};
 use rand::rngs::StdRng;
 
+use crate::bindings::Bindings;
 use crate::connection::Connection;
 use crate::doors::{
     Action, Closing, Config, ConnectionId, Event, Input, LeaveReason, News, Transmit, Worker,
 };
 use crate::liveness::{Liveness, WakeReason};
+use crate::places::Places;
 use crate::plan::Planner;
-use crate::proof::{Bindings, Pending};
+use crate::proof::Pending;
 use crate::queue::Place;
 use crate::reach;
 use crate::registry::Arrival;
 use crate::room::Rooms;
 use crate::session::Session;
+use crate::waiting::Waiting;
 
 /// WebSocket close code (RFC 6455 §7.4.1).
 const CLOSE_INTERNAL: u16 = 1011;
@@ -39,6 +42,7 @@ pub struct Matchmaker {
     pub(crate) current: BTreeMap<WorkerId, ConnectionId>,
     pub(crate) pending: Pending,
     pub(crate) bindings: Bindings,
+    pub(crate) places: Places,
     pub(crate) rooms: Rooms,
     pub(crate) sessions: BTreeMap<SessionId, Session>,
     pub(crate) planner: Planner,
@@ -47,7 +51,7 @@ pub struct Matchmaker {
     /// Those who wait, and may be matched with a former peer again from then on.
     pub(crate) rematches: BTreeSet<(Instant, ConnectionId)>,
     /// Sessions with an end that is gone, and until when it may come back.
-    pub(crate) expiries: BTreeSet<(Instant, SessionId)>,
+    pub(crate) waiting: Waiting,
     /// The server stops: nobody registers any more.
     pub(crate) ended: bool,
     pub(crate) transmits: VecDeque<Transmit>,
@@ -66,13 +70,14 @@ impl Matchmaker {
             current: BTreeMap::new(),
             pending: Pending::default(),
             bindings: Bindings::default(),
+            places: Places::default(),
             rooms: Rooms::default(),
             sessions: BTreeMap::new(),
             planner: Planner::default(),
             next_place: 0,
             deadlines: BTreeSet::new(),
             rematches: BTreeSet::new(),
-            expiries: BTreeSet::new(),
+            waiting: Waiting::default(),
             ended: false,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -134,11 +139,9 @@ impl Matchmaker {
         {
             self.rematches.pop_first();
             self.pair(id, now);
+            self.mesh(id, now);
         }
-        while let Some(&(at, session)) = self.expiries.first()
-            && at <= now
-        {
-            self.expiries.pop_first();
+        while let Some(session) = self.waiting.pop_due(now) {
             self.expire(session, now);
         }
     }
@@ -154,7 +157,7 @@ impl Matchmaker {
         let due = self.deadlines.first().and_then(|(_, id)| self.connections.get(id));
         let due = due.map(|entry| entry.liveness.deadline());
         let rematch = self.rematches.first().map(|(at, _)| (*at, WakeReason::Rematch));
-        let expiry = self.expiries.first().map(|(at, _)| (*at, WakeReason::SessionExpiry));
+        let expiry = self.waiting.first().map(|at| (at, WakeReason::SessionExpiry));
         let proof = self.pending.first().map(|(at, _)| (at, WakeReason::ProofTimeout));
         due.into_iter().chain(rematch).chain(expiry).chain(proof).min_by_key(|(at, _)| *at)
     }
@@ -220,7 +223,10 @@ impl Matchmaker {
         let endpoint = match checked {
             Ok(endpoint) => endpoint,
             Err(detail) => {
-                self.events.push_back(Event::ReportRefused(entry.worker.clone(), detail.clone()));
+                let before = entry.reports_refused;
+                entry.reports_refused = before.saturating_add(1);
+                let worker = entry.worker.clone();
+                self.events.push_back(Event::ReportRefused(worker, detail.clone(), before));
                 self.send(id, ServerMessage::ack(Some(detail)).encode());
                 return;
             }

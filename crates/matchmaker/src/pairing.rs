@@ -126,10 +126,19 @@ impl Matchmaker {
             .take(MESH_WORKERS_MAX - 1)
             .copied()
             .collect();
+        let mut rematch: Option<Instant> = None;
         for other in others {
-            if self.may_meet(id, other).is_ok() {
-                self.begin_session([(other, None), (id, None)], now);
+            if self.may_meet(id, other).is_err() {
+                continue;
             }
+            let ends = self.connections.get(&id).zip(self.connections.get(&other));
+            match ends.and_then(|(own, other)| parted(own, other)).filter(|at| *at > now) {
+                Some(at) => rematch = Some(rematch.map_or(at, |earlier| earlier.min(at))),
+                None => self.begin_session([(other, None), (id, None)], now),
+            }
+        }
+        if let Some(at) = rematch {
+            self.rematches.insert((at, id));
         }
     }
 

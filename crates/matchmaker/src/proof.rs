@@ -16,13 +16,6 @@ use crate::machine::Matchmaker;
 /// Time that a connection has to prove its key: one round trip is needed, and one that lasts several
 /// seconds, with a packet lost on the way, is still in time.
 const PROOF_WITHIN: Duration = Duration::from_secs(10);
-/// An id of a worker's own choice stays bound to its key for so long after its last connection: a
-/// night without power, or a move, is no chance for a thief; an id that nobody uses is free again.
-const BOUND_FOR: Duration = Duration::from_secs(24 * 60 * 60);
-/// Ids without a connection that are bound to a key: as many as there may be workers by default, in
-/// at most some 50 MB. Where more are wanted, those go that would go first anyhow.
-const BINDINGS_MAX: usize = 100_000;
-
 /// Reasons of a close, each within the 123 bytes of RFC 6455 §5.5.
 const LATE: &str = "this id is bound to a key, and a hello with its proof did not come within 10 s";
 const UNSIGNED: &str = "the signature does not prove the key: there is none";
@@ -70,46 +63,6 @@ impl Pending {
     /// The one whose time ends first, and when.
     pub(crate) fn first(&self) -> Option<(Instant, ConnectionId)> {
         self.due.first().copied()
-    }
-}
-
-/// The keys of workers that are not connected, under ids of their own choice.
-#[derive(Debug, Default)]
-pub(crate) struct Bindings {
-    keys: BTreeMap<WorkerId, (PublicKey, Instant)>,
-    expiries: BTreeSet<(Instant, WorkerId)>,
-}
-
-impl Bindings {
-    /// Binds an id whose last connection has ended.
-    pub(crate) fn keep(&mut self, worker: WorkerId, key: PublicKey, now: Instant) {
-        self.remove(&worker);
-        if self.keys.len() >= BINDINGS_MAX
-            && let Some((_, oldest)) = self.expiries.pop_first()
-        {
-            self.keys.remove(&oldest);
-        }
-        let until = now + BOUND_FOR;
-        self.expiries.insert((until, worker.clone()));
-        self.keys.insert(worker, (key, until));
-    }
-
-    fn remove(&mut self, worker: &WorkerId) {
-        if let Some((_, until)) = self.keys.remove(worker) {
-            self.expiries.remove(&(until, worker.clone()));
-        }
-    }
-
-    fn key(&self, worker: &WorkerId) -> Option<PublicKey> {
-        self.keys.get(worker).map(|(key, _)| *key)
-    }
-
-    fn expire(&mut self, now: Instant) {
-        while self.expiries.first().is_some_and(|(at, _)| *at <= now) {
-            if let Some((_, worker)) = self.expiries.pop_first() {
-                self.keys.remove(&worker);
-            }
-        }
     }
 }
 
@@ -192,24 +145,5 @@ mod tests {
         for reason in [LATE, UNSIGNED, NOT_PROVED, NOT_OF_ID, OTHER_KEY] {
             assert!(reason.len() <= 123, "{reason}");
         }
-    }
-
-    #[test]
-    fn bindings_are_bounded_and_the_oldest_goes_first() {
-        #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
-        let start = Instant::now();
-        let (key, mut bindings) = (PublicKey::from_bytes([1; 32]), Bindings::default());
-        let name = |number: usize| WorkerId::new(&format!("w{number}")).unwrap();
-        let at = |number: usize| start + Duration::from_millis(u64::try_from(number).unwrap());
-        for number in 0..BINDINGS_MAX {
-            bindings.keep(name(number), key, at(number));
-        }
-        bindings.keep(name(0), key, at(BINDINGS_MAX));
-        assert_eq!(bindings.keys.len(), BINDINGS_MAX, "the same id takes no second place");
-        bindings.keep(name(BINDINGS_MAX), key, at(BINDINGS_MAX));
-        assert_eq!((bindings.keys.len(), bindings.expiries.len()), (BINDINGS_MAX, BINDINGS_MAX));
-        assert_eq!((bindings.key(&name(1)), bindings.key(&name(0))), (None, Some(key)));
-        bindings.expire(at(BINDINGS_MAX) + BOUND_FOR);
-        assert!(bindings.keys.is_empty() && bindings.expiries.is_empty());
     }
 }

@@ -1,14 +1,18 @@
 //! Who is registered: connections come, are replaced, and go.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use holepunch_wire::WorkerId;
+use holepunch_wire::address::Source;
 use holepunch_wire::identity;
 use holepunch_wire::session::RoomName;
 use holepunch_wire::signal::REPLACED_REASON;
 
 use crate::connection::Connection;
-use crate::doors::{Action, ConnectionId, Event, LeaveReason, Observed, Protocol, Transmit};
+use crate::doors::{
+    Action, ConnectionId, Event, LeaveReason, NotAdmitted, Observed, Protocol, Transmit,
+};
 use crate::liveness::Liveness;
 use crate::machine::Matchmaker;
 
@@ -36,16 +40,29 @@ pub(crate) struct Arrival {
 }
 
 impl Matchmaker {
-    /// Whether there is room for `worker`, with those that have not proved their key yet; an id that
-    /// is connected replaces its own session.
-    #[must_use]
-    pub fn admits(&self, worker: &WorkerId) -> bool {
-        let held = self.connections.len() + self.pending.len();
-        let replaces = || {
-            let current = self.current.get(worker)?;
-            Some(self.key_of(*current).is_none() || held < self.config.workers_max + REPLACING_MAX)
+    /// Whether there is room for `worker`, which comes from `ip`, with those that have not proved their key
+    /// yet; an id that is connected replaces its own session.
+    ///
+    /// # Errors
+    /// All places are taken, or those of its address.
+    pub fn admits(&self, worker: &WorkerId, ip: IpAddr) -> Result<(), NotAdmitted> {
+        let current = self.current.get(worker).and_then(|id| self.connections.get(id));
+        let has_room = |held: usize, max: usize, replaced: Option<&Connection>| {
+            let has_key = |old: &Connection| old.v1.as_ref().is_some_and(|v1| v1.key.is_some());
+            // Whoever has proved a key stays until the new one has, too.
+            held < max || replaced.is_some_and(|old| !has_key(old) || held < max + REPLACING_MAX)
         };
-        held < self.config.workers_max || replaces().unwrap_or(false)
+        let held = self.connections.len() + self.pending.len();
+        if !has_room(held, self.config.workers_max, current) {
+            return Err(NotAdmitted::Full);
+        }
+        let (Some(max), Some(held)) = (self.config.workers_per_address_max, self.places.of(ip))
+        else {
+            return Ok(());
+        };
+        let source = Source::of(ip);
+        let own = current.filter(|old| Source::of(old.observed.ip) == source);
+        if has_room(held, max, own) { Ok(()) } else { Err(NotAdmitted::ShareOfAddress(max)) }
     }
 
     pub(crate) fn connected(&mut self, id: ConnectionId, arrival: Arrival, now: Instant) {
@@ -54,8 +71,12 @@ impl Matchmaker {
         if self.ended {
             return self.send_close(id, CLOSE_GOING_AWAY, SHUTDOWN_REASON);
         }
-        if !self.admits(&worker) {
-            return self.send_close(id, CLOSE_TRY_AGAIN, "too many workers");
+        if let Err(why) = self.admits(&worker, observed.ip) {
+            let reason = match why {
+                NotAdmitted::Full => "too many workers",
+                NotAdmitted::ShareOfAddress(_) => "too many workers from this address",
+            };
+            return self.send_close(id, CLOSE_TRY_AGAIN, reason);
         }
         let needs_proof = self.needs_proof(&worker);
         let is_v1 = protocol == Protocol::V1;
@@ -64,6 +85,7 @@ impl Matchmaker {
             self.events.push_back(Event::Refused(worker, reason));
             return self.send_close(id, CLOSE_POLICY, reason);
         }
+        self.places.take(observed.ip);
         let v1 = is_v1.then(|| self.welcome(id, (&worker, observed), challenge, now));
         let room = room.filter(|_| is_v1).unwrap_or_default();
         let liveness = Liveness::quiet(now, self.config.ping_interval);
@@ -129,10 +151,12 @@ impl Matchmaker {
         why: LeaveReason,
         now: Instant,
     ) -> Option<Connection> {
-        if self.pending.remove(id).is_some() {
+        if let Some(entry) = self.pending.remove(id) {
+            self.places.give_back(entry.observed.ip);
             return None; // It was in no other table.
         }
         let entry = self.connections.remove(&id)?;
+        self.places.give_back(entry.observed.ip);
         self.deadlines.remove(&(entry.liveness.deadline().0, id));
         if let (Some(place), Some(room)) = (entry.place, self.rooms.find_mut(&entry.room)) {
             room.ready.remove(place);
@@ -145,7 +169,7 @@ impl Matchmaker {
         // The one that takes its place has proved the key as well.
         let outlives = why != LeaveReason::Replaced && !identity::is_made_from_a_key(&entry.worker);
         if let Some(key) = key.filter(|_| outlives) {
-            self.bindings.keep(entry.worker.clone(), key, now);
+            self.bindings.keep(entry.worker.clone(), key, entry.observed.ip, now);
         }
         self.events.push_back(Event::Left(entry.worker.clone(), why));
         let leaves = match why {

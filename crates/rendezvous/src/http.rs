@@ -9,11 +9,12 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{ConnectInfo, Path, RawQuery, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
 use futures_util::stream;
-use holepunch_matchmaker::Protocol;
+use holepunch_matchmaker::{NotAdmitted, Protocol};
 use holepunch_wire::WorkerId;
 use holepunch_wire::relay::RELAY_PATH;
 use holepunch_wire::session::{RoomName, RoomNameError};
@@ -30,6 +31,7 @@ use crate::client_address::client_address;
 use crate::hub::{Hub, Visitor};
 use crate::identity::{self, Verifier};
 use crate::listing::Listing;
+use crate::origin;
 use crate::relay::{self, Relay};
 use crate::session;
 
@@ -63,7 +65,7 @@ pub(crate) struct App {
     pub(crate) relay: Option<Arc<Relay>>,
     pub(crate) trusted_proxies: Vec<IpNet>,
     /// This server's names; none: whatever a client calls it.
-    public_hosts: Arc<[String]>,
+    pub(crate) public_hosts: Arc<[String]>,
     /// Held by every listing under way.
     listings: Arc<Semaphore>,
     /// Held by every session; the server waits for all to be dropped when it ends.
@@ -84,14 +86,17 @@ impl App {
 }
 
 fn router(app: Arc<App>) -> Router {
+    let websockets = Router::new()
+        .route(&format!("{REGISTER_PATH}{{worker_id}}"), get(register))
+        .route(&format!("{RELAY_PATH}{{session}}"), get(relay::relay))
+        .route_layer(from_fn_with_state(Arc::clone(&app), origin::check));
     Router::new()
         .route("/", get(index))
         .route("/healthz", get(health))
         .route("/health", get(health))
         .route("/ready", get(health))
         .route("/debug/list_workers", get(list_workers))
-        .route(&format!("{REGISTER_PATH}{{worker_id}}"), get(register))
-        .route(&format!("{RELAY_PATH}{{session}}"), get(relay::relay))
+        .merge(websockets)
         .with_state(app)
 }
 
@@ -190,9 +195,16 @@ async fn register(
         Ok(worker) => worker,
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
-    if !app.hub.admits(&worker) {
-        let text = "this rendezvous has as many workers as it takes; try again later";
-        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    let observed = client_address(from, &headers, &app.trusted_proxies);
+    if let Err(why) = app.hub.admits(&worker, observed.ip) {
+        let status = match why {
+            NotAdmitted::Full => StatusCode::SERVICE_UNAVAILABLE,
+            NotAdmitted::ShareOfAddress(_) => StatusCode::TOO_MANY_REQUESTS,
+        };
+        if app.hub.may_warn() {
+            tracing::warn!(%worker, ip = %observed.ip, %why, "registration refused");
+        }
+        return (status, why.to_string()).into_response();
     }
     let Some(alive) = app.alive.upgrade() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "shutting down").into_response();
@@ -201,7 +213,6 @@ async fn register(
         Ok(room) => room,
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
-    let observed = client_address(from, &headers, &app.trusted_proxies);
     let upgrade = upgrade.protocols([SUBPROTOCOL]);
     let is_v1 = upgrade.selected_protocol().is_some();
     let protocol = if is_v1 { Protocol::V1 } else { Protocol::Baseline };

@@ -1,13 +1,14 @@
 //! The pairing machine with its clock, and the outboxes through which it speaks.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use holepunch_matchmaker::{
-    Action, Closing, Config, ConnectionId, Event, Input, LeaveReason, Matchmaker, Observed,
-    Protocol,
+    Action, Closing, Config, ConnectionId, Event, Input, LeaveReason, Matchmaker, NotAdmitted,
+    Observed, Protocol,
 };
 use holepunch_wire::WorkerId;
 use holepunch_wire::session::RoomName;
@@ -42,6 +43,7 @@ pub(crate) struct Hub {
     /// The machine wants to be called earlier than before.
     sooner: Notify,
     log_budget: LogBudget,
+    warnings: LogBudget,
     /// Where sessions that end have to be closed, too.
     relay: Option<Arc<Relay>>,
 }
@@ -59,14 +61,15 @@ impl Hub {
             state: Mutex::new(state),
             next_session: AtomicU64::new(1),
             sooner: Notify::new(),
-            log_budget: LogBudget::default(),
+            log_budget: LogBudget::of_lines(),
+            warnings: LogBudget::of_warnings(),
             relay,
         }
     }
 
-    /// Whether there is room for `worker`.
-    pub(crate) fn admits(&self, worker: &WorkerId) -> bool {
-        self.lock().machine.admits(worker)
+    /// Whether there is room for `worker`, which comes from `ip`.
+    pub(crate) fn admits(&self, worker: &WorkerId, ip: IpAddr) -> Result<(), NotAdmitted> {
+        self.lock().machine.admits(worker, ip)
     }
 
     /// Registers a worker whose WebSocket is open.
@@ -118,6 +121,11 @@ impl Hub {
         read(&self.lock().machine)
     }
 
+    /// Whether one more warning that a client causes may be logged.
+    pub(crate) fn may_warn(&self) -> bool {
+        self.warnings.allows_one()
+    }
+
     /// Calls the machine and carries out what it says.
     fn with_state(&self, act: impl FnOnce(&mut State, Instant)) {
         let mut state = self.lock();
@@ -139,7 +147,8 @@ impl Hub {
             if let (Event::SessionEnded(session, reason), Some(relay)) = (&event, &self.relay) {
                 relay.session_ended(*session, reason);
             }
-            if self.log_budget.allows_one() {
+            let budget = if is_warning(&event) { &self.warnings } else { &self.log_budget };
+            if budget.allows_one() {
                 log(&event);
             }
         }
@@ -172,6 +181,25 @@ impl State {
     }
 }
 
+/// Whether a client has done something wrong, and it is to be logged as a warning.
+fn is_warning(event: &Event) -> bool {
+    match event {
+        Event::Refused(..) | Event::PingOverdue(_) => true,
+        Event::ReportRefused(_, _, before) | Event::MessageIgnored(_, _, before) => {
+            *before < IGNORED_LOGGED_MAX
+        }
+        Event::Registered(..)
+        | Event::PublicIp(..)
+        | Event::Queued { .. }
+        | Event::Paired(..)
+        | Event::SessionStarted(..)
+        | Event::Replanned(..)
+        | Event::LinkState(..)
+        | Event::SessionEnded(..)
+        | Event::Left(..) => false,
+    }
+}
+
 fn log(event: &Event) {
     match event {
         Event::Registered(worker, observed) => {
@@ -185,8 +213,11 @@ fn log(event: &Event) {
         Event::Queued { worker, endpoint, waiting } => {
             tracing::info!(%worker, %endpoint, waiting, "UDP endpoint accepted, in the ready queue");
         }
-        Event::ReportRefused(worker, detail) => {
+        Event::ReportRefused(worker, detail, _) if is_warning(event) => {
             tracing::warn!(%worker, detail, "UDP endpoint refused");
+        }
+        Event::ReportRefused(worker, detail, _) => {
+            tracing::debug!(%worker, detail, "UDP endpoint refused");
         }
         Event::Paired(first, second) => {
             tracing::info!(%first, %second, "pair selected, both offers on their way");
@@ -203,7 +234,7 @@ fn log(event: &Event) {
         Event::SessionEnded(session, reason) => {
             tracing::info!(%session, reason, "session ended");
         }
-        Event::MessageIgnored(worker, why, before) if *before < IGNORED_LOGGED_MAX => {
+        Event::MessageIgnored(worker, why, _) if is_warning(event) => {
             tracing::warn!(%worker, why, "message ignored");
         }
         Event::MessageIgnored(worker, why, _) => tracing::debug!(%worker, why, "message ignored"),
@@ -221,5 +252,22 @@ fn log(event: &Event) {
             };
             tracing::info!(%worker, reason, "worker left");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_does_wrong_is_a_warning_ten_times() {
+        let worker = WorkerId::new("a").unwrap();
+        for (before, is) in [(0, true), (9, true), (10, false), (u32::MAX, false)] {
+            let text = || "why".to_owned();
+            assert_eq!(is_warning(&Event::ReportRefused(worker.clone(), text(), before)), is);
+            assert_eq!(is_warning(&Event::MessageIgnored(worker.clone(), text(), before)), is);
+        }
+        assert!(is_warning(&Event::Refused(worker.clone(), "why")));
+        assert!(!is_warning(&Event::Left(worker, LeaveReason::Closed)));
     }
 }

@@ -11,6 +11,7 @@
 //! | `outbox` | what waits to be written to one WebSocket |
 //! | `hub` | the pairing machine, its clock, and the outboxes of all sessions |
 //! | `log_budget` | a bound on what strangers can make the server log |
+//! | `origin` | web pages of other sites open no WebSockets |
 //! | `relay` | messages between two workers that have no direct path |
 //! | `listing` | `GET /debug/list_workers` |
 //! | `stun` | the STUN server on UDP |
@@ -23,6 +24,7 @@ mod hub;
 mod identity;
 mod listing;
 mod log_budget;
+mod origin;
 mod outbox;
 mod relay;
 mod server;

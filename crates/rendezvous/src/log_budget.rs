@@ -5,20 +5,34 @@ use std::time::{Duration, Instant};
 
 /// Lines in a second. A fleet of thousands that registers and is paired at once stays below.
 const LINES_PER_SECOND_MAX: u32 = 20_000;
+/// Warnings in a second that clients cause by what they do wrong: of one that comes again and again, or of a
+/// fleet whose settings are wrong, some are enough, and nobody pays for the others.
+const WARNINGS_PER_SECOND_MAX: u32 = 200;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Counts lines, second by second.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct LogBudget(Mutex<Window>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Window {
+    lines_max: u32,
     started: Option<Instant>,
     lines: u32,
     left_out: u64,
 }
 
 impl LogBudget {
+    /// For what happens.
+    pub(crate) fn of_lines() -> Self {
+        Self(Mutex::new(Window::new(LINES_PER_SECOND_MAX)))
+    }
+
+    /// For warnings that clients cause.
+    pub(crate) fn of_warnings() -> Self {
+        Self(Mutex::new(Window::new(WARNINGS_PER_SECOND_MAX)))
+    }
+
     /// Whether one more line may be written. What was left out is said with the next second.
     pub(crate) fn allows_one(&self) -> bool {
         let (allowed, left_out) =
@@ -31,14 +45,18 @@ impl LogBudget {
 }
 
 impl Window {
+    fn new(lines_max: u32) -> Self {
+        Self { lines_max, started: None, lines: 0, left_out: 0 }
+    }
+
     /// Whether a line is allowed now, and how many were left out in a second that has just ended.
     fn take(&mut self, now: Instant) -> (bool, u64) {
         let mut left_out = 0;
         if self.started.is_none_or(|started| now.saturating_duration_since(started) >= SECOND) {
             left_out = self.left_out;
-            *self = Self { started: Some(now), lines: 0, left_out: 0 };
+            *self = Self { started: Some(now), ..Self::new(self.lines_max) };
         }
-        let allowed = self.lines < LINES_PER_SECOND_MAX;
+        let allowed = self.lines < self.lines_max;
         if allowed {
             self.lines += 1;
         } else {
@@ -55,10 +73,14 @@ mod tests {
     #[test]
     fn a_flood_is_cut_and_what_is_left_out_is_counted() {
         let start = Instant::now();
-        let mut window = Window::default();
-        let allowed = (0..50_000).filter(|_| window.take(start).0).count();
-        assert_eq!(allowed, 20_000);
-        assert_eq!(window.take(start + SECOND), (true, 30_000));
-        assert_eq!(window.take(start + SECOND), (true, 0));
+        for (lines_max, left_out) in
+            [(LINES_PER_SECOND_MAX, 30_000), (WARNINGS_PER_SECOND_MAX, 49_800)]
+        {
+            let mut window = Window::new(lines_max);
+            let allowed = (0..50_000).filter(|_| window.take(start).0).count();
+            assert_eq!(allowed, 50_000 - left_out);
+            assert_eq!(window.take(start + SECOND), (true, left_out as u64));
+            assert_eq!(window.take(start + SECOND), (true, 0));
+        }
     }
 }

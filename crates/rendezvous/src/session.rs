@@ -186,7 +186,7 @@ impl Session<'_> {
             }
             Err(why) => {
                 self.bad = self.bad.saturating_add(1);
-                if self.bad <= IGNORED_LOGGED_MAX {
+                if self.bad <= IGNORED_LOGGED_MAX && self.hub.may_warn() {
                     let why: String = why.to_string().chars().take(200).collect();
                     tracing::warn!(worker = %self.worker, why, "frame ignored");
                 }

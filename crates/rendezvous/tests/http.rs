@@ -115,7 +115,7 @@ async fn a_plain_get_on_the_register_path_is_refused_and_registers_nobody() {
 async fn offered_extensions_and_subprotocols_are_not_taken() {
     let rendezvous = Rendezvous::start();
     let further = "Sec-WebSocket-Extensions: permessage-deflate\r\n\
-                   Sec-WebSocket-Protocol: chat\r\nOrigin: https://example.com\r\n";
+                   Sec-WebSocket-Protocol: chat\r\nOrigin: https://test\r\n";
     let mut client = RawClient::connect(rendezvous.address()).await;
     client.write(upgrade_request("/ws/register/a", further).as_bytes()).await;
     let head = client.read_head().await.to_lowercase();
@@ -126,6 +126,54 @@ async fn offered_extensions_and_subprotocols_are_not_taken() {
     assert!(!head.contains("sec-websocket-protocol"), "{head}");
     client.send_frame(TEXT, br#"{"type":"echo_request"}"#).await;
     assert_eq!(client.read_frame().await.unwrap().0, TEXT);
+}
+
+/// The answer to a WebSocket handshake with this origin: its status, and the rest.
+async fn with_origin(
+    rendezvous: &Rendezvous,
+    path: &str,
+    host: &str,
+    origin: &str,
+) -> (u16, String) {
+    let further = format!("Connection: close\r\nOrigin: {origin}\r\n");
+    let request = upgrade_request(path, &further).replace("Host: test", &format!("Host: {host}"));
+    let mut client = RawClient::connect(rendezvous.address()).await;
+    client.write(request.as_bytes()).await;
+    let head = client.read_head().await;
+    let mut body = String::new();
+    if common::http::status(&head) != 101 {
+        let reading = tokio::io::AsyncReadExt::read_to_string(&mut client.stream, &mut body);
+        within("a body", reading).await.unwrap();
+    }
+    (common::http::status(&head), body)
+}
+
+#[tokio::test]
+async fn a_web_page_of_another_site_opens_no_websocket() {
+    let rendezvous = Rendezvous::start();
+    for path in ["/ws/register/a", "/ws/relay/0123456789abcdef"] {
+        for origin in ["https://evil.example", "null", "http://10.0.0.7:9090"] {
+            let (status, body) = with_origin(&rendezvous, path, "10.0.0.7:8080", origin).await;
+            assert_eq!(status, 403, "{path} {origin}");
+            assert!(body.contains("Origin") && body.contains("--public-host"), "{body}");
+        }
+    }
+    assert_eq!(rendezvous.listing().await["connected_workers_count"], 0);
+}
+
+#[tokio::test]
+async fn a_program_whose_origin_is_what_it_asks_for_registers_through_a_proxy_too() {
+    let rendezvous =
+        Rendezvous::with(|config| config.public_hosts = vec!["Own.example".to_owned()]);
+    for (host, origin) in [
+        ("10.0.0.7:8080", "http://10.0.0.7:8080"),
+        ("rendezvous.example", "https://rendezvous.example"),
+        ("rendezvous.example:443", "https://rendezvous.example"),
+        ("backend:8080", "https://own.example"),
+    ] {
+        let (status, body) = with_origin(&rendezvous, "/ws/register/a", host, origin).await;
+        assert_eq!(status, 101, "{host} {origin}: {body}");
+    }
 }
 
 #[tokio::test]

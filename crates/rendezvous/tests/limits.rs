@@ -258,6 +258,29 @@ async fn a_full_house_answers_503_and_whoever_is_in_may_connect_again() {
     rendezvous.worker("c").await.is_up().await;
 }
 
+#[tokio::test]
+async fn an_address_that_has_its_share_of_workers_is_told_so_by_429_and_others_get_in() {
+    let rendezvous = Rendezvous::with(|config| {
+        config.trusted_proxies.push("127.0.0.0/8".parse().unwrap());
+        config.matchmaker.workers_per_address_max = Some(2);
+    });
+    let _workers = [
+        rendezvous.worker_from("198.51.100.1", "a").await,
+        rendezvous.worker_from("198.51.100.1", "b").await,
+    ];
+    let refused = common::http::upgrade_request(
+        "/ws/register/c",
+        "Connection: close\r\nX-Forwarded-For: 198.51.100.1\r\n",
+    );
+    let answer = common::http::exchange(rendezvous.address(), &refused).await;
+    assert_eq!(answer.status, 429);
+    assert!(answer.body.contains("from this address as it takes, 2"), "{}", answer.body);
+    let mut again = rendezvous.worker_from("198.51.100.1", "a").await;
+    again.is_up().await;
+    rendezvous.worker_from("198.51.100.2", "c").await.is_up().await;
+    rendezvous.worker("this-machine").await.is_up().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_house_does_not_overfill_when_all_come_at_once() {
     const PLACES: usize = 3;

@@ -43,11 +43,10 @@ pub fn answer(
     let other = other_address(servers, to);
     let port = request.response_port().unwrap_or(from.port());
     let success = BindingSuccess { mapped: from, origin, other, proof: None };
-    Some(Answer {
-        from: origin,
-        to: SocketAddr::new(from.ip(), port),
-        payload: request.success(&success),
-    })
+    let is_elsewhere = port != from.port() || origin != to;
+    let payload =
+        if is_elsewhere { request.success_elsewhere(&success) } else { request.success(&success) };
+    Some(Answer { from: origin, to: SocketAddr::new(from.ip(), port), payload })
 }
 
 /// The address that serves a CHANGE-REQUEST: what is to change comes from OTHER-ADDRESS (RFC 5780

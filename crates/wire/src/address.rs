@@ -1,4 +1,5 @@
-//! What kind of address an IP is: the one place that knows the special ranges.
+//! What kind of address an IP is: the one place that knows the special ranges. And whose it is, for those
+//! who share something out.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -106,6 +107,27 @@ impl AddressKind {
     }
 }
 
+/// Whom the share of an address is for: an IPv4 address, or the /64 of an IPv6 address, which any home has
+/// whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Source(IpAddr);
+
+impl Source {
+    /// Whose `ip` is. This machine itself is nobody: it costs nothing, and behind a proxy that is not
+    /// trusted it would be everybody.
+    #[must_use]
+    pub fn of(ip: IpAddr) -> Option<Self> {
+        match ip.to_canonical() {
+            ip if ip.is_loopback() => None,
+            IpAddr::V4(ip) => Some(Self(ip.into())),
+            IpAddr::V6(ip) => {
+                let [a, b, c, d, ..] = ip.segments();
+                Some(Self(IpAddr::from([a, b, c, d, 0, 0, 0, 0])))
+            }
+        }
+    }
+}
+
 /// The IPv4 address inside 64:ff9b::/96 (NAT64), 2002::/16 (6to4) or ::/96 (compatible).
 fn embedded_v4(segments: [u16; 8]) -> Option<Ipv4Addr> {
     let join = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
@@ -121,6 +143,7 @@ fn embedded_v4(segments: [u16; 8]) -> Option<Ipv4Addr> {
 #[cfg(test)]
 mod tests {
     use super::AddressKind::{self, *};
+    use super::Source;
 
     fn kind(text: &str) -> AddressKind {
         AddressKind::of(text.parse().expect("test address"))
@@ -166,5 +189,18 @@ mod tests {
         assert_eq!(kind("2002:7f00:1::"), Loopback);
         assert_eq!(kind("::224.0.0.1"), Multicast);
         assert_eq!(kind("64:ff9b::8.8.8.8"), Ordinary);
+    }
+
+    #[test]
+    fn an_ipv6_client_is_its_network_and_this_machine_nobody() {
+        let source = |text: &str| Source::of(text.parse().expect("test address"));
+        assert_eq!(
+            (source("127.0.0.1"), source("::1"), source("::ffff:127.0.0.1")),
+            (None, None, None)
+        );
+        assert_eq!(source("2001:db8::1"), source("2001:db8::ffff:0:0:9"));
+        assert_ne!(source("2001:db8::1"), source("2001:db8:0:1::1"));
+        assert_ne!(source("192.0.2.1"), source("192.0.2.2"));
+        assert_eq!(source("192.0.2.1"), source("::ffff:192.0.2.1"));
     }
 }

@@ -3,7 +3,7 @@
 //! | module | what | written by | read by |
 //! | --- | --- | --- | --- |
 //! | [`id`] | the name of a worker | both | both |
-//! | [`address`] | what kind of address an IP is, and whether a peer could be reached there | – | both |
+//! | [`address`] | what kind of address an IP is, whether a peer could be reached there, and whose share it takes | – | both |
 //! | [`nat`] | the NAT profile | worker | both |
 //! | [`candidate`] | addresses at which a worker may be reached | worker | both |
 //! | [`session`] | the names of sessions and rooms, and what becomes of them | both | both |

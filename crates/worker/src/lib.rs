@@ -13,6 +13,7 @@
 //! | `health` | the HTTP server that a platform's health check asks |
 //! | `ip_echo` | the HTTP look-up of the public IP, off the critical path |
 //! | `story` | what has happened to each session, in words |
+//! | `log_budget` | a bound on what a rendezvous can make a worker log |
 //! | `notice` | what happened, for logs and for programs that embed a worker |
 //!
 //! Discovery, punching and keep-alive are [`holepunch_link`]'s; a WebSocket that drops does not
@@ -22,6 +23,7 @@ mod config;
 mod health;
 mod identity_file;
 mod ip_echo;
+mod log_budget;
 mod notice;
 mod relay;
 mod run;

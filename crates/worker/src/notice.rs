@@ -42,6 +42,29 @@ pub enum Notice {
 }
 
 impl Notice {
+    /// Whether the rendezvous has caused it, and may cause the next one at once.
+    pub(crate) fn is_of_the_rendezvous(&self) -> bool {
+        match self {
+            Self::Signal(Signal::Message(_) | Signal::Malformed(_))
+            | Self::Udp(Event::OfferIgnored(_)) => true,
+            Self::Signal(
+                Signal::Connecting(_)
+                | Signal::Connected
+                | Signal::ConnectedV1
+                | Signal::Disconnected { .. },
+            )
+            | Self::HealthServer(_)
+            | Self::UdpBound(_)
+            | Self::UdpUnavailable(..)
+            | Self::PublicIp(_)
+            | Self::PublicIpUnknown(_)
+            | Self::Reported(_)
+            | Self::Udp(_)
+            | Self::Linked(..)
+            | Self::LinkEnded(..) => false,
+        }
+    }
+
     /// Writes the notice to the log.
     pub(crate) fn log(&self) {
         match self {
@@ -281,4 +304,21 @@ fn log_session(session: SessionId, peer: &WorkerId, event: &SessionEvent) {
 #[must_use]
 pub fn milliseconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use holepunch_link::OfferRefusal;
+
+    use super::*;
+
+    #[test]
+    fn what_a_rendezvous_can_say_again_and_again_is_counted() {
+        let of = |notice: Notice| notice.is_of_the_rendezvous();
+        let unknown = FromServer::Unknown("x".to_owned());
+        assert!(of(Notice::Signal(Signal::Message(unknown))));
+        assert!(of(Notice::Signal(Signal::Malformed("x".to_owned()))));
+        assert!(of(Notice::Udp(Event::OfferIgnored(OfferRefusal::NotReady))));
+        assert!(!of(Notice::Signal(Signal::Connected)) && !of(Notice::Udp(Event::Resolve)));
+    }
 }

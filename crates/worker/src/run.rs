@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::ip_echo;
+use crate::log_budget::LogBudget;
 use crate::notice::Notice;
 use crate::relay::{self, RelayAddress};
 use crate::signalling::{Signal, Signalling};
@@ -57,6 +58,8 @@ pub(crate) struct Run {
     pub(crate) look_up: Option<JoinHandle<Result<IpAddr, String>>>,
     pub(crate) public_ip: Option<IpAddr>,
     pub(crate) notices: mpsc::Sender<Notice>,
+    /// What the rendezvous may still have logged.
+    pub(crate) log_budget: LogBudget,
     pub(crate) links: mpsc::Sender<Link>,
     pub(crate) stories: Stories,
     /// What opens the relays of sessions that have been offered and have not begun yet.
@@ -366,7 +369,9 @@ impl Run {
     }
 
     pub(crate) fn notice(&self, notice: Notice) {
-        notice.log();
+        if !notice.is_of_the_rendezvous() || self.log_budget.allows_one() {
+            notice.log();
+        }
         self.stories.note(&notice);
         let _unless_nobody_reads = self.notices.try_send(notice);
     }

@@ -15,6 +15,7 @@ use tracing::Instrument;
 
 use crate::config::Config;
 use crate::health::Health;
+use crate::log_budget::LogBudget;
 use crate::notice::Notice;
 use crate::run::{CALL_AGAIN_AFTER, Run};
 use crate::signalling::{Settings, Signalling};
@@ -139,6 +140,7 @@ impl Worker {
             look_up: None,
             public_ip: None,
             notices: sender,
+            log_budget: LogBudget::default(),
             links: link_sender,
             stories: stories.clone(),
             tokens: BTreeMap::new(),

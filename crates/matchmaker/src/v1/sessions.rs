@@ -23,21 +23,18 @@ impl Matchmaker {
         };
         let Some(next) = self.v1(id).map(|v1| v1.resume.clone()) else { return };
         let mut resumed = Vec::new();
-        // Those that have lost a worker, and no others.
-        for (at, number) in &self.expiries {
-            let Some(session) = self.sessions.get_mut(number) else { continue };
-            let end = session
-                .ends
-                .iter_mut()
-                .find(|end| end.gone.is_some() && end.worker == worker && end.resume == token);
+        // Those that have lost this worker, and no others.
+        for (at, number) in self.waiting.of(&worker) {
+            let Some(session) = self.sessions.get_mut(&number) else { continue };
+            let end = session.ends.iter_mut().find(|end| end.gone.is_some() && end.resume == token);
             if let Some(end) = end {
                 (end.connection, end.gone) = (id, None);
                 end.resume.clone_from(&next);
-                resumed.push((*at, *number));
+                resumed.push((at, number));
             }
         }
         for expiry in &resumed {
-            self.expiries.remove(expiry);
+            self.waiting.remove(*expiry);
         }
         if let Some(v1) = self.v1(id) {
             v1.sessions.extend(resumed.into_iter().map(|(_, number)| number));
@@ -49,16 +46,12 @@ impl Matchmaker {
     pub(super) fn end_abandoned(&mut self, id: ConnectionId, now: Instant) {
         let Some(worker) = self.connections.get(&id).map(|entry| &entry.worker) else { return };
         let is_abandoned = |session: &Session| {
-            let own =
-                session.ends.iter().position(|end| end.gone.is_some() && end.worker == *worker);
+            let own = session.ends.iter().position(|end| end.gone.is_some());
             own.is_some_and(|own| !session.is_linked() || session.is_lost(own))
         };
-        let abandoned: Vec<SessionId> = self
-            .expiries
-            .iter()
-            .filter(|(_, number)| self.sessions.get(number).is_some_and(is_abandoned))
-            .map(|(_, number)| *number)
-            .collect();
+        let waiting = self.waiting.of(worker).map(|(_, number)| number);
+        let abandoned: Vec<SessionId> =
+            waiting.filter(|number| self.sessions.get(number).is_some_and(is_abandoned)).collect();
         for session in abandoned {
             self.end_session(session, None, "the peer has begun anew", now);
         }
@@ -75,9 +68,11 @@ impl Matchmaker {
 
     /// Something has changed that decides how long a session waits for a worker that is gone.
     pub(super) fn wait_anew(&mut self, id: SessionId) {
-        if let Some((before, until)) = self.sessions.get_mut(&id).and_then(Session::wait) {
-            self.expiries.remove(&(before, id));
-            self.expiries.insert((until, id));
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some((before, until)) = session.wait() else { return };
+        if let Some(gone) = session.ends.iter().find(|end| end.gone.is_some()) {
+            self.waiting.remove((before, id));
+            self.waiting.insert(&gone.worker, (until, id));
         }
     }
 
@@ -201,7 +196,7 @@ impl Matchmaker {
         let Some(session) = self.sessions.remove(&id) else { return };
         for end in &session.ends {
             if let Some(gone) = end.gone {
-                self.expiries.remove(&(gone.until, id));
+                self.waiting.remove((gone.until, id));
             }
             if let Some(v1) = self.v1(end.connection) {
                 v1.sessions.remove(&id);
@@ -249,6 +244,9 @@ impl Matchmaker {
             } else {
                 self.end_session(*session, Some(id), "the peer's connection has ended", now);
             }
+        }
+        while let Some(surplus) = self.waiting.pop_surplus(&gone.worker) {
+            self.expire(surplus, now);
         }
     }
 

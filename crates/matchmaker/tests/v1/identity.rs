@@ -292,16 +292,16 @@ fn pending_connections_count_as_workers() {
     }
     let closed = |table: &Table, code| table.closes.values().filter(|it| it.0 == code).count();
     assert_eq!(closed(&table, 1013), 900);
-    assert!(!table.machine.admits(&named("somebody")));
-    assert!(table.machine.admits(&own), "its owner gets back in");
+    assert!(!table.admits(&named("somebody")));
+    assert!(table.admits(&own), "its owner gets back in");
     for number in 1001..=2000 {
         table.open(number, &own, Protocol::V1);
     }
     assert_eq!(closed(&table, 1013), 900 + 936, "64 beyond the limit");
-    assert!(!table.machine.admits(&own));
+    assert!(!table.admits(&own));
     table.pass(Duration::from_secs(10));
     assert_eq!(closed(&table, 1008), 99 + 64);
-    assert!(table.machine.admits(&named("somebody")));
+    assert!(table.admits(&named("somebody")));
     assert_eq!(table.registered(), [own.as_str()]);
 }
 

@@ -7,8 +7,10 @@
 )]
 
 mod identity;
+mod mesh;
 mod operations;
 mod relay;
 mod sessions;
+mod shares;
 mod table;
 mod turn;

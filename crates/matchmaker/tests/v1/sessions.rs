@@ -239,21 +239,6 @@ fn a_session_is_taken_up_again_and_again_and_lives_on() {
 }
 
 #[test]
-fn a_room_of_many_is_full_at_some_point_however_it_was_entered() {
-    let mut table = Table::new();
-    for number in 1..=40 {
-        table.connect(number, Protocol::V1, "m");
-        table.say(number, r#"{"type":"hello","mode":"mesh"}"#);
-    }
-    for number in 1..=40 {
-        table.report(number);
-    }
-    let most = (1..=40).map(|number| table.offers(number).len()).max();
-    assert_eq!(most, Some(31));
-    assert!((1..=32).all(|number| table.offers(number).len() == 31));
-}
-
-#[test]
 fn two_that_have_just_parted_are_not_called_together_again_at_once() {
     let mut table = Table::new();
     table.v1(&[1, 2], "c");
@@ -486,6 +471,27 @@ fn a_direct_path_that_comes_about_meanwhile_gives_a_lost_worker_more_time() {
 }
 
 #[test]
+fn a_worker_that_comes_and_goes_leaves_no_more_sessions_waiting_than_it_may_have() {
+    let mut table = Table::new();
+    let all: Vec<u64> = (1..=81).collect();
+    table.v1(&all, "");
+    let mut own = 1;
+    for peers in [2..=41, 42..=81] {
+        for peer in peers {
+            table.say(own, &format!(r#"{{"type":"call","peer":"w{peer}"}}"#));
+            let session = table.offers(peer)[0].details.session;
+            table.state(peer, session, "direct", "plain", 1);
+        }
+        table.close(own);
+        own = 1001;
+        table.connect_as(own, 1, Protocol::V1, "");
+        table.say(own, r#"{"type":"hello"}"#);
+    }
+    let ended = |it: &&Event| matches!(it, Event::SessionEnded(..));
+    assert_eq!(table.events.iter().filter(ended).count(), 80 - 64);
+}
+
+#[test]
 fn a_worker_that_begins_anew_ends_what_it_does_not_take_up() {
     let (mut table, _) = Table::pair();
     table.close(1);
@@ -602,6 +608,21 @@ fn a_flood_of_messages_is_ignored() {
         );
     }
     assert!(table.frames[&2].len() - before <= 60);
+}
+
+#[test]
+fn refused_reports_are_counted_so_that_a_log_may_leave_them_out() {
+    let mut table = Table::new();
+    table.v1(&[1, 2], "");
+    for number in [1, 1, 2] {
+        table.say(number, r#"{"type":"update_udp_endpoint","udp_ip":"0.0.0.0","udp_port":1}"#);
+    }
+    let before = |it: &Event| match it {
+        Event::ReportRefused(worker, _, before) => Some((worker.as_str().to_owned(), *before)),
+        _ => None,
+    };
+    let all: Vec<(String, u32)> = table.events.iter().filter_map(before).collect();
+    assert_eq!(all, [("w1".into(), 0), ("w1".into(), 1), ("w2".into(), 0)]);
 }
 
 #[test]

@@ -56,6 +56,18 @@ impl Table {
         Self::of(Config { workers_max, ..Config::default() }, now)
     }
 
+    /// With room for so many workers of one address.
+    pub(crate) fn for_workers_of_an_address(max: usize) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+        let now = Instant::now();
+        Self::of(Config { workers_per_address_max: Some(max), ..Config::default() }, now)
+    }
+
+    /// Whether one more worker would be taken, from an address of its own.
+    pub(crate) fn admits(&self, worker: &WorkerId) -> bool {
+        self.machine.admits(worker, [198, 51, 100, 1].into()).is_ok()
+    }
+
     fn of(config: Config, now: Instant) -> Self {
         let machine = Matchmaker::new(config, StdRng::seed_from_u64(1));
         let (frames, closes) = (BTreeMap::new(), BTreeMap::new());

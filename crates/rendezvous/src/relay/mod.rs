@@ -83,6 +83,7 @@ pub(crate) struct Relay {
     table: Mutex<Table>,
     budgets: Mutex<Budgets>,
     log_budget: LogBudget,
+    warnings: LogBudget,
     slowed: AtomicU64,
     over_quota: AtomicU64,
 }
@@ -99,7 +100,8 @@ impl Relay {
         Self {
             table: Mutex::default(),
             budgets: Mutex::new(Budgets::new(limits)),
-            log_budget: LogBudget::default(),
+            log_budget: LogBudget::of_lines(),
+            warnings: LogBudget::of_warnings(),
             slowed: AtomicU64::new(0),
             over_quota: AtomicU64::new(0),
         }
@@ -202,7 +204,7 @@ impl Relay {
             }
             Verdict::Over(bound) => {
                 self.over_quota.fetch_add(1, Ordering::Relaxed);
-                if self.log_budget.allows_one() {
+                if self.warnings.allows_one() {
                     tracing::warn!(%session, ?bound, "relay closed: its quota is used up");
                 }
             }

@@ -10,6 +10,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use holepunch_matchmaker::{Input, RelayRefusal};
+use holepunch_wire::address::Source;
 use holepunch_wire::relay::RELAY_SCHEME;
 use holepunch_wire::session::{RelayToken, SessionId};
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -21,7 +22,7 @@ use crate::client_address::client_address;
 use crate::http::{App, Permit};
 
 use super::Relay;
-use super::budget::{Payer, Refusal, Source};
+use super::budget::{Payer, Refusal};
 
 /// Checks the token, and opens the WebSocket.
 pub(crate) async fn relay(

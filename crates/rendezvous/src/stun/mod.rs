@@ -1,11 +1,12 @@
 //! The STUN server: Binding on UDP.
 
+mod budget;
 mod responder;
 
 use std::io::{self, IoSliceMut};
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use holepunch_wire::stun::proof::{PROOF_LIFETIME, ProofKey};
 use noq_udp::{RecvMeta, Transmit, UdpSocketState};
@@ -13,6 +14,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
+use budget::Budget;
 use responder::{Arrival, Prover, respond};
 
 /// Longest datagram that is read, in bytes. A Binding request is far shorter; with segmentation
@@ -46,8 +48,12 @@ impl StunServer {
             |address: &SocketAddr| Socket::open(*address).map_err(|source| (*address, source));
         let sockets: Vec<Socket> = addresses.iter().map(open).collect::<Result<_, _>>()?;
         let sockets = Arc::new(sockets);
+        let budget = Arc::new(Mutex::new(Budget::default()));
         let tasks = (0..sockets.len())
-            .map(|index| serve(Arc::clone(&sockets), index, proof_key.clone()))
+            .map(|index| {
+                let (sockets, budget) = (Arc::clone(&sockets), Arc::clone(&budget));
+                serve(sockets, index, proof_key.clone(), budget)
+            })
             .collect();
         Ok(Self { sockets, tasks })
     }
@@ -75,7 +81,12 @@ impl Socket {
     }
 }
 
-async fn serve(sockets: Arc<Vec<Socket>>, index: usize, proof_key: ProofKey) {
+async fn serve(
+    sockets: Arc<Vec<Socket>>,
+    index: usize,
+    proof_key: ProofKey,
+    budget: Arc<Mutex<Budget>>,
+) {
     let socket = &sockets[index];
     let locals: Vec<SocketAddr> = sockets.iter().map(|socket| socket.local).collect();
     let mut buffer = vec![0; READ_BYTES];
@@ -101,7 +112,10 @@ async fn serve(sockets: Arc<Vec<Socket>>, index: usize, proof_key: ProofKey) {
         };
         let prover = Prover { key: &proof_key, expires: proof_expiry() };
         for datagram in buffer[..meta.len].chunks(meta.stride.max(1)) {
-            let Some(answer) = respond(datagram, &arrival, &locals, prover) else { continue };
+            let allows = |to| allows(&budget, to);
+            let Some(answer) = respond(datagram, &arrival, &locals, prover, allows) else {
+                continue;
+            };
             let via = &sockets[answer.socket];
             let transmit = Transmit {
                 destination: SocketAddr::new(meta.addr.ip(), answer.port),
@@ -115,6 +129,19 @@ async fn serve(sockets: Arc<Vec<Socket>>, index: usize, proof_key: ProofKey) {
             let _best_effort = via.state.try_send((&via.udp).into(), &transmit);
         }
     }
+}
+
+/// Whether an answer may go there; says from time to time how many may not.
+fn allows(budget: &Mutex<Budget>, to: IpAddr) -> bool {
+    let now = Instant::now();
+    let mut budget = budget.lock().unwrap_or_else(PoisonError::into_inner);
+    let allowed = budget.allows(to, now);
+    let left_out = if allowed { None } else { budget.news(now) };
+    drop(budget);
+    if let Some(left_out) = left_out {
+        tracing::warn!(left_out, last = %to, "STUN answers were left out: too many to one address, or in all");
+    }
+    allowed
 }
 
 /// Until when a proof made now is good, in seconds of Unix time. On a clock that stands before 1970

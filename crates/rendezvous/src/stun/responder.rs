@@ -1,6 +1,6 @@
 //! What a STUN server answers, and from which of its sockets (RFC 8489 §6.3.1, RFC 5780 §6.1).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use holepunch_wire::address::AddressKind;
 use holepunch_wire::stun::proof::ProofKey;
@@ -33,37 +33,45 @@ pub(super) struct Answer {
     pub(super) socket: usize,
 }
 
-/// The answer to a datagram, if it deserves one. `locals` are the addresses of all sockets; an
-/// unspecified one stands for the address that the datagram was sent to.
+/// The answer to a datagram, if it deserves one, and `allows` one to that address. `locals` are the
+/// addresses of all sockets; an unspecified one stands for the address that the datagram was sent to.
 pub(super) fn respond(
     datagram: &[u8],
     arrival: &Arrival,
     locals: &[SocketAddr],
     prover: Prover<'_>,
+    allows: impl FnOnce(IpAddr) -> bool,
 ) -> Option<Answer> {
     let source = arrival.from;
     if source.port() == 0 || !AddressKind::of(source.ip()).is_reachable_unicast() {
         return None;
     }
     let request = BindingRequest::parse(datagram).ok()?;
+    if !allows(source.ip()) {
+        return None;
+    }
     let concrete: Vec<SocketAddr> =
         locals.iter().map(|local| seen_as(*local, arrival.at)).collect();
     let change = request.change();
     let via = socket_for(change, arrival, &concrete);
     let unknown = request.unknown_required(via.is_some());
+    if !unknown.is_empty() {
+        // To whoever has asked, from where it was asked.
+        let payload = request.unknown_attributes(&unknown)?;
+        return Some(Answer { payload, port: source.port(), socket: arrival.socket });
+    }
     let via = via.unwrap_or(arrival.socket);
-    let payload = if unknown.is_empty() {
-        let prove = |nonce| prover.key.prove(nonce, source, prover.expires);
-        request.success(&BindingSuccess {
-            mapped: source,
-            origin: concrete.get(via).copied().unwrap_or(arrival.at),
-            other: other_address(arrival.at, &concrete),
-            proof: request.proof_nonce().map(prove),
-        })
-    } else {
-        request.unknown_attributes(&unknown)?
-    };
     let port = request.response_port().unwrap_or(source.port());
+    let prove = |nonce| prover.key.prove(nonce, source, prover.expires);
+    let success = BindingSuccess {
+        mapped: source,
+        origin: concrete.get(via).copied().unwrap_or(arrival.at),
+        other: other_address(arrival.at, &concrete),
+        proof: request.proof_nonce().map(prove),
+    };
+    let is_elsewhere = port != source.port() || via != arrival.socket;
+    let payload =
+        if is_elsewhere { request.success_elsewhere(&success) } else { request.success(&success) };
     Some(Answer { payload, port, socket: via })
 }
 
@@ -119,7 +127,7 @@ mod tests {
 
     /// The answer to a datagram from `from`.
     fn ask(datagram: &[u8], from: &str, locals: &[SocketAddr]) -> Option<Answer> {
-        respond(datagram, &arrival(from), locals, Prover { key: &key(), expires: 100 })
+        respond(datagram, &arrival(from), locals, Prover { key: &key(), expires: 100 }, |_| true)
     }
 
     /// A request with CHANGE-REQUEST and these flags.
@@ -162,6 +170,56 @@ mod tests {
         {
             assert_eq!(ask(&request, from, &local), None, "{from}");
         }
+    }
+
+    #[test]
+    fn an_address_that_has_had_enough_answers_gets_none_and_what_is_no_request_costs_it_nothing() {
+        let (local, key) = (locals(&["0.0.0.0:3478"]), key());
+        let mut asked = Vec::new();
+        let mut answers = |datagram: &[u8], allowed| {
+            let prover = Prover { key: &key, expires: 100 };
+            respond(datagram, &arrival("203.0.113.5:4000"), &local, prover, |to| {
+                asked.push(to);
+                allowed
+            })
+            .is_some()
+        };
+        let request = binding_request(TransactionId::from(1));
+        assert!(answers(&request, true) && !answers(&request, false));
+        assert!(!answers(b"P2P_PING_FROM_a_NUM_1", true));
+        assert_eq!(asked, ["203.0.113.5".parse::<IpAddr>().unwrap(); 2]);
+    }
+
+    /// Whoever asks in somebody else's name can choose the port there, and where the answer comes from.
+    #[test]
+    fn an_answer_to_another_port_or_from_another_socket_is_short() {
+        let local = locals(&["192.0.2.1:3478", "192.0.2.1:3479"]);
+        let to_port = |request: Vec<u8>, port| {
+            let mut request = request;
+            request.extend_from_slice(&[0, 0x27, 0, 4, 0, port, 0, 0]);
+            request[3] += 8;
+            request
+        };
+        let plain = binding_request(TransactionId::from(1));
+        for (request, port, socket) in [
+            (change_request(2), 4000, 1),
+            (to_port(plain.clone(), 9), 9, 0),
+            (to_port(change_request(2), 9), 9, 1),
+        ] {
+            let answer = ask(&request, "203.0.113.5:4000", &local).unwrap();
+            assert_eq!((answer.port, answer.socket), (port, socket));
+            assert_eq!(answer.payload.len(), 20 + 3 * 12);
+            let read = BindingResponse::parse(&answer.payload).unwrap();
+            let mapped = "203.0.113.5:4000".parse().unwrap();
+            assert_eq!(read.outcome, BindingOutcome::Mapped(mapped));
+            assert_eq!(read.other, Some(local[1]));
+        }
+        let refused = ask(&to_port(change_request(4), 9), "203.0.113.5:4000", &local).unwrap();
+        assert_eq!(
+            (refused.port, refused.socket),
+            (4000, 0),
+            "an error goes back to where it was asked"
+        );
     }
 
     #[test]

@@ -37,6 +37,15 @@ enum Form<'a> {
     Classic(ClassicRequest),
 }
 
+/// How much an answer says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Length {
+    /// With SOFTWARE, and with MAPPED-ADDRESS for clients of old.
+    Full,
+    /// Without.
+    Short,
+}
+
 impl<'a> BindingRequest<'a> {
     /// Reads one datagram.
     ///
@@ -117,13 +126,27 @@ impl<'a> BindingRequest<'a> {
     /// The success response.
     #[must_use]
     pub fn success(&self, success: &BindingSuccess) -> Vec<u8> {
+        self.answer(success, Length::Full)
+    }
+
+    /// The success response that goes to another port than the request came from, or comes from another
+    /// address than it went to: with what RFC 5780 §6.1 asks for, and no more. Whoever asks in somebody
+    /// else's name gets no longer ones sent to where he likes.
+    #[must_use]
+    pub fn success_elsewhere(&self, success: &BindingSuccess) -> Vec<u8> {
+        self.answer(success, Length::Short)
+    }
+
+    fn answer(&self, success: &BindingSuccess, length: Length) -> Vec<u8> {
         let message = match &self.form {
             Form::Classic(classic) => return classic.success(success),
             Form::Modern(message) => message,
         };
         let mut out = Message::builder_success(message, MessageWriteVec::with_capacity(128));
         add(&mut out, &XorMappedAddress::new(success.mapped, message.transaction_id()));
-        add(&mut out, &plain_address(MAPPED_ADDRESS, success.mapped));
+        if length == Length::Full {
+            add(&mut out, &plain_address(MAPPED_ADDRESS, success.mapped));
+        }
         if let Some(other) = success.other {
             add(&mut out, &plain_address(RESPONSE_ORIGIN, success.origin));
             add(&mut out, &plain_address(OTHER_ADDRESS, other));
@@ -131,7 +154,7 @@ impl<'a> BindingRequest<'a> {
         if let Some(proof) = success.proof {
             add(&mut out, &RawAttribute::new(ADDRESS_PROOF, &proof.to_bytes()));
         }
-        finish(message, out)
+        finish(message, out, length)
     }
 
     /// The 420 response that names the attributes not known (RFC 8489 §6.3.1); `None` for a classic
@@ -145,7 +168,7 @@ impl<'a> BindingRequest<'a> {
         }
         let types: Vec<AttributeType> = unknown.iter().copied().map(AttributeType::new).collect();
         add(&mut out, &UnknownAttributes::new(&types));
-        Some(finish(message, out))
+        Some(finish(message, out, Length::Full))
     }
 }
 
@@ -154,9 +177,10 @@ fn add(out: &mut MessageWriteVec, attribute: &dyn stun_types::attribute::Attribu
     debug_assert!(added.is_ok(), "invariant: each attribute is added once, before FINGERPRINT");
 }
 
-/// Adds SOFTWARE, and FINGERPRINT where the request had one (RFC 8489 §14.7).
-fn finish(request: &Message<'_>, mut out: MessageWriteVec) -> Vec<u8> {
-    if let Ok(software) = Software::new(SOFTWARE) {
+/// Adds SOFTWARE to a full answer, and FINGERPRINT where the request had one (RFC 8489 §14.7).
+fn finish(request: &Message<'_>, mut out: MessageWriteVec, length: Length) -> Vec<u8> {
+    let software = Software::new(SOFTWARE).ok().filter(|_| length == Length::Full);
+    if let Some(software) = software {
         debug_assert_eq!(software.padded_len() % 4, 0);
         add(&mut out, &software);
     }

@@ -1,0 +1,62 @@
+//! Rooms in which everyone is offered everyone.
+
+use std::time::Duration;
+
+use holepunch_matchmaker::Protocol;
+use holepunch_wire::session::SessionId;
+
+use crate::table::Table;
+
+/// A room of so many, in which everybody has a session with everybody.
+fn mesh(workers: u64) -> Table {
+    let mut table = Table::new();
+    for number in 1..=workers {
+        table.connect(number, Protocol::V1, "m");
+        table.say(number, r#"{"type":"hello","mode":"mesh"}"#);
+        table.report(number);
+    }
+    table
+}
+
+#[test]
+fn those_who_have_just_parted_in_a_room_of_many_are_not_offered_each_other_at_once() {
+    let mut table = mesh(32);
+    let sessions: Vec<SessionId> =
+        table.offers(1).into_iter().map(|offer| offer.details.session).collect();
+    for session in &sessions {
+        table.say(1, &format!(r#"{{"type":"leave","session":"{session}"}}"#));
+    }
+    for _ in 0..20 {
+        table.say(1, r#"{"type":"ready"}"#);
+        (2..=32).for_each(|number| table.report(number));
+        table.pass(Duration::from_millis(100));
+    }
+    assert_eq!((table.offers(1).len(), table.offers(2).len()), (31, 31), "not at once");
+    table.pass(Duration::from_secs(6));
+    assert_eq!((table.offers(1).len(), table.offers(2).len()), (62, 32), "without being asked");
+}
+
+#[test]
+fn a_worker_that_begins_anew_in_a_room_of_many_has_its_peers_at_once() {
+    let mut table = mesh(3);
+    table.close(1);
+    table.connect_as(9, 1, Protocol::V1, "m");
+    table.say(9, r#"{"type":"hello"}"#);
+    table.report_from(9, 1);
+    assert_eq!((table.offers(9).len(), table.offers(2).len()), (2, 3));
+}
+
+#[test]
+fn a_room_of_many_is_full_at_some_point_however_it_was_entered() {
+    let mut table = Table::new();
+    for number in 1..=40 {
+        table.connect(number, Protocol::V1, "m");
+        table.say(number, r#"{"type":"hello","mode":"mesh"}"#);
+    }
+    for number in 1..=40 {
+        table.report(number);
+    }
+    let most = (1..=40).map(|number| table.offers(number).len()).max();
+    assert_eq!(most, Some(31));
+    assert!((1..=32).all(|number| table.offers(number).len() == 31));
+}
