@@ -13,6 +13,7 @@
 //! | `health` | the HTTP server that a platform's health check asks |
 //! | `ip_echo` | the HTTP look-up of the public IP, off the critical path |
 //! | `story` | what has happened to each session, in words |
+//! | `no_endpoint` | no STUN server answers: what that means, in words |
 //! | `notice` | what happened, for logs and for programs that embed a worker |
 //!
 //! Discovery, punching and keep-alive are [`holepunch_link`]'s; a WebSocket that drops does not
@@ -22,6 +23,7 @@ mod config;
 mod health;
 mod identity_file;
 mod ip_echo;
+mod no_endpoint;
 mod notice;
 mod relay;
 mod run;
@@ -40,6 +42,7 @@ pub use holepunch_link::{
 pub use holepunch_wire::WorkerId;
 pub use holepunch_wire::signal::{FromServer, Offer};
 pub use identity_file::{IdentityFileError, load_or_create};
+pub use no_endpoint::{Left, Unseen};
 pub use notice::{Notice, milliseconds};
 pub use signalling::Signal;
 pub use story::{Line, Stories, Story};

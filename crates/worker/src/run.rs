@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::ip_echo;
+use crate::no_endpoint::Unseen;
 use crate::notice::Notice;
 use crate::relay::{self, RelayAddress};
 use crate::signalling::{Signal, Signalling};
@@ -299,6 +300,8 @@ impl Run {
         if let Event::Report(endpoint) = event {
             self.signalling.send(WorkerMessage::report(endpoint));
             self.notice(Notice::Reported(endpoint));
+        } else if let Event::NoEndpoint(missing) = event {
+            return self.notice(Notice::NoEndpoint(Unseen::new(missing, &self.config)));
         } else if let Event::Signal(message) = event {
             return self.send_v1(message);
         } else if let Event::Session(session, _, SessionEvent::Started(_)) = &event {

@@ -10,6 +10,7 @@ mod hostile;
 mod impostor;
 mod linked;
 mod nat;
+mod no_stun;
 mod paths;
 #[path = "../../../worker/tests/common/patience.rs"]
 mod patience;
