@@ -200,8 +200,7 @@ impl Run {
                 self.tell(Input::BadOffer(why.to_string()));
             }
             Signal::Message(FromServer::SessionOffer(Ok(offer))) => {
-                let welcomed = self.welcome.as_ref().map(|welcome| welcome.turn.as_slice());
-                self.turns.offered(&offer.details, welcomed.unwrap_or_default());
+                self.turns.offered(&offer.details);
                 if let Some(token) = &offer.details.relay_token {
                     self.tokens.insert(offer.details.session, token.clone());
                 }
@@ -246,6 +245,7 @@ impl Run {
     fn welcomed(&mut self, welcome: Welcome) {
         let resume = self.resume.take().filter(|(_, until)| *until > Instant::now());
         let challenge = welcome.challenge.clone();
+        self.turns.renewed(welcome.turn.clone());
         self.welcome = Some(welcome.clone());
         let signature = self.identity.sign(&Registration {
             host: self.config.rendezvous.host(),
