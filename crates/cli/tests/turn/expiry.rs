@@ -107,3 +107,36 @@ async fn an_address_that_is_lost_is_asked_for_anew_with_what_a_later_offer_has_t
     pair.end().await;
     third.shutdown().await;
 }
+
+#[tokio::test]
+async fn where_no_later_ones_are_known_the_loss_is_told_and_the_next_offer_makes_another_link() {
+    const LIFETIME_S: u64 = 1;
+    let logs = logs::Logs::start();
+    let address = Coturn::free_address();
+    let Some(coturn) = Coturn::start_at(address, SECRET, &[]).await else { return };
+    let server = rendezvous_with(short_lived(address, LIFETIME_S), None);
+    let (first, mut first_links) = worker_in(&server, RoomMode::Call, None).await;
+    let (second, mut second_links) = worker_in(&server, RoomMode::Call, Some(&first)).await;
+    let both = async { tokio::join!(first_links.next(), second_links.next()) };
+    let (one, two) = within("a link", both).await;
+    let links = [one.unwrap(), two.unwrap()];
+    until_expired(LIFETIME_S).await;
+    coturn.kill().await;
+    for link in &links {
+        link.send_datagram(Bytes::from_static(b"to nobody")).unwrap();
+    }
+    let lost = |text: &str| text.matches("the TURN server cannot be reached").count() >= 2;
+    within("the loss is told", logs.until(lost)).await;
+    let _coturn = Coturn::start_at(address, SECRET, &[]).await.unwrap();
+    let refused = |text: &str| text.matches("they have expired").count() == 2;
+    within("the refusal is told", logs.until(refused)).await;
+    for link in &links {
+        within("the end of the link", link.closed()).await;
+    }
+    let both = async { tokio::join!(first_links.next(), second_links.next()) };
+    let (one, two) = within("another link", both).await;
+    let pair = Pair { workers: [first, second], links: [one.unwrap(), two.unwrap()] };
+    exchange(&pair.links).await;
+    assert!(pair.links.iter().all(is_by_turn));
+    pair.end().await;
+}
