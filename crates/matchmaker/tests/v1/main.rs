@@ -12,3 +12,4 @@ mod relay;
 mod sessions;
 mod table;
 mod turn;
+mod unseen;
