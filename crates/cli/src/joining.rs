@@ -147,6 +147,7 @@ fn say(notice: &Notice) {
         }
         Notice::LinkEnded(peer, _, why) => output::progress(format!("no link with {peer}: {why}")),
         Notice::UdpUnavailable(why, _) => output::progress(why),
+        Notice::NoEndpoint(unseen) => output::progress(unseen),
         _ => {}
     }
 }

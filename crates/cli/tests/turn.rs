@@ -6,6 +6,8 @@
 
 #[path = "turn/coturn.rs"]
 mod coturn;
+#[path = "turn/expiry.rs"]
+mod expiry;
 #[path = "turn/logs.rs"]
 mod logs;
 #[path = "../../worker/tests/common/patience.rs"]
@@ -27,9 +29,16 @@ const BYTES: usize = 5_000_000;
 /// What the relay of the rendezvous carries of it, where it is bounded.
 const QUOTA: u64 = 1_000_000;
 
+fn access(turn: SocketAddr, secret: &str) -> TurnAccess {
+    TurnAccess::new(vec![format!("turn:{turn}").parse().unwrap()], TurnSecret::new(secret))
+}
+
 fn rendezvous(turn: SocketAddr, secret: &str, relay: Option<RelayLimits>) -> Server {
-    let urls = vec![format!("turn:{turn}").parse().unwrap()];
-    let turn = Some(TurnAccess { urls, secret: TurnSecret::new(secret) });
+    rendezvous_with(access(turn, secret), relay)
+}
+
+fn rendezvous_with(turn: TurnAccess, relay: Option<RelayLimits>) -> Server {
+    let turn = Some(turn);
     Server::bind(ServerConfig {
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
         stun_listen: Vec::new(),
@@ -45,10 +54,14 @@ fn rendezvous(turn: SocketAddr, secret: &str, relay: Option<RelayLimits>) -> Ser
 
 /// A worker that can be reached by nothing but relays.
 async fn worker(server: &Server, peer: Option<&Worker>) -> (Worker, Links) {
+    worker_in(server, RoomMode::Call, peer).await
+}
+
+async fn worker_in(server: &Server, mode: RoomMode, peer: Option<&Worker>) -> (Worker, Links) {
     let url = format!("http://{}", server.http_address()).parse().unwrap();
     let mut worker = Worker::start(Config {
         room: RoomName::new("turn").unwrap(),
-        room_mode: Some(RoomMode::Call),
+        room_mode: Some(mode),
         peer: peer.map(|peer| peer.id().clone()),
         host_candidates: false,
         port_mapping: false,

@@ -230,6 +230,32 @@ async fn stun_that_is_given_up_is_logged_and_the_worker_stays_registered() {
 }
 
 #[tokio::test]
+async fn a_worker_that_no_stun_server_answers_says_what_is_in_the_way_and_what_to_do() {
+    let server = format!("{NOWHERE}:3478");
+    let mut scene =
+        Scene::start(&[("STUN_SERVERS", &server), ("STUN_RETRY_DELAY_SEC", "0.1")]).await;
+    let mut session = scene.rendezvous.accept().await;
+    let entry = scene.worker.log.entry("no public UDP endpoint").await;
+    assert_eq!(
+        entry["severity"], "ERROR",
+        "a rendezvous of the baseline offers it nobody: {entry}"
+    );
+    let message = entry["message"].as_str().unwrap();
+    for part in [NOWHERE, "offers no peer", "STUN_SERVERS", "holepunch.v1"] {
+        assert!(message.contains(part), "{part} in {message}");
+    }
+    // Further attempts fail as well, and it is not said again.
+    let log = &mut scene.worker.log;
+    let before = log.seen.len();
+    for _ in 0..5 {
+        log.entry("STUN failed").await;
+    }
+    let said = log.seen[before..].iter().filter(|line| line.contains("no public UDP endpoint"));
+    assert_eq!(said.count(), 0);
+    session.is_told_nothing_yet().await;
+}
+
+#[tokio::test]
 async fn the_older_names_of_the_stun_variables_count_where_the_newer_are_not_set() {
     let older = StunServer::bind().await;
     let newer = StunServer::bind().await;

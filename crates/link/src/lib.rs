@@ -22,8 +22,8 @@ mod tls;
 
 pub use holepunch_traversal::{
     Config as TraversalConfig, Dropped, Event, FailReason, Input, LostReason, NatMapping,
-    OfferRefusal, PathInfo, SearchRefusal, SessionEvent, SessionFailure, SessionStatus, SocketId,
-    StunServer,
+    NoEndpoint, OfferRefusal, PathInfo, SearchRefusal, SessionEvent, SessionFailure, SessionStatus,
+    SocketId, StunServer,
 };
 pub use identity::{Identity, IdentityError};
 pub use link::{

@@ -192,11 +192,12 @@ impl Connection {
     }
 
     /// Whether its router has opened a port. One of another address than the worker's own is that of a
-    /// router behind another NAT.
+    /// router behind another NAT. (Where no STUN server has seen the worker, its connection shows where
+    /// it is.)
     pub(crate) fn has_mapped_port(&self) -> bool {
-        let at = self.endpoint.map(|endpoint| endpoint.ip());
+        let at = self.endpoint.map_or(self.observed.ip, |endpoint| endpoint.ip());
         let is_open =
-            |it: &Candidate| it.kind == CandidateKind::PortMapped && Some(it.address().ip()) == at;
+            |it: &Candidate| it.kind == CandidateKind::PortMapped && it.address().ip() == at;
         self.v1.iter().flat_map(|v1| &v1.candidates).any(is_open)
     }
 
@@ -207,7 +208,14 @@ impl Connection {
         let out = self.pinged_at.map(|at| now.saturating_duration_since(at));
         let rtt = self.rtt.or(out);
         let port_mapped = self.has_mapped_port();
-        Side { profile, endpoint: self.endpoint, proof: self.proof(), port_mapped, rtt }
+        Side {
+            profile,
+            endpoint: self.endpoint,
+            proof: self.proof(),
+            port_mapped,
+            rtt,
+            observed: self.observed.ip,
+        }
     }
 }
 

@@ -276,6 +276,9 @@ pub enum Event {
         /// When it is tried again; `None`: not in this session.
         retry_in: Option<Duration>,
     },
+    /// The worker is registered, and no STUN server answers: said at first, when it is another case,
+    /// and once in a while.
+    NoEndpoint(NoEndpoint),
     /// Send this endpoint to the rendezvous.
     Report(SocketAddr),
     /// An offer is not followed.
@@ -327,6 +330,20 @@ pub enum Event {
     Profile(Box<NatProfile>),
     /// What happened to a session.
     Session(SessionId, WorkerId, SessionEvent),
+}
+
+/// No STUN server has told a public endpoint: who was asked, and what is left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoEndpoint {
+    /// The names of the servers that have not answered; none where no name has led to an address.
+    pub asked: Vec<String>,
+    /// Why the last attempt came to nothing, where one has.
+    pub why: Option<String>,
+    /// Whether the rendezvous speaks `holepunch.v1`, in which workers without an endpoint are offered
+    /// peers, too.
+    pub v1: bool,
+    /// The addresses at which peers seek the worker all the same.
+    pub candidates: Vec<SocketAddr>,
 }
 
 /// What happened to a session.

@@ -9,7 +9,8 @@
 //!    change is seen.
 //! 2. **Profile** ([`Event::Profile`]): what the NATs do, where a server offers the tests.
 //! 3. **Report** ([`Event::Report`], [`Event::Signal`]): whenever the worker is registered, free, and
-//!    has something new to say: a first endpoint, another one, or the wish for another peer.
+//!    has something new to say: a first endpoint, another one, or the wish for another peer. Where no
+//!    STUN server answers, [`Event::NoEndpoint`] says what is left.
 //! 4. **Session** ([`Input::SessionOffer`]): checks in ICE's form to all addresses of the peer and to
 //!    the sources that its checks come from; a search where the plan has one and both have accepted
 //!    it; the path, its keep-alive, its repair. A packet that does not prove itself moves nothing.
@@ -27,6 +28,7 @@ mod discovery;
 mod doors;
 mod ipv6;
 mod machine;
+mod no_endpoint;
 mod pairing;
 mod profile;
 mod reporting;
@@ -36,8 +38,8 @@ mod v1;
 
 pub use discovery::nat::NatMapping;
 pub use doors::{
-    Config, Dropped, Event, FailReason, Input, LostReason, OfferRefusal, PathInfo, RelayState,
-    SearchRefusal, SessionEvent, SessionFailure, SessionStatus, SocketId, StunServer, Surroundings,
-    Transmit, WakeReason,
+    Config, Dropped, Event, FailReason, Input, LostReason, NoEndpoint, OfferRefusal, PathInfo,
+    RelayState, SearchRefusal, SessionEvent, SessionFailure, SessionStatus, SocketId, StunServer,
+    Surroundings, Transmit, WakeReason,
 };
 pub use machine::Traversal;

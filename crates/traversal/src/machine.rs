@@ -11,6 +11,7 @@ use holepunch_wire::nat::NatProfile;
 use holepunch_wire::probe::{Ping, Pong, Probe, ProbeError};
 use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::Offer;
+use holepunch_wire::signal::v1::WorkerV1;
 use holepunch_wire::stun;
 use rand::rngs::StdRng;
 
@@ -22,9 +23,10 @@ use crate::doors::{
     WakeReason, earlier,
 };
 use crate::ipv6::Ipv6;
+use crate::no_endpoint::Missing;
 use crate::pairing::Pairing;
 use crate::profile::Profiler;
-use crate::reporting::Reporting;
+use crate::reporting::{Reporting, Wish};
 use crate::session::Session;
 use crate::v1::Owner;
 
@@ -47,7 +49,8 @@ pub struct Traversal {
     /// The candidates that the rendezvous knows, and the number of their set.
     pub(crate) candidates_told: Option<Vec<Candidate>>,
     pub(crate) generation: u32,
-    pub(crate) ready_told: bool,
+    /// What has been told last of the want of an endpoint, and when.
+    pub(crate) told_no_endpoint: Option<(Missing, Instant)>,
     pub(crate) sessions: BTreeMap<SessionId, Session>,
     pub(crate) searches: SearchHistory,
     /// What has been sent to addresses without proof.
@@ -85,7 +88,7 @@ impl Traversal {
             profiler,
             candidates_told: None,
             generation: 0,
-            ready_told: false,
+            told_no_endpoint: None,
             sessions: BTreeMap::new(),
             searches: SearchHistory::default(),
             unproven: Unproven::default(),
@@ -155,7 +158,7 @@ impl Traversal {
     pub fn poll_timeout(&self) -> Option<(Instant, WakeReason)> {
         let pairing = self.pairing.as_ref().and_then(Pairing::poll_timeout);
         // A report that waits is due when the pairing ends and there is something to say, not before.
-        let may_report = self.is_free() && self.discovery.endpoint().is_some();
+        let may_report = self.is_free() && self.wish().is_some();
         let report = self.reporting.poll_timeout().filter(|_| may_report);
         let profile =
             self.profiler.poll_timeout().into_iter().chain(self.ipv6.poll_timeout()).min();
@@ -309,10 +312,14 @@ impl Traversal {
         self.pairing.take_if(|pairing| pairing.is_over());
         self.settle_v1(now);
         self.drain_discovery();
+        self.tell_no_endpoint(now);
         if self.is_free()
-            && let Some(endpoint) = self.reporting.due(self.discovery.endpoint(), now)
+            && let Some(wish) = self.reporting.due(self.wish(), now)
         {
-            self.events.push_back(Event::Report(endpoint));
+            self.events.push_back(match wish {
+                Wish::At(endpoint) => Event::Report(endpoint),
+                Wish::Anywhere => Event::Signal(WorkerV1::Ready),
+            });
         }
     }
 
@@ -321,13 +328,14 @@ impl Traversal {
             self.transmits.push_back(transmit);
         }
         while let Some(event) = self.discovery.poll_event() {
-            // The first attempt may fail for want of a server alone; the rendezvous may name one.
+            // The first attempt may fail for want of a server alone; the rendezvous may name one, unless
+            // its welcome has been here.
             let is_silent = matches!(
                 event,
                 Event::StunSilent(..)
                     | Event::DiscoveryFailed { attempt: 2.., .. }
                     | Event::DiscoveryFailed { retry_in: None, .. }
-            );
+            ) || self.v1 && matches!(event, Event::DiscoveryFailed { .. });
             if is_silent && self.discovery.endpoint().is_none() {
                 self.profiler.blocked();
             }

@@ -1,5 +1,5 @@
-//! When the endpoint is reported to the rendezvous. Each report asks for a peer, so none is made
-//! while the worker punches or is linked.
+//! When the rendezvous is asked for a peer: by a report of the endpoint, or without one where no STUN
+//! server has shown any. Nothing is asked for while the worker punches or is linked.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -9,11 +9,20 @@ use rand::Rng;
 use crate::doors::{WakeReason, WakeUp};
 use crate::schedule;
 
+/// How a peer is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// By a report of this endpoint.
+    At(SocketAddr),
+    /// Without an endpoint.
+    Anywhere,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Reporting {
     registered: bool,
     /// What the rendezvous knows and has not yet used for an offer.
-    reported: Option<SocketAddr>,
+    reported: Option<Wish>,
     not_before: Option<Instant>,
     /// Punches that failed one after the other.
     failures: u32,
@@ -53,16 +62,20 @@ impl Reporting {
         self.not_before = None;
     }
 
-    /// The endpoint to report now, if one is due.
-    pub(crate) fn due(&mut self, endpoint: Option<SocketAddr>, now: Instant) -> Option<SocketAddr> {
-        let endpoint = endpoint?;
+    pub(crate) fn is_registered(&self) -> bool {
+        self.registered
+    }
+
+    /// The wish to tell now, if one is due.
+    pub(crate) fn due(&mut self, wish: Option<Wish>, now: Instant) -> Option<Wish> {
+        let wish = wish?;
         let waits = self.not_before.is_some_and(|at| at > now);
-        if !self.registered || waits || self.reported == Some(endpoint) {
+        if !self.registered || waits || self.reported == Some(wish) {
             return None;
         }
         self.not_before = None;
-        self.reported = Some(endpoint);
-        Some(endpoint)
+        self.reported = Some(wish);
+        Some(wish)
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<WakeUp> {

@@ -17,8 +17,8 @@ use sha2::{Digest, Sha256};
 use crate::WorkerId;
 use crate::plan::truncate;
 
-/// How long credentials are good: a worker that stays connected gets others with its offers before
-/// they end, and a link may have to allocate again long after its offer.
+/// How long credentials are good where nothing else is said: a worker that stays connected gets others with
+/// its offers before they end, and a link may have to allocate again long after its offer.
 pub const CREDENTIAL_LIFETIME_S: u64 = 24 * 60 * 60;
 /// The port of TURN (RFC 8656 §18.6).
 pub const TURN_PORT: u16 = 3478;
@@ -154,13 +154,21 @@ pub struct TurnAccess {
     pub urls: Vec<TurnUrl>,
     /// What all of them share with it.
     pub secret: TurnSecret,
+    /// How long what it gives out is good, in seconds.
+    pub lifetime_s: u64,
 }
 
 impl TurnAccess {
+    /// These servers, opened for a day at a time.
+    #[must_use]
+    pub fn new(urls: Vec<TurnUrl>, secret: TurnSecret) -> Self {
+        Self { urls, secret, lifetime_s: CREDENTIAL_LIFETIME_S }
+    }
+
     /// What opens them for `worker`, from `unix_s` on, in seconds of Unix time.
     #[must_use]
     pub fn servers(&self, worker: &WorkerId, unix_s: u64) -> Vec<TurnServer> {
-        let until = unix_s.saturating_add(CREDENTIAL_LIFETIME_S);
+        let until = unix_s.saturating_add(self.lifetime_s);
         let hash = Sha256::digest(worker.as_str().as_bytes());
         let name: String = hash.iter().take(NAME_BYTES).map(|byte| format!("{byte:02x}")).collect();
         let username = format!("{until}:{name}");
@@ -189,7 +197,7 @@ mod tests {
     #[test]
     fn credentials_name_their_end_and_the_worker_by_a_hash_and_hide_themselves() {
         let urls = vec!["turn:a".parse().unwrap(), "turn:[::1]:9".parse().unwrap()];
-        let access = TurnAccess { urls, secret: TurnSecret::new("north") };
+        let access = TurnAccess::new(urls, TurnSecret::new("north"));
         let servers = access.servers(&WorkerId::new("a:b").unwrap(), 1000);
         assert_eq!(servers[0].url, "turn:a:3478");
         assert_eq!(servers[1].url, "turn:[::1]:9");

@@ -14,6 +14,7 @@
 //! | `ip_echo` | the HTTP look-up of the public IP, off the critical path |
 //! | `story` | what has happened to each session, in words |
 //! | `log_budget` | a bound on what a rendezvous can make a worker log |
+//! | `no_endpoint` | no STUN server answers: what that means, in words |
 //! | `notice` | what happened, for logs and for programs that embed a worker |
 //!
 //! Discovery, punching and keep-alive are [`holepunch_link`]'s; a WebSocket that drops does not
@@ -24,6 +25,7 @@ mod health;
 mod identity_file;
 mod ip_echo;
 mod log_budget;
+mod no_endpoint;
 mod notice;
 mod relay;
 mod run;
@@ -42,6 +44,7 @@ pub use holepunch_link::{
 pub use holepunch_wire::WorkerId;
 pub use holepunch_wire::signal::{FromServer, Offer};
 pub use identity_file::{IdentityFileError, load_or_create};
+pub use no_endpoint::{Left, Unseen};
 pub use notice::{Notice, milliseconds};
 pub use signalling::Signal;
 pub use story::{Line, Stories, Story};

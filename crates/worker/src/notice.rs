@@ -6,11 +6,13 @@ use std::time::Duration;
 use holepunch_link::{Event, LinkError, LinkPath, PathInfo, SessionEvent};
 use holepunch_wire::WorkerId;
 use holepunch_wire::nat::NatProfile;
+use holepunch_wire::plan::Plan;
 use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::FromServer;
 use holepunch_wire::signal::v1::ServerV1;
 use tracing::{debug, error, info, warn};
 
+use crate::no_endpoint::Unseen;
 use crate::signalling::Signal;
 
 /// Most characters of somebody else's text in a log line.
@@ -29,6 +31,8 @@ pub enum Notice {
     PublicIp(IpAddr),
     /// The HTTP echo service did not.
     PublicIpUnknown(String),
+    /// No STUN server answers, said at first and once in a while: what is left, and what to do.
+    NoEndpoint(Unseen),
     /// The endpoint was sent to the rendezvous.
     Reported(SocketAddr),
     /// Something happened on the signalling connection.
@@ -58,6 +62,7 @@ impl Notice {
             | Self::UdpUnavailable(..)
             | Self::PublicIp(_)
             | Self::PublicIpUnknown(_)
+            | Self::NoEndpoint(_)
             | Self::Reported(_)
             | Self::Udp(_)
             | Self::Linked(..)
@@ -77,6 +82,12 @@ impl Notice {
             ),
             Self::PublicIp(ip) => info!(%ip, "public IP by HTTP"),
             Self::PublicIpUnknown(why) => warn!(why, "public IP by HTTP is not known"),
+            Self::NoEndpoint(unseen) if unseen.is_stuck() => {
+                error!("no public UDP endpoint: {unseen}");
+            }
+            Self::NoEndpoint(unseen) => {
+                warn!("no public UDP endpoint: {unseen}");
+            }
             Self::Reported(endpoint) => info!(%endpoint, "UDP endpoint sent to the rendezvous"),
             Self::Signal(signal) => log_signal(signal),
             Self::Udp(event) => log_discovery(event),
@@ -157,7 +168,7 @@ fn log_message(message: &FromServer) {
 #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is logged by `log_punch`")]
 fn log_discovery(event: &Event) {
     match event {
-        Event::Resolve | Event::Report(_) => {}
+        Event::Resolve | Event::Report(_) | Event::NoEndpoint(_) => {}
         Event::StunAsked(server) => {
             info!(server = server.name, address = %server.address, "STUN request");
         }
@@ -264,13 +275,21 @@ fn log_session(session: SessionId, peer: &WorkerId, event: &SessionEvent) {
             "{text}"
         );
     };
+    let planned = |text: &str, plan: &Plan| {
+        let search = plan.search.as_ref();
+        info!(
+            %session,
+            %peer,
+            strategy = %plan.strategy,
+            sockets = search.map(|search| search.sockets),
+            fresh = search.map(|search| search.fresh),
+            reason = plan.reason,
+            "{text}"
+        );
+    };
     match event {
-        SessionEvent::Started(plan) => {
-            info!(%session, %peer, strategy = %plan.strategy, reason = plan.reason, "checks start");
-        }
-        SessionEvent::Replanned(plan) => {
-            info!(%session, %peer, strategy = %plan.strategy, reason = plan.reason, "another plan");
-        }
+        SessionEvent::Started(plan) => planned("checks start", plan),
+        SessionEvent::Replanned(plan) => planned("another plan", plan),
         SessionEvent::AnswersFrom(_, to, from) => {
             tracing::debug!(%session, %peer, %to, ?from, "answers come from another address");
         }

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use crate::config::Config;
 use crate::ip_echo;
 use crate::log_budget::LogBudget;
+use crate::no_endpoint::Unseen;
 use crate::notice::Notice;
 use crate::relay::{self, RelayAddress};
 use crate::signalling::{Signal, Signalling};
@@ -202,8 +203,7 @@ impl Run {
                 self.tell(Input::BadOffer(why.to_string()));
             }
             Signal::Message(FromServer::SessionOffer(Ok(offer))) => {
-                let welcomed = self.welcome.as_ref().map(|welcome| welcome.turn.as_slice());
-                self.turns.offered(&offer.details, welcomed.unwrap_or_default());
+                self.turns.offered(&offer.details);
                 if let Some(token) = &offer.details.relay_token {
                     self.tokens.insert(offer.details.session, token.clone());
                 }
@@ -248,6 +248,7 @@ impl Run {
     fn welcomed(&mut self, welcome: Welcome) {
         let resume = self.resume.take().filter(|(_, until)| *until > Instant::now());
         let challenge = welcome.challenge.clone();
+        self.turns.renewed(welcome.turn.clone());
         self.welcome = Some(welcome.clone());
         let signature = self.identity.sign(&Registration {
             host: self.config.rendezvous.host(),
@@ -302,6 +303,8 @@ impl Run {
         if let Event::Report(endpoint) = event {
             self.signalling.send(WorkerMessage::report(endpoint));
             self.notice(Notice::Reported(endpoint));
+        } else if let Event::NoEndpoint(missing) = event {
+            return self.notice(Notice::NoEndpoint(Unseen::new(missing, &self.config)));
         } else if let Event::Signal(message) = event {
             return self.send_v1(message);
         } else if let Event::Session(session, _, SessionEvent::Started(_)) = &event {

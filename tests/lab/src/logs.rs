@@ -53,6 +53,12 @@ impl Line {
         self.fields.get(field)?.as_u64()
     }
 
+    /// A field that is true or false.
+    #[must_use]
+    pub fn flag(&self, field: &str) -> Option<bool> {
+        self.fields.get(field)?.as_bool()
+    }
+
     /// When it was written, since 1970.
     #[must_use]
     pub fn time(&self) -> Option<Duration> {

@@ -50,10 +50,6 @@ pub struct Run {
     pub sent: [Traffic; 2],
 }
 
-/// The strategies by which the sides link with fresh sockets: both where an early packet has disturbed those
-/// that they had, and the side that seeks one of many ports.
-const FRESH_SOCKETS: [&str; 3] = ["preserved", "sweep", "birthday"];
-
 /// A direct path is there within so long, or not at all: a search ends after 24 s.
 const LINKED_WITHIN: Duration = Duration::from_secs(45);
 /// A verdict waits for the NAT profiles alone. Without UDP that takes as long as a few STUN requests.
@@ -144,8 +140,7 @@ impl Pair {
         };
         let strategy = strategy(&session.lines(0)).unwrap_or_default();
         if let Some(linked) = &linked {
-            let is_fresh = FRESH_SOCKETS.contains(&strategy.as_str());
-            let sockets = if is_fresh { Sockets::Fresh } else { Sockets::Own };
+            let sockets = [0, 1].map(|side| Sockets::of_worker(&session.lines(side)));
             proof::direct_between(lab, linked, sockets)?;
         }
         let run =
@@ -200,7 +195,6 @@ fn verdict(session: &Session<'_>, worker: usize) -> Result<(), LabError> {
 
 /// The last strategy that a worker was told.
 fn strategy(lines: &[Line]) -> Option<String> {
-    let plans = ["checks start", "another plan"];
-    let last = lines.iter().rev().find(|line| plans.contains(&line.message()))?;
+    let last = lines.iter().rev().find(|line| proof::PLANS.contains(&line.message()))?;
     last.string("strategy").map(str::to_owned)
 }

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::counters::{Flow, Place};
 use crate::error::LabError;
+use crate::logs::Line;
 use crate::session::{Linked, WORKER_UDP_PORT};
 use crate::topology::Lab;
 
@@ -14,28 +15,44 @@ use crate::topology::Lab;
 /// # Errors
 /// A counter says otherwise; the error shows them all.
 pub fn direct(lab: &Lab, linked: &Linked) -> Result<(), LabError> {
-    direct_between(lab, linked, Sockets::Own)
+    direct_between(lab, linked, [Sockets::Own; 2])
 }
 
-/// The same where the workers may have linked by other sockets than their own.
+/// The same where a worker, of one side or both, may have linked by another socket than its own.
 ///
 /// # Errors
 /// Likewise.
-pub fn direct_between(lab: &Lab, linked: &Linked, sockets: Sockets) -> Result<(), LabError> {
+pub fn direct_between(lab: &Lab, linked: &Linked, sockets: [Sockets; 2]) -> Result<(), LabError> {
     for (own, peer) in [(0, 1), (1, 0)] {
         let to = linked.established[own].address;
-        Direction { lab, own, peer, to, sockets }.check()?;
+        Direction { lab, own, peer, to, sockets: sockets[peer] }.check()?;
     }
     Ok(())
 }
 
-/// By which sockets two workers have linked.
+/// By which sockets a worker may have linked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sockets {
-    /// Those that they bind at their start.
+    /// The one that it binds at its start.
     Own,
-    /// Fresh ones that a plan may have had opened.
+    /// That one, or those that the search of a plan has had opened.
     Fresh,
+}
+
+/// Lines of a worker's log that tell a plan.
+pub(crate) const PLANS: [&str; 2] = ["checks start", "another plan"];
+
+impl Sockets {
+    /// What the plans that a worker was told until it linked let it open.
+    #[must_use]
+    pub fn of_worker(lines: &[Line]) -> Self {
+        let until_linked = lines.iter().take_while(|line| line.message() != "link established");
+        let opens = |line: &Line| {
+            line.flag("fresh") == Some(true) || line.count("sockets").is_some_and(|count| count > 1)
+        };
+        let mut plans = until_linked.filter(|line| PLANS.contains(&line.message()));
+        if plans.any(opens) { Self::Fresh } else { Self::Own }
+    }
 }
 
 /// Packets from `own` to `peer`.
@@ -45,6 +62,7 @@ struct Direction<'a> {
     peer: usize,
     /// The address where `own` says that `peer` answers.
     to: SocketAddrV4,
+    /// What `peer` may answer by.
     sockets: Sockets,
 }
 
@@ -169,4 +187,28 @@ pub fn counted(lab: &Lab) -> Result<String, LabError> {
         }
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sockets(lines: &[&str]) -> Sockets {
+        let lines: Vec<Line> = lines.iter().map(|text| Line::new((*text).to_owned())).collect();
+        Sockets::of_worker(&lines)
+    }
+
+    #[test]
+    fn a_worker_has_fresh_sockets_if_a_plan_before_its_link_had_some_opened() {
+        let plain = r#"{"message":"checks start","strategy":"plain"}"#;
+        let seek = r#"{"message":"another plan","strategy":"preserved","sockets":1,"fresh":false}"#;
+        let fresh = r#"{"message":"another plan","strategy":"birthday","sockets":1,"fresh":true}"#;
+        let many =
+            r#"{"message":"another plan","strategy":"birthday","sockets":256,"fresh":false}"#;
+        let linked = r#"{"message":"link established"}"#;
+        assert_eq!(sockets(&[plain, seek, linked]), Sockets::Own);
+        assert_eq!(sockets(&[plain, fresh, linked]), Sockets::Fresh);
+        assert_eq!(sockets(&[plain, many, seek, linked]), Sockets::Fresh);
+        assert_eq!(sockets(&[plain, linked, fresh]), Sockets::Own, "it came too late");
+    }
 }

@@ -73,7 +73,10 @@ fn allocation(profile: &NatProfile) -> String {
 /// With which peers a direct path is to be expected.
 pub(super) fn linking(profile: &NatProfile) -> Vec<&'static str> {
     if profile.udp == UdpState::Blocked {
-        return vec!["With nobody: UDP does not get out of this network. Only a relay can help."];
+        return vec![
+            "With workers of this network alone: UDP does not get out of it. With others only a relay \
+             can help.",
+        ];
     }
     match profile.mapping {
         Mapping::Unknown => {

@@ -45,7 +45,7 @@ impl Args {
             (Some(List(urls)), _) if urls.len() > TURN_MAX => Err(Failure::usage(format!(
                 "--turn (TURN_URLS) names more than {TURN_MAX} servers"
             ))),
-            (Some(List(urls)), Some(Secret(secret))) => Ok(Some(TurnAccess { urls, secret })),
+            (Some(List(urls)), Some(Secret(secret))) => Ok(Some(TurnAccess::new(urls, secret))),
             (Some(_), None) => Err(Failure::usage(
                 "--turn (TURN_URLS) needs --turn-secret (TURN_SECRET), which the TURN servers share",
             )),
@@ -76,10 +76,8 @@ mod tests {
     #[test]
     fn servers_and_their_secret_come_from_flags_or_the_environment() {
         assert_eq!(read(&[], &[]).unwrap(), None);
-        let expected = TurnAccess {
-            urls: vec!["turn:a:1".parse().unwrap(), "turn:b".parse().unwrap()],
-            secret: TurnSecret::new("north"),
-        };
+        let urls = vec!["turn:a:1".parse().unwrap(), "turn:b".parse().unwrap()];
+        let expected = TurnAccess::new(urls, TurnSecret::new("north"));
         let flags = ["--turn", "turn:a:1", "--turn", "turn:b:3478", "--turn-secret", "north"];
         assert_eq!(read(&flags, &[]).unwrap().as_ref(), Some(&expected));
         let variables = [("TURN_URLS", "turn:a:1, turn:b"), ("TURN_SECRET", "north")];

@@ -11,6 +11,7 @@ mod hostile;
 mod impostor;
 mod linked;
 mod nat;
+mod no_stun;
 mod packets;
 mod paths;
 #[path = "../../../worker/tests/common/patience.rs"]

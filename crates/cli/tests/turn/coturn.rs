@@ -18,28 +18,41 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 pub(crate) struct Coturn {
     pub(crate) address: SocketAddr,
     lines: Mutex<Lines<BufReader<ChildStdout>>>,
-    _child: Child,
+    child: Child,
     _directory: tempfile::TempDir,
 }
 
 impl Coturn {
+    /// An address that is free. Another process may take the port in between; then the server does not
+    /// answer, and the test says so.
+    pub(crate) fn free_address() -> SocketAddr {
+        UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+    }
+
     /// Starts it with this secret; `None` where it is not installed, and need not be.
-    #[expect(clippy::print_stdout, reason = "a skipped test says why")]
     pub(crate) async fn start(secret: &str) -> Option<Self> {
-        // Another process may take the port in between; then the server does not answer, and the test
-        // says so.
-        let free = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        Self::start_at(Self::free_address(), secret, &[]).await
+    }
+
+    /// The same at an address of the test's choice, with further settings.
+    #[expect(clippy::print_stdout, reason = "a skipped test says why")]
+    pub(crate) async fn start_at(
+        address: SocketAddr,
+        secret: &str,
+        settings: &[&str],
+    ) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
-        let ip = free.ip().to_string();
+        let ip = address.ip().to_string();
         let mut command = Command::new(PROGRAM);
         command
             .args(["-n", "--no-cli", "--no-tls", "--no-dtls", "--no-tcp", "--verbose"])
-            .args(["--listening-ip", &ip, "--listening-port", &free.port().to_string()])
+            .args(["--listening-ip", &ip, "--listening-port", &address.port().to_string()])
             .args(["--relay-ip", &ip, "--allow-loopback-peers", "--realm", "holepunch.test"])
             .args(["--use-auth-secret", "--static-auth-secret", secret])
             .args(["--log-file", "stdout", "--simple-log"])
             .args(["--pidfile", &file("pid"), "--userdb", &file("db")])
+            .args(settings)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -54,8 +67,13 @@ impl Coturn {
             }
         };
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        crate::within("coturn answers", answers(free)).await;
-        Some(Self { address: free, lines: Mutex::new(lines), _child: child, _directory: directory })
+        crate::within("coturn answers", answers(address)).await;
+        Some(Self { address, lines: Mutex::new(lines), child, _directory: directory })
+    }
+
+    /// Ends it at once, with all addresses.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
     }
 
     /// Waits until so many have a channel to their peer.
@@ -66,6 +84,18 @@ impl Coturn {
             let line = lines.next_line().await.unwrap().expect("coturn runs");
             found += usize::from(line.contains("CHANNEL_BIND processed, success"));
         }
+    }
+
+    /// Waits until it has said this of so many allocations: until when the credentials of each are good.
+    pub(crate) async fn said(&self, what: &str, count: usize) -> Vec<u64> {
+        let mut lines = self.lines.lock().await;
+        let mut all = Vec::new();
+        while all.len() < count {
+            let line = lines.next_line().await.unwrap().expect("coturn runs");
+            // Users of this kind have the second of their end in their name.
+            all.extend(number(&line, "username=<").filter(|_| line.contains(what)));
+        }
+        all
     }
 
     /// Waits until so many have given their address back. How many bytes came from all of them, and went

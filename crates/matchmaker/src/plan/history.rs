@@ -126,6 +126,7 @@ mod tests {
             proof: AddressProof::Stun,
             port_mapped: false,
             rtt: None,
+            observed: ip.into(),
         }
     }
 

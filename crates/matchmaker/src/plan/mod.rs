@@ -2,6 +2,7 @@
 //!
 //! | NATs | strategy |
 //! | --- | --- |
+//! | no STUN server answers one of them | the relay, or plain where they may share a network, or a port is open |
 //! | both tell an endpoint that holds for everybody | plain |
 //! | one is hard, and the other lets in whoever shares an address with somebody it has sent to | plain: the hard side sends first |
 //! | one is hard, the other lets in only whom it has sent to | a search on the hard side's ports |
@@ -15,8 +16,9 @@
 
 mod hard;
 mod history;
+mod unseen;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use holepunch_wire::nat::{Allocation, Filtering, Mapping, NatProfile, SearchWish, UdpState};
@@ -50,6 +52,8 @@ pub struct Side {
     pub port_mapped: bool,
     /// Round-trip time between it and the rendezvous.
     pub rtt: Option<Duration>,
+    /// Where its connection to the rendezvous comes from.
+    pub observed: IpAddr,
 }
 
 impl Side {
@@ -199,11 +203,12 @@ fn delay(own: &Side, other: &Side, idea: &Idea) -> Duration {
 
 fn ideas(sides: [&Side; 2]) -> Idea {
     let [a, b] = sides;
-    if a.is_blocked() || b.is_blocked() {
-        return Idea::new(Strategy::Relay, "UDP does not get out of the network of one of the two");
-    }
+    // What STUN shows is of IPv4 alone.
     if a.profile.ipv6 == Some(true) && b.profile.ipv6 == Some(true) {
         return Idea::new(Strategy::Plain, "both have IPv6, which is not translated");
+    }
+    if a.is_blocked() || b.is_blocked() {
+        return unseen::idea(a, b);
     }
     if a.profile.mapping == Mapping::Unknown || b.profile.mapping == Mapping::Unknown {
         return Idea::new(Strategy::Plain, "not enough is known of the NATs yet");

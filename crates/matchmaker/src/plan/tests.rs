@@ -25,6 +25,7 @@ fn side(mapping: Mapping, filtering: Filtering, allocation: Allocation, last: u8
         proof: AddressProof::Stun,
         port_mapped: false,
         rtt: Some(Duration::from_millis(80)),
+        observed: [203, 0, 113, last].into(),
     }
 }
 
@@ -177,16 +178,14 @@ fn there_is_no_search_toward_an_address_that_nobody_vouches_for() {
 
 #[test]
 fn a_port_that_a_router_has_opened_saves_the_search() {
-    let with_ip = |last| {
-        let mut side = hard(APD, RANDOM);
-        side.endpoint = Some(([203, 0, 113, last], 4000).into());
-        side
-    };
-    let (a, mut b) = (with_ip(1), with_ip(2));
+    let with_ip = |last| side(Mapping::AddressAndPortDependent, APD, RANDOM, last);
+    let (mut a, mut b) = (with_ip(1), with_ip(2));
     assert_eq!(strategy(&a, &b), Strategy::Relay);
     b.port_mapped = true;
     assert_eq!(strategy(&a, &b), Strategy::Plain);
     b.profile.udp = UdpState::Blocked;
+    assert_eq!(strategy(&a, &b), Strategy::Plain, "it is open, whatever STUN servers say");
+    (a.profile.udp, b.profile.udp) = (UdpState::Blocked, UdpState::Open);
     assert_eq!(strategy(&a, &b), Strategy::Relay);
 }
 
@@ -195,8 +194,33 @@ fn blocked_udp_means_the_relay_and_unknown_nats_mean_plain_checks() {
     let mut blocked = easy(APD);
     blocked.profile.udp = UdpState::Blocked;
     assert_eq!(strategy(&blocked, &hard(EI, RANDOM)), Strategy::Relay);
+    assert_eq!(strategy(&blocked, &side(Mapping::Unknown, EI, RANDOM, 3)), Strategy::Relay);
     let unknown = side(Mapping::Unknown, Filtering::Unknown, Allocation::Unknown, 3);
     assert_eq!(strategy(&unknown, &hard(APD, RANDOM)), Strategy::Plain);
+}
+
+#[test]
+fn without_stun_local_addresses_an_open_port_and_ipv6_are_tried() {
+    let blocked = |last| {
+        let mut side = side(Mapping::Unknown, Filtering::Unknown, Allocation::Unknown, last);
+        (side.profile.udp, side.endpoint) = (UdpState::Blocked, None);
+        side
+    };
+    assert_eq!(strategy(&blocked(1), &blocked(2)), Strategy::Relay);
+    assert_eq!(strategy(&blocked(1), &blocked(1)), Strategy::Plain, "one network");
+    assert_eq!(strategy(&blocked(2), &hard(APD, RANDOM)), Strategy::Plain, "one network");
+    let mut mapped = blocked(2);
+    mapped.port_mapped = true;
+    assert_eq!(strategy(&blocked(1), &mapped), Strategy::Plain);
+    let mut others = easy(APD);
+    others.port_mapped = true;
+    assert_eq!(strategy(&blocked(2), &others), Strategy::Relay, "nothing gets out to it");
+    let with_ipv6 = |mut side: Side| {
+        side.profile.ipv6 = Some(true);
+        side
+    };
+    assert_eq!(strategy(&with_ipv6(blocked(1)), &with_ipv6(blocked(2))), Strategy::Plain);
+    assert_eq!(strategy(&with_ipv6(blocked(1)), &blocked(2)), Strategy::Relay);
 }
 
 #[test]

@@ -7,14 +7,14 @@ use holepunch_wire::WorkerId;
 use holepunch_wire::address::AddressKind;
 use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::v1::ServerV1;
-use holepunch_wire::turn::{CREDENTIAL_LIFETIME_S, TurnServer};
+use holepunch_wire::turn::TurnServer;
 
 use crate::doors::{ConnectionId, News};
 use crate::machine::Matchmaker;
 
-/// Credentials that are older get company by fresh ones in the next offer, so that those of a session
-/// have half of their life before them.
-const RENEWED_AFTER: Duration = Duration::from_secs(CREDENTIAL_LIFETIME_S / 2);
+/// Credentials that have lived this share of their life get company by fresh ones in the next offer, so that
+/// those of a session have the other half before them.
+const RENEWED_AFTER: u32 = 2;
 
 impl Matchmaker {
     /// What opens the TURN servers for `worker` from now on.
@@ -29,8 +29,11 @@ impl Matchmaker {
     pub(super) fn renewed_turn(&mut self, id: ConnectionId, now: Instant) -> Vec<TurnServer> {
         let Some(entry) = self.connections.get_mut(&id) else { return Vec::new() };
         let worker = entry.worker.clone();
-        let Some(v1) = &mut entry.v1 else { return Vec::new() };
-        if now.saturating_duration_since(v1.turn_issued_at) < RENEWED_AFTER {
+        let (Some(v1), Some(access)) = (&mut entry.v1, &self.config.turn) else {
+            return Vec::new();
+        };
+        let age = now.saturating_duration_since(v1.turn_issued_at);
+        if age < Duration::from_secs(access.lifetime_s) / RENEWED_AFTER {
             return Vec::new();
         }
         v1.turn_issued_at = now;

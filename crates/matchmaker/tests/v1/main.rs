@@ -14,3 +14,4 @@ mod sessions;
 mod shares;
 mod table;
 mod turn;
+mod unseen;

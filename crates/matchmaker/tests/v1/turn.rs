@@ -12,7 +12,7 @@ const ADDRESS: &str = "192.0.2.9:50000";
 
 fn access() -> TurnAccess {
     let urls = vec!["turn:turn.example:3478".parse().unwrap()];
-    TurnAccess { urls, secret: TurnSecret::new("north") }
+    TurnAccess::new(urls, TurnSecret::new("north"))
 }
 
 fn tell(table: &mut Table, number: u64, session: SessionId, address: &str) {

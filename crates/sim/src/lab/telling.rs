@@ -38,6 +38,9 @@ pub(super) fn event(event: &Event) -> Option<String> {
         }
         Event::RoundComplete(nat) => format!("all STUN servers have answered: {nat}"),
         Event::DiscoveryFailed { reason, .. } => format!("discovery failed: {reason}"),
+        Event::NoEndpoint(missing) => {
+            format!("has no endpoint, and {} addresses of its own", missing.candidates.len())
+        }
         Event::Report(endpoint) => format!("→ reports the endpoint {endpoint}"),
         Event::OfferIgnored(refusal) => format!("does not follow the offer: {refusal}"),
         Event::Signal(message) => return signal(message),

@@ -130,6 +130,7 @@ impl Discovery {
             None => State::GivenUp,
         };
         let reason = reason.to_owned();
+        self.failure = Some(reason.clone());
         self.events.push_back(Event::DiscoveryFailed { attempt: self.failed, reason, retry_in });
     }
 

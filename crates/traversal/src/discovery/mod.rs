@@ -63,8 +63,9 @@ pub(crate) struct Answered {
 pub(crate) struct Discovery {
     bounds: RetryBounds,
     state: State,
-    /// Failed attempts in a row.
+    /// Failed attempts in a row, and why the last one did.
     failed: u32,
+    failure: Option<String>,
     servers: Vec<StunServer>,
     /// Those that the rendezvous names, at hosts that are not asked anyway.
     named: Vec<SocketAddr>,
@@ -93,6 +94,7 @@ impl Discovery {
             bounds,
             state: State::Resolving,
             failed: 0,
+            failure: None,
             servers: Vec::new(),
             named: Vec::new(),
             answers: Vec::new(),
@@ -142,6 +144,16 @@ impl Discovery {
     /// The servers that are asked in this round.
     pub(crate) fn asked(&self) -> Vec<SocketAddr> {
         self.servers.iter().map(|server| server.address).collect()
+    }
+
+    /// Their names.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.servers.iter().map(|server| server.name.clone()).collect()
+    }
+
+    /// Why the last attempt that came to nothing did.
+    pub(crate) fn last_failure(&self) -> Option<&str> {
+        self.failure.as_deref()
     }
 
     /// The network has changed: all servers are asked anew. The endpoint stays until one answers.

@@ -45,13 +45,16 @@ impl Session {
         let to = candidate.address();
         let is_endpoint = self.endpoint == Some(to);
         let hopeless = self.plan.strategy == Strategy::Relay;
-        if hopeless && !is_endpoint {
+        // Where no STUN server has seen one of the two, nobody knows where it is: perhaps nearby.
+        let is_unseen = self.endpoint.is_none() || self.setting.public_ip.is_none();
+        if hopeless && !is_endpoint && !is_unseen {
             return;
         }
         let effort = if is_endpoint && !hopeless { Effort::Full } else { Effort::Few };
         let public_ip = self.endpoint.map(|endpoint| endpoint.ip());
         let is_neighbour = public_ip.is_some() && public_ip == self.setting.public_ip;
-        let is_unlikely = !is_endpoint && !is_neighbour && AddressKind::of(to.ip()).is_local();
+        let is_alternative = self.endpoint.is_some() && !is_endpoint && !is_neighbour;
+        let is_unlikely = is_alternative && AddressKind::of(to.ip()).is_local();
         let start = if is_unlikely { start + UNLIKELY_AFTER } else { start };
         if let (Some(socket), true) = (self.socket_for(to), candidate.is_usable()) {
             self.remotes.add(candidate, effort, socket, start);

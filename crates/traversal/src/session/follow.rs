@@ -72,6 +72,16 @@ impl Session {
         self.report(LinkState::Declined, refusal.to_string(), now);
     }
 
+    /// That nothing came of it, and why where somebody has said so.
+    pub(crate) fn in_vain(&self) -> String {
+        let what = "no direct path came about";
+        if self.plan.strategy == Strategy::Relay {
+            format!("{what}: {}", self.plan.reason)
+        } else {
+            what.to_owned()
+        }
+    }
+
     /// Ends it.
     pub(crate) fn end(&mut self, reason: &str) {
         if !self.is_over() {

@@ -42,7 +42,6 @@ impl Traversal {
         self.profiler.add_servers(&servers);
         self.profiler.forget_told();
         self.candidates_told = None;
-        self.ready_told = false;
         if let Ok(nonce) = welcome.proof_nonce.parse::<ProofNonce>() {
             self.discovery.ask_proofs(nonce, now, &mut self.rng);
         }

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use holepunch_wire::nat::UdpState;
 use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::v1::WorkerV1;
 
@@ -59,7 +58,7 @@ impl Traversal {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             session.handle_timeout(now, &mut self.rng);
             if session.wants_to_leave(now) {
-                session.end("no direct path came about");
+                session.end(&session.in_vain());
                 self.events.push_back(Event::Signal(WorkerV1::Leave { session: id }));
                 self.reporting.failed(now, &mut self.rng);
             }
@@ -111,14 +110,7 @@ impl Traversal {
         self.events.push_back(Event::Profile(Box::new(profile.clone())));
         self.tell_candidates();
         if self.v1 {
-            let blocked = profile.udp == UdpState::Blocked;
             self.events.push_back(Event::Signal(WorkerV1::NatProfile { profile }));
-            let free = self.sessions.is_empty() && self.discovery.endpoint().is_none();
-            if blocked && free && !self.ready_told {
-                // There is no endpoint to report; a peer is wanted all the same.
-                self.ready_told = true;
-                self.events.push_back(Event::Signal(WorkerV1::Ready));
-            }
         }
     }
 

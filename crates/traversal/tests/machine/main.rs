@@ -8,6 +8,7 @@ mod amount;
 mod asymmetry;
 mod budget;
 mod nats;
+mod no_endpoint;
 mod op;
 mod operations;
 mod rig;

@@ -177,24 +177,31 @@ pub(crate) struct World {
     pub(crate) passes_on: bool,
     /// What stands before both, if anything does.
     nats: Option<HardNats>,
+    /// Whether there is a STUN server.
+    has_stun: bool,
 }
 
 impl World {
     /// Two machines that know their endpoints.
     pub(crate) fn new() -> Self {
-        Self::behind(None)
+        Self::behind(None, true)
+    }
+
+    /// Two machines that know their interfaces, and no STUN server.
+    pub(crate) fn without_stun() -> Self {
+        Self::behind(None, false)
     }
 
     /// The same behind NATs that map by destination and let everybody in.
     pub(crate) fn behind_hard_nats() -> Self {
-        Self::behind(Some(HardNats::default()))
+        Self::behind(Some(HardNats::default()), true)
     }
 
     pub(crate) fn hard_nats(&self) -> &HardNats {
         self.nats.as_ref().unwrap()
     }
 
-    fn behind(nats: Option<HardNats>) -> Self {
+    fn behind(nats: Option<HardNats>, has_stun: bool) -> Self {
         #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
         let start = Instant::now();
         let mut world = Self {
@@ -206,11 +213,17 @@ impl World {
             posted: 0,
             passes_on: true,
             nats,
+            has_stun,
         };
         for index in 0..2 {
-            let main = Some(world.parties[index].told);
-            let surroundings = Surroundings { main, ..Surroundings::default() };
+            let main = world.parties[index].told;
+            let interfaces = if has_stun { Vec::new() } else { vec![main.ip()] };
+            let main = Some(main);
+            let surroundings = Surroundings { main, interfaces, ..Surroundings::default() };
             world.input(index, Input::Surroundings(surroundings));
+            if !has_stun {
+                continue;
+            }
             let name = "stun.test:3478".to_owned();
             let server = StunServer { name, address: stun_server(), local: None };
             world.input(index, Input::Resolved(Ok(vec![server])));
@@ -353,7 +366,7 @@ impl World {
     }
 
     fn drain(&mut self, index: usize) {
-        let mut opened = Vec::new();
+        let (mut opened, mut resolves) = (Vec::new(), false);
         while let Some(event) = self.parties[index].machine.poll_event() {
             let party = &mut self.parties[index];
             match &event {
@@ -367,6 +380,7 @@ impl World {
                     assert!(party.sockets.remove(socket).is_some(), "{socket:?} was open");
                 }
                 Event::Signal(message) => self.pass_on(1 - index, message.clone()),
+                Event::Resolve => resolves = !self.has_stun,
                 _ => {}
             }
             let at = self.elapsed();
@@ -387,6 +401,9 @@ impl World {
             if reaches && !party.is_dead {
                 self.post(Parcel::Udp { from, to, payload });
             }
+        }
+        if resolves {
+            self.input(index, Input::Resolved(Ok(Vec::new())));
         }
         for socket in opened {
             let local = self.parties[index].local(socket);

@@ -8,11 +8,12 @@ use turn_client_proto::api::{
     BindChannelError, Transmit, TurnClientApi, TurnConfig, TurnEvent, TurnPollRet,
 };
 use turn_client_proto::stun;
+use turn_client_proto::types::TurnCredentials;
+use turn_client_proto::types::message::{ALLOCATE, REFRESH};
 use turn_client_proto::types::prelude::DelayedTransmitBuild;
 use turn_client_proto::types::stun::TransportType;
 use turn_client_proto::types::stun::attribute::ErrorCode;
 use turn_client_proto::types::stun::message::{Message, MessageClass};
-use turn_client_proto::types::{TurnCredentials, message::ALLOCATE};
 use turn_client_proto::udp::TurnClientUdp;
 
 /// Bytes before the data of a ChannelData message (RFC 8656 §12.4): the channel's number, and the length.
@@ -56,6 +57,8 @@ pub(super) struct Allocation {
     peers: u32,
     unauthorized: u32,
     is_refused: bool,
+    /// The server does not renew the address, or knows it no more.
+    is_gone: bool,
     /// What the server has said last that was wrong.
     error: Option<String>,
     is_told: bool,
@@ -79,6 +82,7 @@ impl Allocation {
             peers: 0,
             unauthorized: 0,
             is_refused: false,
+            is_gone: false,
             error: None,
             is_told: false,
         }
@@ -162,6 +166,10 @@ impl Allocation {
                 return;
             }
             self.is_refused = true;
+        } else if message.has_method(REFRESH) {
+            // The library would wait until the time is over that the address had.
+            self.is_refused = error.code() == ErrorCode::UNAUTHORIZED;
+            self.is_gone = true;
         }
         self.error = Some(format!("{} {}", error.code(), error.reason()));
     }
@@ -190,6 +198,9 @@ impl Allocation {
         }
         if self.is_refused {
             return Some(self.fail("the TURN server refuses the credentials"));
+        }
+        if self.is_gone {
+            return Some(self.fail("the TURN server does not renew the address"));
         }
         while let Some(event) = self.client.poll_event() {
             match event {
@@ -252,6 +263,42 @@ fn unpacked(message: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use turn_client_proto::types::stun::message::{
+        MessageType, MessageWrite, MessageWriteExt, MessageWriteVec, TransactionId,
+    };
+
+    fn allocation() -> Allocation {
+        let [local, remote] = ["127.0.0.1:1", "127.0.0.1:3478"].map(|text| text.parse().unwrap());
+        let [url, username, credential] = ["turn:a", "1:b", "c"].map(str::to_owned);
+        let server = TurnServer { url, username, credential };
+        Allocation::new(local, remote, &server, Instant::now())
+    }
+
+    /// What has become of it once the server has answered a request to renew it with this error.
+    fn told_after(code: u16) -> Option<Told> {
+        let request = Message::builder(
+            MessageType::from_class_method(MessageClass::Request, REFRESH),
+            TransactionId::generate(),
+            MessageWriteVec::new(),
+        );
+        let request = request.finish();
+        let request = Message::from_bytes(&request).unwrap();
+        let mut answer = Message::builder_error(&request, MessageWriteVec::new());
+        answer.add_attribute(&ErrorCode::builder(code).build().unwrap()).unwrap();
+        let (mut allocation, now) = (allocation(), Instant::now());
+        assert_eq!(allocation.handle(&answer.finish(), now), None);
+        allocation.poll_told(now)
+    }
+
+    #[test]
+    fn an_address_that_the_server_does_not_renew_is_given_up_at_once() {
+        let Some(Told::Failed(failure)) = told_after(437) else { panic!("it waits") };
+        assert!(failure.why.starts_with("the TURN server does not renew the address: 437"));
+        assert!(!failure.is_refused);
+        let Some(Told::Failed(failure)) = told_after(401) else { panic!("it waits") };
+        assert!(failure.is_refused && failure.why.contains("401"), "{failure:?}");
+        assert_eq!(told_after(438), None, "the nonce is stale: it is asked again with another");
+    }
 
     #[test]
     fn channel_data_is_unpacked_without_its_padding_and_not_where_it_is_cut_short() {

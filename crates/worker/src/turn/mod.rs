@@ -38,6 +38,8 @@ pub(crate) struct Turns {
     sessions: BTreeMap<SessionId, Entry>,
     tasks: JoinSet<()>,
     stop: watch::Sender<bool>,
+    /// What the rendezvous has told last, in a welcome or an offer.
+    newest: watch::Sender<Vec<TurnServer>>,
     sender: mpsc::Sender<(SessionId, SocketAddr)>,
     told: mpsc::Receiver<(SessionId, SocketAddr)>,
 }
@@ -55,18 +57,28 @@ impl Turns {
     pub(crate) fn new() -> Self {
         let (sender, told) = mpsc::channel(TOLD_MAX);
         let (stop, _) = watch::channel(false);
-        Self { sessions: BTreeMap::new(), tasks: JoinSet::new(), stop, sender, told }
+        let (newest, _) = watch::channel(Vec::new());
+        Self { sessions: BTreeMap::new(), tasks: JoinSet::new(), stop, newest, sender, told }
     }
 
-    /// A session is offered, in which the servers of the welcome may be used, or the offer's own.
-    pub(crate) fn offered(&mut self, details: &SessionDetails, welcomed: &[TurnServer]) {
+    /// The rendezvous tells servers, and what opens them: for the sessions to come, and for those that have
+    /// to ask for an address again.
+    pub(crate) fn renewed(&self, servers: Vec<TurnServer>) {
+        self.newest.send_replace(servers);
+    }
+
+    /// A session is offered, in which the offer's servers may be used, or those that were told before.
+    pub(crate) fn offered(&mut self, details: &SessionDetails) {
         self.sessions.retain(|_, entry| !entry.has_begun || !entry.peer.is_closed());
-        let servers = if details.turn.is_empty() { welcomed } else { &details.turn };
+        if !details.turn.is_empty() {
+            self.renewed(details.turn.clone());
+        }
+        let servers = self.newest.borrow().clone();
         if servers.is_empty() {
             return;
         }
         let (peer, _) = watch::channel(None);
-        let entry = Entry { servers: servers.to_vec(), peer, own: None, has_begun: false };
+        let entry = Entry { servers, peer, own: None, has_begun: false };
         self.sessions.insert(details.session, entry);
         if self.sessions.len() > SESSIONS_MAX {
             self.sessions.pop_first();
@@ -86,6 +98,7 @@ impl Turns {
         let given = Given {
             session,
             servers: std::mem::take(&mut entry.servers),
+            newest: self.newest.subscribe(),
             peer: entry.peer.subscribe(),
             told: self.sender.clone(),
             stop: self.stop.subscribe(),

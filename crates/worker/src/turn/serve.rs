@@ -35,6 +35,8 @@ const DELETE_TIMEOUT: Duration = Duration::from_millis(100);
 pub(super) struct Given {
     pub(super) session: SessionId,
     pub(super) servers: Vec<TurnServer>,
+    /// What the rendezvous tells from now on: what the session has been told may have ended.
+    pub(super) newest: watch::Receiver<Vec<TurnServer>>,
     /// Where the peer's server takes packets.
     pub(super) peer: watch::Receiver<Option<SocketAddr>>,
     /// Takes the own address, which the peer is to be told.
@@ -47,7 +49,16 @@ pub(super) struct Given {
 pub(super) async fn serve(mut end: RelayEnd, mut given: Given) {
     let mut wait = AGAIN_FIRST;
     let mut next = 0;
-    while !given.servers.is_empty() {
+    loop {
+        let is_renewed = given.newest.has_changed().unwrap_or(false);
+        let newest = is_renewed.then(|| given.newest.borrow_and_update().clone());
+        // A rendezvous that names none now may be another one than that of the session.
+        if let Some(newest) = newest.filter(|newest| !newest.is_empty()) {
+            given.servers = newest;
+        }
+        if given.servers.is_empty() {
+            return;
+        }
         next %= given.servers.len();
         let server = given.servers[next].clone();
         let attempt = Instant::now();
@@ -110,6 +121,8 @@ struct Carrier {
     allocation: Allocation,
     /// The way to the peer, where there is a channel to it.
     knocking: Option<Knocking>,
+    /// The server's host has said that nobody is there.
+    refusal: Option<io::Error>,
     message: Vec<u8>,
 }
 
@@ -126,7 +139,8 @@ impl Carrier {
         let local = socket.local_addr().map_err(|error| error.to_string())?;
         let allocation = Allocation::new(local, remote, server, Instant::now());
         let message = Vec::with_capacity(DATAGRAM_BYTES_MAX);
-        Ok(Self { socket, url: server.url.clone(), allocation, knocking: None, message })
+        let url = server.url.clone();
+        Ok(Self { socket, url, allocation, knocking: None, refusal: None, message })
     }
 
     async fn carry(&mut self, end: &mut RelayEnd, given: &mut Given) -> Result<(), Failure> {
@@ -169,6 +183,9 @@ impl Carrier {
     async fn advance(&mut self, given: &Given) -> Result<Instant, Failure> {
         loop {
             let now = Instant::now();
+            if let Some(error) = self.refusal.take() {
+                return Err(lost(error));
+            }
             match self.allocation.poll_told(now) {
                 Some(Told::Allocated(own)) => {
                     tracing::debug!(server = self.url, %own, "address on a TURN server");
@@ -260,9 +277,14 @@ impl Carrier {
         self.message = message;
     }
 
-    async fn send(&self, message: &[u8]) {
-        // What cannot be sent is lost, as on any network; that nobody is there shows when it is read.
-        let _lost = self.socket.send(message).await;
+    async fn send(&mut self, message: &[u8]) {
+        // What cannot be sent is lost, as on any network. That nobody is there is said by an answer to what
+        // was sent before, and wakes no reader.
+        if let Err(error) = self.socket.send(message).await
+            && error.kind() == io::ErrorKind::ConnectionRefused
+        {
+            self.refusal = Some(error);
+        }
     }
 
     /// Tells the server that the address is free, and waits for its answer.

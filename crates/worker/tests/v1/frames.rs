@@ -24,6 +24,7 @@ async fn complaint(worker: &mut Subject) -> String {
         | Notice::UdpUnavailable(..)
         | Notice::PublicIp(_)
         | Notice::PublicIpUnknown(_)
+        | Notice::NoEndpoint(_)
         | Notice::Reported(_)
         | Notice::Linked(..)
         | Notice::LinkEnded(..) => None,

@@ -1,0 +1,72 @@
+//! Two workers of which at least one has had no answer from any STUN server. UDP may not get out of its
+//! network, or no server may be there: the addresses of its interfaces, and a port that its router has
+//! opened, are all that it can be told by.
+
+use std::net::IpAddr;
+
+use holepunch_wire::address::AddressKind;
+use holepunch_wire::plan::Strategy;
+
+use super::{Idea, Side};
+
+/// The groups of an IPv6 address that one network shares: its /64.
+const IPV6_NETWORK_GROUPS: usize = 4;
+
+/// What can still come of the two.
+pub(super) fn idea(a: &Side, b: &Side) -> Idea {
+    let has_opened = |side: &Side| side.is_blocked() && side.port_mapped;
+    if has_opened(a) || has_opened(b) {
+        return Idea::new(
+            Strategy::Plain,
+            "no STUN server answers one of the two, but its router has opened a port to everybody",
+        );
+    }
+    if may_share_a_network(a.observed, b.observed) {
+        return Idea::new(
+            Strategy::Plain,
+            "no STUN server answers one of the two, but they may be in one network: local addresses",
+        );
+    }
+    Idea::new(
+        Strategy::Relay,
+        "UDP does not get out of the network of one of the two: no STUN server answers it",
+    )
+}
+
+/// Whether two whose connections come from there may be: they share the address of a NAT, or an IPv6
+/// network, or the rendezvous is in their site itself.
+fn may_share_a_network(a: IpAddr, b: IpAddr) -> bool {
+    let is_local = |ip| AddressKind::of(ip).is_local();
+    match (a, b) {
+        _ if is_local(a) && is_local(b) => true,
+        (IpAddr::V4(a), IpAddr::V4(b)) => a == b,
+        (IpAddr::V6(a), IpAddr::V6(b)) => {
+            a.segments()[..IPV6_NETWORK_GROUPS] == b.segments()[..IPV6_NETWORK_GROUPS]
+        }
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_behind_one_address_or_in_one_site_may_share_a_network() {
+        let table = [
+            ("198.51.100.1", "198.51.100.1", true),
+            ("198.51.100.1", "198.51.100.2", false),
+            ("192.168.1.7", "10.0.0.1", true),
+            ("127.0.0.1", "::1", true),
+            ("192.168.1.7", "198.51.100.1", false),
+            ("2001:db8:0:7::1", "2001:db8:0:7:ffff::2", true),
+            ("2001:db8:0:7::1", "2001:db8:0:8::1", false),
+            ("2001:db8::1", "198.51.100.1", false),
+        ];
+        for (a, b, expected) in table {
+            let [a, b] = [a, b].map(|ip| ip.parse().unwrap());
+            assert_eq!(may_share_a_network(a, b), expected, "{a} and {b}");
+            assert_eq!(may_share_a_network(b, a), expected, "{b} and {a}");
+        }
+    }
+}

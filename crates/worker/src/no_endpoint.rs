@@ -1,0 +1,197 @@
+//! No STUN server has told the worker its public endpoint: what that means, and what to do.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use holepunch_link::NoEndpoint;
+
+use crate::config::Config;
+
+/// Servers, and addresses, that are named: the line is to be read to its end.
+const SHOWN_MAX: usize = 4;
+
+/// What was asked, what did not answer, what is left, and what to do, in one sentence each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unseen {
+    /// The STUN servers that have not answered.
+    pub asked: Vec<String>,
+    /// Why the last attempt came to nothing, where one has.
+    pub why: Option<String>,
+    /// The addresses at which peers seek the worker all the same.
+    pub candidates: Vec<SocketAddr>,
+    /// What can still come of it.
+    pub left: Left,
+    /// Whether the addresses of the interfaces could be told, and are not.
+    pub hides_interfaces: bool,
+}
+
+/// What a worker without a public endpoint can still have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// Direct paths to whom its own addresses lead, and relays.
+    AddressesAndRelays,
+    /// Those direct paths alone.
+    Addresses,
+    /// Relays, and direct paths to workers whose address it is told.
+    Relays,
+    /// Direct paths to workers whose address it is told.
+    ItsPeers,
+    /// Nothing: a rendezvous of the baseline offers nobody to it.
+    Nothing,
+}
+
+impl Unseen {
+    pub(crate) fn new(missing: NoEndpoint, config: &Config) -> Self {
+        let NoEndpoint { asked, why, v1, candidates } = missing;
+        let relays = config.relay && config.links;
+        let left = match (v1, candidates.is_empty(), relays) {
+            (false, _, _) => Left::Nothing,
+            (true, false, true) => Left::AddressesAndRelays,
+            (true, false, false) => Left::Addresses,
+            (true, true, true) => Left::Relays,
+            (true, true, false) => Left::ItsPeers,
+        };
+        let hides_interfaces = !config.host_candidates;
+        // What a baseline rendezvous does not pass on is no address to be sought at.
+        let candidates = if v1 { candidates } else { Vec::new() };
+        Self { asked, why, candidates, left, hides_interfaces }
+    }
+
+    /// Whether the worker has nothing by which it could be linked on its own account.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        matches!(self.left, Left::ItsPeers | Left::Nothing)
+    }
+
+    fn what(&self) -> String {
+        match (self.asked.as_slice(), &self.why) {
+            ([], None) => "there is no STUN server to ask".to_owned(),
+            ([], Some(why)) => format!("no STUN server could be asked ({why})"),
+            (asked, _) => format!("no answer from the STUN server {}", list(asked)),
+        }
+    }
+
+    fn consequence(&self) -> String {
+        let addresses = list(&self.candidates);
+        match self.left {
+            Left::AddressesAndRelays => {
+                format!("peers can be linked at {addresses}, and by a relay")
+            }
+            Left::Addresses => {
+                format!("peers can be linked at {addresses} alone, since no relay is used")
+            }
+            Left::Relays => {
+                "this worker has no address that peers could be told: it is linked by a \
+                             relay, or to whom it reaches itself"
+                    .to_owned()
+            }
+            Left::ItsPeers => {
+                "this worker has no address that peers could be told, and uses no relay: \
+                               it is linked to nobody but whom it reaches itself"
+                    .to_owned()
+            }
+            Left::Nothing => {
+                "this rendezvous offers no peer to a worker without a public UDP endpoint"
+                    .to_owned()
+            }
+        }
+    }
+
+    fn remedy(&self) -> String {
+        let mut all = vec![
+            "let UDP out to that server",
+            "name one that can be reached (--stun-servers, STUN_SERVERS)",
+        ];
+        if self.asked.is_empty() {
+            all.remove(0);
+        }
+        match self.left {
+            Left::Addresses => all.push("allow relays (no --no-relay, NO_RELAY)"),
+            Left::ItsPeers => {
+                if self.hides_interfaces {
+                    all.push("tell the addresses of the interfaces (no --no-host-candidates)");
+                }
+                all.push("allow relays (no --no-relay, NO_RELAY)");
+            }
+            Left::Nothing => all.push("use a rendezvous that speaks holepunch.v1"),
+            Left::AddressesAndRelays | Left::Relays => {}
+        }
+        all.join(", or ")
+    }
+}
+
+/// The first of them, and how many more there are.
+fn list(all: &[impl fmt::Display]) -> String {
+    let mut shown: Vec<String> = all.iter().take(SHOWN_MAX).map(ToString::to_string).collect();
+    if let Some(more) = all.len().checked_sub(SHOWN_MAX).filter(|more| *more > 0) {
+        shown.push(format!("{more} more"));
+    }
+    shown.join(", ")
+}
+
+impl fmt::Display for Unseen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; to change that, {}", self.what(), self.consequence(), self.remedy())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config::new("http://rendezvous.example".parse().unwrap())
+    }
+
+    fn missing() -> NoEndpoint {
+        NoEndpoint {
+            asked: vec!["stun.example:3478".to_owned()],
+            why: None,
+            v1: true,
+            candidates: vec!["192.168.1.7:8081".parse().unwrap()],
+        }
+    }
+
+    #[test]
+    fn with_addresses_and_relays_it_says_where_peers_can_be_linked() {
+        let unseen = Unseen::new(missing(), &config());
+        assert!(!unseen.is_stuck());
+        assert_eq!(
+            unseen.to_string(),
+            "no answer from the STUN server stun.example:3478: peers can be linked at \
+             192.168.1.7:8081, and by a relay; to change that, let UDP out to that server, or name one \
+             that can be reached (--stun-servers, STUN_SERVERS)"
+        );
+    }
+
+    #[test]
+    fn a_long_list_is_cut_short() {
+        let candidates = (1..=16).map(|n| ([10, 0, 0, n], 8081).into()).collect();
+        let text = Unseen::new(NoEndpoint { candidates, ..missing() }, &config()).to_string();
+        assert!(text.contains("10.0.0.4:8081, 12 more, and by a relay"), "{text}");
+    }
+
+    #[test]
+    fn without_anything_it_says_so_and_names_every_way_out() {
+        let hidden = Config { relay: false, host_candidates: false, ..config() };
+        let none = NoEndpoint { asked: Vec::new(), candidates: Vec::new(), ..missing() };
+        let unseen = Unseen::new(none, &hidden);
+        assert!(unseen.is_stuck());
+        let text = unseen.to_string();
+        assert!(text.starts_with("there is no STUN server to ask: "), "{text}");
+        for way in ["STUN_SERVERS", "--no-relay", "--no-host-candidates"] {
+            assert!(text.contains(way), "{way} in {text}");
+        }
+        assert!(!text.contains("let UDP out"), "nobody was asked: {text}");
+    }
+
+    #[test]
+    fn a_rendezvous_of_the_baseline_is_named_as_what_is_in_the_way() {
+        let unseen = Unseen::new(NoEndpoint { v1: false, ..missing() }, &config());
+        assert!(unseen.is_stuck() && unseen.candidates.is_empty());
+        assert!(unseen.to_string().contains("holepunch.v1"), "{unseen}");
+        let why = Some("stun.example: no such host".to_owned());
+        let unseen = Unseen::new(NoEndpoint { asked: Vec::new(), why, ..missing() }, &config());
+        assert!(unseen.to_string().contains("could be asked (stun.example: no such host)"));
+    }
+}
