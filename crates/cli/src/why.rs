@@ -1,6 +1,7 @@
 //! `holepunch why`.
 
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use holepunch_worker::{Story, ask_why};
 use url::Url;
@@ -16,7 +17,7 @@ use crate::output;
 pub(crate) struct Args {
     /// Where the worker tells it: http:// with the worker's PORT (--port)
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    url: Url,
+    url: HealthUrl,
     /// Only links with the peer whose id begins so, or with the session whose number does
     #[arg(value_name = "PEER|SESSION")]
     which: Option<String>,
@@ -25,8 +26,23 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// The URL of a health server; a host and a port alone do, too.
+#[derive(Debug, Clone)]
+struct HealthUrl(Url);
+
+impl FromStr for HealthUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let has_scheme = text.contains("://");
+        let full = if has_scheme { text.to_owned() } else { format!("http://{text}") };
+        let url = full.parse::<Url>().ok().filter(Url::has_host);
+        url.map(Self).ok_or("expected a URL, such as http://127.0.0.1:8080")
+    }
+}
+
 pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
-    let mut stories = ask_why(&args.url).await.map_err(Failure::failed)?;
+    let mut stories = ask_why(&args.url.0).await.map_err(Failure::failed)?;
     if let Some(which) = &args.which {
         let known: Vec<String> = stories.iter().map(name).collect();
         stories.retain(|it| it.session.starts_with(which) || it.peer.starts_with(which));
@@ -85,6 +101,14 @@ pub(crate) fn in_words(story: &Story) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_with_a_port_is_a_url() {
+        let url = |text: &str| text.parse::<HealthUrl>().map(|HealthUrl(url)| url.to_string());
+        assert_eq!(url("localhost:8080").as_deref(), Ok("http://localhost:8080/"));
+        assert_eq!(url("http://127.0.0.1:1").as_deref(), Ok("http://127.0.0.1:1/"));
+        assert!(url("").is_err() && url("two words").is_err());
+    }
 
     #[test]
     fn whoever_asks_for_an_unknown_session_is_told_which_there_are() {

@@ -90,8 +90,8 @@ pub async fn ask_why(health_server: &Url) -> Result<Vec<Story>, String> {
     serde_json::from_str(&text).map_err(|_| {
         let start: String = text.chars().filter(|it| !it.is_control()).take(60).collect();
         format!(
-            "{health_server} answers, but with no history of links ({start:?}): it is no worker's health \
-             server, or a worker's on another machine; a worker tells its history to its own machine alone"
+            "{health_server} answers, but with {start:?} and no history of links: it is no worker's health \
+             server, or that of one on another machine; a worker tells its history to its own machine alone"
         )
     })
 }

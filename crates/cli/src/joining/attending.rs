@@ -17,6 +17,8 @@ use crate::path_history::{PathChange, in_words};
 const TELL_EVERY: Duration = Duration::from_secs(1);
 /// A caller waits so long for the end of the link, where it may take its place.
 const ENDS_WITHIN: Duration = Duration::from_millis(500);
+/// A peer that refuses a link has done so by then.
+const LASTS_AFTER: Duration = Duration::from_secs(1);
 /// Of callers that are turned away these are told: the first, the fourth, the sixteenth, …
 const CALLERS_TOLD: u32 = 4;
 
@@ -66,17 +68,32 @@ pub(super) struct Left {
     pub(super) next: Option<Link>,
 }
 
-/// Attends to a link until it ends.
-pub(super) fn attend(link: Link, links: Links, manner: Manner) -> JoinHandle<Left> {
+/// Attends to a link until it ends. `linked` is told of it once it has lasted.
+pub(super) fn attend(
+    link: Link,
+    links: Links,
+    manner: Manner,
+    linked: Option<String>,
+) -> JoinHandle<Left> {
     let paths = Paths::of(&link);
-    tokio::spawn(run(link, links, manner, paths))
+    tokio::spawn(run(link, links, manner, paths, linked))
 }
 
-async fn run(link: Link, mut links: Links, manner: Manner, mut paths: Paths) -> Left {
+async fn run(
+    link: Link,
+    mut links: Links,
+    manner: Manner,
+    mut paths: Paths,
+    mut linked: Option<String>,
+) -> Left {
+    let lasts_at = Instant::now() + LASTS_AFTER;
     let mut turned_away = Seldom::default();
     loop {
         tokio::select! {
             _ended = link.closed() => return Left { links, next: None },
+            () = sleep_until(lasts_at), if linked.is_some() => {
+                linked.take().iter().for_each(|text| (manner.telling.line)(text));
+            }
             event = paths.next() => manner.telling.tell(event),
             other = links.next() => match other {
                 None => {

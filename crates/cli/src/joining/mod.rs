@@ -60,8 +60,8 @@ struct Company {
     began: Instant,
     /// How long a link is waited for.
     patience: Option<Duration>,
-    /// Whether the next link is worth a line: not where the one before was refused, as many were.
-    tells_link: bool,
+    /// Whether the peer has refused the last link.
+    was_refused: bool,
     /// The session of the last link: what is said of its end is known.
     last: Option<SessionId>,
 }
@@ -136,11 +136,7 @@ impl Joined {
         }
         while company.worker.next_notice().now_or_never().flatten().is_some() {}
         let heard = match &why {
-            Another::Busy => {
-                let heard = company.waiting.busy();
-                company.tells_link = heard != Heard::Nothing;
-                heard
-            }
+            Another::Busy => company.waiting.busy(),
             Another::Secret(error) => company.waiting.no_link(link.peer(), error),
             Another::Replaced => Heard::Nothing,
             Another::Lost(error) => Heard::Line(format!(
@@ -149,6 +145,7 @@ impl Joined {
             )),
         };
         drop(link);
+        company.was_refused = matches!(why, Another::Busy | Another::Secret(_));
         let patience = match why {
             Another::Lost(_) => Some(company.began.elapsed() + BACK_WITHIN),
             Another::Busy | Another::Secret(_) | Another::Replaced => company.patience,
@@ -225,7 +222,7 @@ pub(crate) async fn join(
         why,
         began,
         patience,
-        tells_link: true,
+        was_refused: false,
         last: None,
     };
     company.say(format!("worker {}", company.worker.id()));
@@ -307,15 +304,18 @@ impl Company {
     }
 
     fn joined(mut self, link: Link, links: Links) -> Joined {
-        if std::mem::replace(&mut self.tells_link, true) {
-            self.say(format!("linked with {}, {}", link.peer(), link.path().kind));
+        let linked = format!("linked with {}, {}", link.peer(), link.path().kind);
+        // One that follows a refusal may be refused again, which a person need not see each time.
+        let later = std::mem::take(&mut self.was_refused).then(|| linked.clone());
+        if later.is_none() {
+            self.say(linked);
         }
         self.last = Some(link.session());
         let mut manner = self.manner.clone();
         if self.quiet {
             manner.telling.line = Arc::new(|_| ());
         }
-        let attendant = attend(link.clone(), links, manner);
+        let attendant = attend(link.clone(), links, manner, later);
         Joined { link, attendant, company: self }
     }
 

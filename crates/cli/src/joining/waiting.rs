@@ -6,6 +6,8 @@ use holepunch_worker::{LinkError, Notice, Signal, WorkerId};
 const ATTEMPTS_TOLD: u32 = 2;
 /// Of peers that come to nothing, one every five seconds perhaps: the first, the fourth, the sixteenth, …
 const PEERS_TOLD: u32 = 4;
+/// What the rendezvous says where the peer gives a session up, after a refusal perhaps.
+const PEER_LEFT: &str = "the peer has left";
 /// So often a peer that is called by its id may show that it does not know the room's secret: it is the same
 /// one each time, and a third attempt shows that no stranger has come in between.
 const SECRETS_REFUSED_MAX: u32 = 3;
@@ -114,8 +116,11 @@ impl Waiting {
                 let within = retry_in.as_secs() + 1;
                 Heard::Line(format!("{trouble}{after}; next try within {within} s"))
             }
-            // What this side has closed it has reasons for.
+            // What this side has closed it has reasons for, and a peer that has left is waited for.
             Notice::LinkEnded(_, _, LinkError::Closed(_)) => Heard::Nothing,
+            Notice::LinkEnded(_, _, LinkError::Unreachable(why)) if why == PEER_LEFT => {
+                Heard::Nothing
+            }
             Notice::LinkEnded(peer, _, why) => self.no_link(peer, why),
             Notice::UdpUnavailable(why, _) => {
                 self.trouble = Some(why.clone());
