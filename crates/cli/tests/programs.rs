@@ -143,8 +143,7 @@ async fn forward_tells_both_sides_what_is_not_connected_in_words_and_in_json() {
         (&"this_side".into(), &"192.0.2.1:9".into())
     );
     assert!(not_made["reason"].as_str().unwrap().contains("not allowed"), "{not_made}");
-    let line = far.log.line("no connection to 192.0.2.1:9 for the peer").await;
-    assert!(line.contains("not allowed"), "{line}");
+    far.log.line("no connection for the peer: 192.0.2.1:9 is not allowed").await;
     near.signal("INT").await;
     let near = near.end().await;
     let ended = event(near.out.lines().last().unwrap().to_owned());

@@ -97,11 +97,16 @@ pub(super) fn tell_not_made(json: bool) -> impl Fn(NotMade) + Send + Sync + 'sta
 
 fn line(not_made: &NotMade, untold: u64) -> String {
     let NotMade { asked_by, target, reason } = not_made;
+    // Some reasons name it.
+    let to = match target {
+        Some(target) if reason.contains(&target.to_string()) => String::new(),
+        Some(target) => format!(" to {target}"),
+        None => String::new(),
+    };
     let what = match (asked_by, target) {
-        (Asker::ThisSide, Some(target)) => format!("no connection to {target} on the peer's side"),
+        (Asker::ThisSide, Some(_)) => format!("no connection{to} on the peer's side"),
         (Asker::ThisSide, None) => "no connection".to_owned(),
-        (Asker::Peer, Some(target)) => format!("no connection to {target} for the peer"),
-        (Asker::Peer, None) => "no connection for the peer".to_owned(),
+        (Asker::Peer, _) => format!("no connection{to} for the peer"),
     };
     let more = match untold {
         0 => String::new(),
@@ -181,6 +186,8 @@ mod tests {
             line(&own, 0),
             "no connection to db:5432 on the peer's side: Connection refused"
         );
+        let named = refused("db:5432 is not allowed");
+        assert_eq!(line(&named, 0), "no connection on the peer's side: db:5432 is not allowed");
         let theirs = NotMade { asked_by: Asker::Peer, ..own };
         assert_eq!(
             line(&theirs, 3),

@@ -132,7 +132,7 @@ async fn splice_served(
 /// Connects, where that is allowed: to the very address that was checked.
 async fn open(shared: &Arc<Shared>, target: &Target) -> Result<TcpStream, Answer> {
     if !shared.allow.names(target) {
-        let reason = "it is not allowed by --allow on the side that connects".to_owned();
+        let reason = format!("{target} is not allowed by --allow on the side that connects");
         return Err(Answer::Refused { reason });
     }
     let addresses = look_up(shared, target).await?;
