@@ -1,14 +1,16 @@
 //! `holepunch bench`.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use holepunch_programs::bench::{self, Bulk, Report, Settings};
+use holepunch_programs::bench::{self, Bulk, Datagrams, RoundTrips, Settings};
+use holepunch_programs::{DONE, is_orderly};
 use holepunch_worker::milliseconds;
 use serde::Serialize;
 
 use crate::exit::Failure;
-use crate::joining::{JoinArgs, join};
+use crate::joining::{JoinArgs, Manner, Telling, Turn, join, until_direct};
 use crate::output;
 use crate::path_history::{PathChange, path_changes};
 use crate::settings::{Environment, Seconds};
@@ -43,28 +45,58 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
     let settings =
         args.seconds.map_or_else(Settings::default, |seconds| Settings::of_at_most(seconds.0));
     let mut stop = Stop::listen()?;
-    let joined = tokio::select! {
-        joined = join(args.join, environment) => joined?,
-        _signal = stop.wait() => return Err(Failure::interrupted()),
-    };
-    let linked = joined.since_start();
-    let measuring = async {
-        let direct = joined.until_direct(wait).await.then(|| joined.since_start());
-        (direct, bench::bench(&joined.link, settings, |text| output::progress(text)).await)
-    };
-    let (direct, report) = tokio::select! {
-        measured = measuring => measured,
-        _signal = stop.wait() => {
-            joined.leave("interrupted").await;
-            return Err(Failure::interrupted());
+    let manner = Manner { telling: Telling::lines(), replaces: false };
+    let mut joined = join(args.join, environment, manner, &mut stop).await?;
+    let began = joined.began();
+    // On a terminal the result follows, with all that the steps say.
+    let shows_steps = args.json || !std::io::stdout().is_terminal();
+    let (joined, (linked, direct, report)) = loop {
+        let measuring = async {
+            let (link, linked) = (&joined.link, began.elapsed());
+            let direct = until_direct(link, wait).await.then(|| began.elapsed());
+            let step = |text: &str| {
+                if shows_steps {
+                    output::progress(text);
+                }
+            };
+            if !shows_steps {
+                output::progress("measuring");
+            }
+            (linked, direct, bench::bench(link, settings, step).await)
+        };
+        let measured = tokio::select! {
+            measured = measuring => measured,
+            _signal = stop.wait() => return Err(joined.interrupted().await),
+        };
+        match joined.turn(measured, &mut stop).await? {
+            Turn::Over(joined, measured) => break (joined, measured),
+            Turn::Again(next) => joined = next,
         }
     };
     let path_history = path_changes(&joined.link);
-    joined.leave("measured").await;
+    let is_initiator = joined.link.is_initiator();
+    let is_left = joined.link.ended().is_some_and(|end| is_orderly(&end));
+    joined.leave(DONE).await;
+    let report = match report {
+        Ok(report) => report,
+        Err(_) if is_left && !is_initiator => {
+            output::progress("the peer, which measured, has left before the end");
+            return Ok(ExitCode::SUCCESS);
+        }
+        Err(error) => return Err(Failure::failed(error)),
+    };
+    let (to_peer, from_peer) =
+        if is_initiator { (report.up, report.down) } else { (report.down, report.up) };
     let outcome = Outcome {
         linked_ms: milliseconds(linked),
         direct_ms: direct.map(milliseconds),
-        report: report.map_err(Failure::failed)?,
+        measured_by: if is_initiator { "this_side" } else { "peer" },
+        path: report.path,
+        direct: report.direct,
+        round_trips: report.round_trips,
+        to_peer,
+        from_peer,
+        datagrams: report.datagrams,
         path_history,
     };
     if args.json {
@@ -82,18 +114,23 @@ struct Outcome {
     linked_ms: f64,
     /// From the start of the command to the direct path, where one was waited for and came.
     direct_ms: Option<f64>,
-    #[serde(flatten)]
-    report: Report,
+    /// Whether `this_side` or the `peer` has measured: the path is its path, and the datagrams were sent by it.
+    measured_by: &'static str,
+    path: String,
+    direct: bool,
+    round_trips: RoundTrips,
+    to_peer: Bulk,
+    from_peer: Bulk,
+    datagrams: Datagrams,
     /// The ways that this side has sent by.
     path_history: Vec<PathChange>,
 }
 
 fn print(outcome: &Outcome) {
-    let report = &outcome.report;
     let bulk = |name: &str, bulk: &Bulk| {
         let cpu = |seconds: Option<f64>| seconds.map_or("?".to_owned(), |it| format!("{it:.2}"));
         output::line(format!(
-            "{name}        {:.0} Mbit/s ({} bytes in {:.1} s); CPU seconds per GB: sender {}, receiver {}",
+            "{name} {:.0} Mbit/s ({} bytes in {:.1} s); CPU seconds per GB: sender {}, receiver {}",
             bulk.mbit_per_second,
             bulk.bytes,
             bulk.seconds,
@@ -101,19 +138,22 @@ fn print(outcome: &Outcome) {
             cpu(bulk.receiver_cpu_seconds_per_gb)
         ));
     };
-    output::line(format!("path        {}", report.path));
+    let is_own = outcome.measured_by == "this_side";
+    let whose = if is_own { "" } else { " (as the peer has it, which measured)" };
+    output::line(format!("path          {}{whose}", outcome.path));
     let direct = outcome.direct_ms.map_or("-".to_owned(), |ms| format!("{ms:.0} ms"));
-    output::line(format!("since start linked {:.0} ms, direct {direct}", outcome.linked_ms));
-    let trips = report.round_trips;
+    output::line(format!("since start   linked {:.0} ms, direct {direct}", outcome.linked_ms));
+    let trips = outcome.round_trips;
     output::line(format!(
-        "round trip  p50 {:.3} ms, p99 {:.3} ms, shortest {:.3} ms ({} of 64 bytes)",
+        "round trip    p50 {:.3} ms, p99 {:.3} ms, shortest {:.3} ms ({} of 64 bytes)",
         trips.p50_ms, trips.p99_ms, trips.min_ms, trips.count
     ));
-    bulk("up  ", &report.up);
-    bulk("down", &report.down);
-    let datagrams = report.datagrams;
+    bulk("to the peer  ", &outcome.to_peer);
+    bulk("from the peer", &outcome.from_peer);
+    let datagrams = outcome.datagrams;
+    let way = if is_own { "to" } else { "from" };
     output::line(format!(
-        "datagrams   {} sent, {} lost ({:.2} %), jitter {:.3} ms",
+        "datagrams     {} {way} the peer, {} lost ({:.2} %), jitter {:.3} ms",
         datagrams.sent,
         datagrams.sent - datagrams.received,
         datagrams.lost_percent,

@@ -1,20 +1,20 @@
 //! `holepunch chat`.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use holepunch_programs::DONE;
 use holepunch_programs::chat::{Chat, Form, chat};
-use holepunch_programs::{DONE, harmless};
 use jiff::tz::TimeZone;
+use serde::Serialize;
 use tokio::io::{BufReader, stdin, stdout};
 
 use crate::exit::Failure;
-use crate::joining::{self, JoinArgs};
-use crate::output;
+use crate::joining::{self, JoinArgs, Manner, Telling, Turn};
+use crate::output::{self, json_line};
+use crate::path_history::PathChange;
 use crate::settings::Environment;
 use crate::signals::Stop;
-
-/// Characters of the peer's id that are shown: all of any id of ours.
-const ID_CHARACTERS_MAX: usize = 128;
 
 /// Chat with the peer, line by line
 #[derive(Debug, clap::Args)]
@@ -33,21 +33,34 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// What is printed in JSON beside the messages.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Event {
+    Path(PathChange),
+}
+
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let mut stop = Stop::listen()?;
+    let telling = Telling::lines();
+    let telling =
+        if args.json { telling.with_json(|path| json_line(&Event::Path(path))) } else { telling };
     let form = if args.json { Form::Json } else { Form::Text(TimeZone::system()) };
     let settings = Chat { name: args.name, form };
-    let joined = tokio::select! {
-        joined = joining::join(args.join, environment) => joined?,
-        _signal = stop.wait() => return Err(Failure::interrupted()),
-    };
-    let peer = harmless(joined.link.peer().as_str(), ID_CHARACTERS_MAX);
-    output::progress(format!("linked with {peer}: type a line to send it, Ctrl-D to end"));
-    let outcome = tokio::select! {
-        outcome = chat(&joined.link, &settings, BufReader::new(stdin()), stdout()) => outcome,
-        _signal = stop.wait() => {
-            joined.leave("interrupted").await;
-            return Err(Failure::interrupted());
+    let manner = Manner { telling, replaces: false };
+    let mut joined = joining::join(args.join, environment, manner, &mut stop).await?;
+    if std::io::stdin().is_terminal() {
+        output::progress("type a line to send it, Ctrl-D to end");
+    }
+    let mut input = BufReader::new(stdin());
+    let (joined, outcome) = loop {
+        let outcome = tokio::select! {
+            outcome = chat(&joined.link, &settings, &mut input, stdout()) => outcome,
+            _signal = stop.wait() => return Err(joined.interrupted().await),
+        };
+        match joined.turn(outcome, &mut stop).await? {
+            Turn::Over(joined, outcome) => break (joined, outcome),
+            Turn::Again(next) => joined = next,
         }
     };
     joined.leave(if outcome.is_ok() { DONE } else { "the chat has failed" }).await;

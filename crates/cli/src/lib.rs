@@ -75,7 +75,7 @@ enum Command {
     Lab(Box<lab::Args>),
     /// Put load on a rendezvous: idle workers, pairings, echoes
     Load(load::Args),
-    /// Tell the history of a worker's links: offers, plans, checks, paths, and the reasons
+    /// Tell the history of a worker's links: which ways to the peer were tried and taken, and why
     Why(why::Args),
     /// Measure a link: throughput each way, round trips, datagrams
     Bench(bench::Args),

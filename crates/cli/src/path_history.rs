@@ -1,4 +1,4 @@
-//! The ways that a link has taken, for JSON.
+//! The ways that a link has taken, for JSON and in words.
 
 use holepunch_worker::{Link, PathEvent, PathKind, milliseconds};
 use serde::Serialize;
@@ -11,6 +11,11 @@ pub(crate) struct PathChange {
     path: String,
     direct: bool,
     reason: String,
+}
+
+/// A change as a line, as `holepunch why` has it.
+pub(crate) fn in_words(event: &PathEvent) -> String {
+    format!("data goes by: {} ({})", event.path.kind, event.reason)
 }
 
 /// The changes so far, the oldest first.

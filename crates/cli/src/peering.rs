@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use holepunch_wire::nat::SearchWish;
 use holepunch_wire::session::{RoomName, RoomNameError};
-use holepunch_worker::{Config, RendezvousUrl, RoomSecret, WorkerId, load_or_create};
+use holepunch_worker::{Config, Identity, RendezvousUrl, RoomSecret, WorkerId, load_or_create};
 
 use crate::exit::Failure;
 use crate::settings::{Environment, Switch};
@@ -13,10 +13,11 @@ use crate::settings::{Environment, Switch};
 /// With whom to link, and how.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PeeringArgs {
-    /// The room in which peers are sought [env: ROOM] [default: the room of all that name none]
+    /// The room in which the peers meet: the same name on both sides [env: ROOM]
     #[arg(long, value_name = "NAME")]
     room: Option<RoomArg>,
-    /// A worker to call, in a room of calls [env: PEER]
+    /// A worker to call by its id, and no other. Either both sides name each other, or one waits in a
+    /// room and the other one names that room, too [env: PEER]
     #[arg(long, value_name = "ID")]
     peer: Option<String>,
     /// File of the worker's key, made where there is none [env: IDENTITY] [default: a fresh key]
@@ -69,20 +70,31 @@ impl FromStr for SearchArg {
     }
 }
 
+/// The file of a worker's key, if it has one. Not read, or even made, before all settings are known to be
+/// right.
+#[derive(Debug)]
+pub(crate) struct IdentityFile(Option<PathBuf>);
+
+impl IdentityFile {
+    /// Reads the key, and makes one where there is no file.
+    pub(crate) fn load(self) -> Result<Option<Identity>, Failure> {
+        self.0.map(|path| load_or_create(&path)).transpose().map_err(Failure::failed)
+    }
+}
+
 impl PeeringArgs {
-    /// `config` with these settings.
+    /// `config` with these settings but for the key.
     pub(crate) fn apply(
         self,
         config: Config,
         environment: &Environment,
-    ) -> Result<Config, Failure> {
+    ) -> Result<(Config, IdentityFile), Failure> {
         let room = environment.setting("--room", self.room, &["ROOM"])?;
         let peer: Option<String> = environment.setting("--peer", self.peer, &["PEER"])?;
         let peer = peer.map(|id| WorkerId::new(&id)).transpose();
         let search = environment.setting("--search", self.search, &["SEARCH"])?;
         let identity: Option<PathBuf> =
             environment.setting("--identity", self.identity, &["IDENTITY"])?;
-        let identity = identity.map(|path| load_or_create(&path)).transpose();
         let secret: Option<String> =
             environment.setting("--room-secret", self.room_secret, &["ROOM_SECRET"])?;
         let secret = secret.map(|words| RoomSecret::new(&words));
@@ -95,11 +107,10 @@ impl PeeringArgs {
             let switch = environment.setting(flag, on.then_some(Switch(true)), &[variable])?;
             Ok::<_, Failure>(switch.is_some_and(|switch| switch.0))
         };
-        Ok(Config {
+        let config = Config {
             room: room.map(|RoomArg(room)| room).unwrap_or_default(),
             peer: peer.map_err(|why| Failure::usage(format!("PEER (--peer): {why}")))?,
             search: search.map_or(SearchWish::Usual, |SearchArg(search)| search),
-            identity: identity.map_err(Failure::failed)?,
             room_secret: secret,
             relay: !switch("--no-relay", self.no_relay, "NO_RELAY")?,
             port_mapping: !switch("--no-port-mapping", self.no_port_mapping, "NO_PORT_MAPPING")?,
@@ -109,7 +120,8 @@ impl PeeringArgs {
                 "NO_HOST_CANDIDATES",
             )?,
             ..config
-        })
+        };
+        Ok((config, IdentityFile(identity)))
     }
 }
 

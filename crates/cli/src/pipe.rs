@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use holepunch_programs::DONE;
 use holepunch_programs::pipe::{Progress, pipe};
+use serde::Serialize;
 use tokio::io::{stdin, stdout};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::exit::Failure;
-use crate::joining::{self, JoinArgs};
+use crate::joining::{self, JoinArgs, Manner, Telling, Turn};
 use crate::output;
+use crate::path_history::PathChange;
 use crate::settings::Environment;
 use crate::signals::Stop;
 
@@ -36,19 +38,33 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// What is printed in JSON before the result.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Event {
+    Path(PathChange),
+}
+
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let mut stop = Stop::listen()?;
-    let joined = tokio::select! {
-        joined = joining::join(args.join, environment) => joined?,
-        _signal = stop.wait() => return Err(Failure::interrupted()),
-    };
+    let telling = Telling::lines();
+    // Standard output is the peer's.
+    let path =
+        |path| output::progress(serde_json::to_string(&Event::Path(path)).unwrap_or_default());
+    let telling = if args.json { telling.with_json(path) } else { telling };
+    let manner = Manner { telling, replaces: false };
+    let mut joined = joining::join(args.join, environment, manner, &mut stop).await?;
     let progress = Progress::default();
-    let outcome = tokio::select! {
-        outcome = pipe(&joined.link, stdin(), stdout(), &progress) => outcome,
-        never = show(&progress, args.progress) => match never {},
-        _signal = stop.wait() => {
-            joined.leave("interrupted").await;
-            return Err(Failure::interrupted());
+    let mut input = stdin();
+    let (joined, outcome) = loop {
+        let outcome = tokio::select! {
+            outcome = pipe(&joined.link, &mut input, stdout(), &progress) => outcome,
+            never = show(&progress, args.progress) => match never {},
+            _signal = stop.wait() => return Err(joined.interrupted().await),
+        };
+        match joined.turn(outcome, &mut stop).await? {
+            Turn::Over(joined, outcome) => break (joined, outcome),
+            Turn::Again(next) => joined = next,
         }
     };
     joined.leave(if outcome.is_ok() { DONE } else { "the pipe is broken" }).await;

@@ -20,7 +20,8 @@ const DEFAULT_IP_ECHO_URL: &str = "https://api.ipify.org";
 
 /// Run a worker: register, learn the public UDP endpoint, link with offered peers
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  \
+#[command(after_help = "Without --room a worker is in the room of all that name none.\n\
+    Examples:\n  \
     holepunch worker --rendezvous-url https://rendezvous.example\n  \
     RENDEZVOUS_SERVICE_URL=http://127.0.0.1:8080 STUN_SERVERS=127.0.0.1:3478 IP_ECHO_URL=none \\\n    \
     PORT=0 INTERNAL_UDP_PORT_ENV=0 holepunch worker")]
@@ -157,8 +158,8 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
     let udp_port =
         environment.setting("--internal-udp-port", udp_port, &["INTERNAL_UDP_PORT_ENV"])?;
     let health_port = environment.setting("--port", args.port, &["PORT"])?;
-    let config = args.peering.apply(Config::new(rendezvous), environment)?;
-    Ok(Config {
+    let (config, identity) = args.peering.apply(Config::new(rendezvous), environment)?;
+    let config = Config {
         baseline_only: baseline.is_some_and(|switch| switch.0),
         room_mode: room_mode.map(|ModeArg(mode)| mode),
         worker_id,
@@ -175,7 +176,8 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
             None => Some(Url::parse(DEFAULT_IP_ECHO_URL).map_err(Failure::usage)?),
         },
         ..config
-    })
+    };
+    Ok(Config { identity: identity.load()?, ..config })
 }
 
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {

@@ -74,13 +74,17 @@ impl Scene {
     }
 
     fn side(&self, who: Who) -> Program {
+        self.side_with(who, &[])
+    }
+
+    fn side_with(&self, who: Who, further: &[&str]) -> Program {
         let tree = self.from.path().join("tree");
         let (command, path) = match who {
             Who::Sender => ("send", tree.as_path()),
             Who::Receiver => ("receive", self.into.path()),
         };
         let more = ["--room", "box", "--json", "--no-port-mapping", "--rendezvous-url", &self.url];
-        let arguments = [&[command, path.to_str().unwrap()], &more[..]].concat();
+        let arguments = [&[command, path.to_str().unwrap()], &more[..], further].concat();
         Program::run(&arguments, &[("STUN_SERVERS", &self.stun)])
     }
 
@@ -121,6 +125,17 @@ impl Scene {
         }
         self.large().0
     }
+}
+
+/// Waits until so much of the large file has come.
+async fn has_come(scene: &Scene, bytes: u64) {
+    let coming = async {
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        while scene.large().0 < bytes {
+            looks.tick().await;
+        }
+    };
+    within("a part of the large file", coming).await;
 }
 
 fn is_partial_of(path: &Path, name: &str) -> bool {
@@ -200,4 +215,43 @@ async fn a_transfer_that_was_killed_once_sends_only_what_was_missing() {
             assert_eq!(summary["bytes_already_there"], kept, "{who:?}: {summary}");
         }
     }
+}
+
+/// Whoever proves the same key is the same sender, and need not wait until the old process is missed.
+#[tokio::test]
+async fn a_sender_that_was_killed_and_is_started_again_takes_its_place_in_the_same_transfer() {
+    let scene = Scene::start().await;
+    let keys = tempfile::tempdir().unwrap();
+    let key = keys.path().join("key.pem");
+    let mut receiver = scene.side(Who::Receiver);
+    let id = receiver.log.line("worker ").await;
+    receiver.log.line("waiting for the peer").await;
+    let call = ["--peer", id.strip_prefix("worker ").unwrap(), "--identity", key.to_str().unwrap()];
+    let killed = scene.side_with(Who::Sender, &call);
+    has_come(&scene, 8 * MIB).await;
+    killed.signal("KILL").await;
+    assert_eq!(killed.end().await.code, None, "it had ended before");
+    let sender = scene.side_with(Who::Sender, &call);
+    let (received, sent) = tokio::join!(receiver.end(), sender.end());
+    assert_eq!((received.code, sent.code), (Some(0), Some(0)), "{received:?} {sent:?}");
+    assert_eq!(hashes(scene.from.path()), hashes(scene.into.path()));
+    assert!(received.err.contains("its new link takes the place"), "{}", received.err);
+    assert!(summary(&sent.out)["bytes_already_there"].as_u64().unwrap() >= 8 * MIB);
+}
+
+/// Without a key the receiver cannot know; it goes on with whoever is there when the old link has ended.
+#[tokio::test]
+async fn a_receiver_goes_on_with_a_sender_that_comes_when_the_old_one_is_missed() {
+    let scene = Scene::start().await;
+    let receiver = scene.side(Who::Receiver);
+    let killed = scene.side(Who::Sender);
+    has_come(&scene, 8 * MIB).await;
+    killed.signal("KILL").await;
+    assert_eq!(killed.end().await.code, None, "it had ended before");
+    let sender = scene.side(Who::Sender);
+    let (received, sent) = tokio::join!(receiver.end(), sender.end());
+    assert_eq!((received.code, sent.code), (Some(0), Some(0)), "{received:?} {sent:?}");
+    assert_eq!(hashes(scene.from.path()), hashes(scene.into.path()));
+    assert!(received.err.contains("the link is lost"), "{}", received.err);
+    assert!(summary(&received.out)["bytes_already_there"].as_u64().unwrap() >= 8 * MIB);
 }

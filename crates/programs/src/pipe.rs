@@ -9,9 +9,9 @@ use holepunch_link::{Link, LinkError, ReadError, RecvStream, WriteError};
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::DONE;
 use crate::agree::{AgreeError, Greeting, greet, hear};
 use crate::sending::{CODE_RESET, Sending};
+use crate::{DONE, is_orderly};
 
 const VERSION: u32 = 1;
 /// Bytes moved at once: more makes nothing faster.
@@ -81,6 +81,7 @@ pub async fn pipe(
     let own = Greeting { program, part: String::new(), version: VERSION };
     let (send, mut recv) = greet(link, &own).await?;
     let mut send = Sending::new(send);
+    let mut has_all = false;
     let both = async {
         let (mut forth, mut done) = (pin!(forth(input, &mut send, progress)), None);
         {
@@ -100,7 +101,12 @@ pub async fn pipe(
                 None => forth.await,
             }
         };
-        tokio::try_join!(forth, back(&mut recv, output, progress))
+        let back = async {
+            back(&mut recv, output, progress).await?;
+            has_all = true;
+            Ok(())
+        };
+        tokio::try_join!(forth, back)
     };
     let outcome = both.await;
     let (sent_bytes, received_bytes) = progress.bytes();
@@ -119,7 +125,22 @@ pub async fn pipe(
         Err(error) => {
             recv.stop(CODE_RESET);
             send.reset(CODE_RESET);
+            // Everything has come, and nothing was under way to the peer: its leaving leaves nothing out.
+            if has_all && sent_bytes == 0 && error.is_leaving() {
+                return Ok(Summary { sent_bytes, received_bytes, output_closed: false });
+            }
             Err(error)
+        }
+    }
+}
+
+impl PipeError {
+    /// Whether the peer has just gone, or wants nothing.
+    fn is_leaving(&self) -> bool {
+        match self {
+            Self::NotTaken(_) => true,
+            Self::Link(error) => is_orderly(error),
+            Self::Agree(_) | Self::Input(_) | Self::Output(_) | Self::Incomplete(_) => false,
         }
     }
 }

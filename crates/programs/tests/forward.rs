@@ -6,17 +6,20 @@
 mod line;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use holepunch_link::{Link, testing};
 use holepunch_programs::forward::frames::Frame;
 use holepunch_programs::forward::{
-    Answer, Ended, Failure, Forward, ForwardError, REQUEST_BYTES_MAX, Request, Times, forward,
+    Answer, Asker, Ended, Failure, Forward, ForwardError, Listener, REQUEST_BYTES_MAX, Request,
+    Times, forward,
 };
 use holepunch_programs::{DONE, Greeting, agree, read_message, write_message};
 use holepunch_sim::link::{LinkConfig, Loss};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
@@ -58,17 +61,17 @@ async fn scene_on<Way>(
     times: Times,
 ) -> Scene<Way> {
     let ((to_target, entry), (socks, socks_address)) = (listener().await, listener().await);
-    let near = Forward {
+    let mut near = Forward {
         listeners: vec![(to_target, target.to_string().parse().unwrap())],
         socks: vec![socks],
         times,
         ..Forward::default()
     };
     let allow = allow.iter().map(|rule| rule.parse().unwrap()).collect();
-    let far = Forward { allow, times, ..Forward::default() };
+    let mut far = Forward { allow, times, ..Forward::default() };
     let links = [a.clone(), b.clone()];
-    let near = tokio::spawn(async move { forward(&a, near).await });
-    let far = tokio::spawn(async move { forward(&b, far).await });
+    let near = tokio::spawn(async move { forward(&a, &mut near).await });
+    let far = tokio::spawn(async move { forward(&b, &mut far).await });
     Scene { links, near, far, entry, socks: socks_address, _way: way }
 }
 
@@ -304,8 +307,8 @@ async fn hostile(allow: &[&str]) -> (Link, Running, holepunch_programs::Agreed, 
     let (a, b, sockets) = testing::pair().await;
     let allow = allow.iter().map(|rule| rule.parse().unwrap()).collect();
     let times = Times { request: SHORT, ..Times::default() };
-    let honest = Forward { allow, times, ..Forward::default() };
-    let running = tokio::spawn(async move { forward(&b, honest).await });
+    let mut honest = Forward { allow, times, ..Forward::default() };
+    let running = tokio::spawn(async move { forward(&b, &mut honest).await });
     let own = Greeting { program: "forward".to_owned(), part: String::new(), version: 2 };
     let greeted = within(agree(&a, &own)).await.unwrap();
     (a, running, greeted, sockets)
@@ -456,4 +459,45 @@ async fn connections_that_nobody_reads_from_stall_no_other() {
     let both = async { tokio::join!(finishing, served.read_to_end(&mut read)) };
     within(both).await.1.unwrap();
     assert!(read.ends_with(b"the end") && read.len() == written + b"the end".len());
+}
+
+/// What each side is told of connections that do not come about.
+#[tokio::test]
+async fn both_sides_are_told_which_connection_was_not_made_and_why() {
+    let (a, b, _sockets) = testing::pair().await;
+    let (closed, gone) = listener().await;
+    drop(closed);
+    let mut entries = Vec::new();
+    let mut near = Forward::default();
+    for target in [gone, "192.0.2.1:9".parse().unwrap()] {
+        let (entry, address) = listener().await;
+        near.listeners.push((entry, target.to_string().parse().unwrap()));
+        entries.push(address);
+    }
+    let allow = [gone.to_string().parse().unwrap()].into_iter().collect();
+    let mut far = Forward { allow, ..Forward::default() };
+    let told = [&mut near, &mut far].map(|side| {
+        let (sender, told) = unbounded_channel();
+        side.listener = Listener::new(move |not_made| sender.send(not_made).unwrap());
+        told
+    });
+    let counts = [&near, &far].map(|side| Arc::clone(&side.counts));
+    let running = tokio::spawn(async move { forward(&a, &mut near).await });
+    let other = tokio::spawn(async move { forward(&b, &mut far).await });
+    let [mut near, mut far] = told;
+    let others = "192.0.2.1:9".parse().unwrap();
+    for (entry, target, why) in [(entries[0], gone, "refused"), (entries[1], others, "not allowed")]
+    {
+        let mut tcp = TcpStream::connect(entry).await.unwrap();
+        let _reset = within(tcp.read(&mut [0])).await;
+        for (told, asked_by) in [(&mut near, Asker::ThisSide), (&mut far, Asker::Peer)] {
+            let told = within(told.recv()).await.unwrap();
+            assert_eq!(told.target, Some(target.to_string().parse().unwrap()));
+            assert!(told.asked_by == asked_by && told.reason.contains(why), "{told:?}");
+        }
+    }
+    let [near, far] = counts.map(|counts| counts.summary());
+    assert_eq!((near.refused_by_peer, far.failed, far.forbidden), (2, 1, 1));
+    running.abort();
+    other.abort();
 }

@@ -192,6 +192,13 @@ impl RendezvousUrl {
         host.trim_start_matches('[').trim_end_matches(']')
     }
 
+    /// The host, with the port where the URL names one: as a person knows the rendezvous.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        let port = self.url.port().map_or(String::new(), |port| format!(":{port}"));
+        format!("{}{port}", self.url.host_str().unwrap_or_default())
+    }
+
     /// Where the relay of a session is.
     #[must_use]
     pub fn relay(&self, session: SessionId) -> Url {

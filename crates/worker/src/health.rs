@@ -78,17 +78,29 @@ pub async fn ask_why(health_server: &Url) -> Result<Vec<Story>, String> {
             )
             .build()
             .map_err(|error| error.to_string())?;
-        let answer = client.get(url.clone()).send().await.map_err(|error| error.to_string())?;
-        answer.text().await.map_err(|error| error.to_string())
+        let answer = client.get(url.clone()).send().await.map_err(|error| cause(&error))?;
+        answer.text().await.map_err(|error| cause(&error))
     };
     let text = asking.await.map_err(|why| {
-        format!("no worker answers at {url}: {why}; name the port of its health server with --url")
+        format!(
+            "no worker answers at {health_server} ({why}): give the port of its health server, which is the \
+             worker's PORT (--port), such as --url http://127.0.0.1:8080"
+        )
     })?;
     serde_json::from_str(&text).map_err(|_| {
         let start: String = text.chars().filter(|it| !it.is_control()).take(60).collect();
         format!(
-            "expected the stories of a worker from {url}, got {start:?}: a worker tells them to its own \
-             machine alone"
+            "{health_server} answers, but with {start:?} and no history of links: it is no worker's health \
+             server, or that of one on another machine; a worker tells its history to its own machine alone"
         )
     })
+}
+
+/// The innermost reason: what is around it names the URL again.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
 }

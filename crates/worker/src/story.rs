@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use holepunch_link::{Event, Link, PathEvents, PathInfo, SessionEvent};
-use holepunch_wire::candidate::Candidate;
+use holepunch_wire::candidate::{Candidate, CandidateKind};
+use holepunch_wire::check::IceRole;
 use holepunch_wire::plan::Plan;
-use holepunch_wire::session::SessionId;
+use holepunch_wire::session::{AddressProof, SessionId};
 use holepunch_wire::signal::FromServer;
 use holepunch_wire::signal::v1::SessionOffer;
 use serde::{Deserialize, Serialize};
@@ -115,19 +116,25 @@ impl State {
         let began = Instant::now();
         let details = &offer.details;
         let at = offer.endpoint.map_or("no UDP endpoint".to_owned(), |at| at.to_string());
-        let vouched = format!("{:?}", details.address_proof).to_lowercase();
+        let vouched = match details.address_proof {
+            AddressProof::Stun => "the rendezvous has seen it there",
+            AddressProof::Signalling => "its connection to the rendezvous comes from there",
+            AddressProof::None => "nobody vouches for that",
+        };
+        let role = match details.role {
+            IceRole::Controlling => "this side connects and chooses the path",
+            IceRole::Controlled => "the peer connects and chooses the path",
+        };
         let candidates: Vec<String> = details.candidates.iter().map(candidate).collect();
         let mut lines = vec![
-            format!(
-                "offered at {at} (address proved by: {vouched}), this side is {:?}",
-                details.role
-            ),
-            format!("candidates of the peer: {}", none_or(candidates.join(", "))),
+            format!("brought together with the peer at {at} ({vouched}); {role}"),
+            format!("addresses of the peer to try: {}", none_or(candidates.join(", "))),
             plan("plan", &details.plan),
         ];
         if details.peer_key.is_none() {
-            lines
-                .push("the peer has proved no key: this stays a session without a link".to_owned());
+            lines.push(
+                "the peer has shown no key, so there will be no encrypted link with it".to_owned(),
+            );
         }
         let lines = lines.into_iter().map(|text| (began, text)).collect();
         let (peer, profile) = (offer.peer.as_str().to_owned(), self.profile.clone());
@@ -159,7 +166,7 @@ impl Told {
         Story {
             session: session.to_string(),
             peer: self.peer.clone(),
-            began_seconds_ago: self.began.elapsed().as_secs_f64(),
+            began_seconds_ago: milliseconds(self.began.elapsed()).round() / 1e3,
             profile: self.profile.clone(),
             lines,
         }
@@ -171,7 +178,19 @@ fn none_or(text: String) -> String {
 }
 
 fn candidate(candidate: &Candidate) -> String {
-    format!("{} ({:?})", candidate.address(), candidate.kind)
+    format!("{} ({})", candidate.address(), kind(candidate.kind))
+}
+
+/// Where an address comes from.
+fn kind(kind: CandidateKind) -> &'static str {
+    match kind {
+        CandidateKind::Host => "of its machine",
+        CandidateKind::PortMapped => "opened by its router",
+        CandidateKind::ServerReflexive => "seen by a STUN server",
+        CandidateKind::PeerReflexive => "seen by this side",
+        CandidateKind::Predicted => "guessed",
+        CandidateKind::Other => "of another kind",
+    }
 }
 
 fn plan(word: &str, plan: &Plan) -> String {
@@ -180,9 +199,9 @@ fn plan(word: &str, plan: &Plan) -> String {
 
 fn path(word: &str, path: &PathInfo) -> String {
     format!(
-        "{word} {} ({:?}), round trip {:.1} ms, {} packets sent",
+        "{word} {} ({}), round trip {:.1} ms, {} packets sent",
         path.remote,
-        path.kind,
+        kind(path.kind),
         milliseconds(path.rtt),
         path.probes
     )
@@ -190,19 +209,19 @@ fn path(word: &str, path: &PathInfo) -> String {
 
 fn session_event(event: &SessionEvent) -> String {
     match event {
-        SessionEvent::Started(_) => "checks leave".to_owned(),
+        SessionEvent::Started(_) => "the first packets to these addresses leave".to_owned(),
         SessionEvent::Replanned(next) => plan("another plan", next),
-        SessionEvent::Heard(_, from) => format!("the first check of the peer comes, from {from}"),
+        SessionEvent::Heard(_, from) => format!("the first packet of the peer comes, from {from}"),
         SessionEvent::AnswersFrom(_, to, Some(from)) => format!("{to} answers from {from}"),
         SessionEvent::AnswersFrom(_, to, None) => format!("{to} answers from there again"),
         SessionEvent::SearchRefused(why) => format!("the search is not made: {why}"),
         SessionEvent::SearchStarted(strategy) => format!("the search begins: {strategy}"),
-        SessionEvent::Linked(info) => path("the first answer: checks work with", info),
+        SessionEvent::Linked(info) => path("the first answer, a direct path:", info),
         SessionEvent::PathChanged(info) => path("better:", info),
         SessionEvent::Rebound(address) => format!("the peer sees this worker at {address} now"),
         SessionEvent::Suspect(address) => format!("{address} answers no more, others are tried"),
         SessionEvent::Repaired(info) => path("answers again:", info),
-        SessionEvent::Verdict(reason) => format!("no direct path is to be expected: {reason}"),
+        SessionEvent::Verdict(reason) => format!("a direct path is not to be expected: {reason}"),
         SessionEvent::Failed(why) => format!("no direct path: {why}"),
         SessionEvent::Ended(reason) => format!("the session is over: {reason}"),
     }

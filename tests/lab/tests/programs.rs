@@ -63,7 +63,7 @@ fn works(pair: &Pair) -> Outcome {
         ));
         let bytes = |way: &str| report[way]["bytes"].as_u64().unwrap_or(0);
         told.require(report["direct"] == !is_relayed, "the path is another one")?;
-        told.require(bytes("up") > 0 && bytes("down") > 0, "nothing was measured")?;
+        told.require(bytes("to_peer") > 0 && bytes("from_peer") > 0, "nothing was measured")?;
     }
     let folders = Folders::new()?;
     folders.write("large", 3 * MIB)?;

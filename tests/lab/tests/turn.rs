@@ -56,8 +56,8 @@ fn goes_by_turn() -> Outcome {
             && report["direct"] == false
             && !ways.is_empty()
             && by_turn_alone
-            && bytes("up") > 0
-            && bytes("down") > 0;
+            && bytes("to_peer") > 0
+            && bytes("from_peer") > 0;
         if !holds {
             return Err(format!("not by TURN: {report:#}\n{}", end.tail).into());
         }

@@ -7,47 +7,75 @@ mod show;
 pub(crate) use receive::{Args as ReceiveArgs, run as run_receive};
 pub(crate) use send::{Args as SendArgs, run as run_send};
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use holepunch_link::Link;
-use holepunch_programs::transfer::{Progress, Summary, TransferError};
+use holepunch_programs::INTERRUPTED;
+use holepunch_programs::transfer::{
+    self, Listing, Progress, ReceiveOptions, Summary, TransferError,
+};
 
 use crate::exit::Failure;
-use crate::joining::{self, JoinArgs};
+use crate::joining::{self, JoinArgs, Manner};
 use crate::path_history::path_changes;
 use crate::settings::Environment;
 use crate::signals::Stop;
-use show::Show;
+use show::{Show, Way};
 
-/// Joins, transfers, shows, and leaves; `transfer` is the side's own part.
+/// A side's own part.
+enum Part {
+    Send(Arc<Listing>),
+    Receive(PathBuf, ReceiveOptions),
+}
+
+impl Part {
+    async fn carry_out(
+        &self,
+        link: &Link,
+        progress: &Arc<Progress>,
+    ) -> Result<Summary, TransferError> {
+        match self {
+            Self::Send(listing) => transfer::send(link, listing, progress).await,
+            Self::Receive(into, options) => transfer::receive(link, into, *options, progress).await,
+        }
+    }
+}
+
+/// Joins, transfers, shows, and leaves. Where the peer begins anew, or is
+/// gone and comes back, the transfer goes on with it.
 async fn carry_out(
     join: JoinArgs,
     environment: &Environment,
     json: bool,
-    transfer: impl AsyncFnOnce(&Link, &Arc<Progress>) -> Result<Summary, TransferError>,
+    part: Part,
 ) -> Result<ExitCode, Failure> {
     let mut stop = Stop::listen()?;
-    let joined = tokio::select! {
-        joined = joining::join(join, environment) => joined?,
-        _ = stop.wait() => return Err(Failure::interrupted()),
-    };
-    let show = Show::new(json);
-    let progress = Arc::new(show.progress());
-    let link = joined.link.clone();
-    let outcome = tokio::select! {
-        outcome = transfer(&link, &progress) => Some(outcome),
-        _ = stop.wait() => None,
-        () = show.watch(&progress) => None,
+    let way = Way::new(json);
+    let manner = Manner { telling: way.telling(), replaces: true };
+    let mut joined = joining::join(join, environment, manner, &mut stop).await?;
+    let (show, progress, outcome) = loop {
+        let show = Show::new(&way);
+        let progress = Arc::new(show.progress());
+        let link = joined.link.clone();
+        let outcome = tokio::select! {
+            outcome = part.carry_out(&link, &progress) => Some(outcome),
+            _ = stop.wait() => None,
+            () = show.watch(&progress) => None,
+        };
+        let another = joined.another().filter(|_| matches!(outcome, Some(Err(_))));
+        let Some(another) = another else { break (show, progress, outcome) };
+        show.pause();
+        joined = joined.next(another, &mut stop).await?;
     };
     let summary = progress.summary();
-    show.end(&summary, path_changes(&link), outcome.as_ref());
+    show.end(&summary, path_changes(&joined.link), outcome.as_ref());
     let reason = match &outcome {
         Some(Ok(_)) => "the transfer is complete".to_owned(),
         Some(Err(error)) => format!("the transfer has failed: {error}"),
-        None => "interrupted".to_owned(),
+        None => INTERRUPTED.to_owned(),
     };
-    drop(link);
     joined.leave(&reason).await;
     match outcome {
         Some(Ok(summary)) => Ok(ExitCode::from(u8::from(summary.failed > 0))),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use holepunch_programs::transfer::{self, ReceiveOptions};
 
-use super::carry_out;
+use super::{Part, carry_out};
 use crate::exit::Failure;
 use crate::joining::JoinArgs;
 use crate::settings::Environment;
@@ -17,7 +17,7 @@ use crate::settings::Environment;
     holepunch send --rendezvous-url https://rendezvous.example --room box photos/ notes.txt\n\
     Everything that the peer sends is taken, up to the free space of the disk, and nothing outside the \
     folder is written. A transfer that breaks off leaves files named .NAME.….part, from which it goes on \
-    when both sides run the same again.\n\
+    when both sides run the same again; a peer that is back within 10 s goes on by itself.\n\
     Exit code 1 when a file has failed; the others arrive all the same.")]
 pub(crate) struct Args {
     /// Where to put it; made where there is none
@@ -35,9 +35,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let Args { into, force, json, join } = args;
+    transfer::check_folder(&into).map_err(Failure::failed)?;
     let options = ReceiveOptions { force };
-    carry_out(join, environment, json, async |link, progress| {
-        transfer::receive(link, &into, options, progress).await
-    })
-    .await
+    carry_out(join, environment, json, Part::Receive(into, options)).await
 }

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use holepunch_programs::transfer::{self, Listing};
+use holepunch_programs::transfer::Listing;
 
-use super::carry_out;
+use super::{Part, carry_out};
 use crate::exit::Failure;
 use crate::joining::JoinArgs;
 use crate::output;
@@ -17,7 +17,8 @@ use crate::settings::Environment;
 #[command(after_help = "Example, here and there:\n  \
     holepunch send --rendezvous-url https://rendezvous.example --room box photos/ notes.txt\n  \
     holepunch receive --rendezvous-url https://rendezvous.example --room box incoming/\n\
-    A transfer that breaks off goes on where it was when both sides run the same again. Symbolic links \
+    A transfer that breaks off goes on where it was when both sides run the same again; a peer that is back \
+    within 10 s goes on by itself. Symbolic links \
     and special files in a folder are left out.\n\
     Exit code 1 when a file has failed; the others arrive all the same.")]
 pub(crate) struct Args {
@@ -42,8 +43,5 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
         return Err(Failure::failed("there is nothing to send"));
     }
     let listing = Arc::new(listing);
-    carry_out(args.join, environment, args.json, async |link, progress| {
-        transfer::send(link, &listing, progress).await
-    })
-    .await
+    carry_out(args.join, environment, args.json, Part::Send(listing)).await
 }

@@ -1,14 +1,16 @@
 //! Shows a transfer: as a bar on a terminal, as a line now and then elsewhere, or as JSON.
 
 use std::io::IsTerminal;
+use std::sync::Arc;
 use std::time::Duration;
 
-use holepunch_programs::transfer::{Notice, Progress, Summary, TransferError};
+use holepunch_programs::transfer::{Notice, Progress, Summary, Totals, TransferError};
 use holepunch_worker::milliseconds;
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::joining::Telling;
 use crate::output;
 use crate::path_history::PathChange;
 
@@ -19,12 +21,52 @@ const JSON_EVERY: Duration = Duration::from_secs(1);
 /// How often a line is written into a log: seldom enough to be read.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
+/// Before this, the time since the beginning makes no rate.
+const RATE_AFTER_S: f64 = 0.5;
+
 /// The way to show it.
 #[derive(Debug, Clone)]
-enum Way {
+pub(super) enum Way {
     Bar(ProgressBar),
     Lines,
     Json,
+}
+
+/// A change of the path, in JSON.
+#[derive(Debug, Serialize)]
+struct PathLine {
+    event: &'static str,
+    #[serde(flatten)]
+    change: PathChange,
+}
+
+impl Way {
+    pub(super) fn new(json: bool) -> Self {
+        if json {
+            Self::Json
+        } else if std::io::stderr().is_terminal() {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            bar.set_style(style());
+            Self::Bar(bar)
+        } else {
+            Self::Lines
+        }
+    }
+
+    /// Tells of the link: above the bar, where there is one.
+    pub(super) fn telling(&self) -> Telling {
+        let telling = Telling::lines();
+        match self.clone() {
+            Self::Bar(bar) => Telling {
+                line: Arc::new(move |text| bar.suspend(|| output::progress(text))),
+                ..telling
+            },
+            Self::Lines => telling,
+            Self::Json => {
+                telling.with_json(|change| output::json_line(&PathLine { event: "path", change }))
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -48,7 +90,7 @@ struct Line<'a> {
     bytes_transferred: u64,
     bytes_already_there: u64,
     seconds: f64,
-    bytes_per_second: f64,
+    bytes_per_second: u64,
     /// The longest time without a piece of a file.
     longest_pause_ms: f64,
     /// Seconds that are left at this rate.
@@ -72,17 +114,18 @@ struct FailureLine<'a> {
 }
 
 impl Show {
-    pub(super) fn new(json: bool) -> Self {
-        let way = if json {
-            Way::Json
-        } else if std::io::stderr().is_terminal() {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            bar.set_style(style());
-            Way::Bar(bar)
-        } else {
-            Way::Lines
-        };
-        Self { way, began: Instant::now() }
+    /// Of a transfer that begins now.
+    pub(super) fn new(way: &Way) -> Self {
+        Self { way: way.clone(), began: Instant::now() }
+    }
+
+    /// Takes the bar away until there is something to show again.
+    pub(super) fn pause(&self) {
+        if let Way::Bar(bar) = &self.way {
+            bar.reset();
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
     }
 
     /// A transfer's progress that tells what a person may want to know at once.
@@ -118,7 +161,7 @@ impl Show {
                     bar.set_length(progress.summary().totals.bytes);
                     bar.set_position(done);
                 }
-                Way::Lines => output::progress(self.sentence(&progress.summary())),
+                Way::Lines => output::progress(self.sentence(&progress.summary(), false)),
                 Way::Json => self.json("progress", &progress.summary(), Vec::new(), None),
             }
         }
@@ -144,21 +187,31 @@ impl Show {
         if unshown > 0 {
             output::progress(format!("and {unshown} more that failed"));
         }
-        output::line(self.sentence(summary));
+        // A link that came to nothing is told by its error.
+        if summary.totals != Totals::default() {
+            output::line(self.sentence(summary, true));
+        }
     }
 
     /// Where it stands, in words.
-    fn sentence(&self, summary: &Summary) -> String {
+    fn sentence(&self, summary: &Summary, is_last: bool) -> String {
         let Summary { totals, .. } = summary;
         let mut text = format!(
-            "{} of {} files, {} of {}, {}/s",
+            "{} of {}, {} of {}",
             summary.files_completed + summary.files_already_there,
-            totals.files,
+            counted(totals.files, "file"),
             HumanBytes(summary.bytes_transferred + summary.bytes_already_there),
             HumanBytes(totals.bytes),
-            HumanBytes(self.rate(summary) as u64),
         );
-        if let Some(seconds) = self.eta(summary) {
+        let seconds = self.began.elapsed().as_secs_f64();
+        if is_last {
+            text += &format!(", in {seconds:.1} s");
+        }
+        // Of a moment, or of nothing, a rate says nothing.
+        if seconds >= RATE_AFTER_S && summary.bytes_transferred > 0 {
+            text += &format!(", {}/s", HumanBytes(self.rate(summary) as u64));
+        }
+        if let Some(seconds) = self.eta(summary).filter(|_| !is_last) {
             text += &format!(", {} left", HumanDuration(Duration::from_secs_f64(seconds)));
         }
         for (number, what) in [
@@ -206,21 +259,23 @@ impl Show {
             skipped: summary.skipped,
             bytes_transferred: summary.bytes_transferred,
             bytes_already_there: summary.bytes_already_there,
-            seconds: self.began.elapsed().as_secs_f64(),
-            bytes_per_second: self.rate(summary),
+            seconds: milliseconds(self.began.elapsed()).round() / 1e3,
+            bytes_per_second: self.rate(summary) as u64,
             longest_pause_ms: milliseconds(summary.longest_pause),
-            eta_seconds: self.eta(summary).filter(|_| !is_last),
+            eta_seconds: self.eta(summary).filter(|_| !is_last).map(f64::round),
             failures: failures
                 .map(|it| FailureLine { path: &it.path, reason: &it.reason })
                 .collect(),
             path_history,
             error,
         };
-        match serde_json::to_string(&line) {
-            Ok(text) => output::line(text),
-            Err(error) => output::progress(format!("cannot write JSON: {error}")),
-        }
+        output::json_line(&line);
     }
+}
+
+/// `1 file`, `2 files`.
+fn counted(number: u64, one: &str) -> String {
+    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
 }
 
 fn style() -> ProgressStyle {
@@ -233,12 +288,14 @@ fn style() -> ProgressStyle {
 /// What is worth a line of its own; files that go well are not.
 fn words(notice: &Notice) -> Option<String> {
     match notice {
-        Notice::Listed(totals) => Some(format!(
-            "{} files in {} folders, {}",
-            totals.files,
-            totals.folders,
-            HumanBytes(totals.bytes)
-        )),
+        Notice::Listed(totals) => {
+            let folders = match totals.folders {
+                0 => String::new(),
+                folders => format!(" in {}", counted(folders, "folder")),
+            };
+            let files = counted(totals.files, "file");
+            Some(format!("{files}{folders}, {}", HumanBytes(totals.bytes)))
+        }
         Notice::Skipped { path, reason } => Some(format!("left out: {path} {reason}")),
         Notice::Resumed { path, from } => {
             Some(format!("{path} goes on after {}", HumanBytes(*from)))
@@ -251,7 +308,7 @@ fn words(notice: &Notice) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holepunch_programs::transfer::{Failure, Totals};
+    use holepunch_programs::transfer::Failure;
 
     #[test]
     fn a_summary_says_what_has_failed_and_what_was_there() {
@@ -264,10 +321,30 @@ mod tests {
             failed: 1,
             ..Summary::default()
         };
-        let text = show.sentence(&summary);
+        let text = show.sentence(&summary, true);
         assert!(text.starts_with("2 of 3 files, 20 B of 30 B"), "{text}");
         assert!(text.ends_with("1 there already; 1 failed"), "{text}");
         assert_eq!(show.eta(&summary), None);
+    }
+
+    #[test]
+    fn words_are_singular_or_plural_and_zero_is_left_out() {
+        let listed = |files, folders| words(&Notice::Listed(Totals { files, folders, bytes: 3 }));
+        assert_eq!(listed(1, 0).as_deref(), Some("1 file, 3 B"));
+        assert_eq!(listed(2, 1).as_deref(), Some("2 files in 1 folder, 3 B"));
+        assert_eq!(listed(0, 2).as_deref(), Some("0 files in 2 folders, 3 B"));
+        let began = Instant::now();
+        let totals = Totals { files: 1, folders: 0, bytes: 3 };
+        let summary =
+            Summary { totals, files_completed: 1, bytes_transferred: 3, ..Summary::default() };
+        let quick = Show { way: Way::Lines, began }.sentence(&summary, true);
+        assert!(
+            quick.starts_with("1 of 1 file, 3 B of 3 B, in 0.") && !quick.contains("/s"),
+            "{quick}"
+        );
+        let slow = Show { way: Way::Lines, began: began - Duration::from_millis(1500) };
+        let slow = slow.sentence(&summary, true);
+        assert_eq!(slow, "1 of 1 file, 3 B of 3 B, in 1.5 s, 1 B/s");
     }
 
     #[test]

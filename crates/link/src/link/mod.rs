@@ -184,8 +184,11 @@ impl Link {
         self.0.paths.history()
     }
 
-    /// Closes the link at once, and tells the peer why.
+    /// Closes the link at once, and tells the peer why. One that has ended keeps the reason that it has.
     pub fn close(&self, reason: &str) {
+        if self.ended().is_some() {
+            return;
+        }
         let mut reason = reason.to_owned();
         holepunch_wire::plan::truncate(&mut reason, REASON_BYTES_MAX);
         self.0.ending.because(LinkError::Closed(reason.clone()));

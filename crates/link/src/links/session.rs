@@ -9,7 +9,7 @@ use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
 use holepunch_wire::session::SessionId;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::hello::Terms;
 use super::paths::Paths;
@@ -21,6 +21,10 @@ use crate::mux::Mux;
 /// A relay that may serve keeps a session without a direct path for so long, until the link is there: the
 /// peer may use no relay.
 const RELAY_HOPE: Duration = Duration::from_secs(15);
+
+/// Time for the last packets of a link that this side has ended, also where they go by the relay: for those
+/// that leave at once, and the answer to a packet of the peer's that was under way.
+const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// A connection that has begun with a session's token. Boxed, since a channel keeps room for 32 of them.
 #[derive(Debug)]
@@ -56,6 +60,11 @@ impl SessionTask {
         if error == LinkError::WrongSecret {
             let wrong_secrets = self.wrong_secrets.fetch_add(1, Ordering::Relaxed) + 1;
             tracing::warn!(%session, %peer, wrong_secrets, "the peer does not know the room's secret");
+        }
+        // When the worker hears of it, the session's routes are gone, and the peer hears from the rendezvous
+        // that there is nothing more. Before that it is to hear why, by the link.
+        if !matches!(error, LinkError::ClosedByPeer(_) | LinkError::Unreachable(_)) {
+            sleep(LAST_WORDS).await;
         }
         let _unless_the_worker_has_ended =
             events.send(LinkEvent::Ended { session, peer, error }).await;

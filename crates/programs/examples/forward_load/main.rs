@@ -163,12 +163,12 @@ async fn measure(settings: Settings) -> Report {
     let entry = bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let address = entry.local_addr().unwrap();
     let listeners = vec![(entry, target.to_string().parse().unwrap())];
-    let listening = Forward { listeners, ..Forward::default() };
+    let mut listening = Forward { listeners, ..Forward::default() };
     let allow = std::iter::once(target.to_string().parse().unwrap()).collect();
-    let allowing = Forward { allow, ..Forward::default() };
+    let mut allowing = Forward { allow, ..Forward::default() };
     let (links, close) = ((near.clone(), far), near);
-    let near = tokio::spawn(async move { forward(&links.0, listening).await });
-    let far = tokio::spawn(async move { forward(&links.1, allowing).await });
+    let near = tokio::spawn(async move { forward(&links.0, &mut listening).await });
+    let far = tokio::spawn(async move { forward(&links.1, &mut allowing).await });
     // The first one waits until the two programs have agreed.
     round(address, vec![0]).await;
 

@@ -7,7 +7,7 @@ use holepunch_link::{Link, RecvStream, SendStream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::serve::{Counted, ECHO_BYTES, cpu_seconds, fill, per_gb};
-use super::{BenchError, Bulk, Datagrams, Request, RoundTrips, Settings};
+use super::{BenchError, Bulk, Datagrams, Request, RoundTrips, Settings, rounded};
 use crate::messages::{read_message, write_message};
 
 /// Length of a measured datagram, in bytes: a voice packet's.
@@ -38,8 +38,8 @@ pub(super) async fn round_trips(link: &Link, settings: Settings) -> Result<Round
     }
     send.shutdown().await?;
     times.sort_by(f64::total_cmp);
-    let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
-    Ok(RoundTrips { count, p50_ms: at(50), p99_ms: at(99), min_ms: times[0] })
+    let at = |percent: usize| rounded(times[(times.len() * percent / 100).min(times.len() - 1)]);
+    Ok(RoundTrips { count, p50_ms: at(50), p99_ms: at(99), min_ms: at(0) })
 }
 
 /// Fills the direction from here.
@@ -74,10 +74,10 @@ pub(super) async fn down(link: &Link, time: Duration) -> Result<Bulk, BenchError
 fn bulk(bytes: u64, seconds: f64, sender: Option<f64>, receiver: Option<f64>) -> Bulk {
     Bulk {
         bytes,
-        seconds,
-        mbit_per_second: bytes as f64 * 8.0 / seconds / 1e6,
-        sender_cpu_seconds_per_gb: sender,
-        receiver_cpu_seconds_per_gb: receiver,
+        seconds: rounded(seconds),
+        mbit_per_second: rounded(bytes as f64 * 8.0 / seconds / 1e6),
+        sender_cpu_seconds_per_gb: sender.map(rounded),
+        receiver_cpu_seconds_per_gb: receiver.map(rounded),
     }
 }
 
@@ -106,5 +106,6 @@ pub(super) async fn datagrams(
     let counted: Counted = read_message(&mut recv).await?.ok_or(BenchError::Early)?;
     let received = counted.bytes.min(sent);
     let lost_percent = (sent - received) as f64 * 100.0 / sent.max(1) as f64;
-    Ok(Datagrams { sent, received, lost_percent, jitter_ms: counted.jitter_ms })
+    let (lost_percent, jitter_ms) = (rounded(lost_percent), rounded(counted.jitter_ms));
+    Ok(Datagrams { sent, received, lost_percent, jitter_ms })
 }

@@ -189,17 +189,18 @@ pub async fn bench(
             }
         }
     }
-    let mut both = async |text: String| {
-        step(&text);
-        write_message(&mut send, &Told::Step { text }).await
+    let mut both = async |own: String, theirs: String| {
+        step(&own);
+        write_message(&mut send, &Told::Step { text: theirs }).await
     };
     let round_trips = measure::round_trips(link, settings).await?;
-    both(format!("round trip p50 {:.2} ms, p99 {:.2} ms", round_trips.p50_ms, round_trips.p99_ms))
-        .await?;
+    let RoundTrips { p50_ms, p99_ms, .. } = round_trips;
+    let text = format!("round trip p50 {p50_ms:.2} ms, p99 {p99_ms:.2} ms");
+    both(text.clone(), text).await?;
     let up = measure::up(link, settings.bulk).await?;
-    both(format!("up   {:.0} Mbit/s", up.mbit_per_second)).await?;
+    both(to_the_peer(&up), from_the_peer(&up)).await?;
     let down = measure::down(link, settings.bulk).await?;
-    both(format!("down {:.0} Mbit/s", down.mbit_per_second)).await?;
+    both(from_the_peer(&down), to_the_peer(&down)).await?;
     let datagrams =
         measure::datagrams(link, settings.datagrams_per_second, settings.datagrams).await?;
     let path = link.path();
@@ -208,6 +209,19 @@ pub async fn bench(
     write_message(&mut send, &Told::Report { report: Box::new(report.clone()) }).await?;
     let _the_end = read_message::<Told>(&mut recv).await?;
     Ok(report)
+}
+
+fn to_the_peer(bulk: &Bulk) -> String {
+    format!("to the peer {:.0} Mbit/s", bulk.mbit_per_second)
+}
+
+fn from_the_peer(bulk: &Bulk) -> String {
+    format!("from the peer {:.0} Mbit/s", bulk.mbit_per_second)
+}
+
+/// A figure without digits that mean nothing: thousandths.
+fn rounded(figure: f64) -> f64 {
+    (figure * 1e3).round() / 1e3
 }
 
 fn shown(text: &str) -> String {
@@ -229,16 +243,24 @@ mod tests {
             datagrams_per_second: 100,
             datagrams: Duration::from_millis(50),
         };
-        let mut steps = [0, 0];
+        let mut steps = [Vec::new(), Vec::new()];
         let [first, second] = &mut steps;
         let (report, served) = tokio::join!(
-            bench(&a, settings, |_| *first += 1),
-            bench(&b, settings, |_| *second += 1)
+            bench(&a, settings, |text| first.push(text.to_owned())),
+            bench(&b, settings, |text| second.push(text.to_owned()))
         );
         let report = report.unwrap();
         assert_eq!(report, served.unwrap());
         assert!(report.direct && report.up.bytes > 0 && report.down.bytes > 0, "{report:?}");
-        assert_eq!((report.round_trips.count, steps), (20, [3, 3]));
+        assert_eq!((report.round_trips.count, steps.each_ref().map(Vec::len)), (20, [3, 3]));
+        for (step, starts) in [(1, ["to the peer", "from the peer"]), (2, ["from", "to"])] {
+            let told = steps.each_ref().map(|told| told[step].as_str());
+            let holds = told.iter().zip(starts).all(|(told, start)| told.starts_with(start));
+            assert!(holds && told[0] != told[1], "{told:?}");
+        }
+        for figure in [report.up.seconds, report.up.mbit_per_second, report.round_trips.p50_ms] {
+            assert_eq!(figure, rounded(figure));
+        }
         assert!(report.datagrams.sent >= 5, "{report:?}");
     }
 

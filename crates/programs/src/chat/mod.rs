@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::agree::{AgreeError, Agreed, Greeting, agree};
 use crate::harmless::{harmless, harmless_json};
+use crate::is_orderly;
 use crate::messages::{MessageError, read_frame, write_message};
 use crate::sending::Sending;
 use lines::Lines;
@@ -157,7 +158,7 @@ async fn say(
 ) -> Result<(), ChatError> {
     let mut lines = Lines::new(input, TEXT_BYTES_MAX);
     while let Some(text) = lines.next().await.map_err(ChatError::Input)? {
-        let time = Timestamp::now();
+        let time = to_milliseconds(Timestamp::now());
         let said = Said::Message { time, name: chat.name.clone(), text };
         write_message(&mut **send, &said).await?;
         *sent += 1;
@@ -193,7 +194,12 @@ async fn hear(
 }
 
 fn has_left(link: &Link) -> bool {
-    matches!(link.ended(), Some(LinkError::ClosedByPeer(_)))
+    link.ended().is_some_and(|end| is_orderly(&end))
+}
+
+/// Nobody types faster.
+fn to_milliseconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
 }
 
 /// A message as one line.
@@ -208,7 +214,8 @@ fn shown(from: &str, chat: &Chat, said: &Said) -> String {
             format!("[{clock}] {name}: {}", harmless(text, TEXT_BYTES_MAX))
         }
         Form::Json => {
-            let heard = Heard { from, name: name.as_deref(), time: *time, text };
+            let time = to_milliseconds(*time);
+            let heard = Heard { from, name: name.as_deref(), time, text };
             // Strings and a time always have a form in JSON.
             harmless_json(&serde_json::to_string(&heard).unwrap_or_default())
         }

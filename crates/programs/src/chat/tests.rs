@@ -24,6 +24,10 @@ fn a_message_is_one_harmless_line() {
         "[12:34:56] Ada: hi\\u{1b}]0;owned\\u{7}\\u{d}root# \\u{202e}"
     );
     let json = Chat { name: None, form: Form::Json };
+    let Said::Message { name, text: words, .. } = said("x");
+    let time = "2026-03-04T12:34:56.123456789Z".parse().unwrap();
+    let exact = shown("w1", &json, &Said::Message { time, name, text: words });
+    assert!(exact.contains(r#""time":"2026-03-04T12:34:56.123Z""#), "{exact}");
     assert_eq!(
         shown("w1", &json, &said("a\u{9b}")),
         r#"{"type":"message","from":"w1","name":"Ada","time":"2026-03-04T12:34:56Z","text":"a\u009b"}"#

@@ -22,9 +22,9 @@ impl Count {
     }
 }
 
-/// The counts of a running program.
+/// The counts of a running program, for whoever wants to know them before its end, too.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
+pub struct Counts {
     pub(super) opened: Count,
     pub(super) served: Count,
     pub(super) refused_by_peer: Count,
@@ -63,7 +63,9 @@ pub struct Summary {
 }
 
 impl Counts {
-    pub(super) fn summary(&self) -> Summary {
+    /// What has been forwarded so far.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
         Summary {
             opened: self.opened.get(),
             served: self.served.get(),

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::request::{Answer, Failure, asked};
 use super::splice::{self, CODE_BUSY, CODE_REFUSED, Turns};
 use super::target::{Host, Target};
+use super::telling::Asker;
 use super::{DRAIN_WITHIN, SERVED_MAX, Shared};
 use crate::messages::{MessageError, framed, write_message};
 use crate::sending::{CODE_RESET, Sending};
@@ -29,6 +30,8 @@ pub(super) async fn serve(shared: Arc<Shared>) {
                 let Ok((mut send, mut recv)) = accepted else { break };
                 if tasks.len() >= SERVED_MAX {
                     shared.counts.busy.one();
+                    let reason = format!("{SERVED_MAX} connections are made for it already");
+                    not_made(&shared, None, &reason);
                     send.reset(CODE_BUSY);
                     recv.stop(CODE_BUSY);
                 } else {
@@ -55,6 +58,7 @@ async fn connection(shared: Arc<Shared>, send: SendStream, mut recv: RecvStream)
         Ok(Err(MessageError::TooLong(..) | MessageError::Malformed(_))) => {
             let reason = "expected a request of a target as HOST:PORT".to_owned();
             shared.counts.malformed.one();
+            not_made(&shared, None, &reason);
             return refuse(&shared, send, recv, Answer::Refused { reason }).await;
         }
     };
@@ -72,13 +76,21 @@ async fn connection(shared: Arc<Shared>, send: SendStream, mut recv: RecvStream)
                 shared.counts.failed.one()
             }
             tracing::info!(target = %request.target, ?answer, "not connected for the peer");
+            if let Answer::Refused { reason } | Answer::Failed { reason, .. } = &answer {
+                not_made(&shared, Some(&request.target), reason);
+            }
             refuse(&shared, send, recv, answer).await;
         }
     }
 }
 
+fn not_made(shared: &Shared, target: Option<&Target>, reason: &str) {
+    shared.listener.tell(Asker::Peer, target, reason);
+}
+
 fn malformed(shared: &Shared, send: &mut Sending, recv: &mut RecvStream) {
     shared.counts.malformed.one();
+    not_made(shared, None, "it has opened a stream and has not said where to");
     splice::give_up(send, recv, CODE_RESET);
 }
 
@@ -120,7 +132,7 @@ async fn splice_served(
 /// Connects, where that is allowed: to the very address that was checked.
 async fn open(shared: &Arc<Shared>, target: &Target) -> Result<TcpStream, Answer> {
     if !shared.allow.names(target) {
-        let reason = format!("{target} is not allowed; the other side may allow it with --allow");
+        let reason = format!("{target} is not allowed by --allow on the side that connects");
         return Err(Answer::Refused { reason });
     }
     let addresses = look_up(shared, target).await?;
@@ -132,8 +144,8 @@ async fn open(shared: &Arc<Shared>, target: &Target) -> Result<TcpStream, Answer
     }
     if allowed.is_empty() {
         let reason = format!(
-            "the name {target} leads to an address that it may not lead to; the other side may allow \
-             the address itself with --allow"
+            "the name {target} leads to an address that it may not lead to; --allow on the side that \
+             connects may name the address itself"
         );
         return Err(Answer::Refused { reason });
     }

@@ -17,6 +17,7 @@ mod request;
 pub mod socks;
 mod splice;
 mod target;
+mod telling;
 mod window;
 
 use std::sync::Arc;
@@ -28,15 +29,15 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::agree::{AgreeError, Greeting, agree};
-use counts::Counts;
 use near::Kind;
 use window::Pool;
 
 pub use allow::{Allow, Rule};
-pub use counts::Summary;
+pub use counts::{Counts, Summary};
 pub use near::bind;
 pub use request::{Answer, Failure, REQUEST_BYTES_MAX, Request};
 pub use target::{Host, NAME_BYTES_MAX, Target, TargetError};
+pub use telling::{Asker, Listener, NotMade};
 
 const VERSION: u32 = 2;
 /// Connections at once, of each listener.
@@ -84,6 +85,10 @@ pub struct Forward {
     pub allow: Allow,
     /// How long each step may take.
     pub times: Times,
+    /// What is counted.
+    pub counts: Arc<Counts>,
+    /// Who is told of each connection that does not come about.
+    pub listener: Listener,
 }
 
 /// Why forwarding did not begin.
@@ -109,7 +114,8 @@ struct Shared {
     link: Link,
     allow: Allow,
     times: Times,
-    counts: Counts,
+    counts: Arc<Counts>,
+    listener: Listener,
     lookups: Arc<Semaphore>,
     pool: Pool,
 }
@@ -117,18 +123,23 @@ struct Shared {
 /// Forwards until the link ends; then the listeners are closed, and connections that are not at their end
 /// are reset. No single connection ends it. Where it is dropped, all connections are reset.
 ///
+/// What to forward is taken once the two have greeted each other: where that fails it may be used on another
+/// link.
+///
 /// # Errors
 /// The peer runs something else.
-pub async fn forward(link: &Link, what: Forward) -> Result<Ended, ForwardError> {
+pub async fn forward(link: &Link, what: &mut Forward) -> Result<Ended, ForwardError> {
     let program = "forward".to_owned();
     let own = Greeting { program, part: String::new(), version: VERSION };
     // The stream stays open as long as the program runs.
     let _greeted = agree(link, &own).await?;
+    let what = std::mem::take(what);
     let shared = Arc::new(Shared {
         link: link.clone(),
         allow: what.allow,
         times: what.times,
-        counts: Counts::default(),
+        counts: what.counts,
+        listener: what.listener,
         lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
         pool: Pool::default(),
     });

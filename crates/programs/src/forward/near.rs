@@ -15,6 +15,7 @@ use super::request::{Answer, REASON_CHARACTERS_MAX, answered, question};
 use super::socks;
 use super::splice::{self, Broken, CODE_BUSY, Turns};
 use super::target::Target;
+use super::telling::Asker;
 use super::{CONNECTIONS_MAX, DRAIN_WITHIN, Shared};
 use crate::harmless::harmless;
 use crate::sending::{CODE_RESET, Sending};
@@ -76,9 +77,13 @@ async fn connection(shared: Arc<Shared>, mut tcp: TcpStream, from: SocketAddr, k
         Kind::Socks => match timeout(shared.times.request, greet(&mut tcp)).await {
             Ok(Ok(asked)) => asked,
             Ok(Err(error)) => {
-                return tracing::info!(%from, %error, "not a SOCKS client that is served");
+                tracing::info!(%from, %error, "not a SOCKS client that is served");
+                return not_made(&shared, None, &format!("a SOCKS client: {error}"));
             }
-            Err(_) => return tracing::info!(%from, "a SOCKS client said nothing in time"),
+            Err(_) => {
+                tracing::info!(%from, "a SOCKS client said nothing in time");
+                return not_made(&shared, None, "a SOCKS client said nothing in time");
+            }
         },
     };
     match carry(&shared, &mut tcp, &target, first, is_socks).await {
@@ -86,6 +91,7 @@ async fn connection(shared: Arc<Shared>, mut tcp: TcpStream, from: SocketAddr, k
         Err(Ended::NotMade(why)) => {
             shared.counts.refused_by_peer.one();
             tracing::warn!(%target, why, "the peer has not connected");
+            not_made(&shared, Some(&target), &why);
             if is_socks {
                 // The client reads the reply before the end.
                 splice::may_end(&tcp);
@@ -96,6 +102,10 @@ async fn connection(shared: Arc<Shared>, mut tcp: TcpStream, from: SocketAddr, k
             tracing::debug!(%target, %why, "a connection is broken");
         }
     }
+}
+
+fn not_made(shared: &Shared, target: Option<&Target>, reason: &str) {
+    shared.listener.tell(Asker::ThisSide, target, reason);
 }
 
 /// Reads where a SOCKS client wants to go, and what it has sent after that already.

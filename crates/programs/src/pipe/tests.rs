@@ -1,4 +1,5 @@
 use super::*;
+use crate::INTERRUPTED;
 use holepunch_link::testing;
 use ring::digest::{Context, SHA256};
 use tokio::io::{duplex, empty, repeat, sink};
@@ -129,5 +130,36 @@ async fn the_first_bytes_do_not_wait_for_the_peer() {
     tokio::select! {
         _too_soon = piped => unreachable!("nothing was said to it"),
         came = silent => assert_eq!(came, b"first"[..]),
+    }
+}
+
+/// Whoever has the peer's bytes to their end has them all, even if nobody has ended the input here.
+#[tokio::test]
+async fn a_peer_that_leaves_after_its_end_leaves_nothing_out() {
+    for (own, is_whole) in [(&b""[..], true), (&b"own"[..], false)] {
+        let (a, b, _sockets) = testing::pair().await;
+        let progress = (none(), none());
+        let (mut input, from_input) = duplex(64);
+        input.write_all(own).await.unwrap();
+        let (mut heard, out_b) = duplex(64);
+        let reading = pipe(&b, from_input, out_b, &progress.1);
+        let (sending, taken) = duplex(64);
+        let leaving = {
+            let a = a.clone();
+            tokio::spawn(async move { pipe(&a, &b"all"[..], sending, &progress.0).await })
+        };
+        let interrupting = async move {
+            let mut all = String::new();
+            heard.read_to_string(&mut all).await.unwrap();
+            assert_eq!(all, "all");
+            let mut taken = taken;
+            let mut bytes = vec![0; own.len()];
+            taken.read_exact(&mut bytes).await.unwrap();
+            leaving.abort();
+            a.close(INTERRUPTED);
+        };
+        let (outcome, ()) = tokio::join!(reading, interrupting);
+        assert_eq!(outcome.is_ok(), is_whole, "{own:?}: {outcome:?}");
+        drop(input);
     }
 }

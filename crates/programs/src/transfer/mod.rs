@@ -21,7 +21,7 @@ pub mod wire;
 pub use error::TransferError;
 pub use name::{COMPONENT_BYTES_MAX, DEPTH_MAX, NameError, PATH_BYTES_MAX, RelativePath, shown};
 pub use progress::{FAILURES_KEPT_MAX, Failure, Notice, Progress, Summary, Totals};
-pub use receive::{ReceiveOptions, receive};
+pub use receive::{ReceiveOptions, check_folder, receive};
 pub use send::{Listing, send};
 
 use holepunch_link::{Link, RecvStream, SendStream};

@@ -19,7 +19,8 @@ pub(crate) fn on_handshake(error: &Error, scheme: &str) -> String {
     if let Error::Http(response) = error {
         return on_response(response);
     }
-    let text = error.to_string();
+    // What the system says, without the library's name for that.
+    let text = if let Error::Io(error) = error { error.to_string() } else { error.to_string() };
     if scheme == "wss" && text.contains("InvalidContentType") {
         return format!("{text}: the server does not speak TLS there; use http:// or ws://");
     }

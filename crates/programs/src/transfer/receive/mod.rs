@@ -9,10 +9,12 @@ mod telling;
 mod writing;
 
 use std::collections::BTreeSet;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use holepunch_link::{Link, RecvStream};
+use rustix::io::Errno;
 use tokio::io::{AsyncReadExt, BufReader};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -53,15 +55,35 @@ pub async fn receive(
     closing(link, run(link, into, options, progress).await)
 }
 
+fn unusable(into: &Path, error: &io::Error) -> TransferError {
+    TransferError::Folder(explain(&format!("the folder {}", into.display()), error))
+}
+
+/// Whether a folder is there, or may be made there: what is known without a peer, and without making it.
+///
+/// # Errors
+/// Something else is in its place.
+pub fn check_folder(into: &Path) -> Result<(), TransferError> {
+    for path in into.ancestors() {
+        match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => return Ok(()),
+            Ok(_) => return Err(unusable(into, &Errno::NOTDIR.into())),
+            // What is above it decides.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+            Err(error) => return Err(unusable(into, &error)),
+        }
+    }
+    Ok(())
+}
+
 async fn run(
     link: &Link,
     into: &Path,
     options: ReceiveOptions,
     progress: &Arc<Progress>,
 ) -> Result<Summary, TransferError> {
-    let folder = Folder::open(into).map_err(|error| {
-        TransferError::Folder(explain(&format!("the folder {}", into.display()), &error))
-    })?;
+    let folder = Folder::open(into).map_err(|error| unusable(into, &error))?;
     let (mut send, mut recv) = meet(link, Part::Receive).await?;
     let (items, totals) = list::read(&mut recv).await?;
     progress.listed(totals);

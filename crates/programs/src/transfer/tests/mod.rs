@@ -16,7 +16,9 @@ use std::time::Duration;
 use holepunch_link::testing;
 use tempfile::TempDir;
 
-use super::{Listing, Progress, ReceiveOptions, Summary, TransferError, receive, send};
+use super::{
+    Listing, Progress, ReceiveOptions, Summary, TransferError, check_folder, receive, send,
+};
 
 /// A folder to send from, and one to receive into.
 struct Folders {

@@ -75,3 +75,18 @@ async fn files_and_folders_do_not_take_each_others_place() {
     assert!(received.failures.iter().any(|it| it.reason.contains("a folder of this name")));
     assert_eq!(fs::read(folders.target("tree/folder")).unwrap(), b"mine");
 }
+
+#[test]
+fn a_file_in_the_place_of_the_folder_is_found_without_a_peer() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    for bad in [file.clone(), file.join("below/it")] {
+        let refused = check_folder(&bad).unwrap_err().to_string();
+        assert!(refused.contains("a file stands where a folder is needed"), "{refused}");
+    }
+    for good in [folder.path().to_owned(), folder.path().join("new/one"), "new".into()] {
+        check_folder(&good).unwrap();
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing was made");
+}

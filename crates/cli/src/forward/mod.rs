@@ -1,18 +1,23 @@
 //! `holepunch forward`.
 
+mod telling;
+
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use holepunch_programs::forward::{self, Ended, Forward, Rule, Summary, Target, forward};
-use serde::Serialize;
+use holepunch_programs::forward::{self, Ended, Forward, Listener, Rule, Summary, Target, forward};
+use holepunch_programs::{INTERRUPTED, is_orderly};
+use holepunch_worker::{Link, PathKind};
 use tokio::net::TcpListener;
 
 use crate::exit::Failure;
-use crate::joining::{self, JoinArgs};
+use crate::joining::{self, JoinArgs, Manner, Telling, Turn};
 use crate::output;
 use crate::settings::Environment;
 use crate::signals::Stop;
+use telling::{Event, in_words, tell_not_made};
 
 /// Carry TCP connections to what the peer can reach, and the peer's to what is allowed here
 #[derive(Debug, clap::Args)]
@@ -21,13 +26,13 @@ use crate::signals::Stop;
     and on the other side:\n  \
     holepunch forward --room home --listen 127.0.0.1:2222 --to 127.0.0.1:22\n  \
     ssh -p 2222 127.0.0.1\n\
-    It runs until it is interrupted or the link ends (exit code 1).")]
+    It runs until it is interrupted, the peer leaves (exit code 0), or the link is lost (1).")]
 pub(crate) struct Args {
     #[command(flatten)]
     join: JoinArgs,
     /// Where to take connections for --to, on this side
     #[arg(long, value_name = "IP:PORT", requires = "to")]
-    listen: Option<SocketAddr>,
+    listen: Option<Entry>,
     /// Where they lead, on the peer's side
     #[arg(long, value_name = "HOST:PORT", requires = "listen")]
     to: Option<Target>,
@@ -39,10 +44,23 @@ pub(crate) struct Args {
     allow: Vec<Rule>,
     /// Where to speak SOCKS 5; names are looked up on the peer's side
     #[arg(long, value_name = "IP:PORT")]
-    socks: Vec<SocketAddr>,
+    socks: Vec<Entry>,
     /// Print what happens as JSON, one object a line
     #[arg(long)]
     json: bool,
+}
+
+/// Where to listen.
+#[derive(Debug, Clone, Copy)]
+struct Entry(SocketAddr);
+
+impl FromStr for Entry {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let example = "expected IP:PORT, such as 127.0.0.1:2222 for programs of this machine alone";
+        text.parse().map(Self).map_err(|_| example)
+    }
 }
 
 /// Where to listen, and where that leads.
@@ -65,16 +83,8 @@ impl FromStr for Pair {
     }
 }
 
-/// What happens, in JSON.
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Event<'a> {
-    Listening { address: SocketAddr, to: Option<&'a Target> },
-    Ended { why: String, summary: Summary },
-}
-
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
-    let single = args.listen.zip(args.to).map(|(listen, to)| Pair { listen, to });
+    let single = args.listen.zip(args.to).map(|(Entry(listen), to)| Pair { listen, to });
     let pairs: Vec<Pair> = single.into_iter().chain(args.pairs).collect();
     if pairs.is_empty() && args.socks.is_empty() && args.allow.is_empty() {
         return Err(Failure::usage(
@@ -82,31 +92,63 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
              and --allow on the side that is connected to",
         ));
     }
+    let json = args.json;
     let mut stop = Stop::listen()?;
     // A port that is taken is said before anybody is called.
-    let what = listen(pairs, args.socks, args.allow, args.json)?;
-    let joined = tokio::select! {
-        joined = joining::join(args.join, environment) => joined?,
-        _signal = stop.wait() => return Err(Failure::interrupted()),
+    let mut what = listen(pairs, args.socks, args.allow, json)?;
+    what.listener = Listener::new(tell_not_made(json));
+    let counts = Arc::clone(&what.counts);
+    let telling = Telling::lines();
+    let telling = if json {
+        telling.with_json(|path| output::json_line(&Event::Path(path)))
+    } else {
+        telling
     };
-    let outcome = tokio::select! {
-        outcome = forward(&joined.link, what) => outcome,
-        _signal = stop.wait() => {
-            joined.leave("interrupted").await;
-            return Err(Failure::interrupted());
+    let manner = Manner { telling, replaces: false };
+    let mut joined = joining::join(args.join, environment, manner, &mut stop).await?;
+    let ended = |why: String, summary: Summary| {
+        if json {
+            output::json_line(&Event::Ended { why, summary });
+        } else {
+            output::progress(in_words(&summary));
+        }
+    };
+    let (joined, outcome) = loop {
+        if json {
+            linked(&joined.link);
+        }
+        let outcome = tokio::select! {
+            outcome = forward(&joined.link, &mut what) => outcome,
+            _signal = stop.wait() => {
+                ended(INTERRUPTED.to_owned(), counts.summary());
+                return Err(joined.interrupted().await);
+            }
+        };
+        match joined.turn(outcome, &mut stop).await? {
+            Turn::Over(joined, outcome) => break (joined, outcome),
+            Turn::Again(next) => joined = next,
         }
     };
     joined.leave("forwarding has ended").await;
-    let Ended { summary, why } = outcome.map_err(Failure::failed)?;
-    if args.json {
-        event(&Event::Ended { why: why.to_string(), summary });
+    let Ended { why, summary } = outcome.map_err(Failure::failed)?;
+    ended(why.to_string(), summary);
+    if is_orderly(&why) {
+        output::progress("the peer has left; nothing is listened for any more");
+        return Ok(ExitCode::SUCCESS);
     }
     Err(Failure::failed(format!("{why}; nothing is listened for any more")))
 }
 
+fn linked(link: &Link) {
+    let kind = link.path().kind;
+    let direct = matches!(kind, PathKind::Direct { .. });
+    let (peer, path) = (link.peer().as_str(), kind.to_string());
+    output::json_line(&Event::Linked { peer, path, direct });
+}
+
 fn listen(
     pairs: Vec<Pair>,
-    socks: Vec<SocketAddr>,
+    socks: Vec<Entry>,
     allow: Vec<Rule>,
     json: bool,
 ) -> Result<Forward, Failure> {
@@ -114,7 +156,7 @@ fn listen(
     for Pair { listen, to } in pairs {
         what.listeners.push((bind(listen, Some(&to), json)?, to));
     }
-    for address in socks {
+    for Entry(address) in socks {
         if !address.ip().is_loopback() {
             output::progress(format!(
                 "warning: SOCKS on {address} is open to everyone who can reach this machine; 127.0.0.1 \
@@ -133,17 +175,10 @@ fn bind(address: SocketAddr, to: Option<&Target>, json: bool) -> Result<TcpListe
     let listener = forward::bind(address).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     if json {
-        event(&Event::Listening { address, to });
+        output::json_line(&Event::Listening { address, to });
     } else {
         let to = to.map_or("by SOCKS".to_owned(), |to| format!("to {to} on the peer's side"));
         output::progress(format!("listening on {address}, {to}"));
     }
     Ok(listener)
-}
-
-fn event(event: &Event<'_>) {
-    match serde_json::to_string(event) {
-        Ok(text) => output::line(text),
-        Err(error) => output::progress(format!("cannot write JSON: {error}")),
-    }
 }

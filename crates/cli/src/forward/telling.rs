@@ -1,0 +1,207 @@
+//! What `holepunch forward` tells while it runs, and in the end: lines for a person, or JSON.
+
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use holepunch_programs::forward::{Asker, NotMade, Summary, Target};
+use indicatif::HumanBytes;
+use serde::Serialize;
+
+use crate::output;
+use crate::path_history::PathChange;
+
+/// So many connections that were not made are told at once: what a browser opens for a page.
+const BURST: u32 = 10;
+/// After that, one in this time: a client that tries again and again does not fill a log.
+const REFILL: Duration = Duration::from_secs(5);
+
+/// What happens, in JSON.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum Event<'a> {
+    Listening {
+        address: SocketAddr,
+        to: Option<&'a Target>,
+    },
+    Linked {
+        peer: &'a str,
+        path: String,
+        direct: bool,
+    },
+    Path(PathChange),
+    /// A connection that did not come about; `untold` others came before.
+    NotMade {
+        #[serde(flatten)]
+        not_made: NotMade,
+        untold: u64,
+    },
+    Ended {
+        why: String,
+        summary: Summary,
+    },
+}
+
+/// How many may be told.
+#[derive(Debug)]
+struct Allowance {
+    left: u32,
+    refilled_at: Instant,
+    untold: u64,
+    /// What was told last, and when: the same is not told again at once.
+    last: Option<(NotMade, Instant)>,
+}
+
+impl Allowance {
+    fn new(now: Instant) -> Self {
+        Self { left: BURST, refilled_at: now, untold: 0, last: None }
+    }
+
+    /// Whether one more may be told; then, how many were not since the last one.
+    fn take(&mut self, not_made: &NotMade, now: Instant) -> Option<u64> {
+        while self.left < BURST && now.duration_since(self.refilled_at) >= REFILL {
+            self.left += 1;
+            self.refilled_at += REFILL;
+        }
+        if self.left == BURST {
+            self.refilled_at = now;
+        }
+        let is_known = self.last.as_ref().is_some_and(|(last, told_at)| {
+            last == not_made && now.duration_since(*told_at) < REFILL
+        });
+        if self.left == 0 || is_known {
+            self.untold += 1;
+            return None;
+        }
+        self.left -= 1;
+        self.last = Some((not_made.clone(), now));
+        Some(std::mem::take(&mut self.untold))
+    }
+}
+
+/// Tells of connections that were not made, up to a bound.
+pub(super) fn tell_not_made(json: bool) -> impl Fn(NotMade) + Send + Sync + 'static {
+    let allowance = Mutex::new(Allowance::new(Instant::now()));
+    move |not_made| {
+        let mut allowance = allowance.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = allowance.take(&not_made, Instant::now());
+        drop(allowance);
+        let Some(untold) = may else { return };
+        if json {
+            output::json_line(&Event::NotMade { not_made, untold });
+        } else {
+            output::progress(line(&not_made, untold));
+        }
+    }
+}
+
+fn line(not_made: &NotMade, untold: u64) -> String {
+    let NotMade { asked_by, target, reason } = not_made;
+    // Some reasons name it.
+    let to = match target {
+        Some(target) if reason.contains(&target.to_string()) => String::new(),
+        Some(target) => format!(" to {target}"),
+        None => String::new(),
+    };
+    let what = match (asked_by, target) {
+        (Asker::ThisSide, Some(_)) => format!("no connection{to} on the peer's side"),
+        (Asker::ThisSide, None) => "no connection".to_owned(),
+        (Asker::Peer, _) => format!("no connection{to} for the peer"),
+    };
+    let more = match untold {
+        0 => String::new(),
+        more => format!(" ({more} more before this were not told)"),
+    };
+    format!("{what}: {reason}{more}")
+}
+
+/// All connections of a link, in words.
+pub(super) fn in_words(summary: &Summary) -> String {
+    let count = |number, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
+    let mut text = format!(
+        "{} through the peer, {} for the peer; {} to the peer, {} from the peer",
+        count(summary.opened, "connection"),
+        count(summary.served, "connection"),
+        HumanBytes(summary.sent_bytes),
+        HumanBytes(summary.received_bytes)
+    );
+    let not_made = summary.forbidden + summary.failed + summary.busy + summary.malformed;
+    for (number, what) in [
+        (summary.refused_by_peer, "not made by the peer"),
+        (not_made, "not made for the peer"),
+        (summary.broken, "cut short"),
+    ] {
+        if number > 0 {
+            text += &format!("; {number} {what}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_told_and_then_one_now_and_then_with_the_number_of_the_others() {
+        let start = Instant::now();
+        let mut allowance = Allowance::new(start);
+        let mut number = 0;
+        let mut another = |allowance: &mut Allowance, now| {
+            number += 1;
+            allowance.take(&refused(&format!("reason {number}")), now)
+        };
+        let told = (0..1000).filter(|_| another(&mut allowance, start).is_some()).count();
+        assert_eq!(told, 10);
+        assert_eq!(another(&mut allowance, start + REFILL), Some(990));
+        assert_eq!(another(&mut allowance, start + REFILL), None);
+        assert_eq!(another(&mut allowance, start + REFILL * 2), Some(1));
+        let later = start + REFILL * 1000;
+        let told = (0..1000).filter(|_| another(&mut allowance, later).is_some()).count();
+        assert_eq!(told, 10);
+    }
+
+    fn refused(reason: &str) -> NotMade {
+        let target = Some("db:5432".parse().unwrap());
+        NotMade { asked_by: Asker::ThisSide, target, reason: reason.to_owned() }
+    }
+
+    #[test]
+    fn the_same_is_told_once_in_a_while() {
+        let start = Instant::now();
+        let mut allowance = Allowance::new(start);
+        let told = (0..20).map(|second| {
+            let now = start + Duration::from_millis(1100) * second;
+            allowance.take(&refused("nothing listens there"), now)
+        });
+        let told: Vec<u64> = told.flatten().collect();
+        assert_eq!(told, [0, 4, 4, 4]);
+        assert_eq!(allowance.take(&refused("something else"), start + REFILL * 5), Some(4));
+    }
+
+    #[test]
+    fn lines_name_the_side_the_target_and_the_reason() {
+        let own = refused("Connection refused");
+        assert_eq!(
+            line(&own, 0),
+            "no connection to db:5432 on the peer's side: Connection refused"
+        );
+        let named = refused("db:5432 is not allowed");
+        assert_eq!(line(&named, 0), "no connection on the peer's side: db:5432 is not allowed");
+        let theirs = NotMade { asked_by: Asker::Peer, ..own };
+        assert_eq!(
+            line(&theirs, 3),
+            "no connection to db:5432 for the peer: Connection refused (3 more before this were not told)"
+        );
+    }
+
+    #[test]
+    fn a_summary_counts_both_ways_and_leaves_out_what_has_not_happened() {
+        let mut summary = Summary { opened: 1, sent_bytes: 2048, ..Summary::default() };
+        let words = "1 connection through the peer, 0 connections for the peer; 2.00 KiB to the peer, \
+                     0 B from the peer";
+        assert_eq!(in_words(&summary), words);
+        (summary.forbidden, summary.failed) = (1, 2);
+        assert_eq!(in_words(&summary), format!("{words}; 3 not made for the peer"));
+    }
+}

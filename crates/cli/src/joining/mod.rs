@@ -1,0 +1,339 @@
+//! What every program over a link begins with: a worker that joins a room or calls a peer, and the link.
+
+mod attending;
+mod waiting;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use holepunch_programs::{BUSY, INTERRUPTED};
+use holepunch_wire::session::SessionId;
+use holepunch_worker::{Config, Link, LinkError, LinkPath, Links, Notice, PathKind, Worker};
+use tokio::task::JoinHandle;
+
+use crate::exit::Failure;
+use crate::output;
+use crate::peering::{IdentityFile, PeeringArgs, rendezvous_url};
+use crate::settings::{Environment, Seconds};
+use crate::signals::Stop;
+use crate::why::in_words;
+use crate::worker::StunArgs;
+use attending::{Left, REPLACED, attend};
+pub(crate) use attending::{Manner, Telling};
+use waiting::{Heard, Waiting};
+
+/// A peer whose link is lost is given so long to come back: one that has crashed and is started again by
+/// hand, or by its supervisor, is there by then, once the rendezvous has missed it for 5 s.
+const BACK_WITHIN: Duration = Duration::from_secs(10);
+
+/// With whom to link, and by which rendezvous
+#[derive(Debug, clap::Args)]
+pub(crate) struct JoinArgs {
+    /// The rendezvous; required [env: RENDEZVOUS_SERVICE_URL]
+    #[arg(long, value_name = "URL")]
+    rendezvous_url: Option<String>,
+    #[command(flatten)]
+    peering: PeeringArgs,
+    #[command(flatten)]
+    stun: StunArgs,
+    /// Fail (exit code 1) where there is no link within so long; wait for ever without it
+    /// [env: GIVE_UP_AFTER_SEC]
+    #[arg(long, value_name = "SECONDS")]
+    give_up_after_sec: Option<Seconds>,
+    /// Say nothing of the way to the link, and of its changes, on standard error
+    #[arg(long, short)]
+    quiet: bool,
+    /// Tell the history of the link on standard error in the end
+    #[arg(long)]
+    why: bool,
+}
+
+/// What does not change from one link to the next.
+struct Company {
+    worker: Worker,
+    manner: Manner,
+    waiting: Waiting,
+    quiet: bool,
+    why: bool,
+    /// When the command began.
+    began: Instant,
+    /// How long a link is waited for.
+    patience: Option<Duration>,
+    /// Whether the peer has refused the last link.
+    was_refused: bool,
+    /// The session of the last link: what is said of its end is known.
+    last: Option<SessionId>,
+}
+
+/// A link, and the worker that keeps it.
+pub(crate) struct Joined {
+    pub(crate) link: Link,
+    attendant: JoinHandle<Left>,
+    company: Company,
+}
+
+/// What follows a program's end.
+pub(crate) enum Turn<T> {
+    /// Nothing: that was its outcome.
+    Over(Joined, T),
+    /// It has not had its turn, since the peer refused the link. Here is the next one.
+    Again(Joined),
+}
+
+/// Why a program may go on with another link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Another {
+    /// The peer has another link.
+    Busy,
+    /// One of the two does not know the room's secret.
+    Secret(LinkError),
+    /// The same peer has made a new link.
+    Replaced,
+    /// The network, or the peer, has gone.
+    Lost(LinkError),
+}
+
+impl Joined {
+    /// What follows a program's end: where the two do not share a secret, the next link.
+    pub(crate) async fn turn<T>(self, outcome: T, stop: &mut Stop) -> Result<Turn<T>, Failure> {
+        match self.another() {
+            Some(Another::Busy) => {
+                self.leave(BUSY).await;
+                Err(Failure::failed("the peer is busy with another link"))
+            }
+            Some(refused @ Another::Secret(_)) => Ok(Turn::Again(self.next(refused, stop).await?)),
+            Some(Another::Replaced | Another::Lost(_)) | None => Ok(Turn::Over(self, outcome)),
+        }
+    }
+
+    /// Why the link has ended, where another one may follow.
+    pub(crate) fn another(&self) -> Option<Another> {
+        match self.link.ended()? {
+            LinkError::ClosedByPeer(reason) if reason == BUSY => Some(Another::Busy),
+            why @ (LinkError::SecretMissing(_) | LinkError::WrongSecret) => {
+                Some(Another::Secret(why))
+            }
+            LinkError::Closed(reason) if reason == REPLACED => Some(Another::Replaced),
+            why @ LinkError::Unreachable(_) => Some(Another::Lost(why)),
+            LinkError::Closed(_)
+            | LinkError::ClosedByPeer(_)
+            | LinkError::WrongKey { .. }
+            | LinkError::Impostor { .. }
+            | LinkError::Protocol(_) => None,
+        }
+    }
+
+    /// Waits for the link that follows one that has ended.
+    pub(crate) async fn next(self, why: Another, stop: &mut Stop) -> Result<Self, Failure> {
+        let Self { link, attendant, mut company } = self;
+        let left = attendant.await.map_err(Failure::failed)?;
+        if let Some(link) = left.next {
+            if let Another::Lost(error) = why {
+                company.say(format!("the link is lost: {error}; going on with the next one"));
+            }
+            return Ok(company.joined(link, left.links));
+        }
+        while company.worker.next_notice().now_or_never().flatten().is_some() {}
+        let heard = match &why {
+            Another::Busy => company.waiting.busy(),
+            Another::Secret(error) => company.waiting.no_link(link.peer(), error),
+            Another::Replaced => Heard::Nothing,
+            Another::Lost(error) => Heard::Line(format!(
+                "the link is lost: {error}; waiting {} s for the peer to come back",
+                BACK_WITHIN.as_secs()
+            )),
+        };
+        drop(link);
+        company.was_refused = matches!(why, Another::Busy | Another::Secret(_));
+        let patience = match why {
+            Another::Lost(_) => Some(company.began.elapsed() + BACK_WITHIN),
+            Another::Busy | Another::Secret(_) | Another::Replaced => company.patience,
+        };
+        let outcome = match company.take(heard) {
+            Ok(()) => company.next_link(left.links, stop, patience).await,
+            Err(failure) => Err(failure),
+        };
+        company.or_leave(outcome).await
+    }
+
+    /// When the command began.
+    pub(crate) fn began(&self) -> Instant {
+        self.company.began
+    }
+
+    /// Ends the link and the worker, within a second. What matters has to have arrived before.
+    pub(crate) async fn leave(self, reason: &str) {
+        self.link.close(reason);
+        self.company.leave().await;
+    }
+
+    /// Ends everything because somebody wants that.
+    pub(crate) async fn interrupted(self) -> Failure {
+        self.leave(INTERRUPTED).await;
+        Failure::interrupted()
+    }
+}
+
+/// Waits for a direct path, but not longer than this. Whether there is one.
+pub(crate) async fn until_direct(link: &Link, wait: Duration) -> bool {
+    let is_direct = |path: &LinkPath| matches!(path.kind, PathKind::Direct { .. });
+    let direct = async {
+        let mut events = link.path_events();
+        while !is_direct(&events.next().await.path) {}
+    };
+    tokio::select! {
+        () = direct => true,
+        _ended = link.closed() => false,
+        () = tokio::time::sleep(wait) => is_direct(&link.path()),
+    }
+}
+
+/// Starts a worker and waits for the first link; says on standard error what it waits for.
+pub(crate) async fn join(
+    args: JoinArgs,
+    environment: &Environment,
+    manner: Manner,
+    stop: &mut Stop,
+) -> Result<Joined, Failure> {
+    let began = Instant::now();
+    let patience = environment.setting(
+        "--give-up-after-sec",
+        args.give_up_after_sec,
+        &["GIVE_UP_AFTER_SEC"],
+    )?;
+    let (config, identity) = config(args.rendezvous_url, args.peering, args.stun, environment)?;
+    let config = Config { identity: identity.load()?, ..config };
+    let waiting = Waiting::new(
+        config.rendezvous.authority(),
+        (!config.room.is_default()).then(|| config.room.as_str()),
+        config.peer.clone(),
+        config.room_secret.is_some(),
+    );
+    let mut worker = Worker::start(config).await.map_err(Failure::failed)?;
+    let links = worker.take_links().ok_or_else(|| Failure::failed("the worker has no links"))?;
+    let (quiet, why) = (args.quiet, args.why);
+    let patience = patience.map(|Seconds(patience)| patience);
+    let mut company = Company {
+        worker,
+        manner,
+        waiting,
+        quiet,
+        why,
+        began,
+        patience,
+        was_refused: false,
+        last: None,
+    };
+    company.say(format!("worker {}", company.worker.id()));
+    let outcome = company.next_link(links, stop, patience).await;
+    company.or_leave(outcome).await
+}
+
+/// What the worker is to be; everything is looked at before anything is written.
+fn config(
+    rendezvous: Option<String>,
+    peering: PeeringArgs,
+    stun: StunArgs,
+    environment: &Environment,
+) -> Result<(Config, IdentityFile), Failure> {
+    let rendezvous = rendezvous_url(rendezvous, environment)?;
+    let (mut config, identity) = peering.apply(Config::new(rendezvous), environment)?;
+    config.stun_servers.extend(stun.named(environment)?);
+    if config.peer.is_none() && config.room.is_default() {
+        return Err(Failure::usage(
+            "with whom to link? Name a room that both sides join (--room), or the worker to call (--peer)",
+        ));
+    }
+    Ok((config, identity))
+}
+
+impl Company {
+    fn say(&self, text: impl AsRef<str>) {
+        if !self.quiet {
+            (self.manner.telling.line)(text.as_ref());
+        }
+    }
+
+    fn take(&self, heard: Heard) -> Result<(), Failure> {
+        match heard {
+            Heard::Nothing => Ok(()),
+            Heard::Line(text) => {
+                self.say(text);
+                Ok(())
+            }
+            Heard::Hopeless(why) => Err(Failure::failed(why)),
+        }
+    }
+
+    /// The next link; `patience` counts from the beginning of the command.
+    async fn next_link(
+        &mut self,
+        mut links: Links,
+        stop: &mut Stop,
+        patience: Option<Duration>,
+    ) -> Result<(Link, Links), Failure> {
+        let ended = || Failure::failed("the worker has ended by itself");
+        let until = patience.map(|patience| self.began + patience);
+        let over = async {
+            match until {
+                Some(until) => tokio::time::sleep_until(until.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                _signal = stop.wait() => return Err(Failure::interrupted()),
+                link = links.next() => return Ok((link.ok_or_else(ended)?, links)),
+                notice = self.worker.next_notice() => self.hear(&notice.ok_or_else(ended)?)?,
+                () = &mut over => return Err(Failure::failed(format!(
+                    "given up, since there is no link: {}",
+                    self.waiting.trouble()
+                ))),
+            }
+        }
+    }
+
+    fn hear(&mut self, notice: &Notice) -> Result<(), Failure> {
+        if matches!(notice, Notice::LinkEnded(_, session, _) if Some(*session) == self.last) {
+            return Ok(());
+        }
+        let heard = self.waiting.hear(notice);
+        self.take(heard)
+    }
+
+    fn joined(mut self, link: Link, links: Links) -> Joined {
+        let linked = format!("linked with {}, {}", link.peer(), link.path().kind);
+        // One that follows a refusal may be refused again, which a person need not see each time.
+        let later = std::mem::take(&mut self.was_refused).then(|| linked.clone());
+        if later.is_none() {
+            self.say(linked);
+        }
+        self.last = Some(link.session());
+        let mut manner = self.manner.clone();
+        if self.quiet {
+            manner.telling.line = Arc::new(|_| ());
+        }
+        let attendant = attend(link.clone(), links, manner, later);
+        Joined { link, attendant, company: self }
+    }
+
+    async fn or_leave(self, outcome: Result<(Link, Links), Failure>) -> Result<Joined, Failure> {
+        match outcome {
+            Ok((link, links)) => Ok(self.joined(link, links)),
+            Err(failure) => {
+                self.leave().await;
+                Err(failure)
+            }
+        }
+    }
+
+    async fn leave(self) {
+        if self.why {
+            let stories = self.worker.stories().all();
+            stories.iter().flat_map(in_words).for_each(output::progress);
+        }
+        self.worker.shutdown().await;
+    }
+}

@@ -1,0 +1,266 @@
+//! What is said while there is no link yet: each cause once, and then more and more seldom.
+
+use holepunch_worker::{LinkError, Notice, Signal, WorkerId};
+
+/// Of attempts to reach the rendezvous these are told: the first, the second, the fourth, the eighth, …
+const ATTEMPTS_TOLD: u32 = 2;
+/// Of peers that come to nothing, one every five seconds perhaps: the first, the fourth, the sixteenth, …
+const PEERS_TOLD: u32 = 4;
+/// What the rendezvous says where the peer gives a session up, after a refusal perhaps.
+const PEER_LEFT: &str = "the peer has left";
+/// So often a peer that is called by its id may show that it does not know the room's secret: it is the same
+/// one each time, and a third attempt shows that no stranger has come in between.
+const SECRETS_REFUSED_MAX: u32 = 3;
+
+/// Counts something that repeats itself.
+#[derive(Debug, Default)]
+pub(super) struct Seldom(u32);
+
+impl Seldom {
+    /// It has happened once more. How often by now, where that is worth a line: the first time, and when the
+    /// number is a power of `base`.
+    pub(super) fn again(&mut self, base: u32) -> Option<u32> {
+        self.0 = self.0.saturating_add(1);
+        let mut rest = self.0;
+        while rest.is_multiple_of(base) {
+            rest /= base;
+        }
+        (rest == 1).then_some(self.0)
+    }
+}
+
+/// What a notice comes to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// Nothing that a person has to know.
+    Nothing,
+    /// A line.
+    Line(String),
+    /// It makes no sense to go on, and why.
+    Hopeless(String),
+}
+
+/// What has been waited for so far.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    /// Where the rendezvous is, as it is shown.
+    rendezvous: String,
+    /// What is waited for.
+    goal: String,
+    /// The one that is called.
+    peer: Option<WorkerId>,
+    has_secret: bool,
+    has_connected: bool,
+    attempts: Seldom,
+    secrets: Seldom,
+    secrets_of_peer: u32,
+    busy: Seldom,
+    others: Seldom,
+    unbound: Seldom,
+    /// What is in the way at the moment.
+    trouble: Option<String>,
+}
+
+impl Waiting {
+    pub(super) fn new(
+        rendezvous: String,
+        room: Option<&str>,
+        peer: Option<WorkerId>,
+        has_secret: bool,
+    ) -> Self {
+        let goal = match (&peer, room) {
+            (Some(peer), Some(room)) => format!("calling {peer} in the room {room:?}"),
+            (Some(peer), None) => format!("calling {peer}"),
+            (None, Some(room)) => format!("waiting for the peer in the room {room:?}"),
+            (None, None) => "waiting for the peer".to_owned(),
+        };
+        Self {
+            rendezvous,
+            goal,
+            peer,
+            has_secret,
+            has_connected: false,
+            attempts: Seldom::default(),
+            secrets: Seldom::default(),
+            secrets_of_peer: 0,
+            busy: Seldom::default(),
+            others: Seldom::default(),
+            unbound: Seldom::default(),
+            trouble: None,
+        }
+    }
+
+    /// What is in the way, for whoever gives up.
+    pub(super) fn trouble(&self) -> &str {
+        self.trouble.as_deref().unwrap_or("no peer has come")
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the log says the rest")]
+    pub(super) fn hear(&mut self, notice: &Notice) -> Heard {
+        match notice {
+            Notice::Signal(Signal::Connecting(_)) if !self.has_connected => {
+                self.has_connected = true;
+                Heard::Line(format!("connecting to {}", self.rendezvous))
+            }
+            Notice::Signal(Signal::Connected | Signal::ConnectedV1) => {
+                self.attempts = Seldom::default();
+                self.trouble = None;
+                Heard::Line(self.goal.clone())
+            }
+            Notice::Signal(Signal::Disconnected { why, retry_in }) => {
+                let trouble = format!("no connection to the rendezvous {}: {why}", self.rendezvous);
+                self.trouble = Some(trouble.clone());
+                let Some(count) = self.attempts.again(ATTEMPTS_TOLD) else { return Heard::Nothing };
+                let after = if count > 1 { format!(" (try {count})") } else { String::new() };
+                // Rounded up, so that the line is true and does not jump about.
+                let within = retry_in.as_secs() + 1;
+                Heard::Line(format!("{trouble}{after}; next try within {within} s"))
+            }
+            // What this side has closed it has reasons for, and a peer that has left is waited for.
+            Notice::LinkEnded(_, _, LinkError::Closed(_)) => Heard::Nothing,
+            Notice::LinkEnded(_, _, LinkError::Unreachable(why)) if why == PEER_LEFT => {
+                Heard::Nothing
+            }
+            Notice::LinkEnded(peer, _, why) => self.no_link(peer, why),
+            Notice::UdpUnavailable(why, _) => {
+                self.trouble = Some(why.clone());
+                self.unbound.again(PEERS_TOLD).map_or(Heard::Nothing, |_| Heard::Line(why.clone()))
+            }
+            Notice::NoEndpoint(unseen) => {
+                self.trouble = Some(unseen.to_string());
+                Heard::Line(unseen.to_string())
+            }
+            _ => Heard::Nothing,
+        }
+    }
+
+    /// The peer has another link.
+    pub(super) fn busy(&mut self) -> Heard {
+        let text = "the peer is busy with another link";
+        self.trouble = Some(text.to_owned());
+        line(text, self.busy.again(PEERS_TOLD), "; trying again until it is free")
+    }
+
+    /// A peer has come, and there is no link with it.
+    pub(super) fn no_link(&mut self, peer: &WorkerId, why: &LinkError) -> Heard {
+        let text = match why {
+            LinkError::SecretMissing(_) if self.has_secret => format!(
+                "no link with {peer}: this side expects a peer with the same --room-secret, and it came \
+                 without any; give it the same words"
+            ),
+            LinkError::SecretMissing(_) => format!(
+                "no link with {peer}: it expects a peer with the same --room-secret, and this side has none; \
+                 give the same words here"
+            ),
+            LinkError::WrongSecret => format!(
+                "no link with {peer}: this side expects a peer with the same --room-secret, and it came with \
+                 other words (or somebody stands in between); give the same words on both sides"
+            ),
+            LinkError::Closed(_)
+            | LinkError::ClosedByPeer(_)
+            | LinkError::WrongKey { .. }
+            | LinkError::Impostor { .. }
+            | LinkError::Unreachable(_)
+            | LinkError::Protocol(_) => {
+                let text = format!("no link with {peer}: {why}");
+                self.trouble = Some(text.clone());
+                return line(&text, self.others.again(PEERS_TOLD), "");
+            }
+        };
+        self.trouble = Some(text.clone());
+        if self.peer.as_ref() == Some(peer) {
+            self.secrets_of_peer += 1;
+            if self.secrets_of_peer >= SECRETS_REFUSED_MAX {
+                return Heard::Hopeless(format!("{text} ({SECRETS_REFUSED_MAX} attempts)"));
+            }
+        }
+        let goes_on = if self.peer.is_none() { "; waiting for others" } else { "; trying again" };
+        line(&text, self.secrets.again(PEERS_TOLD), goes_on)
+    }
+}
+
+fn line(text: &str, count: Option<u32>, goes_on: &str) -> Heard {
+    match count {
+        None => Heard::Nothing,
+        Some(1) => Heard::Line(format!("{text}{goes_on}")),
+        Some(count) => Heard::Line(format!("{text} ({count} times by now){goes_on}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use holepunch_wire::session::SessionId;
+
+    fn peer(id: &str) -> WorkerId {
+        WorkerId::new(id).unwrap()
+    }
+
+    fn waiting(called: Option<&str>, has_secret: bool) -> Waiting {
+        Waiting::new("host.example".to_owned(), Some("tea"), called.map(peer), has_secret)
+    }
+
+    fn lines(waiting: &mut Waiting, notice: &Notice, times: usize) -> Vec<String> {
+        let heard = (0..times).map(|_| waiting.hear(notice));
+        let line = |heard| if let Heard::Line(text) = heard { Some(text) } else { None };
+        heard.filter_map(line).collect()
+    }
+
+    fn ended(id: &str, why: LinkError) -> Notice {
+        Notice::LinkEnded(peer(id), SessionId(1), why)
+    }
+
+    #[test]
+    fn attempts_to_reach_the_rendezvous_are_told_more_and_more_seldom() {
+        let mut waiting = waiting(None, false);
+        let connecting = Notice::Signal(Signal::Connecting("ws://host.example".parse().unwrap()));
+        let lost = Notice::Signal(Signal::Disconnected {
+            why: "connection refused".to_owned(),
+            retry_in: Duration::from_millis(2300),
+        });
+        assert_eq!(lines(&mut waiting, &connecting, 3), ["connecting to host.example"]);
+        let told = lines(&mut waiting, &lost, 100);
+        assert_eq!(told.len(), 7, "{told:#?}");
+        let start = "no connection to the rendezvous host.example: connection refused";
+        assert_eq!(told[0], format!("{start}; next try within 3 s"));
+        assert_eq!(told[6], format!("{start} (try 64); next try within 3 s"));
+        assert_eq!(waiting.trouble(), start);
+        let connected = Notice::Signal(Signal::ConnectedV1);
+        let room = r#"waiting for the peer in the room "tea""#;
+        assert_eq!(lines(&mut waiting, &connected, 1), [room]);
+        assert_eq!(waiting.trouble(), "no peer has come");
+        assert_eq!(lines(&mut waiting, &lost, 1), told[..1], "from the beginning");
+    }
+
+    #[test]
+    fn each_side_is_told_what_was_expected_what_came_and_what_to_do() {
+        let missing = LinkError::SecretMissing("");
+        for (has_secret, why, words) in [
+            (true, missing.clone(), ["it came without any", "give it the same words"]),
+            (false, missing, ["this side has none", "give the same words here"]),
+            (true, LinkError::WrongSecret, ["other words", "the same words on both sides"]),
+        ] {
+            let mut waiting = waiting(None, has_secret);
+            let told = lines(&mut waiting, &ended("b", why), 20);
+            assert_eq!(told.len(), 3, "{told:#?}");
+            let says = |line: &String| words.iter().all(|word| line.contains(word));
+            assert!(told.iter().all(says), "{told:#?}");
+            assert!(told[0].ends_with("; waiting for others"), "{told:#?}");
+            assert!(told[2].contains("(16 times by now)"), "{told:#?}");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_is_called_and_has_another_secret_is_given_up_and_a_stranger_is_not() {
+        let mut waiting = waiting(Some("b"), true);
+        for stranger in 0..10 {
+            let heard = waiting.hear(&ended("stranger", LinkError::WrongSecret));
+            assert!(!matches!(heard, Heard::Hopeless(_)), "{stranger}");
+        }
+        let heard = [(); 3].map(|()| waiting.hear(&ended("b", LinkError::WrongSecret)));
+        let is_hopeless = heard.each_ref().map(|heard| matches!(heard, Heard::Hopeless(_)));
+        assert_eq!(is_hopeless, [false, false, true], "{heard:?}");
+    }
+}

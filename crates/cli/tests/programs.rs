@@ -1,0 +1,172 @@
+//! Programs over a link as processes: what they say of what is in the way, and how they end.
+
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use common::{Program, within};
+use serde_json::Value;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+const RENDEZVOUS: [&str; 6] =
+    ["rendezvous", "--listen", "127.0.0.1:0", "--stun-listen", "127.0.0.1:0", "--allow-private"];
+/// Nothing listens there.
+const NOWHERE: &str = "http://127.0.0.1:9";
+/// What lets `forward` run without doing anything.
+const IDLE: [&str; 3] = ["forward", "--allow", "127.0.0.1:9"];
+
+/// A rendezvous.
+struct Scene {
+    url: String,
+    stun: String,
+    _rendezvous: Program,
+}
+
+impl Scene {
+    async fn start() -> Self {
+        let mut rendezvous = Program::run(&RENDEZVOUS, &[]);
+        let running = rendezvous.log.entry("rendezvous is running").await;
+        let url = format!("http://{}", running["http"].as_str().unwrap());
+        let stun = running["stun"].as_str().unwrap().trim_matches(['[', ']']).to_owned();
+        Self { url, stun, _rendezvous: rendezvous }
+    }
+
+    fn program(&self, arguments: &[&str], more: &[&str]) -> Program {
+        let usual = ["--room", "tea", "--no-port-mapping", "--rendezvous-url", &self.url];
+        Program::run(&[arguments, &usual, more].concat(), &[("STUN_SERVERS", &self.stun)])
+    }
+
+    /// A program that waits in the room, and its id.
+    async fn waiting(&self, arguments: &[&str], more: &[&str]) -> (Program, String) {
+        let mut program = self.program(arguments, more);
+        let id = program.log.line("worker ").await;
+        program.log.line("waiting for the peer in the room \"tea\"").await;
+        (program, id.strip_prefix("worker ").unwrap().to_owned())
+    }
+}
+
+#[tokio::test]
+async fn a_third_is_told_that_the_peer_is_busy_and_an_orderly_end_is_none_of_a_failure() {
+    let scene = Scene::start().await;
+    let (called, id) = scene.waiting(&IDLE, &[]).await;
+    let mut first = scene.program(&IDLE, &["--peer", &id]);
+    first.log.line("linked with").await;
+    let third = scene.program(&IDLE, &["--peer", &id]).end().await;
+    assert_eq!(third.code, Some(1), "{third:?}");
+    assert!(third.err.contains("the peer is busy with another link"), "{}", third.err);
+    first.signal("INT").await;
+    let (first, called) = (first.end().await, called.end().await);
+    assert_eq!((first.code, called.code), (Some(130), Some(0)), "{first:?} {called:?}");
+    for side in [&first, &called] {
+        assert!(side.err.contains("0 connections through the peer, 0"), "{}", side.err);
+    }
+    assert!(called.err.contains("turned away") && called.err.contains("the peer has left"));
+}
+
+#[tokio::test]
+async fn a_peer_with_another_secret_is_given_up_by_its_caller_and_not_by_its_room() {
+    let scene = Scene::start().await;
+    let (called, id) = scene.waiting(&IDLE, &["--room-secret", "one two"]).await;
+    for (secret, words) in [
+        (&["--room-secret", "one three"][..], "it came with other words"),
+        (&[], "this side has none; give the same words here"),
+    ] {
+        let caller = scene.program(&IDLE, &[&["--peer", &id], secret].concat()).end().await;
+        assert_eq!(caller.code, Some(1), "{caller:?}");
+        assert!(caller.err.contains(words), "{}", caller.err);
+        let told = caller.err.lines().filter(|line| line.contains("no link with")).count();
+        assert_eq!(told, 2, "once, and in the end: {}", caller.err);
+    }
+    let mut right = scene.program(&IDLE, &["--peer", &id, "--room-secret", "One  TWO"]);
+    right.log.line("linked with").await;
+    called.signal("TERM").await;
+    let called = called.end().await;
+    assert!(called.err.contains("; waiting for others"), "{}", called.err);
+}
+
+#[tokio::test]
+async fn without_a_rendezvous_a_program_tells_seldom_and_gives_up_when_it_is_to() {
+    for more in [&["--give-up-after-sec", "4"][..], &[]] {
+        let room = ["chat", "--room", "tea", "--rendezvous-url", NOWHERE];
+        let variables = [("GIVE_UP_AFTER_SEC", "4")];
+        let variables = if more.is_empty() { &variables[..] } else { &[] };
+        let ended = Program::end_of(&[&room[..], more].concat(), variables).await;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let of = |text: &str| ended.err.lines().filter(|line| line.contains(text)).count();
+        assert_eq!(of("connecting to 127.0.0.1:9"), 1, "{}", ended.err);
+        assert!((1..=6).contains(&of("next try within")), "{}", ended.err);
+        assert!(ended.err.contains("given up, since there is no link: no connection to the rend"));
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_on_this_side_is_said_before_anything_is_written_or_anybody_is_called() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let (key, file) = (folder.path().join("key.pem"), file.to_str().unwrap());
+    let url = ["--rendezvous-url", NOWHERE, "--identity", key.to_str().unwrap()];
+    for (arguments, code, words) in [
+        (&["chat"][..], 2, "with whom to link?"),
+        (&["chat", "--room", "tea", "--room-secret", " "], 2, "--room-secret"),
+        (&["pipe", "--room", "tea", "--stun-host", "two words"], 2, "--stun-host"),
+        (&["forward", "--room", "tea"], 2, "nothing to forward"),
+        (&["forward", "--room", "tea", "--listen", "2222", "--to", "a:1"], 2, "127.0.0.1:2222"),
+        (&["receive", "--room", "tea", file], 1, "a file stands where a folder is needed"),
+    ] {
+        let ended = Program::end_of(&[arguments, &url].concat(), &[]).await;
+        assert_eq!(ended.code, Some(code), "{arguments:?}: {ended:?}");
+        assert!(ended.err.contains(words), "{arguments:?}: {}", ended.err);
+        assert!(!ended.err.contains("connecting"), "{arguments:?}: {}", ended.err);
+        assert!(!key.exists(), "{arguments:?}: a key was written");
+    }
+}
+
+#[tokio::test]
+async fn forward_tells_both_sides_what_is_not_connected_in_words_and_in_json() {
+    let scene = Scene::start().await;
+    let (mut far, _) = scene.waiting(&IDLE, &[]).await;
+    let pair = ["forward", "--json", "-L", "127.0.0.1:0=192.0.2.1:9"];
+    let mut near = scene.program(&pair, &[]);
+    let event = |line: String| serde_json::from_str::<Value>(&line).unwrap();
+    let listening = event(near.out.line("listening").await);
+    let linked = event(near.out.line("linked").await);
+    assert!(linked["peer"].is_string() && linked["path"].is_string(), "{linked}");
+    // The system takes the connection before the program listens to it.
+    let mut tcp = TcpStream::connect(listening["address"].as_str().unwrap()).await.unwrap();
+    let _reset = within("the end of the connection", tcp.read(&mut [0])).await;
+    let not_made = event(near.out.line("not_made").await);
+    assert_eq!(
+        (&not_made["asked_by"], &not_made["target"]),
+        (&"this_side".into(), &"192.0.2.1:9".into())
+    );
+    assert!(not_made["reason"].as_str().unwrap().contains("not allowed"), "{not_made}");
+    far.log.line("no connection for the peer: 192.0.2.1:9 is not allowed").await;
+    near.signal("INT").await;
+    let near = near.end().await;
+    let ended = event(near.out.lines().last().unwrap().to_owned());
+    assert_eq!((&ended["type"], &ended["why"]), (&"ended".into(), &"interrupted".into()));
+    assert_eq!(ended["summary"]["refused_by_peer"], 1, "{ended}");
+    assert_eq!(far.end().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn figures_say_whose_they_are_and_have_no_digits_that_mean_nothing() {
+    let scene = Scene::start().await;
+    let bench = ["bench", "--seconds", "0.2", "--json", "--now"];
+    let (waiting, _) = scene.waiting(&bench, &[]).await;
+    let sides = [scene.program(&bench, &[]).end().await, waiting.end().await];
+    let reports = sides.each_ref().map(|side| serde_json::from_str::<Value>(&side.out).unwrap());
+    assert_eq!(reports[0]["to_peer"], reports[1]["from_peer"], "{reports:#?}");
+    assert_eq!(reports[0]["from_peer"], reports[1]["to_peer"], "{reports:#?}");
+    assert_ne!(reports[0]["measured_by"], reports[1]["measured_by"], "{reports:#?}");
+    let long = |line: &&str| {
+        let digits = line.rsplit_once('.').map_or("", |(_, digits)| digits.trim_end_matches(','));
+        digits.len() > 3 && digits.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    assert_eq!(sides[0].out.lines().find(long), None);
+    // The result is not on a terminal: the steps are there beside it.
+    assert!(sides[0].err.contains("to the peer ") && sides[0].err.contains("from the peer "));
+}
