@@ -1,0 +1,141 @@
+//! The worker's one task, between the rendezvous and the UDP port.
+
+mod port;
+mod rendezvous;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use holepunch_link::{Identity, Link, Port, PortEvent};
+use holepunch_wire::WorkerId;
+use holepunch_wire::session::{RelayToken, SessionId};
+use holepunch_wire::signal::v1::{Welcome, WorkerV1};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+use crate::config::Config;
+use crate::log_budget::LogBudget;
+use crate::notice::Notice;
+use crate::signalling::{Signal, Signalling};
+use crate::story::Stories;
+use crate::tls::Tls;
+use crate::turn::Turns;
+
+pub(crate) use rendezvous::CALL_AGAIN_AFTER;
+
+/// What the task holds.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) id: WorkerId,
+    pub(crate) identity: Identity,
+    pub(crate) config: Config,
+    pub(crate) tls: Tls,
+    pub(crate) signalling: Signalling,
+    pub(crate) port: Option<Port>,
+    /// When the UDP port is to be bound, as long as it is not.
+    pub(crate) bind_at: Instant,
+    /// When the peer that is wanted is called again.
+    pub(crate) call_at: Instant,
+    /// Whether there is a session with the rendezvous.
+    pub(crate) registered: bool,
+    /// What the rendezvous has said at first in this session, where it speaks `holepunch.v1`.
+    pub(crate) welcome: Option<Welcome>,
+    /// Lets the worker take its place again, for a while after it has lost its connection.
+    pub(crate) resume: Option<(String, Instant)>,
+    pub(crate) look_up: Option<JoinHandle<Result<IpAddr, String>>>,
+    pub(crate) public_ip: Option<IpAddr>,
+    pub(crate) notices: mpsc::Sender<Notice>,
+    /// What the rendezvous may still have logged.
+    pub(crate) log_budget: LogBudget,
+    pub(crate) links: mpsc::Sender<Link>,
+    pub(crate) stories: Stories,
+    /// What opens the relays of sessions that have been offered and have not begun yet.
+    pub(crate) tokens: BTreeMap<SessionId, RelayToken>,
+    pub(crate) relays: JoinSet<()>,
+    pub(crate) turns: Turns,
+}
+
+/// What the task woke up for.
+enum Woken {
+    Stop,
+    Signal(Signal),
+    Udp(PortEvent),
+    Bind,
+    PublicIp(Result<IpAddr, String>),
+    CallDue,
+    /// An address on a TURN server, which the peer of the session is to be told.
+    TurnAddress(SessionId, SocketAddr),
+}
+
+impl Run {
+    pub(crate) async fn until(mut self, mut stopped: oneshot::Receiver<()>) {
+        self.start_look_up();
+        loop {
+            match self.woken(&mut stopped).await {
+                Woken::Stop => break,
+                Woken::Signal(signal) => self.signal(signal),
+                Woken::Udp(PortEvent::Traversal(event)) => self.udp(event),
+                Woken::Udp(PortEvent::Link(event)) => self.link(event),
+                Woken::Bind => self.bind().await,
+                Woken::PublicIp(found) => self.public_ip(found),
+                Woken::CallDue => self.call(),
+                Woken::TurnAddress(session, address) => {
+                    self.send_v1(WorkerV1::TurnAddress { session, address });
+                }
+            }
+        }
+        if let Some(look_up) = self.look_up {
+            look_up.abort();
+        }
+        let close_port = async {
+            if let Some(port) = self.port {
+                tracing::debug!(dropped = ?port.dropped(), "UDP port closed");
+                port.close().await;
+            }
+            // The last packets of links may go by them.
+            self.turns.close().await;
+        };
+        tokio::join!(self.signalling.close(), close_port);
+        // The last packets of links go by the relays, too.
+        self.relays.abort_all();
+    }
+
+    async fn woken(&mut self, stopped: &mut oneshot::Receiver<()>) -> Woken {
+        let bind_at = self.bind_at;
+        let udp = async {
+            match &mut self.port {
+                Some(port) => Woken::Udp(port.next_event().await),
+                None => {
+                    tokio::time::sleep_until(bind_at).await;
+                    Woken::Bind
+                }
+            }
+        };
+        let look_up = async {
+            match &mut self.look_up {
+                Some(task) => task.await.unwrap_or_else(|error| Err(error.to_string())),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            // An owner that is dropped stops its worker too.
+            _stop = stopped => Woken::Stop,
+            signal = self.signalling.next() => Woken::Signal(signal),
+            woken = udp => woken,
+            (session, address) = self.turns.next() => Woken::TurnAddress(session, address),
+            found = look_up => Woken::PublicIp(found),
+            () = tokio::time::sleep_until(self.call_at), if self.config.peer.is_some() => {
+                Woken::CallDue
+            }
+        }
+    }
+
+    pub(crate) fn notice(&self, notice: Notice) {
+        if !notice.is_of_the_rendezvous() || self.log_budget.allows_one() {
+            notice.log();
+        }
+        self.stories.note(&notice);
+        let _unless_nobody_reads = self.notices.try_send(notice);
+    }
+}

@@ -1,0 +1,148 @@
+//! What the rendezvous says, and what it is told.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use holepunch_link::{Input, Port};
+use holepunch_wire::identity::Registration;
+use holepunch_wire::signal::v1::{ServerV1, Welcome, WorkerV1};
+use holepunch_wire::signal::{FromServer, WorkerMessage};
+use tokio::time::Instant;
+
+use super::Run;
+use crate::ip_echo;
+use crate::notice::Notice;
+use crate::signalling::Signal;
+
+/// A peer that is wanted, and with which there is no session, is called again after this time.
+pub(crate) const CALL_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// A rendezvous keeps the place of a worker that has lost its connection for so long.
+const RESUME_WITHIN: Duration = Duration::from_secs(30);
+/// Relay tokens that wait for the beginning of their session, which follows at once.
+const TOKENS_MAX: usize = 64;
+
+impl Run {
+    pub(super) fn signal(&mut self, signal: Signal) {
+        self.notice(Notice::Signal(signal.clone()));
+        match signal {
+            Signal::Connected => self.registered(),
+            Signal::Disconnected { .. } => {
+                self.registered = false;
+                if let Some(welcome) = self.welcome.take() {
+                    self.resume = Some((welcome.resume, Instant::now() + RESUME_WITHIN));
+                }
+                self.tell(Input::Unregistered);
+            }
+            Signal::Message(FromServer::Offer(Ok(offer))) => self.tell(Input::Offer(offer)),
+            Signal::Message(FromServer::Offer(Err(why))) => {
+                self.tell(Input::BadOffer(why.to_string()));
+            }
+            Signal::Message(FromServer::SessionOffer(Ok(offer))) => {
+                self.turns.offered(&offer.details);
+                if let Some(token) = &offer.details.relay_token {
+                    self.tokens.insert(offer.details.session, token.clone());
+                }
+                if self.tokens.len() > TOKENS_MAX {
+                    self.tokens.pop_first();
+                }
+                self.tell(Input::SessionOffer(offer));
+            }
+            Signal::Message(FromServer::SessionOffer(Err(bad))) => {
+                // The rendezvous waits for it, and its peer does: both are told that nothing comes of it.
+                if let Some(session) = bad.session {
+                    self.send_v1(WorkerV1::Leave { session });
+                }
+            }
+            Signal::Message(FromServer::V1(Ok(message))) => {
+                if let ServerV1::Welcome(welcome) = *message {
+                    self.welcomed(welcome);
+                } else if let ServerV1::PeerTurnAddress { session, address } = *message {
+                    self.turns.peer_at(session, address);
+                } else {
+                    self.tell(Input::V1(message));
+                }
+            }
+            Signal::Message(_)
+            | Signal::Connecting(_)
+            | Signal::ConnectedV1
+            | Signal::Malformed(_) => {}
+        }
+    }
+
+    /// There is a session with the rendezvous.
+    pub(super) fn registered(&mut self) {
+        self.registered = true;
+        self.tell(Input::Registered);
+        match self.public_ip {
+            Some(ip) => self.signalling.send(WorkerMessage::RegisterPublicIp { ip }),
+            None => self.start_look_up(),
+        }
+    }
+
+    /// The rendezvous speaks `holepunch.v1`: it is told who is there before anything else.
+    pub(super) fn welcomed(&mut self, welcome: Welcome) {
+        let resume = self.resume.take().filter(|(_, until)| *until > Instant::now());
+        let challenge = welcome.challenge.clone();
+        self.turns.renewed(welcome.turn.clone());
+        self.welcome = Some(welcome.clone());
+        let signature = self.identity.sign(&Registration {
+            host: self.config.rendezvous.host(),
+            challenge: &challenge,
+            worker: &self.id,
+            room: &self.config.room,
+        });
+        self.send_v1(WorkerV1::Hello {
+            room: None,
+            mode: self.config.room_mode,
+            key: Some(self.identity.public_key()),
+            signature: Some(Box::new(signature)),
+            resume: resume.map(|(token, _)| token),
+        });
+        for (session, address) in self.turns.own() {
+            self.send_v1(WorkerV1::TurnAddress { session, address });
+        }
+        // Candidates go out before the report that asks for a peer.
+        self.tell(Input::V1(Box::new(ServerV1::Welcome(welcome))));
+        self.registered();
+        self.call();
+    }
+
+    /// Calls the peer that is wanted, unless there is a session with it already.
+    pub(super) fn call(&mut self) {
+        self.call_at = Instant::now() + CALL_AGAIN_AFTER;
+        let Some(peer) = &self.config.peer else { return };
+        let sessions = self.port.iter().flat_map(Port::sessions);
+        if !sessions.into_iter().any(|session| session.peer == *peer) {
+            self.send_v1(WorkerV1::Call { peer: peer.as_str().to_owned() });
+        }
+    }
+
+    /// Sends a message of `holepunch.v1`, where the rendezvous of the moment speaks it and has been told
+    /// who is there. What sessions have to say in between concerns nobody.
+    pub(super) fn send_v1(&self, message: WorkerV1) {
+        if self.welcome.is_some() {
+            self.signalling.send(WorkerMessage::V1(message));
+        }
+    }
+
+    pub(super) fn start_look_up(&mut self) {
+        if let (None, None, Some(url)) = (&self.look_up, self.public_ip, &self.config.ip_echo_url) {
+            let look_up = ip_echo::look_up(url.clone(), self.tls.clone());
+            self.look_up = Some(tokio::spawn(look_up));
+        }
+    }
+
+    pub(super) fn public_ip(&mut self, found: Result<IpAddr, String>) {
+        self.look_up = None;
+        match found {
+            Ok(ip) => {
+                self.public_ip = Some(ip);
+                self.notice(Notice::PublicIp(ip));
+                if self.registered {
+                    self.signalling.send(WorkerMessage::RegisterPublicIp { ip });
+                }
+            }
+            Err(why) => self.notice(Notice::PublicIpUnknown(why)),
+        }
+    }
+}
