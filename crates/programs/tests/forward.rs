@@ -314,6 +314,27 @@ async fn hostile(allow: &[&str]) -> (Link, Running, holepunch_programs::Agreed, 
     (a, running, greeted, sockets)
 }
 
+/// The end of the link may overtake that of a stream, where a packet is lost.
+#[tokio::test]
+async fn a_connection_that_has_ended_both_ways_is_whole_though_its_stream_has_no_end() {
+    let target = echo().await;
+    let (link, running, _greeted, _sockets) = hostile(&[&target.to_string()]).await;
+    let (mut send, mut recv) = link.open_bi().await.unwrap();
+    let request = Request { target: target.to_string().parse().unwrap() };
+    write_message(&mut send, &request).await.unwrap();
+    let answer: Option<Answer> = within(read_message(&mut recv)).await.unwrap();
+    assert!(matches!(answer, Some(Answer::Connected)), "{answer:?}");
+    let all = [&Frame::Data(5).head()[..], b"bytes", &Frame::End.head()].concat();
+    send.write_all(&all).await.unwrap();
+    let mut back = Vec::new();
+    within(recv.read_to_end(&mut back)).await.unwrap();
+    assert_eq!(back, all);
+    link.close(DONE);
+    let summary = within(running).await.unwrap().unwrap().summary;
+    assert_eq!((summary.served, summary.broken), (1, 0));
+    drop(send);
+}
+
 /// An honest request on a link of a hostile peer.
 async fn still_serves(link: &Link, target: SocketAddr) {
     within(async {

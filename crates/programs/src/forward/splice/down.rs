@@ -41,7 +41,11 @@ pub(in crate::forward) async fn down(
                 down.write(&tcp, turns, shared)?;
             }
             read = poll_fn(|context| down.poll_read(recv, turns, context)), if !is_over => {
-                is_over = read?;
+                is_over = match read {
+                    // All of the connection has come; only the stream's own end has not.
+                    Err(Broken::Link) if down.is_done => true,
+                    read => read?,
+                };
             }
         }
         if down.is_done && down.buffer.is_empty() && !is_shut {

@@ -6,7 +6,7 @@ mod up;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
-use holepunch_link::{ReadError, RecvStream, WriteError};
+use holepunch_link::{LinkError, ReadError, RecvStream, WriteError};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -38,11 +38,11 @@ pub(super) enum Broken {
 impl Broken {
     /// What tokio's reading of a stream says.
     fn of_stream(error: io::Error) -> Self {
-        let source = error.get_ref().and_then(|it| it.downcast_ref::<ReadError>());
-        match source {
+        let Some(source) = error.get_ref() else { return Self::Peer(CODE_RESET) };
+        match source.downcast_ref() {
             Some(ReadError::Reset(code)) => Self::Peer(*code),
-            Some(ReadError::Link(_)) => Self::Link,
-            Some(ReadError::Stopped) | None => Self::Peer(CODE_RESET),
+            _ if source.is::<LinkError>() => Self::Link,
+            Some(ReadError::Stopped | ReadError::Link(_)) | None => Self::Peer(CODE_RESET),
         }
     }
 }

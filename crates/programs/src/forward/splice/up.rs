@@ -84,7 +84,9 @@ impl Up {
                 }
                 early = more;
             } else if self.is_done && told.peer_is_done {
-                return Ok(send.finish()?);
+                // The connection has ended both ways, whatever becomes of the stream.
+                let _unless_the_link_has_ended = send.finish();
+                return Ok(());
             } else {
                 self.wait(&tcp, turns).await?;
             }
