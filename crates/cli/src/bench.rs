@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use holepunch_programs::bench::{self, Bulk, Datagrams, RoundTrips, Settings};
+use holepunch_programs::bench::{self, BenchError, Bulk, Datagrams, RoundTrips, Settings};
 use holepunch_programs::{DONE, is_orderly};
 use holepunch_worker::milliseconds;
 use serde::Serialize;
@@ -68,7 +68,8 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
             measured = measuring => measured,
             _signal = stop.wait() => return Err(joined.interrupted().await),
         };
-        match joined.turn(measured, &mut stop).await? {
+        let has_begun = !matches!(measured.2, Err(BenchError::Agree(_)));
+        match joined.turn(has_begun, measured, &mut stop).await? {
             Turn::Over(joined, measured) => break (joined, measured),
             Turn::Again(next) => joined = next,
         }

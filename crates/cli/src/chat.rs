@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use holepunch_programs::DONE;
-use holepunch_programs::chat::{Chat, Form, chat};
+use holepunch_programs::chat::{Chat, ChatError, Form, chat};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 use tokio::io::{BufReader, stdin, stdout};
@@ -58,7 +58,8 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
             outcome = chat(&joined.link, &settings, &mut input, stdout()) => outcome,
             _signal = stop.wait() => return Err(joined.interrupted().await),
         };
-        match joined.turn(outcome, &mut stop).await? {
+        let has_begun = !matches!(outcome, Err(ChatError::Agree(_)));
+        match joined.turn(has_begun, outcome, &mut stop).await? {
             Turn::Over(joined, outcome) => break (joined, outcome),
             Turn::Again(next) => joined = next,
         }

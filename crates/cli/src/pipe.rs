@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use holepunch_programs::DONE;
-use holepunch_programs::pipe::{Progress, pipe};
+use holepunch_programs::pipe::{Input, PipeError, Progress, pipe};
 use serde::Serialize;
 use tokio::io::{stdin, stdout};
 use tokio::time::{MissedTickBehavior, interval};
@@ -55,14 +55,15 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
     let manner = Manner { telling, replaces: false };
     let mut joined = joining::join(args.join, environment, manner, &mut stop).await?;
     let progress = Progress::default();
-    let mut input = stdin();
+    let mut input = Input::new(stdin());
     let (joined, outcome) = loop {
         let outcome = tokio::select! {
             outcome = pipe(&joined.link, &mut input, stdout(), &progress) => outcome,
             never = show(&progress, args.progress) => match never {},
             _signal = stop.wait() => return Err(joined.interrupted().await),
         };
-        match joined.turn(outcome, &mut stop).await? {
+        let has_begun = !matches!(outcome, Err(PipeError::Agree(_)));
+        match joined.turn(has_begun, outcome, &mut stop).await? {
             Turn::Over(joined, outcome) => break (joined, outcome),
             Turn::Again(next) => joined = next,
         }

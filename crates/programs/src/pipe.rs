@@ -1,17 +1,19 @@
 //! Bytes both ways, unchanged: what one side reads the other writes.
 
+mod input;
+
 use std::io;
-use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::BytesMut;
 use holepunch_link::{Link, LinkError, ReadError, RecvStream, WriteError};
 use serde::Serialize;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::agree::{AgreeError, Greeting, greet, hear};
 use crate::sending::{CODE_RESET, Sending};
 use crate::{DONE, is_orderly};
+pub use input::Input;
 
 const VERSION: u32 = 1;
 /// Bytes moved at once: more makes nothing faster.
@@ -73,7 +75,7 @@ pub enum PipeError {
 /// The peer runs something else or ends in the middle, the input or the output fails, or the link ends.
 pub async fn pipe(
     link: &Link,
-    input: impl AsyncRead + Unpin,
+    input: &mut Input<impl AsyncRead + Unpin>,
     output: impl AsyncWrite + Unpin,
     progress: &Progress,
 ) -> Result<Summary, PipeError> {
@@ -83,24 +85,12 @@ pub async fn pipe(
     let mut send = Sending::new(send);
     let mut has_all = false;
     let both = async {
-        let (mut forth, mut done) = (pin!(forth(input, &mut send, progress)), None);
-        {
-            let mut heard = pin!(hear(&mut recv, &own));
-            tokio::select! {
-                heard = &mut heard => heard?,
-                // A peer that runs something else takes nothing; its greeting says why.
-                outcome = &mut forth => {
-                    done = Some(outcome);
-                    heard.await?
-                }
-            };
-        }
-        let forth = async {
-            match done {
-                Some(outcome) => outcome,
-                None => forth.await,
-            }
+        let mut early = 0;
+        tokio::select! {
+            heard = hear(&mut recv, &own) => heard?,
+            never = input.send_early(&mut send, &mut early) => match never? {},
         };
+        let forth = forth(input, early, &mut send, progress);
         let back = async {
             back(&mut recv, output, progress).await?;
             has_all = true;
@@ -156,28 +146,36 @@ async fn arrived(send: &mut Sending, sent_bytes: u64) -> Result<(), PipeError> {
     }
 }
 
+/// `early` bytes have been sent already.
 async fn forth(
-    mut input: impl AsyncRead + Unpin,
+    input: &mut Input<impl AsyncRead + Unpin>,
+    early: usize,
     send: &mut Sending,
     progress: &Progress,
 ) -> Result<(), PipeError> {
+    progress.sent.fetch_add(early as u64, Ordering::Relaxed);
     let mut buffer = BytesMut::new();
+    let mut next = Some(input.rest(early)).filter(|rest| !rest.is_empty());
     loop {
-        buffer.reserve(COPY_BYTES);
-        let read = tokio::select! {
-            read = input.read_buf(&mut buffer) => read.map_err(PipeError::Input)?,
+        if let Some(chunk) = next {
+            let length = chunk.len() as u64;
+            send.write_chunk(chunk).await.map_err(|error| broken(error, progress))?;
+            progress.sent.fetch_add(length, Ordering::Relaxed);
+        }
+        next = tokio::select! {
+            // At its end, nobody asks what the peer still takes.
+            biased;
+            read = input.next(&mut buffer) => read?,
             stopped = send.stopped() => {
                 stopped.map_err(|error| broken(error, progress))?;
                 return Err(PipeError::NotTaken(progress.bytes().0));
             }
         };
-        if read == 0 {
+        if next.is_none() {
             // The only way to fail is a stream that is stopped, which the peer's part tells about.
             let _unless_stopped = send.finish();
             return Ok(());
         }
-        send.write_chunk(buffer.split().freeze()).await.map_err(|error| broken(error, progress))?;
-        progress.sent.fetch_add(read as u64, Ordering::Relaxed);
     }
 }
 

@@ -192,6 +192,14 @@ pub enum OfferRefusal {
     /// It names the worker itself.
     #[error("it names this worker itself")]
     OwnId,
+    /// It names another worker than the one that this one wants to be linked with.
+    #[error("it names {named}, and this worker is to link with {wanted} and no other")]
+    NotWanted {
+        /// Whom it names.
+        named: WorkerId,
+        /// Who is wanted.
+        wanted: WorkerId,
+    },
     /// No single host answers at its address.
     #[error("{ip} is a{}", kind.describe())]
     NotUnicast {

@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use holepunch_programs::forward::{self, Ended, Forward, Listener, Rule, Summary, Target, forward};
+use holepunch_programs::forward::{
+    self, Ended, Forward, ForwardError, Listener, Rule, Summary, Target, forward,
+};
 use holepunch_programs::{INTERRUPTED, is_orderly};
 use holepunch_worker::{Link, PathKind};
 use tokio::net::TcpListener;
@@ -124,7 +126,8 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
                 return Err(joined.interrupted().await);
             }
         };
-        match joined.turn(outcome, &mut stop).await? {
+        let has_begun = !matches!(outcome, Err(ForwardError::Agree(_)));
+        match joined.turn(has_begun, outcome, &mut stop).await? {
             Turn::Over(joined, outcome) => break (joined, outcome),
             Turn::Again(next) => joined = next,
         }

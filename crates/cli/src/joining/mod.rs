@@ -95,9 +95,15 @@ pub(crate) enum Another {
 }
 
 impl Joined {
-    /// What follows a program's end: where the two do not share a secret, the next link.
-    pub(crate) async fn turn<T>(self, outcome: T, stop: &mut Stop) -> Result<Turn<T>, Failure> {
-        match self.another() {
+    /// What follows a program's end: where the two do not share a secret, the next link. Not where the
+    /// program `has_begun` with the peer: whoever ends the link so after that has had its part.
+    pub(crate) async fn turn<T>(
+        self,
+        has_begun: bool,
+        outcome: T,
+        stop: &mut Stop,
+    ) -> Result<Turn<T>, Failure> {
+        match self.another().filter(|_| !has_begun) {
             Some(Another::Busy) => {
                 self.leave(BUSY).await;
                 Err(Failure::failed("the peer is busy with another link"))

@@ -18,7 +18,7 @@ use holepunch_programs::transfer::{
 };
 
 use crate::exit::Failure;
-use crate::joining::{self, JoinArgs, Manner};
+use crate::joining::{self, Another, JoinArgs, Manner};
 use crate::path_history::path_changes;
 use crate::settings::Environment;
 use crate::signals::Stop;
@@ -64,7 +64,13 @@ async fn carry_out(
             _ = stop.wait() => None,
             () = show.watch(&progress) => None,
         };
-        let another = joined.another().filter(|_| matches!(outcome, Some(Err(_))));
+        let goes_on = |another: &Another| match (another, &outcome) {
+            // A peer that takes its part and then says so is none that may be waited for again.
+            (Another::Secret(_), Some(Err(error))) => matches!(error, TransferError::Agree(_)),
+            (Another::Busy | Another::Replaced | Another::Lost(_), Some(Err(_))) => true,
+            (_, Some(Ok(_)) | None) => false,
+        };
+        let another = joined.another().filter(goes_on);
         let Some(another) = another else { break (show, progress, outcome) };
         show.pause();
         joined = joined.next(another, &mut stop).await?;

@@ -134,6 +134,7 @@ impl Links {
     pub(crate) fn begin(&mut self, offer: &SessionOffer) {
         self.end(offer.details.session, "the rendezvous has begun it anew");
         let (Some(config), Some(key)) = (&self.config, offer.details.peer_key) else { return };
+        self.mux.tidy();
         let session = offer.details.session;
         let is_controlling = offer.details.role == IceRole::Controlling;
         let details = &offer.details;

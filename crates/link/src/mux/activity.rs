@@ -70,6 +70,11 @@ impl Watched {
         activity
     }
 
+    /// Whether a link watches the route that this label stands for.
+    pub(crate) fn watches(&self, label: SocketAddr) -> bool {
+        self.find(label).is_some()
+    }
+
     /// Watches it no more, unless somebody else has begun to.
     pub(crate) fn unwatch(&self, label: SocketAddr, activity: &Arc<Activity>) {
         let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);

@@ -5,21 +5,26 @@
 //! open. Then the path stays what it is to QUIC, and its packets go the other way: the two routes
 //! exchange the addresses that stand for them. To the side that accepts, its peer has moved (RFC 9000 §9).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
+
+use super::label::{Route, fixed_route};
 
 /// Addresses that stand for another route than their own. Beyond that, links wait for their path.
 const EXCHANGED_MAX: usize = 512;
+/// Routes that exchange their addresses with each other, one after the other. A link has few; a peer that makes
+/// it go one detour after the other gets no more.
+const CYCLE_MAX: usize = 8;
 
-/// Which address stands for the route of which other, both ways. It stays so: a link may use either
-/// route for as long as it lives, and the next one finds both under the addresses that they have. Only
-/// when there is no room for others are those given back whose session is over, the oldest first.
+/// Which address stands for the route of which other, both ways: a permutation, of which only what it changes
+/// is kept. It stays so: a link may use either route for as long as it lives, and the next one finds both under
+/// the addresses that they have. Before a session begins, those are given back that no other one needs.
 #[derive(Debug, Default)]
 pub(super) struct Exchanged {
     address_of: HashMap<SocketAddr, SocketAddr>,
     own_of: HashMap<SocketAddr, SocketAddr>,
-    /// The own addresses of routes that nobody uses any more.
-    unused: VecDeque<SocketAddr>,
+    /// The own addresses of relays whose session is over.
+    over: BTreeSet<SocketAddr>,
 }
 
 impl Exchanged {
@@ -35,28 +40,11 @@ impl Exchanged {
 
     /// Exchanges the addresses of two routes, given by their own ones. `false` when there are too many.
     pub(super) fn exchange(&mut self, routes: [SocketAddr; 2]) -> bool {
-        while self.address_of.len() + 2 > EXCHANGED_MAX {
-            let Some(unused) = self.unused.pop_front() else { return false };
-            self.give_back(unused);
+        let [first, second] = routes.map(|own| self.cycle(own));
+        let is_long = !first.contains(&routes[1]) && first.len() + second.len() > CYCLE_MAX;
+        if is_long || self.address_of.len() + routes.len() > EXCHANGED_MAX {
+            return false;
         }
-        self.swap(routes);
-        true
-    }
-
-    /// The route with this own address is used no more.
-    pub(super) fn forget(&mut self, own: SocketAddr) {
-        self.unused.retain(|other| *other != own && self.address_of.contains_key(other));
-        if self.address_of.contains_key(&own) {
-            self.unused.push_back(own);
-        }
-    }
-
-    /// Lets an address stand for its own route again.
-    fn give_back(&mut self, own: SocketAddr) {
-        self.swap([own, self.own(own)]);
-    }
-
-    fn swap(&mut self, routes: [SocketAddr; 2]) {
         let [first, second] = routes.map(|own| self.address(own));
         for (own, address) in [(routes[0], second), (routes[1], first)] {
             if own == address {
@@ -67,15 +55,62 @@ impl Exchanged {
                 self.own_of.insert(address, own);
             }
         }
+        true
+    }
+
+    /// The session of this relay is over.
+    pub(super) fn end(&mut self, own: SocketAddr) {
+        if self.address_of.contains_key(&own) {
+            self.over.insert(own);
+        }
+    }
+
+    /// Lets the addresses stand for their own routes again that neither a session nor, as `is_used` knows,
+    /// any path needs: those that the relay of a session which is over has exchanged with others.
+    pub(super) fn tidy(&mut self, is_used: impl Fn(SocketAddr) -> bool) {
+        let over = std::mem::take(&mut self.over);
+        for relay in &over {
+            let cycle = self.cycle(*relay);
+            let is_needed = |own: &SocketAddr| {
+                let is_relay = matches!(fixed_route(*own), Some(Route::Relay(_) | Route::Turn(_)));
+                is_used(*own) || is_relay && !over.contains(own)
+            };
+            if cycle.iter().any(is_needed) {
+                self.over.insert(*relay);
+                continue;
+            }
+            for own in &cycle {
+                self.address_of.remove(own);
+                self.own_of.remove(own);
+            }
+        }
+    }
+
+    /// The routes that have exchanged their addresses with each other, and this is one of: their own addresses,
+    /// and so the addresses of all of them.
+    fn cycle(&self, own: SocketAddr) -> Vec<SocketAddr> {
+        let mut cycle = vec![own];
+        let mut next = self.address(own);
+        while next != own {
+            cycle.push(next);
+            next = self.address(next);
+        }
+        cycle
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::label::Labels;
     use super::*;
+    use holepunch_wire::session::SessionId;
 
     fn at(port: u16) -> SocketAddr {
         ([192, 0, 2, 1], port).into()
+    }
+
+    fn relay(session: u64) -> SocketAddr {
+        Labels::default().of(Route::Relay(SessionId(session)))
     }
 
     fn addresses(exchanged: &Exchanged) -> [u16; 3] {
@@ -96,30 +131,49 @@ mod tests {
         assert_eq!(addresses(&exchanged), [3, 1, 2]);
         assert!(exchanged.exchange([at(3), at(2)]));
         assert_eq!(addresses(&exchanged), [3, 2, 1]);
+        assert!(exchanged.exchange([at(3), at(1)]));
+        assert!(exchanged.address_of.is_empty() && exchanged.own_of.is_empty());
     }
 
     #[test]
-    fn there_are_only_so_many() {
+    fn there_are_only_so_many_as_long_as_their_sessions_live() {
         let mut exchanged = Exchanged::default();
-        let pairs = (1..u16::MAX / 2).map(|number| [at(2 * number), at(2 * number + 1)]);
-        let done = pairs.take_while(|pair| exchanged.exchange(*pair)).count();
+        let pair = |number: u16| [at(number), relay(number.into())];
+        let done = (1..).take_while(|it| exchanged.exchange(pair(*it))).count();
         assert_eq!((done, exchanged.own_of.len()), (EXCHANGED_MAX / 2, EXCHANGED_MAX));
+        exchanged.end(relay(7));
+        exchanged.tidy(|address| address == at(7));
+        assert!(!exchanged.exchange(pair(1000)), "a path uses it");
+        exchanged.tidy(|_| false);
+        assert!(exchanged.exchange(pair(1000)));
+        assert_eq!((exchanged.address(at(7)), exchanged.address(at(8))), (at(7), relay(8)));
+        assert!(!exchanged.exchange(pair(1001)));
     }
 
     #[test]
-    fn those_of_sessions_that_are_over_make_room() {
+    fn one_peer_does_not_fill_the_table() {
         let mut exchanged = Exchanged::default();
-        for relay in (3..u16::MAX).map(at).take(4 * EXCHANGED_MAX) {
-            // The same peer's address, session after session, and another one's.
-            assert!(exchanged.exchange([at(1), relay]));
-            assert!(exchanged.exchange([at(2), relay]));
-            exchanged.forget(relay);
+        for session in 1..=2 * EXCHANGED_MAX as u64 {
+            let done = (1..=30).filter(|port| exchanged.exchange([at(*port), relay(session)]));
+            assert_eq!(done.count(), CYCLE_MAX - 1, "{session}");
+            for (own, address) in &exchanged.address_of {
+                assert_eq!(exchanged.own(*address), *own);
+            }
+            exchanged.end(relay(session));
+            exchanged.tidy(|_| false);
         }
-        assert!(exchanged.address_of.len() <= EXCHANGED_MAX);
-        assert!(exchanged.unused.len() <= EXCHANGED_MAX);
-        for (own, address) in &exchanged.address_of {
-            assert_eq!(exchanged.own(*address), *own);
-        }
-        assert_eq!(exchanged.own_of.len(), exchanged.address_of.len());
+        assert!(exchanged.address_of.is_empty() && exchanged.own_of.is_empty());
+    }
+
+    #[test]
+    fn what_a_later_session_with_the_same_peer_needs_is_not_given_back() {
+        let mut exchanged = Exchanged::default();
+        assert!(exchanged.exchange([at(1), relay(1)]) && exchanged.exchange([at(1), relay(2)]));
+        exchanged.end(relay(1));
+        exchanged.tidy(|_| false);
+        assert_eq!(exchanged.address(at(1)), relay(2), "the second session lives");
+        exchanged.end(relay(2));
+        exchanged.tidy(|_| false);
+        assert!(exchanged.address_of.is_empty() && exchanged.over.is_empty());
     }
 }

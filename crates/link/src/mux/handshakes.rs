@@ -8,7 +8,12 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+
+use holepunch_wire::relay::datagrams;
+
+use super::{Mux, write};
 
 /// Connection ids that are remembered; the oldest are forgotten.
 const SHOWN_MAX: usize = 256;
@@ -67,8 +72,37 @@ impl Handshakes {
     }
 }
 
+impl Mux {
+    /// QUIC sends a datagram.
+    pub(super) fn note_sent(&self, datagram: &[u8], label: SocketAddr) {
+        if is_long(datagram) {
+            write(&self.handshakes).sent(datagram, label, Instant::now());
+            self.has_handshakes.store(true, Ordering::Release);
+        }
+    }
+
+    /// A frame has come by a relay: a handshake that its peer goes on with there goes on there.
+    pub(super) fn follow_handshakes(&self, own: SocketAddr, frame: &[u8]) {
+        if !self.has_handshakes.load(Ordering::Acquire) {
+            return;
+        }
+        let (label, now) = (self.named(own), Instant::now());
+        if label != own {
+            return; // It stands for another route already, and nobody makes it stand for many.
+        }
+        let mut handshakes = write(&self.handshakes);
+        if handshakes.are_over(now) {
+            return self.has_handshakes.store(false, Ordering::Release);
+        }
+        let moved = datagrams(frame).find_map(|it| handshakes.moved(it, label, now));
+        if let Some(moved) = moved {
+            let _unless_there_are_too_many = self.exchange_own([self.own_of(moved), own]);
+        }
+    }
+}
+
 /// Whether a packet has a long header (RFC 9000 §17.2).
-pub(super) fn is_long(packet: &[u8]) -> bool {
+fn is_long(packet: &[u8]) -> bool {
     packet.first().is_some_and(|first| first >> 6 == 0b11)
 }
 

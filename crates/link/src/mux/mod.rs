@@ -19,7 +19,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Instant;
 
 use bytes::Bytes;
 use holepunch_traversal::SocketId;
@@ -194,31 +193,6 @@ impl Mux {
         exchanged
     }
 
-    /// QUIC sends a datagram.
-    fn note_sent(&self, datagram: &[u8], label: SocketAddr) {
-        if handshakes::is_long(datagram) {
-            write(&self.handshakes).sent(datagram, label, Instant::now());
-            self.has_handshakes.store(true, Ordering::Release);
-        }
-    }
-
-    /// A frame has come by a relay: a handshake that its peer goes on with there goes on there.
-    fn follow_handshakes(&self, own: SocketAddr, frame: &[u8]) {
-        if !self.has_handshakes.load(Ordering::Acquire) {
-            return;
-        }
-        let (label, now) = (self.named(own), Instant::now());
-        let mut handshakes = write(&self.handshakes);
-        if handshakes.are_over(now) {
-            return self.has_handshakes.store(false, Ordering::Release);
-        }
-        let moved =
-            holepunch_wire::relay::datagrams(frame).find_map(|it| handshakes.moved(it, label, now));
-        if let Some(moved) = moved {
-            let _unless_there_are_too_many = self.exchange_own([self.own_of(moved), own]);
-        }
-    }
-
     /// The address by which QUIC knows what has this one of its own.
     fn named(&self, own: SocketAddr) -> SocketAddr {
         if !self.has_exchanged.load(Ordering::Acquire) {
@@ -248,13 +222,20 @@ impl Mux {
         write(&self.aliases).set(session, label, socket, source);
     }
 
+    /// Before a session begins: what others have left behind.
+    pub(crate) fn tidy(&self) {
+        if self.has_exchanged.load(Ordering::Acquire) {
+            write(&self.exchanged).tidy(|address| self.watched.watches(address));
+        }
+    }
+
     /// A session is over: forgets from where its routes are answered, and what its relays stand for.
     pub(crate) fn forget_session(&self, session: SessionId) {
         write(&self.aliases).forget_session(session);
         if self.has_exchanged.load(Ordering::Acquire) {
             for relay in [Route::Relay(session), Route::Turn(session)] {
                 let own = self.own_label(relay);
-                write(&self.exchanged).forget(own);
+                write(&self.exchanged).end(own);
             }
         }
     }

@@ -2,10 +2,20 @@ use super::*;
 use crate::INTERRUPTED;
 use holepunch_link::testing;
 use ring::digest::{Context, SHA256};
-use tokio::io::{duplex, empty, repeat, sink};
+use tokio::io::{AsyncReadExt, duplex, empty, repeat, sink};
 
 /// More than every window of the link together.
 const LARGE: u64 = 64 * 1024 * 1024;
+
+/// A pipe whose input is for one link.
+async fn once(
+    link: &Link,
+    input: impl AsyncRead + Unpin,
+    output: impl AsyncWrite + Unpin,
+    progress: &Progress,
+) -> Result<Summary, PipeError> {
+    pipe(link, &mut Input::new(input), output, progress).await
+}
 
 fn none() -> Progress {
     Progress::default()
@@ -31,12 +41,12 @@ async fn much_arrives_unchanged_both_ways() {
     let (out_a, heard_a) = duplex(COPY_BYTES);
     let (out_b, heard_b) = duplex(COPY_BYTES);
     let side_a = async {
-        let summary = pipe(&a, repeat(0xA5).take(LARGE), out_a, &progress.0).await;
+        let summary = once(&a, repeat(0xA5).take(LARGE), out_a, &progress.0).await;
         a.close(DONE);
         summary
     };
     let side_b = async {
-        let summary = pipe(&b, repeat(0x5A).take(LARGE), out_b, &progress.1).await;
+        let summary = once(&b, repeat(0x5A).take(LARGE), out_b, &progress.1).await;
         b.close(DONE);
         summary
     };
@@ -55,8 +65,8 @@ async fn an_answer_follows_the_end_of_the_question() {
     let (mut question_at_b, out_b) = duplex(64);
     let (answer, mut answering) = duplex(64);
     let mut answer_at_a = Vec::new();
-    let asking = pipe(&a, &b"question"[..], &mut answer_at_a, &progress.0);
-    let answered = pipe(&b, answer, out_b, &progress.1);
+    let asking = once(&a, &b"question"[..], &mut answer_at_a, &progress.0);
+    let answered = once(&b, answer, out_b, &progress.1);
     let program = async move {
         let mut question = String::new();
         question_at_b.read_to_string(&mut question).await.unwrap();
@@ -74,8 +84,8 @@ async fn a_closed_output_ends_both_sides() {
     let (closed, out_b) = duplex(64);
     drop(closed);
     let (quiet, _open) = duplex(64);
-    let endless = pipe(&a, repeat(1), sink(), &progress.0);
-    let head = pipe(&b, quiet, out_b, &progress.1);
+    let endless = once(&a, repeat(1), sink(), &progress.0);
+    let head = once(&b, quiet, out_b, &progress.1);
     let (first, second) = tokio::join!(endless, head);
     assert!(matches!(first, Err(PipeError::NotTaken(_))), "{first:?}");
     assert!(second.unwrap().output_closed);
@@ -89,8 +99,8 @@ async fn a_side_that_is_interrupted_has_not_sent_everything() {
     input.write_all(b"half").await.unwrap();
     let (mut heard, out_b) = duplex(64);
     let cut =
-        tokio::spawn(async move { pipe(&a, from_input, sink(), &progress.0).await.map(|_| a) });
-    let reading = pipe(&b, empty(), out_b, &progress.1);
+        tokio::spawn(async move { once(&a, from_input, sink(), &progress.0).await.map(|_| a) });
+    let reading = once(&b, empty(), out_b, &progress.1);
     let interrupting = async {
         let mut half = [0; 4];
         heard.read_exact(&mut half).await.unwrap();
@@ -108,7 +118,7 @@ async fn another_program_is_told_though_it_takes_nothing() {
         let (a, b, _sockets) = testing::pair().await;
         let chat = Greeting { program: "chat".to_owned(), part: String::new(), version: VERSION };
         let progress = none();
-        let piped = pipe(&a, repeat(0).take(input), sink(), &progress);
+        let piped = once(&a, repeat(0).take(input), sink(), &progress);
         let (error, refused) = tokio::join!(piped, crate::agree(&b, &chat));
         assert!(matches!(error.unwrap_err(), PipeError::Agree(AgreeError::OtherProgram(..))));
         assert!(matches!(refused.unwrap_err(), AgreeError::OtherProgram(..)));
@@ -121,7 +131,7 @@ async fn the_first_bytes_do_not_wait_for_the_peer() {
     let (first, second) = if a.is_initiator() { (a, b) } else { (b, a) };
     let progress = none();
     let (_silent, input) = duplex(64);
-    let piped = pipe(&first, (&b"first"[..]).chain(input), sink(), &progress);
+    let piped = once(&first, (&b"first"[..]).chain(input), sink(), &progress);
     let silent = async {
         let (_send, mut recv) = second.accept_bi().await.unwrap();
         let _greeting: Option<Greeting> = crate::read_message(&mut recv).await.unwrap();
@@ -142,11 +152,11 @@ async fn a_peer_that_leaves_after_its_end_leaves_nothing_out() {
         let (mut input, from_input) = duplex(64);
         input.write_all(own).await.unwrap();
         let (mut heard, out_b) = duplex(64);
-        let reading = pipe(&b, from_input, out_b, &progress.1);
+        let reading = once(&b, from_input, out_b, &progress.1);
         let (sending, taken) = duplex(64);
         let leaving = {
             let a = a.clone();
-            tokio::spawn(async move { pipe(&a, &b"all"[..], sending, &progress.0).await })
+            tokio::spawn(async move { once(&a, &b"all"[..], sending, &progress.0).await })
         };
         let interrupting = async move {
             let mut all = String::new();
@@ -161,5 +171,44 @@ async fn a_peer_that_leaves_after_its_end_leaves_nothing_out() {
         let (outcome, ()) = tokio::join!(reading, interrupting);
         assert_eq!(outcome.is_ok(), is_whole, "{own:?}: {outcome:?}");
         drop(input);
+    }
+}
+
+/// A peer that refuses the link has taken the first bytes with it; the next one gets them all the same.
+#[tokio::test]
+async fn nothing_is_lost_on_a_peer_that_refuses() {
+    for length in [0, 5, 3 * COPY_BYTES] {
+        let all = vec![7; length];
+        let mut input = Input::new(&all[..]);
+        for _ in 0..2 {
+            let (a, b, _sockets) = testing::pair().await;
+            let progress = none();
+            let refusing = async {
+                let first = if b.is_initiator() { b.open_bi().await } else { b.accept_bi().await };
+                let (mut send, mut recv) = first.unwrap();
+                // Too little for a greeting.
+                send.write_all(&[0]).await.unwrap();
+                let _greeting: Option<Greeting> = crate::read_message(&mut recv).await.unwrap();
+                let mut early = vec![0; length.min(COPY_BYTES)];
+                recv.read_exact(&mut early).await.unwrap();
+                b.close("no");
+            };
+            let (outcome, ()) = tokio::join!(pipe(&a, &mut input, sink(), &progress), refusing);
+            assert!(matches!(outcome, Err(PipeError::Agree(_))), "{outcome:?}");
+            assert_eq!(progress.bytes(), (0, 0));
+        }
+        let (a, b, _sockets) = testing::pair().await;
+        let (progress, mut heard) = ((none(), none()), Vec::new());
+        let mut nothing = Input::new(empty());
+        let sending = async {
+            let summary = pipe(&a, &mut input, sink(), &progress.0).await;
+            a.close(DONE);
+            summary
+        };
+        let (sent, received) =
+            tokio::join!(sending, pipe(&b, &mut nothing, &mut heard, &progress.1));
+        let bytes = length as u64;
+        assert_eq!((sent.unwrap().sent_bytes, received.unwrap().received_bytes), (bytes, bytes));
+        assert!(heard == all);
     }
 }

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use holepunch_link::{Input, Port};
+use holepunch_link::{Event, Input, OfferRefusal, Port};
 use holepunch_wire::identity::Registration;
-use holepunch_wire::signal::v1::{ServerV1, Welcome, WorkerV1};
+use holepunch_wire::signal::v1::{ServerV1, SessionOffer, Welcome, WorkerV1};
 use holepunch_wire::signal::{FromServer, WorkerMessage};
 use tokio::time::Instant;
 
@@ -37,16 +37,7 @@ impl Run {
             Signal::Message(FromServer::Offer(Err(why))) => {
                 self.tell(Input::BadOffer(why.to_string()));
             }
-            Signal::Message(FromServer::SessionOffer(Ok(offer))) => {
-                self.turns.offered(&offer.details);
-                if let Some(token) = &offer.details.relay_token {
-                    self.tokens.insert(offer.details.session, token.clone());
-                }
-                if self.tokens.len() > TOKENS_MAX {
-                    self.tokens.pop_first();
-                }
-                self.tell(Input::SessionOffer(offer));
-            }
+            Signal::Message(FromServer::SessionOffer(Ok(offer))) => self.offered(offer),
             Signal::Message(FromServer::SessionOffer(Err(bad))) => {
                 // The rendezvous waits for it, and its peer does: both are told that nothing comes of it.
                 if let Some(session) = bad.session {
@@ -67,6 +58,24 @@ impl Run {
             | Signal::ConnectedV1
             | Signal::Malformed(_) => {}
         }
+    }
+
+    /// Whoever calls one worker wants no other, whoever else may call this one.
+    fn offered(&mut self, offer: Box<SessionOffer>) {
+        if let Some(wanted) = self.config.peer.as_ref().filter(|wanted| **wanted != offer.peer) {
+            let (named, wanted) = (offer.peer, wanted.clone());
+            self.send_v1(WorkerV1::Leave { session: offer.details.session });
+            let refusal = OfferRefusal::NotWanted { named, wanted };
+            return self.notice(Notice::Udp(Event::OfferIgnored(refusal)));
+        }
+        self.turns.offered(&offer.details);
+        if let Some(token) = &offer.details.relay_token {
+            self.tokens.insert(offer.details.session, token.clone());
+        }
+        if self.tokens.len() > TOKENS_MAX {
+            self.tokens.pop_first();
+        }
+        self.tell(Input::SessionOffer(offer));
     }
 
     /// There is a session with the rendezvous.

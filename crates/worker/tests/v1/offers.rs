@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 
 use holepunch_link::{OfferRefusal, SessionEvent};
+use holepunch_wire::WorkerId;
 use holepunch_wire::signal::FromServer;
 use holepunch_worker::{Event, Notice, Signal};
 use serde_json::{Value, json};
 
-use crate::agent::{Agent, candidate, offer_without_endpoint, session_text};
+use crate::agent::{Agent, PEER, candidate, offer_without_endpoint, session_text};
 use crate::scene::Scene;
 
 /// Most candidates of one peer that are taken up.
@@ -151,6 +152,26 @@ async fn an_offer_of_the_worker_itself_is_left_at_once() {
     let refused = Notice::Udp(Event::OfferIgnored(OfferRefusal::OwnId));
     scene.worker.until_it("the refusal", |notice| *notice == refused).await;
     links(&mut scene, 6).await;
+}
+
+#[tokio::test]
+async fn whoever_calls_one_worker_is_linked_with_no_other() {
+    let wanted = WorkerId::new("wanted").unwrap();
+    let mut scene = Scene::with(|config| config.peer = Some(wanted.clone())).await;
+    let agent = Agent::bind(5);
+    scene.session.send(agent.offer("controlling")).await;
+    let leave = json!({ "type": "leave", "session": session_text(5) });
+    assert!(scene.session.until("leave").await.contains(&leave));
+    let named = WorkerId::new(PEER).unwrap();
+    let refusal = OfferRefusal::NotWanted { named, wanted: wanted.clone() };
+    let refused = Notice::Udp(Event::OfferIgnored(refusal));
+    scene.worker.until_it("the refusal", |notice| *notice == refused).await;
+    assert_eq!(agent.arrived(), []);
+    let mut offer = agent.offer("controlling");
+    offer["peer_worker_id"] = json!(wanted.as_str());
+    scene.session.send(offer).await;
+    agent.answer_next().await;
+    assert_eq!(scene.until_linked().await.remote, agent.address);
 }
 
 #[tokio::test]
