@@ -11,6 +11,9 @@ use crate::messages::{MessageError, read_message, write_message};
 /// A peer that has not greeted by then runs no program of ours.
 const GREETING_WITHIN: Duration = Duration::from_secs(20);
 
+/// A greeting that the peer needs in order to know what is wrong arrives in so long, or not at all.
+const HEARD_WITHIN: Duration = Duration::from_secs(1);
+
 /// What a side says at first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Greeting {
@@ -68,9 +71,30 @@ pub struct Agreed {
 /// # Errors
 /// The peer runs another program or version, or none, or the link has ended.
 pub async fn agree(link: &Link, own: &Greeting) -> Result<Agreed, AgreeError> {
-    let (send, mut recv) = greet(link, own).await?;
-    let peer = hear(&mut recv, own).await?;
-    Ok(Agreed { send, recv, peer })
+    let (mut send, mut recv) = greet(link, own).await?;
+    match hear(&mut recv, own).await {
+        Ok(peer) => Ok(Agreed { send, recv, peer }),
+        Err(error) => {
+            if error.is_mutual() {
+                arrived(&mut send).await;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Gives the own greeting the time to arrive where the two do not go on together: whoever ends the link at once
+/// leaves the peer without the reason.
+pub(crate) async fn arrived(send: &mut SendStream) {
+    let _unless_stopped = send.finish();
+    let _in_time = timeout(HEARD_WITHIN, send.stopped()).await;
+}
+
+impl AgreeError {
+    /// Whether the peer learns the same from this side's greeting.
+    pub(crate) fn is_mutual(&self) -> bool {
+        matches!(self, Self::OtherProgram(..) | Self::OtherVersion { .. })
+    }
 }
 
 /// The first half of [`agree`]: the stream, on which this side's greeting is sent. What follows it is on its
@@ -147,5 +171,21 @@ mod tests {
         let (first, second) = tokio::join!(agree(&a, &old), agree(&b, &new));
         assert!(matches!(first.unwrap_err(), AgreeError::OtherVersion { theirs: 2, .. }));
         assert!(matches!(second.unwrap_err(), AgreeError::OtherVersion { theirs: 1, .. }));
+    }
+
+    #[tokio::test]
+    async fn whoever_leaves_at_once_has_told_why() {
+        for _ in 0..20 {
+            let (a, b, _sockets) = testing::pair().await;
+            let leaving = async |link: Link, program: &str| {
+                let outcome = agree(&link, &greeting(program, 1)).await;
+                link.close("something went wrong");
+                outcome
+            };
+            let (first, second) = tokio::join!(leaving(a, "chat"), leaving(b, "send"));
+            for outcome in [first, second] {
+                assert!(matches!(outcome, Err(AgreeError::OtherProgram(..))), "{outcome:?}");
+            }
+        }
     }
 }

@@ -10,7 +10,7 @@ use holepunch_link::{Link, LinkError, ReadError, RecvStream, WriteError};
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use crate::agree::{AgreeError, Greeting, greet, hear};
+use crate::agree::{self, AgreeError, Greeting, greet, hear};
 use crate::sending::{CODE_RESET, Sending};
 use crate::{DONE, is_orderly};
 pub use input::Input;
@@ -113,6 +113,9 @@ pub async fn pipe(
             Ok(Summary { sent_bytes, received_bytes, output_closed: true })
         }
         Err(error) => {
+            if matches!(&error, PipeError::Agree(error) if error.is_mutual()) {
+                agree::arrived(&mut send).await;
+            }
             recv.stop(CODE_RESET);
             send.reset(CODE_RESET);
             // Everything has come, and nothing was under way to the peer: its leaving leaves nothing out.

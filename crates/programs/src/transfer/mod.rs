@@ -27,7 +27,7 @@ pub use send::{Listing, send};
 use holepunch_link::{Link, RecvStream, SendStream};
 use tokio::io::BufReader;
 
-use crate::agree::{Greeting, agree};
+use crate::agree::{Greeting, agree, arrived};
 
 /// The name of the program in the greeting.
 const PROGRAM: &str = "transfer";
@@ -67,9 +67,10 @@ async fn meet(
         part: part.word().to_owned(),
         version: wire::VERSION,
     };
-    let agreed = agree(link, &own).await?;
+    let mut agreed = agree(link, &own).await?;
     let (own, other) = (part.word(), part.other().word());
     if agreed.peer.part == own {
+        arrived(&mut agreed.send).await;
         return Err(TransferError::SamePart { own, other });
     }
     if agreed.peer.part != other {
