@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// Names of this server as in the URLs of its workers: a worker that proves its key signs one of
     /// them. Without it, it signs the host that it has asked for (the Host header); then another
     /// rendezvous could pass this one's challenge on to a worker of its own, and register here in that
-    /// worker's name. Web pages of these names, and of the Host header, may open WebSockets
+    /// worker's name. Web pages of these names may open WebSockets; without it, those of the Host header
     /// [env: HOLEPUNCH_PUBLIC_HOST]
     #[arg(long, value_name = "NAME,…")]
     public_host: Vec<String>,
