@@ -56,8 +56,8 @@ pub(crate) struct Args {
     /// Most workers registered at once [env: MAX_WORKERS] [default: 100000]
     #[arg(long, value_name = "N")]
     max_workers: Option<usize>,
-    /// Most of them from one IP address (IPv6: one /64), such as that of a NAT or of a proxy that is not
-    /// trusted; the next one is refused (429) [env: MAX_WORKERS_PER_IP] [default: 10000]
+    /// Most of them from one IP address (IPv6: one /64, and twice as many from one /48), such as that of a NAT
+    /// or of a proxy that is not trusted; the next one is refused (429) [env: MAX_WORKERS_PER_IP] [default: 10000]
     #[arg(long, value_name = "N|none")]
     max_workers_per_ip: Option<OrNone<usize>>,
     #[command(flatten)]

@@ -203,7 +203,9 @@ async fn register(
     if let Err(why) = app.hub.admits(&worker, observed.ip) {
         let status = match why {
             NotAdmitted::Full => StatusCode::SERVICE_UNAVAILABLE,
-            NotAdmitted::ShareOfAddress(_) => StatusCode::TOO_MANY_REQUESTS,
+            NotAdmitted::ShareOfAddress(_) | NotAdmitted::ShareOfSite(_) => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
         };
         if app.refusals.allows_one() {
             tracing::warn!(%worker, ip = %observed.ip, %why, "registration refused");
