@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// Names of this server as in the URLs of its workers: a worker that proves its key signs one of
     /// them. Without it, it signs the host that it has asked for (the Host header); then another
     /// rendezvous could pass this one's challenge on to a worker of its own, and register here in that
-    /// worker's name. Web pages of these names, and of the Host header, may open WebSockets
+    /// worker's name. Web pages of these names may open WebSockets; without it, those of the Host header
     /// [env: HOLEPUNCH_PUBLIC_HOST]
     #[arg(long, value_name = "NAME,…")]
     public_host: Vec<String>,
@@ -56,8 +56,8 @@ pub(crate) struct Args {
     /// Most workers registered at once [env: MAX_WORKERS] [default: 100000]
     #[arg(long, value_name = "N")]
     max_workers: Option<usize>,
-    /// Most of them from one IP address (IPv6: one /64), such as that of a NAT or of a proxy that is not
-    /// trusted; the next one is refused (429) [env: MAX_WORKERS_PER_IP] [default: 10000]
+    /// Most of them from one IP address (IPv6: one /64, and twice as many from one /48), such as that of a NAT
+    /// or of a proxy that is not trusted; the next one is refused (429) [env: MAX_WORKERS_PER_IP] [default: 10000]
     #[arg(long, value_name = "N|none")]
     max_workers_per_ip: Option<OrNone<usize>>,
     #[command(flatten)]

@@ -5,29 +5,35 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
-use holepunch_wire::address::Source;
+use holepunch_wire::address::{SHARES_OF_SITE, Site, Source};
 use holepunch_wire::identity::PublicKey;
 
 /// An id of a worker's own choice stays bound to its key for so long after its last connection: a
 /// night without power, or a move, is no chance for a thief; an id that nobody uses is free again.
 pub(crate) const BOUND_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 /// Ids without a connection that are bound to a key: as many as there may be workers by default, in
-/// at most some 70 MB. Where more are wanted, the oldest of whoever has most of them goes: who frees other
-/// people's ids with ids of its own frees its own first.
+/// at most some 120 MB, half of that where few addresses have them. Where more are wanted, one goes of whoever
+/// has most of them: who frees other people's ids with ids of its own frees its own first. That is reckoned by
+/// sites: the many networks of one IPv6 site would each have few.
 const BINDINGS_MAX: usize = 100_000;
 /// Of these, so many from one address: as many as there may be workers from there by default. Beyond that
 /// its own oldest one goes, however much room there is.
 const BINDINGS_OF_SOURCE_MAX: usize = 10_000;
+/// And from all addresses of one site. Beyond that the oldest goes of whoever there has most.
+const BINDINGS_OF_SITE_MAX: usize = BINDINGS_OF_SOURCE_MAX * SHARES_OF_SITE as usize;
 
 /// The keys of workers that are not connected, under ids of their own choice.
 #[derive(Debug, Default)]
 pub(crate) struct Bindings {
     keys: BTreeMap<WorkerId, Bound>,
     expiries: BTreeSet<(Instant, WorkerId)>,
-    /// Likewise, by those who have them. This machine has no share, and is one of them.
+    /// Likewise, by those who have them. This machine has no share, and is one of them, and a site.
     of_sources: BTreeMap<Option<Source>, BTreeSet<(Instant, WorkerId)>>,
-    /// How many each of them has, so that the one with most is the last.
-    counts: BTreeSet<(usize, Option<Source>)>,
+    /// How many each of them has, so that the one with most in a site is the last of it.
+    counts: BTreeSet<(Option<Site>, usize, Option<Source>)>,
+    of_sites: BTreeMap<Option<Site>, usize>,
+    /// Likewise, so that the site with most is the last.
+    site_counts: BTreeSet<(usize, Option<Site>)>,
 }
 
 #[derive(Debug)]
@@ -42,13 +48,8 @@ impl Bindings {
     pub(crate) fn keep(&mut self, worker: WorkerId, key: PublicKey, ip: IpAddr, now: Instant) {
         self.remove(&worker);
         let source = Source::of(ip);
-        let own = self.of_sources.get(&source).map_or(0, BTreeSet::len);
-        if source.is_some() && own >= BINDINGS_OF_SOURCE_MAX {
-            self.remove_oldest(source);
-        } else if self.keys.len() >= BINDINGS_MAX
-            && let Some(&(_, greatest)) = self.counts.last()
-        {
-            self.remove_oldest(greatest);
+        if let Some(giving_way) = self.gives_way_to(source) {
+            self.remove_oldest(giving_way);
         }
         let until = now + BOUND_FOR;
         self.expiries.insert((until, worker.clone()));
@@ -76,6 +77,25 @@ impl Bindings {
         }
     }
 
+    /// Whose oldest one goes, where `source` is to have one more; none where there is room.
+    fn gives_way_to(&self, source: Option<Source>) -> Option<Option<Source>> {
+        let site = source.map(Source::site);
+        let own = self.of_sources.get(&source).map_or(0, BTreeSet::len);
+        if source.is_some() && own >= BINDINGS_OF_SOURCE_MAX {
+            return Some(source);
+        }
+        let of_site = self.of_sites.get(&site).copied().unwrap_or(0);
+        let site = if site.is_some() && of_site >= BINDINGS_OF_SITE_MAX {
+            site
+        } else if self.keys.len() >= BINDINGS_MAX {
+            self.site_counts.last()?.1
+        } else {
+            return None;
+        };
+        let all_of_it = (site, 0, None)..(site, usize::MAX, None);
+        self.counts.range(all_of_it).next_back().map(|(_, _, source)| *source)
+    }
+
     fn remove_oldest(&mut self, source: Option<Source>) {
         let oldest = self.of_sources.get(&source).and_then(BTreeSet::first);
         if let Some((_, worker)) = oldest.cloned() {
@@ -83,19 +103,30 @@ impl Bindings {
         }
     }
 
-    /// Changes what one of them has, and counts it anew.
+    /// Changes what one of them has, and counts it and its site anew.
     fn change(
         &mut self,
         source: Option<Source>,
         change: impl FnOnce(&mut BTreeSet<(Instant, WorkerId)>) -> bool,
     ) {
+        let site = source.map(Source::site);
         let own = self.of_sources.entry(source).or_default();
-        self.counts.remove(&(own.len(), source));
+        let before = own.len();
         change(own);
-        if own.is_empty() {
+        let after = own.len();
+        if after == 0 {
             self.of_sources.remove(&source);
-        } else {
-            self.counts.insert((own.len(), source));
+        }
+        let of_site = self.of_sites.remove(&site).unwrap_or(0);
+        self.counts.remove(&(site, before, source));
+        self.site_counts.remove(&(of_site, site));
+        if after > 0 {
+            self.counts.insert((site, after, source));
+        }
+        let of_site = of_site.saturating_sub(before) + after;
+        if of_site > 0 {
+            self.of_sites.insert(site, of_site);
+            self.site_counts.insert((of_site, site));
         }
     }
 }
@@ -113,6 +144,12 @@ mod tests {
     fn host(number: usize) -> IpAddr {
         let [.., high, low] = number.to_be_bytes();
         IpAddr::from([198, 51, high, low])
+    }
+
+    /// An address in one of the networks of a site.
+    fn network(site: usize, number: usize) -> IpAddr {
+        let [site, number] = [site, number].map(|it| u16::try_from(it).unwrap());
+        IpAddr::from([0x2001, 0xdb8, site, number, 0, 0, 0, 1])
     }
 
     /// A table that is filled by the millisecond.
@@ -169,6 +206,33 @@ mod tests {
         assert_eq!(table.bindings.keys.len(), BINDINGS_MAX);
     }
 
+    /// A /48 holds 65,536 networks, each of which would have little.
+    #[test]
+    fn the_networks_of_one_site_push_each_other_and_the_one_with_most_goes_first() {
+        let mut table = Filling::new();
+        (0..5_000).for_each(|number| table.keep(number, host(1)));
+        (5_000..5_100).for_each(|number| table.keep(number, network(1, 9_999)));
+        for number in 5_100..BINDINGS_MAX {
+            table.keep(number, network(1, number % 20));
+        }
+        assert_eq!(table.bindings.keys.len(), 5_000 + BINDINGS_OF_SITE_MAX);
+        assert!((0..5_000).all(|number| table.bound(number)), "another site's");
+        assert!((5_000..5_100).all(|number| table.bound(number)), "a network that has few");
+    }
+
+    #[test]
+    fn when_all_places_are_taken_the_site_with_most_gives_way_however_many_networks_it_uses() {
+        let mut table = Filling::new();
+        let own = BINDINGS_OF_SOURCE_MAX;
+        (0..own).for_each(|number| table.keep(number, host(1)));
+        // Six sites with 5,000 networks each, every one of which has ten at most.
+        for number in own..3 * BINDINGS_MAX {
+            table.keep(number, network(number % 6, number % 10_000));
+        }
+        assert_eq!(table.bindings.keys.len(), BINDINGS_MAX);
+        assert!((0..own).all(|number| table.bound(number)));
+    }
+
     #[test]
     fn this_machine_has_no_share_and_nothing_stays_behind() {
         let mut table = Filling::new();
@@ -178,8 +242,8 @@ mod tests {
         table.bindings.expire(table.start + BOUND_FOR);
         assert!(table.bound(1), "it lasts a day from its own end");
         table.bindings.expire(table.now + BOUND_FOR);
-        let Bindings { keys, expiries, of_sources, counts } = table.bindings;
+        let Bindings { keys, expiries, of_sources, counts, of_sites, site_counts } = table.bindings;
         assert!(keys.is_empty() && expiries.is_empty() && of_sources.is_empty());
-        assert!(counts.is_empty());
+        assert!(counts.is_empty() && of_sites.is_empty() && site_counts.is_empty());
     }
 }

@@ -35,7 +35,8 @@ pub struct Config {
     pub allow_private: bool,
     /// Most workers connected at once, those included that have yet to prove their key.
     pub workers_max: usize,
-    /// Most of them from one address (IPv6: one /64), this machine's own left out; `None`: no bound.
+    /// Most of them from one address (IPv6: one /64, and twice as many from one /48), this machine's own left
+    /// out; `None`: no bound.
     pub workers_per_address_max: Option<usize>,
     /// The rendezvous' own STUN servers, which workers are told of.
     pub stun: Vec<SocketAddr>,
@@ -56,8 +57,8 @@ impl Default for Config {
             ping_timeout: Duration::from_secs(25),
             allow_private: false,
             workers_max: 100_000,
-            // Thousands of containers may share the one address of their NAT; ten strangers are needed to
-            // take all places.
+            // Thousands of containers may share the one address of their NAT; to take all places, ten IPv4
+            // addresses are needed, or five IPv6 sites.
             workers_per_address_max: Some(10_000),
             stun: Vec::new(),
             proofs: None,
@@ -246,6 +247,11 @@ pub enum NotAdmitted {
         "this rendezvous has as many workers from this address as it takes, {0}; try again later"
     )]
     ShareOfAddress(usize),
+    /// Those of all IPv6 networks of its site are.
+    #[error(
+        "this rendezvous has as many workers from this IPv6 site (one /48) as it takes, {0}; try again later"
+    )]
+    ShareOfSite(usize),
 }
 
 /// Why a token opens no relay.

@@ -3,33 +3,48 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use holepunch_wire::address::Source;
+use holepunch_wire::address::{Site, Source};
 
-/// Connections of each address, those included that have yet to prove a key.
+/// Connections of each address and of each site, those included that have yet to prove a key.
 #[derive(Debug, Default)]
 pub(crate) struct Places {
-    held: BTreeMap<Source, usize>,
+    of_sources: BTreeMap<Source, usize>,
+    of_sites: BTreeMap<Site, usize>,
 }
 
 impl Places {
-    /// How many an address has; `None`: nobody counts those of this machine.
-    pub(crate) fn of(&self, ip: IpAddr) -> Option<usize> {
-        Source::of(ip).map(|source| self.held.get(&source).copied().unwrap_or(0))
+    /// How many an address has.
+    pub(crate) fn of(&self, source: Source) -> usize {
+        self.of_sources.get(&source).copied().unwrap_or(0)
     }
 
+    /// How many all of a site have.
+    pub(crate) fn of_site(&self, site: Site) -> usize {
+        self.of_sites.get(&site).copied().unwrap_or(0)
+    }
+
+    /// Nobody counts those of this machine.
     pub(crate) fn take(&mut self, ip: IpAddr) {
         if let Some(source) = Source::of(ip) {
-            *self.held.entry(source).or_default() += 1;
+            *self.of_sources.entry(source).or_default() += 1;
+            *self.of_sites.entry(source.site()).or_default() += 1;
         }
     }
 
     pub(crate) fn give_back(&mut self, ip: IpAddr) {
-        let Some(source) = Source::of(ip) else { return };
-        let Some(held) = self.held.get_mut(&source) else { return };
-        *held = held.saturating_sub(1);
-        if *held == 0 {
-            self.held.remove(&source);
+        if let Some(source) = Source::of(ip) {
+            take_one(&mut self.of_sources, source);
+            take_one(&mut self.of_sites, source.site());
         }
+    }
+}
+
+/// One less of them, and none of those that have none.
+fn take_one<K: Ord>(held: &mut BTreeMap<K, usize>, key: K) {
+    let Some(count) = held.get_mut(&key) else { return };
+    *count = count.saturating_sub(1);
+    if *count == 0 {
+        held.remove(&key);
     }
 }
 
@@ -38,14 +53,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_counted_by_address_and_nothing_stays_behind() {
-        let [one, other, own] =
-            ["192.0.2.1", "2001:db8::1", "127.0.0.1"].map(|ip| ip.parse().unwrap());
+    fn places_are_counted_by_address_and_site_and_nothing_stays_behind() {
+        let [one, other, near, own] = ["192.0.2.1", "2001:db8::1", "2001:db8:0:1::1", "127.0.0.1"]
+            .map(|ip| ip.parse().unwrap());
         let mut places = Places::default();
-        [one, one, other, own].into_iter().for_each(|ip| places.take(ip));
-        assert_eq!([one, other, own].map(|ip| places.of(ip)), [Some(2), Some(1), None]);
-        assert_eq!(places.of("2001:db8::ffff:1".parse().unwrap()), Some(1));
-        [one, one, one, other, own].into_iter().for_each(|ip| places.give_back(ip));
-        assert!(places.held.is_empty());
+        [one, one, other, near, own].into_iter().for_each(|ip| places.take(ip));
+        let source = |ip: IpAddr| Source::of(ip).unwrap();
+        let held = |ip| (places.of(source(ip)), places.of_site(source(ip).site()));
+        assert_eq!([one, other, near].map(held), [(2, 2), (1, 2), (1, 2)]);
+        assert_eq!(held("2001:db8::ffff:1".parse().unwrap()), (1, 2));
+        [one, one, one, other, near, own].into_iter().for_each(|ip| places.give_back(ip));
+        assert!(places.of_sources.is_empty() && places.of_sites.is_empty());
     }
 }

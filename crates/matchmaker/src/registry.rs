@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use holepunch_wire::WorkerId;
-use holepunch_wire::address::Source;
+use holepunch_wire::address::{SHARES_OF_SITE, Source};
 use holepunch_wire::identity;
 use holepunch_wire::session::RoomName;
 use holepunch_wire::signal::REPLACED_REASON;
@@ -44,7 +44,7 @@ impl Matchmaker {
     /// yet; an id that is connected replaces its own session.
     ///
     /// # Errors
-    /// All places are taken, or those of its address.
+    /// All places are taken, or those of its address or site.
     pub fn admits(&self, worker: &WorkerId, ip: IpAddr) -> Result<(), NotAdmitted> {
         let current = self.current.get(worker).and_then(|id| self.connections.get(id));
         let has_room = |held: usize, max: usize, replaced: Option<&Connection>| {
@@ -56,13 +56,22 @@ impl Matchmaker {
         if !has_room(held, self.config.workers_max, current) {
             return Err(NotAdmitted::Full);
         }
-        let (Some(max), Some(held)) = (self.config.workers_per_address_max, self.places.of(ip))
+        let (Some(max), Some(source)) = (self.config.workers_per_address_max, Source::of(ip))
         else {
             return Ok(());
         };
-        let source = Source::of(ip);
-        let own = current.filter(|old| Source::of(old.observed.ip) == source);
-        if has_room(held, max, own) { Ok(()) } else { Err(NotAdmitted::ShareOfAddress(max)) }
+        let was_at = |old: &Connection| Source::of(old.observed.ip);
+        let own = current.filter(|old| was_at(old) == Some(source));
+        if !has_room(self.places.of(source), max, own) {
+            return Err(NotAdmitted::ShareOfAddress(max));
+        }
+        let (site, max) = (source.site(), max.saturating_mul(SHARES_OF_SITE as usize));
+        let own = current.filter(|old| was_at(old).map(Source::site) == Some(site));
+        if has_room(self.places.of_site(site), max, own) {
+            Ok(())
+        } else {
+            Err(NotAdmitted::ShareOfSite(max))
+        }
     }
 
     pub(crate) fn connected(&mut self, id: ConnectionId, arrival: Arrival, now: Instant) {
@@ -75,6 +84,7 @@ impl Matchmaker {
             let reason = match why {
                 NotAdmitted::Full => "too many workers",
                 NotAdmitted::ShareOfAddress(_) => "too many workers from this address",
+                NotAdmitted::ShareOfSite(_) => "too many workers from this IPv6 site (/48)",
             };
             return self.send_close(id, CLOSE_TRY_AGAIN, reason);
         }

@@ -31,6 +31,7 @@ use crate::client_address::client_address;
 use crate::hub::{Hub, Visitor};
 use crate::identity::{self, Verifier};
 use crate::listing::Listing;
+use crate::log_budget::LogBudget;
 use crate::origin;
 use crate::relay::{self, Relay};
 use crate::session;
@@ -66,6 +67,8 @@ pub(crate) struct App {
     pub(crate) trusted_proxies: Vec<IpNet>,
     /// This server's names; none: whatever a client calls it.
     pub(crate) public_hosts: Arc<[String]>,
+    /// For lines about requests that are refused.
+    pub(crate) refusals: LogBudget,
     /// Held by every listing under way.
     listings: Arc<Semaphore>,
     /// Held by every session; the server waits for all to be dropped when it ends.
@@ -81,7 +84,8 @@ impl App {
         alive: mpsc::WeakSender<()>,
     ) -> Self {
         let listings = Arc::new(Semaphore::new(LISTINGS_MAX));
-        Self { hub, relay, trusted_proxies, public_hosts, listings, alive }
+        let refusals = LogBudget::of_refusals();
+        Self { hub, relay, trusted_proxies, public_hosts, refusals, listings, alive }
     }
 }
 
@@ -199,9 +203,11 @@ async fn register(
     if let Err(why) = app.hub.admits(&worker, observed.ip) {
         let status = match why {
             NotAdmitted::Full => StatusCode::SERVICE_UNAVAILABLE,
-            NotAdmitted::ShareOfAddress(_) => StatusCode::TOO_MANY_REQUESTS,
+            NotAdmitted::ShareOfAddress(_) | NotAdmitted::ShareOfSite(_) => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
         };
-        if app.hub.may_warn() {
+        if app.refusals.allows_one() {
             tracing::warn!(%worker, ip = %observed.ip, %why, "registration refused");
         }
         return (status, why.to_string()).into_response();

@@ -8,6 +8,11 @@ const LINES_PER_SECOND_MAX: u32 = 20_000;
 /// Warnings in a second that clients cause by what they do wrong: of one that comes again and again, or of a
 /// fleet whose settings are wrong, some are enough, and nobody pays for the others.
 const WARNINGS_PER_SECOND_MAX: u32 = 200;
+/// Beside those, lines about HTTP requests that were refused: anybody causes them with a single request, and they must
+/// not use up what is meant for those who have got in.
+const REFUSALS_PER_SECOND_MAX: u32 = 10;
+/// Characters of what a client has written that a line repeats: enough to recognise it.
+pub(crate) const LOGGED_CHARS_MAX: usize = 200;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Counts lines, second by second.
@@ -33,6 +38,11 @@ impl LogBudget {
         Self(Mutex::new(Window::new(WARNINGS_PER_SECOND_MAX)))
     }
 
+    /// For HTTP requests that are refused.
+    pub(crate) fn of_refusals() -> Self {
+        Self(Mutex::new(Window::new(REFUSALS_PER_SECOND_MAX)))
+    }
+
     /// Whether one more line may be written. What was left out is said with the next second.
     pub(crate) fn allows_one(&self) -> bool {
         let (allowed, left_out) =
@@ -42,6 +52,11 @@ impl LogBudget {
         }
         allowed
     }
+}
+
+/// The beginning of what a client has written, with nothing that a terminal would obey.
+pub(crate) fn excerpt(written: &[u8]) -> String {
+    written.escape_ascii().map(char::from).take(LOGGED_CHARS_MAX).collect()
 }
 
 impl Window {
@@ -73,14 +88,24 @@ mod tests {
     #[test]
     fn a_flood_is_cut_and_what_is_left_out_is_counted() {
         let start = Instant::now();
-        for (lines_max, left_out) in
-            [(LINES_PER_SECOND_MAX, 30_000), (WARNINGS_PER_SECOND_MAX, 49_800)]
-        {
+        for (lines_max, left_out) in [
+            (LINES_PER_SECOND_MAX, 30_000),
+            (WARNINGS_PER_SECOND_MAX, 49_800),
+            (REFUSALS_PER_SECOND_MAX, 49_990),
+        ] {
             let mut window = Window::new(lines_max);
             let allowed = (0..50_000).filter(|_| window.take(start).0).count();
             assert_eq!(allowed, 50_000 - left_out);
             assert_eq!(window.take(start + SECOND), (true, left_out as u64));
             assert_eq!(window.take(start + SECOND), (true, 0));
         }
+    }
+
+    #[test]
+    fn what_a_client_has_written_is_cut_and_its_control_characters_are_escaped() {
+        assert_eq!(excerpt(b"https://own.example:8080"), "https://own.example:8080");
+        assert_eq!(excerpt(b"\x1b[2J\n\xff"), r"\x1b[2J\n\xff");
+        let cut = excerpt(&[0xff; 15_000]);
+        assert_eq!((cut.len(), cut), (LOGGED_CHARS_MAX, r"\xff".repeat(LOGGED_CHARS_MAX / 4)));
     }
 }

@@ -2,6 +2,7 @@
 //! author does not, and lets a page of any site open a WebSocket (RFC 6455 §10.2). It always tells whose page
 //! it is.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -12,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::http::App;
 use crate::identity::host_name;
+use crate::log_budget::excerpt;
 
 /// The default ports of `http` and `https`. A proxy in front may speak either, and a header that names no
 /// port means that of the scheme it was written for.
@@ -19,7 +21,7 @@ const DEFAULT_PORTS: [u16; 2] = [80, 443];
 
 const REFUSED: &str = "the Origin of this request is another site than this server: web pages of other sites may not \
                        open WebSockets here. A program had better send no Origin; where a proxy changes the Host \
-                       header, name this server (--public-host)";
+                       header, or this server is known by a further name, name it (--public-host)";
 
 /// Lets requests through that are of no web page, or of one of this server's own names.
 pub(crate) async fn check(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
@@ -27,22 +29,25 @@ pub(crate) async fn check(State(app): State<Arc<App>>, request: Request, next: N
     if is_own(headers, &app.public_hosts) {
         return next.run(request).await;
     }
-    if app.hub.may_warn() {
-        let (origin, host) = (headers.get(ORIGIN), headers.get(HOST));
-        tracing::warn!(?origin, ?host, "WebSocket refused: its Origin is another site");
+    if app.refusals.allows_one() {
+        let written = |name| headers.get(name).map(|value| excerpt(value.as_bytes()));
+        let (origin, host) = (written(ORIGIN), written(HOST));
+        tracing::warn!(origin, host, "WebSocket refused: its Origin is another site");
     }
     (StatusCode::FORBIDDEN, REFUSED).into_response()
 }
 
-/// Whether every Origin is this server: what the request calls it, or one of its names. Many client libraries
-/// send what they ask for as their origin.
+/// Whether every Origin is this server: one of its names, or what the request calls it, as many client libraries
+/// send what they ask for as their origin. A server that knows its names is called by one of them or by an
+/// address: any other name may be of a site that has it resolve to here (DNS rebinding).
 fn is_own(headers: &HeaderMap, public_hosts: &[String]) -> bool {
     let asked = headers.get(HOST).and_then(|host| Authority::of(host.to_str().ok()?));
     headers.get_all(ORIGIN).iter().all(|origin| {
         let origin = origin.to_str().ok().and_then(authority_of_origin).and_then(Authority::of);
         origin.is_some_and(|origin| {
-            asked.as_ref().is_some_and(|asked| origin.is(asked))
-                || public_hosts.contains(&origin.name)
+            public_hosts.contains(&origin.name)
+                || (public_hosts.is_empty() || origin.is_nobodys_name())
+                    && asked.as_ref().is_some_and(|asked| origin.is(asked))
         })
     })
 }
@@ -69,6 +74,11 @@ impl Authority {
         Some(Self { name, port })
     }
 
+    /// An address, or this machine: no site has such a name.
+    fn is_nobodys_name(&self) -> bool {
+        self.name == "localhost" || self.name.parse::<IpAddr>().is_ok()
+    }
+
     fn is(&self, other: &Self) -> bool {
         let is_same_port = match (self.port, other.port) {
             (Some(own), Some(others)) => own == others,
@@ -83,7 +93,8 @@ impl Authority {
 mod tests {
     use super::*;
 
-    fn passes(host: &str, origins: &[&str]) -> bool {
+    /// Whether a request passes where the server has these names.
+    fn passes_at(names: &[&str], host: &str, origins: &[&str]) -> bool {
         let mut headers = HeaderMap::new();
         if !host.is_empty() {
             headers.insert(HOST, host.parse().unwrap());
@@ -91,29 +102,54 @@ mod tests {
         for origin in origins {
             headers.append(ORIGIN, origin.parse().unwrap());
         }
-        is_own(&headers, &["own.example".to_owned(), "2001:db8::1".to_owned()])
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        is_own(&headers, &names)
+    }
+
+    const NAMES: [&str; 2] = ["own.example", "2001:db8::1"];
+
+    /// Whether it passes with names and without.
+    fn passes(host: &str, origins: &[&str]) -> (bool, bool) {
+        (passes_at(&NAMES, host, origins), passes_at(&[], host, origins))
     }
 
     #[test]
     fn a_program_that_names_what_it_asks_for_passes_and_one_that_names_nothing() {
         for (host, origin) in [
-            ("rendezvous.example:8080", "http://rendezvous.example:8080"),
-            ("rendezvous.example", "https://Rendezvous.Example"),
             ("192.0.2.1:8080", "http://192.0.2.1:8080"),
             ("[2001:db8::9]:8080", "http://[2001:DB8::9]:8080"),
             ("[2001:db8::9]", "http://[2001:db8::9]"),
+            ("localhost:8080", "http://localhost:8080"),
             // A proxy that ends TLS, and a header that names its port where the other does not.
+            ("own.example", "https://own.example:443"),
+            ("own.example:443", "https://own.example"),
+            ("own.example:80", "https://own.example"),
+        ] {
+            assert_eq!(passes(host, &[origin]), (true, true), "{host} {origin}");
+        }
+        assert_eq!([passes("rendezvous.example", &[]), passes("", &[])], [(true, true); 2]);
+    }
+
+    #[test]
+    fn a_proxy_may_call_the_server_by_another_name() {
+        for origin in ["https://own.example", "https://own.example:8443", "https://[2001:db8::1]"] {
+            assert_eq!(passes("10.0.0.7:8080", &[origin]), (true, false), "{origin}");
+        }
+    }
+
+    /// The page of a site whose name has come to mean this server (DNS rebinding) is of what it asks for.
+    #[test]
+    fn a_name_that_is_not_among_those_of_the_server_passes_only_where_it_has_none() {
+        for (host, origin) in [
+            ("rendezvous.example:8080", "http://rendezvous.example:8080"),
+            ("rendezvous.example", "https://Rendezvous.Example"),
             ("rendezvous.example", "https://rendezvous.example:443"),
             ("rendezvous.example:443", "https://rendezvous.example"),
-            ("rendezvous.example:80", "https://rendezvous.example"),
-            // A proxy that calls this server by another name.
-            ("10.0.0.7:8080", "https://own.example"),
-            ("10.0.0.7:8080", "https://own.example:8443"),
-            ("10.0.0.7:8080", "https://[2001:db8::1]"),
+            ("10.evil.example:8080", "http://10.evil.example:8080"),
+            ("localhost.evil.example", "http://localhost.evil.example"),
         ] {
-            assert!(passes(host, &[origin]), "{host} {origin}");
+            assert_eq!(passes(host, &[origin]), (false, true), "{host} {origin}");
         }
-        assert!(passes("rendezvous.example", &[]) && passes("", &[]));
     }
 
     #[test]
@@ -135,8 +171,9 @@ mod tests {
             ("[2001:db8::9]:8080", "http://[2001:db8::8]:8080"),
             ("null", "null"),
         ] {
-            assert!(!passes(host, &[origin]), "{host} {origin}");
+            assert_eq!(passes(host, &[origin]), (false, false), "{host} {origin}");
         }
-        assert!(!passes("a.example", &["http://a.example", "http://evil.example"]), "each of them");
+        let both = ["http://10.0.0.7", "http://evil.example"];
+        assert_eq!(passes("10.0.0.7", &both), (false, false), "each of them");
     }
 }

@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite;
 
 use crate::hub::{Hub, IGNORED_LOGGED_MAX, Visitor};
 use crate::identity::Verifier;
+use crate::log_budget::LOGGED_CHARS_MAX;
 use crate::outbox::Outbox;
 
 /// Time that a client has to take its close frame and answer it.
@@ -187,7 +188,7 @@ impl Session<'_> {
             Err(why) => {
                 self.bad = self.bad.saturating_add(1);
                 if self.bad <= IGNORED_LOGGED_MAX && self.hub.may_warn() {
-                    let why: String = why.to_string().chars().take(200).collect();
+                    let why: String = why.to_string().chars().take(LOGGED_CHARS_MAX).collect();
                     tracing::warn!(worker = %self.worker, why, "frame ignored");
                 }
                 Flow::Goes

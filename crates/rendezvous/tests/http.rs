@@ -167,12 +167,26 @@ async fn a_program_whose_origin_is_what_it_asks_for_registers_through_a_proxy_to
         Rendezvous::with(|config| config.public_hosts = vec!["Own.example".to_owned()]);
     for (host, origin) in [
         ("10.0.0.7:8080", "http://10.0.0.7:8080"),
-        ("rendezvous.example", "https://rendezvous.example"),
-        ("rendezvous.example:443", "https://rendezvous.example"),
+        ("own.example:443", "https://own.example"),
         ("backend:8080", "https://own.example"),
     ] {
         let (status, body) = with_origin(&rendezvous, "/ws/register/a", host, origin).await;
         assert_eq!(status, 101, "{host} {origin}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_knows_its_names_lets_no_page_in_whose_site_has_come_to_mean_its_address() {
+    let named = Rendezvous::with(|config| config.public_hosts = vec!["Own.example".to_owned()]);
+    let nameless = Rendezvous::start();
+    for (rendezvous, expected) in [(named, 403), (nameless, 101)] {
+        for (host, origin) in [
+            ("rebound.example", "http://rebound.example"),
+            ("rebound.example:443", "https://rebound.example"),
+        ] {
+            let (status, body) = with_origin(&rendezvous, "/ws/register/a", host, origin).await;
+            assert_eq!(status, expected, "{host} {origin}: {body}");
+        }
     }
 }
 

@@ -126,7 +126,36 @@ impl Source {
             }
         }
     }
+
+    /// The site that it belongs to.
+    #[must_use]
+    pub fn site(self) -> Site {
+        match self.0 {
+            IpAddr::V4(ip) => Site(ip.into()),
+            IpAddr::V6(ip) => {
+                let [a, b, c, ..] = ip.segments();
+                Site(IpAddr::from([a, b, c, 0, 0, 0, 0, 0]))
+            }
+        }
+    }
+
+    /// Whether its site may have others beside it: those of IPv4 have none.
+    #[must_use]
+    pub fn has_neighbours(self) -> bool {
+        self.0.is_ipv6()
+    }
 }
+
+/// Whose the networks of one customer are: the /48 of an IPv6 address, the most that a site usually has
+/// (RFC 6177 §1), or an IPv4 address alone. A home has up to 256 networks (a /56), each a [`Source`] of its
+/// own, and a /48 has 65,536: counted one by one, they would have as many shares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Site(IpAddr);
+
+/// How many shares of a [`Source`] all of a [`Site`] have together. More than one, since providers give single
+/// networks of one /48 to strangers, and one of these must not use up all that the others have; few, since
+/// whoever has a site has all of its networks.
+pub const SHARES_OF_SITE: u32 = 2;
 
 /// The IPv4 address inside 64:ff9b::/96 (NAT64), 2002::/16 (6to4) or ::/96 (compatible).
 fn embedded_v4(segments: [u16; 8]) -> Option<Ipv4Addr> {
@@ -143,7 +172,7 @@ fn embedded_v4(segments: [u16; 8]) -> Option<Ipv4Addr> {
 #[cfg(test)]
 mod tests {
     use super::AddressKind::{self, *};
-    use super::Source;
+    use super::{Site, Source};
 
     fn kind(text: &str) -> AddressKind {
         AddressKind::of(text.parse().expect("test address"))
@@ -202,5 +231,20 @@ mod tests {
         assert_ne!(source("2001:db8::1"), source("2001:db8:0:1::1"));
         assert_ne!(source("192.0.2.1"), source("192.0.2.2"));
         assert_eq!(source("192.0.2.1"), source("::ffff:192.0.2.1"));
+    }
+
+    #[test]
+    fn the_networks_of_a_home_are_of_one_site_and_an_ipv4_address_is_alone() {
+        let site = |text: &str| -> Site {
+            Source::of(text.parse().expect("test address")).expect("not this machine").site()
+        };
+        assert_eq!(site("2001:db8:7::1"), site("2001:db8:7:ffff:1:2:3:4"));
+        assert_ne!(site("2001:db8:7::1"), site("2001:db8:8::1"));
+        assert_ne!(site("192.0.2.1"), site("192.0.2.2"));
+        assert_eq!(site("192.0.2.1"), site("::ffff:192.0.2.1"));
+        let has_neighbours =
+            |text: &str| Source::of(text.parse().unwrap()).map(Source::has_neighbours);
+        assert_eq!(has_neighbours("2001:db8::1"), Some(true));
+        assert_eq!(has_neighbours("::ffff:192.0.2.1"), Some(false));
     }
 }

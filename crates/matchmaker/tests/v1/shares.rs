@@ -1,8 +1,9 @@
 //! What one address may have of what all share.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use holepunch_matchmaker::{NotAdmitted, Protocol};
+use holepunch_matchmaker::{ConnectionId, Input, NotAdmitted, Observed, Protocol};
 use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
 
@@ -18,6 +19,18 @@ impl Table {
     /// The connection `number` of the worker `w<number>`, from 203.0.113.`host`.
     fn connect_from(&mut self, number: u64, host: u64, protocol: Protocol) {
         self.connect_id((number, host), named(&format!("w{number}")), protocol, "");
+    }
+
+    /// The connection `number` of the worker `w<number>`, from `ip`.
+    fn connect_at(&mut self, number: u64, ip: IpAddr) {
+        self.input(Input::Connected {
+            connection: ConnectionId(number),
+            worker: named(&format!("w{number}")),
+            observed: Observed { ip, port: None },
+            protocol: Protocol::Baseline,
+            room: None,
+            challenge: String::new(),
+        });
     }
 }
 
@@ -67,4 +80,26 @@ fn this_machine_has_no_share() {
     let table = Table::for_workers_of_an_address(0);
     let from = |ip: [u8; 4]| table.machine.admits(&named("w1"), ip.into()).is_ok();
     assert!(from([127, 0, 0, 1]) && !from([203, 0, 113, 1]));
+}
+
+/// A home has a /56, which is 256 networks, each with an address's share.
+#[test]
+fn all_networks_of_an_ipv6_site_have_two_shares_together() {
+    let mut table = Table::for_workers_of_an_address(3);
+    let network = |number: u16| IpAddr::from([0x2001, 0xdb8, 7, number, 0, 0, 0, 1]);
+    for number in 1..=8_u16 {
+        table.connect_at(number.into(), network(number));
+    }
+    let refused = (1013, "too many workers from this IPv6 site (/48)");
+    assert_eq!(table.closes, [(7, refused), (8, refused)].into());
+    let admits = |id: &str, ip: IpAddr| table.machine.admits(&named(id), ip);
+    assert_eq!(admits("w9", network(9)), Err(NotAdmitted::ShareOfSite(6)));
+    assert_eq!(admits("w1", network(9)), Ok(()), "it takes its own place, from another network");
+    assert_eq!(admits("w9", [0x2001, 0xdb8, 8, 1, 0, 0, 0, 1].into()), Ok(()));
+    table.close(1);
+    for number in 10..=11 {
+        table.connect_at(number, network(2));
+    }
+    assert_eq!(table.closes.get(&10), None, "a place that was given back");
+    assert_eq!(table.closes.get(&11), Some(&refused));
 }

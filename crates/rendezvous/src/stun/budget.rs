@@ -1,23 +1,32 @@
 //! How much STUN answers, and to whom. Whoever writes somebody else's address on his requests has the answers
-//! sent there, and they are up to 4.2 times as long (6.6 times by IPv6): it must not be worth his while.
+//! sent there, and they are up to 4.2 times as long (6.6 times by IPv6): it must not be worth his while. Nor must
+//! he be able to use up what somebody else is answered, by a few requests in his name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use holepunch_wire::address::Source;
+use holepunch_wire::address::{SHARES_OF_SITE, Site, Source};
 
-/// Answers to one address in a second, and at once. As many workers as may be registered from one address
-/// refresh their mappings with 1,100 requests a second; 1,300 of them may start at once, each with the 15
-/// questions of its profile; the search of one worker asks a few hundred. To somebody who has not asked it
+/// Whole answers to one address in a second, and at once. As many workers as may be registered from one
+/// address refresh their mappings with 1,100 requests a second; 1,300 of them may start at once, each with the
+/// 15 questions of its profile; the search of one worker asks a few hundred. To somebody who has not asked it
 /// is 2 Mbit/s.
-const OF_SOURCE: Rate = Rate { per_second: 2_000, burst: 20_000 };
+const WHOLE: Rate = Rate { per_second: 2_000, burst: 20_000 };
+/// Beyond these, answers with the mapped address alone: 1.6 times as long as their question (2.2 times by
+/// IPv6), and 1.25 and 1.35 times with the headers of the packets. So whoever sends requests in the name of a
+/// NAT needs 8 Mbit/s to keep those behind it from learning their addresses, where 1 would do without; to
+/// somebody who has not asked it is 10 Mbit/s more (15 by IPv6). With the burst of [`WHOLE`], 3,000 workers behind one
+/// address may start at once.
+const SHORTEST: Rate = Rate { per_second: 20_000, burst: 25_000 };
 /// Answers in all: five times what 100,000 workers need to refresh their mappings, and at most some
 /// 50 Mbit/s for whoever pays for this server.
 const TOTAL: Rate = Rate { per_second: 50_000, burst: 50_000 };
-/// Addresses whose use is known. One is forgotten once it has its whole burst again, so that the rate of all
-/// keeps the table below this by itself.
-const SOURCES_MAX: usize = 65_536;
+/// The shortest answers leave the last tenth of the burst of all: those who are within their share come first.
+const TOTAL_OF_SHORTEST: Rate = Rate { per_second: TOTAL.per_second, burst: 45_000 };
+/// Addresses, and sites, whose use is known, of either kind of answer. One is forgotten once it has its whole
+/// burst again, so that the rate of all keeps each table below this by itself.
+const KNOWN_MAX: usize = 65_536;
 /// What was left out is told so often.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
@@ -35,55 +44,144 @@ impl Rate {
         let next = whole_at.map_or(now, |at| at.max(now)) + interval;
         (next <= now + interval * self.burst).then_some(next)
     }
+
+    /// What all networks of a site have together.
+    fn of_site(self) -> Self {
+        Self { per_second: self.per_second * SHARES_OF_SITE, burst: self.burst * SHARES_OF_SITE }
+    }
+}
+
+/// How much an answer may say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Allowance {
+    /// All that was asked for, and to where.
+    Whole,
+    /// The mapped address, to where the request came from.
+    MappedAlone,
+}
+
+/// Answers that were not what was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Shortfall {
+    /// They had the mapped address alone, or nothing where that is no answer.
+    pub(super) shortened: u64,
+    pub(super) left_out: u64,
 }
 
 /// What may still be answered.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Budget {
-    /// When each of them has its whole burst again.
-    sources: BTreeMap<Source, Instant>,
-    /// The same, by that time.
-    by_time: BTreeSet<(Instant, Source)>,
+    whole: Shares,
+    shortest: Shares,
+    /// When the burst of all is whole again.
     total: Option<Instant>,
-    left_out: u64,
+    shortfall: Shortfall,
     told_at: Option<Instant>,
 }
 
-impl Budget {
-    /// Whether an answer may go to this address. Those to this machine itself count in all alone.
-    pub(super) fn allows(&mut self, ip: IpAddr, now: Instant) -> bool {
-        self.forget_idle(now);
-        let source = Source::of(ip);
-        let before = source.and_then(|source| self.sources.get(&source).copied());
-        let taken = match source {
-            Some(source) => OF_SOURCE.take(before, now).map(|next| Some((next, source))),
-            None => Some(None),
-        };
-        let (Some(taken), Some(total)) = (taken, TOTAL.take(self.total, now)) else {
-            self.left_out += 1;
-            return false;
-        };
-        self.total = Some(total);
-        if let Some((next, source)) = taken {
-            match before {
-                Some(before) => _ = self.by_time.remove(&(before, source)),
-                None if self.sources.len() >= SOURCES_MAX => self.forget_first(),
-                None => {}
-            }
-            self.sources.insert(source, next);
-            self.by_time.insert((next, source));
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            whole: Shares::new(WHOLE, TOTAL),
+            shortest: Shares::new(SHORTEST, TOTAL_OF_SHORTEST),
+            total: None,
+            shortfall: Shortfall::default(),
+            told_at: None,
         }
-        true
+    }
+}
+
+impl Budget {
+    /// What an answer to this address may say, if one may go there. Those to this machine itself count in all
+    /// alone.
+    pub(super) fn allows(&mut self, ip: IpAddr, now: Instant) -> Option<Allowance> {
+        let source = Source::of(ip);
+        if self.whole.take(source, &mut self.total, now) {
+            Some(Allowance::Whole)
+        } else if self.shortest.take(source, &mut self.total, now) {
+            self.shortfall.shortened += 1;
+            Some(Allowance::MappedAlone)
+        } else {
+            self.shortfall.left_out += 1;
+            None
+        }
     }
 
-    /// How many answers were left out, when it is time to say so again.
-    pub(super) fn news(&mut self, now: Instant) -> Option<u64> {
+    /// How many answers were not whole, when it is time to say so again.
+    pub(super) fn news(&mut self, now: Instant) -> Option<Shortfall> {
         let is_time = |told: Instant| now.saturating_duration_since(told) >= TOLD_EVERY;
-        if self.left_out == 0 || !self.told_at.is_none_or(is_time) {
+        if self.shortfall == Shortfall::default() || !self.told_at.is_none_or(is_time) {
             return None;
         }
         self.told_at = Some(now);
-        Some(std::mem::take(&mut self.left_out))
+        Some(std::mem::take(&mut self.shortfall))
+    }
+}
+
+/// Everybody's shares of one kind of answer.
+#[derive(Debug)]
+struct Shares {
+    sources: Used<Source>,
+    /// Of IPv6 alone: a site has up to 65,536 networks.
+    sites: Used<Site>,
+    total: Rate,
+}
+
+impl Shares {
+    fn new(of_source: Rate, total: Rate) -> Self {
+        Self { sources: Used::new(of_source), sites: Used::new(of_source.of_site()), total }
+    }
+
+    /// Takes one answer, from all shares that it is part of or from none.
+    fn take(&mut self, source: Option<Source>, total: &mut Option<Instant>, now: Instant) -> bool {
+        self.sources.forget_idle(now);
+        self.sites.forget_idle(now);
+        let site = source.filter(|source| source.has_neighbours()).map(Source::site);
+        let (Some(of_source), Some(of_site), Some(of_all)) = (
+            self.sources.one_more(source, now),
+            self.sites.one_more(site, now),
+            self.total.take(*total, now),
+        ) else {
+            return false;
+        };
+        self.sources.put(of_source);
+        self.sites.put(of_site);
+        *total = Some(of_all);
+        true
+    }
+}
+
+/// Who has used how much of a rate that each of them has.
+#[derive(Debug)]
+struct Used<K> {
+    rate: Rate,
+    /// When each of them has its whole burst again.
+    whole_at: BTreeMap<K, Instant>,
+    /// The same, by that time.
+    by_time: BTreeSet<(Instant, K)>,
+}
+
+impl<K: Ord + Copy> Used<K> {
+    fn new(rate: Rate) -> Self {
+        Self { rate, whole_at: BTreeMap::new(), by_time: BTreeSet::new() }
+    }
+
+    /// What to [`put`](Self::put) for one more of `key`, or `None`: that is one too many. Nobody has no bound.
+    fn one_more(&self, key: Option<K>, now: Instant) -> Option<Option<(K, Instant)>> {
+        let Some(key) = key else { return Some(None) };
+        let next = self.rate.take(self.whole_at.get(&key).copied(), now)?;
+        Some(Some((key, next)))
+    }
+
+    fn put(&mut self, one_more: Option<(K, Instant)>) {
+        let Some((key, next)) = one_more else { return };
+        match self.whole_at.get(&key) {
+            Some(before) => _ = self.by_time.remove(&(*before, key)),
+            None if self.whole_at.len() >= KNOWN_MAX => self.forget_first(),
+            None => {}
+        }
+        self.whole_at.insert(key, next);
+        self.by_time.insert((next, key));
     }
 
     fn forget_idle(&mut self, now: Instant) {
@@ -94,83 +192,11 @@ impl Budget {
 
     /// The one that has used least of its burst.
     fn forget_first(&mut self) {
-        if let Some((_, source)) = self.by_time.pop_first() {
-            self.sources.remove(&source);
+        if let Some((_, key)) = self.by_time.pop_first() {
+            self.whole_at.remove(&key);
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn host(number: u32) -> IpAddr {
-        IpAddr::from((0x0a00_0000 + number).to_be_bytes())
-    }
-
-    /// How many of so many requests at once are answered.
-    fn answered(budget: &mut Budget, ip: IpAddr, requests: usize, now: Instant) -> usize {
-        (0..requests).filter(|_| budget.allows(ip, now)).count()
-    }
-
-    #[test]
-    fn one_address_gets_its_burst_and_then_its_rate_and_others_theirs() {
-        let (start, mut budget) = (Instant::now(), Budget::default());
-        let second = Duration::from_secs(1);
-        assert_eq!(answered(&mut budget, host(1), 45_000, start), 20_000);
-        assert_eq!(answered(&mut budget, host(2), 500, start), 500, "the search of another worker");
-        assert_eq!(answered(&mut budget, host(1), 45_000, start + second), 2_000);
-        assert_eq!(answered(&mut budget, host(1), 45_000, start + 60 * second), 20_000);
-    }
-
-    #[test]
-    fn an_ipv6_network_is_one_address() {
-        let (now, mut budget) = (Instant::now(), Budget::default());
-        let all =
-            (0..45_000_u128).map(|low| IpAddr::from(((0x2001_0db8 << 96) + low).to_be_bytes()));
-        assert_eq!(all.filter(|ip| budget.allows(*ip, now)).count(), 20_000);
-    }
-
-    #[test]
-    fn requests_in_everybody_s_name_are_answered_at_the_rate_of_all() {
-        let (start, mut budget) = (Instant::now(), Budget::default());
-        let all = |budget: &mut Budget, now| {
-            (0..120_000).filter(|number| budget.allows(host(*number), now)).count()
-        };
-        assert_eq!(all(&mut budget, start), 50_000);
-        assert_eq!(budget.sources.len(), 50_000);
-        assert_eq!(all(&mut budget, start + Duration::from_secs(1)), 50_000);
-        budget.allows(host(1), start + Duration::from_secs(60));
-        assert_eq!((budget.sources.len(), budget.by_time.len()), (1, 1), "the others are idle");
-    }
-
-    #[test]
-    fn the_table_is_bounded_and_whoever_has_used_most_stays_in_it() {
-        let (now, mut budget) = (Instant::now(), Budget::default());
-        assert_eq!(answered(&mut budget, host(0), 30_000, now), 20_000);
-        for number in 1..=u32::try_from(SOURCES_MAX + 10).unwrap() {
-            budget.total = None;
-            assert!(budget.allows(host(number), now));
-        }
-        assert_eq!((budget.sources.len(), budget.by_time.len()), (SOURCES_MAX, SOURCES_MAX));
-        assert!(!budget.allows(host(0), now));
-    }
-
-    #[test]
-    fn this_machine_counts_in_all_alone() {
-        let (now, mut budget) = (Instant::now(), Budget::default());
-        assert_eq!(answered(&mut budget, [127, 0, 0, 1].into(), 60_000, now), 50_000);
-        assert!(budget.sources.is_empty());
-    }
-
-    #[test]
-    fn what_is_left_out_is_told_once_in_a_minute() {
-        let (start, mut budget) = (Instant::now(), Budget::default());
-        assert_eq!(budget.news(start), None);
-        answered(&mut budget, host(1), 20_007, start);
-        assert_eq!(budget.news(start), Some(7));
-        answered(&mut budget, host(1), 5, start);
-        assert_eq!(budget.news(start + Duration::from_secs(59)), None);
-        assert_eq!(budget.news(start + Duration::from_secs(60)), Some(5));
-    }
-}
+mod tests;

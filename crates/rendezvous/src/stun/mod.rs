@@ -14,7 +14,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
-use budget::Budget;
+use budget::{Allowance, Budget, Shortfall};
 use responder::{Arrival, Prover, respond};
 
 /// Longest datagram that is read, in bytes. A Binding request is far shorter; with segmentation
@@ -131,17 +131,18 @@ async fn serve(
     }
 }
 
-/// Whether an answer may go there; says from time to time how many may not.
-fn allows(budget: &Mutex<Budget>, to: IpAddr) -> bool {
+/// What an answer to there may say; tells from time to time how many were not whole.
+fn allows(budget: &Mutex<Budget>, to: IpAddr) -> Option<Allowance> {
     let now = Instant::now();
     let mut budget = budget.lock().unwrap_or_else(PoisonError::into_inner);
-    let allowed = budget.allows(to, now);
-    let left_out = if allowed { None } else { budget.news(now) };
+    let allowance = budget.allows(to, now);
+    let is_whole = allowance == Some(Allowance::Whole);
+    let news = if is_whole { None } else { budget.news(now) };
     drop(budget);
-    if let Some(left_out) = left_out {
-        tracing::warn!(left_out, last = %to, "STUN answers were left out: too many to one address, or in all");
+    if let Some(Shortfall { shortened, left_out }) = news {
+        tracing::warn!(shortened, left_out, last = %to, "STUN answers were shortened or left out: too many to one address, or in all");
     }
-    allowed
+    allowance
 }
 
 /// Until when a proof made now is good, in seconds of Unix time. On a clock that stands before 1970

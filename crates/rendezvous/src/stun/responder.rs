@@ -6,6 +6,8 @@ use holepunch_wire::address::AddressKind;
 use holepunch_wire::stun::proof::ProofKey;
 use holepunch_wire::stun::{BindingRequest, BindingSuccess, ChangeRequest};
 
+use super::budget::Allowance;
+
 /// Where a datagram came from and where it arrived.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Arrival {
@@ -33,22 +35,22 @@ pub(super) struct Answer {
     pub(super) socket: usize,
 }
 
-/// The answer to a datagram, if it deserves one, and `allows` one to that address. `locals` are the
+/// The answer to a datagram, if it deserves one, and as far as `allows` lets one go to that address. `locals` are the
 /// addresses of all sockets; an unspecified one stands for the address that the datagram was sent to.
 pub(super) fn respond(
     datagram: &[u8],
     arrival: &Arrival,
     locals: &[SocketAddr],
     prover: Prover<'_>,
-    allows: impl FnOnce(IpAddr) -> bool,
+    allows: impl FnOnce(IpAddr) -> Option<Allowance>,
 ) -> Option<Answer> {
     let source = arrival.from;
     if source.port() == 0 || !AddressKind::of(source.ip()).is_reachable_unicast() {
         return None;
     }
     let request = BindingRequest::parse(datagram).ok()?;
-    if !allows(source.ip()) {
-        return None;
+    if allows(source.ip())? == Allowance::MappedAlone {
+        return mapped_alone(&request, arrival);
     }
     let concrete: Vec<SocketAddr> =
         locals.iter().map(|local| seen_as(*local, arrival.at)).collect();
@@ -73,6 +75,18 @@ pub(super) fn respond(
     let payload =
         if is_elsewhere { request.success_elsewhere(&success) } else { request.success(&success) };
     Some(Answer { payload, port, socket: via })
+}
+
+/// The answer to an address that has had its share: the shortest, back to where the request came from, and none
+/// to what would be answered in another way.
+fn mapped_alone(request: &BindingRequest<'_>, arrival: &Arrival) -> Option<Answer> {
+    let (port, socket) = (arrival.from.port(), arrival.socket);
+    let is_elsewhere = request.change() != ChangeRequest::default()
+        || request.response_port().is_some_and(|asked| asked != port);
+    if is_elsewhere || !request.unknown_required(true).is_empty() {
+        return None;
+    }
+    Some(Answer { payload: request.success_alone(arrival.from), port, socket })
 }
 
 fn seen_as(local: SocketAddr, at: SocketAddr) -> SocketAddr {
@@ -127,7 +141,9 @@ mod tests {
 
     /// The answer to a datagram from `from`.
     fn ask(datagram: &[u8], from: &str, locals: &[SocketAddr]) -> Option<Answer> {
-        respond(datagram, &arrival(from), locals, Prover { key: &key(), expires: 100 }, |_| true)
+        respond(datagram, &arrival(from), locals, Prover { key: &key(), expires: 100 }, |_| {
+            Some(Allowance::Whole)
+        })
     }
 
     /// A request with CHANGE-REQUEST and these flags.
@@ -176,11 +192,11 @@ mod tests {
     fn an_address_that_has_had_enough_answers_gets_none_and_what_is_no_request_costs_it_nothing() {
         let (local, key) = (locals(&["0.0.0.0:3478"]), key());
         let mut asked = Vec::new();
-        let mut answers = |datagram: &[u8], allowed| {
+        let mut answers = |datagram: &[u8], allowed: bool| {
             let prover = Prover { key: &key, expires: 100 };
             respond(datagram, &arrival("203.0.113.5:4000"), &local, prover, |to| {
                 asked.push(to);
-                allowed
+                allowed.then_some(Allowance::Whole)
             })
             .is_some()
         };
@@ -190,21 +206,52 @@ mod tests {
         assert_eq!(asked, ["203.0.113.5".parse::<IpAddr>().unwrap(); 2]);
     }
 
+    /// A request with RESPONSE-PORT.
+    fn to_port(request: &[u8], port: u16) -> Vec<u8> {
+        let [high, low] = port.to_be_bytes();
+        let mut request = request.to_vec();
+        request.extend_from_slice(&[0, 0x27, 0, 4, high, low, 0, 0]);
+        request[3] += 8;
+        request
+    }
+
+    #[test]
+    fn an_address_that_has_had_its_share_is_told_its_address_alone_and_nothing_goes_elsewhere() {
+        let local = locals(&["192.0.2.1:3478", "192.0.2.1:3479"]);
+        let key = key();
+        let ask = |datagram: &[u8]| {
+            let prover = Prover { key: &key, expires: 100 };
+            let from = arrival("203.0.113.5:4000");
+            respond(datagram, &from, &local, prover, |_| Some(Allowance::MappedAlone))
+        };
+        let plain = binding_request(TransactionId::from(1));
+        let nonce = Some(ProofNonce([7; 16]));
+        let options = RequestOptions { nonce, ..RequestOptions::default() };
+        let with_nonce = binding_request_with(TransactionId::from(1), &options);
+        for request in [&plain, &with_nonce, &to_port(&plain, 4000), &change_request(0)] {
+            let answer = ask(request).unwrap();
+            assert_eq!((answer.port, answer.socket, answer.payload.len()), (4000, 0, 32));
+            let read = BindingResponse::parse(&answer.payload).unwrap();
+            let mapped = "203.0.113.5:4000".parse().unwrap();
+            assert_eq!(read.outcome, BindingOutcome::Mapped(mapped));
+            assert_eq!((read.origin, read.other, read.proof), (None, None, None));
+        }
+        let mut unknown = change_request(0);
+        unknown[20] = 0x7a;
+        for request in [&change_request(2), &change_request(6), &to_port(&plain, 9), &unknown] {
+            assert_eq!(ask(request), None);
+        }
+    }
+
     /// Whoever asks in somebody else's name can choose the port there, and where the answer comes from.
     #[test]
     fn an_answer_to_another_port_or_from_another_socket_is_short() {
         let local = locals(&["192.0.2.1:3478", "192.0.2.1:3479"]);
-        let to_port = |request: Vec<u8>, port| {
-            let mut request = request;
-            request.extend_from_slice(&[0, 0x27, 0, 4, 0, port, 0, 0]);
-            request[3] += 8;
-            request
-        };
         let plain = binding_request(TransactionId::from(1));
         for (request, port, socket) in [
             (change_request(2), 4000, 1),
-            (to_port(plain.clone(), 9), 9, 0),
-            (to_port(change_request(2), 9), 9, 1),
+            (to_port(&plain, 9), 9, 0),
+            (to_port(&change_request(2), 9), 9, 1),
         ] {
             let answer = ask(&request, "203.0.113.5:4000", &local).unwrap();
             assert_eq!((answer.port, answer.socket), (port, socket));
@@ -214,7 +261,7 @@ mod tests {
             assert_eq!(read.outcome, BindingOutcome::Mapped(mapped));
             assert_eq!(read.other, Some(local[1]));
         }
-        let refused = ask(&to_port(change_request(4), 9), "203.0.113.5:4000", &local).unwrap();
+        let refused = ask(&to_port(&change_request(4), 9), "203.0.113.5:4000", &local).unwrap();
         assert_eq!(
             (refused.port, refused.socket),
             (4000, 0),

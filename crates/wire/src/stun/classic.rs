@@ -51,12 +51,23 @@ impl ClassicRequest {
         push_address(&mut body, MAPPED_ADDRESS, success.mapped);
         push_address(&mut body, SOURCE_ADDRESS, success.origin);
         push_address(&mut body, CHANGED_ADDRESS, success.other.unwrap_or(success.origin));
+        self.response(&body)
+    }
+
+    /// The response with the mapped address and no other, for those who would get none else.
+    pub(super) fn success_alone(self, mapped: SocketAddr) -> Vec<u8> {
+        let mut body = Vec::with_capacity(24);
+        push_address(&mut body, MAPPED_ADDRESS, mapped);
+        self.response(&body)
+    }
+
+    fn response(self, body: &[u8]) -> Vec<u8> {
         let length = u16::try_from(body.len()).expect("invariant: three addresses are short");
         let mut out = Vec::with_capacity(HEADER_BYTES + body.len());
         out.extend_from_slice(&BINDING_RESPONSE);
         out.extend_from_slice(&length.to_be_bytes());
         out.extend_from_slice(&self.transaction);
-        out.extend_from_slice(&body);
+        out.extend_from_slice(body);
         out
     }
 }

@@ -1,5 +1,7 @@
 //! The server's half: what a Binding request asks for, and the answers.
 
+use std::net::SocketAddr;
+
 use stun_types::attribute::{
     Attribute, AttributeExt, AttributeStaticType, AttributeType, ErrorCode, Fingerprint,
     RawAttribute, Software, UnknownAttributes, XorMappedAddress,
@@ -135,6 +137,19 @@ impl<'a> BindingRequest<'a> {
     #[must_use]
     pub fn success_elsewhere(&self, success: &BindingSuccess) -> Vec<u8> {
         self.answer(success, Length::Short)
+    }
+
+    /// The shortest success response, for those who have had their share: the mapped address, and FINGERPRINT
+    /// where the request had one.
+    #[must_use]
+    pub fn success_alone(&self, mapped: SocketAddr) -> Vec<u8> {
+        let message = match &self.form {
+            Form::Classic(classic) => return classic.success_alone(mapped),
+            Form::Modern(message) => message,
+        };
+        let mut out = Message::builder_success(message, MessageWriteVec::with_capacity(64));
+        add(&mut out, &XorMappedAddress::new(mapped, message.transaction_id()));
+        finish(message, out, Length::Short)
     }
 
     fn answer(&self, success: &BindingSuccess, length: Length) -> Vec<u8> {

@@ -128,6 +128,30 @@ fn a_classic_request_gets_a_classic_answer_with_its_whole_id() {
     assert_eq!(response[44..46], [0, 5]);
 }
 
+/// The lengths by which it is reckoned what an answer in somebody else's name is worth.
+#[test]
+fn the_shortest_answer_is_the_mapped_address_alone() {
+    for (client, length) in [(CLIENT, 32), ("[2001:db8::5]:4000", 44)] {
+        let client = client.parse().unwrap();
+        let nonce = Some(ProofNonce([7; 16]));
+        for (fingerprint, nonce, further) in [(false, None, 0), (true, nonce, 8)] {
+            let options = RequestOptions { nonce, fingerprint, ..RequestOptions::default() };
+            let request = binding_request_with(TransactionId::from(5), &options);
+            let response = BindingRequest::parse(&request).unwrap().success_alone(client);
+            assert_eq!(response.len(), length + further);
+            let read = BindingResponse::parse(&response).unwrap();
+            assert_eq!(read.outcome, BindingOutcome::Mapped(client));
+            assert_eq!((read.origin, read.other, read.proof), (None, None, None));
+        }
+    }
+    let mut classic = vec![0, 1, 0, 0];
+    classic.extend_from_slice(b"0123456789abcdef");
+    let parsed = BindingRequest::parse(&classic).unwrap();
+    let response = parsed.success_alone(CLIENT.parse().unwrap());
+    assert_eq!((response.len(), &response[..4]), (32, &[1, 1, 0, 12][..]));
+    assert_eq!(response[20..], [0, 1, 0, 8, 0, 1, 0x0f, 0xa0, 203, 0, 113, 5]);
+}
+
 #[test]
 fn what_is_not_a_binding_request_gets_no_answer() {
     let mut response = binding_request(TransactionId::from(5));
