@@ -1,8 +1,9 @@
 //! Exit codes, and errors as a person reads them.
 
 use std::fmt::Display;
-use std::io::Write;
 use std::process::ExitCode;
+
+use crate::output;
 
 /// Something failed.
 const FAILED: u8 = 1;
@@ -36,7 +37,7 @@ impl Failure {
 
     /// Prints the error and gives the exit code.
     pub(crate) fn print(&self) -> ExitCode {
-        let _when_nobody_reads = writeln!(std::io::stderr(), "holepunch: {}", self.text);
+        output::progress(format!("holepunch: {}", self.text));
         ExitCode::from(self.code)
     }
 }

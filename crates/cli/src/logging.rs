@@ -1,17 +1,22 @@
 //! Logs on standard error: text for people, JSON with Cloud Logging's severities for machines.
 
+mod tame;
+
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use json_subscriber::JsonLayer;
-use tracing::Level;
-use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, Subscriber};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::time::SystemTime;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::exit::Failure;
+use tame::{Form, tame};
 
 /// Always added to the filter: this codec warns about every malformed datagram of a stranger, and these two
 /// tell each step and what the worker says itself.
@@ -80,13 +85,7 @@ pub(crate) fn start(
         .finish(std::io::stderr());
     let registry = tracing_subscriber::registry().with(filter);
     let started = match format.unwrap_or(default) {
-        LogFormat::Text => {
-            let layer = tracing_subscriber::fmt::layer()
-                .with_writer(writer)
-                .with_ansi(is_terminal)
-                .with_target(false);
-            registry.with(layer).try_init()
-        }
+        LogFormat::Text => registry.with(text_layer(writer, is_terminal)).try_init(),
         LogFormat::Json => registry.with(json_layer(writer)).try_init(),
     };
     // A second command in one process, as in a laboratory, keeps the first one's log.
@@ -96,11 +95,24 @@ pub(crate) fn start(
     Ok(Logging(Some(guard)))
 }
 
-fn json_layer<S>(writer: NonBlocking) -> JsonLayer<S, NonBlocking>
+fn text_layer<S, W>(writer: W, coloured: bool) -> impl Layer<S>
 where
-    S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let mut layer = JsonLayer::<S, _>::new(writer);
+    let form = if coloured { Form::Coloured } else { Form::Plain };
+    tracing_subscriber::fmt::layer()
+        .with_writer(tame(writer, form))
+        .with_ansi(coloured)
+        .with_target(false)
+}
+
+fn json_layer<S, W>(writer: W) -> impl Layer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let mut layer = JsonLayer::<S>::new(tame(writer, Form::Json));
     layer.with_timer("time", SystemTime);
     layer.add_dynamic_field("severity", |event, _| Some(severity(*event.metadata().level())));
     layer.with_flattened_event();
@@ -116,5 +128,76 @@ fn severity(level: Level) -> &'static str {
         Level::WARN => "WARNING",
         Level::INFO => "INFO",
         Level::DEBUG | Level::TRACE => "DEBUG",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    /// What others may say: sets the title, clears the screen, turns text around, overwrites the line.
+    const HOSTILE: &str = "\u{1b}]0;OWNED\u{7}\u{1b}[2J\u{202e}\u{9b}31m\rx\nERROR y\t\u{200b}z";
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Written {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    /// A line with such a text as message, as text, and as something shown.
+    fn logged(subscriber: impl Subscriber + Send + Sync) {
+        tracing::subscriber::with_default(subscriber, || {
+            let _span = tracing::info_span!("session", peer = HOSTILE).entered();
+            tracing::warn!(why = HOSTILE, id = %HOSTILE, quoted = ?HOSTILE, "{HOSTILE}");
+        });
+    }
+
+    #[test]
+    fn what_others_say_stays_in_its_line_of_text_and_colours_nothing() {
+        for coloured in [false, true] {
+            let written = Written::default();
+            let writer = written.clone();
+            let layer = text_layer(move || writer.clone(), coloured);
+            logged(tracing_subscriber::registry().with(layer));
+            let text = written.text();
+            let (line, rest) = text.split_once('\n').unwrap();
+            assert_eq!((rest, line.contains("OWNED")), ("", true), "{text:?}");
+            let mut own = String::from(line);
+            for colour in ["0", "1", "2", "3", "32", "33"] {
+                own = own.replace(&format!("\u{1b}[{colour}m"), "");
+            }
+            assert_eq!(own != line, coloured, "{text:?}");
+            assert_eq!(holepunch_programs::harmless(&own, usize::MAX), own);
+        }
+    }
+
+    #[test]
+    fn what_others_say_is_escaped_in_json_and_means_the_same() {
+        let written = Written::default();
+        let writer = written.clone();
+        logged(tracing_subscriber::registry().with(json_layer(move || writer.clone())));
+        let text = written.text();
+        let (line, rest) = text.split_once('\n').unwrap();
+        assert_eq!(rest, "");
+        assert_eq!(holepunch_programs::harmless(line, usize::MAX), line);
+        let entry: serde_json::Value = serde_json::from_str(line).unwrap();
+        for field in ["why", "id", "message", "peer"] {
+            assert_eq!(entry[field], HOSTILE, "{line}");
+        }
     }
 }

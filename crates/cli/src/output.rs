@@ -1,29 +1,80 @@
-//! Results on standard output.
+//! What is printed: results on standard output, progress on standard error.
+//!
+//! Much of it tells what the rendezvous or a peer has said. So all of it is made harmless here, where it
+//! leaves the program, and not in each of the places that put a sentence together.
 
+use std::fmt::Display;
 use std::io::Write;
 
-/// Prints a line. A reader that has gone away (`| head`) is no reason to fail.
-pub(crate) fn line(text: impl std::fmt::Display) {
+use holepunch_programs::{harmless, harmless_json};
+
+/// Prints a result, which may have several lines. A reader that has gone away (`| head`) is no reason to
+/// fail.
+pub(crate) fn line(text: impl Display) {
+    let lines: Vec<_> = text.to_string().split('\n').map(one_line).collect();
+    own(lines.join("\n"));
+}
+
+/// Prints a text with colours as it stands. All of it has to be this program's own.
+pub(crate) fn own(text: impl Display) {
     let _when_nobody_reads = writeln!(std::io::stdout(), "{text}");
 }
 
 /// Prints a line of progress: on standard error, so that standard output stays the result's.
-pub(crate) fn progress(text: impl std::fmt::Display) {
-    let _when_nobody_reads = writeln!(std::io::stderr(), "{text}");
+pub(crate) fn progress(text: impl Display) {
+    let _when_nobody_reads = writeln!(std::io::stderr(), "{}", one_line(text));
+}
+
+/// The text on one line, so that a line break of somebody else's begins none.
+pub(crate) fn one_line(text: impl Display) -> String {
+    harmless(&text.to_string(), usize::MAX)
 }
 
 /// Prints a value as JSON in one line.
 pub(crate) fn json_line(value: &impl serde::Serialize) {
-    match serde_json::to_string(value) {
-        Ok(text) => line(text),
-        Err(error) => progress(format!("cannot write JSON: {error}")),
-    }
+    document(serde_json::to_string(value));
 }
 
 /// Prints a value as one JSON object.
 pub(crate) fn json(value: &impl serde::Serialize) {
-    match serde_json::to_string_pretty(value) {
-        Ok(text) => line(text),
+    document(serde_json::to_string_pretty(value));
+}
+
+fn document(text: serde_json::Result<String>) {
+    match text {
+        Ok(text) => own(safe_document(&text)),
         Err(error) => progress(format!("cannot write JSON: {error}")),
+    }
+}
+
+/// A document means the same afterwards; between its lines stand its own line breaks alone, those of strings
+/// are escaped already.
+fn safe_document(text: &str) -> String {
+    let lines: Vec<_> = text.split('\n').map(harmless_json).collect();
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sets the title, clears the screen, turns text around; the same in C1; and a line of its own.
+    const HOSTILE: &str = "\u{1b}]0;OWNED\u{7}\u{1b}[2J\u{202e}\u{9b}31m\r\nholepunch: done";
+
+    #[test]
+    fn what_others_say_stays_on_its_line_and_does_nothing() {
+        let expected = r"\u{1b}]0;OWNED\u{7}\u{1b}[2J\u{202e}\u{9b}31m\u{d}\u{a}holepunch: done";
+        assert_eq!(one_line(HOSTILE), expected);
+    }
+
+    #[test]
+    fn a_json_document_is_as_harmless_and_means_the_same() {
+        let value = serde_json::json!({ "reason": HOSTILE, "lines": ["a\nb"] });
+        for text in [serde_json::to_string(&value), serde_json::to_string_pretty(&value)] {
+            let shown = safe_document(&text.unwrap());
+            assert!(!shown.contains(|it: char| it != '\n' && it.is_control()), "{shown}");
+            assert!(!shown.contains('\u{202e}'), "{shown}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
+        }
     }
 }

@@ -7,7 +7,7 @@ use holepunch_worker::{Story, ask_why};
 use url::Url;
 
 use crate::exit::Failure;
-use crate::output;
+use crate::output::{self, one_line};
 
 /// Tell the history of a worker's links: which ways to the peer were tried and taken, and why
 #[derive(Debug, clap::Args)]
@@ -80,21 +80,17 @@ fn unknown(which: &str, known: &[String]) -> String {
 }
 
 fn name(story: &Story) -> String {
-    format!("session {} with {}", safe(&story.session), safe(&story.peer))
-}
-
-fn safe(text: &str) -> String {
-    text.chars().filter(|it| !it.is_control()).collect()
+    format!("session {} with {}", one_line(&story.session), one_line(&story.peer))
 }
 
 /// A story, line by line.
 pub(crate) fn in_words(story: &Story) -> Vec<String> {
     let mut lines = vec![format!("{}, begun {:.0} s ago", name(story), story.began_seconds_ago)];
     if !story.profile.is_empty() {
-        lines.push(format!("              own NAT: {}", safe(&story.profile)));
+        lines.push(format!("              own NAT: {}", one_line(&story.profile)));
     }
     let told = story.lines.iter();
-    lines.extend(told.map(|line| format!("{:>10.1} ms  {}", line.after_ms, safe(&line.text))));
+    lines.extend(told.map(|line| format!("{:>10.1} ms  {}", line.after_ms, one_line(&line.text))));
     lines
 }
 

@@ -1,5 +1,6 @@
 //! What is said while there is no link yet: each cause once, and then more and more seldom.
 
+use holepunch_wire::identity::is_made_from_a_key;
 use holepunch_worker::{LinkError, Notice, Signal, WorkerId};
 
 /// Of attempts to reach the rendezvous these are told: the first, the second, the fourth, the eighth, …
@@ -8,8 +9,9 @@ const ATTEMPTS_TOLD: u32 = 2;
 const PEERS_TOLD: u32 = 4;
 /// What the rendezvous says where the peer gives a session up, after a refusal perhaps.
 const PEER_LEFT: &str = "the peer has left";
-/// So often a peer that is called by its id may show that it does not know the room's secret: it is the same
-/// one each time, and a third attempt shows that no stranger has come in between.
+/// So often a peer that is called by its id may show that it does not know the room's secret: where the id is
+/// made from a key, it is the same one each time. An id of people's own choice is whoever's that came first,
+/// which is no reason to give up: the peer may get it back.
 const SECRETS_REFUSED_MAX: u32 = 3;
 
 /// Counts something that repeats itself.
@@ -168,13 +170,20 @@ impl Waiting {
             }
         };
         self.trouble = Some(text.clone());
-        if self.peer.as_ref() == Some(peer) {
+        let is_called = self.peer.as_ref() == Some(peer);
+        if is_called && is_made_from_a_key(peer) {
             self.secrets_of_peer += 1;
             if self.secrets_of_peer >= SECRETS_REFUSED_MAX {
                 return Heard::Hopeless(format!("{text} ({SECRETS_REFUSED_MAX} attempts)"));
             }
         }
-        let goes_on = if self.peer.is_none() { "; waiting for others" } else { "; trying again" };
+        let goes_on = match self.peer {
+            None => "; waiting for others",
+            Some(_) if is_called && !is_made_from_a_key(peer) => {
+                "; trying again, since this id is not made from a key and somebody else may have taken it"
+            }
+            Some(_) => "; trying again",
+        };
         line(&text, self.secrets.again(PEERS_TOLD), goes_on)
     }
 }
@@ -193,6 +202,9 @@ mod tests {
     use std::time::Duration;
 
     use holepunch_wire::session::SessionId;
+
+    /// An id that is made from a key.
+    const OF_A_KEY: &str = "0f8fad5b-d9cb-8f69-a165-70867728950e";
 
     fn peer(id: &str) -> WorkerId {
         WorkerId::new(id).unwrap()
@@ -254,13 +266,26 @@ mod tests {
 
     #[test]
     fn a_peer_that_is_called_and_has_another_secret_is_given_up_and_a_stranger_is_not() {
-        let mut waiting = waiting(Some("b"), true);
+        let mut waiting = waiting(Some(OF_A_KEY), true);
         for stranger in 0..10 {
             let heard = waiting.hear(&ended("stranger", LinkError::WrongSecret));
             assert!(!matches!(heard, Heard::Hopeless(_)), "{stranger}");
         }
-        let heard = [(); 3].map(|()| waiting.hear(&ended("b", LinkError::WrongSecret)));
+        let heard = [(); 3].map(|()| waiting.hear(&ended(OF_A_KEY, LinkError::WrongSecret)));
         let is_hopeless = heard.each_ref().map(|heard| matches!(heard, Heard::Hopeless(_)));
         assert_eq!(is_hopeless, [false, false, true], "{heard:?}");
+    }
+
+    #[test]
+    fn whoever_has_taken_the_id_of_own_choice_that_is_called_makes_nobody_give_up() {
+        for why in [LinkError::WrongSecret, LinkError::SecretMissing("")] {
+            let mut waiting = waiting(Some("grandmother"), true);
+            let told = lines(&mut waiting, &ended("grandmother", why), 20);
+            assert_eq!(told.len(), 3, "{told:#?}");
+            let says = |line: &String| line.ends_with("somebody else may have taken it");
+            assert!(told.iter().all(says), "{told:#?}");
+            let heard = waiting.hear(&ended("grandmother", LinkError::WrongSecret));
+            assert_eq!(heard, Heard::Nothing);
+        }
     }
 }

@@ -150,7 +150,7 @@ async fn one_pair(args: &Args, scenario: Scenario, style: Style) -> Result<ExitC
     let seed = args.seed.unwrap_or(args.first_seed);
     if args.trace {
         let (outcome, text) = report::trace(&scenario, seed, style);
-        output::line(text.trim_end());
+        output::own(text.trim_end());
         return Ok(ExitCode::from(u8::from(outcome.verdict == Verdict::Failed)));
     }
     let seeds = if args.seed.is_some() { 1 } else { args.seeds.unwrap_or(SEEDS) };
@@ -158,9 +158,9 @@ async fn one_pair(args: &Args, scenario: Scenario, style: Style) -> Result<ExitC
     let summaries = play(vec![job], args.threads).await?;
     let summary = summaries.first().ok_or_else(|| Failure::failed("nothing was played"))?;
     if args.json {
-        output::line(report::json_of_one(&scenario, seed, summary));
+        output::own(report::json_of_one(&scenario, seed, summary));
     } else {
-        output::line(report::one(&scenario, summary, style).trim_end());
+        output::own(report::one(&scenario, summary, style).trim_end());
     }
     Ok(ExitCode::from(u8::from(summary.unsettled() > 0)))
 }
@@ -178,9 +178,9 @@ async fn all_pairs(args: &Args, style: Style) -> Result<ExitCode, Failure> {
         output::progress(format!("written: {}", path.display()));
     }
     if args.json {
-        output::line(report::json(&report));
+        output::own(report::json(&report));
     } else {
-        output::line(report::text(&report, style).trim_end());
+        output::own(report::text(&report, style).trim_end());
     }
     Ok(ExitCode::from(u8::from(report.violated() > 0)))
 }

@@ -60,7 +60,7 @@ fn broken(jobs: &[Job], error: &RunError) -> Failure {
         RunError::Stopped => Failure::interrupted(),
         RunError::Panicked { job, seed, .. } => {
             let command = jobs.get(*job).map(|job| replay(&job.scenario, *seed));
-            Failure::failed(format!("{error}\n{}", command.unwrap_or_default()))
+            Failure::failed(format!("{error}; to see it: {}", command.unwrap_or_default()))
         }
     }
 }

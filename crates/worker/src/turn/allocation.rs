@@ -1,11 +1,12 @@
 //! One allocation on a TURN server (RFC 8656) and the channel to the peer in it, without IO.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use holepunch_wire::turn::TurnServer;
 use turn_client_proto::api::{
-    BindChannelError, Transmit, TurnClientApi, TurnConfig, TurnEvent, TurnPollRet,
+    BindChannelError, Transmit, TurnClientApi, TurnConfig, TurnEvent, TurnPollRet, TurnRecvRet,
 };
 use turn_client_proto::stun;
 use turn_client_proto::types::TurnCredentials;
@@ -13,7 +14,7 @@ use turn_client_proto::types::message::{ALLOCATE, REFRESH};
 use turn_client_proto::types::prelude::DelayedTransmitBuild;
 use turn_client_proto::types::stun::TransportType;
 use turn_client_proto::types::stun::attribute::ErrorCode;
-use turn_client_proto::types::stun::message::{Message, MessageClass};
+use turn_client_proto::types::stun::message::{Message, MessageClass, TransactionId};
 use turn_client_proto::udp::TurnClientUdp;
 
 /// Bytes before the data of a ChannelData message (RFC 8656 §12.4): the channel's number, and the length.
@@ -24,6 +25,9 @@ const UNAUTHORIZED_MAX: u32 = 1;
 /// Addresses of the peer that an allocation gets channels to; an honest peer has one, and another one
 /// when its TURN server has failed.
 const PEERS_MAX: u32 = 8;
+/// Requests whose answer is awaited: for the address, and for a channel and a permission for each of
+/// [`PEERS_MAX`], twice, since a stale nonce makes another request of each. The oldest give way.
+const REQUESTS_MAX: usize = 2 * (1 + 2 * PEERS_MAX as usize);
 
 /// What has become of an allocation.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,6 +52,8 @@ pub(super) struct Failure {
 #[derive(Debug)]
 pub(super) struct Allocation {
     client: TurnClientUdp,
+    /// Requests whose answer is awaited.
+    requests: VecDeque<TransactionId>,
     /// The library counts time from a moment of its user's choice.
     origin: Instant,
     relayed: Option<SocketAddr>,
@@ -75,6 +81,7 @@ impl Allocation {
         let config = TurnConfig::new(TurnCredentials::new(&server.username, &server.credential));
         Self {
             client: TurnClientUdp::allocate(local, remote, config),
+            requests: VecDeque::new(),
             origin,
             relayed: None,
             wanted: None,
@@ -139,45 +146,86 @@ impl Allocation {
         if self.channel.is_some_and(|number| datagram.starts_with(&number)) {
             return unpacked(datagram);
         }
-        self.look_for_errors(datagram);
-        if self.is_refused {
+        let message = Message::from_bytes(datagram).ok();
+        let answer = message.as_ref().filter(|message| message.is_response());
+        if answer.is_some_and(|answer| !self.requests.contains(&answer.transaction_id())) {
+            // Whoever can send in the server's name could end the allocation: the library takes nonce and
+            // realm from an error before it looks which request it answers.
             return None;
         }
-        let now = self.time(now);
+        if answer.is_some_and(|answer| self.is_refusal(answer)) {
+            return None;
+        }
+        let at = self.time(now);
         let (from, to) = (self.client.remote_addr(), self.client.local_addr());
         let transmit = Transmit { data: datagram, transport: TransportType::Udp, from, to };
-        let _indications_are_not_used = self.client.recv(transmit, now);
+        let is_taken = matches!(self.client.recv(transmit, at), TurnRecvRet::Handled);
+        if let Some(answer) = answer {
+            self.look_for_error(answer, is_taken);
+            if is_taken {
+                self.requests.retain(|request| *request != answer.transaction_id());
+            }
+        }
         None
     }
 
-    /// The library does not tell what the server said, and waits for long when credentials are refused.
-    fn look_for_errors(&mut self, datagram: &[u8]) {
-        let Ok(message) = Message::from_bytes(datagram) else { return };
-        if !message.has_class(MessageClass::Error) {
-            return;
+    /// Whether the server refuses the credentials. It has no key to sign that with; the library waits for
+    /// long then, or asks again and again.
+    fn is_refusal(&mut self, answer: &Message<'_>) -> bool {
+        let Some(error) = error_of(answer) else { return false };
+        if error.code() != ErrorCode::UNAUTHORIZED {
+            return false;
         }
-        let Ok(error) = message.attribute::<ErrorCode>() else { return };
-        if error.code() == ErrorCode::STALE_NONCE {
-            return;
-        }
-        if error.code() == ErrorCode::UNAUTHORIZED && message.has_method(ALLOCATE) {
+        let is_refusal = if answer.has_method(ALLOCATE) {
             self.unauthorized += 1;
-            if self.unauthorized <= UNAUTHORIZED_MAX {
-                return;
-            }
+            self.unauthorized > UNAUTHORIZED_MAX
+        } else {
+            answer.has_method(REFRESH)
+        };
+        if is_refusal {
             self.is_refused = true;
-        } else if message.has_method(REFRESH) {
+            self.error = Some(in_words(&error));
+        }
+        is_refusal
+    }
+
+    /// The library does not tell what the server said. `is_taken` says that it has found the answer's
+    /// integrity right.
+    fn look_for_error(&mut self, answer: &Message<'_>, is_taken: bool) {
+        let Some(error) = error_of(answer) else { return };
+        let is_challenge = error.code() == ErrorCode::UNAUTHORIZED && answer.has_method(ALLOCATE);
+        if is_challenge || error.code() == ErrorCode::STALE_NONCE {
+            return;
+        }
+        // Without a right integrity it is to be discarded (RFC 8489 §9.2.5).
+        if answer.has_method(REFRESH) && is_taken {
             // The library would wait until the time is over that the address had.
-            self.is_refused = error.code() == ErrorCode::UNAUTHORIZED;
             self.is_gone = true;
         }
-        self.error = Some(format!("{} {}", error.code(), error.reason()));
+        self.error = Some(in_words(&error));
     }
 
     /// The next datagram for the server.
     pub(super) fn poll_transmit(&mut self, now: Instant) -> Option<Vec<u8>> {
         let now = self.time(now);
-        self.client.poll_transmit(now).map(|transmit| transmit.data.as_ref().to_vec())
+        let datagram = self.client.poll_transmit(now)?.data.as_ref().to_vec();
+        if let Ok(request) = Message::from_bytes(&datagram)
+            && request.has_class(MessageClass::Request)
+        {
+            self.await_answer(request.transaction_id());
+        }
+        Some(datagram)
+    }
+
+    /// Takes answers to this request from now on; it may have been sent before.
+    fn await_answer(&mut self, request: TransactionId) {
+        if self.requests.contains(&request) {
+            return;
+        }
+        if self.requests.len() == REQUESTS_MAX {
+            self.requests.pop_front();
+        }
+        self.requests.push_back(request);
     }
 
     /// When to look at it again; `None` once it is of no use.
@@ -253,6 +301,15 @@ impl Allocation {
     }
 }
 
+/// The error that an answer is.
+fn error_of(answer: &Message<'_>) -> Option<ErrorCode> {
+    answer.has_class(MessageClass::Error).then(|| answer.attribute().ok()).flatten()
+}
+
+fn in_words(error: &ErrorCode) -> String {
+    format!("{} {}", error.code(), error.reason())
+}
+
 /// The data of a ChannelData message; over UDP there may be padding behind it, or none.
 fn unpacked(message: &[u8]) -> Option<&[u8]> {
     let (header, rest) = message.split_first_chunk::<HEADER_BYTES>()?;
@@ -261,52 +318,4 @@ fn unpacked(message: &[u8]) -> Option<&[u8]> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use turn_client_proto::types::stun::message::{
-        MessageType, MessageWrite, MessageWriteExt, MessageWriteVec, TransactionId,
-    };
-
-    fn allocation() -> Allocation {
-        let [local, remote] = ["127.0.0.1:1", "127.0.0.1:3478"].map(|text| text.parse().unwrap());
-        let [url, username, credential] = ["turn:a", "1:b", "c"].map(str::to_owned);
-        let server = TurnServer { url, username, credential };
-        Allocation::new(local, remote, &server, Instant::now())
-    }
-
-    /// What has become of it once the server has answered a request to renew it with this error.
-    fn told_after(code: u16) -> Option<Told> {
-        let request = Message::builder(
-            MessageType::from_class_method(MessageClass::Request, REFRESH),
-            TransactionId::generate(),
-            MessageWriteVec::new(),
-        );
-        let request = request.finish();
-        let request = Message::from_bytes(&request).unwrap();
-        let mut answer = Message::builder_error(&request, MessageWriteVec::new());
-        answer.add_attribute(&ErrorCode::builder(code).build().unwrap()).unwrap();
-        let (mut allocation, now) = (allocation(), Instant::now());
-        assert_eq!(allocation.handle(&answer.finish(), now), None);
-        allocation.poll_told(now)
-    }
-
-    #[test]
-    fn an_address_that_the_server_does_not_renew_is_given_up_at_once() {
-        let Some(Told::Failed(failure)) = told_after(437) else { panic!("it waits") };
-        assert!(failure.why.starts_with("the TURN server does not renew the address: 437"));
-        assert!(!failure.is_refused);
-        let Some(Told::Failed(failure)) = told_after(401) else { panic!("it waits") };
-        assert!(failure.is_refused && failure.why.contains("401"), "{failure:?}");
-        assert_eq!(told_after(438), None, "the nonce is stale: it is asked again with another");
-    }
-
-    #[test]
-    fn channel_data_is_unpacked_without_its_padding_and_not_where_it_is_cut_short() {
-        assert_eq!(unpacked(&[0x40, 0, 0, 3, 1, 2, 3]), Some(&[1, 2, 3][..]));
-        assert_eq!(unpacked(&[0x40, 0, 0, 3, 1, 2, 3, 0]), Some(&[1, 2, 3][..]));
-        assert_eq!(unpacked(&[0x40, 0, 0, 0]), Some(&[][..]));
-        for short in [&[0x40, 0, 0, 3, 1, 2][..], &[0x40, 0, 0], &[]] {
-            assert_eq!(unpacked(short), None);
-        }
-    }
-}
+mod tests;
