@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use holepunch_wire::address::Source;
+use holepunch_wire::address::{SHARES_OF_SITE, Site, Source};
 use holepunch_wire::session::SessionId;
 
 use super::RelayLimits;
@@ -83,6 +83,8 @@ pub(super) enum Refusal {
     Full,
     #[error("too many relay connections from this address")]
     ShareOfAddress,
+    #[error("too many relay connections from this IPv6 site (/48)")]
+    ShareOfSite,
     #[error("this address has used up what may be relayed for it in a day; try again later")]
     QuotaOfAddress,
     #[error("this session has used up what may be relayed for it")]
@@ -94,6 +96,7 @@ pub(super) enum Refusal {
 pub(super) enum Bound {
     Session,
     Address,
+    Site,
     Total,
 }
 
@@ -108,12 +111,23 @@ pub(super) enum Verdict {
     Over(Bound),
 }
 
+fn quota_of_site(quota: u64) -> u64 {
+    quota.saturating_mul(SHARES_OF_SITE.into())
+}
+
+/// Takes bytes off a day's quota. Whether there is none left.
+fn is_used_up(account: &mut Account, quota: Option<u64>, bytes: usize, now: Instant) -> bool {
+    let of_day = quota.map(Flow::quota);
+    of_day.is_some_and(|flow| flow.take(&mut account.quota_until, bytes, now).is_some())
+}
+
 /// All budgets of a relay.
 #[derive(Debug)]
 pub(super) struct Budgets {
     limits: RelayLimits,
     sessions: Accounts<SessionId, Account>,
     sources: Accounts<Source, Account>,
+    sites: Accounts<Site, Account>,
     total_until: Option<Instant>,
     connections: usize,
 }
@@ -124,6 +138,7 @@ impl Budgets {
             limits,
             sessions: Accounts::new(ACCOUNTS_MAX),
             sources: Accounts::new(ACCOUNTS_MAX),
+            sites: Accounts::new(ACCOUNTS_MAX),
             total_until: None,
             connections: 0,
         }
@@ -141,6 +156,7 @@ impl Budgets {
         if let Some(source) = payer.source {
             self.admit(source, now)?;
             self.sources.hold(source, now);
+            self.sites.hold(source.site(), now);
         }
         self.sessions.hold(payer.session, now);
         self.connections += 1;
@@ -153,18 +169,26 @@ impl Budgets {
         if self.sources.holders(&source) >= share {
             return Err(Refusal::ShareOfAddress);
         }
-        let used_until = self.sources.find(&source).and_then(|source| source.quota_until);
-        let quota = self.limits.quota_per_ip.map(Flow::quota).filter(|_| used_until.is_some());
-        if quota.is_some_and(|quota| !quota.has_left(used_until, QUOTA_PAUSE, now)) {
-            return Err(Refusal::QuotaOfAddress);
+        if self.sites.holders(&source.site()) >= share * SHARES_OF_SITE as usize {
+            return Err(Refusal::ShareOfSite);
         }
-        Ok(())
+        let quota = self.limits.quota_per_ip;
+        let of_site = quota.map(quota_of_site);
+        let has_left = |quota: Option<u64>, account: Option<&Account>| {
+            let used_until = account.and_then(|account| account.quota_until);
+            let flow = quota.map(Flow::quota).filter(|_| used_until.is_some());
+            flow.is_none_or(|flow| flow.has_left(used_until, QUOTA_PAUSE, now))
+        };
+        let has_left = has_left(quota, self.sources.find(&source))
+            && has_left(of_site, self.sites.find(&source.site()));
+        if has_left { Ok(()) } else { Err(Refusal::QuotaOfAddress) }
     }
 
     pub(super) fn leave(&mut self, payer: Payer, now: Instant) {
         self.sessions.release(payer.session, now);
         if let Some(source) = payer.source {
             self.sources.release(source, now);
+            self.sites.release(source.site(), now);
         }
         self.connections = self.connections.saturating_sub(1);
     }
@@ -186,13 +210,15 @@ impl Budgets {
         };
         let mut is_news = false;
         if let Some(account) = payer.source.and_then(|it| self.sources.find_mut(&it)) {
-            let of_day = quota_per_ip.map(Flow::quota);
-            if of_day.is_some_and(|flow| flow.take(&mut account.quota_until, bytes, now).is_some())
-            {
+            if is_used_up(account, quota_per_ip, bytes, now) {
                 return Verdict::Over(Bound::Address);
             }
             let rate = rate_per_ip.map(Flow::rate);
             slow(rate.and_then(|it| it.take(&mut account.rate_until, bytes, now)), Bound::Address);
+        }
+        let site = payer.source.and_then(|source| self.sites.find_mut(&source.site()));
+        if site.is_some_and(|it| is_used_up(it, quota_per_ip.map(quota_of_site), bytes, now)) {
+            return Verdict::Over(Bound::Site);
         }
         let total = rate_total.map(Flow::rate);
         slow(total.and_then(|it| it.take(&mut self.total_until, bytes, now)), Bound::Total);
@@ -212,136 +238,4 @@ impl Budgets {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::IpAddr;
-
-    use super::*;
-
-    const NONE: RelayLimits = RelayLimits {
-        rate: None,
-        quota: None,
-        rate_per_ip: None,
-        quota_per_ip: None,
-        rate_total: None,
-        connections_max: 100,
-    };
-
-    fn payer(session: u64, host: u8) -> Payer {
-        let source = Source::of(IpAddr::from([192, 0, 2, host]));
-        Payer { session: SessionId(session), source }
-    }
-
-    fn entered(limits: RelayLimits, payers: &[Payer], now: Instant) -> Budgets {
-        let mut budgets = Budgets::new(limits);
-        payers.iter().for_each(|payer| budgets.enter(*payer, now).unwrap());
-        budgets
-    }
-
-    /// Bytes that pass in a time, where each of the payers sends whenever it may.
-    fn passed(budgets: &mut Budgets, payers: &[Payer], start: Instant, time: Duration) -> u64 {
-        const PIECE: usize = 10_000;
-        let mut next: Vec<Instant> = payers.iter().map(|_| start).collect();
-        let mut bytes = 0;
-        loop {
-            let first = (0..next.len()).min_by_key(|index| next[*index]).unwrap();
-            let now = next[first];
-            if now >= start + time {
-                return bytes;
-            }
-            bytes += PIECE as u64;
-            match budgets.spend(payers[first], PIECE, now) {
-                Verdict::Slow(until, ..) => next[first] = until,
-                Verdict::Within => {}
-                Verdict::Over(_) => return bytes,
-            }
-        }
-    }
-
-    #[test]
-    fn without_limits_nothing_is_slowed() {
-        let (start, one) = (Instant::now(), payer(1, 1));
-        let mut budgets = entered(NONE, &[one], start);
-        assert!((0..1000).all(|_| budgets.spend(one, 1 << 30, start) == Verdict::Within));
-    }
-
-    #[test]
-    fn each_rate_is_kept_over_those_that_share_it() {
-        let start = Instant::now();
-        let all = [payer(1, 1), payer(2, 1), payer(3, 2)];
-        for (limits, flows) in [
-            (RelayLimits { rate: Some(1_000_000), ..NONE }, 3),
-            (RelayLimits { rate_per_ip: Some(1_000_000), ..NONE }, 2),
-            (RelayLimits { rate_total: Some(1_000_000), ..NONE }, 1),
-        ] {
-            let mut budgets = entered(limits, &all, start);
-            let bytes = passed(&mut budgets, &all, start, Duration::from_secs(10));
-            let expected = 10_000_000 * flows;
-            let slack = 150_000 * flows;
-            assert!((expected..=expected + slack).contains(&bytes), "{limits:?}: {bytes}");
-        }
-    }
-
-    #[test]
-    fn a_pause_earns_no_more_than_a_burst() {
-        let (start, one) = (Instant::now(), payer(1, 1));
-        let mut budgets = entered(RelayLimits { rate: Some(1_000_000), ..NONE }, &[one], start);
-        let later = start + Duration::from_secs(3600);
-        let bytes = passed(&mut budgets, &[one], later, Duration::from_millis(1));
-        assert!(bytes <= 120_000, "{bytes}");
-    }
-
-    #[test]
-    fn a_slow_session_is_told_of_once() {
-        let (start, one) = (Instant::now(), payer(1, 1));
-        let mut budgets = entered(RelayLimits { rate: Some(1000), ..NONE }, &[one], start);
-        let told = |verdict| matches!(verdict, Verdict::Slow(_, Bound::Session, true));
-        assert!(told(budgets.spend(one, 5000, start)));
-        assert!(!told(budgets.spend(one, 5000, start)));
-    }
-
-    #[test]
-    fn a_session_has_its_quota_whoever_sends_and_however_often_it_connects() {
-        let (start, all) = (Instant::now(), [payer(1, 1), payer(1, 2)]);
-        let mut budgets = entered(RelayLimits { quota: Some(1000), ..NONE }, &all, start);
-        assert_eq!(budgets.spend(all[0], 600, start), Verdict::Within);
-        assert_eq!(budgets.spend(all[1], 400, start), Verdict::Within);
-        assert_eq!(budgets.spend(all[1], 1, start), Verdict::Over(Bound::Session));
-        all.iter().for_each(|it| budgets.leave(*it, start));
-        assert_eq!(budgets.enter(all[0], start), Err(Refusal::QuotaOfSession));
-        assert_eq!(budgets.enter(payer(2, 1), start), Ok(()));
-        budgets.forget(SessionId(1));
-        assert_eq!(budgets.enter(all[0], start), Ok(()));
-    }
-
-    #[test]
-    fn an_address_has_its_quota_back_after_a_while() {
-        let (start, one) = (Instant::now(), payer(1, 1));
-        let mut budgets =
-            entered(RelayLimits { quota_per_ip: Some(24_000), ..NONE }, &[one], start);
-        assert_eq!(budgets.spend(one, 24_000, start), Verdict::Within);
-        assert_eq!(budgets.spend(one, 1, start), Verdict::Over(Bound::Address));
-        budgets.leave(one, start);
-        let minute = Duration::from_secs(60);
-        assert_eq!(budgets.enter(payer(2, 1), start + 59 * minute), Err(Refusal::QuotaOfAddress));
-        assert_eq!(budgets.enter(payer(2, 2), start + 59 * minute), Ok(()), "another address");
-        let later = start + 61 * minute;
-        assert_eq!(budgets.enter(payer(2, 1), later), Ok(()));
-        assert_eq!(budgets.spend(payer(2, 1), 1000, later), Verdict::Within);
-        assert_eq!(budgets.spend(payer(2, 1), 100, later), Verdict::Over(Bound::Address));
-    }
-
-    #[test]
-    fn nobody_takes_all_the_places() {
-        let start = Instant::now();
-        let mut budgets = Budgets::new(NONE);
-        let taken = (0..100).filter(|it| budgets.enter(payer(*it, 1), start).is_ok()).count();
-        assert_eq!(taken, 25);
-        assert_eq!(budgets.enter(payer(1, 1), start), Err(Refusal::ShareOfAddress));
-        for host in 2..5 {
-            (0..25).for_each(|it| budgets.enter(payer(it, host), start).unwrap());
-        }
-        assert_eq!(budgets.enter(payer(1, 9), start), Err(Refusal::Full));
-        budgets.leave(payer(1, 2), start);
-        assert_eq!(budgets.enter(payer(1, 9), start), Ok(()));
-    }
-}
+mod tests;

@@ -168,6 +168,9 @@ impl Connection<'_> {
             Verdict::Over(bound) => {
                 let reason = match bound {
                     Bound::Address => "this address has used up what is relayed for it in a day",
+                    Bound::Site => {
+                        "this IPv6 site (/48) has used up what is relayed for it in a day"
+                    }
                     Bound::Session | Bound::Total => {
                         "this session has used up what is relayed for it"
                     }

@@ -60,9 +60,10 @@ pub(crate) async fn relay(
     if let Err(refusal) = relay.enter(payer) {
         let status = match refusal {
             Refusal::Full => StatusCode::SERVICE_UNAVAILABLE,
-            Refusal::ShareOfAddress | Refusal::QuotaOfAddress | Refusal::QuotaOfSession => {
-                StatusCode::TOO_MANY_REQUESTS
-            }
+            Refusal::ShareOfAddress
+            | Refusal::ShareOfSite
+            | Refusal::QuotaOfAddress
+            | Refusal::QuotaOfSession => StatusCode::TOO_MANY_REQUESTS,
         };
         return refuse(status, &refusal);
     }
