@@ -1,4 +1,4 @@
-//! The side that connects: what the peer asks for, where it may be.
+//! The side that is connected to: what the peer asks for, where it may be.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -132,7 +132,7 @@ async fn splice_served(
 /// Connects, where that is allowed: to the very address that was checked.
 async fn open(shared: &Arc<Shared>, target: &Target) -> Result<TcpStream, Answer> {
     if !shared.allow.names(target) {
-        let reason = format!("{target} is not allowed by --allow on the side that connects");
+        let reason = format!("{target} is not allowed by --allow on the side that is connected to");
         return Err(Answer::Refused { reason });
     }
     let addresses = look_up(shared, target).await?;
@@ -144,8 +144,8 @@ async fn open(shared: &Arc<Shared>, target: &Target) -> Result<TcpStream, Answer
     }
     if allowed.is_empty() {
         let reason = format!(
-            "the name {target} leads to an address that it may not lead to; --allow on the side that \
-             connects may name the address itself"
+            "the name {target} leads to an address that it may not lead to; --allow on the side that is \
+             connected to may name the address itself"
         );
         return Err(Answer::Refused { reason });
     }

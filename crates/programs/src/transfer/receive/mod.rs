@@ -85,7 +85,11 @@ async fn run(
 ) -> Result<Summary, TransferError> {
     let folder = Folder::open(into).map_err(|error| unusable(into, &error))?;
     let (mut send, mut recv) = meet(link, Part::Receive).await?;
-    let (items, totals) = list::read(&mut recv).await?;
+    let (items, totals, unoffered) = list::read(&mut recv).await?;
+    for (path, reason) in &unoffered.first {
+        progress.failed(path, &format!("at the sender: {reason}"));
+    }
+    progress.others_failed(u64::from(unoffered.count) - unoffered.first.len() as u64);
     progress.listed(totals);
     // Without a bound: an answer and a result for each entry of the list, which is bounded.
     let (told, telling) = mpsc::unbounded_channel();
@@ -261,7 +265,9 @@ impl Taking<'_> {
         current.left = left.ok_or_else(|| protocol("a file is longer than its list says"))?;
         let mut piece = vec![0; bytes as usize];
         recv.read_exact(&mut piece).await?;
+        let index = current.index;
         self.ledger.progress.transferred(bytes.into());
+        self.ledger.progress.spent(index, bytes.into());
         self.command(Command::Data(piece)).await
     }
 
