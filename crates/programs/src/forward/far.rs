@@ -10,6 +10,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::counts::Sent;
 use super::request::{Answer, Failure, asked};
 use super::splice::{self, CODE_BUSY, CODE_REFUSED, Turns};
 use super::target::{Host, Target};
@@ -109,13 +110,14 @@ async fn splice_served(
     mut send: Sending,
     mut recv: RecvStream,
 ) {
-    let turns = Turns::default();
+    let (turns, sent) = (Turns::default(), Sent::before(&shared.counts));
+    sent.made();
     let outcome = async {
         splice::prepare(&tcp)?;
         let (from_tcp, to_tcp) = tcp.split();
         let answer = framed(&Answer::Connected).map_err(io::Error::other)?;
         let first = (answer, Bytes::new());
-        let up = splice::up(from_tcp, &mut send, first, &turns, &shared.counts);
+        let up = splice::up(from_tcp, &mut send, first, &turns, &sent);
         let down = splice::down(&mut recv, to_tcp, &turns, shared);
         tokio::try_join!(up, down)
     };

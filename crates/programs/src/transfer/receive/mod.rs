@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use holepunch_link::{Link, RecvStream};
+use rustix::fs::Access;
 use rustix::io::Errno;
 use tokio::io::{AsyncReadExt, BufReader};
 use tokio::sync::mpsc;
@@ -62,11 +63,17 @@ fn unusable(into: &Path, error: &io::Error) -> TransferError {
 /// Whether a folder is there, or may be made there: what is known without a peer, and without making it.
 ///
 /// # Errors
-/// Something else is in its place.
+/// Something else is in its place, or this user may not write there.
 pub fn check_folder(into: &Path) -> Result<(), TransferError> {
     for path in into.ancestors() {
         match std::fs::metadata(path) {
-            Ok(found) if found.is_dir() => return Ok(()),
+            Ok(found) if found.is_dir() && path == into => return Ok(()),
+            // It would be made in here.
+            Ok(found) if found.is_dir() => {
+                let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+                let may = rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK);
+                return may.map_err(|error| unusable(into, &error.into()));
+            }
             Ok(_) => return Err(unusable(into, &Errno::NOTDIR.into())),
             // What is above it decides.
             Err(error)
