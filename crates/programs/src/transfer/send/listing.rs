@@ -100,7 +100,9 @@ impl Listing {
                 Ok(real) => real.file_name().map(ToOwned::to_owned),
                 Err(error) => {
                     let reason = explain("cannot be looked up", &error);
-                    self.fails(source, &source.to_string_lossy(), &reason);
+                    let last = source.components().next_back();
+                    let name = last.map(|it| it.as_os_str().to_string_lossy().into_owned());
+                    self.fails(source, &name.unwrap_or_default(), &reason);
                     return None;
                 }
             },
