@@ -1,5 +1,6 @@
 //! `holepunch send` and `holepunch receive`: files and folders over a link.
 
+mod json;
 mod receive;
 mod send;
 mod show;
@@ -84,6 +85,14 @@ async fn carry_out(
         }
         None => Err(joined.interrupted().await),
     }
+}
+
+/// What is wrong on this side before anybody is called; in JSON, it is the end of the summary.
+fn not_begun(json: bool, summary: &Summary, why: impl std::fmt::Display) -> Failure {
+    if json {
+        Show::new(&Way::Json).end(summary, Vec::new(), Some(why.to_string()));
+    }
+    Failure::failed(why)
 }
 
 /// The last link, and what the transfer has come to; no outcome where it was interrupted.

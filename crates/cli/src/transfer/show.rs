@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use holepunch_programs::transfer::{Notice, Progress, Summary, Totals};
 use holepunch_worker::{Link, PathKind, milliseconds};
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::json::{FailureLine, Line, LinkLine};
 use crate::joining::Telling;
 use crate::output;
 use crate::path_history::PathChange;
@@ -35,22 +35,6 @@ pub(super) enum Way {
     Bar(ProgressBar),
     Lines,
     Json,
-}
-
-/// What happens to the link, in JSON.
-#[derive(Debug, Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-enum LinkLine {
-    Linked {
-        peer: String,
-        path: String,
-        direct: bool,
-    },
-    Path(PathChange),
-    /// It has ended, and another one is waited for.
-    LinkLost {
-        why: String,
-    },
 }
 
 impl Way {
@@ -109,48 +93,6 @@ impl Way {
 pub(super) struct Show {
     way: Way,
     began: Instant,
-}
-
-/// One line of `--json`.
-#[derive(Debug, Serialize)]
-struct Line<'a> {
-    /// `progress`, and `summary` for the last.
-    event: &'a str,
-    files: u64,
-    folders: u64,
-    bytes: u64,
-    files_completed: u64,
-    files_already_there: u64,
-    files_failed: u64,
-    skipped: u64,
-    /// Bytes that went over the link, those that had to be sent again and those of files that have failed, too.
-    bytes_transferred: u64,
-    bytes_already_there: u64,
-    /// Bytes that are with the receiver.
-    bytes_done: u64,
-    /// The sizes of files that have failed.
-    bytes_failed: u64,
-    seconds: f64,
-    bytes_per_second: u64,
-    /// The longest time without a piece of a file.
-    longest_pause_ms: f64,
-    /// Seconds that are left at this rate; null where nothing comes, or is to come.
-    eta_seconds: Option<f64>,
-    /// The first of what has failed.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    failures: Vec<FailureLine<'a>>,
-    /// The ways that this side has sent by, in the summary.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    path_history: Vec<PathChange>,
-    /// Why the transfer as a whole has ended before its end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct FailureLine<'a> {
-    path: &'a str,
-    reason: &'a str,
 }
 
 impl Show {

@@ -5,7 +5,7 @@ use tokio::io::BufReader;
 
 use super::super::error::TransferError;
 use super::super::name::RelativePath;
-use super::super::progress::Totals;
+use super::super::summary::Totals;
 use super::super::wire::{
     self, ENTRIES_MAX, Entry, EntryKind, FromSender, PATHS_BYTES_MAX, Unoffered,
 };

@@ -21,7 +21,8 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::error::{TransferError, explain};
-use super::progress::{Progress, Summary};
+use super::progress::Progress;
+use super::summary::Summary;
 use super::wire::{self, FromSender};
 use super::{Part, closing, meet};
 use deciding::{Deciding, same_size};

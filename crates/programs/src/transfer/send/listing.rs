@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::error::{TransferError, explain};
 use super::super::name::{NameError, RelativePath, shown};
-use super::super::progress::{Failure, Totals};
+use super::super::summary::{Failure, Totals};
 use super::super::wire::{
     ENTRIES_MAX, Entry, EntryKind, FileEntry, Modified, PATHS_BYTES_MAX, UNOFFERED_TOLD_MAX,
     Unoffered, told,

@@ -13,7 +13,8 @@ use tokio::sync::mpsc;
 pub use listing::Listing;
 
 use super::error::TransferError;
-use super::progress::{Progress, Summary};
+use super::progress::Progress;
+use super::summary::Summary;
 use super::wire::{self, Answer, BATCH_MAX, FromReceiver, FromSender};
 use super::{Part, closing, meet};
 use listing::Listed;
