@@ -1,16 +1,18 @@
 //! `holepunch bench`.
 
+use std::convert::Infallible;
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use holepunch_programs::bench::{self, BenchError, Bulk, Datagrams, RoundTrips, Settings};
 use holepunch_programs::{DONE, is_orderly};
-use holepunch_worker::milliseconds;
+use holepunch_worker::{Link, milliseconds};
 use serde::Serialize;
+use tokio::sync::OnceCell;
 
 use crate::exit::Failure;
-use crate::joining::{JoinArgs, Manner, Telling, Turn, join, until_direct};
+use crate::joining::{JoinArgs, Manner, Telling, Turn, first_direct, join, until_direct};
 use crate::output;
 use crate::path_history::{PathChange, path_changes};
 use crate::settings::{Environment, Seconds};
@@ -23,16 +25,18 @@ use crate::signals::Stop;
 pub(crate) struct Args {
     #[command(flatten)]
     join: JoinArgs,
-    /// How long each direction is filled, and most that any other measurement takes [default: 5]
-    #[arg(long, value_name = "SECONDS")]
+    /// How long each direction is filled, and most that any other measurement takes; that of the side that
+    /// measures counts [default: 5]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     seconds: Option<Seconds>,
-    /// Wait so long for a direct path before measuring; what there is then is measured [default: 10]
-    #[arg(long, value_name = "SECONDS")]
+    /// Wait so long for a direct path before measuring; what there is then is measured. It counts on the side that
+    /// measures, which is one of the two: give both the same [default: 10]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     wait_direct_sec: Option<Seconds>,
-    /// Measure at once, by whichever path there is
+    /// Measure at once, by whichever path there is: on both sides, as for --wait-direct-sec
     #[arg(long, conflicts_with = "wait_direct_sec")]
     now: bool,
-    /// Print a JSON object
+    /// Print the result as a JSON object, in one line
     #[arg(long)]
     json: bool,
 }
@@ -40,6 +44,13 @@ pub(crate) struct Args {
 const WAIT_DIRECT: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
+    let json = args.json;
+    let outcome = measure(args, environment).await;
+    output::json_failure(json, &outcome);
+    outcome
+}
+
+async fn measure(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let wait = args.wait_direct_sec.map_or(WAIT_DIRECT, |seconds| seconds.0);
     let wait = if args.now { Duration::ZERO } else { wait };
     let settings =
@@ -50,10 +61,11 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
     let began = joined.began();
     // On a terminal the result follows, with all that the steps say.
     let shows_steps = args.json || !std::io::stdout().is_terminal();
-    let (joined, (linked, direct, report)) = loop {
+    let direct_at = OnceCell::new();
+    let (joined, (linked, report)) = loop {
         let measuring = async {
             let (link, linked) = (&joined.link, began.elapsed());
-            let direct = until_direct(link, wait).await.then(|| began.elapsed());
+            until_direct(link, wait).await;
             let step = |text: &str| {
                 if shows_steps {
                     output::progress(text);
@@ -62,13 +74,14 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
             if !shows_steps {
                 output::progress("measuring");
             }
-            (linked, direct, bench::bench(link, settings, step).await)
+            (linked, bench::bench(link, settings, step).await)
         };
         let measured = tokio::select! {
             measured = measuring => measured,
+            never = watch_direct(&joined.link, began, &direct_at) => match never {},
             _signal = stop.wait() => return Err(joined.interrupted().await),
         };
-        let has_begun = !matches!(measured.2, Err(BenchError::Agree(_)));
+        let has_begun = !matches!(measured.1, Err(BenchError::Agree(_)));
         match joined.turn(has_begun, measured, &mut stop).await? {
             Turn::Over(joined, measured) => break (joined, measured),
             Turn::Again(next) => joined = next,
@@ -90,7 +103,7 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
         if is_initiator { (report.up, report.down) } else { (report.down, report.up) };
     let outcome = Outcome {
         linked_ms: milliseconds(linked),
-        direct_ms: direct.map(milliseconds),
+        direct_ms: direct_at.get().copied().map(milliseconds),
         measured_by: if is_initiator { "this_side" } else { "peer" },
         path: report.path,
         direct: report.direct,
@@ -101,11 +114,18 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
         path_history,
     };
     if args.json {
-        output::json(&outcome);
+        output::json_line(&outcome);
     } else {
         print(&outcome);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Keeps how long after `began` there was a direct path first, whoever measures and whenever.
+async fn watch_direct(link: &Link, began: Instant, at: &OnceCell<Duration>) -> Infallible {
+    first_direct(link).await;
+    let _the_first_counts = at.set(began.elapsed());
+    std::future::pending().await
 }
 
 /// The whole result.
@@ -113,7 +133,7 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
 struct Outcome {
     /// From the start of the command to the link.
     linked_ms: f64,
-    /// From the start of the command to the direct path, where one was waited for and came.
+    /// From the start of the command to the direct path, where one came.
     direct_ms: Option<f64>,
     /// Whether `this_side` or the `peer` has measured: the path is its path, and the datagrams were sent by it.
     measured_by: &'static str,

@@ -41,6 +41,13 @@ enum Event {
 }
 
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
+    let json = args.json;
+    let outcome = talk(args, environment).await;
+    output::json_failure(json, &outcome);
+    outcome
+}
+
+async fn talk(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let mut stop = Stop::listen()?;
     let telling = Telling::lines();
     let telling =

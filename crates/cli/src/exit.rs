@@ -35,6 +35,16 @@ impl Failure {
         Self { code: INTERRUPTED, text: "interrupted".to_owned() }
     }
 
+    /// Whether nothing was begun, since the command line or an environment variable is wrong.
+    pub(crate) fn is_usage(&self) -> bool {
+        self.code == USAGE
+    }
+
+    /// The error in words.
+    pub(crate) fn why(&self) -> &str {
+        &self.text
+    }
+
     /// Prints the error and gives the exit code.
     pub(crate) fn print(&self) -> ExitCode {
         output::progress(format!("holepunch: {}", self.text));

@@ -42,7 +42,7 @@ pub(crate) struct Args {
         value_parser = clap::value_parser!(u16).range(i64::from(WORDS_MIN)..=i64::from(WORDS_MAX))
     )]
     words: u16,
-    /// Print a JSON object
+    /// Print a JSON object, in one line
     #[arg(long)]
     json: bool,
 }
@@ -96,7 +96,7 @@ fn secret(random: &[u8]) -> String {
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let invitation = Invitation::new(args.words)?;
     if args.json {
-        output::json(&invitation);
+        output::json_line(&invitation);
     } else {
         print(&invitation);
     }

@@ -119,15 +119,24 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors; clap knows where each text belongs.
-            let _when_nobody_reads = error.print();
-            return if error.use_stderr() { exit::usage() } else { ExitCode::SUCCESS };
+            if error.use_stderr() {
+                let _when_nobody_reads = error.print();
+                return exit::usage();
+            }
+            output::checked(error.print());
+            return written(ExitCode::SUCCESS);
         }
     };
     let environment = Environment::of_process();
     match start(cli, &environment) {
-        Ok(code) => code,
+        Ok(code) => written(code),
         Err(failure) => failure.print(),
     }
+}
+
+/// The exit code of a command that has ended so; whose result is lost has failed.
+fn written(code: ExitCode) -> ExitCode {
+    output::lost().map_or(code, |why| Failure::failed(why).print())
 }
 
 fn start(cli: Cli, environment: &Environment) -> Result<ExitCode, Failure> {

@@ -4,12 +4,18 @@
 //! leaves the program, and not in each of the places that put a sentence together.
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::sync::OnceLock;
 
 use holepunch_programs::{harmless, harmless_json};
 
-/// Prints a result, which may have several lines. A reader that has gone away (`| head`) is no reason to
-/// fail.
+use crate::exit::Failure;
+
+/// Why standard output has not taken a result: the first time. One for the process, as standard output is.
+static LOST: OnceLock<String> = OnceLock::new();
+
+/// Prints a result, which may have several lines. Where it cannot be written, the command fails in its end
+/// ([`lost`]).
 pub(crate) fn line(text: impl Display) {
     let lines: Vec<_> = text.to_string().split('\n').map(one_line).collect();
     own(lines.join("\n"));
@@ -17,7 +23,21 @@ pub(crate) fn line(text: impl Display) {
 
 /// Prints a text with colours as it stands. All of it has to be this program's own.
 pub(crate) fn own(text: impl Display) {
-    let _when_nobody_reads = writeln!(std::io::stdout(), "{text}");
+    checked(writeln!(std::io::stdout(), "{text}"));
+}
+
+/// Keeps why something could not be written. A reader that has gone away (`| head`) is no reason to fail.
+pub(crate) fn checked(written: std::io::Result<()>) {
+    if let Err(error) = written
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        let _the_first_counts = LOST.set(format!("cannot write the output: {error}"));
+    }
+}
+
+/// Why a part of the result is lost, where one is.
+pub(crate) fn lost() -> Option<&'static str> {
+    LOST.get().map(String::as_str)
 }
 
 /// Prints a line of progress: on standard error, so that standard output stays the result's.
@@ -33,6 +53,23 @@ pub(crate) fn one_line(text: impl Display) -> String {
 /// Prints a value as JSON in one line.
 pub(crate) fn json_line(value: &impl serde::Serialize) {
     document(serde_json::to_string(value));
+}
+
+/// The last object of a program that has failed.
+#[derive(Debug, serde::Serialize)]
+struct Failed<'a> {
+    r#type: &'a str,
+    error: &'a str,
+}
+
+/// Prints why a program has failed, where its other results are JSON. A command line that is wrong has none.
+pub(crate) fn json_failure<T>(json: bool, outcome: &Result<T, Failure>) {
+    if let Err(failure) = outcome
+        && json
+        && !failure.is_usage()
+    {
+        json_line(&Failed { r#type: "failed", error: failure.why() });
+    }
 }
 
 /// Prints a value as one JSON object.

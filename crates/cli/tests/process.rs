@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::{Program, Scene, loopback};
+use common::{Program, Scene, loopback, within};
 
 /// What a worker needs at least.
 const URL: (&str, &str) = ("RENDEZVOUS_SERVICE_URL", "http://127.0.0.1:9");
@@ -156,4 +156,25 @@ async fn the_version_is_that_of_the_package() {
         (ended.code, ended.out),
         (Some(0), format!("holepunch {}", env!("CARGO_PKG_VERSION")))
     );
+}
+
+#[tokio::test]
+async fn a_result_that_cannot_be_written_is_a_failure_and_a_reader_that_has_gone_is_none() {
+    let run = |arguments: &[&str], out: std::process::Stdio| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_holepunch"));
+        command.args(arguments).env_clear().stdout(out).stderr(std::process::Stdio::piped());
+        async move { within("its end", command.spawn().unwrap().wait_with_output()).await.unwrap() }
+    };
+    for arguments in [&["invite"][..], &["invite", "--json"], &["--help"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let ended = run(arguments, full.into()).await;
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains("cannot write the output: No space left"), "{arguments:?}: {said}");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let ended = run(arguments, writer.into()).await;
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!((ended.status.code(), &*said), (Some(0), ""), "{arguments:?}");
+    }
 }

@@ -170,3 +170,63 @@ async fn figures_say_whose_they_are_and_have_no_digits_that_mean_nothing() {
     // The result is not on a terminal: the steps are there beside it.
     assert!(sides[0].err.contains("to the peer ") && sides[0].err.contains("from the peer "));
 }
+
+#[tokio::test]
+async fn without_a_link_there_is_a_reason_for_people_and_for_programs() {
+    let nowhere =
+        ["--room", "tea", "--rendezvous-url", NOWHERE, "--give-up-after-sec", "1", "--why"];
+    for program in ["bench", "chat", "receive"] {
+        let ended = Program::end_of(&[&[program, "--json"], &nowhere[..]].concat(), &[]).await;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let last: Value = serde_json::from_str(&ended.out).unwrap();
+        assert_eq!(last["type"] == "failed", program != "receive", "{last}");
+        let error = last["error"].as_str().unwrap();
+        assert!(error.starts_with("given up, since there is no link: no connection"), "{last}");
+        let why = "why: the rendezvous 127.0.0.1:9 was tried ";
+        assert!(ended.err.lines().any(|line| line.starts_with(why)), "{}", ended.err);
+    }
+    let nothing = ["send", "--json", "/no/such/file", "--room", "tea", "--rendezvous-url", NOWHERE];
+    let ended = Program::end_of(&nothing, &[]).await;
+    let last: Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!((ended.code, &last["event"]), (Some(1), &"summary".into()));
+    assert_eq!(
+        (&last["files_failed"], &last["error"]),
+        (&1.into(), &"there is nothing to send".into())
+    );
+}
+
+#[tokio::test]
+async fn a_worker_that_is_not_there_is_told_and_ones_own_id_is_a_usage_error() {
+    let scene = Scene::start().await;
+    let keys = tempfile::tempdir().unwrap();
+    let key = keys.path().join("key.pem");
+    let key = ["--identity", key.to_str().unwrap()];
+    let (waiting, id) = scene.waiting(&IDLE, &key).await;
+    let own = scene.program(&IDLE, &[&key[..], &["--peer", &id]].concat()).end().await;
+    assert_eq!(own.code, Some(2), "{own:?}");
+    assert!(own.err.contains("is the id of this side itself"), "{}", own.err);
+    // The same key once more.
+    let mut second = scene.program(&IDLE, &key);
+    let mut first = waiting;
+    first.log.line("another worker or program runs with this id (the same --identity").await;
+    second.log.line("another worker or program runs with this id (the same --identity").await;
+    let empty = Scene::start().await;
+    let mut caller = empty.program(&IDLE, &["--peer", "abc"]);
+    caller.log.line("no worker with this id is registered at 127.0.0.1:").await;
+}
+
+#[tokio::test]
+async fn a_peer_that_is_killed_is_not_said_to_be_reached_by_the_relay() {
+    let scene = Scene::start().await;
+    let (mut staying, _) = scene.waiting(&IDLE, &[]).await;
+    let killed = scene.program(&IDLE, &[]);
+    staying.log.line("direct to ").await;
+    // The relay is opened beside the direct path, which nobody tells; without it there would be nothing to see.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    killed.signal("KILL").await;
+    let staying = staying.end().await;
+    assert_eq!(staying.code, Some(1), "{staying:?}");
+    let after = staying.err.split_once("direct to ").unwrap().1;
+    assert!(!after.contains("data goes by: relay"), "{}", staying.err);
+    assert!(after.contains("the peer has not come back"), "{}", staying.err);
+}

@@ -253,5 +253,39 @@ async fn a_receiver_goes_on_with_a_sender_that_comes_when_the_old_one_is_missed(
     assert_eq!((received.code, sent.code), (Some(0), Some(0)), "{received:?} {sent:?}");
     assert_eq!(hashes(scene.from.path()), hashes(scene.into.path()));
     assert!(received.err.contains("the link is lost"), "{}", received.err);
-    assert!(summary(&received.out)["bytes_already_there"].as_u64().unwrap() >= 8 * MIB);
+    // One command, one count: what the first link has brought is not sent again.
+    let last = summary(&received.out);
+    let count = |line: &Value, field: &str| line[field].as_u64().unwrap();
+    assert_eq!((&last["bytes_done"], &last["bytes_already_there"]), (&last["bytes"], &0.into()));
+    let sent_again = count(&last, "bytes_transferred") - count(&last, "bytes");
+    assert!(sent_again < 8 * MIB, "{last}");
+    let lines: Vec<Value> =
+        received.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let is = |event: &'static str| move |line: &&Value| line["event"] == event;
+    let events = |line: &&Value| is("linked")(line) || is("link_lost")(line);
+    let links: Vec<&str> =
+        lines.iter().filter(events).map(|line| line["event"].as_str().unwrap()).collect();
+    assert_eq!(links, ["linked", "link_lost", "linked"]);
+    let growing = lines.iter().filter(is("progress"));
+    assert!(growing.is_sorted_by_key(|line| count(line, "bytes_transferred")), "{}", received.out);
+}
+
+#[tokio::test]
+async fn a_peer_that_is_gone_for_good_is_told_with_all_that_had_come() {
+    let scene = Scene::start().await;
+    let mut receiver = scene.side(Who::Receiver);
+    let killed = scene.side(Who::Sender);
+    has_come(&scene, 8 * MIB).await;
+    killed.signal("KILL").await;
+    assert_eq!(killed.end().await.code, None, "it had ended before");
+    receiver.log.line("waiting 10 s for the peer to come back").await;
+    let received = receiver.end().await;
+    assert_eq!(received.code, Some(1), "{received:?}");
+    let gone =
+        "the peer is gone, and has not come back within 10 s; the same commands go on from here";
+    assert!(received.err.lines().last().unwrap().contains(gone), "{}", received.err);
+    let last = summary(&received.out);
+    assert_eq!(last["error"], gone);
+    assert!(last["bytes_done"].as_u64().unwrap() >= 8 * MIB, "{last}");
+    assert!(!last["path_history"].as_array().unwrap().is_empty(), "{last}");
 }

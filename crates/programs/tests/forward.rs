@@ -194,11 +194,14 @@ async fn what_is_not_allowed_is_refused_and_counted_and_harms_nobody() {
     let (_other, forbidden) = listener().await;
     let scene = scene(forbidden, &[&target.to_string()], Times::default()).await;
     let mut client = TcpStream::connect(scene.entry).await.unwrap();
+    client.write_all(b"for nobody").await.unwrap();
     assert!(is_reset(&mut client).await);
     let tcp = socks_connect(scene.socks, &name("127.0.0.1", target.port())).await.unwrap();
     assert_eq!(round(tcp, b"still there").await, b"still there");
     let [near, far] = scene.end().await;
     assert_eq!((near.summary.refused_by_peer, far.summary.forbidden), (1, 1));
+    let bytes = b"still there".len() as u64;
+    assert_eq!((near.summary.sent_bytes, far.summary.received_bytes), (bytes, bytes));
 }
 
 #[tokio::test]

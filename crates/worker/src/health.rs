@@ -90,8 +90,10 @@ pub async fn ask_why(health_server: &Url) -> Result<Vec<Story>, String> {
     serde_json::from_str(&text).map_err(|_| {
         let start: String = text.chars().filter(|it| !it.is_control()).take(60).collect();
         format!(
-            "{health_server} answers, but with {start:?} and no history of links: it is no worker's health \
-             server, or that of one on another machine; a worker tells its history to its own machine alone"
+            "what answers at {health_server} is no health server of a holepunch worker, or that of one on \
+             another machine (a worker tells its history to its own machine alone): expected a history of \
+             links, came {}",
+            if start.is_empty() { "nothing".to_owned() } else { format!("{start:?}") }
         )
     })
 }
@@ -102,5 +104,10 @@ fn cause(error: &dyn std::error::Error) -> String {
     while let Some(source) = innermost.source() {
         innermost = source;
     }
-    innermost.to_string()
+    let text = innermost.to_string();
+    // What its TLS library says of a server that answers in plain text.
+    if text.contains("InvalidContentType") {
+        return "it does not speak TLS there; use http://".to_owned();
+    }
+    text
 }

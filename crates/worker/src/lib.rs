@@ -25,6 +25,7 @@ mod health;
 mod identity_file;
 mod ip_echo;
 mod log_budget;
+mod nat_words;
 mod no_endpoint;
 mod notice;
 mod relay;

@@ -13,6 +13,7 @@ use holepunch_wire::signal::FromServer;
 use holepunch_wire::signal::v1::SessionOffer;
 use serde::{Deserialize, Serialize};
 
+use crate::nat_words;
 use crate::notice::{Notice, milliseconds};
 use crate::signalling::Signal;
 
@@ -91,10 +92,7 @@ impl Stories {
         if let Notice::Signal(Signal::Message(FromServer::SessionOffer(Ok(offer)))) = notice {
             state.begin(offer);
         } else if let Notice::Udp(Event::Profile(profile)) = notice {
-            state.profile = format!(
-                "UDP {:?}, mapping {:?}, filtering {:?}, ports {:?}",
-                profile.udp, profile.mapping, profile.filtering, profile.allocation
-            );
+            state.profile = nat_words::in_words(profile);
         } else if let Notice::Udp(Event::Session(session, _, event)) = notice {
             state.line(*session, session_event(event));
         } else if let Notice::Linked(_, session, path) = notice {

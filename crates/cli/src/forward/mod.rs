@@ -2,6 +2,7 @@
 
 mod telling;
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -86,6 +87,20 @@ impl FromStr for Pair {
 }
 
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
+    let json = args.json;
+    let mut has_ended = false;
+    let outcome = carry(args, environment, &mut has_ended).await;
+    // The last object is one of the two.
+    output::json_failure(json && !has_ended, &outcome);
+    outcome
+}
+
+/// `has_ended`: whether the end was told.
+async fn carry(
+    args: Args,
+    environment: &Environment,
+    has_ended: &mut bool,
+) -> Result<ExitCode, Failure> {
     let single = args.listen.zip(args.to).map(|(Entry(listen), to)| Pair { listen, to });
     let pairs: Vec<Pair> = single.into_iter().chain(args.pairs).collect();
     if pairs.is_empty() && args.socks.is_empty() && args.allow.is_empty() {
@@ -108,7 +123,8 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
     };
     let manner = Manner { telling, replaces: false };
     let mut joined = joining::join(args.join, environment, manner, &mut stop).await?;
-    let ended = |why: String, summary: Summary| {
+    let mut ended = |why: String, summary: Summary| {
+        *has_ended = true;
         if json {
             output::json_line(&Event::Ended { why, summary });
         } else {
@@ -173,7 +189,17 @@ fn listen(
 
 fn bind(address: SocketAddr, to: Option<&Target>, json: bool) -> Result<TcpListener, Failure> {
     let failed = |error: std::io::Error| {
-        Failure::failed(format!("cannot listen on {address}: {error}; choose another port"))
+        let hints = [
+            (ErrorKind::AddrInUse, "; choose another port"),
+            (
+                ErrorKind::AddrNotAvailable,
+                "; expected an address of this machine, such as 127.0.0.1",
+            ),
+            (ErrorKind::PermissionDenied, "; choose a port from 1024 on"),
+        ];
+        let hint =
+            hints.iter().find(|(kind, _)| *kind == error.kind()).map_or("", |(_, hint)| hint);
+        Failure::failed(format!("cannot listen on {address}: {error}{hint}"))
     };
     let listener = forward::bind(address).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;

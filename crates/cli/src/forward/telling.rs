@@ -110,7 +110,8 @@ fn line(not_made: &NotMade, untold: u64) -> String {
     };
     let more = match untold {
         0 => String::new(),
-        more => format!(" ({more} more before this were not told)"),
+        1 => " (1 more refusal was not told)".to_owned(),
+        more => format!(" ({more} more refusals were not told)"),
     };
     format!("{what}: {reason}{more}")
 }
@@ -191,7 +192,7 @@ mod tests {
         let theirs = NotMade { asked_by: Asker::Peer, ..own };
         assert_eq!(
             line(&theirs, 3),
-            "no connection to db:5432 for the peer: Connection refused (3 more before this were not told)"
+            "no connection to db:5432 for the peer: Connection refused (3 more refusals were not told)"
         );
     }
 

@@ -1,11 +1,12 @@
 //! What is attended to beside the program, as long as its link lasts: changes of the path are told, and
 //! whoever calls meanwhile is turned away, or takes the place of the link where it is the same peer.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use holepunch_programs::BUSY;
-use holepunch_worker::{Link, Links, PathEvent, PathEvents, PathKind};
+use holepunch_worker::{Link, Links, PathEvent, PathEvents, PathKind, WorkerId};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -19,8 +20,13 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 const ENDS_WITHIN: Duration = Duration::from_millis(500);
 /// A peer that refuses a link has done so by then.
 const LASTS_AFTER: Duration = Duration::from_secs(1);
-/// Of callers that are turned away these are told: the first, the fourth, the sixteenth, …
+/// Of the calls of those that were told already, or are too many, these are told: the first, the fourth, the
+/// sixteenth, …
 const CALLERS_TOLD: u32 = 4;
+/// So many callers that are turned away are told, each by its id.
+const CALLERS_NAMED_MAX: usize = 100;
+/// Where the direct path is lost, it is looked so often whether the peer is heard by another one.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// The reason with which a link is closed whose peer has made a new one.
 pub(super) const REPLACED: &str = "the peer has begun anew";
@@ -45,10 +51,15 @@ impl Telling {
         Self { path: Some(Arc::new(path)), ..self }
     }
 
-    fn tell(&self, event: PathEvent) {
-        (self.line)(&in_words(&event));
-        if let Some(path) = &self.path {
-            path(event.into());
+    fn tell(&self, told: Told) {
+        match told {
+            Told::Lost(reason) => (self.line)(&reason),
+            Told::Changed(event) => {
+                (self.line)(&in_words(&event));
+                if let Some(path) = &self.path {
+                    path(event.into());
+                }
+            }
         }
     }
 }
@@ -87,14 +98,14 @@ async fn run(
     mut linked: Option<String>,
 ) -> Left {
     let lasts_at = Instant::now() + LASTS_AFTER;
-    let mut turned_away = Seldom::default();
+    let mut turned_away = TurnedAway::default();
     loop {
         tokio::select! {
             _ended = link.closed() => return Left { links, next: None },
             () = sleep_until(lasts_at), if linked.is_some() => {
                 linked.take().iter().for_each(|text| (manner.telling.line)(text));
             }
-            event = paths.next() => manner.telling.tell(event),
+            told = paths.next() => manner.telling.tell(told),
             other = links.next() => match other {
                 None => {
                     link.closed().await;
@@ -109,7 +120,7 @@ async fn run(
                     return Left { links, next: Some(other) };
                 }
                 Some(other) => {
-                    if turned_away.again(CALLERS_TOLD).is_some() {
+                    if turned_away.is_told(other.peer()) {
                         let caller = other.peer();
                         (manner.telling.line)(&format!("turned away {caller}: {BUSY}"));
                     }
@@ -120,46 +131,118 @@ async fn run(
     }
 }
 
+/// Who has called in vain.
+#[derive(Debug, Default)]
+struct TurnedAway {
+    named: BTreeSet<WorkerId>,
+    again: Seldom,
+}
+
+impl TurnedAway {
+    /// Whether this call is worth a line: each caller's first one is, up to a bound.
+    fn is_told(&mut self, caller: &WorkerId) -> bool {
+        let is_new = self.named.len() < CALLERS_NAMED_MAX && self.named.insert(caller.clone());
+        is_new || self.again.again(CALLERS_TOLD).is_some()
+    }
+}
+
 /// Whether the link ends within a moment. In a room, a rendezvous that brings another peer has seen that the
 /// old one is gone, and the new link is often there before the old one has ended.
 async fn ends_soon(link: &Link) -> bool {
     timeout(ENDS_WITHIN, link.closed()).await.is_ok()
 }
 
+/// What is worth a line.
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    /// The direct path is lost, with the reason; whether there is another one is not known yet.
+    Lost(String),
+    /// Data goes another way.
+    Changed(PathEvent),
+}
+
 /// The changes of a path that are worth a line.
 struct Paths {
+    link: Link,
     events: PathEvents,
     /// What was told last.
     told: PathKind,
     tell_at: Instant,
     pending: Option<PathEvent>,
+    /// A change away from a direct path, and how many packets had come by then. A peer that has died is not
+    /// there by a relay either: it is told once the peer has been heard.
+    unheard: Option<(PathEvent, u64)>,
 }
 
 impl Paths {
     fn of(link: &Link) -> Self {
         let (events, told) = (link.path_events(), link.path().kind);
-        Self { events, told, tell_at: Instant::now(), pending: None }
+        let (tell_at, link) = (Instant::now(), link.clone());
+        Self { link, events, told, tell_at, pending: None, unheard: None }
     }
 
     /// The next change from one kind of path, as it was told last, to another, as it is used now: from a
     /// relay to a direct path, say, but not from one address to another.
-    async fn next(&mut self) -> PathEvent {
+    async fn next(&mut self) -> Told {
         loop {
             let due = self.tell_at;
+            let look_at = Instant::now() + LOOK_EVERY;
             tokio::select! {
                 // What is already past is not told.
                 biased;
-                event = self.events.next() => self.pending = Some(event),
+                event = self.events.next() => {
+                    self.unheard = None;
+                    self.pending = Some(event);
+                }
                 () = sleep_until(due), if self.pending.is_some() => {
                     let kind = |path: &PathKind| std::mem::discriminant(path);
                     let is_new = |event: &PathEvent| kind(&event.path.kind) != kind(&self.told);
                     if let Some(event) = self.pending.take().filter(is_new) {
-                        self.told = event.path.kind.clone();
                         self.tell_at = Instant::now() + TELL_EVERY;
-                        return event;
+                        if let Some(lost) = self.lost(&event) {
+                            return lost;
+                        }
+                        self.told = event.path.kind.clone();
+                        return Told::Changed(event);
+                    }
+                }
+                () = sleep_until(look_at), if self.unheard.is_some() => {
+                    let received = self.link.traffic().received_datagrams;
+                    if let Some((event, _)) = self.unheard.take_if(|(_, before)| received > *before) {
+                        self.told = event.path.kind.clone();
+                        return Told::Changed(event);
                     }
                 }
             }
         }
+    }
+
+    /// Where a direct path has given way to another kind: that it is lost. The other one is told later.
+    fn lost(&mut self, event: &PathEvent) -> Option<Told> {
+        let was_direct = matches!(self.told, PathKind::Direct { .. });
+        let has_other = matches!(event.path.kind, PathKind::Relay | PathKind::Turn);
+        if !(was_direct && has_other) {
+            return None;
+        }
+        self.told = PathKind::None;
+        self.unheard = Some((event.clone(), self.link.traffic().received_datagrams));
+        Some(Told::Lost(event.reason.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_caller_is_told_once_and_then_seldom() {
+        let mut turned_away = TurnedAway::default();
+        let caller = |number: u32| WorkerId::new(&format!("worker-{number}")).unwrap();
+        let mut told = |number| turned_away.is_told(&caller(number));
+        assert!((0..100).all(&mut told), "each of them");
+        let again = (0..1000).filter(|number| told(number % 100)).count();
+        assert_eq!(again, 5, "1, 4, 16, 64, 256");
+        let others = (1000..2000).filter(|number| told(*number)).count();
+        assert_eq!(others, 1, "1024");
     }
 }

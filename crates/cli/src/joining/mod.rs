@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use holepunch_programs::{BUSY, INTERRUPTED};
 use holepunch_wire::session::SessionId;
-use holepunch_worker::{Config, Link, LinkError, LinkPath, Links, Notice, PathKind, Worker};
+use holepunch_worker::{
+    Config, Identity, Link, LinkError, LinkPath, Links, Notice, PathKind, Worker,
+};
 use tokio::task::JoinHandle;
 
 use crate::exit::Failure;
@@ -39,7 +41,7 @@ pub(crate) struct JoinArgs {
     stun: StunArgs,
     /// Fail (exit code 1) where there is no link within so long; wait for ever without it
     /// [env: GIVE_UP_AFTER_SEC]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     give_up_after_sec: Option<Seconds>,
     /// Say nothing of the way to the link, and of its changes, on standard error
     #[arg(long, short)]
@@ -145,10 +147,13 @@ impl Joined {
             Another::Busy => company.waiting.busy(),
             Another::Secret(error) => company.waiting.no_link(link.peer(), error),
             Another::Replaced => Heard::Nothing,
-            Another::Lost(error) => Heard::Line(format!(
-                "the link is lost: {error}; waiting {} s for the peer to come back",
-                BACK_WITHIN.as_secs()
-            )),
+            Another::Lost(error) => {
+                company.waiting.lost(BACK_WITHIN);
+                Heard::Line(format!(
+                    "the link is lost: {error}; waiting {} s for the peer to come back",
+                    BACK_WITHIN.as_secs()
+                ))
+            }
         };
         drop(link);
         company.was_refused = matches!(why, Another::Busy | Another::Secret(_));
@@ -183,16 +188,21 @@ impl Joined {
 
 /// Waits for a direct path, but not longer than this. Whether there is one.
 pub(crate) async fn until_direct(link: &Link, wait: Duration) -> bool {
-    let is_direct = |path: &LinkPath| matches!(path.kind, PathKind::Direct { .. });
-    let direct = async {
-        let mut events = link.path_events();
-        while !is_direct(&events.next().await.path) {}
-    };
     tokio::select! {
-        () = direct => true,
+        () = first_direct(link) => true,
         _ended = link.closed() => false,
         () = tokio::time::sleep(wait) => is_direct(&link.path()),
     }
+}
+
+/// Returns when there is, or has been, a direct path.
+pub(crate) async fn first_direct(link: &Link) {
+    let mut events = link.path_events();
+    while !is_direct(&events.next().await.path) {}
+}
+
+fn is_direct(path: &LinkPath) -> bool {
+    matches!(path.kind, PathKind::Direct { .. })
 }
 
 /// Starts a worker and waits for the first link; says on standard error what it waits for.
@@ -210,6 +220,12 @@ pub(crate) async fn join(
     )?;
     let (config, identity) = config(args.rendezvous_url, args.peering, args.stun, environment)?;
     let config = Config { identity: identity.load()?, ..config };
+    let own_id = config.identity.as_ref().map(Identity::worker_id);
+    if own_id.is_some() && own_id == config.peer {
+        return Err(Failure::usage(
+            "PEER (--peer) is the id of this side itself, as its --identity has it: name the other side's",
+        ));
+    }
     let waiting = Waiting::new(
         config.rendezvous.authority(),
         (!config.room.is_default()).then(|| config.room.as_str()),
@@ -293,10 +309,7 @@ impl Company {
                 _signal = stop.wait() => return Err(Failure::interrupted()),
                 link = links.next() => return Ok((link.ok_or_else(ended)?, links)),
                 notice = self.worker.next_notice() => self.hear(&notice.ok_or_else(ended)?)?,
-                () = &mut over => return Err(Failure::failed(format!(
-                    "given up, since there is no link: {}",
-                    self.waiting.trouble()
-                ))),
+                () = &mut over => return Err(Failure::failed(self.waiting.given_up())),
             }
         }
     }
@@ -317,6 +330,7 @@ impl Company {
             self.say(linked);
         }
         self.last = Some(link.session());
+        self.waiting.linked();
         let mut manner = self.manner.clone();
         if self.quiet {
             manner.telling.line = Arc::new(|_| ());
@@ -338,6 +352,9 @@ impl Company {
     async fn leave(self) {
         if self.why {
             let stories = self.worker.stories().all();
+            if stories.is_empty() {
+                output::progress(self.waiting.without_a_story());
+            }
             stories.iter().flat_map(in_words).for_each(output::progress);
         }
         self.worker.shutdown().await;

@@ -1,7 +1,9 @@
 //! What is said while there is no link yet: each cause once, and then more and more seldom.
 
+use std::time::Duration;
+
 use holepunch_wire::identity::is_made_from_a_key;
-use holepunch_worker::{LinkError, Notice, Signal, WorkerId};
+use holepunch_worker::{FromServer, LinkError, Notice, Signal, WorkerId};
 
 /// Of attempts to reach the rendezvous these are told: the first, the second, the fourth, the eighth, …
 const ATTEMPTS_TOLD: u32 = 2;
@@ -9,6 +11,8 @@ const ATTEMPTS_TOLD: u32 = 2;
 const PEERS_TOLD: u32 = 4;
 /// What the rendezvous says where the peer gives a session up, after a refusal perhaps.
 const PEER_LEFT: &str = "the peer has left";
+/// How the rendezvous ends its answer to a call of a worker that it does not have, or not in this room.
+const NOT_REGISTERED: &str = "cannot be called: it is not registered here";
 /// So often a peer that is called by its id may show that it does not know the room's secret: where the id is
 /// made from a key, it is the same one each time. An id of people's own choice is whoever's that came first,
 /// which is no reason to give up: the peer may get it back.
@@ -53,7 +57,10 @@ pub(super) struct Waiting {
     peer: Option<WorkerId>,
     has_secret: bool,
     has_connected: bool,
+    /// How often the rendezvous was tried, in all.
+    tries: u32,
     attempts: Seldom,
+    unregistered: Seldom,
     secrets: Seldom,
     secrets_of_peer: u32,
     busy: Seldom,
@@ -61,6 +68,8 @@ pub(super) struct Waiting {
     unbound: Seldom,
     /// What is in the way at the moment.
     trouble: Option<String>,
+    /// Since the last link is lost: how long another one is waited for.
+    back_within: Option<Duration>,
 }
 
 impl Waiting {
@@ -82,23 +91,68 @@ impl Waiting {
             peer,
             has_secret,
             has_connected: false,
+            tries: 0,
             attempts: Seldom::default(),
+            unregistered: Seldom::default(),
             secrets: Seldom::default(),
             secrets_of_peer: 0,
             busy: Seldom::default(),
             others: Seldom::default(),
             unbound: Seldom::default(),
             trouble: None,
+            back_within: None,
         }
     }
 
-    /// What is in the way, for whoever gives up.
-    pub(super) fn trouble(&self) -> &str {
+    /// A link is there.
+    pub(super) fn linked(&mut self) {
+        self.back_within = None;
+    }
+
+    /// The link is lost, and another one is waited for.
+    pub(super) fn lost(&mut self, back_within: Duration) {
+        self.trouble = None;
+        self.back_within = Some(back_within);
+    }
+
+    /// What is in the way.
+    fn trouble(&self) -> &str {
         self.trouble.as_deref().unwrap_or("no peer has come")
+    }
+
+    /// For whoever gives up.
+    pub(super) fn given_up(&self) -> String {
+        match (self.back_within, &self.trouble) {
+            (None, _) => format!("given up, since there is no link: {}", self.trouble()),
+            (Some(within), None) => format!(
+                "the peer is gone, and has not come back within {} s; the same commands go on from here",
+                within.as_secs()
+            ),
+            (Some(within), Some(trouble)) => format!(
+                "the link is lost, and there was no other one within {} s: {trouble}; the same commands go \
+                 on from here",
+                within.as_secs()
+            ),
+        }
+    }
+
+    /// What has happened, where no peer has ever been offered.
+    pub(super) fn without_a_story(&self) -> String {
+        let tries =
+            if self.tries == 1 { "once".to_owned() } else { format!("{} times", self.tries) };
+        format!(
+            "why: the rendezvous {} was tried {tries}, and has brought no peer; {}: {}",
+            self.rendezvous,
+            self.goal,
+            self.trouble()
+        )
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "the log says the rest")]
     pub(super) fn hear(&mut self, notice: &Notice) -> Heard {
+        if matches!(notice, Notice::Signal(Signal::Connecting(_))) {
+            self.tries = self.tries.saturating_add(1);
+        }
         match notice {
             Notice::Signal(Signal::Connecting(_)) if !self.has_connected => {
                 self.has_connected = true;
@@ -118,6 +172,11 @@ impl Waiting {
                 let within = retry_in.as_secs() + 1;
                 Heard::Line(format!("{trouble}{after}; next try within {within} s"))
             }
+            Notice::Signal(Signal::Message(FromServer::Error(text)))
+                if self.peer.is_some() && text.ends_with(NOT_REGISTERED) =>
+            {
+                self.not_registered()
+            }
             // What this side has closed it has reasons for, and a peer that has left is waited for.
             Notice::LinkEnded(_, _, LinkError::Closed(_)) => Heard::Nothing,
             Notice::LinkEnded(_, _, LinkError::Unreachable(why)) if why == PEER_LEFT => {
@@ -134,6 +193,23 @@ impl Waiting {
             }
             _ => Heard::Nothing,
         }
+    }
+
+    /// The worker that is called is not there.
+    fn not_registered(&mut self) -> Heard {
+        let text = format!(
+            "no worker with this id is registered at {} (one that waits in a room is called with the same \
+             --room)",
+            self.rendezvous
+        );
+        let is_first = self.unregistered.again(u32::MAX) == Some(1);
+        let told = if is_first {
+            Heard::Line(format!("{text}; waiting until it comes"))
+        } else {
+            Heard::Nothing
+        };
+        self.trouble = Some(text);
+        told
     }
 
     /// The peer has another link.
@@ -199,7 +275,6 @@ fn line(text: &str, count: Option<u32>, goes_on: &str) -> Heard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     use holepunch_wire::session::SessionId;
 
@@ -262,6 +337,33 @@ mod tests {
             assert!(told[0].ends_with("; waiting for others"), "{told:#?}");
             assert!(told[2].contains("(16 times by now)"), "{told:#?}");
         }
+    }
+
+    #[test]
+    fn a_worker_that_is_not_there_is_told_once_and_is_what_is_waited_for() {
+        let mut waiting = waiting(Some("abc"), false);
+        let error = "worker \"abc\" cannot be called: it is not registered here".to_owned();
+        let unknown = Notice::Signal(Signal::Message(FromServer::Error(error)));
+        let told = lines(&mut waiting, &unknown, 50);
+        assert_eq!(told.len(), 1, "{told:#?}");
+        assert!(told[0].starts_with("no worker with this id is registered at host.example"));
+        assert!(told[0].ends_with("; waiting until it comes"), "{told:#?}");
+        assert!(waiting.given_up().contains("no worker with this id"), "{}", waiting.given_up());
+    }
+
+    #[test]
+    fn a_peer_that_was_there_and_has_not_come_back_is_gone() {
+        let mut waiting = waiting(None, false);
+        assert_eq!(waiting.given_up(), "given up, since there is no link: no peer has come");
+        waiting.lost(Duration::from_secs(10));
+        let gone = "the peer is gone, and has not come back within 10 s; the same commands go on from here";
+        assert_eq!(waiting.given_up(), gone);
+        let why = "connection refused".to_owned();
+        let retry_in = Duration::from_secs(1);
+        waiting.hear(&Notice::Signal(Signal::Disconnected { why, retry_in }));
+        assert!(waiting.given_up().contains("10 s: no connection to the rendezvous host.example"));
+        waiting.linked();
+        assert!(waiting.given_up().starts_with("given up"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `holepunch send` and `holepunch receive`: files and folders over a link.
 
+mod json;
 mod receive;
 mod send;
 mod show;
@@ -18,8 +19,8 @@ use holepunch_programs::transfer::{
 };
 
 use crate::exit::Failure;
-use crate::joining::{self, Another, JoinArgs, Manner};
-use crate::path_history::path_changes;
+use crate::joining::{self, Another, JoinArgs, Joined, Manner};
+use crate::path_history::{PathChange, path_changes};
 use crate::settings::Environment;
 use crate::signals::Stop;
 use show::{Show, Way};
@@ -54,16 +55,67 @@ async fn carry_out(
     let mut stop = Stop::listen()?;
     let way = Way::new(json);
     let manner = Manner { telling: way.telling(), replaces: true };
-    let mut joined = joining::join(join, environment, manner, &mut stop).await?;
-    let (show, progress, outcome) = loop {
-        let show = Show::new(&way);
-        let progress = Arc::new(show.progress());
+    let joined = joining::join(join, environment, manner, &mut stop).await;
+    let show = Show::new(&way);
+    let progress = Arc::new(show.progress());
+    let mut path_history = Vec::new();
+    let ended = match joined {
+        Ok(joined) => {
+            over_links(joined, &part, &show, &progress, &mut path_history, &mut stop).await
+        }
+        Err(failure) => Err(failure),
+    };
+    let error = match &ended {
+        Ok((_, Some(Ok(_)))) => None,
+        Ok((_, Some(Err(error)))) => Some(error.to_string()),
+        Ok((_, None)) => Some(INTERRUPTED.to_owned()),
+        Err(failure) if failure.is_usage() => return ended.map(|_| ExitCode::SUCCESS),
+        Err(failure) => Some(failure.why().to_owned()),
+    };
+    show.end(&progress.summary(), path_history, error);
+    let (joined, outcome) = ended?;
+    match outcome {
+        Some(Ok(summary)) => {
+            joined.leave("the transfer is complete").await;
+            Ok(ExitCode::from(u8::from(summary.failed > 0)))
+        }
+        Some(Err(error)) => {
+            joined.leave(&format!("the transfer has failed: {error}")).await;
+            Err(Failure::failed(error))
+        }
+        None => Err(joined.interrupted().await),
+    }
+}
+
+/// What is wrong on this side before anybody is called; in JSON, it is the end of the summary.
+fn not_begun(json: bool, summary: &Summary, why: impl std::fmt::Display) -> Failure {
+    if json {
+        Show::new(&Way::Json).end(summary, Vec::new(), Some(why.to_string()));
+    }
+    Failure::failed(why)
+}
+
+/// The last link, and what the transfer has come to; no outcome where it was interrupted.
+type Carried = (Joined, Option<Result<Summary, TransferError>>);
+
+/// The transfer, over one link after the other. The ways of all of them come into `path_history`.
+async fn over_links(
+    mut joined: Joined,
+    part: &Part,
+    show: &Show,
+    progress: &Arc<Progress>,
+    path_history: &mut Vec<PathChange>,
+    stop: &mut Stop,
+) -> Result<Carried, Failure> {
+    loop {
         let link = joined.link.clone();
+        show.way().linked(&link);
         let outcome = tokio::select! {
-            outcome = part.carry_out(&link, &progress) => Some(outcome),
+            outcome = part.carry_out(&link, progress) => Some(outcome),
             _ = stop.wait() => None,
-            () = show.watch(&progress) => None,
+            never = show.watch(progress) => match never {},
         };
+        path_history.extend(path_changes(&link));
         let goes_on = |another: &Another| match (another, &outcome) {
             // A peer that takes its part and then says so is none that may be waited for again.
             (Another::Secret(_), Some(Err(error))) => matches!(error, TransferError::Agree(_)),
@@ -71,21 +123,11 @@ async fn carry_out(
             (_, Some(Ok(_)) | None) => false,
         };
         let another = joined.another().filter(goes_on);
-        let Some(another) = another else { break (show, progress, outcome) };
-        show.pause();
-        joined = joined.next(another, &mut stop).await?;
-    };
-    let summary = progress.summary();
-    show.end(&summary, path_changes(&joined.link), outcome.as_ref());
-    let reason = match &outcome {
-        Some(Ok(_)) => "the transfer is complete".to_owned(),
-        Some(Err(error)) => format!("the transfer has failed: {error}"),
-        None => INTERRUPTED.to_owned(),
-    };
-    joined.leave(&reason).await;
-    match outcome {
-        Some(Ok(summary)) => Ok(ExitCode::from(u8::from(summary.failed > 0))),
-        Some(Err(error)) => Err(Failure::failed(error)),
-        None => Err(Failure::interrupted()),
+        let Some(another) = another else { return Ok((joined, outcome)) };
+        let why = link.ended().map(|why| why.to_string()).unwrap_or_default();
+        show.way().link_lost(&why);
+        drop(link);
+        progress.begin_again();
+        joined = joined.next(another, stop).await?;
     }
 }

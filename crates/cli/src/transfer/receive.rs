@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use holepunch_programs::transfer::{self, ReceiveOptions};
+use holepunch_programs::transfer::{self, ReceiveOptions, Summary};
 
-use super::{Part, carry_out};
+use super::{Part, carry_out, not_begun};
 use crate::exit::Failure;
 use crate::joining::JoinArgs;
 use crate::settings::Environment;
@@ -35,7 +35,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let Args { into, force, json, join } = args;
-    transfer::check_folder(&into).map_err(Failure::failed)?;
+    transfer::check_folder(&into).map_err(|why| not_begun(json, &Summary::default(), why))?;
     let options = ReceiveOptions { force };
     carry_out(join, environment, json, Part::Receive(into, options)).await
 }

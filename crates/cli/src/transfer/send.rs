@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use holepunch_programs::transfer::Listing;
+use holepunch_programs::transfer::{Listing, Summary};
 
-use super::{Part, carry_out};
+use super::{Part, carry_out, not_begun};
 use crate::exit::Failure;
 use crate::joining::JoinArgs;
 use crate::output;
@@ -35,12 +35,17 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let paths = args.paths;
     let listed = tokio::task::spawn_blocking(move || Listing::of(&paths)).await;
-    let listing = listed.map_err(Failure::failed)?.map_err(Failure::failed)?;
+    let listing = match listed.map_err(Failure::failed)? {
+        Ok(listing) => listing,
+        Err(error) => return Err(not_begun(args.json, &Summary::default(), error)),
+    };
     if listing.is_empty() {
-        for failure in listing.failures() {
-            output::progress(failure);
+        let (failures, totals) = (listing.failures().to_vec(), listing.totals());
+        for failure in &failures {
+            output::progress(format!("failed: {failure}"));
         }
-        return Err(Failure::failed("there is nothing to send"));
+        let summary = Summary { totals, failed: totals.files, failures, ..Summary::default() };
+        return Err(not_begun(args.json, &summary, "there is nothing to send"));
     }
     let listing = Arc::new(listing);
     carry_out(args.join, environment, args.json, Part::Send(listing)).await

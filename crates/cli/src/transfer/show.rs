@@ -1,15 +1,16 @@
 //! Shows a transfer: as a bar on a terminal, as a line now and then elsewhere, or as JSON.
 
+use std::convert::Infallible;
 use std::io::IsTerminal;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use holepunch_programs::transfer::{Notice, Progress, Summary, Totals, TransferError};
-use holepunch_worker::milliseconds;
+use holepunch_programs::transfer::{Notice, Progress, Summary, Totals};
+use holepunch_worker::{Link, PathKind, milliseconds};
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde::Serialize;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 
+use super::json::{FailureLine, Line, LinkLine};
 use crate::joining::Telling;
 use crate::output;
 use crate::path_history::PathChange;
@@ -23,6 +24,10 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// Before this, the time since the beginning makes no rate.
 const RATE_AFTER_S: f64 = 0.5;
+/// Where nothing has come for so long, nobody knows when the rest will be there.
+const STALLED_AFTER: Duration = Duration::from_secs(3);
+/// Longer than a year is no estimate.
+const ETA_MAX_S: f64 = 365.0 * 86_400.0;
 
 /// The way to show it.
 #[derive(Debug, Clone)]
@@ -32,20 +37,13 @@ pub(super) enum Way {
     Json,
 }
 
-/// A change of the path, in JSON.
-#[derive(Debug, Serialize)]
-struct PathLine {
-    event: &'static str,
-    #[serde(flatten)]
-    change: PathChange,
-}
-
 impl Way {
     pub(super) fn new(json: bool) -> Self {
         if json {
             Self::Json
         } else if std::io::stderr().is_terminal() {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            // Not shown before there is something to show.
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
             bar.set_style(style());
             Self::Bar(bar)
         } else {
@@ -62,55 +60,39 @@ impl Way {
                 ..telling
             },
             Self::Lines => telling,
-            Self::Json => {
-                telling.with_json(|change| output::json_line(&PathLine { event: "path", change }))
+            Self::Json => telling.with_json(|change| output::json_line(&LinkLine::Path(change))),
+        }
+    }
+
+    /// Tells programs of a link.
+    pub(super) fn linked(&self, link: &Link) {
+        if matches!(self, Self::Json) {
+            let kind = link.path().kind;
+            let direct = matches!(kind, PathKind::Direct { .. });
+            let (peer, path) = (link.peer().to_string(), kind.to_string());
+            output::json_line(&LinkLine::Linked { peer, path, direct });
+        }
+    }
+
+    /// The link is over, and another one is waited for: the bar is taken away until then.
+    pub(super) fn link_lost(&self, why: &str) {
+        match self {
+            Self::Bar(bar) => {
+                bar.finish_and_clear();
+                bar.set_draw_target(ProgressDrawTarget::hidden());
+                bar.reset();
             }
+            Self::Lines => {}
+            Self::Json => output::json_line(&LinkLine::LinkLost { why: why.to_owned() }),
         }
     }
 }
 
+/// Shows a transfer, over however many links it takes.
 #[derive(Debug)]
 pub(super) struct Show {
     way: Way,
     began: Instant,
-}
-
-/// One line of `--json`.
-#[derive(Debug, Serialize)]
-struct Line<'a> {
-    /// `progress`, and `summary` for the last.
-    event: &'a str,
-    files: u64,
-    folders: u64,
-    bytes: u64,
-    files_completed: u64,
-    files_already_there: u64,
-    files_failed: u64,
-    skipped: u64,
-    bytes_transferred: u64,
-    bytes_already_there: u64,
-    seconds: f64,
-    bytes_per_second: u64,
-    /// The longest time without a piece of a file.
-    longest_pause_ms: f64,
-    /// Seconds that are left at this rate.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    eta_seconds: Option<f64>,
-    /// The first of what has failed.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    failures: Vec<FailureLine<'a>>,
-    /// The ways that this side has sent by, in the summary.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    path_history: Vec<PathChange>,
-    /// Why the transfer as a whole has ended before its end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct FailureLine<'a> {
-    path: &'a str,
-    reason: &'a str,
 }
 
 impl Show {
@@ -119,13 +101,8 @@ impl Show {
         Self { way: way.clone(), began: Instant::now() }
     }
 
-    /// Takes the bar away until there is something to show again.
-    pub(super) fn pause(&self) {
-        if let Way::Bar(bar) = &self.way {
-            bar.reset();
-            bar.set_draw_target(ProgressDrawTarget::hidden());
-            bar.set_draw_target(ProgressDrawTarget::stderr());
-        }
+    pub(super) fn way(&self) -> &Way {
+        &self.way
     }
 
     /// A transfer's progress that tells what a person may want to know at once.
@@ -143,7 +120,7 @@ impl Show {
     }
 
     /// Shows how far it is, until nobody waits for this any more.
-    pub(super) async fn watch(&self, progress: &Progress) {
+    pub(super) async fn watch(&self, progress: &Progress) -> Infallible {
         let every = match &self.way {
             Way::Bar(_) => BAR_EVERY,
             Way::Lines => LINE_EVERY,
@@ -155,14 +132,20 @@ impl Show {
         ticks.tick().await;
         loop {
             ticks.tick().await;
-            let done = progress.bytes_done();
+            let (summary, last_piece) = (progress.summary(), progress.last_piece());
+            let eta = self.eta(&summary, last_piece, Instant::now());
             match &self.way {
+                Way::Bar(_) if summary.totals == Totals::default() => {}
                 Way::Bar(bar) => {
-                    bar.set_length(progress.summary().totals.bytes);
-                    bar.set_position(done);
+                    bar.set_length(summary.totals.bytes);
+                    bar.set_position(summary.bytes_done);
+                    bar.set_message(self.pace(&summary, eta));
+                    if bar.is_hidden() {
+                        bar.set_draw_target(ProgressDrawTarget::stderr());
+                    }
                 }
-                Way::Lines => output::progress(self.sentence(&progress.summary(), false)),
-                Way::Json => self.json("progress", &progress.summary(), Vec::new(), None),
+                Way::Lines => output::progress(self.sentence(&summary, eta, false)),
+                Way::Json => self.json("progress", &summary, eta, Vec::new(), None),
             }
         }
     }
@@ -171,15 +154,10 @@ impl Show {
         &self,
         summary: &Summary,
         path_history: Vec<PathChange>,
-        outcome: Option<&Result<Summary, TransferError>>,
+        error: Option<String>,
     ) {
-        let error = match outcome {
-            Some(Ok(_)) => None,
-            Some(Err(error)) => Some(error.to_string()),
-            None => Some("interrupted".to_owned()),
-        };
         match &self.way {
-            Way::Json => return self.json("summary", summary, path_history, error),
+            Way::Json => return self.json("summary", summary, None, path_history, error),
             Way::Bar(bar) => bar.finish_and_clear(),
             Way::Lines => {}
         }
@@ -189,31 +167,25 @@ impl Show {
         }
         // A link that came to nothing is told by its error.
         if summary.totals != Totals::default() {
-            output::line(self.sentence(summary, true));
+            output::line(self.sentence(summary, None, true));
         }
     }
 
     /// Where it stands, in words.
-    fn sentence(&self, summary: &Summary, is_last: bool) -> String {
+    fn sentence(&self, summary: &Summary, eta: Option<f64>, is_last: bool) -> String {
         let Summary { totals, .. } = summary;
         let mut text = format!(
             "{} of {}, {} of {}",
             summary.files_completed + summary.files_already_there,
             counted(totals.files, "file"),
-            HumanBytes(summary.bytes_transferred + summary.bytes_already_there),
+            HumanBytes(summary.bytes_done),
             HumanBytes(totals.bytes),
         );
         let seconds = self.began.elapsed().as_secs_f64();
         if is_last {
             text += &format!(", in {seconds:.1} s");
         }
-        // Of a moment, or of nothing, a rate says nothing.
-        if seconds >= RATE_AFTER_S && summary.bytes_transferred > 0 {
-            text += &format!(", {}/s", HumanBytes(self.rate(summary) as u64));
-        }
-        if let Some(seconds) = self.eta(summary).filter(|_| !is_last) {
-            text += &format!(", {} left", HumanDuration(Duration::from_secs_f64(seconds)));
-        }
+        text += &self.pace(summary, eta);
         for (number, what) in [
             (summary.files_already_there, "there already"),
             (summary.skipped, "left out"),
@@ -226,23 +198,39 @@ impl Show {
         text
     }
 
+    /// How fast it is, and how long it takes, behind a comma; nothing where that is not known.
+    fn pace(&self, summary: &Summary, eta: Option<f64>) -> String {
+        let mut text = String::new();
+        // Of a moment, or of nothing, a rate says nothing.
+        if self.began.elapsed().as_secs_f64() >= RATE_AFTER_S && summary.bytes_transferred > 0 {
+            text += &format!(", {}/s", HumanBytes(self.rate(summary) as u64));
+        }
+        if let Some(seconds) = eta {
+            text += &format!(", {} left", HumanDuration(Duration::from_secs_f64(seconds)));
+        }
+        text
+    }
+
     fn rate(&self, summary: &Summary) -> f64 {
         summary.bytes_transferred as f64 / self.began.elapsed().as_secs_f64().max(f64::EPSILON)
     }
 
-    /// Seconds that are left, where something is and something has gone.
-    fn eta(&self, summary: &Summary) -> Option<f64> {
-        let done = summary.bytes_transferred.saturating_add(summary.bytes_already_there);
-        let left = summary.totals.bytes.saturating_sub(done);
-        // Longer than a year is no estimate.
-        let seconds = left as f64 / self.rate(summary);
-        (left > 0 && seconds < 365.0 * 86_400.0).then_some(seconds)
+    /// Seconds that are left, where something is and something comes: at the rate up to the last piece.
+    fn eta(&self, summary: &Summary, last_piece: Option<Instant>, now: Instant) -> Option<f64> {
+        let last_piece =
+            last_piece.filter(|at| now.saturating_duration_since(*at) < STALLED_AFTER)?;
+        let gone = summary.bytes_done.saturating_add(summary.bytes_failed);
+        let left = summary.totals.bytes.saturating_sub(gone);
+        let seconds = last_piece.saturating_duration_since(self.began).as_secs_f64();
+        let seconds = left as f64 / summary.bytes_transferred as f64 * seconds;
+        (left > 0 && seconds < ETA_MAX_S).then_some(seconds)
     }
 
     fn json(
         &self,
         event: &str,
         summary: &Summary,
+        eta: Option<f64>,
         path_history: Vec<PathChange>,
         error: Option<String>,
     ) {
@@ -259,10 +247,12 @@ impl Show {
             skipped: summary.skipped,
             bytes_transferred: summary.bytes_transferred,
             bytes_already_there: summary.bytes_already_there,
+            bytes_done: summary.bytes_done,
+            bytes_failed: summary.bytes_failed,
             seconds: milliseconds(self.began.elapsed()).round() / 1e3,
             bytes_per_second: self.rate(summary) as u64,
             longest_pause_ms: milliseconds(summary.longest_pause),
-            eta_seconds: self.eta(summary).filter(|_| !is_last).map(f64::round),
+            eta_seconds: eta.map(f64::round),
             failures: failures
                 .map(|it| FailureLine { path: &it.path, reason: &it.reason })
                 .collect(),
@@ -279,7 +269,7 @@ fn counted(number: u64, one: &str) -> String {
 }
 
 fn style() -> ProgressStyle {
-    let template = "[{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+    let template = "[{bar:30}] {bytes} of {total_bytes}{msg}";
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("=> ")
@@ -296,7 +286,7 @@ fn words(notice: &Notice) -> Option<String> {
             let files = counted(totals.files, "file");
             Some(format!("{files}{folders}, {}", HumanBytes(totals.bytes)))
         }
-        Notice::Skipped { path, reason } => Some(format!("left out: {path} {reason}")),
+        Notice::Skipped { path, reason } => Some(format!("left out: {path}: {reason}")),
         Notice::Resumed { path, from } => {
             Some(format!("{path} goes on after {}", HumanBytes(*from)))
         }
@@ -318,13 +308,34 @@ mod tests {
             files_completed: 1,
             files_already_there: 1,
             bytes_already_there: 20,
+            bytes_done: 20,
+            bytes_failed: 10,
             failed: 1,
             ..Summary::default()
         };
-        let text = show.sentence(&summary, true);
+        let text = show.sentence(&summary, None, true);
         assert!(text.starts_with("2 of 3 files, 20 B of 30 B"), "{text}");
         assert!(text.ends_with("1 there already; 1 failed"), "{text}");
-        assert_eq!(show.eta(&summary), None);
+        let now = show.began + Duration::from_secs(1);
+        assert_eq!(show.eta(&summary, Some(now), now), None, "nothing is to come");
+    }
+
+    #[test]
+    fn the_rest_is_estimated_by_what_was_sent_and_not_while_nothing_comes() {
+        let show = Show { way: Way::Lines, began: Instant::now() };
+        let totals = Totals { files: 1, folders: 0, bytes: 1000 };
+        let summary = Summary {
+            totals,
+            bytes_transferred: 100,
+            bytes_already_there: 500,
+            bytes_done: 600,
+            ..Summary::default()
+        };
+        let at = |seconds| show.began + Duration::from_secs(seconds);
+        assert_eq!(show.eta(&summary, None, at(10)), None, "nothing has come");
+        assert_eq!(show.eta(&summary, Some(at(10)), at(10)), Some(40.0));
+        assert_eq!(show.eta(&summary, Some(at(10)), at(12)), Some(40.0), "it does not grow");
+        assert_eq!(show.eta(&summary, Some(at(10)), at(13)), None);
     }
 
     #[test]
@@ -335,15 +346,20 @@ mod tests {
         assert_eq!(listed(0, 2).as_deref(), Some("0 files in 2 folders, 3 B"));
         let began = Instant::now();
         let totals = Totals { files: 1, folders: 0, bytes: 3 };
-        let summary =
-            Summary { totals, files_completed: 1, bytes_transferred: 3, ..Summary::default() };
-        let quick = Show { way: Way::Lines, began }.sentence(&summary, true);
+        let summary = Summary {
+            totals,
+            files_completed: 1,
+            bytes_transferred: 3,
+            bytes_done: 3,
+            ..Summary::default()
+        };
+        let quick = Show { way: Way::Lines, began }.sentence(&summary, None, true);
         assert!(
             quick.starts_with("1 of 1 file, 3 B of 3 B, in 0.") && !quick.contains("/s"),
             "{quick}"
         );
         let slow = Show { way: Way::Lines, began: began - Duration::from_millis(1500) };
-        let slow = slow.sentence(&summary, true);
+        let slow = slow.sentence(&summary, None, true);
         assert_eq!(slow, "1 of 1 file, 3 B of 3 B, in 1.5 s, 1 B/s");
     }
 

@@ -66,9 +66,8 @@ enum Said {
 #[serde(tag = "type", rename = "message")]
 struct Heard<'a> {
     from: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<&'a str>,
-    time: Timestamp,
+    name: &'a str,
+    time: String,
     text: &'a str,
 }
 
@@ -99,7 +98,7 @@ pub enum ChatError {
     #[error("a message of the chat: {0}")]
     Message(#[from] MessageError),
     /// The link has ended.
-    #[error(transparent)]
+    #[error("the link is lost: {0}")]
     Link(#[from] LinkError),
 }
 
@@ -110,6 +109,19 @@ pub enum ChatError {
 /// The peer runs something else or sends what is no message, the input or the output fails, or the link
 /// ends.
 pub async fn chat(
+    link: &Link,
+    chat: &Chat,
+    input: impl AsyncBufRead + Unpin,
+    output: impl AsyncWrite + Unpin,
+) -> Result<Summary, ChatError> {
+    match (run(link, chat, input, output).await, link.ended()) {
+        // The stream broke with the link.
+        (Err(ChatError::Message(MessageError::Stream(_))), Some(why)) => Err(why.into()),
+        (outcome, _) => outcome,
+    }
+}
+
+async fn run(
     link: &Link,
     chat: &Chat,
     input: impl AsyncBufRead + Unpin,
@@ -205,17 +217,17 @@ fn to_milliseconds(time: Timestamp) -> Timestamp {
 /// A message as one line.
 fn shown(from: &str, chat: &Chat, said: &Said) -> String {
     let Said::Message { time, name, text } = said;
+    let id: String = from.chars().take(ID_CHARACTERS).collect();
+    let name = name.as_deref().filter(|name| !name.trim().is_empty()).unwrap_or(&id);
     match &chat.form {
         Form::Text(zone) => {
             let clock = time.to_zoned(zone.clone()).strftime("%H:%M:%S").to_string();
-            let id: String = from.chars().take(ID_CHARACTERS).collect();
-            let name = name.as_deref().filter(|name| !name.trim().is_empty());
-            let name = harmless(name.unwrap_or(&id), NAME_CHARACTERS_MAX);
+            let name = harmless(name, NAME_CHARACTERS_MAX);
             format!("[{clock}] {name}: {}", harmless(text, TEXT_BYTES_MAX))
         }
         Form::Json => {
-            let time = to_milliseconds(*time);
-            let heard = Heard { from, name: name.as_deref(), time, text };
+            let time = format!("{:.3}", to_milliseconds(*time));
+            let heard = Heard { from, name, time, text };
             // Strings and a time always have a form in JSON.
             harmless_json(&serde_json::to_string(&heard).unwrap_or_default())
         }

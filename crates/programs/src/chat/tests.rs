@@ -30,8 +30,11 @@ fn a_message_is_one_harmless_line() {
     assert!(exact.contains(r#""time":"2026-03-04T12:34:56.123Z""#), "{exact}");
     assert_eq!(
         shown("w1", &json, &said("a\u{9b}")),
-        r#"{"type":"message","from":"w1","name":"Ada","time":"2026-03-04T12:34:56Z","text":"a\u009b"}"#
+        r#"{"type":"message","from":"w1","name":"Ada","time":"2026-03-04T12:34:56.000Z","text":"a\u009b"}"#
     );
+    let Said::Message { time, text, .. } = said("x");
+    let unnamed = shown("0123456789abc", &json, &Said::Message { time, name: None, text });
+    assert!(unnamed.contains(r#""name":"01234567""#), "{unnamed}");
 }
 
 #[tokio::test]
@@ -89,4 +92,24 @@ async fn what_is_no_message_ends_the_chat() {
     };
     let (heard, _agreed) = tokio::join!(hearing, lying);
     assert!(matches!(heard, Err(ChatError::Message(MessageError::TooLong(..)))));
+}
+
+#[tokio::test]
+async fn a_link_that_is_lost_is_told_as_that_and_not_as_a_message() {
+    let (a, b, _sockets) = testing::pair().await;
+    let (own, _open) = duplex(64);
+    let settings = text();
+    let (output, mut heard) = duplex(4096);
+    let staying = chat(&a, &settings, BufReader::new(own), output);
+    let failing = async {
+        let own = Greeting { program: "chat".to_owned(), part: String::new(), version: VERSION };
+        let mut agreed = agree(&b, &own).await.unwrap();
+        write_message(&mut agreed.send, &said("hello")).await.unwrap();
+        heard.read_u8().await.unwrap();
+        b.close("no reason that is known");
+        agreed
+    };
+    let (stayed, _agreed) = tokio::join!(staying, failing);
+    let told = stayed.unwrap_err().to_string();
+    assert_eq!(told, "the link is lost: the peer has closed the link: no reason that is known");
 }

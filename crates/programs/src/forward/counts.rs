@@ -1,6 +1,6 @@
 //! What has been forwarded.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde::Serialize;
 
@@ -19,6 +19,35 @@ impl Count {
 
     fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Bytes of one connection to the peer, which count once it is made: they follow the request at once.
+#[derive(Debug)]
+pub(super) struct Sent<'a> {
+    counts: &'a Counts,
+    is_made: AtomicBool,
+    before: AtomicU64,
+}
+
+impl<'a> Sent<'a> {
+    /// Of a connection that is asked for.
+    pub(super) fn before(counts: &'a Counts) -> Self {
+        Self { counts, is_made: AtomicBool::new(false), before: AtomicU64::new(0) }
+    }
+
+    /// The connection is made.
+    pub(super) fn made(&self) {
+        self.is_made.store(true, Ordering::Relaxed);
+        self.counts.sent_bytes.add(self.before.swap(0, Ordering::Relaxed));
+    }
+
+    pub(super) fn add(&self, bytes: usize) {
+        if self.is_made.load(Ordering::Relaxed) {
+            self.counts.sent_bytes.add(bytes as u64);
+        } else {
+            self.before.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The side that connects: what the peer asks for, where it may be.
+//! The side that is connected to: what the peer asks for, where it may be.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -10,6 +10,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::counts::Sent;
 use super::request::{Answer, Failure, asked};
 use super::splice::{self, CODE_BUSY, CODE_REFUSED, Turns};
 use super::target::{Host, Target};
@@ -109,13 +110,14 @@ async fn splice_served(
     mut send: Sending,
     mut recv: RecvStream,
 ) {
-    let turns = Turns::default();
+    let (turns, sent) = (Turns::default(), Sent::before(&shared.counts));
+    sent.made();
     let outcome = async {
         splice::prepare(&tcp)?;
         let (from_tcp, to_tcp) = tcp.split();
         let answer = framed(&Answer::Connected).map_err(io::Error::other)?;
         let first = (answer, Bytes::new());
-        let up = splice::up(from_tcp, &mut send, first, &turns, &shared.counts);
+        let up = splice::up(from_tcp, &mut send, first, &turns, &sent);
         let down = splice::down(&mut recv, to_tcp, &turns, shared);
         tokio::try_join!(up, down)
     };
@@ -132,7 +134,7 @@ async fn splice_served(
 /// Connects, where that is allowed: to the very address that was checked.
 async fn open(shared: &Arc<Shared>, target: &Target) -> Result<TcpStream, Answer> {
     if !shared.allow.names(target) {
-        let reason = format!("{target} is not allowed by --allow on the side that connects");
+        let reason = format!("{target} is not allowed by --allow on the side that is connected to");
         return Err(Answer::Refused { reason });
     }
     let addresses = look_up(shared, target).await?;
@@ -144,8 +146,8 @@ async fn open(shared: &Arc<Shared>, target: &Target) -> Result<TcpStream, Answer
     }
     if allowed.is_empty() {
         let reason = format!(
-            "the name {target} leads to an address that it may not lead to; --allow on the side that \
-             connects may name the address itself"
+            "the name {target} leads to an address that it may not lead to; --allow on the side that is \
+             connected to may name the address itself"
         );
         return Err(Answer::Refused { reason });
     }

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::counts::Sent;
 use super::request::{Answer, REASON_CHARACTERS_MAX, answered, question};
 use super::socks;
 use super::splice::{self, Broken, CODE_BUSY, Turns};
@@ -172,14 +173,12 @@ async fn carry(
     let request = question(target).map_err(|error| Ended::NotMade(error.to_string()))?;
     let opened = shared.link.open_bi().await.map_err(|_| Broken::Link)?;
     let (mut send, mut recv) = (Sending::new(opened.0), opened.1);
-    let turns = Turns::default();
+    let (turns, sent) = (Turns::default(), Sent::before(&shared.counts));
     let outcome = async {
         let (from_tcp, mut to_tcp) = tcp.split();
         let up = async {
             let first = (request, first);
-            splice::up(from_tcp, &mut send, first, &turns, &shared.counts)
-                .await
-                .map_err(Ended::from)
+            splice::up(from_tcp, &mut send, first, &turns, &sent).await.map_err(Ended::from)
         };
         let down = async {
             let answer = answer(shared, &mut recv).await?;
@@ -187,7 +186,10 @@ async fn carry(
                 to_tcp.write_all(&socks::reply(socks::code(&answer))).await?;
             }
             match answer {
-                Answer::Connected => shared.counts.opened.one(),
+                Answer::Connected => {
+                    shared.counts.opened.one();
+                    sent.made();
+                }
                 Answer::Refused { reason } | Answer::Failed { reason, .. } => {
                     return Err(Ended::NotMade(harmless(&reason, REASON_CHARACTERS_MAX)));
                 }

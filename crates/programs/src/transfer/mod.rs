@@ -14,15 +14,17 @@ mod name;
 mod progress;
 mod receive;
 mod send;
+mod summary;
 #[cfg(test)]
 mod tests;
 pub mod wire;
 
 pub use error::TransferError;
 pub use name::{COMPONENT_BYTES_MAX, DEPTH_MAX, NameError, PATH_BYTES_MAX, RelativePath, shown};
-pub use progress::{FAILURES_KEPT_MAX, Failure, Notice, Progress, Summary, Totals};
+pub use progress::{FAILURES_KEPT_MAX, Progress};
 pub use receive::{ReceiveOptions, check_folder, receive};
 pub use send::{Listing, send};
+pub use summary::{Failure, Notice, Summary, Totals};
 
 use holepunch_link::{Link, RecvStream, SendStream};
 use tokio::io::BufReader;

@@ -1,114 +1,38 @@
 //! How far a transfer is: written by its threads, read by whoever shows it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::name::shown;
+use super::summary::{Failure, Notice, Summary, Totals};
 
 /// Failures that are kept for the end; of more, the number.
 pub const FAILURES_KEPT_MAX: usize = 1000;
 
-/// Something that a person may want to know at once.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
-    /// The list is complete.
-    Listed(Totals),
-    /// This is left out, which is no failure.
-    Skipped {
-        /// What.
-        path: String,
-        /// Why.
-        reason: String,
-    },
-    /// A file goes on where an earlier transfer broke off.
-    Resumed {
-        /// Which.
-        path: String,
-        /// Bytes that are there already.
-        from: u64,
-    },
-    /// A file that is there is read, to see whether it needs to be sent.
-    Checking {
-        /// Which.
-        path: String,
-        /// Bytes to read.
-        bytes: u64,
-    },
-    /// A file is complete.
-    Completed {
-        /// Which.
-        path: String,
-    },
-    /// A file was there already.
-    AlreadyThere {
-        /// Which.
-        path: String,
-    },
-    /// A file, or a folder, has failed; the others go on.
-    Failed(Failure),
-}
-
-/// Why one file has failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// Which; as it may be shown.
-    pub path: String,
-    /// Why.
-    pub reason: String,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.reason)
-    }
-}
-
-/// What a list holds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Regular files.
-    pub files: u64,
-    /// Folders.
-    pub folders: u64,
-    /// Bytes of all files.
-    pub bytes: u64,
-}
-
-/// Where a transfer stands, or what has become of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// What was listed; nothing before the list is complete.
-    pub totals: Totals,
-    /// Files that were sent and are complete.
-    pub files_completed: u64,
-    /// Files that were there already.
-    pub files_already_there: u64,
-    /// Bytes of files that went over the link.
-    pub bytes_transferred: u64,
-    /// The longest time between two pieces of files.
-    pub longest_pause: Duration,
-    /// Bytes that did not need to: of files that were there, or partly there.
-    pub bytes_already_there: u64,
-    /// Symbolic links and special files that were left out.
-    pub skipped: u64,
-    /// Files and folders that failed.
-    pub failed: u64,
-    /// The first [`FAILURES_KEPT_MAX`] of these.
-    pub failures: Vec<Failure>,
-}
-
 /// Takes each notice.
 type Listener = Box<dyn Fn(Notice) + Send + Sync>;
 
-/// Counts what a transfer does. One is for one transfer.
+/// Counts what a transfer does. One is for one transfer, over one link or several, one after the other.
 pub struct Progress {
     listener: Listener,
+    /// What the transfer had come to before its newest link.
+    before: Mutex<Option<Summary>>,
+    files: Mutex<Files>,
     totals: Mutex<Totals>,
     failures: Mutex<Vec<Failure>>,
     pauses: Mutex<Pauses>,
     counts: [AtomicU64; COUNTS],
+}
+
+/// Files that are under way, by their places in the list.
+#[derive(Debug, Default)]
+struct Files {
+    /// Bytes of each that have gone, or were there.
+    spent: BTreeMap<u32, u64>,
+    failed: BTreeSet<u32>,
 }
 
 /// Times between pieces of files.
@@ -118,7 +42,7 @@ struct Pauses {
     longest: Duration,
 }
 
-const COUNTS: usize = 6;
+const COUNTS: usize = 8;
 
 /// What is counted, by its place.
 #[derive(Clone, Copy)]
@@ -129,6 +53,10 @@ enum Count {
     Kept,
     Skipped,
     Failed,
+    /// Bytes of files that have failed: sent, or there before.
+    Wasted,
+    /// The sizes of files that have failed.
+    BytesFailed,
 }
 
 impl fmt::Debug for Progress {
@@ -152,6 +80,8 @@ impl Progress {
     pub fn new(listener: impl Fn(Notice) + Send + Sync + 'static) -> Self {
         Self {
             listener: Box::new(listener),
+            before: Mutex::default(),
+            files: Mutex::default(),
             totals: Mutex::default(),
             failures: Mutex::default(),
             pauses: Mutex::default(),
@@ -159,9 +89,28 @@ impl Progress {
         }
     }
 
+    /// The transfer goes on over another link, from what is there. To be called when the last one is over.
+    pub fn begin_again(&self) {
+        let so_far = self.summary();
+        *lock(&self.totals) = Totals::default();
+        lock(&self.failures).clear();
+        *lock(&self.files) = Files::default();
+        self.counts.iter().for_each(|count| count.store(0, Ordering::Relaxed));
+        *lock(&self.before) = Some(so_far);
+    }
+
     /// Where the transfer stands.
     #[must_use]
     pub fn summary(&self) -> Summary {
+        let summary = self.of_this_link();
+        match &*lock(&self.before) {
+            Some(before) => summary.after(before),
+            None => summary,
+        }
+    }
+
+    fn of_this_link(&self) -> Summary {
+        let gone = self.count(Count::Transferred).saturating_add(self.count(Count::Kept));
         Summary {
             totals: *lock(&self.totals),
             files_completed: self.count(Count::Completed),
@@ -169,16 +118,18 @@ impl Progress {
             bytes_transferred: self.count(Count::Transferred),
             longest_pause: lock(&self.pauses).longest,
             bytes_already_there: self.count(Count::Kept),
+            bytes_done: gone.saturating_sub(self.count(Count::Wasted)),
+            bytes_failed: self.count(Count::BytesFailed),
             skipped: self.count(Count::Skipped),
             failed: self.count(Count::Failed),
             failures: lock(&self.failures).clone(),
         }
     }
 
-    /// Bytes that are with the receiver: sent now, or there before.
+    /// When the last piece of a file went by; `None` before the first.
     #[must_use]
-    pub fn bytes_done(&self) -> u64 {
-        self.count(Count::Transferred).saturating_add(self.count(Count::Kept))
+    pub fn last_piece(&self) -> Option<Instant> {
+        lock(&self.pauses).last_piece
     }
 
     fn count(&self, count: Count) -> u64 {
@@ -191,7 +142,20 @@ impl Progress {
 
     pub(super) fn listed(&self, totals: Totals) {
         *lock(&self.totals) = totals;
-        (self.listener)(Notice::Listed(totals));
+        let is_known = lock(&self.before).as_ref().is_some_and(|before| before.totals == totals);
+        if !is_known {
+            (self.listener)(Notice::Listed(totals));
+        }
+    }
+
+    /// So many bytes of a file go over the link, or need not.
+    pub(super) fn spent(&self, index: u32, bytes: u64) {
+        let mut files = lock(&self.files);
+        if files.failed.contains(&index) {
+            self.add(Count::Wasted, bytes);
+        } else {
+            *files.spent.entry(index).or_default() += bytes;
+        }
     }
 
     pub(super) fn transferred(&self, bytes: u64) {
@@ -202,8 +166,9 @@ impl Progress {
         pauses.longest = pauses.longest.max(pause.unwrap_or_default());
     }
 
-    pub(super) fn resumed(&self, path: &str, from: u64) {
+    pub(super) fn resumed(&self, index: u32, path: &str, from: u64) {
         self.add(Count::Kept, from);
+        self.spent(index, from);
         (self.listener)(Notice::Resumed { path: shown(path), from });
     }
 
@@ -211,7 +176,8 @@ impl Progress {
         (self.listener)(Notice::Checking { path: shown(path), bytes });
     }
 
-    pub(super) fn completed(&self, path: &str) {
+    pub(super) fn completed(&self, index: u32, path: &str) {
+        lock(&self.files).spent.remove(&index);
         self.add(Count::Completed, 1);
         (self.listener)(Notice::Completed { path: shown(path) });
     }
@@ -227,6 +193,22 @@ impl Progress {
         (self.listener)(Notice::Skipped { path: shown(path), reason: reason.to_owned() });
     }
 
+    /// An entry of the list has failed. Its bytes, a file's, are of no use.
+    pub(super) fn entry_failed(&self, index: u32, size: u64, path: &str, reason: &str) {
+        let mut files = lock(&self.files);
+        if files.failed.insert(index) {
+            self.add(Count::BytesFailed, size);
+            self.add(Count::Wasted, files.spent.remove(&index).unwrap_or_default());
+        }
+        drop(files);
+        self.failed(path, reason);
+    }
+
+    /// So many more have failed of which nothing else is known.
+    pub(super) fn others_failed(&self, number: u64) {
+        self.add(Count::Failed, number);
+    }
+
     pub(super) fn failed(&self, path: &str, reason: &str) {
         self.add(Count::Failed, 1);
         let failure = Failure { path: shown(path), reason: shown(reason) };
@@ -235,6 +217,61 @@ impl Progress {
             failures.push(failure.clone());
         }
         drop(failures);
-        (self.listener)(Notice::Failed(failure));
+        let before = lock(&self.before);
+        let is_known = before.as_ref().is_some_and(|before| before.failures.contains(&failure));
+        drop(before);
+        if !is_known {
+            (self.listener)(Notice::Failed(failure));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transfer_over_two_links_is_counted_as_one() {
+        let told = std::sync::Arc::new(Mutex::new(Vec::new()));
+        let listener = std::sync::Arc::clone(&told);
+        let progress = Progress::new(move |notice| lock(&listener).push(notice));
+        let totals = Totals { files: 4, folders: 0, bytes: 40 };
+        progress.failed("d", "missing");
+        progress.listed(totals);
+        progress.already_there("a", 10);
+        progress.transferred(15);
+        progress.completed(1, "b");
+        let first = progress.summary();
+        progress.begin_again();
+        assert_eq!(progress.summary(), first, "until the new link has its list");
+        progress.failed("d", "missing");
+        progress.listed(totals);
+        // Of the five bytes of the third file two were lost on the way.
+        progress.already_there("a", 10);
+        progress.already_there("b", 10);
+        progress.resumed(2, "c", 3);
+        progress.transferred(7);
+        progress.completed(2, "c");
+        let all = progress.summary();
+        assert_eq!((all.files_completed, all.files_already_there, all.failed), (2, 1, 1));
+        assert_eq!((all.bytes_transferred, all.bytes_already_there), (22, 10));
+        assert_eq!((all.bytes_done, all.totals), (30, totals));
+        let again = |notice: &Notice| matches!(notice, Notice::Listed(_) | Notice::Failed(_));
+        assert_eq!(lock(&told).iter().filter(|it| again(it)).count(), 2, "told once each");
+    }
+
+    #[test]
+    fn what_still_comes_of_a_file_that_has_failed_is_not_done() {
+        let progress = Progress::default();
+        progress.spent(0, 10);
+        progress.transferred(10);
+        progress.entry_failed(0, 30, "a", "no space");
+        progress.spent(0, 5);
+        progress.transferred(5);
+        let summary = progress.summary();
+        assert_eq!(
+            (summary.bytes_transferred, summary.bytes_done, summary.bytes_failed),
+            (15, 0, 30)
+        );
     }
 }

@@ -22,6 +22,9 @@ pub const FILE_BYTES_MAX: u64 = i64::MAX as u64;
 pub const BATCH_MAX: usize = 256;
 /// Longest reason that is told to the peer, in bytes.
 pub const REASON_BYTES_MAX: usize = 300;
+/// Of what could not be offered, so many are told by their names, each with at most [`REASON_BYTES_MAX`] of name
+/// and of reason: half a message.
+pub const UNOFFERED_TOLD_MAX: usize = 100;
 const NANOSECONDS: u32 = 1_000_000_000;
 
 /// Something that is offered.
@@ -99,6 +102,9 @@ pub enum FromSender {
         entries: u32,
         /// The bytes of its files.
         bytes: u64,
+        /// What the sender could not offer. Unknown to the first receivers, which leave it out.
+        #[serde(default, skip_serializing_if = "Unoffered::is_empty")]
+        unoffered: Unoffered,
     },
     /// A file begins.
     File {
@@ -136,6 +142,22 @@ pub enum FromSender {
     },
     /// Everything that was asked for has been sent.
     Finished {},
+}
+
+/// What a sender could not offer: no such file, a name that breaks a rule, a folder that cannot be listed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unoffered {
+    /// How much.
+    pub count: u32,
+    /// The first of it, each with the reason: at most [`UNOFFERED_TOLD_MAX`].
+    #[serde(default)]
+    pub first: Vec<(String, String)>,
+}
+
+impl Unoffered {
+    fn is_empty(&self) -> bool {
+        self.count == 0
+    }
 }
 
 /// What the receiver wants of an entry.
@@ -210,6 +232,11 @@ impl FromSender {
             Self::Entries(entries) => {
                 entries.iter().try_for_each(Entry::check)?;
                 Ok(message)
+            }
+            Self::Listed { unoffered, .. }
+                if unoffered.first.len() > UNOFFERED_TOLD_MAX.min(unoffered.count as usize) =>
+            {
+                Err(WireError::Batch(unoffered.first.len()))
             }
             Self::Data { bytes } if *bytes == 0 || *bytes > PIECE_BYTES_MAX as u32 => {
                 Err(WireError::Piece(*bytes))

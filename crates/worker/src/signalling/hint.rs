@@ -33,7 +33,7 @@ pub(crate) fn on_close(frame: Option<&CloseFrame>) -> String {
     let said: String =
         frame.reason.chars().filter(|c| !c.is_control()).take(CLOSE_CHARS_MAX).collect();
     let hint = if frame.reason.starts_with(REPLACED_REASON_START) {
-        ": another worker uses this worker's id (WORKER_ID)"
+        ": another worker or program runs with this id (the same --identity or WORKER_ID)"
     } else if frame.code == CloseCode::Policy {
         ": it does not take this worker under this id (WORKER_ID), and trying again soon does not help"
     } else {

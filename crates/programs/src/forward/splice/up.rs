@@ -7,7 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tokio::net::tcp::ReadHalf;
 use tokio::time::sleep;
 
-use super::super::counts::Counts;
+use super::super::counts::Sent;
 use super::super::frames::{Frame, HEAD_BYTES, Malformed};
 use super::super::window::WINDOW_BYTES_MIN;
 use super::{Broken, CODE_BUSY, CODE_REFUSED, Turns};
@@ -33,10 +33,10 @@ pub(in crate::forward) async fn up(
     send: &mut Sending,
     (lead, first): (Vec<u8>, Bytes),
     turns: &Turns,
-    counts: &Counts,
+    sent: &Sent<'_>,
 ) -> Result<(), Broken> {
     let up = Up { out: BytesMut::from(&lead[..]), credit: WINDOW_BYTES_MIN, is_done: false };
-    match up.run(tcp, send, first, turns, counts).await {
+    match up.run(tcp, send, first, turns, sent).await {
         // Whoever reads the answer learns why.
         Err(Broken::Peer(CODE_REFUSED | CODE_BUSY)) => Ok(()),
         outcome => outcome,
@@ -60,11 +60,11 @@ impl Up {
         send: &mut Sending,
         first: Bytes,
         turns: &Turns,
-        counts: &Counts,
+        sent: &Sent<'_>,
     ) -> Result<(), Broken> {
         send.set_priority(PRIORITY_FIRST);
         self.append(&first);
-        counts.sent_bytes.add(first.len() as u64);
+        sent.add(first.len());
         let mut early = FIRST_BYTES;
         loop {
             let told = turns.take();
@@ -73,7 +73,7 @@ impl Up {
                 self.out.extend_from_slice(&Frame::Credit(told.grant).head());
             }
             let read = if self.may_read() { self.read(&tcp)? } else { 0 };
-            counts.sent_bytes.add(read as u64);
+            sent.add(read);
             if !self.out.is_empty() {
                 let chunk = self.out.split().freeze();
                 let more = early.saturating_sub(chunk.len());

@@ -90,6 +90,10 @@ impl Ledger {
         Some((&item.path, item.file.as_ref()?))
     }
 
+    fn size(&self, index: u32) -> u64 {
+        self.file(index).map_or(0, |(_, file)| file.size)
+    }
+
     fn shown(&self, index: u32) -> &str {
         match self.items.get(index as usize) {
             Some(Ok(item)) => item.path.as_str(),
@@ -113,7 +117,7 @@ impl Ledger {
 
     /// Asks for nothing of an entry.
     pub(super) fn refuse(&self, index: u32, reason: &str) {
-        self.progress.failed(self.shown(index), reason);
+        self.progress.entry_failed(index, self.size(index), self.shown(index), reason);
         self.tell(Told::Answer(index, Answer::Refused { reason: told(reason) }));
     }
 
@@ -129,7 +133,7 @@ impl Ledger {
     /// The file has its name.
     pub(super) fn completed(&self, index: u32) {
         if self.close(index) {
-            self.progress.completed(self.shown(index));
+            self.progress.completed(index, self.shown(index));
             self.tell(Told::Result(index, None));
         }
     }
@@ -137,8 +141,7 @@ impl Ledger {
     /// The file was there.
     pub(super) fn same(&self, index: u32) {
         if self.close(index) {
-            let size = self.file(index).map_or(0, |(_, file)| file.size);
-            self.progress.already_there(self.shown(index), size);
+            self.progress.already_there(self.shown(index), self.size(index));
             self.tell(Told::Result(index, None));
         }
     }
@@ -146,7 +149,7 @@ impl Ledger {
     /// The file has failed. What happens to it afterwards is not counted again.
     pub(super) fn failed(&self, index: u32, reason: &str) {
         if self.close(index) {
-            self.progress.failed(self.shown(index), reason);
+            self.progress.entry_failed(index, self.size(index), self.shown(index), reason);
             self.tell(Told::Result(index, Some(told(reason))));
         }
     }

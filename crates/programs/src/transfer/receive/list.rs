@@ -5,17 +5,20 @@ use tokio::io::BufReader;
 
 use super::super::error::TransferError;
 use super::super::name::RelativePath;
-use super::super::progress::Totals;
-use super::super::wire::{self, ENTRIES_MAX, Entry, EntryKind, FromSender, PATHS_BYTES_MAX};
+use super::super::summary::Totals;
+use super::super::wire::{
+    self, ENTRIES_MAX, Entry, EntryKind, FromSender, PATHS_BYTES_MAX, Unoffered,
+};
 use super::ledger::Item;
 use super::protocol;
 
 /// The entries, each with its place; of one whose name is refused, the name and the rule.
 type Items = Vec<Result<Item, (String, String)>>;
 
+/// The list, and what the sender could not put there.
 pub(super) async fn read(
     recv: &mut BufReader<RecvStream>,
-) -> Result<(Items, Totals), TransferError> {
+) -> Result<(Items, Totals, Unoffered), TransferError> {
     let mut list = List::default();
     let mut json = Vec::new();
     while wire::read_json(recv, &mut json).await? {
@@ -23,7 +26,11 @@ pub(super) async fn read(
             FromSender::Entries(entries) => {
                 entries.into_iter().try_for_each(|entry| list.push(entry))?;
             }
-            FromSender::Listed { entries, bytes } => return list.complete(entries, bytes),
+            FromSender::Listed { entries, bytes, unoffered } => {
+                let (items, mut totals) = list.complete(entries, bytes)?;
+                totals.files += u64::from(unoffered.count);
+                return Ok((items, totals, unoffered));
+            }
             FromSender::File { .. }
             | FromSender::Data { .. }
             | FromSender::End { .. }

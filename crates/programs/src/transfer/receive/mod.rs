@@ -14,13 +14,15 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use holepunch_link::{Link, RecvStream};
+use rustix::fs::Access;
 use rustix::io::Errno;
 use tokio::io::{AsyncReadExt, BufReader};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::error::{TransferError, explain};
-use super::progress::{Progress, Summary};
+use super::progress::Progress;
+use super::summary::Summary;
 use super::wire::{self, FromSender};
 use super::{Part, closing, meet};
 use deciding::{Deciding, same_size};
@@ -62,11 +64,17 @@ fn unusable(into: &Path, error: &io::Error) -> TransferError {
 /// Whether a folder is there, or may be made there: what is known without a peer, and without making it.
 ///
 /// # Errors
-/// Something else is in its place.
+/// Something else is in its place, or this user may not write there.
 pub fn check_folder(into: &Path) -> Result<(), TransferError> {
     for path in into.ancestors() {
         match std::fs::metadata(path) {
-            Ok(found) if found.is_dir() => return Ok(()),
+            Ok(found) if found.is_dir() && path == into => return Ok(()),
+            // It would be made in here.
+            Ok(found) if found.is_dir() => {
+                let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+                let may = rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK);
+                return may.map_err(|error| unusable(into, &error.into()));
+            }
             Ok(_) => return Err(unusable(into, &Errno::NOTDIR.into())),
             // What is above it decides.
             Err(error)
@@ -85,7 +93,11 @@ async fn run(
 ) -> Result<Summary, TransferError> {
     let folder = Folder::open(into).map_err(|error| unusable(into, &error))?;
     let (mut send, mut recv) = meet(link, Part::Receive).await?;
-    let (items, totals) = list::read(&mut recv).await?;
+    let (items, totals, unoffered) = list::read(&mut recv).await?;
+    for (path, reason) in &unoffered.first {
+        progress.failed(path, &format!("at the sender: {reason}"));
+    }
+    progress.others_failed(u64::from(unoffered.count) - unoffered.first.len() as u64);
     progress.listed(totals);
     // Without a bound: an answer and a result for each entry of the list, which is bounded.
     let (told, telling) = mpsc::unbounded_channel();
@@ -261,7 +273,9 @@ impl Taking<'_> {
         current.left = left.ok_or_else(|| protocol("a file is longer than its list says"))?;
         let mut piece = vec![0; bytes as usize];
         recv.read_exact(&mut piece).await?;
+        let index = current.index;
         self.ledger.progress.transferred(bytes.into());
+        self.ledger.progress.spent(index, bytes.into());
         self.command(Command::Data(piece)).await
     }
 

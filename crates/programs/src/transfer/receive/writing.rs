@@ -99,7 +99,7 @@ impl Writing {
         file.set_len(from).map_err(cannot)?;
         file.seek(SeekFrom::Start(from)).map_err(cannot)?;
         if from > 0 {
-            self.ledger.progress.resumed(path.as_str(), from);
+            self.ledger.progress.resumed(index, path.as_str(), from);
         }
         let replace = asked.replace;
         Ok(Current { index, file, at, partial, hasher, length: from, replace })

@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 
 use super::super::error::{TransferError, explain};
 use super::super::name::{NameError, RelativePath, shown};
-use super::super::progress::{Failure, Totals};
-use super::super::wire::{ENTRIES_MAX, Entry, EntryKind, FileEntry, Modified, PATHS_BYTES_MAX};
+use super::super::summary::{Failure, Totals};
+use super::super::wire::{
+    ENTRIES_MAX, Entry, EntryKind, FileEntry, Modified, PATHS_BYTES_MAX, UNOFFERED_TOLD_MAX,
+    Unoffered, told,
+};
 
 /// The bit that lets a file's owner execute it.
 const OWNER_EXECUTES: u32 = 0o100;
@@ -21,6 +24,8 @@ pub struct Listing {
     pub(super) totals: Totals,
     pub(super) skipped: Vec<Failure>,
     pub(super) failed: Vec<Failure>,
+    /// What has failed, as the receiver is told: by its name there, not by its place here.
+    pub(super) unoffered: Unoffered,
     path_bytes: usize,
 }
 
@@ -60,7 +65,7 @@ impl Listing {
         for source in arguments {
             let Some(path) = listing.name_of(source) else { continue };
             if !names.insert(path.clone()) {
-                listing.fails(source, &format!("another argument is named {path:?}, too"));
+                listing.fails(source, &path, &format!("another argument is named {path:?}, too"));
                 continue;
             }
             listing.walk(Found { source: source.clone(), path, is_argument: true })?;
@@ -94,14 +99,20 @@ impl Listing {
             None => match fs::canonicalize(source) {
                 Ok(real) => real.file_name().map(ToOwned::to_owned),
                 Err(error) => {
-                    self.fails(source, &explain("cannot be looked up", &error));
+                    let reason = explain("cannot be looked up", &error);
+                    let last = source.components().next_back();
+                    let name = last.map(|it| it.as_os_str().to_string_lossy().into_owned());
+                    self.fails(source, &name.unwrap_or_default(), &reason);
                     return None;
                 }
             },
         };
-        let name = named.and_then(|name| name.into_string().ok());
+        let name = named.unwrap_or_default();
+        let lossy = name.to_string_lossy().into_owned();
+        let name = name.into_string().ok().filter(|name| !name.is_empty());
         if name.is_none() {
-            self.fails(source, "has no name in UTF-8 that it could have with the receiver");
+            let reason = "has no name in UTF-8 that it could have with the receiver";
+            self.fails(source, &lossy, reason);
         }
         name
     }
@@ -115,7 +126,10 @@ impl Listing {
             }
             match fs::symlink_metadata(&found.source) {
                 Ok(metadata) => self.look_at(found, &metadata, &mut open)?,
-                Err(error) => self.fails(&found.source, &explain("cannot be looked at", &error)),
+                Err(error) => {
+                    let reason = explain("cannot be looked at", &error);
+                    self.fails(&found.source, &found.path, &reason);
+                }
             }
         }
         Ok(())
@@ -133,11 +147,18 @@ impl Listing {
                     for child in children.into_iter().rev() {
                         match child {
                             Ok(child) => open.push(child),
-                            Err(source) => self.fails(&source, "the name is not UTF-8"),
+                            Err(source) => {
+                                let last = source.file_name().unwrap_or_default();
+                                let name = format!("{}/{}", found.path, last.to_string_lossy());
+                                self.fails(&source, &name, "the name is not UTF-8");
+                            }
                         }
                     }
                 }
-                Err(error) => self.fails(&found.source, &explain("cannot be listed", &error)),
+                Err(error) => {
+                    let reason = explain("cannot be listed", &error);
+                    self.fails(&found.source, &found.path, &reason);
+                }
             }
             self.totals.folders += 1;
             return self.push(found, EntryKind::Folder {});
@@ -149,10 +170,11 @@ impl Listing {
         }
         let kind = if metadata.is_symlink() { "a symbolic link" } else { "no regular file" };
         if found.is_argument {
-            self.fails(&found.source, &format!("is {kind}: name what it stands for instead"));
+            let hint = if metadata.is_symlink() { ": name what it stands for instead" } else { "" };
+            self.fails(&found.source, &found.path, &format!("is {kind}{hint}"));
         } else {
-            let reason = format!("is {kind}");
-            self.skipped.push(Failure { path: shown(&found.source.to_string_lossy()), reason });
+            let path = shown(&found.source.to_string_lossy());
+            self.skipped.push(Failure { path, reason: kind.to_owned() });
         }
         Ok(())
     }
@@ -175,11 +197,18 @@ impl Listing {
             let path = shown(&found.source.to_string_lossy());
             self.skipped.push(Failure { path, reason: rule.to_string() });
         } else {
-            self.fails(&found.source, &format!("the receiver would refuse it: {rule}"));
+            let reason = format!("the receiver would refuse it: {rule}");
+            self.fails(&found.source, &found.path, &reason);
         }
     }
 
-    fn fails(&mut self, source: &Path, reason: &str) {
+    /// `name` is what the receiver is told.
+    fn fails(&mut self, source: &Path, name: &str, reason: &str) {
+        self.totals.files += 1;
+        self.unoffered.count = self.unoffered.count.saturating_add(1);
+        if self.unoffered.first.len() < UNOFFERED_TOLD_MAX {
+            self.unoffered.first.push((told(name), told(reason)));
+        }
         let path = shown(&source.to_string_lossy());
         self.failed.push(Failure { path, reason: reason.to_owned() });
     }

@@ -13,7 +13,8 @@ use tokio::sync::mpsc;
 pub use listing::Listing;
 
 use super::error::TransferError;
-use super::progress::{Progress, Summary};
+use super::progress::Progress;
+use super::summary::Summary;
 use super::wire::{self, Answer, BATCH_MAX, FromReceiver, FromSender};
 use super::{Part, closing, meet};
 use listing::Listed;
@@ -47,7 +48,7 @@ async fn run(
     progress: &Arc<Progress>,
 ) -> Result<Summary, TransferError> {
     let (mut send, mut recv) = meet(link, Part::Send).await?;
-    for failure in &listing.failed {
+    for failure in listing.failures() {
         progress.failed(&failure.path, &failure.reason);
     }
     for skipped in &listing.skipped {
@@ -97,7 +98,8 @@ async fn write_list(send: &mut SendStream, listing: &Listing) -> Result<(), Tran
     }
     // A list is bounded to far fewer entries.
     let entries = u32::try_from(listing.entries.len()).unwrap_or(u32::MAX);
-    wire::encode(&FromSender::Listed { entries, bytes: listing.totals.bytes }, &mut message);
+    let (bytes, unoffered) = (listing.totals.bytes, listing.unoffered.clone());
+    wire::encode(&FromSender::Listed { entries, bytes, unoffered }, &mut message);
     Ok(send.write_chunk(message.into()).await?)
 }
 
@@ -168,7 +170,8 @@ impl Hearing<'_> {
             return Err(TransferError::Protocol(why));
         };
         if let Answer::Refused { reason } = &answer {
-            self.progress.failed(&listed.entry.path, &format!("refused: {reason}"));
+            let reason = at_the_receiver(reason);
+            self.progress.entry_failed(index, size.unwrap_or(0), &listed.entry.path, &reason);
         }
         // Where the thread has ended, the outcome of writing says why.
         let _when_ended = self.answered.send((index, answer));
@@ -184,10 +187,16 @@ impl Hearing<'_> {
         };
         match failure {
             Some(reason) => {
-                self.progress.failed(&listed.entry.path, &format!("at the receiver: {reason}"));
+                let size = listed.file().map_or(0, |file| file.size);
+                let reason = at_the_receiver(&reason);
+                self.progress.entry_failed(index, size, &listed.entry.path, &reason);
             }
-            None => self.progress.completed(&listed.entry.path),
+            None => self.progress.completed(index, &listed.entry.path),
         }
         Ok(())
     }
+}
+
+fn at_the_receiver(reason: &str) -> String {
+    format!("at the receiver: {reason}")
 }

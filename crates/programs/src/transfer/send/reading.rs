@@ -83,7 +83,7 @@ impl Reading {
             Answer::From { length, hash } => {
                 let (opened, hasher) = self.read_to(listed, file, length)?;
                 if Hash::from(hasher.finalize()) == hash {
-                    self.progress.resumed(&listed.entry.path, length);
+                    self.progress.resumed(index, &listed.entry.path, length);
                     return self.content(index, opened, file, hasher, length);
                 }
                 self.content(index, rewound(opened)?, file, blake3::Hasher::new(), 0)
@@ -149,6 +149,7 @@ impl Reading {
             read_piece(&mut opened, &mut piece, left)?;
             hasher.update(&piece);
             left -= piece.len() as u64;
+            self.progress.spent(index, piece.len() as u64);
             self.piece(piece)?;
         }
         unchanged(&opened, file)?;
@@ -172,7 +173,8 @@ impl Reading {
         if self.states.settle(index)
             && let Some(listed) = self.listing.entries.get(index as usize)
         {
-            self.progress.failed(&listed.entry.path, reason);
+            let size = listed.file().map_or(0, |file| file.size);
+            self.progress.entry_failed(index, size, &listed.entry.path, reason);
         }
         let message = FromSender::Failed { index, reason: told(reason) };
         let _when_nobody_listens = self.say(&message);

@@ -2,7 +2,7 @@
 
 use super::super::wire::{
     Answer, ENTRIES_MAX, Entry, EntryKind, FileEntry, FromReceiver, FromSender, Hash, Modified,
-    encode, read_json,
+    Unoffered, encode, read_json,
 };
 use super::super::{Part, meet};
 use super::*;
@@ -51,7 +51,7 @@ impl Raw {
         let bytes = entries.iter().map(size).fold(0, u64::saturating_add);
         let length = u32::try_from(entries.len()).unwrap();
         self.say(&FromSender::Entries(entries)).await;
-        self.say(&FromSender::Listed { entries: length, bytes }).await;
+        self.say(&listed(length, bytes)).await;
     }
 
     pub(super) async fn content(&mut self, content: &[u8]) {
@@ -240,7 +240,7 @@ async fn lists_beyond_every_bound_are_refused() {
     let error = against(folders.into.path(), long).await.unwrap_err();
     assert!(error.contains("expected at most"), "{error}");
     let wrong_count = async |mut raw: Raw| {
-        raw.say(&FromSender::Listed { entries: 1, bytes: 0 }).await;
+        raw.say(&listed(1, 0)).await;
         while raw.hear().await.is_some() {}
     };
     let error = against(folders.into.path(), wrong_count).await.unwrap_err();
@@ -352,4 +352,23 @@ async fn a_peer_that_never_reads_holds_nobody_who_closes_the_link() {
     let (sent, ()) = tokio::join!(send(&a, &listing, &progress), playing);
     assert!(matches!(sent, Err(TransferError::Link(_))), "{sent:?}");
     assert!(progress.summary().bytes_transferred < 40_000_000);
+}
+
+fn listed(entries: u32, bytes: u64) -> FromSender {
+    FromSender::Listed { entries, bytes, unoffered: Unoffered::default() }
+}
+
+#[test]
+fn what_could_not_be_offered_is_bounded_and_no_more_than_is_counted() {
+    let listed = |count: u32, told: usize| {
+        let first = vec![("name".to_owned(), "why".to_owned()); told];
+        let unoffered = Unoffered { count, first };
+        let listed = FromSender::Listed { entries: 0, bytes: 0, unoffered };
+        FromSender::parse(&serde_json::to_vec(&listed).unwrap()).is_ok()
+    };
+    assert!(listed(0, 0) && listed(1, 1) && listed(u32::MAX, 100));
+    assert!(!listed(1, 2) && !listed(u32::MAX, 101));
+    // The first senders do not tell it.
+    let old = FromSender::parse(br#"{"listed":{"entries":1,"bytes":2}}"#).unwrap();
+    assert_eq!(old, self::listed(1, 2));
 }

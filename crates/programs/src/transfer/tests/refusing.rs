@@ -90,3 +90,45 @@ fn a_file_in_the_place_of_the_folder_is_found_without_a_peer() {
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing was made");
 }
+
+#[tokio::test]
+async fn what_cannot_be_offered_has_failed_on_both_sides_and_its_place_is_not_told() {
+    let folders = Folders::new();
+    folders.write("tree/good", b"good");
+    folders.write("tree/a\\b", b"bad");
+    let (sent, received) = folders.sent(&["tree", "missing"]).await;
+    for side in [&sent, &received] {
+        assert_eq!((side.failed, side.files_completed, side.totals.files), (2, 1, 3), "{side:?}");
+        let of = |name: &str| side.failures.iter().any(|it| it.path.ends_with(name));
+        assert!(of("tree/a\\b") && of("missing"), "{side:?}");
+    }
+    let place = folders.from.path().to_string_lossy().into_owned();
+    assert!(received.failures.iter().all(|it| !it.path.contains(&place)), "{received:?}");
+    assert!(received.failures.iter().all(|it| it.reason.starts_with("at the sender: ")));
+}
+
+#[tokio::test]
+async fn of_very_many_that_cannot_be_offered_the_receiver_is_told_the_number() {
+    let folders = Folders::new();
+    folders.write("good", b"good");
+    let mut names = vec!["good".to_owned()];
+    names.extend((0..250).map(|number| format!("missing-{number}")));
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (sent, received) = folders.sent(&names).await;
+    assert_eq!((sent.failed, sent.failures.len()), (250, 250));
+    assert_eq!((received.failed, received.failures.len()), (250, 100));
+}
+
+#[tokio::test]
+async fn bytes_of_files_that_fail_are_not_done_and_the_sender_says_where_it_was() {
+    let folders = Folders::new();
+    folders.write("tree/taken", &bytes(1, 300_000));
+    folders.write("tree/new", &bytes(2, 1000));
+    fs::create_dir(folders.target("tree")).unwrap();
+    fs::write(folders.target("tree/taken"), b"mine").unwrap();
+    let (sent, received) = folders.sent(&["tree"]).await;
+    for side in [&sent, &received] {
+        assert_eq!((side.bytes_done, side.bytes_failed), (1000, 300_000), "{side:?}");
+    }
+    assert!(failure(&sent).contains("at the receiver: "), "{sent:?}");
+}

@@ -1,0 +1,63 @@
+//! The lines of `--json`.
+
+use serde::Serialize;
+
+use crate::path_history::PathChange;
+
+/// What happens to the link, in JSON.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(super) enum LinkLine {
+    Linked {
+        peer: String,
+        path: String,
+        direct: bool,
+    },
+    Path(PathChange),
+    /// It has ended, and another one is waited for.
+    LinkLost {
+        why: String,
+    },
+}
+
+/// One line of `--json`.
+#[derive(Debug, Serialize)]
+pub(super) struct Line<'a> {
+    /// `progress`, and `summary` for the last.
+    pub(super) event: &'a str,
+    pub(super) files: u64,
+    pub(super) folders: u64,
+    pub(super) bytes: u64,
+    pub(super) files_completed: u64,
+    pub(super) files_already_there: u64,
+    pub(super) files_failed: u64,
+    pub(super) skipped: u64,
+    /// Bytes that went over the link, those that had to be sent again and those of files that have failed, too.
+    pub(super) bytes_transferred: u64,
+    pub(super) bytes_already_there: u64,
+    /// Bytes that are with the receiver.
+    pub(super) bytes_done: u64,
+    /// The sizes of files that have failed.
+    pub(super) bytes_failed: u64,
+    pub(super) seconds: f64,
+    pub(super) bytes_per_second: u64,
+    /// The longest time without a piece of a file.
+    pub(super) longest_pause_ms: f64,
+    /// Seconds that are left at this rate; null where nothing comes, or is to come.
+    pub(super) eta_seconds: Option<f64>,
+    /// The first of what has failed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) failures: Vec<FailureLine<'a>>,
+    /// The ways that this side has sent by, in the summary.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) path_history: Vec<PathChange>,
+    /// Why the transfer as a whole has ended before its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct FailureLine<'a> {
+    pub(super) path: &'a str,
+    pub(super) reason: &'a str,
+}
