@@ -219,14 +219,14 @@ async fn a_worker_that_is_not_there_is_told_and_ones_own_id_is_a_usage_error() {
 async fn a_peer_that_is_killed_is_not_said_to_be_reached_by_the_relay() {
     let scene = Scene::start().await;
     let (mut staying, _) = scene.waiting(&IDLE, &[]).await;
-    let killed = scene.program(&IDLE, &[]);
-    staying.log.line("direct to ").await;
-    // The relay is opened beside the direct path, which nobody tells; without it there would be nothing to see.
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let mut killed = scene.program(&IDLE, &["--log", "debug"]);
+    staying.log.line("linked with").await;
+    // Of a relay and a direct path the second one: without both there would be nothing to see.
+    killed.log.line("path is opened").await;
     killed.signal("KILL").await;
     let staying = staying.end().await;
     assert_eq!(staying.code, Some(1), "{staying:?}");
-    let after = staying.err.split_once("direct to ").unwrap().1;
+    let after = staying.err.split_once("linked with").unwrap().1;
     assert!(!after.contains("data goes by: relay"), "{}", staying.err);
     assert!(after.contains("the peer has not come back"), "{}", staying.err);
 }
