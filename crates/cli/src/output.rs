@@ -45,6 +45,11 @@ pub(crate) fn progress(text: impl Display) {
     let _when_nobody_reads = writeln!(std::io::stderr(), "{}", one_line(text));
 }
 
+/// `1 file`, `2 files`.
+pub(crate) fn counted(number: u64, one: &str) -> String {
+    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
+}
+
 /// The text on one line, so that a line break of somebody else's begins none.
 pub(crate) fn one_line(text: impl Display) -> String {
     harmless(&text.to_string(), usize::MAX)

@@ -5,37 +5,26 @@
 
 mod common;
 
-use common::{Program, within};
+use common::{Program, Served, within};
 use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-const RENDEZVOUS: [&str; 6] =
-    ["rendezvous", "--listen", "127.0.0.1:0", "--stun-listen", "127.0.0.1:0", "--allow-private"];
 /// Nothing listens there.
 const NOWHERE: &str = "http://127.0.0.1:9";
 /// What lets `forward` run without doing anything.
 const IDLE: [&str; 3] = ["forward", "--allow", "127.0.0.1:9"];
 
 /// A rendezvous.
-struct Scene {
-    url: String,
-    stun: String,
-    _rendezvous: Program,
-}
+struct Scene(Served);
 
 impl Scene {
     async fn start() -> Self {
-        let mut rendezvous = Program::run(&RENDEZVOUS, &[]);
-        let running = rendezvous.log.entry("rendezvous is running").await;
-        let url = format!("http://{}", running["http"].as_str().unwrap());
-        let stun = running["stun"].as_str().unwrap().trim_matches(['[', ']']).to_owned();
-        Self { url, stun, _rendezvous: rendezvous }
+        Self(Served::start().await)
     }
 
     fn program(&self, arguments: &[&str], more: &[&str]) -> Program {
-        let usual = ["--room", "tea", "--no-port-mapping", "--rendezvous-url", &self.url];
-        Program::run(&[arguments, &usual, more].concat(), &[("STUN_SERVERS", &self.stun)])
+        self.0.program(arguments, "tea", more)
     }
 
     /// A program that waits in the room, and its id.

@@ -9,12 +9,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::{Program, within};
+use common::{Program, Served, within};
 use serde_json::Value;
 use tempfile::TempDir;
 
-const RENDEZVOUS: [&str; 6] =
-    ["rendezvous", "--listen", "127.0.0.1:0", "--stun-listen", "127.0.0.1:0", "--allow-private"];
 /// The large file, and how many small ones lie beside it.
 const LARGE_BYTES: usize = 64 * MIB as usize;
 const SMALL: usize = 40;
@@ -41,21 +39,15 @@ enum Who {
 
 /// A rendezvous and two folders.
 struct Scene {
-    url: String,
-    stun: String,
-    _rendezvous: Program,
+    served: Served,
     from: TempDir,
     into: TempDir,
 }
 
 impl Scene {
     async fn start() -> Self {
-        let mut rendezvous = Program::run(&RENDEZVOUS, &[]);
-        let running = rendezvous.log.entry("rendezvous is running").await;
-        let url = format!("http://{}", running["http"].as_str().unwrap());
         let folder = || tempfile::tempdir().unwrap();
-        let stun = running["stun"].as_str().unwrap().trim_matches(['[', ']']).to_owned();
-        let scene = Self { url, stun, _rendezvous: rendezvous, from: folder(), into: folder() };
+        let scene = Self { served: Served::start().await, from: folder(), into: folder() };
         // The first by its name, so that it is sent first.
         scene.write("a-large", LARGE_BYTES);
         for number in 0..SMALL {
@@ -83,9 +75,7 @@ impl Scene {
             Who::Sender => ("send", tree.as_path()),
             Who::Receiver => ("receive", self.into.path()),
         };
-        let more = ["--room", "box", "--json", "--no-port-mapping", "--rendezvous-url", &self.url];
-        let arguments = [&[command, path.to_str().unwrap()], &more[..], further].concat();
-        Program::run(&arguments, &[("STUN_SERVERS", &self.stun)])
+        self.served.program(&[command, path.to_str().unwrap(), "--json"], "box", further)
     }
 
     /// What there is of the large file: its bytes, and whether it has its name.

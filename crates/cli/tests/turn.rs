@@ -81,11 +81,18 @@ struct Pair {
 }
 
 async fn pair(server: &Server) -> Pair {
-    let (first, mut first_links) = worker(server, None).await;
-    let (second, mut second_links) = worker(server, Some(&first)).await;
-    let both = async { tokio::join!(first_links.next(), second_links.next()) };
-    let (one, two) = within("a link", both).await;
-    Pair { workers: [first, second], links: [one.unwrap(), two.unwrap()] }
+    let (first, first_links) = worker(server, None).await;
+    let (second, second_links) = worker(server, Some(&first)).await;
+    let links = next(&mut [first_links, second_links]).await;
+    Pair { workers: [first, second], links }
+}
+
+/// The next link of two workers.
+async fn next(links: &mut [Links; 2]) -> [Link; 2] {
+    let [first, second] = links;
+    let both = async { tokio::join!(first.next(), second.next()) };
+    let (first, second) = within("a link", both).await;
+    [first.unwrap(), second.unwrap()]
 }
 
 impl Pair {

@@ -8,7 +8,7 @@ use holepunch_programs::forward::{Asker, NotMade, Summary, Target};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
-use crate::output;
+use crate::output::{self, counted};
 use crate::path_history::PathChange;
 
 /// So many connections that were not made are told at once: what a browser opens for a page.
@@ -118,11 +118,10 @@ fn line(not_made: &NotMade, untold: u64) -> String {
 
 /// All connections of a link, in words.
 pub(super) fn in_words(summary: &Summary) -> String {
-    let count = |number, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
     let mut text = format!(
         "{} through the peer, {} for the peer; {} to the peer, {} from the peer",
-        count(summary.opened, "connection"),
-        count(summary.served, "connection"),
+        counted(summary.opened, "connection"),
+        counted(summary.served, "connection"),
         HumanBytes(summary.sent_bytes),
         HumanBytes(summary.received_bytes)
     );

@@ -97,15 +97,14 @@ pub(crate) enum Another {
 }
 
 impl Joined {
-    /// What follows a program's end: where the two do not share a secret, the next link. Not where the
-    /// program `has_begun` with the peer: whoever ends the link so after that has had its part.
+    /// What follows a program's end: where the two do not share a secret, the next link.
     pub(crate) async fn turn<T>(
         self,
         has_begun: bool,
         outcome: T,
         stop: &mut Stop,
     ) -> Result<Turn<T>, Failure> {
-        match self.another().filter(|_| !has_begun) {
+        match self.another(has_begun) {
             Some(Another::Busy) => {
                 self.leave(BUSY).await;
                 Err(Failure::failed("the peer is busy with another link"))
@@ -115,12 +114,13 @@ impl Joined {
         }
     }
 
-    /// Why the link has ended, where another one may follow.
-    pub(crate) fn another(&self) -> Option<Another> {
+    /// Why the link has ended, where another one may follow. It is no refusal where the program `has_begun`
+    /// with the peer: whoever ends the link so after that has had its part.
+    pub(crate) fn another(&self, has_begun: bool) -> Option<Another> {
         match self.link.ended()? {
-            LinkError::ClosedByPeer(reason) if reason == BUSY => Some(Another::Busy),
+            LinkError::ClosedByPeer(reason) if reason == BUSY && !has_begun => Some(Another::Busy),
             why @ (LinkError::SecretMissing(_) | LinkError::WrongSecret) => {
-                Some(Another::Secret(why))
+                (!has_begun).then_some(Another::Secret(why))
             }
             LinkError::Closed(reason) if reason == REPLACED => Some(Another::Replaced),
             why @ LinkError::Unreachable(_) => Some(Another::Lost(why)),

@@ -56,11 +56,11 @@ pub(super) struct Waiting {
     /// The one that is called.
     peer: Option<WorkerId>,
     has_secret: bool,
-    has_connected: bool,
     /// How often the rendezvous was tried, in all.
     tries: u32,
     attempts: Seldom,
-    unregistered: Seldom,
+    /// It has been told that the one that is called is not there.
+    told_unregistered: bool,
     secrets: Seldom,
     secrets_of_peer: u32,
     busy: Seldom,
@@ -90,10 +90,9 @@ impl Waiting {
             goal,
             peer,
             has_secret,
-            has_connected: false,
             tries: 0,
             attempts: Seldom::default(),
-            unregistered: Seldom::default(),
+            told_unregistered: false,
             secrets: Seldom::default(),
             secrets_of_peer: 0,
             busy: Seldom::default(),
@@ -150,12 +149,12 @@ impl Waiting {
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "the log says the rest")]
     pub(super) fn hear(&mut self, notice: &Notice) -> Heard {
-        if matches!(notice, Notice::Signal(Signal::Connecting(_))) {
-            self.tries = self.tries.saturating_add(1);
-        }
         match notice {
-            Notice::Signal(Signal::Connecting(_)) if !self.has_connected => {
-                self.has_connected = true;
+            Notice::Signal(Signal::Connecting(_)) => {
+                self.tries = self.tries.saturating_add(1);
+                if self.tries > 1 {
+                    return Heard::Nothing;
+                }
                 Heard::Line(format!("connecting to {}", self.rendezvous))
             }
             Notice::Signal(Signal::Connected | Signal::ConnectedV1) => {
@@ -202,14 +201,11 @@ impl Waiting {
              --room)",
             self.rendezvous
         );
-        let is_first = self.unregistered.again(u32::MAX) == Some(1);
-        let told = if is_first {
-            Heard::Line(format!("{text}; waiting until it comes"))
-        } else {
-            Heard::Nothing
-        };
-        self.trouble = Some(text);
-        told
+        self.trouble = Some(text.clone());
+        if std::mem::replace(&mut self.told_unregistered, true) {
+            return Heard::Nothing;
+        }
+        Heard::Line(format!("{text}; waiting until it comes"))
     }
 
     /// The peer has another link.

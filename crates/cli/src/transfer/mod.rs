@@ -19,7 +19,7 @@ use holepunch_programs::transfer::{
 };
 
 use crate::exit::Failure;
-use crate::joining::{self, Another, JoinArgs, Joined, Manner};
+use crate::joining::{self, JoinArgs, Joined, Manner};
 use crate::path_history::{PathChange, path_changes};
 use crate::settings::Environment;
 use crate::signals::Stop;
@@ -116,13 +116,8 @@ async fn over_links(
             never = show.watch(progress) => match never {},
         };
         path_history.extend(path_changes(&link));
-        let goes_on = |another: &Another| match (another, &outcome) {
-            // A peer that takes its part and then says so is none that may be waited for again.
-            (Another::Secret(_), Some(Err(error))) => matches!(error, TransferError::Agree(_)),
-            (Another::Busy | Another::Replaced | Another::Lost(_), Some(Err(_))) => true,
-            (_, Some(Ok(_)) | None) => false,
-        };
-        let another = joined.another().filter(goes_on);
+        let has_begun = !matches!(outcome, Some(Err(TransferError::Agree(_))));
+        let another = joined.another(has_begun).filter(|_| matches!(outcome, Some(Err(_))));
         let Some(another) = another else { return Ok((joined, outcome)) };
         let why = link.ended().map(|why| why.to_string()).unwrap_or_default();
         show.way().link_lost(&why);

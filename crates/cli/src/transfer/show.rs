@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::json::{FailureLine, Line, LinkLine};
 use crate::joining::Telling;
-use crate::output;
+use crate::output::{self, counted};
 use crate::path_history::PathChange;
 
 /// How often a bar moves.
@@ -261,11 +261,6 @@ impl Show {
         };
         output::json_line(&line);
     }
-}
-
-/// `1 file`, `2 files`.
-fn counted(number: u64, one: &str) -> String {
-    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
 }
 
 fn style() -> ProgressStyle {

@@ -26,6 +26,31 @@ pub(crate) use stun::StunServer;
 pub(crate) const MAPPED: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 7)), 4242);
 
+/// `holepunch rendezvous` as a process, with STUN, on loopback.
+pub(crate) struct Served {
+    url: String,
+    stun: String,
+    _rendezvous: Program,
+}
+
+impl Served {
+    pub(crate) async fn start() -> Self {
+        let loopback = ["--listen", "127.0.0.1:0", "--stun-listen", "127.0.0.1:0"];
+        let arguments = [&["rendezvous", "--allow-private"], &loopback[..]].concat();
+        let mut rendezvous = Program::run(&arguments, &[]);
+        let running = rendezvous.log.entry("rendezvous is running").await;
+        let url = format!("http://{}", running["http"].as_str().unwrap());
+        let stun = running["stun"].as_str().unwrap().trim_matches(['[', ']']).to_owned();
+        Self { url, stun, _rendezvous: rendezvous }
+    }
+
+    /// A program that joins a room there.
+    pub(crate) fn program(&self, arguments: &[&str], room: &str, more: &[&str]) -> Program {
+        let usual = ["--room", room, "--no-port-mapping", "--rendezvous-url", &self.url];
+        Program::run(&[arguments, &usual, more].concat(), &[("STUN_SERVERS", &self.stun)])
+    }
+}
+
 /// `holepunch worker` as a process, with free ports and all that it talks to.
 pub(crate) struct Scene {
     pub(crate) rendezvous: Rendezvous,

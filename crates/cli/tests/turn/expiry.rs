@@ -11,7 +11,7 @@ use holepunch_worker::{Link, PathKind};
 use tokio::time::sleep;
 
 use crate::coturn::Coturn;
-use crate::{Pair, SECRET, access, exchange, logs, pair, rendezvous_with, within, worker_in};
+use crate::{Pair, SECRET, access, exchange, logs, next, pair, rendezvous_with, within, worker_in};
 
 /// Access to a server, for so many seconds at a time.
 fn short_lived(server: SocketAddr, lifetime_s: u64) -> TurnAccess {
@@ -78,11 +78,11 @@ async fn an_address_that_is_lost_is_asked_for_anew_with_what_a_later_offer_has_t
     let address = Coturn::free_address();
     let Some(coturn) = Coturn::start_at(address, SECRET, &[]).await else { return };
     let server = rendezvous_with(short_lived(address, LIFETIME_S), None);
-    let (first, mut first_links) = worker_in(&server, RoomMode::Mesh, None).await;
-    let (second, mut second_links) = worker_in(&server, RoomMode::Mesh, None).await;
-    let both = async { tokio::join!(first_links.next(), second_links.next()) };
-    let (one, two) = within("a link", both).await;
-    let pair = Pair { workers: [first, second], links: [one.unwrap(), two.unwrap()] };
+    let (first, first_links) = worker_in(&server, RoomMode::Mesh, None).await;
+    let (second, second_links) = worker_in(&server, RoomMode::Mesh, None).await;
+    let mut all_links = [first_links, second_links];
+    let links = next(&mut all_links).await;
+    let pair = Pair { workers: [first, second], links };
     assert!(pair.links.iter().all(is_by_turn));
     until_expired(LIFETIME_S).await;
     // It is offered to both, and the offers have credentials that are good.
@@ -115,11 +115,10 @@ async fn where_no_later_ones_are_known_the_loss_is_told_and_the_next_offer_makes
     let address = Coturn::free_address();
     let Some(coturn) = Coturn::start_at(address, SECRET, &[]).await else { return };
     let server = rendezvous_with(short_lived(address, LIFETIME_S), None);
-    let (first, mut first_links) = worker_in(&server, RoomMode::Call, None).await;
-    let (second, mut second_links) = worker_in(&server, RoomMode::Call, Some(&first)).await;
-    let both = async { tokio::join!(first_links.next(), second_links.next()) };
-    let (one, two) = within("a link", both).await;
-    let links = [one.unwrap(), two.unwrap()];
+    let (first, first_links) = worker_in(&server, RoomMode::Call, None).await;
+    let (second, second_links) = worker_in(&server, RoomMode::Call, Some(&first)).await;
+    let mut all_links = [first_links, second_links];
+    let links = next(&mut all_links).await;
     until_expired(LIFETIME_S).await;
     coturn.kill().await;
     for link in &links {
@@ -133,9 +132,7 @@ async fn where_no_later_ones_are_known_the_loss_is_told_and_the_next_offer_makes
     for link in &links {
         within("the end of the link", link.closed()).await;
     }
-    let both = async { tokio::join!(first_links.next(), second_links.next()) };
-    let (one, two) = within("another link", both).await;
-    let pair = Pair { workers: [first, second], links: [one.unwrap(), two.unwrap()] };
+    let pair = Pair { workers: [first, second], links: next(&mut all_links).await };
     exchange(&pair.links).await;
     assert!(pair.links.iter().all(is_by_turn));
     pair.end().await;

@@ -8,7 +8,6 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use holepunch_wire::relay::datagrams;
@@ -49,11 +48,6 @@ impl Handshakes {
         self.shown.push_back(Shown { id: id.to_vec(), label, at: now });
     }
 
-    /// Whether there is nothing to look for.
-    pub(super) fn are_over(&self, now: Instant) -> bool {
-        self.shown.back().is_none_or(|shown| shown.at + SHOWN_FOR <= now)
-    }
-
     /// A packet has come by where this label leads. If it belongs to a handshake by another one, that: it is
     /// told once.
     pub(super) fn moved(
@@ -77,24 +71,17 @@ impl Mux {
     pub(super) fn note_sent(&self, datagram: &[u8], label: SocketAddr) {
         if is_long(datagram) {
             write(&self.handshakes).sent(datagram, label, Instant::now());
-            self.has_handshakes.store(true, Ordering::Release);
         }
     }
 
     /// A frame has come by a relay: a handshake that its peer goes on with there goes on there.
     pub(super) fn follow_handshakes(&self, own: SocketAddr, frame: &[u8]) {
-        if !self.has_handshakes.load(Ordering::Acquire) {
+        // Nearly no frame has one; and a relay that stands for another route already is not made to stand for many.
+        if !datagrams(frame).any(is_handshake) || self.named(own) != own {
             return;
         }
-        let (label, now) = (self.named(own), Instant::now());
-        if label != own {
-            return; // It stands for another route already, and nobody makes it stand for many.
-        }
-        let mut handshakes = write(&self.handshakes);
-        if handshakes.are_over(now) {
-            return self.has_handshakes.store(false, Ordering::Release);
-        }
-        let moved = datagrams(frame).find_map(|it| handshakes.moved(it, label, now));
+        let (mut handshakes, now) = (write(&self.handshakes), Instant::now());
+        let moved = datagrams(frame).find_map(|it| handshakes.moved(it, own, now));
         if let Some(moved) = moved {
             let _unless_there_are_too_many = self.exchange_own([self.own_of(moved), own]);
         }
@@ -144,9 +131,7 @@ mod tests {
     #[test]
     fn the_last_flight_by_another_route_tells_which_one_it_belongs_to() {
         let (now, mut handshakes) = (Instant::now(), Handshakes::default());
-        assert!(handshakes.are_over(now));
         handshakes.sent(&packet(INITIAL, b"theirs", b"own"), at(1), now);
-        assert!(!handshakes.are_over(now));
         let flight = packet(HANDSHAKE, b"own", b"theirs");
         assert_eq!(handshakes.moved(&flight, at(1), now), None, "it comes where it should");
         assert_eq!(handshakes.moved(&packet(HANDSHAKE, b"none", b""), at(2), now), None);
@@ -170,7 +155,6 @@ mod tests {
         assert_eq!(handshakes.moved(&flight(1), at(2), now), Some(at(1)));
         let late = now + SHOWN_FOR;
         assert_eq!(handshakes.moved(&flight(2), at(2), late), None);
-        assert!(handshakes.are_over(late));
     }
 
     #[test]

@@ -83,8 +83,6 @@ pub(crate) struct Mux {
     /// Whether any have been: nearly always none have.
     has_exchanged: AtomicBool,
     handshakes: RwLock<Handshakes>,
-    /// Whether any may be under way.
-    has_handshakes: AtomicBool,
     aliases: RwLock<Aliases>,
     sockets: RwLock<BTreeMap<SocketId, Arc<Udp>>>,
     /// Counts the changes of `sockets`.
@@ -116,7 +114,6 @@ impl Mux {
             exchanged: RwLock::default(),
             has_exchanged: AtomicBool::new(false),
             handshakes: RwLock::default(),
-            has_handshakes: AtomicBool::new(false),
             aliases: RwLock::default(),
             sockets: RwLock::default(),
             version: AtomicU64::new(0),

@@ -4,13 +4,10 @@
 
 use std::net::IpAddr;
 
-use holepunch_wire::address::AddressKind;
+use holepunch_wire::address::{AddressKind, Source};
 use holepunch_wire::plan::Strategy;
 
 use super::{Idea, Side};
-
-/// The groups of an IPv6 address that one network shares: its /64.
-const IPV6_NETWORK_GROUPS: usize = 4;
 
 /// What can still come of the two.
 pub(super) fn idea(a: &Side, b: &Side) -> Idea {
@@ -37,14 +34,7 @@ pub(super) fn idea(a: &Side, b: &Side) -> Idea {
 /// network, or the rendezvous is in their site itself.
 fn may_share_a_network(a: IpAddr, b: IpAddr) -> bool {
     let is_local = |ip| AddressKind::of(ip).is_local();
-    match (a, b) {
-        _ if is_local(a) && is_local(b) => true,
-        (IpAddr::V4(a), IpAddr::V4(b)) => a == b,
-        (IpAddr::V6(a), IpAddr::V6(b)) => {
-            a.segments()[..IPV6_NETWORK_GROUPS] == b.segments()[..IPV6_NETWORK_GROUPS]
-        }
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-    }
+    is_local(a) && is_local(b) || Source::of(a) == Source::of(b)
 }
 
 #[cfg(test)]

@@ -66,6 +66,13 @@ pub(super) struct Payer {
     pub(super) source: Option<Source>,
 }
 
+impl Payer {
+    /// The site of an IPv6 network, which may have others.
+    fn site(self) -> Option<Site> {
+        self.source.filter(|source| source.has_neighbours()).map(Source::site)
+    }
+}
+
 /// What a session or an address has used.
 #[derive(Debug, Default)]
 pub(super) struct Account {
@@ -154,9 +161,11 @@ impl Budgets {
             return Err(Refusal::QuotaOfSession);
         }
         if let Some(source) = payer.source {
-            self.admit(source, now)?;
+            self.admit(source, payer.site(), now)?;
             self.sources.hold(source, now);
-            self.sites.hold(source.site(), now);
+        }
+        if let Some(site) = payer.site() {
+            self.sites.hold(site, now);
         }
         self.sessions.hold(payer.session, now);
         self.connections += 1;
@@ -164,12 +173,13 @@ impl Budgets {
     }
 
     /// Whether one more connection may come from there.
-    fn admit(&self, source: Source, now: Instant) -> Result<(), Refusal> {
+    fn admit(&self, source: Source, site: Option<Site>, now: Instant) -> Result<(), Refusal> {
         let share = (self.limits.connections_max / SHARE_OF_ADDRESS).max(2);
         if self.sources.holders(&source) >= share {
             return Err(Refusal::ShareOfAddress);
         }
-        if self.sites.holders(&source.site()) >= share * SHARES_OF_SITE as usize {
+        let share_of_site = share * SHARES_OF_SITE as usize;
+        if site.is_some_and(|site| self.sites.holders(&site) >= share_of_site) {
             return Err(Refusal::ShareOfSite);
         }
         let quota = self.limits.quota_per_ip;
@@ -180,7 +190,7 @@ impl Budgets {
             flow.is_none_or(|flow| flow.has_left(used_until, QUOTA_PAUSE, now))
         };
         let has_left = has_left(quota, self.sources.find(&source))
-            && has_left(of_site, self.sites.find(&source.site()));
+            && has_left(of_site, site.and_then(|site| self.sites.find(&site)));
         if has_left { Ok(()) } else { Err(Refusal::QuotaOfAddress) }
     }
 
@@ -188,7 +198,9 @@ impl Budgets {
         self.sessions.release(payer.session, now);
         if let Some(source) = payer.source {
             self.sources.release(source, now);
-            self.sites.release(source.site(), now);
+        }
+        if let Some(site) = payer.site() {
+            self.sites.release(site, now);
         }
         self.connections = self.connections.saturating_sub(1);
     }
@@ -216,7 +228,7 @@ impl Budgets {
             let rate = rate_per_ip.map(Flow::rate);
             slow(rate.and_then(|it| it.take(&mut account.rate_until, bytes, now)), Bound::Address);
         }
-        let site = payer.source.and_then(|source| self.sites.find_mut(&source.site()));
+        let site = payer.site().and_then(|site| self.sites.find_mut(&site));
         if site.is_some_and(|it| is_used_up(it, quota_per_ip.map(quota_of_site), bytes, now)) {
             return Verdict::Over(Bound::Site);
         }

@@ -43,7 +43,7 @@ struct State {
 enum Written {
     /// All of it is with the kernel.
     All,
-    /// The kernel takes no more for now.
+    /// The kernel takes the rest when the socket is writable again.
     Blocked,
     /// The socket is broken.
     Broken,
