@@ -1,4 +1,4 @@
-use alloc::collections::VecDeque;
+use alloc::{collections::VecDeque, vec::Vec};
 use core::{cmp::Ordering, mem};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -20,6 +20,8 @@ pub(super) struct Assembler {
     /// application, aka the stream offset.
     bytes_read: u64,
     end: u64,
+    /// Number of chunks at which `insert` compacts next, if above `COMPACT_THRESHOLD`.
+    compact_at: usize,
 }
 
 impl Assembler {
@@ -168,6 +170,46 @@ impl Assembler {
         }
     }
 
+    /// Joins chunks that follow each other without a gap, and returns how many spans there are.
+    ///
+    /// What an application has not read is bounded in bytes by flow control, but not in chunks: pieces
+    /// of a few bytes each are not gaps, and are no reason to end a connection. To be called after
+    /// `defragment`, when chunks are in order and do not overlap.
+    fn coalesce(&mut self) -> usize {
+        let mut spans = 0;
+        let mut joined = VecDeque::with_capacity(self.data.len() / 2);
+        let mut run: Vec<Buffer> = Vec::new();
+        let (mut run_bytes, mut end) = (0, None);
+        for chunk in mem::take(&mut self.data) {
+            let is_next = end == Some(chunk.offset);
+            spans += usize::from(!is_next);
+            end = Some(chunk.offset + chunk.bytes.len() as u64);
+            if !is_next || run_bytes + chunk.bytes.len() > COALESCED_BYTES {
+                joined.extend(Self::join(&mut run, run_bytes));
+                run_bytes = 0;
+            }
+            run_bytes += chunk.bytes.len();
+            run.push(chunk);
+        }
+        joined.extend(Self::join(&mut run, run_bytes));
+        self.data = joined;
+        self.allocated = self.data.iter().map(|chunk| chunk.allocation_size).sum();
+        spans
+    }
+
+    /// One chunk of several that follow each other; they are taken out of `run`.
+    fn join(run: &mut Vec<Buffer>, bytes: usize) -> Option<Buffer> {
+        if run.len() < 2 {
+            return run.pop();
+        }
+        let mut buffer = BytesMut::with_capacity(bytes);
+        let offset = run[0].offset;
+        for chunk in run.drain(..) {
+            buffer.extend_from_slice(&chunk.bytes);
+        }
+        Some(Buffer::new_defragmented(offset, buffer.freeze()))
+    }
+
     // Note: If a packet contains many frames from the same stream, the estimated over-allocation
     // will be much higher because we are counting the same allocation multiple times.
     pub(super) fn insert(
@@ -234,12 +276,14 @@ impl Assembler {
         // balance between defragmentation overhead and over-allocation.
         let threshold = 32768.max(buffered * 3 / 2);
         // Small gapped frames hold over-allocation below the threshold, so bound the count too.
-        if over_allocation > threshold || self.data.len() > COMPACT_THRESHOLD {
+        let is_fragmented = self.data.len() > self.compact_at.max(COMPACT_THRESHOLD);
+        if over_allocation > threshold || is_fragmented {
             self.defragment();
-            // ngtcp2 uses a threshold of 4000 -- try to be a little more conservative?
-            if self.data.len() > MAX_CHUNKS {
+            if is_fragmented && self.coalesce() > MAX_SPANS {
                 return Err(TooManyChunks);
             }
+            // Twice as many, so that whoever sends small pieces has paid for the copying.
+            self.compact_at = 2 * self.data.len();
         }
 
         Ok(())
@@ -391,17 +435,18 @@ fn insert_ordered(data: &mut VecDeque<Buffer>, buffer: Buffer) {
     data.insert(idx, buffer);
 }
 
-/// Bound on the number of distinct spans kept for a stream.
+/// Bound on the number of distinct spans, with gaps between them, kept for a stream: what a window of
+/// 64 MiB has where a fifth of its packets of 1,400 bytes is lost.
 ///
-/// Independent of how much memory those spans over-allocate. A frame is rejected only
-/// if compaction cannot get the count back down to this.
-const MAX_CHUNKS: usize = 1024;
+/// A frame is rejected only if compaction cannot get the count back down to this.
+const MAX_SPANS: usize = 8192;
 
 /// Chunk count past which `insert` compacts before deciding whether to reject.
-///
-/// Above `MAX_CHUNKS` so a flood of mergeable frames cannot force a defragmentation
-/// per frame.
-const COMPACT_THRESHOLD: usize = 2 * MAX_CHUNKS;
+const COMPACT_THRESHOLD: usize = 2048;
+
+/// Contiguous chunks are joined up to this many bytes: more than a packet holds, so that a full window
+/// is few chunks, and little enough that what is copied again is soon read.
+const COALESCED_BYTES: usize = 32 * 1024;
 
 #[cfg(test)]
 mod test {
@@ -744,7 +789,7 @@ mod test {
         // Withhold offset 0 so an ordered reader can never drain anything.
         let mut offset = 1u64;
         let mut result = Ok(());
-        for _ in 0..(MAX_CHUNKS * 8) {
+        for _ in 0..(MAX_SPANS * 8) {
             result = x.insert(offset, Bytes::from_static(b"gap"), 3);
             if result.is_err() {
                 break;
@@ -753,7 +798,7 @@ mod test {
         }
         assert_matches!(result, Err(TooManyChunks));
         assert!(
-            x.data.len() <= COMPACT_THRESHOLD + 1,
+            x.data.len() <= 4 * MAX_SPANS,
             "chunk count {} exceeded the bound",
             x.data.len()
         );
@@ -768,10 +813,10 @@ mod test {
         x.ensure_ordering(false).unwrap();
         let top = 1_000_000u64;
         x.insert(top, Bytes::from_static(b"ab"), 2).unwrap();
-        for k in 0..(4 * MAX_CHUNKS as u64) {
+        for k in 0..(4 * MAX_SPANS as u64) {
             x.insert(top - k - 1, Bytes::from_static(b"ab"), 2).unwrap();
             assert!(
-                x.data.len() <= COMPACT_THRESHOLD + 1,
+                x.data.len() <= 4 * MAX_SPANS,
                 "chunk count {} exceeded the bound at k={k}",
                 x.data.len()
             );
@@ -784,25 +829,50 @@ mod test {
         // so each one pushes a chunk; they must not be rejected, or compact every frame.
         let mut x = Assembler::new();
         // Withhold offset 0 so nothing can be drained.
-        for i in 0..MAX_CHUNKS as u64 {
+        for i in 0..1024 {
             x.insert(1 + i * 4, Bytes::from_static(b"abc"), 3).unwrap();
         }
         let mut max_len = x.data.len();
-        for _ in 0..(3 * MAX_CHUNKS) {
+        for _ in 0..(3 * COMPACT_THRESHOLD) {
             x.insert(1, Bytes::from_static(b"abc"), 3)
                 .expect("duplicate flood must not be rejected");
             max_len = max_len.max(x.data.len());
             assert!(
-                x.data.len() <= COMPACT_THRESHOLD + 1,
+                x.data.len() <= 4 * MAX_SPANS,
                 "chunk count {} exceeded the bound",
                 x.data.len()
             );
         }
-        // Compacting on every frame would pin the count at `MAX_CHUNKS`.
+        // Compacting on every frame would pin the count at that of the spans.
         assert!(
-            max_len > MAX_CHUNKS,
+            max_len > 1024,
             "buffer compacted on every frame (max observed len {max_len})"
         );
+    }
+
+    /// A sender of small pieces whose reader pauses: the window is the bound, and not their number.
+    #[test]
+    fn small_pieces_without_gaps_are_no_spans() {
+        for length in [1, 60, 1300] {
+            let mut x = Assembler::new();
+            let piece = Bytes::from(vec![7; length]);
+            let pieces = 4_000_000 / length;
+            for i in 0..pieces {
+                // Each in a packet of its own, with little beside it.
+                x.insert((i * length) as u64, piece.clone(), length + 20)
+                    .unwrap();
+                assert!(x.data.len() <= 2 * COMPACT_THRESHOLD, "{length} {i}");
+            }
+            let held: usize = x.data.iter().map(|chunk| chunk.allocation_size).sum();
+            assert_eq!(x.allocated, held);
+            assert!(held <= 2 * pieces * length, "{length}: {held}");
+            let mut read = 0;
+            while let Some(chunk) = x.read(usize::MAX, true) {
+                assert_eq!(chunk.offset, read as u64);
+                read += chunk.bytes.len();
+            }
+            assert_eq!(read, pieces * length);
+        }
     }
 
     fn new_rng() -> impl Rng {
