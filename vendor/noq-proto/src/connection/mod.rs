@@ -83,7 +83,7 @@ mod paths;
 pub use paths::{
     ClosedPath, PathAbandonReason, PathEvent, PathId, PathStatus, RttEstimator, SetPathStatusError,
 };
-use paths::{PathData, PathState};
+use paths::{Handover, PathData, PathState};
 
 pub(crate) mod qlog;
 pub(crate) mod send_buffer;
@@ -757,10 +757,9 @@ impl Connection {
             }
         }
 
-        // Set the loss detection timer again, as now it should only be set
-        // for time-based loss detection, not tail-loss probes, but currently it
-        // could still be set to a tail-loss probe.
-        // This will reset it to the next time-based loss time, if applicable.
+        // No more acknowledgements can be asked for on this path, and it may be abandoned because none
+        // come: what it has in flight goes again by the others at once.
+        self.resend_in_flight(path_id);
         self.set_loss_detection_timer(now, path_id);
 
         // Emit event to the application.
@@ -842,6 +841,10 @@ impl Connection {
             .ok_or(SetPathStatusError::ClosedPath)?;
         let prev = match path.status.local_update(status) {
             Some(prev) => {
+                path.handover = match status {
+                    PathStatus::Backup => Handover::Begins,
+                    PathStatus::Available => Handover::None,
+                };
                 self.spaces[SpaceId::Data]
                     .pending
                     .path_status
@@ -851,6 +854,67 @@ impl Connection {
             None => path.local_status(),
         };
         Ok(prev)
+    }
+
+    /// Gives paths that have become a backup two round trips of the path that is used instead.
+    ///
+    /// What they still have in flight then goes again by that path: the backup's own probe timeouts
+    /// may have backed off to many seconds, while the hole in a stream fills the receiver's window.
+    fn begin_handovers(&mut self, now: Instant) {
+        if !self.paths.values().any(|path| path.data.handover == Handover::Begins) {
+            return;
+        }
+        let others = self.paths.iter().filter(|(path_id, path)| {
+            !self.abandoned_paths.contains(path_id)
+                && path.data.validated
+                && path.data.local_status() == PathStatus::Available
+        });
+        let Some(rtt) = others.map(|(_, path)| path.data.rtt.get()).min() else {
+            return;
+        };
+        let at = now + 2 * rtt;
+        let mut begun = Vec::new();
+        for (path_id, path) in &mut self.paths {
+            if path.data.handover == Handover::Begins {
+                path.data.handover = Handover::At(at);
+                begun.push(*path_id);
+            }
+        }
+        for path_id in begun {
+            self.set_loss_detection_timer(now, path_id);
+        }
+    }
+
+    /// Whatever is in flight on a path is sent again by the others, without a word to its congestion
+    /// controller: nothing is known to be lost.
+    fn resend_in_flight(&mut self, path_id: PathId) {
+        let in_flight: Vec<u64> = self.spaces[SpaceId::Data]
+            .for_path(path_id)
+            .sent_packets
+            .iter()
+            .map(|(packet, _)| packet)
+            .collect();
+        for packet in in_flight {
+            let Some(info) = self.spaces[SpaceId::Data].for_path(path_id).take(packet) else {
+                continue;
+            };
+            let path = self.path_data_mut(path_id);
+            path.remove_in_flight(&info);
+            if path.mtud.in_flight_mtu_probe() == Some(packet) {
+                path.mtud.on_probe_lost();
+            }
+            path.pending |= info.path_retransmits;
+            for frame in info.stream_frames {
+                self.streams.retransmit(frame);
+            }
+            self.spaces[SpaceId::Data].pending |= info.retransmits;
+            self.spaces[SpaceId::Data].for_path(path_id).lost_packets.insert(
+                packet,
+                LostPacket {
+                    time_sent: info.time_sent,
+                },
+            );
+        }
     }
 
     /// Returns the remote path status
@@ -1091,6 +1155,8 @@ impl Connection {
                 && self.highest_space == SpaceKind::Data
                 && self.peer_supports_ack_frequency();
         }
+
+        self.begin_handovers(now);
 
         let mut next_path_id = self.paths.first_entry().map(|e| *e.key());
         while let Some(path_id) = next_path_id {
@@ -2706,6 +2772,8 @@ impl Connection {
         stats.cwnd = path.data.congestion.window();
         stats.bandwidth_estimate = path.data.congestion.metrics().bandwidth_estimate;
         stats.current_mtu = path.data.mtud.current_mtu();
+        stats.in_flight_bytes = path.data.in_flight.bytes;
+        stats.pto_count = path.data.pto_count;
         Some(stats)
     }
 
@@ -3201,6 +3269,7 @@ impl Connection {
     // Not timing-aware, so it's safe to call this for inferred acks, such as arise from
     // high-latency handshakes
     fn on_packet_acked(&mut self, now: Instant, path_id: PathId, pn: u64, info: SentPacket) {
+        self.path_stats.get_mut(path_id).acked_bytes += u64::from(info.size);
         let path = self.path_data_mut(path_id);
         let app_limited = path.app_limited;
         path.remove_in_flight(&info);
@@ -3260,6 +3329,14 @@ impl Connection {
     /// packet, to try and elicit new acknowledgements. These new acknowledgements will
     /// indicate whether the previously sent packets were lost or not.
     fn on_loss_detection_timeout(&mut self, now: Instant, path_id: PathId) {
+        let path = self.path_data_mut(path_id);
+        if path.handover.at().is_some_and(|at| at <= now) {
+            path.handover = Handover::None;
+            self.resend_in_flight(path_id);
+            self.set_loss_detection_timer(now, path_id);
+            return;
+        }
+
         if let Some((_, pn_space)) = self.loss_time_and_space(path_id) {
             // Time threshold loss Detection
             self.detect_lost_packets(now, pn_space, path_id, false);
@@ -3293,6 +3370,7 @@ impl Connection {
         pns.loss_probes = pns.loss_probes.saturating_add(count);
         let path_data = self.path_data_mut(path_id);
         path_data.pto_count = path_data.pto_count.saturating_add(1);
+        path_data.pto_fired = Some(now);
         self.set_loss_detection_timer(now, path_id);
     }
 
@@ -3611,16 +3689,14 @@ impl Connection {
 
         // Cap the maximum interval between two tail-loss probes.
         let max_interval = if path.rtt.get() > SLOW_RTT_THRESHOLD {
-            // For slow links we want to increase the interval beyond 2s.
+            // For slow links we want to increase the interval beyond the maximum.
             (path.rtt.get() * 3) / 2
         } else if let Some(idle) = path.idle_timeout.or(self.idle_timeout)
             && idle <= MIN_IDLE_FOR_FAST_PTO
         {
-            // If the idle timeout is relatively low, cap at 1s so we get plenty of retries
-            // before the idle timeout fires.
+            // If the idle timeout is relatively low, get plenty of retries before it fires.
             MAX_PTO_FAST_INTERVAL
         } else {
-            // Otherwise cap to 2s.
             MAX_PTO_INTERVAL
         };
 
@@ -3661,10 +3737,7 @@ impl Connection {
                 continue;
             }
 
-            // Compute the PTO duration for this space, we want to cap the maximum interval
-            // between two tail-loss probes so to not do a simple exponential backoff but
-            // rather iterate through the probes to compute the capped increment for an
-            // exponential backoff at each step.
+            // The interval since the last probe doubles up to a maximum.
             let duration = {
                 let max_ack_delay = if space == SpaceId::Data {
                     self.ack_frequency.max_ack_delay_for_pto()
@@ -3672,13 +3745,8 @@ impl Connection {
                     Duration::ZERO
                 };
                 let pto_base = path.rtt.pto_base() + max_ack_delay;
-                let mut duration = pto_base;
-                for i in 1..=pto_count {
-                    let exponential_duration = pto_base * 2u32.pow(i.min(MAX_BACKOFF_EXPONENT));
-                    let max_duration = duration + max_interval;
-                    duration = exponential_duration.min(max_duration);
-                }
-                duration
+                let backoff = 2u32.pow(pto_count.min(MAX_BACKOFF_EXPONENT));
+                pto_base.saturating_mul(backoff).min(max_interval.max(pto_base))
             };
 
             let Some(last_ack_eliciting) = pns.time_of_last_ack_eliciting_packet else {
@@ -3686,7 +3754,9 @@ impl Connection {
             };
             // Base the deadline on when the last probe was sent, so the PTO
             // doesn't fire before the response has had time to arrive.
-            let pto = last_ack_eliciting + duration;
+            // The probe of the last one may still wait for the pacer.
+            let last_probe = path.pto_fired.filter(|_| pto_count > 0);
+            let pto = last_probe.map_or(last_ack_eliciting, |at| at.max(last_ack_eliciting)) + duration;
             if result.is_none_or(|(earliest_pto, _)| pto < earliest_pto) {
                 if path.anti_amplification_blocked(1) {
                     // Nothing would be able to be sent.
@@ -3737,11 +3807,13 @@ impl Connection {
             return;
         }
 
-        if let Some((loss_time, _)) = self.loss_time_and_space(path_id) {
+        let handover = self.path(path_id).and_then(|path| path.handover.at());
+        let loss_time = self.loss_time_and_space(path_id).map(|(at, _)| at);
+        if let Some(at) = handover.into_iter().chain(loss_time).min() {
             // Time threshold loss detection.
             self.timers.set(
                 Timer::PerPath(path_id, PathTimer::LossDetection),
-                loss_time,
+                at,
                 self.qlog.with_time(now),
             );
             return;
@@ -7608,8 +7680,9 @@ const MAX_BACKOFF_EXPONENT: u32 = 16;
 
 /// The max interval between successive tail-loss probes.
 ///
-/// This is the "normal" value we use.
-const MAX_PTO_INTERVAL: Duration = Duration::from_secs(2);
+/// This is the "normal" value we use: when a path comes back after an outage, the next probe shows it, and
+/// two small packets in this time do a path no harm.
+const MAX_PTO_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The idle time, below which we use the shorter [`MAX_PTO_FAST_INTERVAL`].
 const MIN_IDLE_FOR_FAST_PTO: Duration = Duration::from_secs(25);
@@ -7618,7 +7691,7 @@ const MIN_IDLE_FOR_FAST_PTO: Duration = Duration::from_secs(25);
 ///
 /// If the path or connection idle time is less than [`MIN_IDLE_FOR_FAST_PTO`] then we use
 /// this value to ensure we have plenty of retransmits before we reach the idle time.
-const MAX_PTO_FAST_INTERVAL: Duration = Duration::from_secs(1);
+const MAX_PTO_FAST_INTERVAL: Duration = MAX_PTO_INTERVAL;
 
 /// The RTT threshold above which we cap the PTO interval to 1.5 * smoothed_rtt
 ///

@@ -133,6 +133,27 @@ pub(super) struct SentChallengeInfo {
     pub(super) network_path: FourTuple,
 }
 
+/// What becomes of the packets that a path had in flight when it became a backup.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Handover {
+    /// Nothing out of the ordinary.
+    #[default]
+    None,
+    /// The path has just become a backup.
+    Begins,
+    /// They go by another path, if they are not acknowledged until then.
+    At(Instant),
+}
+
+impl Handover {
+    pub(super) fn at(self) -> Option<Instant> {
+        match self {
+            Self::At(at) => Some(at),
+            Self::None | Self::Begins => None,
+        }
+    }
+}
+
 /// State of particular network path 4-tuple within a [`PacketNumberSpace`].
 ///
 /// With QUIC-Multipath a path is identified by a [`PathId`] and it is possible to have
@@ -242,6 +263,12 @@ pub(super) struct PathData {
     /// [`LossDetection`]: super::timer::PathTimer::LossDetection
     pub(super) pto_count: u32,
 
+    /// When a tail-loss probe was last due, while [`Self::pto_count`] is not 0.
+    pub(super) pto_fired: Option<Instant>,
+
+    /// What has become of the packets in flight since this path has become a backup.
+    pub(super) handover: Handover,
+
     //
     // Per-path idle & keep alive
     /// Idle timeout for the path
@@ -340,6 +367,8 @@ impl PathData {
             status: Default::default(),
             first_packet: None,
             pto_count: 0,
+            handover: Handover::None,
+            pto_fired: None,
             idle_timeout: config.default_path_max_idle_timeout,
             keep_alive: config.default_path_keep_alive_interval,
             permit_idle_reset: true,
@@ -388,6 +417,8 @@ impl PathData {
             status: prev.status.clone(),
             first_packet: None,
             pto_count: 0,
+            handover: Handover::None,
+            pto_fired: None,
             idle_timeout: prev.idle_timeout,
             keep_alive: prev.keep_alive,
             permit_idle_reset: true,

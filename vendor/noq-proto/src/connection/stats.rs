@@ -280,6 +280,12 @@ pub struct PathStats {
     pub black_holes_detected: u64,
     /// Largest UDP payload size the path currently supports.
     pub current_mtu: u16,
+    /// Bytes that were acknowledged on this path.
+    pub acked_bytes: u64,
+    /// Bytes that are in flight on this path now.
+    pub in_flight_bytes: u64,
+    /// Probe timeouts in a row, up to now, that no acknowledgement has come for.
+    pub pto_count: u32,
 }
 
 /// Connection statistics.
@@ -343,6 +349,9 @@ impl core::ops::Add<PathStats> for ConnectionStats {
             lost_plpmtud_probes: _,
             black_holes_detected: _,
             current_mtu: _,
+            acked_bytes: _,
+            in_flight_bytes: _,
+            pto_count: _,
         } = rhs;
         Self {
             udp_tx: self.udp_tx + udp_tx,
@@ -381,6 +390,9 @@ impl core::ops::AddAssign<PathStats> for ConnectionStats {
             lost_plpmtud_probes: _,
             black_holes_detected: _,
             current_mtu: _,
+            acked_bytes: _,
+            in_flight_bytes: _,
+            pto_count: _,
         } = rhs;
         let Self {
             udp_tx,

@@ -1735,8 +1735,79 @@ fn nat_traversal_revalidates_existing_path() -> TestResult {
     Ok(())
 }
 
+/// However long nothing is acknowledged, the next probe is never far away.
+#[test]
+fn probes_never_come_further_apart_than_the_maximum() -> TestResult {
+    let _guard = subscribe();
+    let mut pair = ConnPair::builder().enable_multipath().connect();
+    let s = pair.streams(Server).open(Dir::Uni).unwrap();
+    pair.drive();
+    pair.send_stream(Server, s).write(&[43u8; 5000]).unwrap();
+    pair.drive_server();
+    let (start, mut last) = (pair.time, pair.time);
+    let mut probes = 0;
+    while pair.time < start + Duration::from_secs(20) {
+        let before = pair.stats(Server).udp_tx.datagrams;
+        pair.blackhole_step(true, true);
+        if pair.stats(Server).udp_tx.datagrams > before {
+            assert!(pair.time - last <= Duration::from_millis(510), "{:?}", pair.time - last);
+            (last, probes) = (pair.time, probes + 1);
+        }
+    }
+    assert!(probes >= 40, "{probes}");
+    Ok(())
+}
+
+/// A path has become a backup while its last packets were lost: they go by the other one two round trips
+/// later, and do not wait for the probe timeouts of a path that nobody uses.
+#[test]
+fn a_backup_hands_over_what_it_has_in_flight() -> TestResult {
+    let _guard = subscribe();
+    let latency = Duration::from_millis(20);
+    let mut pair = ConnPair::builder().enable_multipath().with_latency(latency).connect();
+    let server_addr = pair.routes.public_server_addr();
+    let path = pair.open_path(Client, FourTuple::from_remote(server_addr), PathStatus::Backup)?;
+    pair.drive();
+    let s = pair.streams(Client).open(Dir::Uni).unwrap();
+    pair.send_stream(Client, s).write(b"lost").unwrap();
+    let start = pair.time;
+    // The probe timeouts back off meanwhile.
+    while pair.time < start + Duration::from_secs(20) {
+        pair.blackhole_step(true, true);
+    }
+    pair.set_path_status(Client, path, PathStatus::Available)?;
+    pair.set_path_status(Client, PathId::ZERO, PathStatus::Backup)?;
+    let start = pair.time;
+    let before = pair.path_stats(Client, path).unwrap().frame_tx.stream;
+    while pair.path_stats(Client, path).unwrap().frame_tx.stream == before {
+        assert!(pair.step());
+        assert!(pair.time <= start + 5 * latency, "{:?}", pair.time - start);
+    }
+    pair.drive();
+    assert_matches!(pair.streams(Server).accept(Dir::Uni), Some(stream) if stream == s);
+    Ok(())
+}
+
+/// What an abandoned path had in flight goes by the others at once.
+#[test]
+fn an_abandoned_path_hands_over_at_once() -> TestResult {
+    let _guard = subscribe();
+    let mut pair = ConnPair::builder().enable_multipath().connect();
+    let server_addr = pair.routes.public_server_addr();
+    let path = pair.open_path(Client, FourTuple::from_remote(server_addr), PathStatus::Backup)?;
+    pair.drive();
+    let s = pair.streams(Client).open(Dir::Uni).unwrap();
+    pair.send_stream(Client, s).write(b"lost").unwrap();
+    pair.blackhole_step(true, true);
+    let before = pair.path_stats(Client, path).unwrap().frame_tx.stream;
+    pair.close_path(Client, PathId::ZERO, 0u8.into())?;
+    pair.drive_client();
+    assert_eq!(pair.path_stats(Client, path).unwrap().frame_tx.stream, before + 1);
+    Ok(())
+}
+
 /// After a silent gap, PTO backs off exponentially and can reach minutes.
-/// The 2s PTO cap ensures recovery happens promptly once connectivity returns.
+/// The PTO cap ensures recovery happens promptly once connectivity returns.
 #[test]
 fn path_recovers_after_silent_gap_via_keepalive() -> TestResult {
     let _guard = subscribe();
