@@ -1,11 +1,9 @@
 //! Which path of a link is used, and which are not needed.
 
-use std::net::SocketAddr;
-
 use noq::{PathId, PathStatus};
 
 use super::View;
-use super::doubt::Doubts;
+use super::doubt::Watch;
 use super::paths::{Paths, is_direct};
 use crate::link::{LinkPath, PathKind};
 use crate::mux::Route;
@@ -21,7 +19,7 @@ impl Paths {
         let relay = newest(&|route| Some(route) == view.relay())
             .or_else(|| newest(&|route| view.relays.contains(&route)));
         let best = match (direct, relay) {
-            (Some(_), Some(relay)) if view.is_suspect() => Some(relay),
+            (Some(_), Some(relay)) if self.is_suspect(view) => Some(relay),
             (Some(direct), _) => Some(direct),
             (None, relay) => relay.or_else(|| newest(&|_| true)),
         };
@@ -48,7 +46,7 @@ impl Paths {
     ) {
         let active = self.active.and_then(|id| Some((id, *self.open.get(&id)?)));
         let Some((id, route)) = active else {
-            self.doubts = None;
+            self.watch = None;
             self.state.changed(
                 None,
                 LinkPath { kind: PathKind::None, rtt: None },
@@ -64,18 +62,19 @@ impl Paths {
             (true, true) if before == self.active => "the peer has another address",
             (true, true) => "a direct path answers",
             (false, true) if view.is_suspect() => "the direct path answers no more",
+            (false, true) if self.is_suspect(view) => "the direct path carries no data",
             (false, true) => "the direct path is gone",
         };
         let kind = self.kind(route);
-        self.doubts = match (path, is_direct(route)) {
-            (Some(path), true) => {
-                let label: SocketAddr = self.mux.label(route);
-                let events = self.events.clone();
-                Some(Doubts::watch(&self.mux, label, path.weak_handle(), self.session, events))
-            }
-            _ => None,
-        };
+        self.watch = (path.is_some() && is_direct(route)).then(|| Watch::new(&self.mux, route));
         self.state.changed(Some(id), LinkPath { kind, rtt }, reason);
+    }
+
+    /// The path stays, and something about it is to be known.
+    pub(super) fn tell(&self, id: PathId, route: Route, reason: &str) {
+        tracing::debug!(session = %self.session, reason, "path");
+        let (_, LinkPath { rtt, .. }) = self.state.current();
+        self.state.changed(Some(id), LinkPath { kind: self.kind(route), rtt }, reason);
     }
 
     fn kind(&self, route: Route) -> PathKind {
@@ -94,7 +93,7 @@ impl Paths {
         let Some(active) = active else { return };
         let serves = |route: Route| is_direct(route) || view.relays.contains(&route);
         let is_unneeded = |id: PathId, route: Route| {
-            let is_lost = is_direct(route) && view.is_suspect() && !is_direct(active);
+            let is_lost = is_direct(route) && self.is_suspect(view) && !is_direct(active);
             let is_replaced = self.is_controlling && is_direct(route) && is_direct(active);
             let is_cut = !serves(route) && serves(active);
             Some(id) != self.active && (is_lost || is_replaced || is_cut)

@@ -12,6 +12,7 @@ mod follow;
 mod hello;
 mod open;
 mod paths;
+mod progress;
 mod relay_end;
 mod session;
 mod token;

@@ -67,7 +67,9 @@ impl Paths {
     }
 
     pub(super) fn open_missing(&mut self, connection: &noq::Connection, view: &View) {
-        let direct = view.direct.filter(|_| !view.is_suspect());
+        let has = |route| self.open.values().any(|other| *other == route);
+        let missing = view.direct.filter(|route| !has(*route));
+        let direct = missing.filter(|_| self.may_open_direct(view, Instant::now()));
         for (route, status) in [(direct, PathStatus::Available), (view.relay(), PathStatus::Backup)]
         {
             let Some(route) = route else { continue };
@@ -124,7 +126,7 @@ impl Paths {
     fn needs_detour(&self, view: &View) -> Option<(PathId, Route, Route)> {
         let mut open = self.open.iter();
         let (Some((id, direct)), None) = (open.next(), open.next()) else { return None };
-        let relay = view.relay().filter(|_| view.is_suspect() && is_direct(*direct))?;
+        let relay = view.relay().filter(|_| self.is_suspect(view) && is_direct(*direct))?;
         Some((*id, *direct, relay))
     }
 

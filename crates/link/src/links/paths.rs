@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::again::Again;
-use super::doubt::Doubts;
+use super::doubt::{Narrow, Watch};
 use super::follow::Follow;
 use super::open::{Nudges, Opening};
 use super::session::SessionTask;
@@ -51,7 +51,12 @@ pub(super) struct Paths {
     /// QUIC could not open a path when it was last asked to.
     pub(super) refused: bool,
     pub(super) nudges: Nudges,
-    pub(super) doubts: Option<Doubts>,
+    pub(super) watch: Option<Watch>,
+    pub(super) narrow: Option<Narrow>,
+    /// Data goes unanswered, which is to be told.
+    pub(super) has_doubt: bool,
+    /// The direct route was suspect when it was last looked.
+    was_suspect: bool,
     relayed: Option<RelayState>,
     /// Since when there has been no route.
     stranded_since: Option<Instant>,
@@ -86,7 +91,10 @@ impl Paths {
             again: Again::new(task.is_controlling),
             refused: false,
             nudges: Nudges::default(),
-            doubts: None,
+            watch: None,
+            narrow: None,
+            has_doubt: false,
+            was_suspect: false,
             relayed: None,
             stranded_since: None,
             shown: task.view.borrow().rebound,
@@ -116,13 +124,27 @@ impl Paths {
             let look_at = self.look_at();
             drop(connection);
             self.tell_relayed().await;
+            if std::mem::take(&mut self.has_doubt) {
+                let _or_ended = self.events.send(LinkEvent::Doubt(self.session)).await;
+            }
             let due = async {
                 match look_at {
                     Some(at) => sleep_until(at).await,
                     None => std::future::pending().await,
                 }
             };
+            let activity = self.watch.as_ref().filter(|watch| watch.look_at().is_none());
+            let activity = activity.map(|watch| Arc::clone(&watch.activity));
+            let sent = async {
+                match activity {
+                    Some(activity) => activity.sent().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
+                () = sent => if let Some(watch) = &mut self.watch {
+                    watch.sent();
+                },
                 Some(event) = self.path_events.next() => match (event, self.connection.upgrade()) {
                     (Ok(event), _) => self.handle(event),
                     // So much happened at once that events were dropped.
@@ -146,7 +168,17 @@ impl Paths {
     fn look_at(&self) -> Option<Instant> {
         let stranded = self.stranded_since.map(|since| since + SILENCE_MAX);
         let detour = self.detour_at(Instant::now());
-        let looks = [self.again.at(), stranded, detour, self.nudges.at(), self.follow.look_at()];
+        let progress = self.watch.as_ref().and_then(Watch::look_at);
+        let (nudge, follow) = (self.nudges.at(), self.follow.look_at());
+        let looks = [
+            self.again.at(),
+            stranded,
+            detour,
+            nudge,
+            follow,
+            progress,
+            self.try_narrow_at(Instant::now()),
+        ];
         looks.into_iter().flatten().min()
     }
 
@@ -206,6 +238,7 @@ impl Paths {
                     self.mux.route(path.remote_address().ok()?)
                 });
                 if let Some(route) = route.filter(|_| !self.closed.contains(&id)) {
+                    self.widened(route);
                     self.open.insert(id, route);
                 }
             }
@@ -228,6 +261,11 @@ impl Paths {
     fn settle(&mut self, connection: &noq::Connection) {
         let view = self.view.borrow_and_update().clone();
         let now = Instant::now();
+        self.watch_progress(connection, now);
+        if std::mem::replace(&mut self.was_suspect, view.is_suspect()) && !view.is_suspect() {
+            // A check has been answered: what failed before says nothing any more.
+            self.again.succeeded();
+        }
         if self.again.is_due(now) {
             self.refused = false;
             self.open_missing(connection, &view);

@@ -14,7 +14,7 @@ mod receive;
 mod relay;
 mod send;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -44,6 +44,8 @@ pub(crate) use relay::RelayQueue;
 const INJECTED_MAX: usize = 64;
 /// Datagrams that wait for the traversal machine; more are lost, as on any network.
 const ARRIVED_MAX: usize = 512;
+/// Routes on which datagrams leave one by one: one for each link, and few of these need it.
+const UNBATCHED_MAX: usize = 1024;
 /// What is asked of the kernel for each of the worker's own sockets, each way, in bytes: a burst of a
 /// fast link must not be lost while the process does something else. The kernel may grant less.
 const SOCKET_BUFFER_BYTES: usize = 7 * 1024 * 1024;
@@ -89,6 +91,8 @@ pub(crate) struct Mux {
     version: AtomicU64,
     relays: RwLock<HashMap<SocketAddr, Arc<RelayQueue>>>,
     watched: Watched,
+    /// Routes on which each datagram is handed to the system by itself.
+    unbatched: RwLock<BTreeSet<Route>>,
     injected: mpsc::Sender<Injected>,
     arrived: mpsc::Sender<Arrived>,
 }
@@ -119,6 +123,7 @@ impl Mux {
             version: AtomicU64::new(0),
             relays: RwLock::default(),
             watched: Watched::default(),
+            unbatched: RwLock::default(),
             injected,
             arrived,
         });
@@ -279,6 +284,19 @@ impl Mux {
     pub(crate) fn arrive(&self, socket: SocketId, from: SocketAddr, payload: &[u8]) -> bool {
         let arrived = Arrived { socket, from, payload: payload.to_vec() };
         !matches!(self.arrived.try_send(arrived), Err(mpsc::error::TrySendError::Closed(_)))
+    }
+
+    /// From now on, datagrams leave one by one on this route: the network may lose what segmentation offload
+    /// makes. `false` when they did already, or when there are too many such routes.
+    pub(crate) fn unbatch(&self, route: Route) -> bool {
+        let mut unbatched = write(&self.unbatched);
+        unbatched.len() < UNBATCHED_MAX && unbatched.insert(route)
+    }
+
+    /// Whether datagrams leave one by one on this route.
+    fn is_unbatched(&self, route: Route) -> bool {
+        let unbatched = read(&self.unbatched);
+        !unbatched.is_empty() && unbatched.contains(&route)
     }
 
     pub(crate) fn watched(&self) -> &Watched {

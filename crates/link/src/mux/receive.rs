@@ -61,7 +61,6 @@ impl MuxSocket {
                 let filled = fill(*label, frame, buffers, metas);
                 self.rest.take_if(|(_, frame)| frame.is_empty());
                 if filled > 0 {
-                    self.mux.watched.received(metas[0].addr);
                     return Poll::Ready(filled);
                 }
                 continue;
@@ -75,7 +74,6 @@ impl MuxSocket {
                     let label = self.mux.named(own);
                     buffers[0][..datagram.len()].copy_from_slice(&datagram);
                     set(&mut metas[0], label, datagram.len(), datagram.len());
-                    self.mux.watched.received(label);
                     return Poll::Ready(1);
                 }
                 // It has woken the task, which looks what sockets there are.
@@ -126,11 +124,9 @@ impl MuxSocket {
         demux::split(buffer, meta, |datagram| {
             self.mux.arrive(socket, from, datagram);
         });
-        match label {
-            Some(label) if meta.len > 0 => self.mux.watched.received(label),
-            Some(_) => {}
+        if label.is_none() {
             // Nobody of ours is there.
-            None => meta.len = 0,
+            meta.len = 0;
         }
         // From which of its addresses the system sends is the system's choice, as for checks.
         meta.dst_ip = None;

@@ -22,11 +22,13 @@ pub(super) struct MuxSender {
     mux: Arc<Mux>,
     /// A socket was full: until it is not.
     blocked: Option<Writable>,
+    /// Bytes of a batch that have left, where its datagrams leave one by one.
+    left: usize,
 }
 
 impl MuxSender {
     pub(super) fn new(mux: Arc<Mux>) -> Self {
-        Self { mux, blocked: None }
+        Self { mux, blocked: None, left: 0 }
     }
 
     fn poll_udp(
@@ -57,6 +59,27 @@ impl MuxSender {
     }
 }
 
+impl MuxSender {
+    /// Sends the datagrams of a batch one by one. The caller comes with the same batch until all have left.
+    fn poll_one_by_one(
+        &mut self,
+        socket: &Arc<Udp>,
+        to: SocketAddr,
+        transmit: &Transmit<'_>,
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
+        let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
+        while let Some(rest) = transmit.contents.get(self.left..).filter(|rest| !rest.is_empty()) {
+            let contents = &rest[..segment.min(rest.len())];
+            let single = Transmit { contents, segment_size: None, ..*transmit };
+            ready!(self.poll_udp(socket, to, &single, context));
+            self.left += contents.len();
+        }
+        self.left = 0;
+        Poll::Ready(())
+    }
+}
+
 impl fmt::Debug for MuxSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("MuxSender")
@@ -72,9 +95,14 @@ impl UdpSender for MuxSender {
         let label = transmit.destination;
         let own = self.mux.own_of(label);
         let sent = match self.mux.own_route(own) {
-            Some(Route::Direct(id, to)) => {
+            Some(route @ Route::Direct(id, to)) => {
                 let socket = read(&self.mux.sockets).get(&id).cloned();
                 match socket {
+                    Some(socket)
+                        if transmit.segment_size.is_some() && self.mux.is_unbatched(route) =>
+                    {
+                        self.poll_one_by_one(&socket, to, transmit, context)
+                    }
                     Some(socket) => self.poll_udp(&socket, to, transmit, context),
                     None => Poll::Ready(()),
                 }

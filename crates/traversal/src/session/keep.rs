@@ -21,11 +21,14 @@ const DOUBT_SUSPECT_AFTER: Duration = Duration::from_millis(150);
 /// No path is suspect before it has been asked so often: a machine that has slept in between finds the
 /// answer to the first check behind its own timer.
 const ASKED_MIN: u32 = 2;
-/// While a path is suspect, all routes are tried again this often, ...
-const REPAIR_EVERY: Duration = Duration::from_secs(1);
-/// ... and more seldom after it has been gone for so long, while a relay serves.
-const REPAIR_EAGERLY_FOR: Duration = Duration::from_secs(300);
-const REPAIR_SELDOM: Duration = Duration::from_secs(10);
+/// While a path is suspect, all routes are tried again this often, by how long it has been gone: an outage that
+/// somebody waits for is short, and one that lasts is none of a line. The first is what lets data move within a
+/// second of the line's return; the last is for links that a relay serves.
+const REPAIR_EVERY: [(Duration, Duration); 3] = [
+    (Duration::from_secs(30), Duration::from_millis(300)),
+    (Duration::from_secs(300), Duration::from_secs(1)),
+    (Duration::MAX, Duration::from_secs(10)),
+];
 /// A controlled side that the peer checks need not check the path itself: so much later than its turn
 /// it does, when the peer's next check has not come.
 const PEER_CHECKS_GRACE: Duration = Duration::from_secs(2);
@@ -122,6 +125,12 @@ impl Keep {
     }
 }
 
+/// The pause before a path that has been suspect for so long is tried again.
+fn repair_after(suspect_for: Duration) -> Duration {
+    let stage = REPAIR_EVERY.iter().find(|(until, _)| suspect_for <= *until);
+    stage.map_or(Duration::from_secs(10), |(_, every)| *every)
+}
+
 impl Session {
     /// Asks the path in use whether it answers, and draws the conclusions.
     pub(super) fn keep(&mut self, now: Instant, rng: &mut StdRng) {
@@ -145,10 +154,7 @@ impl Session {
             keep.suspect_since = Some(now);
         }
         keep.ask_at = match keep.suspect_since {
-            Some(since) if now.saturating_duration_since(since) > REPAIR_EAGERLY_FOR => {
-                now + REPAIR_SELDOM
-            }
-            Some(_) => now + REPAIR_EVERY,
+            Some(since) => now + repair_after(now.saturating_duration_since(since)),
             // One that comes late has its time as well.
             None if unanswered_for >= patience => now + again,
             None => (now + again).min(asked_at + patience),

@@ -99,12 +99,13 @@ fn a_repair_sends_no_more_to_addresses_that_have_never_answered() {
     assert!(party.has(|event| *event == SessionEvent::Failed(SessionFailure::Lost)));
     let most = (0..CANDIDATES_MAX).map(|n| party.checks_to(victim(n))).max().unwrap();
     assert!(most <= 2 * UNPROVEN_MAX, "{most} checks to one address that never answered");
-    // The path itself is tried for as long as the peer's consent lasts.
+    // The path itself is tried for as long as the peer's consent lasts: three times a second, so that data moves
+    // within a second of its return.
     let since = world.elapsed() - secs(60);
     let peer = world.parties[1].told;
     let tried =
         party.sent.iter().filter(|sent| sent.at > since && sent.transmit.to == peer).count();
-    assert!((20..=60).contains(&tried), "{tried}");
+    assert!((60..=90).contains(&tried), "{tried}");
 }
 
 #[test]
