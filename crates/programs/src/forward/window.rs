@@ -12,7 +12,7 @@ use super::frames::Malformed;
 
 /// What every connection may send before anything is taken: 64 MiB of the 2,000 that are made for the peer.
 pub(super) const WINDOW_BYTES_MIN: u32 = 32 * 1024;
-/// Most that one gets: a little less than the window of a stream (2.3 MB), which would hold it up otherwise.
+/// Most that one gets: far less than the window of a stream, which would hold it up otherwise.
 pub(super) const WINDOW_BYTES_MAX: u32 = 2 * 1024 * 1024;
 /// Beyond the smallest windows, those of all connections of a link together.
 pub(super) const POOL_BYTES: u32 = 64 * 1024 * 1024;
