@@ -117,7 +117,8 @@ impl Paths {
         let Some(path) = connection.path(id) else { return };
         let stats = path.stats();
         let (acked_bytes, in_flight_bytes) = (stats.acked_bytes, stats.in_flight_bytes);
-        let sample = Sample { acked_bytes, in_flight_bytes, rtt: stats.rtt };
+        let received_datagrams = stats.udp_rx.datagrams;
+        let sample = Sample { acked_bytes, in_flight_bytes, received_datagrams, rtt: stats.rtt };
         let found = watch.progress.look(sample, now.into());
         if watch.look_at().is_none() {
             watch.activity.expect();

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Data may go unacknowledged for so long, and for some round trips, before the path is asked by a check: the
+/// Data may be under way and nothing at all come back for so long, and for some round trips, before the path is asked by a check: the
 /// peer acknowledges within 25 ms (RFC 9000 §18.2), and a busy machine needs its time.
 const DOUBT_AFTER: (Duration, u32) = (Duration::from_millis(100), 3);
 /// Then its packets leave one by one: by now a check tells whether the path is there at all, and two timeouts of QUIC have
@@ -23,6 +23,7 @@ const DOUBT_AGAIN_AFTER: Duration = Duration::from_millis(500);
 pub(super) struct Sample {
     pub(super) acked_bytes: u64,
     pub(super) in_flight_bytes: u64,
+    pub(super) received_datagrams: u64,
     pub(super) rtt: Duration,
 }
 
@@ -41,6 +42,8 @@ pub(super) enum Finding {
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     acked_bytes: u64,
+    received_datagrams: u64,
+    silent_since: Option<Instant>,
     stalled_since: Option<Instant>,
     doubt_at: Option<Instant>,
     /// What has been found since the last progress, beside doubts.
@@ -63,26 +66,33 @@ impl Progress {
     pub(super) fn look(&mut self, sample: Sample, now: Instant) -> Option<Finding> {
         let has_moved =
             std::mem::replace(&mut self.acked_bytes, sample.acked_bytes) != sample.acked_bytes;
+        let has_heard = std::mem::replace(&mut self.received_datagrams, sample.received_datagrams)
+            != sample.received_datagrams;
         let is_idle = sample.in_flight_bytes == 0;
         self.look_at = (!is_idle).then(|| now + LOOK_EVERY);
+        if is_idle || has_moved || has_heard {
+            self.silent_since = None;
+        }
+        let silent_for = now.saturating_duration_since(*self.silent_since.get_or_insert(now));
         if is_idle || has_moved {
             (self.stalled_since, self.doubt_at, self.found) = (None, None, None);
             return None;
         }
         let stalled_for = now.saturating_duration_since(*self.stalled_since.get_or_insert(now));
-        let is_over = |(least, round_trips): (Duration, u32)| {
-            stalled_for >= least.max(sample.rtt * round_trips)
+        let is_over = |waited: Duration, (least, round_trips): (Duration, u32)| {
+            waited >= least.max(sample.rtt * round_trips)
         };
         let next = match self.found {
             None => Some((UNBATCH_AFTER, Finding::Unbatch)),
             Some(Finding::Unbatch) => Some((NARROW_AFTER, Finding::Narrow)),
             Some(Finding::Narrow | Finding::Doubt) => None,
         };
-        if let Some((_, finding)) = next.filter(|(after, _)| is_over(*after)) {
+        if let Some((_, finding)) = next.filter(|(after, _)| is_over(stalled_for, *after)) {
             self.found = Some(finding);
             return Some(finding);
         }
-        let is_doubtful = is_over(DOUBT_AFTER) && self.doubt_at.is_none_or(|at| at <= now);
+        let is_doubtful =
+            is_over(silent_for, DOUBT_AFTER) && self.doubt_at.is_none_or(|at| at <= now);
         is_doubtful.then(|| {
             self.doubt_at = Some(now + DOUBT_AGAIN_AFTER);
             Finding::Doubt
@@ -97,7 +107,7 @@ mod tests {
     const RTT: Duration = Duration::from_millis(10);
 
     fn sample(acked_bytes: u64, in_flight_bytes: u64) -> Sample {
-        Sample { acked_bytes, in_flight_bytes, rtt: RTT }
+        Sample { acked_bytes, in_flight_bytes, received_datagrams: 3, rtt: RTT }
     }
 
     /// What is found, and how many milliseconds after the start.
