@@ -16,7 +16,7 @@ use crate::tls::{self, PeerVerifier};
 const STREAMS_MAX: u32 = 2048;
 /// Unread bytes of one stream. A line of 500 Mbit/s and a round trip of 200 ms has 12.5 MB under way, and as much
 /// waits behind a packet that was lost until that has come again. The library ends a connection in which a
-/// stream has more than 16,384 gaps: packets of 600 bytes never have as many in this window.
+/// stream has more than 16,384 gaps: with packets of 600 bytes, lost at random, this window has fewer.
 const STREAM_WINDOW_BYTES: u32 = 32 * 1024 * 1024;
 /// Unread bytes of all streams together: what a peer that is not read from can make this side hold.
 const LINK_WINDOW_BYTES: u32 = 64 * 1024 * 1024;

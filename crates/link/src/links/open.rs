@@ -67,14 +67,14 @@ impl Paths {
     }
 
     pub(super) fn open_missing(&mut self, connection: &noq::Connection, view: &View) {
-        let has = |route| self.open.values().any(|other| *other == route);
-        let missing = view.direct.filter(|route| !has(*route));
-        let direct = missing.filter(|_| self.may_open_direct(view, Instant::now()));
-        for (route, status) in [(direct, PathStatus::Available), (view.relay(), PathStatus::Backup)]
-        {
+        let routes = [(view.direct, PathStatus::Available), (view.relay(), PathStatus::Backup)];
+        for (route, status) in routes {
             let Some(route) = route else { continue };
             let opening = self.opening.values().map(|opening| &opening.route);
             if self.open.values().chain(opening).any(|other| *other == route) {
+                continue;
+            }
+            if is_direct(route) && !self.may_open_direct(view, Instant::now()) {
                 continue;
             }
             let label = self.mux.label(route);

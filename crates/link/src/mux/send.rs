@@ -57,9 +57,7 @@ impl MuxSender {
             }
         }
     }
-}
 
-impl MuxSender {
     /// Sends the datagrams of a batch one by one. The caller comes with the same batch until all have left.
     fn poll_one_by_one(
         &mut self,

@@ -23,12 +23,13 @@ const DOUBT_SUSPECT_AFTER: Duration = Duration::from_millis(150);
 const ASKED_MIN: u32 = 2;
 /// While a path is suspect, all routes are tried again this often, by how long it has been gone: an outage that
 /// somebody waits for is short, and one that lasts is none of a line. The first is what lets data move within a
-/// second of the line's return; the last is for links that a relay serves.
-const REPAIR_EVERY: [(Duration, Duration); 3] = [
+/// second of the line's return, ...
+const REPAIR_EVERY: [(Duration, Duration); 2] = [
     (Duration::from_secs(30), Duration::from_millis(300)),
     (Duration::from_secs(300), Duration::from_secs(1)),
-    (Duration::MAX, Duration::from_secs(10)),
 ];
+/// ... and so seldom after that, while a relay serves.
+const REPAIR_SELDOM: Duration = Duration::from_secs(10);
 /// A controlled side that the peer checks need not check the path itself: so much later than its turn
 /// it does, when the peer's next check has not come.
 const PEER_CHECKS_GRACE: Duration = Duration::from_secs(2);
@@ -128,7 +129,7 @@ impl Keep {
 /// The pause before a path that has been suspect for so long is tried again.
 fn repair_after(suspect_for: Duration) -> Duration {
     let stage = REPAIR_EVERY.iter().find(|(until, _)| suspect_for <= *until);
-    stage.map_or(Duration::from_secs(10), |(_, every)| *every)
+    stage.map_or(REPAIR_SELDOM, |(_, every)| *every)
 }
 
 impl Session {

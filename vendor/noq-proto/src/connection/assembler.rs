@@ -798,7 +798,7 @@ mod test {
         }
         assert_matches!(result, Err(TooManyChunks));
         assert!(
-            x.data.len() <= 4 * MAX_SPANS,
+            x.data.len() <= 2 * MAX_SPANS + 1,
             "chunk count {} exceeded the bound",
             x.data.len()
         );
@@ -816,7 +816,7 @@ mod test {
         for k in 0..(4 * MAX_SPANS as u64) {
             x.insert(top - k - 1, Bytes::from_static(b"ab"), 2).unwrap();
             assert!(
-                x.data.len() <= 4 * MAX_SPANS,
+                x.data.len() <= COMPACT_THRESHOLD + 1,
                 "chunk count {} exceeded the bound at k={k}",
                 x.data.len()
             );
@@ -838,7 +838,7 @@ mod test {
                 .expect("duplicate flood must not be rejected");
             max_len = max_len.max(x.data.len());
             assert!(
-                x.data.len() <= 4 * MAX_SPANS,
+                x.data.len() <= COMPACT_THRESHOLD + 1,
                 "chunk count {} exceeded the bound",
                 x.data.len()
             );
@@ -861,7 +861,7 @@ mod test {
                 // Each in a packet of its own, with little beside it.
                 x.insert((i * length) as u64, piece.clone(), length + 20)
                     .unwrap();
-                assert!(x.data.len() <= 2 * COMPACT_THRESHOLD, "{length} {i}");
+                assert!(x.data.len() <= COMPACT_THRESHOLD + 1, "{length} {i}");
             }
             let held: usize = x.data.iter().map(|chunk| chunk.allocation_size).sum();
             assert_eq!(x.allocated, held);

@@ -2773,7 +2773,6 @@ impl Connection {
         stats.bandwidth_estimate = path.data.congestion.metrics().bandwidth_estimate;
         stats.current_mtu = path.data.mtud.current_mtu();
         stats.in_flight_bytes = path.data.in_flight.bytes;
-        stats.pto_count = path.data.pto_count;
         Some(stats)
     }
 
@@ -3691,11 +3690,6 @@ impl Connection {
         let max_interval = if path.rtt.get() > SLOW_RTT_THRESHOLD {
             // For slow links we want to increase the interval beyond the maximum.
             (path.rtt.get() * 3) / 2
-        } else if let Some(idle) = path.idle_timeout.or(self.idle_timeout)
-            && idle <= MIN_IDLE_FOR_FAST_PTO
-        {
-            // If the idle timeout is relatively low, get plenty of retries before it fires.
-            MAX_PTO_FAST_INTERVAL
         } else {
             MAX_PTO_INTERVAL
         };
@@ -7683,15 +7677,6 @@ const MAX_BACKOFF_EXPONENT: u32 = 16;
 /// This is the "normal" value we use: when a path comes back after an outage, the next probe shows it, and
 /// two small packets in this time do a path no harm.
 const MAX_PTO_INTERVAL: Duration = Duration::from_millis(500);
-
-/// The idle time, below which we use the shorter [`MAX_PTO_FAST_INTERVAL`].
-const MIN_IDLE_FOR_FAST_PTO: Duration = Duration::from_secs(25);
-
-/// The max interval between successive tail-loss probes with short idle times.
-///
-/// If the path or connection idle time is less than [`MIN_IDLE_FOR_FAST_PTO`] then we use
-/// this value to ensure we have plenty of retransmits before we reach the idle time.
-const MAX_PTO_FAST_INTERVAL: Duration = MAX_PTO_INTERVAL;
 
 /// The RTT threshold above which we cap the PTO interval to 1.5 * smoothed_rtt
 ///

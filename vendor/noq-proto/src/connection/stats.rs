@@ -284,8 +284,6 @@ pub struct PathStats {
     pub acked_bytes: u64,
     /// Bytes that are in flight on this path now.
     pub in_flight_bytes: u64,
-    /// Probe timeouts in a row, up to now, that no acknowledgement has come for.
-    pub pto_count: u32,
 }
 
 /// Connection statistics.
@@ -351,7 +349,6 @@ impl core::ops::Add<PathStats> for ConnectionStats {
             current_mtu: _,
             acked_bytes: _,
             in_flight_bytes: _,
-            pto_count: _,
         } = rhs;
         Self {
             udp_tx: self.udp_tx + udp_tx,
@@ -392,7 +389,6 @@ impl core::ops::AddAssign<PathStats> for ConnectionStats {
             current_mtu: _,
             acked_bytes: _,
             in_flight_bytes: _,
-            pto_count: _,
         } = rhs;
         let Self {
             udp_tx,
