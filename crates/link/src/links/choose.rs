@@ -61,7 +61,7 @@ impl Paths {
             (true, false) | (false, false) => "the first path",
             (true, true) if before == self.active => "the peer has another address",
             (true, true) => "a direct path answers",
-            (false, true) if view.is_suspect() => "the direct path answers no more",
+            (false, true) if self.is_silent(view) => "the direct path answers no more",
             (false, true) if self.is_suspect(view) => "the direct path carries no data",
             (false, true) => "the direct path is gone",
         };
@@ -91,10 +91,13 @@ impl Paths {
     pub(super) fn close_unneeded(&mut self, connection: &noq::Connection, view: &View) {
         let active = self.active.and_then(|id| self.open.get(&id)).copied();
         let Some(active) = active else { return };
+        // The accepting side may hear of the direct route's return later than the peer, and would close what that
+        // has just opened. What a path has in flight goes again by the one in use all the same.
+        let opens = self.is_controlling;
         let serves = |route: Route| is_direct(route) || view.relays.contains(&route);
         let is_unneeded = |id: PathId, route: Route| {
-            let is_lost = is_direct(route) && self.is_suspect(view) && !is_direct(active);
-            let is_replaced = self.is_controlling && is_direct(route) && is_direct(active);
+            let is_lost = opens && is_direct(route) && self.is_suspect(view) && !is_direct(active);
+            let is_replaced = opens && is_direct(route) && is_direct(active);
             let is_cut = !serves(route) && serves(active);
             Some(id) != self.active && (is_lost || is_replaced || is_cut)
         };

@@ -70,7 +70,12 @@ pub(super) struct Narrow {
 impl Paths {
     /// Whether the direct route is no way to send by: it answers no checks, or carries no data.
     pub(super) fn is_suspect(&self, view: &View) -> bool {
-        view.is_suspect() || self.is_narrow(view)
+        self.is_silent(view) || self.is_narrow(view)
+    }
+
+    /// Whether the direct route answers no checks, and nothing newer speaks for it.
+    pub(super) fn is_silent(&self, view: &View) -> bool {
+        view.is_suspect() && !self.proved
     }
 
     fn is_narrow(&self, view: &View) -> bool {
@@ -135,7 +140,7 @@ impl Paths {
         }
         match found {
             None => {}
-            Some(Finding::Doubt) => self.has_doubt = true,
+            Some(Finding::Doubt) => (self.has_doubt, self.proved) = (true, false),
             Some(Finding::Unbatch) => {
                 if self.mux.unbatch(route) {
                     self.tell(id, route, "nothing is acknowledged: packets leave one by one");

@@ -74,7 +74,7 @@ impl Paths {
         }
         let active = self.active.and_then(|id| self.open.get(&id)).copied();
         let known =
-            Known { direct: view.direct, relay: view.relay().filter(|_| view.is_suspect()) };
+            Known { direct: view.direct, relay: view.relay().filter(|_| self.is_silent(view)) };
         let wanted = known.relay.or(known.direct);
         let differs = active.is_some_and(is_direct) && wanted.is_some() && active != wanted;
         self.follow.plan(known, differs, Instant::now());

@@ -59,7 +59,19 @@ impl Paths {
         if std::mem::replace(&mut self.shown, view.rebound) == view.rebound {
             return;
         }
-        for (id, _) in self.open.iter().filter(|(_, route)| is_direct(**route)) {
+        self.ping(connection, is_direct);
+    }
+
+    /// What was under way by a relay's connection is lost with it. QUIC learns so from the answer to whatever comes next, which
+    /// is not to wait for its own timers, on either side.
+    pub(super) fn greet(&mut self, connection: &noq::Connection, view: &View) {
+        if std::mem::replace(&mut self.greeted, view.renewed) != view.renewed {
+            self.ping(connection, |route| view.relays.contains(&route));
+        }
+    }
+
+    fn ping(&self, connection: &noq::Connection, wanted: impl Fn(Route) -> bool) {
+        for (id, _) in self.open.iter().filter(|(_, route)| wanted(**route)) {
             if let Some(path) = connection.path(*id) {
                 let _unless_closed = path.ping();
             }

@@ -55,6 +55,9 @@ pub(super) struct Paths {
     pub(super) narrow: Option<Narrow>,
     /// Data goes unanswered, which is to be told.
     pub(super) has_doubt: bool,
+    /// A path by the direct route has been validated since that route became suspect: packets of full size have
+    /// passed both ways (RFC 9000 §8.2), which is newer than the silence of a check.
+    pub(super) proved: bool,
     /// The direct route was suspect when it was last looked.
     was_suspect: bool,
     relayed: Option<RelayState>,
@@ -62,6 +65,8 @@ pub(super) struct Paths {
     stranded_since: Option<Instant>,
     /// How often the own address had changed when the peer was last shown it.
     pub(super) shown: u32,
+    /// How often a relay had been connected when its path was pinged last.
+    pub(super) greeted: u32,
     pub(super) follow: Follow,
 }
 
@@ -94,10 +99,12 @@ impl Paths {
             watch: None,
             narrow: None,
             has_doubt: false,
+            proved: false,
             was_suspect: false,
             relayed: None,
             stranded_since: None,
             shown: task.view.borrow().rebound,
+            greeted: task.view.borrow().renewed,
             follow: Follow::default(),
         };
         paths.find(connection);
@@ -239,6 +246,7 @@ impl Paths {
                 });
                 if let Some(route) = route.filter(|_| !self.closed.contains(&id)) {
                     self.widened(route);
+                    self.proved |= is_direct(route);
                     self.open.insert(id, route);
                 }
             }
@@ -266,6 +274,7 @@ impl Paths {
             // A check has been answered: what failed before says nothing any more.
             self.again.succeeded();
         }
+        self.proved &= view.is_suspect();
         if self.again.is_due(now) {
             self.refused = false;
             self.open_missing(connection, &view);
@@ -275,9 +284,10 @@ impl Paths {
         self.follow_peer(connection, &view);
         self.choose(connection, &view);
         self.show_address(connection, &view);
+        self.greet(connection, &view);
         self.close_unneeded(connection, &view);
         let stranded = view.relays.is_empty()
-            && (view.is_suspect() || view.direct.is_none() && !self.has_direct());
+            && (self.is_silent(&view) || view.direct.is_none() && !self.has_direct());
         self.stranded_since = stranded.then(|| self.stranded_since.unwrap_or(now));
     }
 

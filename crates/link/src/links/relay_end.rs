@@ -54,7 +54,13 @@ impl RelayEnd {
         self.view.send_modify(|view| {
             view.relays.retain(|route| *route != self.route);
             view.relays.push(self.route);
+            view.renewed += 1;
         });
+    }
+
+    /// Another connection to the relay has taken the place of the one before.
+    pub fn renewed(&self) {
+        self.view.send_modify(|view| view.renewed += 1);
     }
 
     /// Whether packets may go by it.

@@ -25,6 +25,8 @@ pub(crate) struct View {
     pub(super) may_relay: bool,
     /// The relays that are connected.
     pub(super) relays: Vec<Route>,
+    /// How often a relay has been connected anew: what was under way there is lost.
+    pub(super) renewed: u32,
     /// How often the own NAT has given this side another address, as far as it was seen.
     pub(super) rebound: u32,
     /// Why the session is over.

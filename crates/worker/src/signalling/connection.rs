@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, protocol::CloseFrame};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use super::handshake::{self, Asking, Opened};
+use super::handshake::{self, Asking, Opened, Way};
 use super::{Settings, Signal, hint};
 
 /// TCP, TLS and the WebSocket handshake together may take so long.
@@ -61,7 +61,8 @@ impl Connection {
             .max_message_size(Some(2 * FRAME_BYTES_MAX))
             .max_frame_size(Some(2 * FRAME_BYTES_MAX));
         let asking = if settings.ask_v1 { Asking::V1 } else { Asking::Baseline };
-        let opening = handshake::open(&settings.url, &settings.tls, asking, config);
+        let way = Way { known: None, tcp_within: CONNECT_TIMEOUT };
+        let opening = handshake::open(&settings.url, &settings.tls, way, asking, config);
         let Opened { socket, server, is_v1 } = match timeout(CONNECT_TIMEOUT, opening).await {
             Ok(Ok(opened)) => opened,
             Ok(Err(error)) => return Err(hint::on_handshake(&error, settings.url.scheme())),
@@ -69,7 +70,7 @@ impl Connection {
         };
         Ok(Self {
             socket,
-            server,
+            server: server.ip().to_canonical(),
             is_v1,
             ping_interval: settings.ping_interval,
             ping_timeout: settings.ping_timeout,

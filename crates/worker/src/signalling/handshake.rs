@@ -5,12 +5,14 @@
 //! is to be used all the same, and in this very connection: it has registered the worker by then.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use holepunch_wire::signal::v1::SUBPROTOCOL;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::error::{ProtocolError, UrlError};
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
@@ -35,7 +37,7 @@ pub(crate) type Stream = MaybeTlsStream<TcpStream>;
 pub(crate) struct Opened {
     pub(crate) socket: WebSocketStream<Stream>,
     /// The other end's address: that of a proxy, where there is one.
-    pub(super) server: IpAddr,
+    pub(crate) server: SocketAddr,
     /// Whether the server has chosen `holepunch.v1`.
     pub(super) is_v1: bool,
 }
@@ -51,14 +53,24 @@ pub(crate) enum Asking<'a> {
     Authorized(&'a str),
 }
 
+/// How the server is reached.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way {
+    /// Its address, where that needs no look-up.
+    pub(crate) known: Option<SocketAddr>,
+    /// TCP has so long to connect.
+    pub(crate) tcp_within: Duration,
+}
+
 /// Opens a WebSocket.
 pub(crate) async fn open(
     url: &Url,
     tls: &Tls,
+    way: Way,
     asking: Asking<'_>,
     config: WebSocketConfig,
 ) -> Result<Opened, Error> {
-    let (mut stream, server) = connect(url, tls).await?;
+    let (mut stream, server) = connect(url, tls, way).await?;
     let key = generate_key();
     stream.write_all(request(url, &key, asking).as_bytes()).await?;
     stream.flush().await?;
@@ -69,17 +81,23 @@ pub(crate) async fn open(
     Ok(Opened { socket, server, is_v1 })
 }
 
-async fn connect(url: &Url, tls: &Tls) -> Result<(Stream, IpAddr), Error> {
+async fn connect(url: &Url, tls: &Tls, way: Way) -> Result<(Stream, SocketAddr), Error> {
     let host = url.host_str().ok_or(Error::Url(UrlError::NoHostName))?;
     let port = url.port_or_known_default().ok_or(Error::Url(UrlError::UnsupportedUrlScheme))?;
     let name = host.trim_start_matches('[').trim_end_matches(']');
     let is_encrypted = url.scheme() == "wss";
     // What TLS needs is made while TCP connects.
     let config = async { if is_encrypted { Some(tls.config().await) } else { None } };
-    let (stream, config) = tokio::join!(TcpStream::connect((name, port)), config);
-    let stream = stream?;
+    let tcp = async {
+        match way.known {
+            Some(known) => TcpStream::connect(known).await,
+            None => TcpStream::connect((name, port)).await,
+        }
+    };
+    let (stream, config) = tokio::join!(timeout(way.tcp_within, tcp), config);
+    let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     stream.set_nodelay(true)?;
-    let peer = stream.peer_addr()?.ip().to_canonical();
+    let peer = stream.peer_addr()?;
     let Some(config) = config else { return Ok((MaybeTlsStream::Plain(stream), peer)) };
     let config = config.map_err(|error| Error::Io(io::Error::other(error)))?;
     let server = ServerName::try_from(name.to_owned())

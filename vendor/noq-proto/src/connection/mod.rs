@@ -2796,6 +2796,14 @@ impl Connection {
             .get_mut(&path)
             .ok_or(ClosedPath { _private: () })?;
         path_data.pending_ping = true;
+        let is_full = self.path(path).is_some_and(|data| {
+            data.in_flight.bytes + u64::from(data.current_mtu()) > data.congestion.window()
+        });
+        if is_full {
+            // Whoever asks for a ping wants an answer, and the window may be full of what is lost.
+            let path_data = self.spaces[self.highest_space].for_path(path);
+            path_data.loss_probes = path_data.loss_probes.max(1);
+        }
         Ok(())
     }
 
@@ -3129,16 +3137,20 @@ impl Connection {
                     Duration::from_micros(ack.delay << self.peer_params.ack_delay_exponent.0),
                 )
             };
-            let rtt = now.saturating_duration_since(
-                self.spaces[space]
-                    .for_path(path)
-                    .largest_acked_packet_send_time,
-            );
+            let sent_at = self.spaces[space]
+                .for_path(path)
+                .largest_acked_packet_send_time;
+            let rtt = now.saturating_duration_since(sent_at);
 
             let next_pn = self.spaces[space].for_path(path).next_packet_number;
             let path_data = self.path_data_mut(path);
             // TODO(@divma): should be a method of path, should be contained in a single place
-            path_data.rtt.update(ack_delay, rtt);
+            if path_data
+                .rtt_samples_from
+                .is_none_or(|from| from <= sent_at)
+            {
+                path_data.rtt.update(ack_delay, rtt);
+            }
             if path_data.first_packet_after_rtt_sample.is_none() {
                 path_data.first_packet_after_rtt_sample = Some((space.kind(), next_pn));
             }
@@ -3370,6 +3382,9 @@ impl Connection {
         let path_data = self.path_data_mut(path_id);
         path_data.pto_count = path_data.pto_count.saturating_add(1);
         path_data.pto_fired = Some(now);
+        if path_data.pto_count > 1 {
+            path_data.rtt_samples_from = Some(now);
+        }
         self.set_loss_detection_timer(now, path_id);
     }
 
@@ -3890,6 +3905,16 @@ impl Connection {
         self.reset_keep_alive(path_id, now);
         self.reset_idle_timeout(now, space_id, path_id);
         self.path_data_mut(path_id).permit_idle_reset = true;
+        let path_data = self.path_data_mut(path_id);
+        let heard_at = path_data.heard_at.replace(now);
+        // A peer whose packets arrive, while none of ours do, probes as well: two that would answer each probe by a
+        // probe would never come to rest.
+        let was_silent = heard_at.is_some_and(|at| now - at > 2 * MAX_PTO_INTERVAL);
+        if was_silent && is_1rtt && is_on_path && path_data.validated && path_data.pto_count > 1 {
+            // The next probe need not wait for the backoff of the silence.
+            path_data.pto_count = 0;
+            self.set_loss_detection_timer(now, path_id);
+        }
 
         // Do not process ECN for off-path packets. If this is a migration we'll get ECN
         // back once we've migrated.

@@ -266,6 +266,13 @@ pub(super) struct PathData {
     /// When a tail-loss probe was last due, while [`Self::pto_count`] is not 0.
     pub(super) pto_fired: Option<Instant>,
 
+    /// When the peer's latest packet came on this path.
+    pub(super) heard_at: Option<Instant>,
+
+    /// When the latest probe of a silence was due. What was sent before and is acknowledged after it tells how
+    /// long the silence was, and not how long the path is.
+    pub(super) rtt_samples_from: Option<Instant>,
+
     /// What has become of the packets in flight since this path has become a backup.
     pub(super) handover: Handover,
 
@@ -369,6 +376,8 @@ impl PathData {
             pto_count: 0,
             handover: Handover::None,
             pto_fired: None,
+            heard_at: None,
+            rtt_samples_from: None,
             idle_timeout: config.default_path_max_idle_timeout,
             keep_alive: config.default_path_keep_alive_interval,
             permit_idle_reset: true,
@@ -419,6 +428,8 @@ impl PathData {
             pto_count: 0,
             handover: Handover::None,
             pto_fired: None,
+            heard_at: None,
+            rtt_samples_from: None,
             idle_timeout: prev.idle_timeout,
             keep_alive: prev.keep_alive,
             permit_idle_reset: true,

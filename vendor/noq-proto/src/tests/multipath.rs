@@ -1758,6 +1758,73 @@ fn probes_never_come_further_apart_than_the_maximum() -> TestResult {
     Ok(())
 }
 
+/// Packets that wait somewhere through an outage, as in the buffer of a relay's TCP, tell how long that was. The path
+/// is no longer than before, and its next probe no later.
+#[test]
+fn an_outage_is_no_round_trip_time() -> TestResult {
+    let _guard = subscribe();
+    let latency = Duration::from_millis(10);
+    let mut pair = ConnPair::builder().with_latency(latency).connect();
+    let s = pair.streams(Client).open(Dir::Uni).unwrap();
+    pair.send_stream(Client, s).write(b"before").unwrap();
+    pair.drive();
+    let before = pair.path_stats(Client, PathId::ZERO).unwrap().rtt;
+    pair.send_stream(Client, s).write(&[1; 5000]).unwrap();
+    let (start, mut waiting) = (pair.time, Vec::new());
+    while pair.time < start + Duration::from_secs(5) {
+        pair.drive_client();
+        let end = pair.time + latency;
+        while let Some((_, packet)) = pair.server.inbound.pop_due(end) {
+            waiting.push(packet);
+        }
+        pair.advance_time();
+    }
+    for packet in waiting {
+        let at = pair.time;
+        pair.server.inbound.push(at, packet);
+    }
+    pair.drive();
+    let after = pair.path_stats(Client, PathId::ZERO).unwrap();
+    assert_eq!(after.in_flight_bytes, 0);
+    assert!(after.rtt < before * 2, "{before:?} {:?}", after.rtt);
+    Ok(())
+}
+
+/// A window that is full of what is lost holds no ping back, and a packet of the peer's ends the backoff of
+/// the probes.
+#[test]
+fn a_full_window_and_a_long_silence_hold_nothing_up_that_asks() -> TestResult {
+    let _guard = subscribe();
+    let latency = Duration::from_millis(10);
+    let mut pair = ConnPair::builder().with_latency(latency).connect();
+    let s = pair.streams(Client).open(Dir::Uni).unwrap();
+    pair.send_stream(Client, s).write(&[1; 1_000_000]).unwrap();
+    let start = pair.time;
+    while pair.time < start + Duration::from_secs(10) {
+        pair.blackhole_step(true, true);
+    }
+    pair.server.inbound.clear();
+    let sent = |pair: &mut ConnPair| pair.stats(Client).udp_tx.datagrams;
+    pair.drive_client();
+    let before = sent(&mut pair);
+    pair.drive_client();
+    assert_eq!(sent(&mut pair), before, "the window is full");
+    pair.ping_path(Client, PathId::ZERO)?;
+    pair.drive_client();
+    assert_eq!(sent(&mut pair), before + 1);
+    pair.server.inbound.clear();
+    pair.blackhole_step(true, true);
+    pair.server.inbound.clear();
+    let before = sent(&mut pair);
+    pair.ping_path(Server, PathId::ZERO)?;
+    pair.drive_server();
+    pair.time += latency;
+    pair.drive_client();
+    // An acknowledgement, and two probes.
+    assert!(sent(&mut pair) >= before + 2);
+    Ok(())
+}
+
 /// A path has become a backup while its last packets were lost: they go by the other one two round trips
 /// later, and do not wait for the probe timeouts of a path that nobody uses.
 #[test]
