@@ -26,6 +26,8 @@ pub mod counters;
 mod cut;
 mod divert;
 mod error;
+pub mod fast_line;
+pub mod flow;
 mod janitor;
 pub mod logs;
 pub mod multicall;
