@@ -83,13 +83,14 @@ impl LineNetwork {
         let [address0, address1] = HOSTS;
         let [end0, end1] = DEVICES;
         of_the_line.ip(&[
-            // Without addresses of IPv6 the kernel has nothing of its own to send.
-            format!("link set {end0} txqueuelen {DEVICE_QUEUE_PACKETS} addrgenmode none"),
-            format!("link set {end1} txqueuelen {DEVICE_QUEUE_PACKETS} addrgenmode none"),
+            format!("link set {end0} txqueuelen {DEVICE_QUEUE_PACKETS}"),
+            format!("link set {end1} txqueuelen {DEVICE_QUEUE_PACKETS}"),
             format!("link set {end0} netns {}", host0.name()),
             format!("link set {end1} netns {}", host1.name()),
         ])?;
+        // Without addresses of IPv6 the kernel has nothing of its own to send.
         host0.ip(&[
+            format!("link set {end0} addrgenmode none"),
             format!("address add {address0}/32 dev {end0}"),
             format!("link set {end0} up"),
             format!("route add default dev {end0} src {address0}"),
@@ -99,6 +100,7 @@ impl LineNetwork {
             format!("link add wan type veth peer name host1 netns {}", wan.name()),
             format!("address add {address1}/24 dev wan"),
             "link set wan up".to_owned(),
+            format!("link set {end1} addrgenmode none"),
             format!("link set {end1} up"),
             format!("route add {address0}/32 dev {end1} src {address1}"),
         ])?;
