@@ -152,14 +152,13 @@ mod tests {
         let settings =
             LaneSettings { bits_per_second: 700_000_001, queue_bytes_max: usize::MAX, ..SLOW };
         let (mut lane, start) = (Lane::new(settings, 1), Instant::now());
-        let bits_per_packet = 1499 * 8;
-        let packets = 200_000;
+        let (packets, bits_per_packet) = (200_000_u64, 1499 * 8);
         let mut last = start;
         for _ in 0..packets {
             let Fate::Arrives(at) = lane.offer(1499, start) else { panic!("no room") };
             last = at - settings.delay;
         }
-        let exact = f64::from(packets * bits_per_packet) / settings.bits_per_second as f64;
+        let exact = (packets * bits_per_packet) as f64 / settings.bits_per_second as f64;
         assert!(((last - start).as_secs_f64() - exact).abs() < 5e-9, "{:?}", last - start);
     }
 
