@@ -74,8 +74,7 @@ impl Process {
     /// Sends a program an empty line, and waits for the line that it prints then.
     pub(crate) fn ask(&self, within: Duration) -> Result<String, LabError> {
         let before = self.out.lock().lines.len();
-        let mut leash = self.leash.as_ref();
-        if let Some(leash) = &mut leash {
+        if let Some(mut leash) = self.leash.as_ref() {
             leash.write_all(b"\n").map_err(|error| LabError::program(&self.name, error))?;
         }
         self.wait_for_output("its answer", within, |lines| {

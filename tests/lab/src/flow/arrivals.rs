@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 /// Bytes are counted for each of these times.
-pub const STEP: Duration = Duration::from_millis(100);
+const STEP: Duration = Duration::from_millis(100);
 /// Longest time that is counted, in steps: an hour.
 const STEPS_MAX: usize = 36_000;
 
-/// Bytes by the time at which they came, from the first one on.
+/// Bytes by the time at which they came, from the first one on, in steps of 100 ms.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Arrivals {
-    /// Bytes of each [`STEP`].
+    /// Bytes of each step.
     steps: Vec<u64>,
 }
 
@@ -50,24 +50,23 @@ fn index(after: Duration) -> usize {
 
 /// What has come of a flow that goes on, and when its first byte came.
 #[derive(Debug, Clone)]
-pub struct Running {
+pub(super) struct Running {
     /// When the first byte came.
-    pub began: Instant,
+    pub(super) began: Instant,
     /// All bytes so far.
-    pub arrivals: Arrivals,
+    pub(super) arrivals: Arrivals,
 }
 
 impl Running {
     /// A flow whose first bytes have just come.
-    #[must_use]
-    pub fn new(bytes: usize) -> Self {
+    pub(super) fn new(bytes: usize) -> Self {
         let mut arrivals = Arrivals::default();
         arrivals.add(Duration::ZERO, bytes);
         Self { began: Instant::now(), arrivals }
     }
 
     /// So many bytes have come just now.
-    pub fn add(&mut self, bytes: usize) {
+    pub(super) fn add(&mut self, bytes: usize) {
         self.arrivals.add(self.began.elapsed(), bytes);
     }
 }

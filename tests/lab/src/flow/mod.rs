@@ -3,7 +3,7 @@
 //! [`Flow`] is one that goes: a program over a link, or the kernel's TCP with the congestion control of one's choice. As
 //! a program of its own, in a host, this is TCP's two sides:
 //!
-//! - `receive ADDRESS:PORT SECONDS` takes one connection, counts what comes in that time from its start, and prints it.
+//! - `receive ADDRESS:PORT MILLISECONDS` takes one connection, counts what comes in that time from its start, and prints it.
 //! - `send ADDRESS:PORT CONTROL` sends until nobody takes it any more.
 
 mod arrivals;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-pub use arrivals::{Arrivals, Running, STEP};
+pub use arrivals::Arrivals;
 pub use running::{Flow, TcpFlow};
 
 use crate::multicall;
@@ -36,8 +36,8 @@ pub(crate) fn main(words: &[String]) -> ExitCode {
     multicall::end_with_the_lab();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let ended = match words[..] {
-        ["receive", address, seconds] => match (address.parse(), seconds.parse()) {
-            (Ok(address), Ok(seconds)) => receive(address, Duration::from_secs_f64(seconds)),
+        ["receive", address, millis] => match (address.parse(), millis.parse()) {
+            (Ok(address), Ok(millis)) => receive(address, Duration::from_millis(millis)),
             _ => Err(ErrorKind::InvalidInput.into()),
         },
         ["send", address, control] => match address.parse() {

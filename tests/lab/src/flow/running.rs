@@ -104,7 +104,7 @@ impl TcpFlow {
     ) -> Result<Self, LabError> {
         let address = format!("{address}:{TCP_PORT}");
         let mut command = to.own_program(ENTRY)?;
-        command.args(["receive", &address, &time.as_secs_f64().to_string()]);
+        command.args(["receive", &address, &time.as_millis().to_string()]);
         let receiver = Process::start("the receiver of TCP", command)?;
         receiver.wait_for("it listens", TOOL_WITHIN, said(READY))?;
         let mut command = from.own_program(ENTRY)?;
