@@ -13,6 +13,9 @@
 //!    namespaces. A lab that is killed leaves that to its janitor, a process of its own; whatever
 //!    that one could not do is done when the next lab starts.
 //!
+//! [`fast_line`] is a network of its own, with a line for gigabits between two hosts without NAT, and [`flow`] what is
+//! measured on it.
+//!
 //! The programs are not looked for on disk: a test or figures binary calls [`multicall::dispatch`]
 //! first, and is then itself `holepunch`, the prober or the janitor when it is called so.
 //!
@@ -26,6 +29,8 @@ pub mod counters;
 mod cut;
 mod divert;
 mod error;
+pub mod fast_line;
+pub mod flow;
 mod janitor;
 pub mod logs;
 pub mod multicall;

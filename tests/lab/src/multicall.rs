@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::process::ExitCode;
 
-use crate::{janitor, prober, router};
+use crate::{fast_line, flow, janitor, prober, router};
 
 /// First argument of the binary when it is to be `holepunch`.
 pub(crate) const HOLEPUNCH: &str = "holepunch";
+/// The same where its standard input is its own, and something else ends it with the laboratory.
+pub(crate) const HOLEPUNCH_WITH_INPUT: &str = "holepunch-with-input";
 
 /// Runs the program that the first argument names: `holepunch` with the rest of the command line, or
 /// a helper of the laboratory. `None` when it names none of them; then the binary is what it is.
@@ -22,6 +24,9 @@ pub fn dispatch() -> Option<ExitCode> {
             end_with_the_lab();
             Some(holepunch_cli::run(arguments))
         }
+        HOLEPUNCH_WITH_INPUT => Some(holepunch_cli::run(arguments)),
+        fast_line::ENTRY => Some(fast_line::main(&words(arguments))),
+        flow::ENTRY => Some(flow::main(&words(arguments))),
         prober::ENTRY => Some(prober::main(&words(arguments))),
         router::ENTRY => Some(router::main(&words(arguments))),
         janitor::ENTRY => Some(janitor::main(arguments.get(1)?.to_str()?)),

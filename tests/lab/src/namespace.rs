@@ -54,6 +54,11 @@ impl Namespace {
         run(self.inside("sh").args(["-c", &write]), "", TOOL_WITHIN).map(drop)
     }
 
+    /// Reads a file, of those that show the namespace's own state.
+    pub(crate) fn read(&self, path: &str) -> Result<String, LabError> {
+        run(self.inside("cat").arg(path), "", TOOL_WITHIN)
+    }
+
     /// A command that runs a program inside; the process is that program itself.
     pub(crate) fn inside(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("ip");

@@ -1,7 +1,7 @@
 //! A program that runs, its log and its output.
 
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ pub(crate) struct Process {
     name: String,
     child: Child,
     /// The program ends when this is closed, by whatever end of this process.
-    _leash: Option<ChildStdin>,
+    leash: Option<ChildStdin>,
     /// Standard error.
     log: Arc<Log>,
     /// Standard output.
@@ -45,14 +45,41 @@ struct State {
 impl Process {
     /// Starts a program; its standard error is its log. `name` is what errors call it.
     pub(crate) fn start(name: &str, mut command: Command) -> Result<Self, LabError> {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let failed = |error| LabError::program(name, error);
-        let mut child = command.spawn().map_err(failed)?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = spawn(name, &mut command)?;
+        let out = child.stdout.take();
+        Ok(Self::of(name, child, out))
+    }
+
+    /// The same with an input of its own. Whatever the program prints is handed out, or lost with what is handed out.
+    pub(crate) fn start_with_input(
+        name: &str,
+        mut command: Command,
+        input: Stdio,
+    ) -> Result<(Self, Option<ChildStdout>), LabError> {
+        command.stdin(input).stdout(Stdio::piped());
+        let mut child = spawn(name, &mut command)?;
+        let out = child.stdout.take();
+        Ok((Self::of(name, child, None), out))
+    }
+
+    fn of(name: &str, mut child: Child, out: Option<ChildStdout>) -> Self {
         let leash = child.stdin.take();
         let (log, into_log) = Log::of(child.stderr.take());
-        let (out, into_out) = Log::of(child.stdout.take());
+        let (out, into_out) = Log::of(out);
         let readers = vec![into_log, into_out];
-        Ok(Self { name: name.to_owned(), child, _leash: leash, log, out, readers })
+        Self { name: name.to_owned(), child, leash, log, out, readers }
+    }
+
+    /// Sends a program an empty line, and waits for the line that it prints then.
+    pub(crate) fn ask(&self, within: Duration) -> Result<String, LabError> {
+        let before = self.out.lock().lines.len();
+        if let Some(mut leash) = self.leash.as_ref() {
+            leash.write_all(b"\n").map_err(|error| LabError::program(&self.name, error))?;
+        }
+        self.wait_for_output("its answer", within, |lines| {
+            lines.get(before).map(|line| line.text().to_owned())
+        })
     }
 
     /// Waits for its end.
@@ -79,14 +106,34 @@ impl Process {
         run(Command::new("kill").args(["-TERM", &pid]), "", TOOL_WITHIN).map(drop)
     }
 
-    /// Waits until `pick` finds what it looks for among all lines so far.
+    /// Waits until `pick` finds what it looks for among all lines of its log so far.
     pub(crate) fn wait_for<T>(
         &self,
         what: &str,
         within: Duration,
         pick: impl FnMut(&[Line]) -> Option<T>,
     ) -> Result<T, LabError> {
-        self.log.wait_for(Instant::now() + within, pick).map_err(|Ended(ended)| {
+        self.wait(&self.log, what, within, pick)
+    }
+
+    /// The same among the lines of its standard output.
+    pub(crate) fn wait_for_output<T>(
+        &self,
+        what: &str,
+        within: Duration,
+        pick: impl FnMut(&[Line]) -> Option<T>,
+    ) -> Result<T, LabError> {
+        self.wait(&self.out, what, within, pick)
+    }
+
+    fn wait<T>(
+        &self,
+        stream: &Log,
+        what: &str,
+        within: Duration,
+        pick: impl FnMut(&[Line]) -> Option<T>,
+    ) -> Result<T, LabError> {
+        stream.wait_for(Instant::now() + within, pick).map_err(|Ended(ended)| {
             let ended = if ended { " (the program has ended)" } else { "" };
             let what = format!("{}: {what}", self.name);
             LabError::TimedOut { what, within, ended, logs: self.tail() }
@@ -109,6 +156,11 @@ impl Process {
         }
         text
     }
+}
+
+fn spawn(name: &str, command: &mut Command) -> Result<Child, LabError> {
+    let spawned = command.stderr(Stdio::piped()).spawn();
+    spawned.map_err(|error| LabError::program(name, error))
 }
 
 impl Drop for Process {

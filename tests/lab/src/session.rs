@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::error::LabError;
 use crate::logs::Line;
 use crate::multicall;
+use crate::namespace::Namespace;
 use crate::process::Process;
 use crate::program::Program;
 use crate::topology::{Lab, SERVICES};
@@ -18,7 +19,7 @@ pub(crate) const WORKER_UDP_PORT: u16 = 8081;
 const HTTP_PORT: u16 = 8080;
 const STUN_PORTS: [u16; 4] = [3478, 3479, 3480, 3481];
 /// Which logs programs write, unless more is asked for.
-const LOG: &str = "info";
+pub(crate) const LOG: &str = "info";
 /// Programs start, register and link in well below a second; a machine that is busy with other
 /// things may need far longer.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -108,20 +109,7 @@ impl<'lab> Session<'lab> {
     /// # Errors
     /// It does not come up.
     pub fn start_with(lab: &'lab Lab, settings: Workers, more: &[&str]) -> Result<Self, LabError> {
-        let [one, two, _] = SERVICES;
-        let mut command = with_logs(lab.wan.own_program(multicall::HOLEPUNCH)?, LOG);
-        command.args(["rendezvous", "--listen", &format!("{one}:{HTTP_PORT}")]);
-        let stun: Vec<String> = [one, two]
-            .iter()
-            .flat_map(|ip| STUN_PORTS.map(|port| format!("{ip}:{port}")))
-            .collect();
-        command.args(["--stun-listen", &stun.join(",")]).args(more);
-        let rendezvous = Process::start("the rendezvous", command)?;
-        rendezvous.wait_for(
-            "rendezvous is running",
-            WITHIN,
-            with_message("rendezvous is running"),
-        )?;
+        let rendezvous = start_rendezvous(&lab.wan, more)?;
         Ok(Self { lab, settings, rendezvous, workers: Vec::new() })
     }
 
@@ -153,14 +141,10 @@ impl<'lab> Session<'lab> {
 
     /// A command of `holepunch` in the host of side `index`, which knows the rendezvous.
     fn command(&self, index: usize, name: &str) -> Result<Command, LabError> {
-        let [one, two, _] = SERVICES;
-        let stun = STUN_PORTS[0];
         let host = &self.lab.side(index).host;
-        let mut command = with_logs(host.own_program(multicall::HOLEPUNCH)?, self.settings.log);
-        command
-            .arg(name)
-            .env("RENDEZVOUS_SERVICE_URL", format!("http://{one}:{HTTP_PORT}"))
-            .env("STUN_SERVERS", format!("{one}:{stun},{two}:{stun}"));
+        let command = host.own_program(multicall::HOLEPUNCH)?;
+        let mut command = knowing_the_rendezvous(with_logs(command, self.settings.log));
+        command.arg(name);
         if !self.settings.port_mapping {
             command.arg("--no-port-mapping");
         }
@@ -290,8 +274,32 @@ impl<'lab> Session<'lab> {
     }
 }
 
+/// Starts a rendezvous at the [`SERVICES`] of a namespace, with further words on its command line.
+pub(crate) fn start_rendezvous(wan: &Namespace, more: &[&str]) -> Result<Process, LabError> {
+    let [one, two, _] = SERVICES;
+    let mut command = with_logs(wan.own_program(multicall::HOLEPUNCH)?, LOG);
+    command.args(["rendezvous", "--listen", &format!("{one}:{HTTP_PORT}")]);
+    let stun: Vec<String> =
+        [one, two].iter().flat_map(|ip| STUN_PORTS.map(|port| format!("{ip}:{port}"))).collect();
+    command.args(["--stun-listen", &stun.join(",")]).args(more);
+    let rendezvous = Process::start("the rendezvous", command)?;
+    let is_up = with_message("rendezvous is running");
+    rendezvous.wait_for("rendezvous is running", WITHIN, is_up)?;
+    Ok(rendezvous)
+}
+
+/// Tells a worker, or a program over a link, where that rendezvous is.
+pub(crate) fn knowing_the_rendezvous(mut command: Command) -> Command {
+    let [one, two, _] = SERVICES;
+    let stun = STUN_PORTS[0];
+    command
+        .env("RENDEZVOUS_SERVICE_URL", format!("http://{one}:{HTTP_PORT}"))
+        .env("STUN_SERVERS", format!("{one}:{stun},{two}:{stun}"));
+    command
+}
+
 /// Logs as JSON, and no settings from the environment of whoever runs the laboratory.
-fn with_logs(mut command: Command, log: &str) -> Command {
+pub(crate) fn with_logs(mut command: Command, log: &str) -> Command {
     command.args(["--log-format", "json", "--log", log]).env_clear();
     for kept in ["PATH", "RUST_BACKTRACE"] {
         if let Some(value) = std::env::var_os(kept) {

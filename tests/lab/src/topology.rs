@@ -287,6 +287,6 @@ fn link(index: usize) -> String {
 }
 
 /// A seed for a simulated NAT or line. It is in the program's name, so that errors show it.
-fn fresh_seed() -> u64 {
+pub(crate) fn fresh_seed() -> u64 {
     RandomState::new().hash_one(0)
 }
