@@ -31,5 +31,6 @@ pub use link::{
     RecvStream, SendStream, Traffic, WriteError,
 };
 pub use links::{LinkConfig, LinkEvent, RelayEnd, RelayKind, RoomSecret};
+pub use mux::PacketDrops;
 pub use port::{OpenError, Port, PortEvent};
 pub use resolve::{ServerName, ServerNameError};

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::links::{LinkConfig, LinkEvent, Links, RelayEnd, RelayKind};
-use crate::mux::{Arrived, Mux};
+use crate::mux::{Arrived, Mux, PacketDrops};
 use crate::port_mapping::PortMapping;
 use crate::resolve::{ServerName, resolve};
 use crate::sockets::Sockets;
@@ -217,6 +217,12 @@ impl Port {
     #[must_use]
     pub fn dropped(&self) -> Dropped {
         self.machine.dropped()
+    }
+
+    /// Datagrams dropped so far between sockets, relays, QUIC and the machine, by reason.
+    #[must_use]
+    pub fn packet_drops(&self) -> PacketDrops {
+        self.links.drops()
     }
 
     /// Tells the machine what the rendezvous said.

@@ -38,7 +38,7 @@ pub use relay_end::{RelayEnd, RelayKind};
 
 use crate::identity::Identity;
 use crate::link::{Link, LinkError};
-use crate::mux::{Mux, MuxSocket, Route};
+use crate::mux::{Mux, MuxSocket, PacketDrops, Route};
 use crate::quic;
 use session::{Incoming, SessionTask};
 use token::Token;
@@ -172,6 +172,9 @@ impl Links {
         let Some(entry) = self.sessions.remove(&session) else { return };
         lock(&self.expected).remove(&entry.token);
         self.mux.forget_session(session);
+        if let Some(route) = entry.view.borrow().direct {
+            self.mux.batch(route);
+        }
         entry.view.send_modify(|view| view.ended = Some(reason.to_owned()));
     }
 
@@ -221,6 +224,11 @@ impl Links {
         for entry in self.sessions.values() {
             entry.view.send_modify(|view| view.rebound += 1);
         }
+    }
+
+    /// Datagrams that were dropped so far, by reason.
+    pub(crate) fn drops(&self) -> PacketDrops {
+        self.mux.drops()
     }
 
     /// The next thing that happened.

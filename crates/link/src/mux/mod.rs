@@ -7,6 +7,7 @@
 mod activity;
 mod alias;
 mod demux;
+mod drops;
 mod exchange;
 mod handshakes;
 mod label;
@@ -32,6 +33,8 @@ pub(crate) use activity::Activity;
 use activity::Watched;
 use alias::Aliases;
 pub(crate) use demux::is_quic;
+pub use drops::PacketDrops;
+use drops::{Drop, Drops};
 use exchange::Exchanged;
 use handshakes::Handshakes;
 use label::Labels;
@@ -93,6 +96,7 @@ pub(crate) struct Mux {
     watched: Watched,
     /// Routes on which each datagram is handed to the system by itself.
     unbatched: RwLock<BTreeSet<Route>>,
+    drops: Drops,
     injected: mpsc::Sender<Injected>,
     arrived: mpsc::Sender<Arrived>,
 }
@@ -124,6 +128,7 @@ impl Mux {
             relays: RwLock::default(),
             watched: Watched::default(),
             unbatched: RwLock::default(),
+            drops: Drops::default(),
             injected,
             arrived,
         });
@@ -275,15 +280,27 @@ impl Mux {
 
     /// Hands a datagram of a socket that QUIC does not read to QUIC, where its route is known.
     pub(crate) fn deliver(&self, socket: SocketId, from: SocketAddr, datagram: Vec<u8>) {
-        if let Some(label) = self.label_of(socket, from) {
-            let _or_lost = self.injected.try_send(Injected::Datagram(label, datagram));
+        let Some(label) = self.label_of(socket, from) else {
+            return self.drops.count(Drop::UnknownSender, 1);
+        };
+        if self.injected.try_send(Injected::Datagram(label, datagram)).is_err() {
+            self.drops.count(Drop::QuicBusy, 1);
         }
+    }
+
+    /// What was dropped so far.
+    pub(crate) fn drops(&self) -> PacketDrops {
+        self.drops.so_far()
     }
 
     /// Hands a datagram to the traversal machine. `false` when nobody takes any.
     pub(crate) fn arrive(&self, socket: SocketId, from: SocketAddr, payload: &[u8]) -> bool {
         let arrived = Arrived { socket, from, payload: payload.to_vec() };
-        !matches!(self.arrived.try_send(arrived), Err(mpsc::error::TrySendError::Closed(_)))
+        let sent = self.arrived.try_send(arrived);
+        if sent.is_err() {
+            self.drops.count(Drop::MachineBusy, 1);
+        }
+        !matches!(sent, Err(mpsc::error::TrySendError::Closed(_)))
     }
 
     /// From now on, datagrams leave one by one on this route: the network may lose what segmentation offload
@@ -291,6 +308,11 @@ impl Mux {
     pub(crate) fn unbatch(&self, route: Route) -> bool {
         let mut unbatched = write(&self.unbatched);
         unbatched.len() < UNBATCHED_MAX && unbatched.insert(route)
+    }
+
+    /// The link that had this route is over: the next one finds out anew what the network takes.
+    pub(crate) fn batch(&self, route: Route) {
+        write(&self.unbatched).remove(&route);
     }
 
     /// Whether datagrams leave one by one on this route.

@@ -17,7 +17,7 @@ use tokio::io::Interest;
 use tokio::sync::mpsc;
 
 use super::send::MuxSender;
-use super::{Injected, Mux, Udp, demux, read};
+use super::{Drop, Injected, Mux, Udp, demux, drops, read};
 
 /// What QUIC takes for its socket.
 #[derive(Debug)]
@@ -76,8 +76,9 @@ impl MuxSocket {
                     set(&mut metas[0], label, datagram.len(), datagram.len());
                     return Poll::Ready(1);
                 }
+                Some(Injected::Datagram(..)) => self.mux.drops.count(Drop::QuicBusy, 1),
                 // It has woken the task, which looks what sockets there are.
-                Some(Injected::Sockets | Injected::Datagram(..)) => {}
+                Some(Injected::Sockets) => {}
                 // The sender lives as long as this socket does.
                 None => return Poll::Pending,
             }
@@ -126,6 +127,10 @@ impl MuxSocket {
         });
         if label.is_none() {
             // Nobody of ours is there.
+            if meta.len > 0 {
+                let count = drops::datagrams(meta.len, Some(meta.stride));
+                self.mux.drops.count(Drop::UnknownSender, count);
+            }
             meta.len = 0;
         }
         // From which of its addresses the system sends is the system's choice, as for checks.

@@ -24,6 +24,19 @@ pub(crate) struct RelayQueue {
     datagram_bytes_max: usize,
 }
 
+/// What has become of datagrams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// They wait to be sent.
+    Taken,
+    /// So many of them are longer than the relay takes, and are dropped.
+    TooLong(usize),
+    /// They are dropped: nothing has been taken for long, or too many tasks wait.
+    Stuck,
+    /// They are dropped: the relay is no more.
+    Closed,
+}
+
 #[derive(Debug)]
 struct State {
     frames: Vec<RelayFrame>,
@@ -31,7 +44,6 @@ struct State {
     /// Since when there has been no room.
     full_since: Option<Instant>,
     waiting: Vec<Waker>,
-    dropped: u64,
     is_open: bool,
 }
 
@@ -43,7 +55,6 @@ impl RelayQueue {
             bytes: 0,
             full_since: None,
             waiting: Vec::new(),
-            dropped: 0,
             is_open: true,
         };
         Self { state: Mutex::new(state), filled: Notify::new(), datagram_bytes_max }
@@ -55,23 +66,22 @@ impl RelayQueue {
 
     /// Queues datagrams of `segment` bytes each, the last perhaps shorter; or waits for room, but not for
     /// long.
-    pub(crate) fn push(
+    pub(super) fn push(
         &self,
         contents: &[u8],
         segment: usize,
         waker: &Waker,
         now: Instant,
-    ) -> Poll<()> {
+    ) -> Poll<Pushed> {
         let mut state = self.lock();
         if !state.is_open {
-            return Poll::Ready(());
+            return Poll::Ready(Pushed::Closed);
         }
         if state.bytes >= QUEUE_BYTES_MAX {
             let since = *state.full_since.get_or_insert(now);
             let is_stuck = now.saturating_duration_since(since) >= STUCK_AFTER;
             if is_stuck || state.waiting.len() >= WAITING_MAX {
-                state.dropped += 1;
-                return Poll::Ready(());
+                return Poll::Ready(Pushed::Stuck);
             }
             if !state.waiting.iter().any(|other| other.will_wake(waker)) {
                 state.waiting.push(waker.clone());
@@ -81,14 +91,17 @@ impl RelayQueue {
             self.filled.notify_one();
             return Poll::Pending;
         }
+        let mut too_long = 0;
         for datagram in contents.chunks(segment.max(1)) {
             if datagram.len() <= self.datagram_bytes_max {
                 state.push(datagram);
+            } else {
+                too_long += 1;
             }
         }
         drop(state);
         self.filled.notify_one();
-        Poll::Ready(())
+        Poll::Ready(if too_long > 0 { Pushed::TooLong(too_long) } else { Pushed::Taken })
     }
 
     /// Takes the next frame, and makes room.
@@ -166,7 +179,8 @@ mod tests {
         let now = Instant::now();
         let contents: Vec<u8> = (0..=250).collect();
         assert!(queue.push(&contents, 100, Waker::noop(), now).is_ready());
-        assert!(queue.push(&[9; 1501], 1501, Waker::noop(), now).is_ready(), "too long: dropped");
+        let pushed = queue.push(&[9; 3002], 1501, Waker::noop(), now);
+        assert_eq!(pushed, Poll::Ready(Pushed::TooLong(2)));
         let frame = queue.pop().unwrap();
         let lengths: Vec<usize> = datagrams(&frame).map(<[u8]>::len).collect();
         assert_eq!((lengths, queue.pop()), (vec![100, 100, 51], None));
@@ -180,10 +194,11 @@ mod tests {
         let taken = (0..1000).take_while(|_| push(now).is_ready()).count();
         assert_eq!(taken, QUEUE_BYTES_MAX.div_ceil(1402));
         assert!(push(now + STUCK_AFTER / 2).is_pending());
-        assert!(push(now + STUCK_AFTER).is_ready(), "stuck: dropped");
+        assert_eq!(push(now + STUCK_AFTER), Poll::Ready(Pushed::Stuck));
         assert!(queue.pop().is_some());
-        assert!(push(now + STUCK_AFTER).is_ready(), "there is room again");
+        assert_eq!(push(now + STUCK_AFTER), Poll::Ready(Pushed::Taken), "there is room again");
         queue.close();
-        assert!(push(now).is_ready() && queue.pop().is_none());
+        assert_eq!(push(now), Poll::Ready(Pushed::Closed));
+        assert!(queue.pop().is_none());
     }
 }

@@ -13,7 +13,8 @@ use noq::UdpSender;
 use noq::udp::Transmit;
 use tokio::io::Interest;
 
-use super::{Mux, Route, Udp, read};
+use super::relay::Pushed;
+use super::{Drop, Mux, Route, Udp, drops, read};
 
 type Writable = Pin<Box<dyn Future<Output = io::Result<()>> + Send + Sync>>;
 
@@ -53,9 +54,18 @@ impl MuxSender {
                     self.blocked = Some(Box::pin(async move { io.writable().await }));
                 }
                 // What cannot be sent is lost, as on any network: too long for the path, or no route.
-                Ok(()) | Err(_) => return Poll::Ready(()),
+                Err(_) => {
+                    self.mux.drops.count(Drop::SendRefused, count(&transmit));
+                    return Poll::Ready(());
+                }
+                Ok(()) => return Poll::Ready(()),
             }
         }
+    }
+
+    fn no_route(&self, transmit: &Transmit<'_>) -> Poll<()> {
+        self.mux.drops.count(Drop::NoRoute, count(transmit));
+        Poll::Ready(())
     }
 
     /// Sends the datagrams of a batch one by one. The caller comes with the same batch until all have left.
@@ -75,6 +85,21 @@ impl MuxSender {
         }
         self.left = 0;
         Poll::Ready(())
+    }
+}
+
+fn count(transmit: &Transmit<'_>) -> usize {
+    drops::datagrams(transmit.contents.len(), transmit.segment_size)
+}
+
+impl Mux {
+    fn note_pushed(&self, outcome: Pushed, datagrams: usize) {
+        match outcome {
+            Pushed::Taken => {}
+            Pushed::TooLong(count) => self.drops.count(Drop::RelayTooLong, count),
+            Pushed::Stuck => self.drops.count(Drop::RelayStuck, datagrams),
+            Pushed::Closed => self.drops.count(Drop::NoRoute, datagrams),
+        }
     }
 }
 
@@ -102,18 +127,23 @@ impl UdpSender for MuxSender {
                         self.poll_one_by_one(&socket, to, transmit, context)
                     }
                     Some(socket) => self.poll_udp(&socket, to, transmit, context),
-                    None => Poll::Ready(()),
+                    None => self.no_route(transmit),
                 }
             }
             Some(Route::Relay(_) | Route::Turn(_)) => {
                 let queue = read(&self.mux.relays).get(&own).cloned();
                 let segment = transmit.segment_size.unwrap_or(transmit.contents.len());
-                let push = |queue: Arc<super::RelayQueue>| {
-                    queue.push(transmit.contents, segment, context.waker(), Instant::now())
-                };
-                queue.map_or(Poll::Ready(()), push)
+                match queue {
+                    Some(queue) => {
+                        let now = Instant::now();
+                        queue
+                            .push(transmit.contents, segment, context.waker(), now)
+                            .map(|outcome| self.mux.note_pushed(outcome, count(transmit)))
+                    }
+                    None => self.no_route(transmit),
+                }
             }
-            None => Poll::Ready(()),
+            None => self.no_route(transmit),
         };
         ready!(sent);
         self.mux.note_sent(transmit.contents, label);

@@ -90,7 +90,8 @@ impl Run {
         }
         let close_port = async {
             if let Some(port) = self.port {
-                tracing::debug!(dropped = ?port.dropped(), "UDP port closed");
+                let (dropped, packet_drops) = (port.dropped(), port.packet_drops());
+                tracing::debug!(?dropped, ?packet_drops, "UDP port closed");
                 port.close().await;
             }
             // The last packets of links may go by them.
