@@ -168,7 +168,7 @@ pub async fn bench(
     settings: Settings,
     mut step: impl FnMut(&str),
 ) -> Result<Report, BenchError> {
-    let own = Greeting { program: "bench".to_owned(), part: String::new(), version: VERSION };
+    let own = Greeting::new("bench", "", VERSION);
     let Agreed { mut send, mut recv, .. } = agree(link, &own).await?;
     if !link.is_initiator() {
         let serving = serve::serve(link);

@@ -8,6 +8,9 @@ fn text() -> Chat {
     Chat { name: Some("Ada".to_owned()), form: Form::Text(TimeZone::UTC) }
 }
 
+/// Nobody is told anything.
+fn quiet(_: &str) {}
+
 fn said(text: &str) -> Said {
     Said::Message {
         time: "2026-03-04T12:34:56Z".parse().unwrap(),
@@ -43,8 +46,8 @@ async fn what_one_says_the_other_reads_and_the_end_is_told() {
     let (chat_a, chat_b) = (text(), text());
     let (b_input, b_output) = (duplex(64), duplex(4096));
     let mut heard = b_output.0;
-    let first = chat(&a, &chat_a, &b"hello\nbye\n"[..], tokio::io::sink());
-    let second = chat(&b, &chat_b, BufReader::new(b_input.1), b_output.1);
+    let first = chat(&a, &chat_a, &b"hello\nbye\n"[..], tokio::io::sink(), &quiet);
+    let second = chat(&b, &chat_b, BufReader::new(b_input.1), b_output.1, &quiet);
     let (first, second) = tokio::join!(first, second);
     assert_eq!(first.unwrap(), Summary { sent: 2, received: 0, peer_left: false });
     assert_eq!(second.unwrap(), Summary { sent: 0, received: 2, peer_left: true });
@@ -62,9 +65,9 @@ async fn a_peer_that_is_interrupted_has_left() {
     let (own, _open) = duplex(64);
     let (theirs, _open) = duplex(64);
     let chats = (text(), text());
-    let staying = chat(&a, &chats.0, BufReader::new(own), tokio::io::sink());
+    let staying = chat(&a, &chats.0, BufReader::new(own), tokio::io::sink(), &quiet);
     let leaving = async {
-        let chat = chat(&b, &chats.1, BufReader::new(theirs), tokio::io::sink());
+        let chat = chat(&b, &chats.1, BufReader::new(theirs), tokio::io::sink(), &quiet);
         let closed = async {
             // The greeting is over once the first stream's answer has come.
             while b.traffic().received_datagrams < 3 {
@@ -83,9 +86,9 @@ async fn what_is_no_message_ends_the_chat() {
     let (a, b, _sockets) = testing::pair().await;
     let (own, _open) = duplex(64);
     let settings = text();
-    let hearing = chat(&a, &settings, BufReader::new(own), tokio::io::sink());
+    let hearing = chat(&a, &settings, BufReader::new(own), tokio::io::sink(), &quiet);
     let lying = async {
-        let own = Greeting { program: "chat".to_owned(), part: String::new(), version: VERSION };
+        let own = Greeting::new("chat", "", VERSION);
         let mut agreed = agree(&b, &own).await.unwrap();
         agreed.send.write_all(&u32::MAX.to_be_bytes()).await.unwrap();
         agreed
@@ -100,9 +103,9 @@ async fn a_link_that_is_lost_is_told_as_that_and_not_as_a_message() {
     let (own, _open) = duplex(64);
     let settings = text();
     let (output, mut heard) = duplex(4096);
-    let staying = chat(&a, &settings, BufReader::new(own), output);
+    let staying = chat(&a, &settings, BufReader::new(own), output, &quiet);
     let failing = async {
-        let own = Greeting { program: "chat".to_owned(), part: String::new(), version: VERSION };
+        let own = Greeting::new("chat", "", VERSION);
         let mut agreed = agree(&b, &own).await.unwrap();
         write_message(&mut agreed.send, &said("hello")).await.unwrap();
         heard.read_u8().await.unwrap();

@@ -64,11 +64,7 @@ async fn meet(
     link: &Link,
     part: Part,
 ) -> Result<(SendStream, BufReader<RecvStream>), TransferError> {
-    let own = Greeting {
-        program: PROGRAM.to_owned(),
-        part: part.word().to_owned(),
-        version: wire::VERSION,
-    };
+    let own = Greeting::new(PROGRAM, part.word(), wire::VERSION);
     let mut agreed = agree(link, &own).await?;
     let (own, other) = (part.word(), part.other().word());
     if agreed.peer.part == own {
