@@ -150,7 +150,7 @@ pub async fn pipe(
             let _or_not = arrived(&mut send, sent_bytes).await;
             Ok(Summary { sent_bytes, received_bytes, output_closed: true })
         }
-        Err(error) => {
+        Err(mut error) => {
             if matches!(&error, PipeError::Agree(error) if error.is_mutual()) {
                 agree::arrived(&mut send).await;
             }
@@ -163,10 +163,10 @@ pub async fn pipe(
             if has_all && sent_bytes == 0 && error.is_leaving() {
                 return Ok(Summary { sent_bytes, received_bytes, output_closed: false });
             }
-            Err(match error {
-                PipeError::Incomplete(_) => PipeError::Incomplete(received_bytes),
-                error => error,
-            })
+            if let PipeError::Incomplete(bytes) = &mut error {
+                *bytes = received_bytes;
+            }
+            Err(error)
         }
     }
 }

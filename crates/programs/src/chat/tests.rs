@@ -1,5 +1,6 @@
 use super::*;
 use holepunch_link::testing;
+use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, BufReader, duplex};
 
 use crate::DONE;
@@ -38,6 +39,28 @@ fn a_message_is_one_harmless_line() {
     let Said::Message { time, text, .. } = said("x");
     let unnamed = shown("0123456789abc", &json, &Said::Message { time, name: None, text });
     assert!(unnamed.contains(r#""name":"01234567""#), "{unnamed}");
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_peer_says_is_one_harmless_line(
+        (name, words) in any::<(Option<String>, String)>(),
+        (at, hours) in (any::<i64>(), -25_i8..=25),
+    ) {
+        let (least, most) = (Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
+        let time = Timestamp::from_second(at.clamp(least, most)).unwrap();
+        let said = Said::Message { time, name, text: words.clone() };
+        let zone = TimeZone::fixed(jiff::tz::offset(hours));
+        for form in [Form::Text(zone), Form::Json] {
+            let is_json = matches!(form, Form::Json);
+            let line = shown("0123456789abc", &Chat { name: None, form }, &said);
+            prop_assert!(!line.chars().any(char::is_control), "{line:?}");
+            if is_json {
+                let heard: serde_json::Value = serde_json::from_str(&line).unwrap();
+                prop_assert_eq!(heard["text"].as_str(), Some(words.as_str()));
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -34,9 +34,9 @@ impl Raw {
     pub(super) async fn hear(&mut self) -> Option<FromReceiver> {
         let mut json = Vec::new();
         while read_json(&mut self.recv, &mut json).await.unwrap_or(false) {
-            match FromReceiver::parse(&json).unwrap() {
-                FromReceiver::Received { .. } => {}
-                message => return Some(message),
+            let message = FromReceiver::parse(&json).unwrap();
+            if !matches!(message, FromReceiver::Received { .. }) {
+                return Some(message);
             }
         }
         None
