@@ -9,7 +9,7 @@ use holepunch_link::{Link, LinkError, RecvStream, WriteError};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncBufRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 
 use crate::agree::{AgreeError, Agreed, Greeting, agree};
@@ -25,6 +25,8 @@ const VERSION: u32 = 1;
 pub const TEXT_BYTES_MAX: usize = 16 * 1024;
 /// Longest message: each byte of the text may need six in JSON, and there is a name.
 const MESSAGE_BYTES_MAX: usize = 6 * TEXT_BYTES_MAX + 4096;
+/// Bytes that are read, and written, at once where many messages come together.
+const READ_BYTES: usize = 64 * 1024;
 /// Characters of a name that are shown.
 pub const NAME_CHARACTERS_MAX: usize = 40;
 /// Characters of an id that stand for a name: enough to tell two apart.
@@ -133,11 +135,11 @@ async fn run(
     tell: &Tell<'_>,
 ) -> Result<Summary, ChatError> {
     let own = Greeting::new("chat", "", VERSION);
-    let Agreed { send, mut recv, .. } = agree(link, &own).await?;
+    let Agreed { send, recv, .. } = agree(link, &own).await?;
     let mut send = Sending::new(send);
     let (mut sent, mut received) = (0, 0);
     let peer_left = {
-        let hearing = hear(link, chat, &mut recv, output, &mut received);
+        let hearing = hear(link, chat, recv, output, &mut received);
         tokio::pin!(hearing);
         let said = tokio::select! {
             heard = &mut hearing => {
@@ -205,12 +207,14 @@ async fn say(
 async fn hear(
     link: &Link,
     chat: &Chat,
-    recv: &mut RecvStream,
+    recv: RecvStream,
     mut output: impl AsyncWrite + Unpin,
     received: &mut u64,
 ) -> Result<(), ChatError> {
+    let mut recv = BufReader::with_capacity(READ_BYTES, recv);
+    let (mut lines, mut messages) = (Vec::new(), 0);
     loop {
-        let frame = match read_frame(recv, MESSAGE_BYTES_MAX).await {
+        let frame = match read_frame(&mut recv, MESSAGE_BYTES_MAX).await {
             Ok(Some(frame)) => frame,
             Ok(None) => return Ok(()),
             // A peer that is interrupted has left, too.
@@ -220,13 +224,29 @@ async fn hear(
             }
             Err(error) => return Err(error.into()),
         };
-        let said = serde_json::from_slice(&frame).map_err(MessageError::Malformed)?;
-        let mut line = shown(link.peer().as_str(), chat, &said).into_bytes();
-        line.push(b'\n');
-        output.write_all(&line).await.map_err(ChatError::Output)?;
-        output.flush().await.map_err(ChatError::Output)?;
-        *received += 1;
+        let said = serde_json::from_slice(&frame).map_err(MessageError::Malformed);
+        if let Ok(said) = &said {
+            lines.extend_from_slice(shown(link.peer().as_str(), chat, said).as_bytes());
+            lines.push(b'\n');
+            messages += 1;
+        }
+        // Many that come together are written together; whoever reads waits for what is there, and not for more.
+        let is_last = said.is_err() || !begins_with_frame(recv.buffer());
+        if is_last || lines.len() >= READ_BYTES {
+            output.write_all(&lines).await.map_err(ChatError::Output)?;
+            output.flush().await.map_err(ChatError::Output)?;
+            lines.clear();
+            *received += std::mem::take(&mut messages);
+        }
+        said?;
     }
+}
+
+/// Whether a whole message is there, which can be read without a wait.
+fn begins_with_frame(bytes: &[u8]) -> bool {
+    let Some((length, rest)) = bytes.split_first_chunk::<4>() else { return false };
+    let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+    rest.len() >= length && length <= MESSAGE_BYTES_MAX
 }
 
 fn has_left(link: &Link) -> bool {

@@ -1,6 +1,8 @@
 use super::*;
 use holepunch_link::testing;
 use proptest::prelude::*;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use tokio::io::{AsyncReadExt, BufReader, duplex};
 
 use crate::DONE;
@@ -138,4 +140,56 @@ async fn a_link_that_is_lost_is_told_as_that_and_not_as_a_message() {
     let (stayed, _agreed) = tokio::join!(staying, failing);
     let told = stayed.unwrap_err().to_string();
     assert_eq!(told, "the link is lost: the peer has closed the link: no reason that is known");
+}
+
+/// An output that counts how often it is flushed.
+#[derive(Default)]
+struct Counting {
+    written: Vec<u8>,
+    flushed: usize,
+}
+
+impl AsyncWrite for &mut Counting {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.written.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.flushed += 1;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn messages_that_come_together_are_written_together_and_none_is_lost_before_what_is_none() {
+    const MESSAGES: usize = 200;
+    let (a, b, _sockets) = testing::pair().await;
+    let (own, _open) = duplex(64);
+    let (settings, mut output) = (text(), Counting::default());
+    let hearing = chat(&a, &settings, BufReader::new(own), &mut output, &quiet);
+    let saying = async {
+        let mut agreed = agree(&b, &Greeting::new("chat", "", VERSION)).await.unwrap();
+        let mut all: Vec<u8> = (0..MESSAGES)
+            .flat_map(|number| crate::messages::framed(&said(&number.to_string())).unwrap())
+            .collect();
+        all.extend(crate::messages::framed(&"no message").unwrap());
+        agreed.send.write_all(&all).await.unwrap();
+        agreed
+    };
+    let (heard, _agreed) = tokio::join!(hearing, saying);
+    assert!(matches!(heard, Err(ChatError::Message(MessageError::Malformed(_)))), "{heard:?}");
+    let lines = String::from_utf8(output.written).unwrap();
+    let numbers =
+        lines.lines().map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap());
+    assert!(numbers.eq(0..MESSAGES));
+    assert!(output.flushed < MESSAGES / 2, "{} times", output.flushed);
 }
