@@ -19,6 +19,10 @@ pub type Tell<'a> = dyn Fn(&str) + Send + Sync + 'a;
 
 /// What takes longer is told: on a link that works, the last word takes a round trip.
 const TELL_AFTER: Duration = Duration::from_secs(2);
+/// Whoever has heard the peer's last word stays so long at most for the peer to have this side's. One that lives has it by
+/// then, also after an outage of 25 s; one that has gone is not waited for until its link is lost, which takes longer
+/// where the farewell itself was lost.
+const STAYS_MAX: Duration = Duration::from_secs(35);
 /// Longest last word, in bytes.
 const WORD_BYTES_MAX: usize = 256;
 
@@ -64,10 +68,15 @@ pub(crate) async fn confirm(link: &Link) -> Result<(), LinkError> {
         hear(link, &mut recv).await?;
         // From here on the peer's word is known. This side's is not, until it was acknowledged.
         if say(link, &mut send).await.is_ok() {
-            let _or_the_link_has_ended = send.stopped().await;
+            stay(send.stopped()).await;
         }
         Ok(())
     }
+}
+
+/// Stays until the peer has this side's last word, where its own is known: what becomes of it changes nothing here.
+pub(crate) async fn stay<T>(until: impl Future<Output = T>) {
+    let _or_it_has_gone = timeout(STAYS_MAX, until).await;
 }
 
 async fn say(link: &Link, send: &mut SendStream) -> Result<(), LinkError> {

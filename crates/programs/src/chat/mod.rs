@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 
 use crate::agree::{AgreeError, Agreed, Greeting, agree};
-use crate::ending::{self, Tell, patiently};
+use crate::ending::{self, Tell, patiently, stay};
 use crate::harmless::{harmless, harmless_json};
 use crate::messages::{MessageError, read_frame, write_message};
 use crate::sending::Sending;
@@ -155,7 +155,7 @@ async fn run(
             let Some(said) = said else {
                 // The peer has ended it, and stays until it has heard the same of this side. It has told everything, and
                 // hears nothing more: however the link ends, that is the end.
-                let _or_the_link_has_ended = acknowledged.await;
+                stay(acknowledged).await;
                 return Ok(());
             };
             said?;

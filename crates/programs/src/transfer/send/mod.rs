@@ -6,12 +6,10 @@ mod reading;
 mod states;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use holepunch_link::{Link, RecvStream, SendStream};
 use tokio::io::BufReader;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 
 pub use listing::Listing;
 
@@ -20,7 +18,7 @@ use super::progress::Progress;
 use super::summary::Summary;
 use super::wire::{self, Answer, BATCH_MAX, FromReceiver, FromSender};
 use super::{COMPLETE, Met, Part, closing, meet};
-use crate::ending::{acknowledged, patiently};
+use crate::ending::{acknowledged, patiently, stay};
 use arriving::Arriving;
 use listing::Listed;
 use reading::{Piece, Reading};
@@ -28,9 +26,6 @@ use states::States;
 
 /// Pieces that are read and wait to be sent: enough that the disk and the link work at the same time.
 const PIECES_QUEUED_MAX: usize = 4;
-/// A receiver that lives acknowledges the end of the stream within so long, or its link is lost. One that does not
-/// read, but says that it has finished, is not waited for.
-const KNOWN_WITHIN: Duration = Duration::from_secs(60);
 /// Bytes of a message of the list; what is around a path counts as [`AROUND_PATH_BYTES`], and every
 /// character of it may need two bytes in JSON.
 const LIST_MESSAGE_BYTES: usize = 64 * 1024;
@@ -95,8 +90,7 @@ async fn until_known(send: &mut SendStream, progress: &Progress) {
     let _unless_stopped = send.finish();
     let tell = |text: &str| progress.waits(text);
     let what = "everything is on the receiver's disk; waiting for the receiver to know that this side knows";
-    let known = timeout(KNOWN_WITHIN, acknowledged(send, COMPLETE));
-    let _or_the_link_has_ended = patiently(what, &tell, known).await;
+    patiently(what, &tell, stay(acknowledged(send, COMPLETE))).await;
 }
 
 async fn write_list(send: &mut SendStream, listing: &Listing) -> Result<(), TransferError> {
