@@ -288,6 +288,28 @@ async fn a_full_disk_is_told_and_the_peer_has_not_sent_everything() {
     );
 }
 
+/// The first version had no last word: its peer has everything once that was acknowledged.
+#[tokio::test]
+async fn of_a_peer_that_does_not_confirm_no_last_word_is_awaited() {
+    for is_first in [true, false] {
+        let (a, b, _sockets) = testing::pair().await;
+        let (own, other) = if a.is_initiator() == is_first { (a, b) } else { (b, a) };
+        let progress = none();
+        let piped = once(&own, &b"own"[..], sink(), &progress);
+        let old = async {
+            let greeting = Greeting::new("pipe", "", VERSION);
+            let crate::Agreed { mut send, mut recv, .. } =
+                crate::agree(&other, &greeting).await.unwrap();
+            send.finish().unwrap();
+            let mut came = Vec::new();
+            recv.read_to_end(&mut came).await.unwrap();
+            came
+        };
+        let (summary, came) = tokio::join!(piped, old);
+        assert_eq!((summary.unwrap().sent_bytes, &came[..]), (3, &b"own"[..]));
+    }
+}
+
 #[tokio::test]
 async fn an_input_that_cannot_be_read_is_told() {
     let (a, b, _sockets) = testing::pair().await;

@@ -365,6 +365,37 @@ async fn a_peer_that_never_reads_holds_nobody_who_closes_the_link() {
     assert!(progress.summary().bytes_transferred < 40_000_000);
 }
 
+/// The first senders do not know how much has come, and would take it for a breach.
+#[tokio::test]
+async fn an_older_sender_is_not_told_how_much_has_come_and_may_leave_without_a_word() {
+    let folders = Folders::new();
+    let content = bytes(1, 3_000_000);
+    let (a, b, _sockets) = testing::pair().await;
+    let playing = async {
+        let own = Greeting::new(PROGRAM, Part::Send.word(), wire::VERSION);
+        let Agreed { send, recv, .. } = agree(&a, &own).await.unwrap();
+        let mut raw = Raw { send, recv: BufReader::new(recv) };
+        raw.list(vec![file("file", 3_000_000)]).await;
+        raw.answered(1).await;
+        raw.say(&FromSender::File { index: 0, from: 0 }).await;
+        for piece in content.chunks(1_000_000) {
+            raw.content(piece).await;
+        }
+        raw.say(&FromSender::End { hash: blake3::hash(&content).into() }).await;
+        raw.say(&FromSender::Finished {}).await;
+        let (mut json, mut came) = (Vec::new(), Vec::new());
+        while read_json(&mut raw.recv, &mut json).await.unwrap() {
+            came.push(FromReceiver::parse(&json).unwrap());
+        }
+        came
+    };
+    let progress = silent();
+    let receiving = receive(&b, folders.into.path(), ReceiveOptions::default(), &progress);
+    let (received, came) = tokio::join!(receiving, playing);
+    assert_eq!(received.unwrap().files_completed, 1);
+    assert_eq!(came, [FromReceiver::Results(vec![(0, None)]), FromReceiver::Finished {}]);
+}
+
 fn listed(entries: u32, bytes: u64) -> FromSender {
     FromSender::Listed { entries, bytes, unoffered: Unoffered::default() }
 }
