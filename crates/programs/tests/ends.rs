@@ -24,8 +24,8 @@ const GONE_AFTER: Duration = Duration::from_millis(100);
 /// A link is lost when nothing was heard for so long.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Moments before the last datagram of a program without an outage, and behind it.
-const BEFORE: u64 = 40;
-const BEHIND: u64 = 10;
+const BEFORE: u64 = 30;
+const BEHIND: u64 = 6;
 /// How long the network is out: each moment has one of these.
 const LASTS_S: [u64; 7] = [1, 25, 4, 25, 6, 25, 12];
 /// More than a program's datagrams: there is no outage.
