@@ -176,7 +176,7 @@ fn print(outcome: &Outcome) {
     output::line(format!(
         "datagrams     {} {way} the peer, {} lost ({:.2} %), jitter {:.3} ms",
         datagrams.sent,
-        datagrams.sent - datagrams.received,
+        datagrams.sent.saturating_sub(datagrams.received),
         datagrams.lost_percent,
         datagrams.jitter_ms
     ));

@@ -60,9 +60,10 @@ async fn talk(args: Args, environment: &Environment) -> Result<ExitCode, Failure
         output::progress("type a line to send it, Ctrl-D to end");
     }
     let mut input = BufReader::new(stdin());
+    let tell = |text: &str| output::progress(text);
     let (joined, outcome) = loop {
         let outcome = tokio::select! {
-            outcome = chat(&joined.link, &settings, &mut input, stdout()) => outcome,
+            outcome = chat(&joined.link, &settings, &mut input, stdout(), &tell) => outcome,
             _signal = stop.wait() => return Err(joined.interrupted().await),
         };
         let has_begun = !matches!(outcome, Err(ChatError::Agree(_)));

@@ -5,9 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use holepunch_programs::DONE;
-use holepunch_programs::pipe::{Input, PipeError, Progress, pipe};
+use holepunch_programs::pipe::{Input, Output, PipeError, Progress, Stdin, Stdout, pipe};
 use serde::Serialize;
-use tokio::io::{stdin, stdout};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::exit::Failure;
@@ -54,11 +53,12 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
     let telling = if args.json { telling.with_json(path) } else { telling };
     let manner = Manner { telling, replaces: false };
     let mut joined = joining::join(args.join, environment, manner, &mut stop).await?;
-    let progress = Progress::default();
-    let mut input = Input::new(stdin());
+    let progress = Progress::telling(|text| output::progress(text));
+    let mut input = Input::new(Stdin::new());
+    let mut output = Output::new(Stdout::new()).map_err(Failure::failed)?;
     let (joined, outcome) = loop {
         let outcome = tokio::select! {
-            outcome = pipe(&joined.link, &mut input, stdout(), &progress) => outcome,
+            outcome = pipe(&joined.link, &mut input, &mut output, &progress) => outcome,
             never = show(&progress, args.progress) => match never {},
             _signal = stop.wait() => return Err(joined.interrupted().await),
         };

@@ -24,6 +24,31 @@ pub struct Greeting {
     pub part: String,
     /// The version of what the program says.
     pub version: u32,
+    /// What this side understands beyond the version. A peer that does not know one of these goes without it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extras: Vec<String>,
+}
+
+impl Greeting {
+    /// A greeting without anything beyond the version.
+    #[must_use]
+    pub fn new(program: &str, part: &str, version: u32) -> Self {
+        let (program, part) = (program.to_owned(), part.to_owned());
+        Self { program, part, version, extras: Vec::new() }
+    }
+
+    /// The same of a side that understands `extra` as well.
+    #[must_use]
+    pub fn with(mut self, extra: &str) -> Self {
+        self.extras.push(extra.to_owned());
+        self
+    }
+
+    /// Whether the side that has sent it understands `extra`.
+    #[must_use]
+    pub fn has(&self, extra: &str) -> bool {
+        self.extras.iter().any(|it| it == extra)
+    }
 }
 
 /// Why the two cannot go on together.
@@ -143,7 +168,7 @@ mod tests {
     use holepunch_link::testing;
 
     fn greeting(program: &str, version: u32) -> Greeting {
-        Greeting { program: program.to_owned(), part: String::new(), version }
+        Greeting::new(program, "", version)
     }
 
     #[tokio::test]

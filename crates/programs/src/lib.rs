@@ -7,6 +7,7 @@
 mod agree;
 pub mod bench;
 pub mod chat;
+mod ending;
 pub mod forward;
 mod harmless;
 mod messages;
@@ -33,5 +34,6 @@ pub fn is_orderly(end: &LinkError) -> bool {
 use holepunch_link::LinkError;
 
 pub use agree::{AgreeError, Agreed, Greeting, agree, greet, hear};
+pub use ending::Tell;
 pub use harmless::{harmless, harmless_json};
 pub use messages::{MESSAGE_BYTES_MAX, MessageError, read_frame, read_message, write_message};

@@ -1,36 +1,66 @@
 //! Bytes both ways, unchanged: what one side reads the other writes.
 
+mod descriptor;
 mod input;
+mod output;
+mod reading;
 
+use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use holepunch_link::{Link, LinkError, ReadError, RecvStream, WriteError};
 use serde::Serialize;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 
 use crate::agree::{self, AgreeError, Greeting, greet, hear};
+use crate::ending::{self, CONFIRMS, Tell, patiently};
 use crate::sending::{CODE_RESET, Sending};
 use crate::{DONE, is_orderly};
+pub use descriptor::{Stdin, Stdout};
 pub use input::Input;
+pub use output::Output;
 
 const VERSION: u32 = 1;
-/// Bytes moved at once: more makes nothing faster.
-const COPY_BYTES: usize = 64 * 1024;
+/// Pieces that are taken from the link at once: each is what one packet holds.
+const PIECES_READ_MAX: usize = 256;
+/// Where the pipe breaks, what has come is still written, if the output takes it within so long.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
 
 /// Bytes that have gone each way so far.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Progress {
     sent: AtomicU64,
-    received: AtomicU64,
+    received: OnceLock<Arc<AtomicU64>>,
+    tell: Option<Box<Tell<'static>>>,
+}
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.bytes().fmt(f)
+    }
 }
 
 impl Progress {
-    /// Bytes sent, and bytes received.
+    /// One that tells a person by `tell` what is waited for, where that takes long.
+    pub fn telling(tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self { tell: Some(Box::new(tell)), ..Self::default() }
+    }
+
+    /// Bytes sent, and bytes received and written.
     #[must_use]
     pub fn bytes(&self) -> (u64, u64) {
-        (self.sent.load(Ordering::Relaxed), self.received.load(Ordering::Relaxed))
+        let received = self.received.get().map_or(0, |it| it.load(Ordering::Relaxed));
+        (self.sent.load(Ordering::Relaxed), received)
+    }
+
+    fn tell(&self, text: &str) {
+        if let Some(tell) = &self.tell {
+            tell(text);
+        }
     }
 }
 
@@ -66,45 +96,53 @@ pub enum PipeError {
     /// The link has ended.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// The link has ended after everything, and nobody knows whether the peer knows that.
+    #[error(
+        "everything has come and everything has arrived, but the peer may not know it: the link ended before it \
+         could say so: {0}"
+    )]
+    Unconfirmed(LinkError),
 }
 
 /// Copies `input` to the peer and what comes to `output`. The end of either is passed on by itself; it
-/// returns when both have come and the peer has everything, or when nobody reads the output any more.
+/// returns when both have come and both sides know that the other one has everything, or when nobody reads the
+/// output any more.
 ///
 /// # Errors
 /// The peer runs something else or ends in the middle, the input or the output fails, or the link ends.
 pub async fn pipe(
     link: &Link,
-    input: &mut Input<impl AsyncRead + Unpin>,
-    output: impl AsyncWrite + Unpin,
+    input: &mut Input,
+    output: &mut Output,
     progress: &Progress,
 ) -> Result<Summary, PipeError> {
-    let program = "pipe".to_owned();
-    let own = Greeting { program, part: String::new(), version: VERSION };
+    let own = Greeting::new("pipe", "", VERSION).with(CONFIRMS);
+    let _the_same_each_time = progress.received.set(output.written());
     let (send, mut recv) = greet(link, &own).await?;
     let mut send = Sending::new(send);
-    let mut has_all = false;
+    let (mut has_all, mut confirms) = (false, false);
     let both = async {
         let mut early = 0;
-        tokio::select! {
+        let peer = tokio::select! {
             heard = hear(&mut recv, &own) => heard?,
             never = input.send_early(&mut send, &mut early) => match never? {},
         };
+        confirms = peer.has(CONFIRMS);
         let forth = forth(input, early, &mut send, progress);
         let back = async {
-            back(&mut recv, output, progress).await?;
+            back(&mut recv, output).await?;
             has_all = true;
             Ok(())
         };
         tokio::try_join!(forth, back)
     };
-    let outcome = both.await;
+    let mut outcome = both.await.map(|((), ())| ());
+    if outcome.is_ok() {
+        outcome = complete(link, &mut send, confirms, progress).await;
+    }
     let (sent_bytes, received_bytes) = progress.bytes();
     match outcome {
-        Ok(((), ())) => {
-            arrived(&mut send, sent_bytes).await?;
-            Ok(Summary { sent_bytes, received_bytes, output_closed: false })
-        }
+        Ok(()) => Ok(Summary { sent_bytes, received_bytes, output_closed: false }),
         Err(PipeError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             recv.stop(CODE_RESET);
             let _unless_ended = send.finish();
@@ -112,15 +150,21 @@ pub async fn pipe(
             let _or_not = arrived(&mut send, sent_bytes).await;
             Ok(Summary { sent_bytes, received_bytes, output_closed: true })
         }
-        Err(error) => {
+        Err(mut error) => {
             if matches!(&error, PipeError::Agree(error) if error.is_mutual()) {
                 agree::arrived(&mut send).await;
             }
             recv.stop(CODE_RESET);
             send.reset(CODE_RESET);
+            // One that cannot be written has lost it.
+            let _in_time = timeout(WRITTEN_WITHIN, output.written_out()).await;
+            let received_bytes = progress.bytes().1;
             // Everything has come, and nothing was under way to the peer: its leaving leaves nothing out.
             if has_all && sent_bytes == 0 && error.is_leaving() {
                 return Ok(Summary { sent_bytes, received_bytes, output_closed: false });
+            }
+            if let PipeError::Incomplete(bytes) = &mut error {
+                *bytes = received_bytes;
             }
             Err(error)
         }
@@ -132,32 +176,50 @@ impl PipeError {
     fn is_leaving(&self) -> bool {
         match self {
             Self::NotTaken(_) => true,
-            Self::Link(error) => is_orderly(error),
+            Self::Link(error) | Self::Unconfirmed(error) => is_orderly(error),
             Self::Agree(_) | Self::Input(_) | Self::Output(_) | Self::Incomplete(_) => false,
         }
+    }
+}
+
+/// Both directions are at their end here: returns when the peer has everything, and both know.
+async fn complete(
+    link: &Link,
+    send: &mut Sending,
+    confirms: bool,
+    progress: &Progress,
+) -> Result<(), PipeError> {
+    let tell = |text: &str| progress.tell(text);
+    let sent_bytes = progress.bytes().0;
+    let what = "everything has come; waiting for the peer to have everything that was sent";
+    patiently(what, &tell, arrived(send, sent_bytes)).await?;
+    if !confirms {
+        return Ok(());
+    }
+    let what = "everything has come and has arrived; waiting for the peer to know that, too";
+    match patiently(what, &tell, ending::confirm(link)).await {
+        Err(LinkError::ClosedByPeer(reason)) if reason == DONE => Ok(()),
+        confirmed => confirmed.map_err(PipeError::Unconfirmed),
     }
 }
 
 /// The peer closes the link with [`DONE`] when it has read to the end, which may come before the last
 /// acknowledgement.
 async fn arrived(send: &mut Sending, sent_bytes: u64) -> Result<(), PipeError> {
-    match send.stopped().await {
-        Ok(None) | Err(WriteError::Finished) => Ok(()),
-        Ok(Some(_)) | Err(WriteError::Stopped(_)) => Err(PipeError::NotTaken(sent_bytes)),
-        Err(WriteError::Link(LinkError::ClosedByPeer(reason))) if reason == DONE => Ok(()),
-        Err(WriteError::Link(error)) => Err(error.into()),
-    }
+    ending::acknowledged(send, DONE).await.map_err(|error| match error {
+        WriteError::Stopped(_) | WriteError::Finished => PipeError::NotTaken(sent_bytes),
+        WriteError::Link(error) => error.into(),
+    })
 }
 
 /// `early` bytes have been sent already.
 async fn forth(
-    input: &mut Input<impl AsyncRead + Unpin>,
+    input: &mut Input,
     early: usize,
     send: &mut Sending,
     progress: &Progress,
 ) -> Result<(), PipeError> {
     progress.sent.fetch_add(early as u64, Ordering::Relaxed);
-    let mut buffer = BytesMut::new();
     let mut next = Some(input.rest(early)).filter(|rest| !rest.is_empty());
     loop {
         if let Some(chunk) = next {
@@ -168,7 +230,7 @@ async fn forth(
         next = tokio::select! {
             // At its end, nobody asks what the peer still takes.
             biased;
-            read = input.next(&mut buffer) => read?,
+            read = input.next() => read?,
             stopped = send.stopped() => {
                 stopped.map_err(|error| broken(error, progress))?;
                 return Err(PipeError::NotTaken(progress.bytes().0));
@@ -189,23 +251,22 @@ fn broken(error: WriteError, progress: &Progress) -> PipeError {
     }
 }
 
-async fn back(
-    recv: &mut RecvStream,
-    mut output: impl AsyncWrite + Unpin,
-    progress: &Progress,
-) -> Result<(), PipeError> {
+async fn back(recv: &mut RecvStream, output: &mut Output) -> Result<(), PipeError> {
+    let mut pieces = vec![Bytes::new(); PIECES_READ_MAX];
     loop {
-        let chunk = recv.read_chunk(COPY_BYTES).await.map_err(|error| match error {
-            ReadError::Reset(_) | ReadError::Stopped => PipeError::Incomplete(progress.bytes().1),
+        let read = tokio::select! {
+            read = recv.read_chunks(&mut pieces) => read,
+            error = output.failed() => return Err(PipeError::Output(error)),
+        };
+        let read = read.map_err(|error| match error {
+            // How many were written is known later.
+            ReadError::Reset(_) | ReadError::Stopped => PipeError::Incomplete(0),
             ReadError::Link(error) => error.into(),
         })?;
-        let Some(chunk) = chunk else { break };
-        output.write_all(&chunk).await.map_err(PipeError::Output)?;
-        // Whoever reads the output waits for what is there, not for more.
-        output.flush().await.map_err(PipeError::Output)?;
-        progress.received.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        let Some(read) = read else { break };
+        output.put(&mut pieces[..read]).await.map_err(PipeError::Output)?;
     }
-    output.shutdown().await.map_err(PipeError::Output)
+    output.finish().await.map_err(PipeError::Output)
 }
 
 #[cfg(test)]

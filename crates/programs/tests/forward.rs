@@ -312,7 +312,7 @@ async fn hostile(allow: &[&str]) -> (Link, Running, holepunch_programs::Agreed, 
     let times = Times { request: SHORT, ..Times::default() };
     let mut honest = Forward { allow, times, ..Forward::default() };
     let running = tokio::spawn(async move { forward(&b, &mut honest).await });
-    let own = Greeting { program: "forward".to_owned(), part: String::new(), version: 2 };
+    let own = Greeting::new("forward", "", 2);
     let greeted = within(agree(&a, &own)).await.unwrap();
     (a, running, greeted, sockets)
 }

@@ -25,6 +25,8 @@ pub(super) enum LinkLine {
 pub(super) struct Line<'a> {
     /// `progress`, and `summary` for the last.
     pub(super) event: &'a str,
+    /// `transfer`, `disk` or `end`: what it is at, or was at last.
+    pub(super) phase: &'a str,
     pub(super) files: u64,
     pub(super) folders: u64,
     pub(super) bytes: u64,

@@ -76,7 +76,7 @@ async fn carry_out(
     let (joined, outcome) = ended?;
     match outcome {
         Some(Ok(summary)) => {
-            joined.leave("the transfer is complete").await;
+            joined.leave(transfer::COMPLETE).await;
             Ok(ExitCode::from(u8::from(summary.failed > 0)))
         }
         Some(Err(error)) => {

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use holepunch_programs::transfer::{Notice, Progress, Summary, Totals};
+use holepunch_programs::transfer::{Notice, Phase, Progress, Summary, Totals};
 use holepunch_worker::{Link, PathKind, milliseconds};
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::{MissedTickBehavior, interval};
@@ -139,7 +139,7 @@ impl Show {
                 Way::Bar(bar) => {
                     bar.set_length(summary.totals.bytes);
                     bar.set_position(summary.bytes_done);
-                    bar.set_message(self.pace(&summary, eta));
+                    bar.set_message(self.pace(&summary, eta) + at(&summary));
                     if bar.is_hidden() {
                         bar.set_draw_target(ProgressDrawTarget::stderr());
                     }
@@ -186,6 +186,9 @@ impl Show {
             text += &format!(", in {seconds:.1} s");
         }
         text += &self.pace(summary, eta);
+        if !is_last {
+            text += at(summary);
+        }
         for (number, what) in [
             (summary.files_already_there, "there already"),
             (summary.skipped, "left out"),
@@ -238,6 +241,11 @@ impl Show {
         let failures = summary.failures.iter().filter(|_| is_last);
         let line = Line {
             event,
+            phase: match summary.phase {
+                Phase::Transfer => "transfer",
+                Phase::Disk => "disk",
+                Phase::End => "end",
+            },
             files: summary.totals.files,
             folders: summary.totals.folders,
             bytes: summary.totals.bytes,
@@ -260,6 +268,14 @@ impl Show {
             error,
         };
         output::json_line(&line);
+    }
+}
+
+/// What is waited for once everything has come.
+fn at(summary: &Summary) -> &'static str {
+    match summary.phase {
+        Phase::Transfer | Phase::End => "",
+        Phase::Disk => ", the receiver is writing to its disk",
     }
 }
 
@@ -286,6 +302,7 @@ fn words(notice: &Notice) -> Option<String> {
             Some(format!("{path} goes on after {}", HumanBytes(*from)))
         }
         Notice::Failed(failure) => Some(format!("failed: {failure}")),
+        Notice::Waiting(what) => Some(what.clone()),
         Notice::Checking { .. } | Notice::Completed { .. } | Notice::AlreadyThere { .. } => None,
     }
 }

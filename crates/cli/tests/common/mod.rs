@@ -16,6 +16,9 @@ pub(crate) mod stun;
 pub(crate) mod web;
 
 use std::net::SocketAddr;
+use std::process::Stdio;
+
+use tokio::process::Command;
 
 pub(crate) use patience::within;
 pub(crate) use program::Program;
@@ -48,6 +51,16 @@ impl Served {
     pub(crate) fn program(&self, arguments: &[&str], room: &str, more: &[&str]) -> Program {
         let usual = ["--room", room, "--no-port-mapping", "--rendezvous-url", &self.url];
         Program::run(&[arguments, &usual, more].concat(), &[("STUN_SERVERS", &self.stun)])
+    }
+
+    /// The same as a command whose input and output are the test's; standard error can be read.
+    pub(crate) fn command(&self, arguments: &[&str], room: &str) -> Command {
+        let usual = ["--room", room, "--no-port-mapping", "--rendezvous-url", &self.url];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_holepunch"));
+        command.args(arguments).args(usual).env_clear().env("STUN_SERVERS", &self.stun);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.kill_on_drop(true);
+        command
     }
 }
 

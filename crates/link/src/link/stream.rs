@@ -139,6 +139,15 @@ impl RecvStream {
         self.inner.read_chunk(bytes_max).await.map_err(|error| self.error(error))
     }
 
+    /// Fills `chunks` with what is there, from the first on, without copying it; how many, or `None` at the end. It
+    /// waits where nothing is there.
+    ///
+    /// # Errors
+    /// As [`read_chunk`](Self::read_chunk).
+    pub async fn read_chunks(&mut self, chunks: &mut [Bytes]) -> Result<Option<usize>, ReadError> {
+        self.inner.read_many_chunks(chunks).await.map_err(|error| self.error(error))
+    }
+
     /// Tells the peer to send no more; it reads `code`.
     pub fn stop(&mut self, code_of_application: u64) {
         let _unless_finished = self.inner.stop(code(code_of_application));

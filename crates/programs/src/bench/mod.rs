@@ -12,6 +12,7 @@ use holepunch_link::{Link, LinkError};
 use serde::{Deserialize, Serialize};
 
 use crate::agree::{AgreeError, Agreed, Greeting, agree};
+use crate::harmless::harmless;
 use crate::messages::{MessageError, read_message, write_message};
 
 const VERSION: u32 = 1;
@@ -129,6 +130,15 @@ pub struct Report {
     pub datagrams: Datagrams,
 }
 
+impl Report {
+    /// A report of the peer's: what cannot be is not in it.
+    fn checked(self) -> Self {
+        let Datagrams { sent, received, .. } = self.datagrams;
+        let datagrams = Datagrams { received: received.min(sent), ..self.datagrams };
+        Self { path: shown(&self.path), datagrams, ..self }
+    }
+}
+
 /// What the initiator says on the stream of the greeting.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -168,7 +178,7 @@ pub async fn bench(
     settings: Settings,
     mut step: impl FnMut(&str),
 ) -> Result<Report, BenchError> {
-    let own = Greeting { program: "bench".to_owned(), part: String::new(), version: VERSION };
+    let own = Greeting::new("bench", "", VERSION);
     let Agreed { mut send, mut recv, .. } = agree(link, &own).await?;
     if !link.is_initiator() {
         let serving = serve::serve(link);
@@ -179,7 +189,7 @@ pub async fn bench(
                 told = read_message(&mut recv) => match told?.ok_or(BenchError::Early)? {
                     Told::Step { text } => step(&shown(&text)),
                     Told::Report { report } => {
-                        let report = Report { path: shown(&report.path), ..*report };
+                        let report = report.checked();
                         // So that the initiator knows that it has arrived.
                         send.finish().map_err(std::io::Error::from)?;
                         let _or_it_has_left = send.stopped().await;
@@ -225,7 +235,7 @@ fn rounded(figure: f64) -> f64 {
 }
 
 fn shown(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(PATH_CHARS_MAX).collect()
+    harmless(text, PATH_CHARS_MAX)
 }
 
 #[cfg(test)]
@@ -262,6 +272,42 @@ mod tests {
             assert_eq!(figure, rounded(figure));
         }
         assert!(report.datagrams.sent >= 5, "{report:?}");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_reports_more_than_there_was_is_not_believed() {
+        let (a, b, _sockets) = testing::pair().await;
+        let trips = RoundTrips { count: 0, p50_ms: -1e308, p99_ms: 1e308, min_ms: 0.0 };
+        let nothing = Bulk {
+            bytes: u64::MAX,
+            seconds: 0.0,
+            mbit_per_second: f64::MAX,
+            sender_cpu_seconds_per_gb: None,
+            receiver_cpu_seconds_per_gb: Some(-1.0),
+        };
+        let report = Report {
+            path: "nowhere\r\n\u{202e}".to_owned(),
+            direct: true,
+            round_trips: trips,
+            up: nothing,
+            down: nothing,
+            datagrams: Datagrams {
+                sent: 1,
+                received: u64::MAX,
+                lost_percent: -1.0,
+                jitter_ms: 0.0,
+            },
+        };
+        let lying = async {
+            let own = Greeting::new("bench", "", VERSION);
+            let Agreed { mut send, mut recv, .. } = agree(&a, &own).await.unwrap();
+            write_message(&mut send, &Told::Report { report: Box::new(report) }).await.unwrap();
+            read_message::<Told>(&mut recv).await.unwrap()
+        };
+        let (served, _) = tokio::join!(bench(&b, Settings::default(), |_| ()), lying);
+        let served = served.unwrap();
+        assert_eq!((served.datagrams.sent, served.datagrams.received), (1, 1));
+        assert_eq!(served.path, "nowhere\\u{d}\\u{a}\\u{202e}");
     }
 
     #[tokio::test]

@@ -9,14 +9,15 @@ use holepunch_link::{Link, LinkError, RecvStream, WriteError};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncBufRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 
 use crate::agree::{AgreeError, Agreed, Greeting, agree};
+use crate::ending::{self, Tell, patiently, stay};
 use crate::harmless::{harmless, harmless_json};
-use crate::is_orderly;
 use crate::messages::{MessageError, read_frame, write_message};
 use crate::sending::Sending;
+use crate::{DONE, is_orderly};
 use lines::Lines;
 
 const VERSION: u32 = 1;
@@ -24,11 +25,14 @@ const VERSION: u32 = 1;
 pub const TEXT_BYTES_MAX: usize = 16 * 1024;
 /// Longest message: each byte of the text may need six in JSON, and there is a name.
 const MESSAGE_BYTES_MAX: usize = 6 * TEXT_BYTES_MAX + 4096;
+/// Bytes that are read, and written, at once where many messages come together.
+const READ_BYTES: usize = 64 * 1024;
 /// Characters of a name that are shown.
 pub const NAME_CHARACTERS_MAX: usize = 40;
 /// Characters of an id that stand for a name: enough to tell two apart.
 const ID_CHARACTERS: usize = 8;
-/// After the own end, the peer's is waited for so long: it has read everything by then.
+
+/// A peer that has everything has answered the end with its own within so long, if its output takes what it has heard.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(5);
 
 /// How a chat is held.
@@ -103,18 +107,20 @@ pub enum ChatError {
 }
 
 /// Sends the lines of `input` and writes what the peer says to `output`. It returns at the end of the
-/// input, when the peer has everything, or when the peer ends.
+/// input, when the peer has everything and has said so, or when the peer ends. What is waited for is told by `tell`
+/// where it takes long.
 ///
 /// # Errors
 /// The peer runs something else or sends what is no message, the input or the output fails, or the link
-/// ends.
+/// ends: before the peer has everything, where this side's input has ended.
 pub async fn chat(
     link: &Link,
     chat: &Chat,
     input: impl AsyncBufRead + Unpin,
     output: impl AsyncWrite + Unpin,
+    tell: &Tell<'_>,
 ) -> Result<Summary, ChatError> {
-    match (run(link, chat, input, output).await, link.ended()) {
+    match (run(link, chat, input, output, tell).await, link.ended()) {
         // The stream broke with the link.
         (Err(ChatError::Message(MessageError::Stream(_))), Some(why)) => Err(why.into()),
         (outcome, _) => outcome,
@@ -126,13 +132,14 @@ async fn run(
     chat: &Chat,
     input: impl AsyncBufRead + Unpin,
     output: impl AsyncWrite + Unpin,
+    tell: &Tell<'_>,
 ) -> Result<Summary, ChatError> {
-    let own = Greeting { program: "chat".to_owned(), part: String::new(), version: VERSION };
-    let Agreed { send, mut recv, .. } = agree(link, &own).await?;
+    let own = Greeting::new("chat", "", VERSION);
+    let Agreed { send, recv, .. } = agree(link, &own).await?;
     let mut send = Sending::new(send);
     let (mut sent, mut received) = (0, 0);
     let peer_left = {
-        let hearing = hear(link, chat, &mut recv, output, &mut received);
+        let hearing = hear(link, chat, recv, output, &mut received);
         tokio::pin!(hearing);
         let said = tokio::select! {
             heard = &mut hearing => {
@@ -142,24 +149,43 @@ async fn run(
             said = say(chat, input, &mut send, &mut sent) => Some(said),
         };
         let _unless_stopped = send.finish();
-        match said {
-            None => true,
-            Some(said) => {
-                said?;
-                // The peer answers the end with its own, and may have said something before.
-                if let Ok(heard) = timeout(FAREWELL_WITHIN, &mut hearing).await {
-                    heard?;
+        let peer_left = said.is_none();
+        let both = async {
+            let acknowledged = ending::acknowledged(&mut send, DONE);
+            let Some(said) = said else {
+                // The peer has ended it, and stays until it has heard the same of this side. It has told everything, and
+                // hears nothing more: however the link ends, that is the end.
+                stay(acknowledged).await;
+                return Ok(());
+            };
+            said?;
+            tokio::pin!(acknowledged);
+            let mut heard = None;
+            let acknowledged = loop {
+                tokio::select! {
+                    outcome = &mut acknowledged => break outcome,
+                    end = &mut hearing, if heard.is_none() => heard = Some(end),
                 }
-                false
+            };
+            match acknowledged {
+                Ok(()) => {}
+                // It left meanwhile, or looks at nothing more.
+                Err(WriteError::Stopped(_) | WriteError::Finished)
+                | Err(WriteError::Link(LinkError::ClosedByPeer(_))) => return Ok(()),
+                Err(WriteError::Link(error)) => return Err(error.into()),
             }
-        }
+            // The peer, which has all of it, answers the end with its own, and may have said something before.
+            let heard = match heard {
+                None => timeout(FAREWELL_WITHIN, &mut hearing).await.unwrap_or(Ok(())),
+                Some(heard) => heard,
+            };
+            heard.or_else(|error| if link.ended().is_some() { Ok(()) } else { Err(error) })
+        };
+        let what = "the chat is over; waiting for the peer to have everything";
+        patiently(what, tell, both).await?;
+        peer_left
     };
-    match timeout(FAREWELL_WITHIN, send.stopped()).await {
-        Ok(Err(WriteError::Link(error))) if !matches!(error, LinkError::ClosedByPeer(_)) => {
-            Err(error.into())
-        }
-        _ => Ok(Summary { sent, received, peer_left }),
-    }
+    Ok(Summary { sent, received, peer_left })
 }
 
 async fn say(
@@ -181,12 +207,14 @@ async fn say(
 async fn hear(
     link: &Link,
     chat: &Chat,
-    recv: &mut RecvStream,
+    recv: RecvStream,
     mut output: impl AsyncWrite + Unpin,
     received: &mut u64,
 ) -> Result<(), ChatError> {
+    let mut recv = BufReader::with_capacity(READ_BYTES, recv);
+    let (mut lines, mut messages) = (Vec::new(), 0);
     loop {
-        let frame = match read_frame(recv, MESSAGE_BYTES_MAX).await {
+        let frame = match read_frame(&mut recv, MESSAGE_BYTES_MAX).await {
             Ok(Some(frame)) => frame,
             Ok(None) => return Ok(()),
             // A peer that is interrupted has left, too.
@@ -196,13 +224,29 @@ async fn hear(
             }
             Err(error) => return Err(error.into()),
         };
-        let said = serde_json::from_slice(&frame).map_err(MessageError::Malformed)?;
-        let mut line = shown(link.peer().as_str(), chat, &said).into_bytes();
-        line.push(b'\n');
-        output.write_all(&line).await.map_err(ChatError::Output)?;
-        output.flush().await.map_err(ChatError::Output)?;
-        *received += 1;
+        let said = serde_json::from_slice(&frame).map_err(MessageError::Malformed);
+        if let Ok(said) = &said {
+            lines.extend_from_slice(shown(link.peer().as_str(), chat, said).as_bytes());
+            lines.push(b'\n');
+            messages += 1;
+        }
+        // Many that come together are written together; whoever reads waits for what is there, and not for more.
+        let is_last = said.is_err() || !begins_with_frame(recv.buffer());
+        if is_last || lines.len() >= READ_BYTES {
+            output.write_all(&lines).await.map_err(ChatError::Output)?;
+            output.flush().await.map_err(ChatError::Output)?;
+            lines.clear();
+            *received += std::mem::take(&mut messages);
+        }
+        said?;
     }
+}
+
+/// Whether a whole message is there, which can be read without a wait.
+fn begins_with_frame(bytes: &[u8]) -> bool {
+    let Some((length, rest)) = bytes.split_first_chunk::<4>() else { return false };
+    let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+    rest.len() >= length && length <= MESSAGE_BYTES_MAX
 }
 
 fn has_left(link: &Link) -> bool {

@@ -1,5 +1,8 @@
 use super::*;
 use holepunch_link::testing;
+use proptest::prelude::*;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use tokio::io::{AsyncReadExt, BufReader, duplex};
 
 use crate::DONE;
@@ -7,6 +10,9 @@ use crate::DONE;
 fn text() -> Chat {
     Chat { name: Some("Ada".to_owned()), form: Form::Text(TimeZone::UTC) }
 }
+
+/// Nobody is told anything.
+fn quiet(_: &str) {}
 
 fn said(text: &str) -> Said {
     Said::Message {
@@ -37,14 +43,36 @@ fn a_message_is_one_harmless_line() {
     assert!(unnamed.contains(r#""name":"01234567""#), "{unnamed}");
 }
 
+proptest! {
+    #[test]
+    fn whatever_a_peer_says_is_one_harmless_line(
+        (name, words) in any::<(Option<String>, String)>(),
+        (at, hours) in (any::<i64>(), -25_i8..=25),
+    ) {
+        let (least, most) = (Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
+        let time = Timestamp::from_second(at.clamp(least, most)).unwrap();
+        let said = Said::Message { time, name, text: words.clone() };
+        let zone = TimeZone::fixed(jiff::tz::offset(hours));
+        for form in [Form::Text(zone), Form::Json] {
+            let is_json = matches!(form, Form::Json);
+            let line = shown("0123456789abc", &Chat { name: None, form }, &said);
+            prop_assert!(!line.chars().any(char::is_control), "{line:?}");
+            if is_json {
+                let heard: serde_json::Value = serde_json::from_str(&line).unwrap();
+                prop_assert_eq!(heard["text"].as_str(), Some(words.as_str()));
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_one_says_the_other_reads_and_the_end_is_told() {
     let (a, b, _sockets) = testing::pair().await;
     let (chat_a, chat_b) = (text(), text());
     let (b_input, b_output) = (duplex(64), duplex(4096));
     let mut heard = b_output.0;
-    let first = chat(&a, &chat_a, &b"hello\nbye\n"[..], tokio::io::sink());
-    let second = chat(&b, &chat_b, BufReader::new(b_input.1), b_output.1);
+    let first = chat(&a, &chat_a, &b"hello\nbye\n"[..], tokio::io::sink(), &quiet);
+    let second = chat(&b, &chat_b, BufReader::new(b_input.1), b_output.1, &quiet);
     let (first, second) = tokio::join!(first, second);
     assert_eq!(first.unwrap(), Summary { sent: 2, received: 0, peer_left: false });
     assert_eq!(second.unwrap(), Summary { sent: 0, received: 2, peer_left: true });
@@ -62,9 +90,9 @@ async fn a_peer_that_is_interrupted_has_left() {
     let (own, _open) = duplex(64);
     let (theirs, _open) = duplex(64);
     let chats = (text(), text());
-    let staying = chat(&a, &chats.0, BufReader::new(own), tokio::io::sink());
+    let staying = chat(&a, &chats.0, BufReader::new(own), tokio::io::sink(), &quiet);
     let leaving = async {
-        let chat = chat(&b, &chats.1, BufReader::new(theirs), tokio::io::sink());
+        let chat = chat(&b, &chats.1, BufReader::new(theirs), tokio::io::sink(), &quiet);
         let closed = async {
             // The greeting is over once the first stream's answer has come.
             while b.traffic().received_datagrams < 3 {
@@ -83,9 +111,9 @@ async fn what_is_no_message_ends_the_chat() {
     let (a, b, _sockets) = testing::pair().await;
     let (own, _open) = duplex(64);
     let settings = text();
-    let hearing = chat(&a, &settings, BufReader::new(own), tokio::io::sink());
+    let hearing = chat(&a, &settings, BufReader::new(own), tokio::io::sink(), &quiet);
     let lying = async {
-        let own = Greeting { program: "chat".to_owned(), part: String::new(), version: VERSION };
+        let own = Greeting::new("chat", "", VERSION);
         let mut agreed = agree(&b, &own).await.unwrap();
         agreed.send.write_all(&u32::MAX.to_be_bytes()).await.unwrap();
         agreed
@@ -100,9 +128,9 @@ async fn a_link_that_is_lost_is_told_as_that_and_not_as_a_message() {
     let (own, _open) = duplex(64);
     let settings = text();
     let (output, mut heard) = duplex(4096);
-    let staying = chat(&a, &settings, BufReader::new(own), output);
+    let staying = chat(&a, &settings, BufReader::new(own), output, &quiet);
     let failing = async {
-        let own = Greeting { program: "chat".to_owned(), part: String::new(), version: VERSION };
+        let own = Greeting::new("chat", "", VERSION);
         let mut agreed = agree(&b, &own).await.unwrap();
         write_message(&mut agreed.send, &said("hello")).await.unwrap();
         heard.read_u8().await.unwrap();
@@ -112,4 +140,56 @@ async fn a_link_that_is_lost_is_told_as_that_and_not_as_a_message() {
     let (stayed, _agreed) = tokio::join!(staying, failing);
     let told = stayed.unwrap_err().to_string();
     assert_eq!(told, "the link is lost: the peer has closed the link: no reason that is known");
+}
+
+/// An output that counts how often it is flushed.
+#[derive(Default)]
+struct Counting {
+    written: Vec<u8>,
+    flushed: usize,
+}
+
+impl AsyncWrite for &mut Counting {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.written.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.flushed += 1;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn messages_that_come_together_are_written_together_and_none_is_lost_before_what_is_none() {
+    const MESSAGES: usize = 200;
+    let (a, b, _sockets) = testing::pair().await;
+    let (own, _open) = duplex(64);
+    let (settings, mut output) = (text(), Counting::default());
+    let hearing = chat(&a, &settings, BufReader::new(own), &mut output, &quiet);
+    let saying = async {
+        let mut agreed = agree(&b, &Greeting::new("chat", "", VERSION)).await.unwrap();
+        let mut all: Vec<u8> = (0..MESSAGES)
+            .flat_map(|number| crate::messages::framed(&said(&number.to_string())).unwrap())
+            .collect();
+        all.extend(crate::messages::framed(&"no message").unwrap());
+        agreed.send.write_all(&all).await.unwrap();
+        agreed
+    };
+    let (heard, _agreed) = tokio::join!(hearing, saying);
+    assert!(matches!(heard, Err(ChatError::Message(MessageError::Malformed(_)))), "{heard:?}");
+    let lines = String::from_utf8(output.written).unwrap();
+    let numbers =
+        lines.lines().map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap());
+    assert!(numbers.eq(0..MESSAGES));
+    assert!(output.flushed < MESSAGES / 2, "{} times", output.flushed);
 }

@@ -129,8 +129,7 @@ struct Shared {
 /// # Errors
 /// The peer runs something else.
 pub async fn forward(link: &Link, what: &mut Forward) -> Result<Ended, ForwardError> {
-    let program = "forward".to_owned();
-    let own = Greeting { program, part: String::new(), version: VERSION };
+    let own = Greeting::new("forward", "", VERSION);
     // The stream stays open as long as the program runs.
     let _greeted = agree(link, &own).await?;
     let what = std::mem::take(what);

@@ -1,11 +1,14 @@
 //! What goes to the peer.
 
 use std::convert::Infallible;
+use std::fmt;
+use std::io::{self, Read};
 
-use bytes::{BufMut, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncWriteExt;
 
-use super::{COPY_BYTES, PipeError};
+use super::PipeError;
+use super::reading::Reading;
 use crate::sending::Sending;
 
 /// Bytes that go to a peer which has not said yet what it is. They are kept until it has, for the next one.
@@ -14,16 +17,51 @@ const EARLY_BYTES_MAX: usize = 64 * 1024;
 /// An input, from which nothing is lost on a peer that refuses the link before it takes its part: what was
 /// on its way to it goes to the next one from the beginning.
 #[derive(Debug)]
-pub struct Input<R> {
-    reader: R,
+pub struct Input {
+    source: Source,
     early: BytesMut,
+    /// What was read behind these.
+    behind: Bytes,
     has_ended: bool,
 }
 
-impl<R: AsyncRead + Unpin> Input<R> {
-    /// The input that `reader` reads.
-    pub fn new(reader: R) -> Self {
-        Self { reader, early: BytesMut::new(), has_ended: false }
+/// Nothing is read before there is a link.
+enum Source {
+    Unread(Box<dyn Read + Send>),
+    Reading(Reading),
+    Failed,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unread(_) => "unread",
+            Self::Reading(_) => "being read",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+impl Source {
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        if let Self::Unread(_) = self
+            && let Self::Unread(reader) = std::mem::replace(self, Self::Failed)
+        {
+            *self = Self::Reading(Reading::start(reader)?);
+        }
+        match self {
+            Self::Reading(reading) => reading.next().await,
+            // The error was told before.
+            Self::Unread(_) | Self::Failed => Ok(None),
+        }
+    }
+}
+
+impl Input {
+    /// The input that `reader` reads, on a thread of its own, from the first link on.
+    pub fn new(reader: impl Read + Send + 'static) -> Self {
+        let source = Source::Unread(Box::new(reader));
+        Self { source, early: BytesMut::new(), behind: Bytes::new(), has_ended: false }
     }
 
     /// Sends the first bytes, and counts in `sent` how many have been. Dropping the future loses nothing.
@@ -44,8 +82,13 @@ impl<R: AsyncRead + Unpin> Input<R> {
             if self.has_ended || room == 0 {
                 break;
             }
-            let read = self.reader.read_buf(&mut (&mut self.early).limit(room)).await;
-            self.has_ended = read.map_err(PipeError::Input)? == 0;
+            match self.source.next().await.map_err(PipeError::Input)? {
+                Some(mut read) => {
+                    self.behind = read.split_off(room.min(read.len()));
+                    self.early.extend_from_slice(&read);
+                }
+                None => self.has_ended = true,
+            }
         }
         if self.has_ended {
             let _unless_stopped = send.finish();
@@ -59,13 +102,15 @@ impl<R: AsyncRead + Unpin> Input<R> {
     }
 
     /// The next bytes; `None` at the end. Dropping the future loses nothing.
-    pub(super) async fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Bytes>, PipeError> {
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, PipeError> {
+        if !self.behind.is_empty() {
+            return Ok(Some(std::mem::take(&mut self.behind)));
+        }
         if self.has_ended {
             return Ok(None);
         }
-        buffer.reserve(COPY_BYTES);
-        let read = self.reader.read_buf(buffer).await.map_err(PipeError::Input)?;
-        self.has_ended = read == 0;
-        Ok((read > 0).then(|| buffer.split().freeze()))
+        let read = self.source.next().await.map_err(PipeError::Input)?;
+        self.has_ended = read.is_none();
+        Ok(read)
     }
 }

@@ -30,6 +30,12 @@ pub enum TransferError {
     /// The link has ended.
     #[error("the link has ended before the transfer: {0}; the same commands go on from here")]
     Link(#[from] LinkError),
+    /// The link has ended after everything was written, and nobody knows whether the sender knows that.
+    #[error(
+        "everything is here, but the sender may not know it: the link ended before it could say so: {0}; the same \
+         commands find everything in its place"
+    )]
+    Unconfirmed(LinkError),
     /// The peer has ended its stream.
     #[error("the peer has ended the transfer before its end; the same commands go on from here")]
     Ended,

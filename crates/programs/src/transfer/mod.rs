@@ -24,13 +24,16 @@ pub use name::{COMPONENT_BYTES_MAX, DEPTH_MAX, NameError, PATH_BYTES_MAX, Relati
 pub use progress::{FAILURES_KEPT_MAX, Progress};
 pub use receive::{ReceiveOptions, check_folder, receive};
 pub use send::{Listing, send};
-pub use summary::{Failure, Notice, Summary, Totals};
+pub use summary::{Failure, Notice, Phase, Summary, Totals};
 
 use holepunch_link::{Link, RecvStream, SendStream};
 use tokio::io::BufReader;
 
 use crate::agree::{Greeting, agree, arrived};
 
+/// The reason with which a link is closed after a transfer: this side knows that everything is on the receiver's disk,
+/// and that the other one knows.
+pub const COMPLETE: &str = "the transfer is complete";
 /// The name of the program in the greeting.
 const PROGRAM: &str = "transfer";
 /// What is read from the link at once while messages are short.
@@ -59,16 +62,17 @@ impl Part {
     }
 }
 
+/// The stream of a transfer.
+struct Met {
+    send: SendStream,
+    recv: BufReader<RecvStream>,
+    /// Whether the receiver tells how much has come, as both sides understand.
+    reports: bool,
+}
+
 /// Greets the peer, which needs to have the other part.
-async fn meet(
-    link: &Link,
-    part: Part,
-) -> Result<(SendStream, BufReader<RecvStream>), TransferError> {
-    let own = Greeting {
-        program: PROGRAM.to_owned(),
-        part: part.word().to_owned(),
-        version: wire::VERSION,
-    };
+async fn meet(link: &Link, part: Part) -> Result<Met, TransferError> {
+    let own = Greeting::new(PROGRAM, part.word(), wire::VERSION).with(wire::REPORTS);
     let mut agreed = agree(link, &own).await?;
     let (own, other) = (part.word(), part.other().word());
     if agreed.peer.part == own {
@@ -79,7 +83,9 @@ async fn meet(
         let came = shown(&agreed.peer.part);
         return Err(TransferError::Protocol(format!("expected the part {other}, came {came:?}")));
     }
-    Ok((agreed.send, BufReader::with_capacity(READ_BUFFER_BYTES, agreed.recv)))
+    let reports = agreed.peer.has(wire::REPORTS);
+    let recv = BufReader::with_capacity(READ_BUFFER_BYTES, agreed.recv);
+    Ok(Met { send: agreed.send, recv, reports })
 }
 
 /// Closes the link of a transfer that has failed, with the reason. Where the peer did so first, its

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::name::shown;
-use super::summary::{Failure, Notice, Summary, Totals};
+use super::summary::{Failure, Notice, Phase, Summary, Totals};
 
 /// Failures that are kept for the end; of more, the number.
 pub const FAILURES_KEPT_MAX: usize = 1000;
@@ -24,6 +24,7 @@ pub struct Progress {
     totals: Mutex<Totals>,
     failures: Mutex<Vec<Failure>>,
     pauses: Mutex<Pauses>,
+    phase: Mutex<Phase>,
     counts: [AtomicU64; COUNTS],
 }
 
@@ -85,6 +86,7 @@ impl Progress {
             totals: Mutex::default(),
             failures: Mutex::default(),
             pauses: Mutex::default(),
+            phase: Mutex::default(),
             counts: Default::default(),
         }
     }
@@ -95,6 +97,7 @@ impl Progress {
         *lock(&self.totals) = Totals::default();
         lock(&self.failures).clear();
         *lock(&self.files) = Files::default();
+        *lock(&self.phase) = Phase::default();
         self.counts.iter().for_each(|count| count.store(0, Ordering::Relaxed));
         *lock(&self.before) = Some(so_far);
     }
@@ -113,6 +116,7 @@ impl Progress {
         let gone = self.count(Count::Transferred).saturating_add(self.count(Count::Kept));
         Summary {
             totals: *lock(&self.totals),
+            phase: *lock(&self.phase),
             files_completed: self.count(Count::Completed),
             files_already_there: self.count(Count::AlreadyThere),
             bytes_transferred: self.count(Count::Transferred),
@@ -146,6 +150,15 @@ impl Progress {
         if !is_known {
             (self.listener)(Notice::Listed(totals));
         }
+    }
+
+    pub(super) fn is_at(&self, phase: Phase) {
+        *lock(&self.phase) = phase;
+    }
+
+    /// What is waited for takes long.
+    pub(super) fn waits(&self, what: &str) {
+        (self.listener)(Notice::Waiting(what.to_owned()));
     }
 
     /// So many bytes of a file go over the link, or need not.

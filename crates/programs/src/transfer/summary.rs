@@ -41,6 +41,20 @@ pub enum Notice {
     },
     /// A file, or a folder, has failed; the others go on.
     Failed(Failure),
+    /// It takes long, and this is what is waited for.
+    Waiting(String),
+}
+
+/// What a transfer is at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// Files go over the link, or it is found out which need to.
+    #[default]
+    Transfer,
+    /// Everything has come, and the receiver brings it to its disk.
+    Disk,
+    /// All is done, and each side makes sure that the other one knows.
+    End,
 }
 
 /// Why one file has failed.
@@ -74,6 +88,8 @@ pub struct Totals {
 pub struct Summary {
     /// What was listed; nothing before the list is complete.
     pub totals: Totals,
+    /// What it is at.
+    pub phase: Phase,
     /// Files that were sent and are complete.
     pub files_completed: u64,
     /// Files that were there already.
@@ -101,7 +117,8 @@ impl Summary {
     /// had come to without it: what was sent by then is there when the new link looks.
     pub(super) fn after(self, before: &Self) -> Self {
         if self.totals == Totals::default() {
-            return Self { longest_pause: self.longest_pause, ..before.clone() };
+            let Self { longest_pause, phase, .. } = self;
+            return Self { longest_pause, phase, ..before.clone() };
         }
         let there = self.files_already_there.saturating_sub(before.files_completed);
         let kept = self.bytes_already_there.saturating_sub(before.bytes_transferred);

@@ -8,6 +8,8 @@ use crate::messages::MESSAGE_BYTES_MAX;
 
 /// The version of everything in here.
 pub const VERSION: u32 = 1;
+/// What stands in the greeting of a sender that understands [`FromReceiver::Received`], and of a receiver that says it.
+pub const REPORTS: &str = "received";
 /// Most bytes of a file in one piece: large enough that what is said beside it does not count.
 pub const PIECE_BYTES_MAX: usize = 1024 * 1024;
 /// Entries, and bytes of their paths, that one transfer lists. Both sides hold the list in memory: at
@@ -197,6 +199,11 @@ pub enum FromReceiver {
     Answers(Vec<(u32, Answer)>),
     /// What became of files that were sent: why one failed, or nothing where it is there.
     Results(Vec<(u32, Option<String>)>),
+    /// How many bytes of files have come. Only for a sender that has [`REPORTS`] in its greeting.
+    Received {
+        /// Of all files together, on this link.
+        bytes: u64,
+    },
     /// Every file that was sent has its result.
     Finished {},
 }
@@ -263,7 +270,7 @@ impl FromReceiver {
         let length = match &message {
             Self::Answers(answers) => answers.len(),
             Self::Results(results) => results.len(),
-            Self::Finished {} => 0,
+            Self::Received { .. } | Self::Finished {} => 0,
         };
         if length > BATCH_MAX { Err(WireError::Batch(length)) } else { Ok(message) }
     }

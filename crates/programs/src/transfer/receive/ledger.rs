@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
@@ -56,6 +56,8 @@ pub(super) struct Ledger {
     /// Files that have had their answer and not their result.
     open: Mutex<BTreeSet<u32>>,
     told: mpsc::UnboundedSender<Told>,
+    /// Bytes of files that have come.
+    received: AtomicU64,
     cancelled: AtomicBool,
 }
 
@@ -75,6 +77,7 @@ impl Ledger {
             asked: Mutex::default(),
             open: Mutex::default(),
             told,
+            received: AtomicU64::new(0),
             cancelled: AtomicBool::new(false),
         }
     }
@@ -119,6 +122,18 @@ impl Ledger {
     pub(super) fn refuse(&self, index: u32, reason: &str) {
         self.progress.entry_failed(index, self.size(index), self.shown(index), reason);
         self.tell(Told::Answer(index, Answer::Refused { reason: told(reason) }));
+    }
+
+    /// So many bytes of a file have come.
+    pub(super) fn received(&self, index: u32, bytes: u64) {
+        self.received.fetch_add(bytes, Ordering::Relaxed);
+        self.progress.transferred(bytes);
+        self.progress.spent(index, bytes);
+    }
+
+    /// Bytes of files that have come.
+    pub(super) fn received_bytes(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
     }
 
     /// The sender begins with a file: what was asked; `None` where nothing was, or it has begun before.

@@ -1,5 +1,6 @@
 //! The sender's side.
 
+mod arriving;
 mod listing;
 mod reading;
 mod states;
@@ -16,7 +17,9 @@ use super::error::TransferError;
 use super::progress::Progress;
 use super::summary::Summary;
 use super::wire::{self, Answer, BATCH_MAX, FromReceiver, FromSender};
-use super::{Part, closing, meet};
+use super::{COMPLETE, Met, Part, closing, meet};
+use crate::ending::{acknowledged, patiently, stay};
+use arriving::Arriving;
 use listing::Listed;
 use reading::{Piece, Reading};
 use states::States;
@@ -47,7 +50,7 @@ async fn run(
     listing: &Arc<Listing>,
     progress: &Arc<Progress>,
 ) -> Result<Summary, TransferError> {
-    let (mut send, mut recv) = meet(link, Part::Send).await?;
+    let Met { mut send, mut recv, reports } = meet(link, Part::Send).await?;
     for failure in listing.failures() {
         progress.failed(&failure.path, &failure.reason);
     }
@@ -70,13 +73,24 @@ async fn run(
         pending_of_files: 0,
     };
     let thread = tokio::task::spawn_blocking(move || reading.run());
-    let hearing = Hearing { listing, states: &states, progress, answered };
+    let arriving = Arriving::new(progress, reports);
+    let hearing = Hearing { listing, states: &states, progress, arriving: &arriving, answered };
     let outcome =
-        tokio::try_join!(write_pieces(&mut send, to_send, progress), hearing.hear(&mut recv));
+        tokio::try_join!(write_pieces(&mut send, to_send, &arriving), hearing.hear(&mut recv));
     // Its channels are closed: it ends.
     thread.await.map_err(|error| TransferError::Thread(error.to_string()))?;
     outcome?;
+    until_known(&mut send, progress).await;
     Ok(progress.summary())
+}
+
+/// The receiver has finished, and whatever happens from here on, everything is on its disk. It stays until it knows
+/// that this side has heard so: leaving before that would leave it in doubt.
+async fn until_known(send: &mut SendStream, progress: &Progress) {
+    let _unless_stopped = send.finish();
+    let tell = |text: &str| progress.waits(text);
+    let what = "everything is on the receiver's disk; waiting for the receiver to know that this side knows";
+    patiently(what, &tell, stay(acknowledged(send, COMPLETE))).await;
 }
 
 async fn write_list(send: &mut SendStream, listing: &Listing) -> Result<(), TransferError> {
@@ -106,12 +120,14 @@ async fn write_list(send: &mut SendStream, listing: &Listing) -> Result<(), Tran
 async fn write_pieces(
     send: &mut SendStream,
     mut pieces: mpsc::Receiver<Piece>,
-    progress: &Progress,
+    arriving: &Arriving<'_>,
 ) -> Result<(), TransferError> {
     while let Some(piece) = pieces.recv().await {
+        arriving.hands(piece.of_files);
         send.write_chunk(piece.bytes).await?;
-        progress.transferred(piece.of_files);
+        arriving.handed();
     }
+    arriving.is_all();
     Ok(())
 }
 
@@ -120,6 +136,7 @@ struct Hearing<'a> {
     listing: &'a Listing,
     states: &'a States,
     progress: &'a Progress,
+    arriving: &'a Arriving<'a>,
     answered: mpsc::UnboundedSender<(u32, Answer)>,
 }
 
@@ -142,7 +159,11 @@ impl Hearing<'_> {
                         open -= 1;
                     }
                 }
-                FromReceiver::Finished {} if open == 0 => return Ok(()),
+                FromReceiver::Received { bytes } => self.arriving.told(bytes),
+                FromReceiver::Finished {} if open == 0 => {
+                    self.arriving.finished();
+                    return Ok(());
+                }
                 FromReceiver::Finished {} => {
                     let why = format!("it has finished, but {open} files have no result");
                     return Err(TransferError::Protocol(why));

@@ -4,8 +4,9 @@ use super::super::wire::{
     Answer, ENTRIES_MAX, Entry, EntryKind, FileEntry, FromReceiver, FromSender, Hash, Modified,
     Unoffered, encode, read_json,
 };
-use super::super::{Part, meet};
+use super::super::{Met, PROGRAM, Part, meet, wire};
 use super::*;
+use crate::agree::{Agreed, Greeting, agree};
 use crate::messages::MESSAGE_BYTES_MAX;
 use holepunch_link::{Link, RecvStream, SendStream};
 use tokio::io::BufReader;
@@ -18,7 +19,7 @@ pub(super) struct Raw {
 
 impl Raw {
     pub(super) async fn sender(link: &Link) -> Self {
-        let (send, recv) = meet(link, Part::Send).await.unwrap();
+        let Met { send, recv, .. } = meet(link, Part::Send).await.unwrap();
         Self { send, recv }
     }
 
@@ -29,10 +30,16 @@ impl Raw {
         let _when_gone = self.send.write_all(&bytes).await;
     }
 
+    /// The next message but those of how much has come.
     pub(super) async fn hear(&mut self) -> Option<FromReceiver> {
         let mut json = Vec::new();
-        let came = read_json(&mut self.recv, &mut json).await.unwrap_or(false);
-        came.then(|| FromReceiver::parse(&json).unwrap())
+        while read_json(&mut self.recv, &mut json).await.unwrap_or(false) {
+            let message = FromReceiver::parse(&json).unwrap();
+            if !matches!(message, FromReceiver::Received { .. }) {
+                return Some(message);
+            }
+        }
+        None
     }
 
     /// Hears until so many answers have come.
@@ -42,7 +49,9 @@ impl Raw {
             match self.hear().await {
                 Some(FromReceiver::Answers(answers)) => came += answers.len(),
                 Some(FromReceiver::Results(_)) => {}
-                Some(FromReceiver::Finished {}) | None => panic!("{came} answers of {answers}"),
+                Some(FromReceiver::Received { .. } | FromReceiver::Finished {}) | None => {
+                    panic!("{came} answers of {answers}")
+                }
             }
         }
     }
@@ -279,7 +288,7 @@ async fn sender_hears(messages: Vec<FromReceiver>) -> Result<Summary, String> {
     let (a, b, _sockets) = testing::pair().await;
     let listing = Arc::new(Listing::of(&[folders.source("file")]).unwrap());
     let playing = async {
-        let (mut send, mut recv) = meet(&b, Part::Receive).await.unwrap();
+        let Met { mut send, mut recv, .. } = meet(&b, Part::Receive).await.unwrap();
         let mut said = Vec::new();
         messages.iter().for_each(|message| encode(message, &mut said));
         send.write_all(&said).await.unwrap();
@@ -338,7 +347,9 @@ async fn a_peer_that_never_reads_holds_nobody_who_closes_the_link() {
     let listing = Arc::new(Listing::of(&[folders.source("file")]).unwrap());
     let progress = silent();
     let playing = async {
-        let (mut send, recv) = meet(&b, Part::Receive).await.unwrap();
+        // One that does not tell what has come.
+        let own = Greeting::new(PROGRAM, Part::Receive.word(), wire::VERSION);
+        let Agreed { mut send, recv, .. } = agree(&b, &own).await.unwrap();
         let mut said = Vec::new();
         encode(&FromReceiver::Answers(vec![(0, Answer::Whole {})]), &mut said);
         send.write_all(&said).await.unwrap();
@@ -352,6 +363,37 @@ async fn a_peer_that_never_reads_holds_nobody_who_closes_the_link() {
     let (sent, ()) = tokio::join!(send(&a, &listing, &progress), playing);
     assert!(matches!(sent, Err(TransferError::Link(_))), "{sent:?}");
     assert!(progress.summary().bytes_transferred < 40_000_000);
+}
+
+/// The first senders do not know how much has come, and would take it for a breach.
+#[tokio::test]
+async fn an_older_sender_is_not_told_how_much_has_come_and_may_leave_without_a_word() {
+    let folders = Folders::new();
+    let content = bytes(1, 3_000_000);
+    let (a, b, _sockets) = testing::pair().await;
+    let playing = async {
+        let own = Greeting::new(PROGRAM, Part::Send.word(), wire::VERSION);
+        let Agreed { send, recv, .. } = agree(&a, &own).await.unwrap();
+        let mut raw = Raw { send, recv: BufReader::new(recv) };
+        raw.list(vec![file("file", 3_000_000)]).await;
+        raw.answered(1).await;
+        raw.say(&FromSender::File { index: 0, from: 0 }).await;
+        for piece in content.chunks(1_000_000) {
+            raw.content(piece).await;
+        }
+        raw.say(&FromSender::End { hash: blake3::hash(&content).into() }).await;
+        raw.say(&FromSender::Finished {}).await;
+        let (mut json, mut came) = (Vec::new(), Vec::new());
+        while read_json(&mut raw.recv, &mut json).await.unwrap() {
+            came.push(FromReceiver::parse(&json).unwrap());
+        }
+        came
+    };
+    let progress = silent();
+    let receiving = receive(&b, folders.into.path(), ReceiveOptions::default(), &progress);
+    let (received, came) = tokio::join!(receiving, playing);
+    assert_eq!(received.unwrap().files_completed, 1);
+    assert_eq!(came, [FromReceiver::Results(vec![(0, None)]), FromReceiver::Finished {}]);
 }
 
 fn listed(entries: u32, bytes: u64) -> FromSender {
