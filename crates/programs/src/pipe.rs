@@ -129,12 +129,7 @@ pub async fn pipe(
         };
         confirms = peer.has(CONFIRMS);
         let forth = forth(input, early, &mut send, progress);
-        let back = async {
-            back(&mut recv, output).await?;
-            has_all = true;
-            Ok(())
-        };
-        tokio::try_join!(forth, back)
+        tokio::try_join!(forth, back(&mut recv, output, &mut has_all))
     };
     let mut outcome = both.await.map(|((), ())| ());
     if outcome.is_ok() {
@@ -157,10 +152,11 @@ pub async fn pipe(
             recv.stop(CODE_RESET);
             send.reset(CODE_RESET);
             // One that cannot be written has lost it.
-            let _in_time = timeout(WRITTEN_WITHIN, output.written_out()).await;
+            let is_written =
+                matches!(timeout(WRITTEN_WITHIN, output.written_out()).await, Ok(Ok(())));
             let received_bytes = progress.bytes().1;
             // Everything has come, and nothing was under way to the peer: its leaving leaves nothing out.
-            if has_all && sent_bytes == 0 && error.is_leaving() {
+            if has_all && is_written && sent_bytes == 0 && error.is_leaving() {
                 return Ok(Summary { sent_bytes, received_bytes, output_closed: false });
             }
             if let PipeError::Incomplete(bytes) = &mut error {
@@ -251,7 +247,13 @@ fn broken(error: WriteError, progress: &Progress) -> PipeError {
     }
 }
 
-async fn back(recv: &mut RecvStream, output: &mut Output) -> Result<(), PipeError> {
+/// Writes what comes. `has_all` is set when nothing more will: whoever reads the output may act on its end, and the peer
+/// leave, before this returns.
+async fn back(
+    recv: &mut RecvStream,
+    output: &mut Output,
+    has_all: &mut bool,
+) -> Result<(), PipeError> {
     let mut pieces = vec![Bytes::new(); PIECES_READ_MAX];
     loop {
         let read = tokio::select! {
@@ -266,6 +268,7 @@ async fn back(recv: &mut RecvStream, output: &mut Output) -> Result<(), PipeErro
         let Some(read) = read else { break };
         output.put(&mut pieces[..read]).await.map_err(PipeError::Output)?;
     }
+    *has_all = true;
     output.finish().await.map_err(PipeError::Output)
 }
 
