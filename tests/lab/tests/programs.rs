@@ -27,6 +27,13 @@ const MENDED_AT: u64 = 64 * MIB;
 /// What the relay carries meanwhile: so slow that it does not end the transfer before the direct path is
 /// back.
 const CUT_RELAY: [&str; 2] = ["--relay-rate", "24M"];
+/// One side has no network for so long: TCP's next retransmission is then as far away again, and QUIC's as well.
+const OUTAGE: Duration = Duration::from_secs(9);
+/// What may pass until data moves again, on a machine that is busy. Links that waited for TCP, or for the timers of a path
+/// that nobody uses, took 7 to 70 s.
+const MOVES_WITHIN: Duration = Duration::from_secs(4);
+/// What is transferred by the relay meanwhile.
+const RELAYED_BYTES: u64 = 96 * MIB;
 /// A file is looked at so often.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
@@ -38,7 +45,15 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::from_args();
     let cut = "a_transfer_outlives_a_cut_of_the_direct_path";
-    let mut trials = vec![holepunch_lab::trial(cut, availability::check, outlives_a_cut)];
+    let mut trials = vec![
+        holepunch_lab::trial(cut, availability::check, outlives_a_cut),
+        holepunch_lab::trial("a_direct_link_goes_on_after_an_outage", availability::check, || {
+            outlives_an_outage(true)
+        }),
+        holepunch_lab::trial("a_relayed_link_goes_on_after_an_outage", availability::check, || {
+            outlives_an_outage(false)
+        }),
+    ];
     // Searches take longest, and are the last of the list.
     trials.extend(for_programs().into_iter().rev().filter(Pair::is_smoke).map(|pair| {
         let name = format!("{pair}, {:?}", pair.expected);
@@ -149,6 +164,32 @@ fn outlives_a_cut() -> Outcome {
         say(format!("longest pause {} ms", told.json["longest_pause_ms"]));
         let there_and_back = told.ways().ends_with(&[true, false, true]);
         told.require(there_and_back, "the path was not relayed and then direct again")?;
+        told.require(told.json["bytes_already_there"] == 0, "it has begun anew")?;
+    }
+    Ok(folders.compare()?)
+}
+
+/// The sender has no network in the middle of a transfer, which goes on at once when there is one again.
+fn outlives_an_outage(is_direct: bool) -> Outcome {
+    let lab = Lab::build(&[NatKind::None; 2])?;
+    let session = Session::start_with(&lab, Workers::USUAL, &CUT_RELAY)?;
+    let folders = Folders::new()?;
+    folders.write("large", if is_direct { CUT_BYTES } else { RELAYED_BYTES })?;
+    if !is_direct {
+        lab.cut(0, 1)?;
+    }
+    let sides = transfer(&session, &folders)?;
+    has_come(&folders, CUT_AT)?;
+    lab.silence(0)?;
+    std::thread::sleep(OUTAGE);
+    lab.unsilence()?;
+    for told in ended(sides)? {
+        let pause = told.json["longest_pause_ms"].as_f64();
+        let pause = pause.map(|ms| Duration::from_secs_f64(ms / 1000.0));
+        say(format!("outage of {OUTAGE:?}, direct: {is_direct}: longest pause {pause:?}"));
+        let is_soon = pause.is_some_and(|pause| pause <= OUTAGE + MOVES_WITHIN);
+        told.require(is_soon, "it stood still after the outage")?;
+        told.require(told.ways().contains(&true) == is_direct, "the path is another one")?;
         told.require(told.json["bytes_already_there"] == 0, "it has begun anew")?;
     }
     Ok(folders.compare()?)
