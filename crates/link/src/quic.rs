@@ -42,7 +42,7 @@ const _: () = assert!(INITIAL_WINDOW_BYTES * 10 / 160 >= 2 * 1200, "two packets 
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// What the packets of a link are like, on either side.
-fn transport() -> TransportConfig {
+pub(crate) fn transport() -> TransportConfig {
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(PAYLOAD_BYTES_MAX);
     let mut config = TransportConfig::default();
