@@ -10,12 +10,16 @@
 mod aggregation;
 mod bbr;
 mod config;
+mod controller;
 mod cycle;
 mod filter;
+mod gain;
 mod losses;
 mod min_rtt;
 mod sampler;
 mod startup;
+#[cfg(test)]
+mod tests;
 
 pub use bbr::Bbr;
 pub use config::BbrConfig;

@@ -51,3 +51,45 @@ impl MinRtt {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(10);
+    const LONG: Duration = Duration::from_millis(20);
+    const LATE: Duration = Duration::from_secs(11);
+
+    #[test]
+    fn the_shortest_one_counts() {
+        let (mut min, now) = (MinRtt::new(), Instant::now());
+        for rtt in [LONG, SHORT, LONG] {
+            assert!(!min.handle_sample(rtt, false, now));
+        }
+        assert_eq!(min.get(), Some(SHORT));
+    }
+
+    #[test]
+    fn one_that_was_not_seen_again_for_long_has_to_be_measured() {
+        let (mut min, now) = (MinRtt::new(), Instant::now());
+        min.handle_sample(SHORT, false, now);
+        assert!(min.handle_sample(LONG, false, now + LATE));
+        assert_eq!(min.get(), Some(LONG));
+    }
+
+    #[test]
+    fn one_that_is_seen_again_and_again_has_not() {
+        let (mut min, now) = (MinRtt::new(), Instant::now());
+        assert!((0..100).all(|second| {
+            !min.handle_sample(SHORT, false, now + Duration::from_secs(second))
+        }));
+    }
+
+    #[test]
+    fn a_sample_of_next_to_nothing_in_flight_is_a_measurement() {
+        let (mut min, now) = (MinRtt::new(), Instant::now());
+        min.handle_sample(SHORT, false, now);
+        assert!(!min.handle_sample(LONG, true, now + LATE));
+        assert_eq!(min.get(), Some(LONG));
+    }
+}

@@ -5,6 +5,7 @@
 //! together make a path seem faster than it is (draft-cheng-iccrg-delivery-rate-estimation §2).
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 /// Moments of sending that are remembered. They are a part of the round trip apart ([`MOMENTS_OF_A_ROUND`]), so that
@@ -22,7 +23,6 @@ struct Moment {
     delivered_at: Instant,
     /// When the packet was sent that had been delivered last.
     first_sent: Instant,
-    lost: u64,
     in_flight: u64,
     app_limited: bool,
 }
@@ -38,9 +38,6 @@ pub(crate) struct Sample {
     pub(crate) app_limited: bool,
     /// Bytes of this batch.
     pub(crate) acked: u64,
-    /// Bytes delivered since the packet was sent, and bytes lost in that time: those of about one round trip.
-    pub(crate) delivered: u64,
-    pub(crate) lost: u64,
     /// Bytes delivered before the packet was sent.
     pub(crate) prior_delivered: u64,
     /// Bytes in flight when the packet was sent, with it.
@@ -48,19 +45,30 @@ pub(crate) struct Sample {
 }
 
 /// Counts bytes, and remembers how the counts stood when packets were sent.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Sampler {
     delivered: u64,
     delivered_at: Option<Instant>,
     first_sent: Option<Instant>,
-    lost: u64,
     in_flight: u64,
     /// Up to this count, what is delivered was sent when the application had nothing more to send.
-    app_limited_until: u64,
+    app_limited_until: Option<u64>,
     moments: VecDeque<Moment>,
     /// The batch under way: its newest packet and its bytes.
     newest: Option<Instant>,
     acked: u64,
+}
+
+/// Without the moments: there are thousands of them.
+impl fmt::Debug for Sampler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sampler")
+            .field("delivered", &self.delivered)
+            .field("in_flight", &self.in_flight)
+            .field("app_limited_until", &self.app_limited_until)
+            .field("moments", &self.moments.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Sampler {
@@ -69,9 +77,8 @@ impl Sampler {
             delivered: 0,
             delivered_at: None,
             first_sent: None,
-            lost: 0,
             in_flight: 0,
-            app_limited_until: 0,
+            app_limited_until: None,
             moments: VecDeque::new(),
             newest: None,
             acked: 0,
@@ -107,9 +114,8 @@ impl Sampler {
             delivered: self.delivered,
             delivered_at: self.delivered_at.unwrap_or(now),
             first_sent: self.first_sent.unwrap_or(now),
-            lost: self.lost,
             in_flight: self.in_flight,
-            app_limited: self.app_limited_until > self.delivered,
+            app_limited: self.app_limited_until.is_some_and(|until| until >= self.delivered),
         });
     }
 
@@ -122,7 +128,6 @@ impl Sampler {
 
     /// A packet is taken for lost.
     pub(crate) fn handle_lost(&mut self, bytes: u64) {
-        self.lost += bytes;
         self.in_flight = self.in_flight.saturating_sub(bytes);
     }
 
@@ -139,7 +144,7 @@ impl Sampler {
         let acked = std::mem::take(&mut self.acked);
         self.delivered_at = Some(now);
         if app_limited {
-            self.app_limited_until = self.delivered + in_flight;
+            self.app_limited_until = Some(self.delivered + in_flight);
         }
         // Moments before the one of this packet are of no use any more: an older packet that is acknowledged later tells
         // nothing new.
@@ -160,10 +165,107 @@ impl Sampler {
             rtt: now.saturating_duration_since(newest),
             app_limited: moment.app_limited,
             acked,
-            delivered,
-            lost: self.lost.saturating_sub(moment.lost),
             prior_delivered: moment.delivered,
             in_flight: moment.in_flight,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RTT: Duration = Duration::from_millis(40);
+    const STEP: Duration = Duration::from_millis(1);
+
+    /// Sends a packet of 1,000 bytes each millisecond. Acknowledgements come after a round trip, all of `batch` milliseconds
+    /// together.
+    fn steady(batch: u32, app_limited: bool) -> Vec<Sample> {
+        let (mut sampler, start) = (Sampler::new(), Instant::now());
+        let mut samples = Vec::new();
+        let mut acked = 0;
+        for step in 0..400 {
+            let now = start + STEP * step;
+            if step % batch == 0 {
+                while start + STEP * acked + RTT <= now {
+                    sampler.handle_ack(start + STEP * acked, 1_000);
+                    acked += 1;
+                }
+                let in_flight = u64::from(step - acked) * 1_000;
+                samples.extend(sampler.end_batch(now, in_flight, app_limited, RTT));
+            }
+            sampler.handle_sent(now, 1_000, RTT);
+        }
+        samples
+    }
+
+    fn rates(samples: &[Sample]) -> Vec<f64> {
+        samples[samples.len() / 2..].iter().filter_map(|sample| sample.rate).collect()
+    }
+
+    #[test]
+    fn the_rate_of_delivery_is_measured() {
+        let rates = rates(&steady(1, false));
+        assert!(!rates.is_empty() && rates.iter().all(|rate| (rate - 1e6).abs() < 5e4), "{rates:?}");
+    }
+
+    #[test]
+    fn acknowledgements_that_come_together_make_a_path_no_faster() {
+        let rates = rates(&steady(10, false));
+        assert!(!rates.is_empty() && rates.iter().all(|rate| *rate < 1.05e6), "{rates:?}");
+    }
+
+    #[test]
+    fn what_is_sent_when_nothing_waits_is_marked() {
+        let samples = steady(1, true);
+        assert!(samples[50..].iter().all(|sample| sample.app_limited));
+        assert!(steady(1, false).iter().all(|sample| !sample.app_limited));
+    }
+
+    #[test]
+    fn a_silence_is_no_part_of_a_sample() {
+        let (mut sampler, start) = (Sampler::new(), Instant::now());
+        sampler.handle_sent(start, 1_000, RTT);
+        sampler.handle_ack(start, 1_000);
+        sampler.end_batch(start + RTT, 0, false, RTT);
+        let later = start + Duration::from_secs(60);
+        for _ in 0..40 {
+            sampler.handle_sent(later, 1_000, RTT);
+            sampler.handle_ack(later, 1_000);
+        }
+        let sample = sampler.end_batch(later + RTT, 0, false, RTT).unwrap();
+        assert!((sample.rate.unwrap() - 1e6).abs() < 1.0, "{sample:?}");
+    }
+
+    #[test]
+    fn the_machine_counts_what_is_in_flight_and_lost_packets_are_not() {
+        let (mut sampler, now) = (Sampler::new(), Instant::now());
+        (0..4).for_each(|_| sampler.handle_sent(now, 1_000, RTT));
+        sampler.handle_lost(1_000);
+        assert_eq!(sampler.in_flight(), 3_000);
+        sampler.handle_ack(now, 1_000);
+        sampler.end_batch(now + RTT, 2_000, false, RTT);
+        assert_eq!(sampler.in_flight(), 2_000);
+    }
+
+    #[test]
+    fn so_many_moments_are_remembered_and_no_more() {
+        let (mut sampler, start) = (Sampler::new(), Instant::now());
+        for step in 0..MOMENTS_MAX as u32 * 2 {
+            sampler.handle_sent(start + STEP * step, 1_000, RTT);
+        }
+        assert_eq!(sampler.moments.len(), MOMENTS_MAX);
+        let lot = Duration::from_nanos(1);
+        let (mut sampler, start) = (Sampler::new(), Instant::now());
+        (0..1_000).for_each(|step| sampler.handle_sent(start + lot * step, 1_000, RTT));
+        assert_eq!(sampler.moments.len(), 1);
+    }
+
+    #[test]
+    fn a_packet_without_a_moment_yields_no_sample() {
+        let (mut sampler, start) = (Sampler::new(), Instant::now());
+        sampler.handle_sent(start + STEP, 1_000, RTT);
+        sampler.handle_ack(start, 1_000);
+        assert!(sampler.end_batch(start + RTT, 0, false, RTT).is_none());
     }
 }

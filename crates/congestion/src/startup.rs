@@ -26,3 +26,27 @@ impl Startup {
         overloaded || self.rounds >= ROUNDS_WITHOUT_GROWTH
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_goes_on_while_the_rate_grows() {
+        let mut startup = Startup::default();
+        assert!((0..20).all(|round| !startup.handle_round(1.3_f64.powi(round), true)));
+    }
+
+    #[test]
+    fn three_rounds_without_growth_end_it() {
+        let mut startup = Startup::default();
+        let ends = [1.0, 1.1, 1.1, 1.1].map(|rate| startup.handle_round(rate, false));
+        assert_eq!(ends, [false, false, false, true]);
+    }
+
+    #[test]
+    fn one_round_without_growth_ends_it_when_the_queue_overflows() {
+        let mut startup = Startup::default();
+        assert_eq!([1.0, 1.1].map(|rate| startup.handle_round(rate, true)), [false, true]);
+    }
+}

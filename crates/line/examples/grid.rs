@@ -29,6 +29,10 @@ struct Args {
     states: bool,
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    #[arg(long, default_value_t = 0)]
+    start_ms: u64,
+    #[arg(long, default_value_t = 0)]
+    cubic_start_ms: u64,
 }
 
 type Factory = Option<Arc<dyn ControllerFactory + Send + Sync>>;
@@ -64,9 +68,9 @@ fn main() {
                     loss: Loss(*loss),
                 };
                 let mut flows =
-                    vec![Flow { congestion: factory(&args.congestion), start: Duration::ZERO }];
+                    vec![Flow { congestion: factory(&args.congestion), start: Duration::from_millis(args.start_ms) }];
                 if args.beside_cubic {
-                    flows.push(Flow { congestion: factory("cubic"), start: Duration::ZERO });
+                    flows.push(Flow { congestion: factory("cubic"), start: Duration::from_millis(args.cubic_start_ms) });
                 }
                 let start = std::time::Instant::now();
                 let report = run(&Setup {

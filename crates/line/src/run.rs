@@ -209,6 +209,9 @@ fn station(flow: &Flow, driver: Driver, epoch: Instant, index: usize) -> Station
     if let Some(congestion) = &flow.congestion {
         transport.congestion_controller_factory(Arc::clone(congestion) as _);
     }
+    if let Some(mib) = std::env::var("MIB").ok().and_then(|x| x.parse::<u32>().ok()) {
+        transport.send_window(u64::from(mib) << 20);
+    }
     let ends = machine::ends(Arc::new(transport)).expect("keys of links are accepted");
     let address = |host: u8| SocketAddr::from((Ipv4Addr::new(10, 0, 0, host), 1_000));
     let mut endpoint = ends.endpoint.clone();
@@ -217,7 +220,7 @@ fn station(flow: &Flow, driver: Driver, epoch: Instant, index: usize) -> Station
     endpoint.rng_seed(Some(seed));
     Station {
         sender: End::new(endpoint, None, driver, epoch, address(2)),
-        receiver: End::new(ends.endpoint, Some(ends.server), driver, epoch, address(1)),
+        receiver: End::new(ends.endpoint, Some({let mut server = ends.server; if let Some(mib) = std::env::var("MIB").ok().and_then(|x| x.parse::<u32>().ok()) { let mut t = machine::transport(); t.stream_receive_window((mib<<20).into()).receive_window((mib<<20).into()); server.transport_config(Arc::new(t)); } server}), driver, epoch, address(1)),
         wakes: [None; 2],
         client: Some(ends.client),
         report: FlowReport::default(),
