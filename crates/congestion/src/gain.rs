@@ -44,7 +44,13 @@ impl WindowGain {
     }
 
     /// Packets were lost in `round`, when a round trip took `rtt`. `marked`: the path itself says that it is congested (RFC 3168).
-    pub(crate) fn handle_loss(&mut self, round: u64, rtt: Duration, shortest: Duration, marked: bool) {
+    pub(crate) fn handle_loss(
+        &mut self,
+        round: u64,
+        rtt: Duration,
+        shortest: Duration,
+        marked: bool,
+    ) {
         let queued = rtt.as_secs_f64() > shortest.as_secs_f64() * QUEUED;
         if round > self.cut_round && (queued || marked) {
             self.cut_round = round;

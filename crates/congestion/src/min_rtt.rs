@@ -80,9 +80,11 @@ mod tests {
     #[test]
     fn one_that_is_seen_again_and_again_has_not() {
         let (mut min, now) = (MinRtt::new(), Instant::now());
-        assert!((0..100).all(|second| {
-            !min.handle_sample(SHORT, false, now + Duration::from_secs(second))
-        }));
+        assert!(
+            (0..100).all(|second| {
+                !min.handle_sample(SHORT, false, now + Duration::from_secs(second))
+            })
+        );
     }
 
     #[test]

@@ -158,8 +158,8 @@ impl Sampler {
         let time = sending.max(acking);
         let delivered = self.delivered.saturating_sub(moment.delivered);
         // In less than the shortest round trip nothing can have been delivered and acknowledged: the clock has jumped.
-        let rate = (!time.is_zero() && time >= shortest)
-            .then(|| delivered as f64 / time.as_secs_f64());
+        let rate =
+            (!time.is_zero() && time >= shortest).then(|| delivered as f64 / time.as_secs_f64());
         Some(Sample {
             rate,
             rtt: now.saturating_duration_since(newest),
@@ -206,7 +206,10 @@ mod tests {
     #[test]
     fn the_rate_of_delivery_is_measured() {
         let rates = rates(&steady(1, false));
-        assert!(!rates.is_empty() && rates.iter().all(|rate| (rate - 1e6).abs() < 5e4), "{rates:?}");
+        assert!(
+            !rates.is_empty() && rates.iter().all(|rate| (rate - 1e6).abs() < 5e4),
+            "{rates:?}"
+        );
     }
 
     #[test]

@@ -1,115 +1,165 @@
-//! Prints how much of a line a link carries.
-#![allow(clippy::print_stdout, missing_docs)]
+//! Prints how much of a line one transfer over a link carries, or one beside a flow of Cubic.
+//!
+//!     cargo run --release -p holepunch-line --example grid
+//!     cargo run --release -p holepunch-line --example grid -- --loss 0 --beside-cubic --seconds 40
+//!     cargo run --release -p holepunch-line --example grid -- --congestion cubic --mbit 50
+#![expect(clippy::print_stdout, reason = "a command")]
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
-use holepunch_line::{Driver, Flow, LineConfig, Loss, Setup, run};
+use clap::{Parser, ValueEnum};
+use holepunch_line::{Driver, Flow, FlowReport, LineConfig, Loss, Setup, run};
 use noq_proto::congestion::{Bbr3Config, ControllerFactory, CubicConfig};
+
+/// What links begin with, whatever controls them.
+const INITIAL_WINDOW_BYTES: u64 = 32 * 1200;
+const SAMPLE: Duration = Duration::from_millis(250);
+/// A queue is no shorter than ten packets.
+const QUEUE_BYTES_MIN: f64 = 15_000.0;
+/// Acknowledgements find a queue that does not overflow.
+const BACK_QUEUE_BYTES: u64 = 10_000_000;
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Congestion {
+    /// What links have
+    Link,
+    /// The library's Cubic
+    Cubic,
+    /// The library's BBR
+    Bbr3,
+}
 
 #[derive(Parser)]
 struct Args {
-    #[arg(long, default_value = "link")]
-    congestion: String,
+    /// Who controls the sender
+    #[arg(long, value_enum, default_value_t = Congestion::Link)]
+    congestion: Congestion,
+    /// Shares of packets that are lost at random, in both directions
     #[arg(long, value_delimiter = ',', default_value = "0,0.001,0.01,0.02")]
     loss: Vec<f64>,
+    /// Round trips without a queue
     #[arg(long, value_delimiter = ',', default_value = "10,40,100,200")]
-    rtt_ms: Vec<u64>,
+    rtt_ms: Vec<f64>,
+    /// Rates of the line
     #[arg(long, value_delimiter = ',', default_value = "50,500")]
     mbit: Vec<u64>,
-    #[arg(long, default_value_t = 15)]
-    seconds: u64,
-    /// Queue, in BDP
+    /// Length of a transfer, from the first packet of the handshake on
+    #[arg(long, default_value_t = 20.0)]
+    seconds: f64,
+    /// The queue, in products of rate and round trip
     #[arg(long, default_value_t = 1.0)]
     queue: f64,
+    /// A flow of Cubic begins at the same moment
     #[arg(long)]
     beside_cubic: bool,
-    #[arg(long)]
-    states: bool,
+    /// When the flow of Cubic begins
+    #[arg(long, default_value_t = 0)]
+    cubic_after_ms: u64,
+    /// When the flow of the link begins
+    #[arg(long, default_value_t = 0)]
+    after_ms: u64,
+    /// The machine is busy: a process runs so long, then does not run so long
+    #[arg(long, num_args = 2, value_names = ["RUNS", "PAUSES"])]
+    busy_ms: Vec<u64>,
+    /// Which packets are lost
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    #[arg(long, default_value_t = 0)]
-    start_ms: u64,
-    #[arg(long, default_value_t = 0)]
-    cubic_start_ms: u64,
+    /// Tell the controller's state four times a second
+    #[arg(long)]
+    states: bool,
 }
 
-type Factory = Option<Arc<dyn ControllerFactory + Send + Sync>>;
-
-fn factory(name: &str) -> Factory {
-    match name {
-        "cubic" => {
+fn factory(congestion: Congestion) -> Option<Arc<dyn ControllerFactory + Send + Sync>> {
+    match congestion {
+        Congestion::Link => None,
+        Congestion::Cubic => {
             let mut config = CubicConfig::default();
-            config.initial_window(32 * 1200);
+            config.initial_window(INITIAL_WINDOW_BYTES);
             Some(Arc::new(config))
         }
-        "bbr3" => {
+        Congestion::Bbr3 => {
             let mut config = Bbr3Config::default();
-            config.initial_window(32 * 1200);
+            config.initial_window(INITIAL_WINDOW_BYTES);
             Some(Arc::new(config))
         }
-        "ours" => Some(Arc::new(holepunch_congestion::BbrConfig { initial_window: 32 * 1200 })),
-        _ => None,
+    }
+}
+
+fn setup(args: &Args, mbit: u64, rtt_ms: f64, loss: f64) -> Setup {
+    let bits_per_second = mbit * 1_000_000;
+    let product = bits_per_second as f64 / 8.0 * rtt_ms / 1e3;
+    let forth = LineConfig {
+        bits_per_second,
+        delay: Duration::from_secs_f64(rtt_ms / 2e3),
+        queue_bytes: (product * args.queue).max(QUEUE_BYTES_MIN) as u64,
+        loss: Loss(loss),
+    };
+    let flow = |congestion, after| Flow {
+        congestion: factory(congestion),
+        start: Duration::from_millis(after),
+    };
+    let mut flows = vec![flow(args.congestion, args.after_ms)];
+    if args.beside_cubic {
+        flows.push(flow(Congestion::Cubic, args.cubic_after_ms));
+    }
+    let mut driver = Driver::REAL;
+    if let [runs, pauses] = args.busy_ms[..] {
+        driver.runs = Duration::from_millis(runs);
+        driver.pauses = Duration::from_millis(pauses);
+    }
+    Setup {
+        forth,
+        back: LineConfig { queue_bytes: BACK_QUEUE_BYTES, ..forth },
+        flows,
+        length: Duration::from_secs_f64(args.seconds),
+        driver,
+        seed: args.seed,
+        sample: SAMPLE,
+        turns: Vec::new(),
+    }
+}
+
+/// The shares of the line in all the time and in its second half; the packets lost of a hundred; what went wrong.
+fn line_of(report: &FlowReport, rate: f64) -> String {
+    let share = |bytes: u64, samples: usize| {
+        bytes as f64 * 8.0 / (samples as f64 * SAMPLE.as_secs_f64()) / rate
+    };
+    let all = report.samples.len();
+    let half = all / 2;
+    let late = report.bytes() - report.samples[all - half - 1];
+    let lost = report.lost_packets as f64 / report.sent_packets.max(1) as f64 * 100.0;
+    format!(
+        "{:.3} | {:.3} | {lost:.2} % | {} ",
+        share(report.bytes(), all),
+        share(late, half),
+        report.ended.as_deref().unwrap_or_default()
+    )
+}
+
+fn print_states(report: &FlowReport, rate: f64) {
+    let mut before = 0;
+    for (sample, state) in report.samples.iter().zip(&report.states) {
+        let share = (sample - before) as f64 * 8.0 / SAMPLE.as_secs_f64() / rate;
+        println!("{share:.3} {state}");
+        before = *sample;
     }
 }
 
 fn main() {
     let args = Args::parse();
+    println!("| Mbit/s | RTT, ms | loss | share | 2nd half | lost | |");
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
     for mbit in &args.mbit {
-        for rtt in &args.rtt_ms {
+        for rtt_ms in &args.rtt_ms {
             for loss in &args.loss {
-                let rate = mbit * 1_000_000;
-                let queue = (rate as f64 / 8.0 * *rtt as f64 / 1e3 * args.queue) as u64;
-                let line = LineConfig {
-                    bits_per_second: rate,
-                    delay: Duration::from_micros(rtt * 500),
-                    queue_bytes: queue.max(15_000),
-                    loss: Loss(*loss),
-                };
-                let mut flows =
-                    vec![Flow { congestion: factory(&args.congestion), start: Duration::from_millis(args.start_ms) }];
-                if args.beside_cubic {
-                    flows.push(Flow { congestion: factory("cubic"), start: Duration::from_millis(args.cubic_start_ms) });
-                }
-                let start = std::time::Instant::now();
-                let report = run(&Setup {
-                    forth: line,
-                    back: LineConfig { queue_bytes: 10_000_000, ..line },
-                    flows,
-                    length: Duration::from_secs(args.seconds),
-                    driver: Driver::REAL,
-                    seed: args.seed,
-                    sample: Duration::from_millis(250),
-                    turns: vec![],
-                });
-                print!("{mbit:4} Mbit/s {rtt:3} ms loss {loss:5}:");
+                let report = run(&setup(&args, *mbit, *rtt_ms, *loss));
+                let rate = *mbit as f64 * 1e6;
                 for flow in &report.flows {
-                    let n = flow.samples.len();
-                    let share = |bytes: u64, of: f64| bytes as f64 * 8.0 / of / rate as f64;
-                    let late = flow.samples[n - 1] - flow.samples[n / 2 - 1];
-                    print!(
-                        "  {:.3} (2nd half {:.3}, 1s {:.3}) lost {:.4} sent {} drop {} back {} wakes {} {}",
-                        share(flow.bytes(), args.seconds as f64),
-                        share(late, args.seconds as f64 / 2.0),
-                        share(flow.samples[3], 1.0),
-                        flow.lost_packets as f64 / flow.sent_packets as f64,
-                        flow.sent_packets,
-                        flow.dropped,
-                        flow.datagrams_back,
-                        flow.wakes,
-                        flow.ended.as_deref().unwrap_or("")
-                    );
+                    println!("| {mbit} | {rtt_ms} | {loss} | {}|", line_of(flow, rate));
                 }
-                println!("  [{:.1} s]", start.elapsed().as_secs_f64());
                 if args.states {
-                    let mut before = 0;
-                    for (sample, state) in
-                        report.flows[0].samples.iter().zip(&report.flows[0].states)
-                    {
-                        println!("{:.2} {state}", (sample - before) as f64 * 32.0 / rate as f64);
-                        before = *sample;
-                    }
+                    print_states(&report.flows[0], rate);
                 }
             }
         }

@@ -26,6 +26,10 @@ pub struct Driver {
     pub timer: Duration,
     /// Datagrams that have arrived are read at multiples of this; zero: as they come.
     pub batch: Duration,
+    /// The process of an end runs so long, then does not run so long, as on a machine that is busy; zero: it always runs.
+    pub runs: Duration,
+    /// See `runs`.
+    pub pauses: Duration,
 }
 
 impl Driver {
@@ -34,11 +38,27 @@ impl Driver {
         segments: NonZeroUsize::new(10).expect("invariant: not zero"),
         timer: Duration::from_millis(1),
         batch: Duration::from_micros(50),
+        runs: Duration::ZERO,
+        pauses: Duration::ZERO,
     };
 
     /// The next moment, at or after `at`, at which datagrams are read.
     pub(crate) fn read_at(self, at: Duration) -> Duration {
-        round_up(at, self.batch)
+        self.running(round_up(at, self.batch))
+    }
+
+    /// The next moment, at or after `at`, at which the process runs.
+    fn running(self, at: Duration) -> Duration {
+        let cycle = (self.runs + self.pauses).as_nanos();
+        if cycle == 0 || at.as_nanos() % cycle < self.runs.as_nanos() {
+            return at;
+        }
+        round_up(at, self.runs + self.pauses)
+    }
+
+    /// The same for the other end, whose pauses are at other moments.
+    pub(crate) fn other(self) -> Self {
+        Self { runs: self.runs * 3 / 2, pauses: self.pauses * 3 / 2, ..self }
     }
 }
 
@@ -207,7 +227,8 @@ impl End {
     pub(crate) fn wakes_at(&mut self) -> Option<Duration> {
         let (_, connection) = self.connection.as_mut()?;
         let due = connection.poll_timeout()?;
-        Some(round_up(due.saturating_duration_since(self.epoch), self.driver.timer))
+        let due = due.saturating_duration_since(self.epoch);
+        Some(self.driver.running(round_up(due, self.driver.timer)))
     }
 
     /// The figures of the first path.

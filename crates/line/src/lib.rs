@@ -9,6 +9,6 @@ mod end;
 mod line;
 mod run;
 
-pub use line::{Line, LineConfig, Loss};
 pub use end::Driver;
+pub use line::{Line, LineConfig, Loss};
 pub use run::{Flow, FlowReport, Report, Setup, run};

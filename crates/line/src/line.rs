@@ -86,7 +86,10 @@ mod tests {
 
     fn line(queue_bytes: u64, loss: f64) -> Line {
         let delay = Duration::from_millis(10);
-        Line::new(LineConfig { bits_per_second: 8_000_000, delay, queue_bytes, loss: Loss(loss) }, 1)
+        Line::new(
+            LineConfig { bits_per_second: 8_000_000, delay, queue_bytes, loss: Loss(loss) },
+            1,
+        )
     }
 
     #[test]

@@ -130,7 +130,13 @@ impl World {
         self.events.push(Reverse((moment, self.count, event)));
     }
 
-    fn put(&mut self, flow: usize, from: Side, datagrams: impl Iterator<Item = Bytes>, now: Duration) {
+    fn put(
+        &mut self,
+        flow: usize,
+        from: Side,
+        datagrams: impl Iterator<Item = Bytes>,
+        now: Duration,
+    ) {
         for datagram in datagrams {
             let (line, to) = match from {
                 Side::Sender => (&mut self.forth, Side::Receiver),
@@ -140,7 +146,11 @@ impl World {
             report.datagrams_back += u64::from(from == Side::Receiver);
             match line.send(datagram.len(), now) {
                 Fate::Arrives(moment) => {
-                    self.at(self.driver.read_at(moment), Event::Arrive(flow, to, datagram));
+                    let driver = match to {
+                        Side::Sender => self.driver,
+                        Side::Receiver => self.driver.other(),
+                    };
+                    self.at(driver.read_at(moment), Event::Arrive(flow, to, datagram));
                 }
                 Fate::Dropped => report.dropped += 1,
                 Fate::Lost => {}
@@ -209,9 +219,6 @@ fn station(flow: &Flow, driver: Driver, epoch: Instant, index: usize) -> Station
     if let Some(congestion) = &flow.congestion {
         transport.congestion_controller_factory(Arc::clone(congestion) as _);
     }
-    if let Some(mib) = std::env::var("MIB").ok().and_then(|x| x.parse::<u32>().ok()) {
-        transport.send_window(u64::from(mib) << 20);
-    }
     let ends = machine::ends(Arc::new(transport)).expect("keys of links are accepted");
     let address = |host: u8| SocketAddr::from((Ipv4Addr::new(10, 0, 0, host), 1_000));
     let mut endpoint = ends.endpoint.clone();
@@ -220,7 +227,7 @@ fn station(flow: &Flow, driver: Driver, epoch: Instant, index: usize) -> Station
     endpoint.rng_seed(Some(seed));
     Station {
         sender: End::new(endpoint, None, driver, epoch, address(2)),
-        receiver: End::new(ends.endpoint, Some({let mut server = ends.server; if let Some(mib) = std::env::var("MIB").ok().and_then(|x| x.parse::<u32>().ok()) { let mut t = machine::transport(); t.stream_receive_window((mib<<20).into()).receive_window((mib<<20).into()); server.transport_config(Arc::new(t)); } server}), driver, epoch, address(1)),
+        receiver: End::new(ends.endpoint, Some(ends.server), driver.other(), epoch, address(1)),
         wakes: [None; 2],
         client: Some(ends.client),
         report: FlowReport::default(),
