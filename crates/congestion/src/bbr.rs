@@ -277,9 +277,10 @@ impl Bbr {
             Mode::ProbeRtt(_) => 1.0,
         };
         let mut paced = rate * gain * PACING_MARGIN;
-        if !self.filled && !self.smoothed_rtt.is_zero() {
+        if !self.filled && !self.latest_rtt.is_zero() {
+            // Not the smoothed time: with the first acknowledgement, that is still a guess.
             let window = self.window as f64;
-            paced = paced.max(STARTUP_WINDOWS * window / self.smoothed_rtt.as_secs_f64());
+            paced = paced.max(STARTUP_WINDOWS * window / self.latest_rtt.as_secs_f64());
         }
         Some(paced as u64)
     }
