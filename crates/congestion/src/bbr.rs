@@ -231,14 +231,17 @@ impl Bbr {
     }
 
     fn set_window(&mut self, sample: &Sample) {
-        let gain = if self.filled { self.gain.get() } else { gain::FULL };
-        let target = self.path_bytes(gain) + self.aggregation.excess() + self.burst_bytes();
-        let target = target as u64;
+        let excess = self.aggregation.excess();
         if self.filled {
+            let target = self.path_bytes(self.gain.get()) + excess + self.burst_bytes();
             // Never faster than what is acknowledged: after a cut, the window grows back as it does at the start.
-            self.window = (self.window + sample.acked).min(target);
-        } else if self.window < target || self.sampler.delivered() < self.config.initial_window {
+            self.window = (self.window + sample.acked).min(target as u64);
+        } else if self.sampler.delivered() < self.config.initial_window {
             self.window += sample.acked;
+        } else {
+            // No more than what doubles the rate: beyond it, a queue of one product of rate and round trip overflows.
+            let target = self.path_bytes(gain::FULL) + excess;
+            self.window = self.window.max((self.window + sample.acked).min(target as u64));
         }
         self.window = self.window.max(self.window_min());
         if matches!(self.mode, Mode::ProbeRtt(_)) {

@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 /// What IPv4 and UDP add to a datagram, in bytes: the line's rate is that of packets.
-pub const HEADER_BYTES: u64 = 28;
+pub(crate) const HEADER_BYTES: u64 = 28;
 
 /// A share of packets that are lost, at random, before they reach the queue.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -58,10 +58,7 @@ impl Line {
     }
 
     fn seconds_of(&self, bytes: u64) -> f64 {
-        // Exact: no rate and no length reaches 2^53.
-        #[expect(clippy::cast_precision_loss, reason = "see above")]
-        let seconds = (bytes * 8) as f64 / self.config.bits_per_second as f64;
-        seconds
+        (bytes * 8) as f64 / self.config.bits_per_second as f64
     }
 
     /// Takes a datagram of `bytes` (its UDP payload) at `now`.
