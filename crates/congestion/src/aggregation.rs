@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn a_steady_stream_of_acknowledgements_has_no_excess() {
-        let (mut aggregation, start) = (Aggregation::new(), Instant::now());
+        let (mut aggregation, start) = (Aggregation::new(), crate::epoch());
         for step in 0..1_000 {
             let now = start + Duration::from_millis(step);
             aggregation.handle_batch(1_000, 1_000_000.0, u64::MAX, false, now);
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn what_comes_at_once_after_a_pause_is_an_excess_and_no_more_than_the_window() {
         for (most, expected) in [(u64::MAX, 50_000.0), (30_000, 30_000.0)] {
-            let (mut aggregation, start) = (Aggregation::new(), Instant::now());
+            let (mut aggregation, start) = (Aggregation::new(), crate::epoch());
             for step in 1..20 {
                 let now = start + Duration::from_millis(50) * step;
                 aggregation.handle_batch(50_000, 1_000_000.0, most, false, now);

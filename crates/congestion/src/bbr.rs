@@ -38,6 +38,9 @@ const GRANULARITY: Duration = Duration::from_millis(1);
 /// Above this rate, in bytes a second, nothing is paced: the largest burst of the library's pacer, 256 packets, is gone before
 /// its timer, of a millisecond, fires. The window bounds what is in flight, and acknowledgements set the pace.
 const PACED_RATE_MAX: f64 = 256.0 * 1200.0 * 1000.0;
+/// Nor where a round trip is shorter than the timer's granularity: acknowledgements come sooner than timers. A sender that
+/// was not scheduled for a while could never make up for it, since the pacer forgets what was not sent within 2 ms.
+const PACED_RTT_MIN: Duration = GRANULARITY;
 
 /// What the sender is doing.
 #[derive(Debug, Clone)]
@@ -270,7 +273,7 @@ impl Bbr {
     /// Bytes a second; none where nothing is known yet, and where the window alone is the bound.
     pub(crate) fn pacing_rate(&self) -> Option<u64> {
         let rate = self.rate();
-        if rate == 0.0 || rate > PACED_RATE_MAX {
+        if rate == 0.0 || rate > PACED_RATE_MAX || self.shortest() < PACED_RTT_MIN {
             return None;
         }
         let gain = match &self.mode {

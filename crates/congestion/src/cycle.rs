@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn each_part_lasts_a_round_trip_and_they_come_again() {
-        let start = Instant::now();
+        let start = crate::epoch();
         let mut cycle = Cycle::new(start);
         let mut gains = Vec::new();
         for step in 1..=8 {
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn taking_back_ends_when_the_queue_is_gone() {
-        let start = Instant::now();
+        let start = crate::epoch();
         let mut cycle = Cycle { part: TAKE_BACK, since: start, overloaded: 0 };
         cycle.advance(start, RTT, 101.0, 100.0);
         assert_eq!(cycle.pacing_gain(), 0.75);
@@ -81,15 +81,15 @@ mod tests {
 
     #[test]
     fn two_overloaded_rounds_of_cruising_say_that_the_path_is_slower() {
-        let mut cycle = Cycle { part: 4, since: Instant::now(), overloaded: 0 };
+        let mut cycle = Cycle { part: 4, since: crate::epoch(), overloaded: 0 };
         assert_eq!([true, true].map(|lost| cycle.handle_round(lost)), [false, true]);
     }
 
     #[test]
     fn one_overloaded_round_or_those_of_probing_say_nothing() {
-        let mut cycle = Cycle { part: 4, since: Instant::now(), overloaded: 0 };
+        let mut cycle = Cycle { part: 4, since: crate::epoch(), overloaded: 0 };
         assert_eq!([true, false, true].map(|lost| cycle.handle_round(lost)), [false; 3]);
-        let mut cycle = Cycle { part: 0, since: Instant::now(), overloaded: 0 };
+        let mut cycle = Cycle { part: 0, since: crate::epoch(), overloaded: 0 };
         assert_eq!([true; 3].map(|lost| cycle.handle_round(lost)), [false; 3]);
     }
 }

@@ -53,7 +53,7 @@ mod tests {
     #[test]
     fn the_greatest_value_is_remembered_for_ten_rounds() {
         let mut filter = MaxFilter::new();
-        let start = Instant::now();
+        let start = crate::epoch();
         filter.insert(9.0, true, start);
         for round in 1..SLOTS as u32 {
             filter.insert(1.0, true, start + round * SLOT_MIN);
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn short_rounds_do_not_forget_it_sooner() {
         let mut filter = MaxFilter::new();
-        let start = Instant::now();
+        let start = crate::epoch();
         filter.insert(9.0, true, start);
         for round in 0..1_000 {
             filter.insert(1.0, true, start + Duration::from_micros(100) * round);
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn what_is_not_a_new_round_forgets_nothing() {
         let mut filter = MaxFilter::new();
-        let start = Instant::now();
+        let start = crate::epoch();
         filter.insert(9.0, true, start);
         for step in 0..100 {
             filter.insert(1.0, false, start + SLOT_MIN * step);

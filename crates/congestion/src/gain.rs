@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn it_comes_back_with_time_and_no_further() {
-        let (mut gain, start) = (WindowGain::new(), Instant::now());
+        let (mut gain, start) = (WindowGain::new(), crate::epoch());
         gain.handle_round(start);
         gain.handle_loss(1, QUEUE, SHORTEST, false);
         gain.handle_round(start + Duration::from_secs(2));

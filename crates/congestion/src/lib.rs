@@ -23,3 +23,10 @@ mod tests;
 
 pub use bbr::Bbr;
 pub use config::BbrConfig;
+
+/// A moment for tests to count from.
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "no clock: the test's time is its own")]
+fn epoch() -> std::time::Instant {
+    std::time::Instant::now()
+}

@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn the_shortest_one_counts() {
-        let (mut min, now) = (MinRtt::new(), Instant::now());
+        let (mut min, now) = (MinRtt::new(), crate::epoch());
         for rtt in [LONG, SHORT, LONG] {
             assert!(!min.handle_sample(rtt, false, now));
         }
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn one_that_was_not_seen_again_for_long_has_to_be_measured() {
-        let (mut min, now) = (MinRtt::new(), Instant::now());
+        let (mut min, now) = (MinRtt::new(), crate::epoch());
         min.handle_sample(SHORT, false, now);
         assert!(min.handle_sample(LONG, false, now + LATE));
         assert_eq!(min.get(), Some(LONG));
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn one_that_is_seen_again_and_again_has_not() {
-        let (mut min, now) = (MinRtt::new(), Instant::now());
+        let (mut min, now) = (MinRtt::new(), crate::epoch());
         assert!(
             (0..100).all(|second| {
                 !min.handle_sample(SHORT, false, now + Duration::from_secs(second))
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_sample_of_next_to_nothing_in_flight_is_a_measurement() {
-        let (mut min, now) = (MinRtt::new(), Instant::now());
+        let (mut min, now) = (MinRtt::new(), crate::epoch());
         min.handle_sample(SHORT, false, now);
         assert!(!min.handle_sample(LONG, true, now + LATE));
         assert_eq!(min.get(), Some(LONG));

@@ -181,7 +181,7 @@ mod tests {
     /// Sends a packet of 1,000 bytes each millisecond. Acknowledgements come after a round trip, all of `batch` milliseconds
     /// together.
     fn steady(batch: u32, app_limited: bool) -> Vec<Sample> {
-        let (mut sampler, start) = (Sampler::new(), Instant::now());
+        let (mut sampler, start) = (Sampler::new(), crate::epoch());
         let mut samples = Vec::new();
         let mut acked = 0;
         for step in 0..400 {
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_silence_is_no_part_of_a_sample() {
-        let (mut sampler, start) = (Sampler::new(), Instant::now());
+        let (mut sampler, start) = (Sampler::new(), crate::epoch());
         sampler.handle_sent(start, 1_000, RTT);
         sampler.handle_ack(start, 1_000);
         sampler.end_batch(start + RTT, 0, false, RTT);
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn the_machine_counts_what_is_in_flight_and_lost_packets_are_not() {
-        let (mut sampler, now) = (Sampler::new(), Instant::now());
+        let (mut sampler, now) = (Sampler::new(), crate::epoch());
         (0..4).for_each(|_| sampler.handle_sent(now, 1_000, RTT));
         sampler.handle_lost(1_000);
         assert_eq!(sampler.in_flight(), 3_000);
@@ -253,20 +253,20 @@ mod tests {
 
     #[test]
     fn so_many_moments_are_remembered_and_no_more() {
-        let (mut sampler, start) = (Sampler::new(), Instant::now());
+        let (mut sampler, start) = (Sampler::new(), crate::epoch());
         for step in 0..MOMENTS_MAX as u32 * 2 {
             sampler.handle_sent(start + STEP * step, 1_000, RTT);
         }
         assert_eq!(sampler.moments.len(), MOMENTS_MAX);
         let lot = Duration::from_nanos(1);
-        let (mut sampler, start) = (Sampler::new(), Instant::now());
+        let (mut sampler, start) = (Sampler::new(), crate::epoch());
         (0..1_000).for_each(|step| sampler.handle_sent(start + lot * step, 1_000, RTT));
         assert_eq!(sampler.moments.len(), 1);
     }
 
     #[test]
     fn a_packet_without_a_moment_yields_no_sample() {
-        let (mut sampler, start) = (Sampler::new(), Instant::now());
+        let (mut sampler, start) = (Sampler::new(), crate::epoch());
         sampler.handle_sent(start + STEP, 1_000, RTT);
         sampler.handle_ack(start, 1_000);
         assert!(sampler.end_batch(start + RTT, 0, false, RTT).is_none());

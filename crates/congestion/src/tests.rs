@@ -31,7 +31,7 @@ impl Path {
     fn new(rate: u64, loss: u64) -> Self {
         Self {
             bbr: Bbr::new(BbrConfig { initial_window: INITIAL }, MTU as u16),
-            now: Instant::now(),
+            now: crate::epoch(),
             rate,
             loss,
             queue: VecDeque::new(),
@@ -196,5 +196,5 @@ fn a_path_faster_than_timers_is_not_paced() {
 #[test]
 fn each_path_has_a_controller_of_its_own_with_the_initial_window() {
     let config = Arc::new(BbrConfig { initial_window: INITIAL });
-    assert_eq!(config.build(Instant::now(), 1_200).window(), INITIAL);
+    assert_eq!(config.build(crate::epoch(), 1_200).window(), INITIAL);
 }

@@ -199,7 +199,13 @@ impl End {
                         self.reads.push(id);
                     }
                 }
-                _ => {}
+                Event::HandshakeDataReady
+                | Event::HandshakeConfirmed
+                | Event::Stream(_)
+                | Event::DatagramReceived
+                | Event::DatagramsUnblocked
+                | Event::Path(_)
+                | Event::NatTraversal(_) => {}
             }
         }
         if self.connected && self.writes {
