@@ -9,6 +9,7 @@
 mod identity;
 mod link;
 mod links;
+pub mod machine;
 mod mux;
 mod port;
 mod port_mapping;

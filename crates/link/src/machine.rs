@@ -1,0 +1,37 @@
+//! The QUIC machine of a link, set up as links set it up, for whoever drives it without sockets: a simulated line.
+
+use std::sync::Arc;
+
+use crate::identity::Identity;
+use crate::quic;
+
+/// How the packets of a link are sent and acknowledged.
+#[must_use]
+pub fn transport() -> noq::TransportConfig {
+    quic::transport()
+}
+
+/// What two ends of a link need, each with a new key that the other one expects.
+#[derive(Debug)]
+pub struct Ends {
+    /// For the sockets of both.
+    pub endpoint: noq::EndpointConfig,
+    /// For the side that connects, which sends with `transport` of [`ends`].
+    pub client: noq::ClientConfig,
+    /// For the side that accepts.
+    pub server: noq::ServerConfig,
+}
+
+/// Makes the configurations of two ends of a link. The side that connects sends as `transport` says, the other one as
+/// links do.
+///
+/// # Errors
+/// The system gives no random numbers, or TLS refuses the keys; in words.
+pub fn ends(transport: Arc<noq::TransportConfig>) -> Result<Ends, String> {
+    let new = || Identity::generate().map_err(|error| error.to_string());
+    let (near, far) = (new()?, new()?);
+    let (mut client, _) = quic::client(&near, far.public_key())?;
+    client.transport_config(transport);
+    let (server, _) = quic::server(&far, near.public_key())?;
+    Ok(Ends { endpoint: quic::endpoint(), client, server })
+}
