@@ -269,6 +269,8 @@ impl World {
     }
 
     fn drain_matchmaker(&mut self) {
+        #[cfg(debug_assertions)]
+        self.matchmaker.check_invariants();
         while self.matchmaker.poll_event().is_some() {}
         while let Some(transmit) = self.matchmaker.poll_transmit() {
             let Some(&index) = self.connections.get(&transmit.connection) else { continue };
