@@ -162,6 +162,12 @@ impl World {
         self.workers[index].as_ref()?.machine.sessions(self.now).next()
     }
 
+    /// How all sessions of a worker stand.
+    pub(super) fn statuses(&self, index: usize) -> Vec<SessionStatus> {
+        let worker = self.workers[index].as_ref();
+        worker.map(|worker| worker.machine.sessions(self.now).collect()).unwrap_or_default()
+    }
+
     /// A host has other addresses from now on.
     pub fn moved(&mut self, index: usize, addresses: Vec<IpAddr>) {
         self.with_worker(index, |worker, now| worker.moved(addresses, now));
