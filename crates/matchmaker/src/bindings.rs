@@ -77,6 +77,32 @@ impl Bindings {
         }
     }
 
+    /// The ids that are bound.
+    #[cfg(debug_assertions)]
+    pub(crate) fn check_invariants(&self) -> impl Iterator<Item = &WorkerId> {
+        assert!(self.keys.len() <= BINDINGS_MAX, "{} bindings", self.keys.len());
+        assert_eq!(self.keys.len(), self.expiries.len(), "each binding ends once");
+        let held: usize = self.of_sources.values().map(BTreeSet::len).sum();
+        assert_eq!(held, self.keys.len(), "each binding is somebody's");
+        assert_eq!(self.of_sites.values().sum::<usize>(), held, "each is of a site");
+        assert_eq!(self.counts.len(), self.of_sources.len(), "each source is counted once");
+        assert_eq!(self.site_counts.len(), self.of_sites.len(), "each site is counted once");
+        for (source, own) in &self.of_sources {
+            let site = source.map(Source::site);
+            assert!(self.counts.contains(&(site, own.len(), *source)), "{source:?} is miscounted");
+        }
+        for (site, count) in &self.of_sites {
+            assert!(self.site_counts.contains(&(*count, *site)), "{site:?} is miscounted");
+        }
+        self.keys.iter().map(|(worker, bound)| {
+            let entry = (bound.until, worker.clone());
+            let own = self.of_sources.get(&bound.source);
+            let is_known = own.is_some_and(|own| own.contains(&entry));
+            assert!(is_known && self.expiries.contains(&entry), "{worker} is bound without end");
+            worker
+        })
+    }
+
     /// Whose oldest one goes, where `source` is to have one more; none where there is room.
     fn gives_way_to(&self, source: Option<Source>) -> Option<Option<Source>> {
         let site = source.map(Source::site);

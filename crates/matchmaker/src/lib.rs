@@ -20,6 +20,8 @@
 mod bindings;
 mod connection;
 mod doors;
+#[cfg(debug_assertions)]
+mod invariants;
 mod liveness;
 mod machine;
 mod pairing;

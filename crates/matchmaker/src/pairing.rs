@@ -32,8 +32,12 @@ impl Matchmaker {
         let Some(entry) = self.connections.get(&id) else { return };
         let (Some(place), Some(room)) = (entry.place, self.rooms.find(&entry.room)) else { return };
         let is_new = |other: ConnectionId| {
-            let worker = self.connections.get(&other).map(|other| &other.worker);
-            entry.partners.iter().all(|(known, _)| Some(known) != worker)
+            let waiter = self.connections.get(&other)?;
+            // Those who wait may have been called meanwhile, perhaps by each other.
+            let both_v1 = entry.v1.is_some() && waiter.v1.is_some();
+            let may_meet = !both_v1 || self.may_meet(id, other).is_ok();
+            let is_new = entry.partners.iter().all(|(known, _)| *known != waiter.worker);
+            may_meet.then_some(is_new)
         };
         let Some((_, other)) = room.ready.partner(place, is_new) else { return };
         let Some(partner) = self.connections.get(&other) else { return };
@@ -64,7 +68,7 @@ impl Matchmaker {
         }
     }
 
-    fn dequeue(&mut self, place: Place, id: ConnectionId) {
+    pub(crate) fn dequeue(&mut self, place: Place, id: ConnectionId) {
         let Some(entry) = self.connections.get_mut(&id) else { return };
         entry.place = None;
         if let Some(room) = self.rooms.find_mut(&entry.room) {
@@ -107,9 +111,22 @@ impl Matchmaker {
         if peer != lost || entry.endpoint.is_none() {
             return;
         }
-        entry.place = Some(place);
-        self.enqueue(id, true);
-        self.pair(id, now);
+        self.wait_again(id, place, now);
+    }
+
+    /// A worker wants another peer, in the place that it had. Where its room has become one of many
+    /// meanwhile, it wants all of them.
+    pub(crate) fn wait_again(&mut self, id: ConnectionId, place: Place, now: Instant) {
+        let Some(entry) = self.connections.get_mut(&id) else { return };
+        if self.rooms.find(&entry.room).is_none_or(|room| room.mode() == RoomMode::Pair) {
+            entry.place = Some(place);
+            self.enqueue(id, true);
+            return self.pair(id, now);
+        }
+        if let Some(v1) = &mut entry.v1 {
+            v1.wants_peers = true;
+        }
+        self.mesh(id, now);
     }
 
     /// In a room of many: offers a worker that wants peers everybody else who does.

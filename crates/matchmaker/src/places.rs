@@ -31,6 +31,15 @@ impl Places {
         }
     }
 
+    /// Those who have some are these, and each as often as it comes.
+    #[cfg(debug_assertions)]
+    pub(crate) fn check_invariants(&self, holders: impl Iterator<Item = IpAddr>) {
+        let mut counted = Self::default();
+        holders.for_each(|ip| counted.take(ip));
+        assert_eq!(self.of_sources, counted.of_sources, "places of addresses");
+        assert_eq!(self.of_sites, counted.of_sites, "places of sites");
+    }
+
     pub(crate) fn give_back(&mut self, ip: IpAddr) {
         if let Some(source) = Source::of(ip) {
             take_one(&mut self.of_sources, source);

@@ -60,6 +60,16 @@ impl Pending {
         self.entries.len()
     }
 
+    /// Each of them.
+    #[cfg(debug_assertions)]
+    pub(crate) fn check_invariants(&self) -> impl Iterator<Item = (ConnectionId, &Connection)> {
+        assert_eq!(self.entries.len(), self.due.len(), "each proof has one time");
+        self.entries.iter().map(|(id, (entry, until))| {
+            assert!(self.due.contains(&(*until, *id)), "{id:?} has another time");
+            (*id, entry)
+        })
+    }
+
     /// The one whose time ends first, and when.
     pub(crate) fn first(&self) -> Option<(Instant, ConnectionId)> {
         self.due.first().copied()

@@ -76,21 +76,35 @@ impl ReadyQueue {
         });
     }
 
-    /// The longest waiter that the holder of `place` can be linked with: one that `is_welcome`, or
-    /// else any.
+    /// The longest waiter that the holder of `place` can be linked with: one that is new to it, or
+    /// else any. `is_new` says which they are, and is `None` for one that it cannot have now.
     pub(crate) fn partner(
         &self,
         place: Place,
-        is_welcome: impl Fn(ConnectionId) -> bool,
+        is_new: impl Fn(ConnectionId) -> Option<bool>,
     ) -> Option<(Place, ConnectionId)> {
         let own = self.classes.values().find_map(|queue| queue.get(&place))?;
         let class = Class::of(own);
         let queues = self.classes.iter().filter(|(other, _)| class.suits(**other));
         let looked_at = queues.flat_map(|(_, queue)| queue.iter().take(LOOK_AT_MAX));
         let suiting = looked_at.filter(|(other, it)| **other != place && own.suits(it));
-        let best =
-            suiting.map(|(place, it)| (!is_welcome(it.connection), *place, it.connection)).min();
+        let best = suiting
+            .filter_map(|(place, it)| Some((!is_new(it.connection)?, *place, it.connection)))
+            .min();
         best.map(|(_, place, connection)| (place, connection))
+    }
+
+    /// Everybody who waits, with the place.
+    #[cfg(debug_assertions)]
+    pub(crate) fn waiters(&self) -> impl Iterator<Item = (Place, &Waiter)> {
+        let all = self.classes.iter().flat_map(|(class, queue)| {
+            assert!(!queue.is_empty(), "a class without waiters is no class");
+            queue.iter().map(move |(place, waiter)| (*class, *place, waiter))
+        });
+        all.map(|(class, place, waiter)| {
+            assert_eq!(class, Class::of(waiter), "{place:?} stands in another class's queue");
+            (place, waiter)
+        })
     }
 
     pub(crate) fn len(&self) -> usize {

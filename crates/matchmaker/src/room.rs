@@ -53,6 +53,11 @@ impl Rooms {
         }
     }
 
+    #[cfg(debug_assertions)]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&RoomName, &Room)> {
+        self.rooms.iter()
+    }
+
     pub(crate) fn find(&self, name: &RoomName) -> Option<&Room> {
         self.rooms.get(name)
     }

@@ -72,6 +72,21 @@ impl Session {
         Self { ends, number: 1, plans, plain_failed: false, accepted: [None; 2], relay }
     }
 
+    /// What holds of a session by itself.
+    #[cfg(debug_assertions)]
+    pub(crate) fn check_invariants(&self) {
+        let [first, second] = &self.ends;
+        assert_ne!(first.connection, second.connection, "a connection talks to itself");
+        assert_ne!(first.worker, second.worker, "a worker talks to itself");
+        assert!(first.gone.is_none() || second.gone.is_none(), "nobody is left");
+        assert!((1..=PLANS_MAX).contains(&self.number), "plan {}", self.number);
+        for (plan, accepted) in self.plans.iter().zip(self.accepted) {
+            assert_eq!(plan.number, self.number, "the two follow different plans");
+            assert!(accepted.is_none_or(|it| it <= self.number), "a plan to come is accepted");
+        }
+        assert_eq!(self.plans[0].strategy, self.plans[1].strategy, "the two do different things");
+    }
+
     /// Whether the search of the current plan has been made.
     pub(crate) fn has_searched(&self) -> bool {
         self.accepted == [Some(self.number); 2]

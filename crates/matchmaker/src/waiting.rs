@@ -54,6 +54,22 @@ impl Waiting {
         Some(entry.1)
     }
 
+    /// Each of them, until when it waits, and for whom.
+    #[cfg(debug_assertions)]
+    pub(crate) fn check_invariants(&self) -> &BTreeMap<(Instant, SessionId), WorkerId> {
+        let of_workers = self.of_workers.iter().flat_map(|(worker, own)| {
+            assert!(!own.is_empty(), "{worker} has an empty set of sessions");
+            own.iter().map(move |entry| (entry, worker))
+        });
+        let mut count = 0;
+        for (entry, worker) in of_workers {
+            assert_eq!(self.due.get(entry), Some(worker), "{} is due for another", entry.1);
+            count += 1;
+        }
+        assert_eq!(count, self.due.len(), "a session is due that waits for nobody");
+        &self.due
+    }
+
     /// Those that wait for this worker, the one that ends first before the others.
     pub(crate) fn of(&self, worker: &WorkerId) -> impl Iterator<Item = (Instant, SessionId)> + '_ {
         self.of_workers.get(worker).into_iter().flatten().copied()

@@ -15,6 +15,10 @@ use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+/// With more workers than this, not every step is followed by a look at all of them.
+#[cfg(debug_assertions)]
+const CHECKED_MAX: usize = 100;
+
 /// A machine, a clock, and what was sent to whom.
 struct Table {
     machine: Matchmaker,
@@ -37,6 +41,11 @@ impl Table {
     }
 
     fn drain(&mut self) {
+        // It looks at everybody: in a crowd every step would cost a look at all.
+        #[cfg(debug_assertions)]
+        if self.machine.workers().nth(CHECKED_MAX).is_none() {
+            self.machine.check_invariants();
+        }
         while let Some(transmit) = self.machine.poll_transmit() {
             self.sent.entry(transmit.connection.0).or_default().push(transmit.action);
         }

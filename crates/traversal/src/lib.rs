@@ -26,6 +26,8 @@ mod answers;
 mod budget;
 mod discovery;
 mod doors;
+#[cfg(debug_assertions)]
+mod invariants;
 mod ipv6;
 mod machine;
 mod no_endpoint;

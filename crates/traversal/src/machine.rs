@@ -146,6 +146,8 @@ impl Traversal {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.discovery.handle_timeout(now, &mut self.rng);
         self.settle(now);
+        // A driver that is told to call again at once never gets to anything else.
+        debug_assert!(self.poll_timeout().is_none_or(|(at, _)| at > now), "nothing is left to do");
     }
 
     /// The next datagram to send.

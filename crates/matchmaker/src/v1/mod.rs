@@ -18,6 +18,7 @@ use rand::RngExt;
 use crate::connection::{Connection, V1};
 use crate::doors::{ConnectionId, News, Observed};
 use crate::machine::Matchmaker;
+use crate::queue::Place;
 use crate::session::{MESH_WORKERS_MAX, SESSIONS_PER_WORKER_MAX};
 
 impl Matchmaker {
@@ -76,7 +77,7 @@ impl Matchmaker {
         match message {
             Err(why) => self.ignore(id, why),
             Ok(WorkerV1::Hello { room, mode, resume, .. }) => {
-                self.hello(id, room, mode);
+                self.hello(id, (room, mode), now);
                 if let Some(token) = resume {
                     self.resume(id, &token);
                 }
@@ -106,7 +107,12 @@ impl Matchmaker {
         }
     }
 
-    fn hello(&mut self, id: ConnectionId, room: Option<RoomName>, mode: Option<RoomMode>) {
+    fn hello(
+        &mut self,
+        id: ConnectionId,
+        (room, mode): (Option<RoomName>, Option<RoomMode>),
+        now: Instant,
+    ) {
         let Some(entry) = self.connections.get_mut(&id) else { return };
         let room = room.unwrap_or_else(|| entry.room.clone());
         if room != entry.room {
@@ -124,6 +130,25 @@ impl Matchmaker {
             );
         }
         self.turn_away(id);
+        self.disband_queue(&room, now);
+    }
+
+    /// Those who wait in a room for one peer each want all others, once somebody has decided that the room
+    /// is of many: nobody would ever pair them, and they do not ask twice.
+    fn disband_queue(&mut self, name: &RoomName, now: Instant) {
+        let Some(room) = self.rooms.find(name).filter(|room| room.mode() != RoomMode::Pair) else {
+            return;
+        };
+        let place = |id: &ConnectionId| self.connections.get(id).and_then(|entry| entry.place);
+        let mut waiting: Vec<(Place, ConnectionId)> =
+            room.members.iter().filter_map(|id| Some((place(id)?, *id))).collect();
+        waiting.sort_unstable();
+        for (place, id) in &waiting {
+            self.dequeue(*place, *id);
+        }
+        for (place, id) in waiting {
+            self.wait_again(id, place, now);
+        }
     }
 
     /// A worker that is one too many in its room goes to the room of all that name none.
@@ -136,8 +161,12 @@ impl Matchmaker {
             return;
         }
         let room = std::mem::take(&mut entry.room);
+        let place = entry.place.take();
         if let Some(v1) = &mut entry.v1 {
             v1.wants_peers = false;
+        }
+        if let (Some(place), Some(room)) = (place, self.rooms.find_mut(&room)) {
+            room.ready.remove(place);
         }
         self.rooms.leave(&room, id);
         self.rooms.enter(&RoomName::default(), id, None);

@@ -13,7 +13,7 @@ use crate::connection::Connection;
 use crate::doors::{Action, ConnectionId, Event, News, RelayRefusal, Transmit};
 use crate::machine::Matchmaker;
 use crate::queue::Place;
-use crate::session::{End, Session};
+use crate::session::{End, SESSIONS_PER_WORKER_MAX, Session};
 
 impl Matchmaker {
     /// A worker that has lost its connection takes its sessions with it to the new one.
@@ -21,10 +21,16 @@ impl Matchmaker {
         let Some(worker) = self.connections.get(&id).map(|entry| entry.worker.clone()) else {
             return;
         };
-        let Some(next) = self.v1(id).map(|v1| v1.resume.clone()) else { return };
+        let Some(v1) = self.v1(id) else { return };
+        let next = v1.resume.clone();
+        // It may have begun others before it asks for these.
+        let room = SESSIONS_PER_WORKER_MAX.saturating_sub(v1.sessions.len());
         let mut resumed = Vec::new();
         // Those that have lost this worker, and no others.
         for (at, number) in self.waiting.of(&worker) {
+            if resumed.len() == room {
+                break;
+            }
             let Some(session) = self.sessions.get_mut(&number) else { continue };
             let end = session.ends.iter_mut().find(|end| end.gone.is_some() && end.resume == token);
             if let Some(end) = end {
@@ -217,9 +223,7 @@ impl Matchmaker {
             let Some(entry) = self.connections.get_mut(&end.connection) else { continue };
             entry.remember(peer, now);
             if let (Some(place), None, false) = (end.place, entry.place, entry.is_engaged()) {
-                entry.place = Some(place);
-                self.enqueue(end.connection, true);
-                self.pair(end.connection, now);
+                self.wait_again(end.connection, place, now);
             }
         }
     }

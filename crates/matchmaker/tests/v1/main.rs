@@ -9,6 +9,7 @@
 mod identity;
 mod mesh;
 mod operations;
+mod queue;
 mod relay;
 mod sessions;
 mod shares;

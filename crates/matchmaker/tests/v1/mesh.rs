@@ -60,3 +60,32 @@ fn a_room_of_many_is_full_at_some_point_however_it_was_entered() {
     assert_eq!(most, Some(31));
     assert!((1..=32).all(|number| table.offers(number).len() == 31));
 }
+
+#[test]
+fn those_who_wait_in_a_room_that_becomes_one_of_many_are_offered_everybody() {
+    let mut table = Table::new();
+    table.connect(1, Protocol::V1, "m");
+    table.say(1, r#"{"type":"hello"}"#);
+    table.report(1);
+    table.connect(2, Protocol::V1, "m");
+    table.say(2, r#"{"type":"hello","mode":"mesh"}"#);
+    table.report(2);
+    table.connect(3, Protocol::V1, "m");
+    table.report(3);
+    assert!((1..=3).all(|number| table.offers(number).len() == 2), "everyone with everyone");
+}
+
+#[test]
+fn a_worker_without_its_peer_is_offered_everybody_where_its_room_has_become_one_of_many() {
+    let mut table = Table::new();
+    table.v1(&[1, 2], "m");
+    table.report(1);
+    table.report(2);
+    let [offer] = &table.offers(1)[..] else { panic!("the two are a pair") };
+    let session = offer.details.session;
+    table.connect(3, Protocol::V1, "m");
+    table.say(3, r#"{"type":"hello","mode":"mesh"}"#);
+    table.report(3);
+    table.say(2, &format!(r#"{{"type":"leave","session":"{session}"}}"#));
+    assert_eq!((table.offers(1).len(), table.offers(3).len()), (2, 1));
+}

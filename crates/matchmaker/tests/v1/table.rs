@@ -93,6 +93,8 @@ impl Table {
                 Action::Ping => {}
             }
         }
+        #[cfg(debug_assertions)]
+        self.machine.check_invariants();
         while let Some(event) = self.machine.poll_event() {
             self.events.push(event);
         }

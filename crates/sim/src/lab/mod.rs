@@ -2,9 +2,10 @@
 //!
 //! [`Scenario`] says what two workers stand behind and what happens to them; [`Scenario::run`] plays
 //! one history, by its seed; [`Summary`] sums up many. [`catalogue`] is the list of pairs with what
-//! has to hold for each.
+//! has to hold for each. A [`Journey`] is made from any bytes.
 
 mod catalogue;
+mod journey;
 mod outcome;
 mod requirement;
 mod scenario;
@@ -14,6 +15,7 @@ mod worker;
 mod world;
 
 pub use catalogue::{Group, Pair, catalogue, plain_pairs, wrong_profile};
+pub use journey::Journey;
 pub use outcome::{Outcome, Verdict};
 pub(crate) use requirement::percent;
 pub use requirement::{Requirement, Violation};

@@ -125,6 +125,23 @@ impl Scenario {
     }
 
     fn play(&self, seed: u64, watch: bool) -> (Outcome, Vec<String>) {
+        let (mut world, mut sites, start) = self.begin(seed, watch);
+        settle(&mut world);
+        let mut outcome = judge(&world, seed);
+        if outcome.verdict == Verdict::Direct && self.incident != Incident::None {
+            outcome.repair_time = self.disturb(&mut world, &mut sites[0]);
+        }
+        let log = |index: usize| {
+            let name = ["first ", "second"][index];
+            world.log(index, start).into_iter().map(move |line| format!("{name} {line}"))
+        };
+        let mut lines: Vec<String> = log(0).chain(log(1)).collect();
+        lines.sort_by(|a, b| a[6..17].cmp(&b[6..17]));
+        (outcome, lines)
+    }
+
+    /// A world in which both have just started, and when the first one did.
+    pub(super) fn begin(&self, seed: u64, watch: bool) -> (World, [Site; 2], Instant) {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut world = World::new(rng.random());
         let start = world.now();
@@ -147,27 +164,21 @@ impl Scenario {
                 world.watch(index);
             }
         }
-        let begun = world.now();
-        world.run(begun + LIMIT, is_settled);
-        if !is_linked(&world) {
-            // A verdict may be taken back when the profile becomes better.
-            world.run(world.now() + SECOND_THOUGHTS, is_linked);
-        }
-        let mut outcome = judge(&world, seed);
-        if outcome.verdict == Verdict::Direct && self.incident != Incident::None {
-            outcome.repair_time = self.disturb(&mut world, &sites[0]);
-        }
-        let log = |index: usize| {
-            let name = ["first ", "second"][index];
-            world.log(index, start).into_iter().map(move |line| format!("{name} {line}"))
-        };
-        let mut lines: Vec<String> = log(0).chain(log(1)).collect();
-        lines.sort_by(|a, b| a[6..17].cmp(&b[6..17]));
-        (outcome, lines)
+        (world, sites, start)
+    }
+
+    /// The first worker finds itself in another network, behind a NAT of the same kind. There is one such.
+    pub(super) fn move_first(&self, world: &mut World, site: &mut Site) {
+        let elsewhere = place(&mut world.net, self.spec(0), 3);
+        let addresses = world.net.addresses(elsewhere.host).to_vec();
+        world.net.move_host(elsewhere.host, SegmentId::CORE, &[]);
+        world.net.move_host(site.host, elsewhere.segment, &addresses);
+        *site = Site { host: site.host, ..elsewhere };
+        world.moved(0, addresses);
     }
 
     /// Lets something happen to the first worker's network; the time until the link is repaired.
-    fn disturb(&self, world: &mut World, site: &Site) -> Option<Duration> {
+    fn disturb(&self, world: &mut World, site: &mut Site) -> Option<Duration> {
         world.run(world.now() + QUIET, |_| false);
         match self.incident {
             Incident::None => return None,
@@ -176,13 +187,7 @@ impl Scenario {
                     world.net.rebind(*id);
                 }
             }
-            Incident::Move => {
-                let elsewhere = place(&mut world.net, self.spec(0), 3);
-                let addresses = world.net.addresses(elsewhere.host).to_vec();
-                world.net.move_host(elsewhere.host, SegmentId::CORE, &[]);
-                world.net.move_host(site.host, elsewhere.segment, &addresses);
-                world.moved(0, addresses);
-            }
+            Incident::Move => self.move_first(world, site),
         }
         let event = world.now();
         let sent = world.net.traffic().sent;
@@ -196,6 +201,15 @@ impl Scenario {
         let repaired = |world: &World| answered(world, 0) && answered(world, 1);
         world.run(first_packet + REPAIR_LIMIT, repaired);
         repaired(world).then(|| world.now() - first_packet)
+    }
+}
+
+/// Lets time pass until it is clear what becomes of the two.
+pub(super) fn settle(world: &mut World) {
+    world.run(world.now() + LIMIT, is_settled);
+    if !is_linked(world) {
+        // A verdict may be taken back when the profile becomes better.
+        world.run(world.now() + SECOND_THOUGHTS, is_linked);
     }
 }
 
@@ -219,7 +233,7 @@ fn is_settled(world: &World) -> bool {
     is_linked(world) || both(world, |record| record.verdict.is_some())
 }
 
-fn judge(world: &World, seed: u64) -> Outcome {
+pub(super) fn judge(world: &World, seed: u64) -> Outcome {
     let records = [world.record(0), world.record(1)];
     let [first, second] = &records;
     let since = second.reported_at.max(first.reported_at);

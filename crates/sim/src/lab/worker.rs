@@ -182,6 +182,8 @@ impl Worker {
     }
 
     fn drain(&mut self, now: Instant) -> Vec<Out> {
+        #[cfg(debug_assertions)]
+        self.machine.check_invariants();
         let mut out = Vec::new();
         loop {
             let before = out.len();

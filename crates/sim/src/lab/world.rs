@@ -162,6 +162,12 @@ impl World {
         self.workers[index].as_ref()?.machine.sessions(self.now).next()
     }
 
+    /// How all sessions of a worker stand.
+    pub(super) fn statuses(&self, index: usize) -> Vec<SessionStatus> {
+        let worker = self.workers[index].as_ref();
+        worker.map(|worker| worker.machine.sessions(self.now).collect()).unwrap_or_default()
+    }
+
     /// A host has other addresses from now on.
     pub fn moved(&mut self, index: usize, addresses: Vec<IpAddr>) {
         self.with_worker(index, |worker, now| worker.moved(addresses, now));
@@ -269,6 +275,8 @@ impl World {
     }
 
     fn drain_matchmaker(&mut self) {
+        #[cfg(debug_assertions)]
+        self.matchmaker.check_invariants();
         while self.matchmaker.poll_event().is_some() {}
         while let Some(transmit) = self.matchmaker.poll_transmit() {
             let Some(&index) = self.connections.get(&transmit.connection) else { continue };

@@ -255,6 +255,18 @@ impl Discovery {
         }
     }
 
+    #[cfg(debug_assertions)]
+    pub(crate) fn check_invariants(&self) {
+        let count = self.servers.len();
+        assert!(count <= SERVERS_MAX && self.named.len() <= NAMED_MAX, "{count} servers");
+        assert_eq!(self.answers.len(), count, "each server has one answer, or none");
+        let asked = self.transactions.iter().map(|transaction| transaction.server);
+        let mut known = asked.chain(self.confirmer);
+        assert!(known.all(|server| server < count), "a server is asked that is not known");
+        let is_drained = self.transmits.is_empty() && self.events.is_empty();
+        assert!(is_drained && self.answered.is_empty(), "discovery has something to say");
+    }
+
     pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {
         self.transmits.pop_front()
     }

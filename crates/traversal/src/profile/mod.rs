@@ -341,6 +341,17 @@ impl Profiler {
         self.told = None;
     }
 
+    /// The sockets that it uses, or has used.
+    #[cfg(debug_assertions)]
+    pub(crate) fn check_invariants(&self) -> Vec<SocketId> {
+        assert!(self.servers.len() <= REUSE_DESTINATIONS_MAX, "{} servers", self.servers.len());
+        let is_drained = self.transmits.is_empty() && self.to_close.is_empty();
+        assert!(is_drained && self.sockets_wanted == 0, "the profiler has something to say");
+        let reuse = self.reuse.iter().flat_map(|reuse| reuse.sockets.iter());
+        let own = reuse.chain(&self.fresh).map(|(socket, _)| *socket);
+        own.chain(self.lifetime.as_ref().map(Lifetime::socket)).collect()
+    }
+
     pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {
         self.transmits.pop_front()
     }

@@ -44,6 +44,12 @@ impl Checks {
         self.sent.get(&transaction).copied()
     }
 
+    #[cfg(debug_assertions)]
+    pub(crate) fn check_invariants(&self) {
+        assert!(self.sent.len() <= self.order.len(), "a check is never forgotten");
+        assert!(self.order.len() <= SENT_MAX, "{} checks", self.order.len());
+    }
+
     /// Takes a check out: it was answered.
     pub(crate) fn answered(&mut self, transaction: TransactionId) {
         self.sent.remove(&transaction);

@@ -61,6 +61,8 @@ impl Session {
 
     /// Nothing more can be tried by this plan.
     pub(super) fn fail(&mut self, failure: SessionFailure, now: Instant) {
+        // Also that of a path which is lost: its sockets are of no more use.
+        self.search = None;
         self.tell(SessionEvent::Failed(failure));
         self.report(LinkState::Failed, failure.to_string(), now);
         self.phase = Phase::GaveUp { leave_at: now + LEAVE_AFTER_FAILURE };

@@ -15,6 +15,8 @@ mod addresses;
 mod asymmetry;
 mod checks;
 mod follow;
+#[cfg(debug_assertions)]
+mod invariants;
 mod keep;
 mod paths;
 mod peer;
@@ -331,7 +333,6 @@ impl Session {
                 (None, 0) => SessionFailure::Silence,
                 (None, _) => SessionFailure::Unanswered,
             };
-            self.search = None;
             self.fail(failure, now);
         }
     }

@@ -158,6 +158,16 @@ impl Paths {
         self.paths.retain(|path| path.route.socket != socket);
     }
 
+    /// The routes, each once.
+    #[cfg(debug_assertions)]
+    pub(crate) fn check_invariants(&self) -> impl Iterator<Item = Route> {
+        assert!(self.paths.len() <= PATHS_MAX, "{} paths", self.paths.len());
+        let routes: std::collections::BTreeSet<Route> =
+            self.paths.iter().map(|path| path.route).collect();
+        assert_eq!(routes.len(), self.paths.len(), "a path is there twice");
+        routes.into_iter()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Path> {
         self.paths.iter()
     }

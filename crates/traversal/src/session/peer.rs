@@ -297,4 +297,13 @@ impl Session {
             self.send_check(check.route, false, None, now, rng);
         }
     }
+    #[cfg(debug_assertions)]
+    pub(super) fn check_peer_bounds(&self) {
+        let id = self.id;
+        assert!(self.nominations.len() <= NOMINATIONS_MAX, "{id}: too many nominations");
+        assert!(self.triggers <= TRIGGERED_MAX, "{id}: too many triggered checks");
+        assert!(self.conflicts <= CONFLICTS_MAX, "{id}: too many conflicts");
+        let nominated = self.nominating.map_or(0, |nominating| nominating.sent);
+        assert!(nominated <= NOMINATED_TIMES_MAX, "{id}: too many nominations of one route");
+    }
 }

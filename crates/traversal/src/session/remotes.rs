@@ -159,6 +159,20 @@ impl Remotes {
         }
     }
 
+    /// The routes, each once.
+    #[cfg(debug_assertions)]
+    pub(crate) fn check_invariants(&self) -> impl Iterator<Item = Route> {
+        let is_observed = |remote: &&Remote| remote.kind == CandidateKind::PeerReflexive;
+        let observed = self.remotes.iter().filter(is_observed).count();
+        assert!(observed <= PEER_REFLEXIVE_MAX, "{observed} observed sources");
+        let told = self.remotes.len() - observed;
+        assert!(told <= CANDIDATES_MAX + PEER_REFLEXIVE_MAX, "{told} candidates");
+        let routes: std::collections::BTreeSet<Route> =
+            self.remotes.iter().map(|remote| remote.route).collect();
+        assert_eq!(routes.len(), self.remotes.len(), "an address is there twice");
+        routes.into_iter()
+    }
+
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.remotes.iter().filter_map(|remote| remote.next_at).min()
     }

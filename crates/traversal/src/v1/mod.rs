@@ -20,10 +20,10 @@ use crate::machine::Traversal;
 use crate::session::{Prepared, SearchRun, Session, Setting, opener};
 
 /// Sessions of one worker at a time.
-const SESSIONS_MAX: usize = 64;
+pub(crate) const SESSIONS_MAX: usize = 64;
 
 /// Sockets that come and go, open at once.
-const SOCKETS_MAX: usize = 256;
+pub(crate) const SOCKETS_MAX: usize = 256;
 
 /// Who asked for a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

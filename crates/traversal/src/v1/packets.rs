@@ -6,6 +6,7 @@ use std::time::Instant;
 use holepunch_wire::check::{Check, ParsedCheck};
 use holepunch_wire::stun::{BindingOutcome, BindingResponse, TransactionId};
 
+use super::Owner;
 use crate::doors::SocketId;
 use crate::machine::Traversal;
 use crate::session::{PeerCheck, Route, Session, Source};
@@ -84,6 +85,11 @@ impl Traversal {
             Check::Indication => return true,
         };
         let Some(session) = owner else { return false };
+        // A path by a socket of the profiler's, or of another session's, would be cut when that one closes it.
+        let owner = self.sockets.get(&socket).map(|(owner, _)| *owner);
+        if owner.is_some_and(|owner| owner != Owner::Session(session.id)) {
+            return false;
+        }
         let is_request = matches!(parsed.check, Check::Request { .. });
         let key = if is_request { session.local_key() } else { session.remote_key() };
         if !parsed.verify(key) {

@@ -64,6 +64,11 @@ impl Traversal {
             }
             let wanted = session.take_wanted_sockets();
             let alarm = session.take_alarm();
+            // A search that there is no socket for draws its conclusions at once: they go out with the rest.
+            for _ in 0..wanted {
+                self.open_socket_for(id, now);
+            }
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
             while let Some(transmit) = session.poll_transmit() {
                 let ip = transmit.to.ip();
                 if session.vouches_for(ip) || self.unproven.allows(ip, now) {
@@ -75,9 +80,6 @@ impl Traversal {
             }
             if session.is_over() {
                 self.sessions.remove(&id);
-            }
-            for _ in 0..wanted {
-                self.open_socket_for(id, now);
             }
             if alarm {
                 self.discovery.refresh_now(now, &mut self.rng);

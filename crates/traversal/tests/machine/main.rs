@@ -14,6 +14,7 @@ mod operations;
 mod rig;
 mod search;
 mod sessions;
+mod shares;
 mod trust;
 mod world;
 

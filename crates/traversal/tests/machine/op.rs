@@ -31,6 +31,8 @@ pub(crate) enum Op {
     /// A check for a session, with its password or another.
     Check {
         session: u8,
+        /// The own one, or which of the others that are open.
+        socket: Option<usize>,
         from: SocketAddr,
         role: IceRole,
         tie_breaker: u64,
@@ -269,9 +271,12 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
     let bytes = (any::<bool>(), source(), vec(any::<u8>(), 0..200))
         .prop_map(|(is_main, from, bytes)| Op::Bytes(is_main, from, bytes));
     let tie_breaker = select(vec![0, 1 << 63, u64::MAX]);
-    let check = (session(), source(), role(), tie_breaker, proptest::bool::weighted(0.1)).prop_map(
-        |(session, from, role, tie_breaker, forged)| Op::Check {
+    let on = option::weighted(0.3, any::<usize>());
+    let claims = (role(), tie_breaker, proptest::bool::weighted(0.1));
+    let check = (session(), on, source(), claims).prop_map(
+        |(session, socket, from, (role, tie_breaker, forged))| Op::Check {
             session,
+            socket,
             from,
             role,
             tie_breaker,

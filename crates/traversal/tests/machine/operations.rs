@@ -23,8 +23,9 @@ impl Rig {
                 let socket = if is_main { SocketId::MAIN } else { SocketId(7) };
                 self.input(Input::Datagram { socket, from, payload: &payload });
             }
-            Op::Check { session, from, role, tie_breaker, forged } => {
-                self.check(session, from, role, tie_breaker, forged);
+            Op::Check { session, socket, from, role, tie_breaker, forged } => {
+                let socket = socket.map_or(SocketId::MAIN, |which| self.fresh_socket(which));
+                self.check((session, socket), from, role, tie_breaker, forged);
             }
             Op::Answer { which, from, conflict, forged } => {
                 if let Some(asked) = pick(&self.asked, which) {
@@ -57,9 +58,9 @@ impl Rig {
         }
     }
 
-    fn check(
+    pub(crate) fn check(
         &mut self,
-        session: u8,
+        (session, socket): (u8, SocketId),
         from: std::net::SocketAddr,
         role: IceRole,
         tie_breaker: u64,
@@ -77,10 +78,16 @@ impl Rig {
         };
         let key = if forged { CheckKey::new("another") } else { own.check_key() };
         let payload = request.encode(&key);
-        self.input(Input::Datagram { socket: SocketId::MAIN, from, payload: &payload });
+        self.input(Input::Datagram { socket, from, payload: &payload });
     }
 
-    fn answer(&mut self, asked: Asked, from: std::net::SocketAddr, conflict: bool, forged: bool) {
+    pub(crate) fn answer(
+        &mut self,
+        asked: Asked,
+        from: std::net::SocketAddr,
+        conflict: bool,
+        forged: bool,
+    ) {
         let Asked { transaction, socket, session, .. } = asked;
         let mapped = address("198.51.100.200:4321");
         let payload = match session {

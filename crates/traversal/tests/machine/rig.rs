@@ -124,6 +124,8 @@ impl Rig {
     }
 
     fn drain(&mut self) {
+        #[cfg(debug_assertions)]
+        self.machine.check_invariants();
         // First what is to be sent: a socket may be closed right after.
         let mut burst = 0;
         while let Some(transmit) = self.machine.poll_transmit() {
@@ -159,6 +161,12 @@ impl Rig {
         while self.opens_at_once && !self.wanted.is_empty() {
             self.open_wanted(0, true);
         }
+    }
+
+    /// One of the sockets that are open beside the own one; that one where there are none.
+    pub(crate) fn fresh_socket(&self, which: usize) -> SocketId {
+        let open = self.open.iter().nth(which % self.open.len().max(1));
+        open.copied().unwrap_or(SocketId::MAIN)
     }
 
     fn is_usable(&self, socket: SocketId) -> bool {

@@ -366,6 +366,8 @@ impl World {
     }
 
     fn drain(&mut self, index: usize) {
+        #[cfg(debug_assertions)]
+        self.parties[index].machine.check_invariants();
         let (mut opened, mut resolves) = (Vec::new(), false);
         while let Some(event) = self.parties[index].machine.poll_event() {
             let party = &mut self.parties[index];

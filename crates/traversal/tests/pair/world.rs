@@ -341,6 +341,8 @@ impl World {
     }
 
     fn drain_matchmaker(&mut self) {
+        #[cfg(debug_assertions)]
+        self.matchmaker.check_invariants();
         while let Some(transmit) = self.matchmaker.poll_transmit() {
             let index = self.hosts.iter().position(|host| host.session == transmit.connection);
             match (index, transmit.action) {
@@ -369,6 +371,8 @@ impl World {
     }
 
     fn drain(&mut self, index: usize) {
+        #[cfg(debug_assertions)]
+        self.hosts[index].machine.check_invariants();
         while let Some(event) = self.hosts[index].machine.poll_event() {
             match &event {
                 Event::Resolve => {

@@ -1,5 +1,7 @@
 //! The state of one search: its sockets, its order of packets, its bounds.
 
+#[cfg(debug_assertions)]
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -345,6 +347,22 @@ impl SearchRun {
         self.next_at = None;
         self.wanted = 0;
         self.ends_at = now + LINGER;
+    }
+
+    /// `own` are the sockets that it may use, `coming` the number of those that are not open yet.
+    #[cfg(debug_assertions)]
+    pub(crate) fn check_invariants(&self, own: &BTreeSet<SocketId>, coming: usize) {
+        let sockets: BTreeSet<SocketId> = self.sockets.iter().copied().collect();
+        assert_eq!(sockets.len(), self.sockets.len(), "a socket is there twice");
+        assert_eq!(self.locals.len(), self.sockets.len(), "each socket has one port");
+        assert!(self.sockets.len() <= usize::from(SOCKETS_MAX), "too many sockets");
+        let sampling = self.sample.as_ref().and_then(|sample| sample.socket);
+        let mut used = sockets.iter().copied().chain(sampling);
+        assert!(used.all(|socket| own.contains(&socket)), "a socket is closed, or another's");
+        assert!(usize::from(self.opening) <= coming, "it waits for sockets that do not come");
+        assert!(self.sent <= u32::from(self.spec.probes_max), "{} packets", self.sent);
+        assert!(self.order.len() <= usize::from(PROBES_MAX), "{} ports", self.order.len());
+        assert!(self.turns <= TURNS_MAX, "{} turns", self.turns);
     }
 
     pub(crate) fn ends_at(&self) -> Option<Instant> {

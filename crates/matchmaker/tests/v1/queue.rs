@@ -1,0 +1,41 @@
+//! Workers that wait for one peer and are called meanwhile.
+
+use holepunch_matchmaker::Protocol;
+
+use crate::table::Table;
+
+/// Sessions of one worker.
+const SESSIONS_MAX: u64 = 64;
+
+#[test]
+fn two_that_wait_and_have_called_each_other_are_not_offered_each_other_again() {
+    let mut table = Table::new();
+    table.v1(&[1, 2], "");
+    table.report(1);
+    // The same endpoint: the two do not suit each other by that.
+    table.report_from(2, 1);
+    table.say(1, r#"{"type":"call","peer":"w2"}"#);
+    assert_eq!(table.offers(1).len(), 1, "by the call");
+    table.report(2);
+    assert_eq!((table.offers(1).len(), table.offers(2).len()), (1, 1));
+    table.v1(&[3], "");
+    table.report(3);
+    assert_eq!((table.offers(1).len(), table.offers(3).len()), (2, 1), "somebody else is");
+}
+
+#[test]
+fn a_worker_that_waits_and_has_all_its_sessions_is_offered_to_nobody() {
+    let mut table = Table::new();
+    table.v1(&[1], "");
+    table.report(1);
+    for number in 2..SESSIONS_MAX + 2 {
+        table.connect(number, Protocol::V1, "");
+        table.say(number, r#"{"type":"call","peer":"w1"}"#);
+    }
+    table.v1(&[90, 91], "");
+    table.report(90);
+    assert_eq!(table.offers(1).len(), 64);
+    assert_eq!(table.offers(90).len(), 0);
+    table.report(91);
+    assert_eq!((table.offers(90).len(), table.offers(91).len()), (1, 1));
+}
