@@ -1,6 +1,6 @@
-//! Two links over loopback, for tests of what runs on a link; and what arrives, without a socket or a
-//! stream, for the fuzz targets. Of the links, keys, encryption and streams are the
+//! Two links over loopback, for tests of what runs on a link. Keys, encryption and streams are the
 //! real ones; there is no rendezvous, no relay and no NAT, and so no change of path.
+//! And what arrives, without a socket or a stream, for the fuzz targets.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
