@@ -3,6 +3,8 @@
 //! run the same code.
 
 use std::path::{Component, Path};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
 use holepunch_programs::forward::frames::{DATA_BYTES_MAX, Frame, Malformed, Piece, Reader};
 use holepunch_programs::forward::socks::{BYTES_MAX, Parsed, Step, greeting, request};
@@ -11,13 +13,15 @@ use holepunch_programs::transfer::wire::{
     BATCH_MAX, FromReceiver, FromSender, PIECE_BYTES_MAX, encode,
 };
 use holepunch_programs::transfer::{COMPONENT_BYTES_MAX, RelativePath};
-use holepunch_programs::{harmless, harmless_json};
+use holepunch_programs::{
+    Greeting, MESSAGE_BYTES_MAX, MessageError, harmless, harmless_json, read_frame, read_message,
+};
 
 /// One decoder with its properties; it panics where one does not hold.
 pub(crate) type Decoder = fn(&[u8]);
 
 /// All of them, by the name of their fuzz target.
-pub(crate) const DECODERS: [(&str, Decoder); 7] = [
+pub(crate) const DECODERS: [(&str, Decoder); 8] = [
     ("transfer_from_sender", transfer_from_sender),
     ("transfer_from_receiver", transfer_from_receiver),
     ("transfer_path", transfer_path),
@@ -25,6 +29,7 @@ pub(crate) const DECODERS: [(&str, Decoder); 7] = [
     ("program_forward_request", forward_request),
     ("program_forward_frames", forward_frames),
     ("program_text", text),
+    ("program_messages", messages),
 ];
 
 /// Runs the decoder of one target.
@@ -152,4 +157,39 @@ fn text(input: &[u8]) {
     let json = harmless_json(&serde_json::to_string(&text).expect("a text has a form in JSON"));
     assert!(!json.contains(char::is_control));
     assert_eq!(serde_json::from_str::<String>(&json).expect("JSON stays JSON"), text);
+}
+
+/// What `chat`, `bench` and `pipe` say on a stream: messages behind their lengths, the first one a greeting.
+fn messages(input: &[u8]) {
+    let mut rest = input;
+    while !rest.is_empty() {
+        let before = rest;
+        let frame = at_once(read_frame(&mut rest, MESSAGE_BYTES_MAX));
+        assert!(rest.len() < before.len(), "it takes no turn for ever");
+        let greeting = at_once(read_message::<Greeting>(&mut &before[..]));
+        match frame {
+            Ok(Some(frame)) => assert_eq!(frame, before[4..4 + frame.len()]),
+            Ok(None) => unreachable!("there is something to read"),
+            Err(error) => {
+                let is_long = matches!(error, MessageError::TooLong(length, MESSAGE_BYTES_MAX)
+                    if length > MESSAGE_BYTES_MAX);
+                assert!(is_long || matches!(error, MessageError::Stream(_)), "{error}");
+                return assert!(greeting.is_err());
+            }
+        }
+        if let Ok(Some(greeting)) = greeting {
+            let json = serde_json::to_vec(&greeting).expect("a greeting has a form in JSON");
+            let again: Greeting =
+                serde_json::from_slice(&json).expect("one of ours is well-formed");
+            assert_eq!(again, greeting);
+        }
+    }
+}
+
+/// What comes of reading bytes that are all there.
+fn at_once<T>(reading: impl Future<Output = T>) -> T {
+    match pin!(reading).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(outcome) => outcome,
+        Poll::Pending => unreachable!("bytes that are there need no waiting"),
+    }
 }

@@ -1,5 +1,6 @@
 //! Two links over loopback, for tests of what runs on a link. Keys, encryption and streams are the
 //! real ones; there is no rendezvous, no relay and no NAT, and so no change of path.
+//! And what arrives, without a socket or a stream, for the fuzz targets.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -10,6 +11,9 @@ use holepunch_wire::session::SessionId;
 use crate::identity::Identity;
 use crate::link::{Ending, Link, LinkPath, PathKind, PathState, Peer};
 use crate::quic;
+
+pub use crate::links::testing::{greeting, proof};
+pub use crate::mux::testing::{datagrams_of_batch, datagrams_of_frame, is_quic};
 
 /// Keeps the sockets of a pair; drop it after the links.
 #[derive(Debug)]

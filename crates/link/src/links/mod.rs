@@ -34,6 +34,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 pub use hello::RoomSecret;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use hello::testing;
 pub use relay_end::{RelayEnd, RelayKind};
 
 use crate::identity::Identity;

@@ -14,6 +14,8 @@ mod label;
 mod receive;
 mod relay;
 mod send;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod testing;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;

@@ -146,7 +146,7 @@ fn set(meta: &mut RecvMeta, label: SocketAddr, length: usize, stride: usize) {
 
 /// Moves datagrams of a frame into buffers: as many of one length as fit into one. How many buffers that
 /// were; a frame that is cut short is emptied.
-fn fill(
+pub(super) fn fill(
     label: SocketAddr,
     frame: &mut Bytes,
     buffers: &mut [IoSliceMut<'_>],

@@ -7,6 +7,8 @@
 
 mod proof;
 mod secret;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -154,20 +156,31 @@ async fn prove_connecting(
     write_last(send, codes.own().as_ref()).await
 }
 
+/// What the side that connects says first, to one with this secret: the secret that each is to prove next,
+/// where both have one.
+fn understood<S>([version, flags]: [u8; 2], secret: Option<S>) -> Result<Option<S>, LinkError> {
+    if version != VERSION {
+        return Err(LinkError::Protocol(format!("version {version}, expected {VERSION}")));
+    }
+    match (flags & HAS_SECRET != 0, secret) {
+        (false, None) => Ok(None),
+        (true, None) => Err(REFUSED_THERE),
+        (false, Some(_)) => Err(REFUSED_HERE),
+        (true, Some(secret)) => Ok(Some(secret)),
+    }
+}
+
 /// Takes the first stream.
 pub(super) async fn accept(connection: &noq::Connection, terms: &Terms) -> Result<(), LinkError> {
     let hello = async {
         let accepted = connection.accept_bi().await;
         let (send, mut recv) = accepted.map_err(|error| LinkError::from_connection(&error))?;
-        let [version, flags] = read(&mut recv).await?;
-        if version != VERSION {
-            return Err(LinkError::Protocol(format!("version {version}, expected {VERSION}")));
-        }
-        match (flags & HAS_SECRET != 0, &terms.secret) {
-            (false, None) => Ok(()),
-            (true, None) => Err(refuse(connection, REFUSED_THERE)),
-            (false, Some(_)) => Err(refuse(connection, REFUSED_HERE)),
-            (true, Some(secret)) => prove_accepting(connection, terms, secret, (send, recv)).await,
+        let first = read(&mut recv).await?;
+        match understood(first, terms.secret.as_ref()) {
+            Ok(None) => Ok(()),
+            Ok(Some(secret)) => prove_accepting(connection, terms, secret, (send, recv)).await,
+            Err(error @ LinkError::Protocol(_)) => Err(error),
+            Err(error) => Err(refuse(connection, error)),
         }
     };
     timeout(WITHIN, hello)

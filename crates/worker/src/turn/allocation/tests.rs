@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use turn_client_proto::types::attribute::{Lifetime, XorRelayedAddress};
+use turn_client_proto::types::message::CREATE_PERMISSION;
 use turn_client_proto::types::stun::attribute::{Nonce, Realm};
 use turn_client_proto::types::stun::message::{
     IntegrityAlgorithm, LongTermKeyCredentials, MessageIntegrityCredentials, MessageWrite,
@@ -80,8 +81,14 @@ fn next_request(allocation: &mut Allocation, now: &mut Instant) -> Vec<u8> {
     request
 }
 
-/// An allocation that the server has made, its request to renew it, and when that was sent.
-fn being_renewed() -> (Allocation, Vec<u8>, Instant) {
+/// The answer to a request that asks for nothing but consent.
+fn empty_success(request: &[u8]) -> Vec<u8> {
+    let request = Message::from_bytes(request).unwrap();
+    finished(Message::builder_success(&request, MessageWriteVec::new()), Signed::Rightly)
+}
+
+/// An allocation that the server has made.
+fn allocated() -> (Allocation, Instant) {
     let mut now = Instant::now();
     let mut allocation = allocation(now);
     let asked = next_request(&mut allocation, &mut now);
@@ -90,6 +97,12 @@ fn being_renewed() -> (Allocation, Vec<u8>, Instant) {
     allocation.handle(&success(&asked), now);
     let told = allocation.poll_told(now);
     assert!(matches!(told, Some(Told::Allocated(_))), "{told:?}");
+    (allocation, now)
+}
+
+/// An allocation that the server has made, its request to renew it, and when that was sent.
+fn being_renewed() -> (Allocation, Vec<u8>, Instant) {
+    let (mut allocation, mut now) = allocated();
     now += Duration::from_secs(u64::from(LIFETIME_S) - 1);
     let renewal = next_request(&mut allocation, &mut now);
     assert!(Message::from_bytes(&renewal).unwrap().has_method(REFRESH));
@@ -192,5 +205,24 @@ fn channel_data_is_unpacked_without_its_padding_and_not_where_it_is_cut_short() 
     assert_eq!(unpacked(&[0x40, 0, 0, 0]), Some(&[][..]));
     for short in [&[0x40, 0, 0, 3, 1, 2][..], &[0x40, 0, 0], &[]] {
         assert_eq!(unpacked(short), None);
+    }
+}
+
+#[test]
+fn a_channel_that_is_being_made_is_not_ready_however_often_its_peer_comes_back() {
+    let [first, second] = ["192.0.2.7:1", "192.0.2.7:2"].map(|text| text.parse().unwrap());
+    let (mut allocation, mut now) = allocated();
+    for peer in [first, second, first, second, first] {
+        assert!(allocation.want_peer(peer, now));
+        // The answer to a request for a permission alone: the peer may be sent to, but not by a channel.
+        now += PAUSE;
+        while let Some(request) = allocation.poll_transmit(now) {
+            if Message::from_bytes(&request).is_ok_and(|it| it.has_method(CREATE_PERMISSION)) {
+                allocation.handle(&empty_success(&request), now);
+            }
+            now += PAUSE;
+        }
+        assert_eq!(allocation.poll_told(now), None);
+        assert_eq!(allocation.header(1), None, "no channel is made");
     }
 }
