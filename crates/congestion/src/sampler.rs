@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 /// Moments of sending that are remembered. They are a part of the round trip apart ([`MOMENTS_OF_A_ROUND`]), so that
 /// this is several round trips; the oldest are forgotten, and packets of them yield no sample.
 const MOMENTS_MAX: usize = 8_192;
+/// Room for so many is kept when nothing is in flight.
+const MOMENTS_IDLE: usize = 64;
 /// Into how many parts a round trip is divided: that precise is the time of a sample.
 const MOMENTS_OF_A_ROUND: u32 = 1_024;
 
@@ -152,6 +154,10 @@ impl Sampler {
             self.moments.pop_front();
         }
         let moment = *self.moments.front().filter(|moment| moment.sent <= newest)?;
+        if in_flight == 0 && self.moments.capacity() > MOMENTS_IDLE {
+            // Bulk is over. A link may be idle for days now, and a process has many.
+            self.moments.shrink_to(MOMENTS_IDLE);
+        }
         self.first_sent = Some(moment.sent);
         let sending = moment.sent.saturating_duration_since(moment.first_sent);
         let acking = now.saturating_duration_since(moment.delivered_at);
@@ -201,6 +207,19 @@ mod tests {
 
     fn rates(samples: &[Sample]) -> Vec<f64> {
         samples[samples.len() / 2..].iter().filter_map(|sample| sample.rate).collect()
+    }
+
+    #[test]
+    fn an_idle_path_keeps_little_of_what_a_busy_one_had() {
+        let (mut sampler, start) = (Sampler::new(), crate::epoch());
+        for step in 0..5_000 {
+            sampler.handle_sent(start + STEP * step, 1_000, Duration::ZERO);
+        }
+        assert!(sampler.moments.capacity() > MOMENTS_IDLE);
+        let end = STEP * 4_999;
+        sampler.handle_ack(start + end, 5_000_000);
+        sampler.end_batch(start + end + RTT, 0, false, RTT);
+        assert!(sampler.moments.capacity() <= 2 * MOMENTS_IDLE, "{}", sampler.moments.capacity());
     }
 
     #[test]
