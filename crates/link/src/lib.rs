@@ -9,6 +9,7 @@
 mod identity;
 mod link;
 mod links;
+#[cfg(any(test, feature = "testing"))]
 pub mod machine;
 mod mux;
 mod port;

@@ -1,58 +1,24 @@
-//! Replays the corpus of the fuzz targets (`fuzz/`), each file through the decoder of its target.
+//! Replays the corpus of the fuzz targets (`fuzz/`), each file through every decoder of this crate.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "../../../fuzz/decoders.rs"]
 mod decoders;
-
-use std::path::{Path, PathBuf};
+#[path = "../../../fuzz/replay.rs"]
+mod replay;
 
 use decoders::{DECODERS, decode};
 
-/// Most files of one target: the corpus is read by people, too.
-const FILES_MAX: usize = 30;
-
-/// The files of one target.
-fn corpus(target: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
-    let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    files
+fn targets() -> impl Iterator<Item = &'static str> + Clone {
+    DECODERS.iter().map(|(name, _)| *name)
 }
 
 #[test]
-fn every_decoder_holds_its_promises_on_every_file_of_its_corpus() {
-    for (target, _) in DECODERS {
-        let files = corpus(target);
-        assert!((1..=FILES_MAX).contains(&files.len()), "{target}: {} files", files.len());
-        for file in files {
-            let input = std::fs::read(&file).unwrap();
-            let outcome = std::panic::catch_unwind(|| decode(target, &input));
-            assert!(outcome.is_ok(), "{} (its panic stands above)", file.display());
-        }
-    }
-}
-
-#[test]
-fn the_input_of_one_target_harms_no_other() {
-    for (from, _) in DECODERS {
-        for file in corpus(from) {
-            let input = std::fs::read(&file).unwrap();
-            DECODERS.iter().for_each(|(target, _)| decode(target, &input));
-        }
-    }
+fn every_decoder_holds_its_promises_on_every_file_of_every_corpus() {
+    replay::every_corpus(targets(), decode);
 }
 
 #[test]
 fn every_target_is_in_the_table() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/fuzz_targets");
-    let mut files: Vec<String> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
-        .collect();
-    let mut names: Vec<String> = DECODERS.iter().map(|(name, _)| (*name).to_owned()).collect();
-    files.sort();
-    names.sort();
-    assert_eq!(files, names);
+    replay::same_targets("fuzz_targets", targets());
 }
