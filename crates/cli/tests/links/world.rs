@@ -11,6 +11,7 @@ use holepunch_worker::{
 use crate::cables::Cables;
 use crate::flow::flows_both_ways;
 use crate::nat::{Datagram, Fate, Nat};
+use crate::patience::PATIENCE;
 use crate::within;
 
 /// One worker of the test.
@@ -171,12 +172,14 @@ pub(crate) fn is_relay(kind: &PathKind) -> bool {
 /// Waits until a link's packets go so.
 pub(crate) async fn until_path(link: &Link, wanted: impl Fn(&PathKind) -> bool) {
     let mut events = link.path_events();
-    within("another path", async {
+    let changed = async {
         while !wanted(&link.path().kind) {
             events.next().await;
         }
-    })
-    .await;
+    };
+    if tokio::time::timeout(PATIENCE, changed).await.is_err() {
+        panic!("the path stays as it is: {:#?}", link.path_history());
+    }
 }
 
 pub(crate) async fn until_both(links: &[Link; 2], wanted: impl Fn(&PathKind) -> bool + Copy) {

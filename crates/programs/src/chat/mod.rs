@@ -3,6 +3,7 @@
 mod lines;
 
 use std::io;
+use std::pin::Pin;
 use std::time::Duration;
 
 use holepunch_link::{Link, LinkError, RecvStream, WriteError};
@@ -13,7 +14,7 @@ use tokio::io::{AsyncBufRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 
 use crate::agree::{AgreeError, Agreed, Greeting, agree};
-use crate::ending::{self, Tell, patiently, stay};
+use crate::ending::{self, CONFIRMS, Tell, confirm, patiently, stay};
 use crate::harmless::{harmless, harmless_json};
 use crate::messages::{MessageError, read_frame, write_message};
 use crate::sending::Sending;
@@ -134,8 +135,9 @@ async fn run(
     output: impl AsyncWrite + Unpin,
     tell: &Tell<'_>,
 ) -> Result<Summary, ChatError> {
-    let own = Greeting::new("chat", "", VERSION);
-    let Agreed { send, recv, .. } = agree(link, &own).await?;
+    let own = Greeting::new("chat", "", VERSION).with(CONFIRMS);
+    let Agreed { send, recv, peer } = agree(link, &own).await?;
+    let confirms = peer.has(CONFIRMS);
     let mut send = Sending::new(send);
     let (mut sent, mut received) = (0, 0);
     let peer_left = {
@@ -151,41 +153,62 @@ async fn run(
         let _unless_stopped = send.finish();
         let peer_left = said.is_none();
         let both = async {
-            let acknowledged = ending::acknowledged(&mut send, DONE);
             let Some(said) = said else {
-                // The peer has ended it, and stays until it has heard the same of this side. It has told everything, and
-                // hears nothing more: however the link ends, that is the end.
-                stay(acknowledged).await;
+                // The peer has ended it, has told everything, and hears nothing more: however the link ends, that is the
+                // end. It stays until it knows of this side's end.
+                if confirms {
+                    stay(confirm(link)).await;
+                } else {
+                    stay(ending::acknowledged(&mut send, DONE)).await;
+                }
                 return Ok(());
             };
             said?;
-            tokio::pin!(acknowledged);
-            let mut heard = None;
-            let acknowledged = loop {
-                tokio::select! {
-                    outcome = &mut acknowledged => break outcome,
-                    end = &mut hearing, if heard.is_none() => heard = Some(end),
-                }
-            };
-            match acknowledged {
-                Ok(()) => {}
-                // It left meanwhile, or looks at nothing more.
-                Err(WriteError::Stopped(_) | WriteError::Finished)
-                | Err(WriteError::Link(LinkError::ClosedByPeer(_))) => return Ok(()),
-                Err(WriteError::Link(error)) => return Err(error.into()),
+            if !confirms {
+                return until_acknowledged(link, &mut send, hearing).await;
             }
-            // The peer, which has all of it, answers the end with its own, and may have said something before.
-            let heard = match heard {
-                None => timeout(FAREWELL_WITHIN, &mut hearing).await.unwrap_or(Ok(())),
-                Some(heard) => heard,
-            };
-            heard.or_else(|error| if link.ended().is_some() { Ok(()) } else { Err(error) })
+            // The peer answers the end with its own, and may have said something before.
+            hearing.await?;
+            match confirm(link).await {
+                // It left meanwhile.
+                Ok(()) | Err(LinkError::ClosedByPeer(_)) => Ok(()),
+                Err(error) => Err(error.into()),
+            }
         };
         let what = "the chat is over; waiting for the peer to have everything";
         patiently(what, tell, both).await?;
         peer_left
     };
     Ok(Summary { sent, received, peer_left })
+}
+
+/// This side has ended it, and the peer does not confirm: it has to have everything, and answers with its own end.
+async fn until_acknowledged(
+    link: &Link,
+    send: &mut Sending,
+    mut hearing: Pin<&mut impl Future<Output = Result<(), ChatError>>>,
+) -> Result<(), ChatError> {
+    let acknowledged = ending::acknowledged(send, DONE);
+    tokio::pin!(acknowledged);
+    let mut heard = None;
+    let acknowledged = loop {
+        tokio::select! {
+            outcome = &mut acknowledged => break outcome,
+            end = &mut hearing, if heard.is_none() => heard = Some(end),
+        }
+    };
+    match acknowledged {
+        Ok(()) => {}
+        // It left meanwhile, or looks at nothing more.
+        Err(WriteError::Stopped(_) | WriteError::Finished)
+        | Err(WriteError::Link(LinkError::ClosedByPeer(_))) => return Ok(()),
+        Err(WriteError::Link(error)) => return Err(error.into()),
+    }
+    let heard = match heard {
+        None => timeout(FAREWELL_WITHIN, hearing).await.unwrap_or(Ok(())),
+        Some(heard) => heard,
+    };
+    heard.or_else(|error| if link.ended().is_some() { Ok(()) } else { Err(error) })
 }
 
 async fn say(

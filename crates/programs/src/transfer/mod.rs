@@ -30,6 +30,7 @@ use holepunch_link::{Link, RecvStream, SendStream};
 use tokio::io::BufReader;
 
 use crate::agree::{Greeting, agree, arrived};
+use crate::ending::CONFIRMS;
 
 /// The reason with which a link is closed after a transfer: this side knows that everything is on the receiver's disk,
 /// and that the other one knows.
@@ -68,11 +69,13 @@ struct Met {
     recv: BufReader<RecvStream>,
     /// Whether the receiver tells how much has come, as both sides understand.
     reports: bool,
+    /// Whether the sender tells that it knows of the receiver's end, as both sides understand.
+    confirms: bool,
 }
 
 /// Greets the peer, which needs to have the other part.
 async fn meet(link: &Link, part: Part) -> Result<Met, TransferError> {
-    let own = Greeting::new(PROGRAM, part.word(), wire::VERSION).with(wire::REPORTS);
+    let own = Greeting::new(PROGRAM, part.word(), wire::VERSION).with(wire::REPORTS).with(CONFIRMS);
     let mut agreed = agree(link, &own).await?;
     let (own, other) = (part.word(), part.other().word());
     if agreed.peer.part == own {
@@ -83,9 +86,9 @@ async fn meet(link: &Link, part: Part) -> Result<Met, TransferError> {
         let came = shown(&agreed.peer.part);
         return Err(TransferError::Protocol(format!("expected the part {other}, came {came:?}")));
     }
-    let reports = agreed.peer.has(wire::REPORTS);
+    let (reports, confirms) = (agreed.peer.has(wire::REPORTS), agreed.peer.has(CONFIRMS));
     let recv = BufReader::with_capacity(READ_BUFFER_BYTES, agreed.recv);
-    Ok(Met { send: agreed.send, recv, reports })
+    Ok(Met { send: agreed.send, recv, reports, confirms })
 }
 
 /// Closes the link of a transfer that has failed, with the reason. Where the peer did so first, its

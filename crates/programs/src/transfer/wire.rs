@@ -144,6 +144,8 @@ pub enum FromSender {
     },
     /// Everything that was asked for has been sent.
     Finished {},
+    /// The sender knows that the receiver has finished. Only for a receiver that has `confirms` in its greeting.
+    Known {},
 }
 
 /// What a sender could not offer: no such file, a name that breaks a rule, a folder that cannot be listed.
@@ -255,7 +257,8 @@ impl FromSender {
             | Self::Same { .. }
             | Self::Differs { .. }
             | Self::Failed { .. }
-            | Self::Finished {} => Ok(message),
+            | Self::Finished {}
+            | Self::Known {} => Ok(message),
         }
     }
 }

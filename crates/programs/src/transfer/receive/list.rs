@@ -37,7 +37,8 @@ pub(super) async fn read(
             | FromSender::Same { .. }
             | FromSender::Differs { .. }
             | FromSender::Failed { .. }
-            | FromSender::Finished {} => {
+            | FromSender::Finished {}
+            | FromSender::Known {} => {
                 return Err(protocol("a file before the list is complete"));
             }
         }

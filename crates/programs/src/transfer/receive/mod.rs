@@ -3,6 +3,7 @@
 mod deciding;
 mod finishing;
 mod folder;
+mod knowing;
 mod ledger;
 mod list;
 mod taking;
@@ -93,7 +94,7 @@ async fn run(
     progress: &Arc<Progress>,
 ) -> Result<Summary, TransferError> {
     let folder = Folder::open(into).map_err(|error| unusable(into, &error))?;
-    let Met { mut send, mut recv, reports } = meet(link, Part::Receive).await?;
+    let Met { mut send, mut recv, reports, confirms } = meet(link, Part::Receive).await?;
     let (items, totals, unoffered) = list::read(&mut recv).await?;
     for (path, reason) in &unoffered.first {
         progress.failed(path, &format!("at the sender: {reason}"));
@@ -107,12 +108,13 @@ async fn run(
     let (commands, threads) = start(&ledger, &folder, options);
     let mut threads = threads;
     let taking = Taking::new(&ledger, commands);
-    let telling = Telling { told: telling, ledger: &ledger, reports, link };
+    let telling = Telling { told: telling, ledger: &ledger, reports };
     let outcome =
         tokio::try_join!(taking.run(&mut recv, &mut threads, folder), telling.run(&mut send));
     ledger.cancel();
     join(&mut threads).await?;
     outcome?;
+    knowing::until_known(link, (&mut send, &mut recv), confirms, progress).await?;
     Ok(progress.summary())
 }
 

@@ -102,6 +102,7 @@ impl<'a> Taking<'a> {
             FromSender::Entries(_) | FromSender::Listed { .. } => {
                 return Err(protocol("a list after the list"));
             }
+            FromSender::Known {} => return Err(protocol("it knows of an end that has not come")),
         }
         Ok(false)
     }

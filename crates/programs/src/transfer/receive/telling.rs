@@ -2,21 +2,16 @@
 
 use std::time::Duration;
 
-use holepunch_link::{Link, LinkError, SendStream, WriteError};
+use holepunch_link::SendStream;
 use tokio::sync::mpsc;
-use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::super::COMPLETE;
 use super::super::error::TransferError;
-use super::super::summary::Phase;
 use super::super::wire::{self, BATCH_MAX, FromReceiver};
 use super::ledger::{Ledger, Told};
-use crate::ending::{acknowledged, patiently};
 
 /// How often the sender is told how much has come: as often as it moves its bar.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
-/// A sender that looks at nothing more has closed the link within so long, and said why.
-const CLOSED_WITHIN: Duration = Duration::from_secs(1);
 
 /// What is told to the sender, and by what.
 pub(super) struct Telling<'a> {
@@ -24,11 +19,10 @@ pub(super) struct Telling<'a> {
     pub(super) ledger: &'a Ledger,
     /// Whether the sender wants to know how much has come.
     pub(super) reports: bool,
-    pub(super) link: &'a Link,
 }
 
 impl Telling<'_> {
-    /// Until the sender knows that everything is here.
+    /// Until everything is here, and is told.
     pub(super) async fn run(mut self, send: &mut SendStream) -> Result<(), TransferError> {
         let mut waiting = Vec::new();
         let (mut reported, mut ticks) = (0, ticks());
@@ -53,28 +47,7 @@ impl Telling<'_> {
             }
             if has_finished {
                 send.finish()?;
-                return self.until_known(send).await;
-            }
-        }
-    }
-
-    /// Everything is on the disk: whether the sender knows that decides whether this side has succeeded, since the
-    /// sender has only then.
-    async fn until_known(&self, send: &mut SendStream) -> Result<(), TransferError> {
-        let progress = &self.ledger.progress;
-        progress.is_at(Phase::End);
-        let tell = |text: &str| progress.waits(text);
-        let what = "everything is here and on the disk; waiting for the sender to know that";
-        match patiently(what, &tell, acknowledged(send, COMPLETE)).await {
-            Ok(()) => Ok(()),
-            Err(WriteError::Link(error)) => Err(TransferError::Unconfirmed(error)),
-            // A sender that leaves once it knows looks at nothing more, and one that was interrupted as well.
-            Err(WriteError::Stopped(_) | WriteError::Finished) => {
-                match timeout(CLOSED_WITHIN, self.link.closed()).await {
-                    Ok(LinkError::ClosedByPeer(reason)) if reason == COMPLETE => Ok(()),
-                    Ok(error) => Err(TransferError::Unconfirmed(error)),
-                    Err(_) => Ok(()),
-                }
+                return Ok(());
             }
         }
     }

@@ -50,7 +50,7 @@ async fn run(
     listing: &Arc<Listing>,
     progress: &Arc<Progress>,
 ) -> Result<Summary, TransferError> {
-    let Met { mut send, mut recv, reports } = meet(link, Part::Send).await?;
+    let Met { mut send, mut recv, reports, confirms } = meet(link, Part::Send).await?;
     for failure in listing.failures() {
         progress.failed(&failure.path, &failure.reason);
     }
@@ -80,17 +80,28 @@ async fn run(
     // Its channels are closed: it ends.
     thread.await.map_err(|error| TransferError::Thread(error.to_string()))?;
     outcome?;
-    until_known(&mut send, progress).await;
+    until_known(&mut send, confirms, progress).await;
     Ok(progress.summary())
 }
 
 /// The receiver has finished, and whatever happens from here on, everything is on its disk. It stays until it knows
 /// that this side has heard so: leaving before that would leave it in doubt.
-async fn until_known(send: &mut SendStream, progress: &Progress) {
-    let _unless_stopped = send.finish();
+///
+/// An acknowledgement of the receiver's last message would not do: what acknowledges it may be lost together with the
+/// end of the link, while everything that this side has said is acknowledged.
+async fn until_known(send: &mut SendStream, confirms: bool, progress: &Progress) {
+    let known = async {
+        if confirms {
+            let mut message = Vec::new();
+            wire::encode(&FromSender::Known {}, &mut message);
+            send.write_chunk(message.into()).await?;
+        }
+        let _unless_stopped = send.finish();
+        acknowledged(send, COMPLETE).await
+    };
     let tell = |text: &str| progress.waits(text);
     let what = "everything is on the receiver's disk; waiting for the receiver to know that this side knows";
-    patiently(what, &tell, stay(acknowledged(send, COMPLETE))).await;
+    patiently(what, &tell, stay(known)).await;
 }
 
 async fn write_list(send: &mut SendStream, listing: &Listing) -> Result<(), TransferError> {

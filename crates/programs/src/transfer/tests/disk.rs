@@ -71,8 +71,7 @@ async fn a_disk_that_fills_up_within_a_file_fails_it_and_leaves_what_came() {
         raw.content(&bytes(1, 700_000)).await;
         let Some(FromReceiver::Results(results)) = raw.hear().await else { panic!("a result") };
         raw.say(&FromSender::Failed { index: 0, reason: "given up".to_owned() }).await;
-        raw.say(&FromSender::Finished {}).await;
-        while raw.hear().await.is_some() {}
+        raw.end().await;
         results
     };
     let progress = silent();

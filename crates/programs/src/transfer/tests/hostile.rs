@@ -63,6 +63,13 @@ impl Raw {
         self.say(&listed(length, bytes)).await;
     }
 
+    /// Says that everything was sent, and at the end that it knows of the receiver's.
+    pub(super) async fn end(&mut self) {
+        self.say(&FromSender::Finished {}).await;
+        while self.hear().await.is_some() {}
+        self.say(&FromSender::Known {}).await;
+    }
+
     pub(super) async fn content(&mut self, content: &[u8]) {
         let bytes = u32::try_from(content.len()).unwrap();
         self.say(&FromSender::Data { bytes }).await;
@@ -138,8 +145,7 @@ async fn names_that_lead_out_are_refused_one_by_one() {
         raw.say(&FromSender::File { index, from: 0 }).await;
         raw.content(b"good").await;
         raw.say(&FromSender::End { hash: hash(b"good") }).await;
-        raw.say(&FromSender::Finished {}).await;
-        while raw.hear().await.is_some() {}
+        raw.end().await;
     };
     let summary = against(folders.into.path(), play).await.unwrap();
     assert_eq!((summary.failed, summary.files_completed), (names.len() as u64, 1));
@@ -179,12 +185,36 @@ async fn what_breaks_the_order_ends_the_transfer_and_leaves_no_file() {
         (vec![FromSender::Finished {}], "1 files have not come"),
         (vec![FromSender::Entries(vec![])], "a list after the list"),
         (vec![FromSender::Failed { index: 7, reason: String::new() }], "not asked for"),
+        (vec![FromSender::Known {}], "an end that has not come"),
         (vec![begin(), data(2)], "has ended"),
     ];
     for (messages, expected) in cases {
         let is_cut = expected == "has ended";
         let error = if is_cut { cut_off().await } else { after_the_answer(messages).await };
         assert!(error.contains(expected), "{error}: expected {expected}");
+    }
+}
+
+/// All is here, and the sender knows: it has not said so before it has.
+#[tokio::test]
+async fn a_sender_that_does_not_say_that_it_knows_leaves_the_receiver_in_doubt() {
+    let cases = [(None, "before its end"), (Some(FromSender::Finished {}), "behind its end")];
+    for (last, expected) in cases {
+        let folders = Folders::new();
+        let play = async |mut raw: Raw| {
+            raw.list(vec![file("empty", 0)]).await;
+            raw.hear().await.unwrap();
+            raw.say(&FromSender::File { index: 0, from: 0 }).await;
+            raw.say(&FromSender::End { hash: hash(b"") }).await;
+            raw.say(&FromSender::Finished {}).await;
+            while raw.hear().await.is_some() {}
+            if let Some(last) = &last {
+                raw.say(last).await;
+            }
+        };
+        let error = against(folders.into.path(), play).await.unwrap_err();
+        assert!(error.contains(expected), "{error}: expected {expected}");
+        assert!(folders.target("empty").exists());
     }
 }
 
@@ -213,8 +243,7 @@ async fn a_shorter_file_and_a_wrong_hash_fail_alone() {
             raw.content(content).await;
             raw.say(&FromSender::End { hash: hash(b"good") }).await;
         }
-        raw.say(&FromSender::Finished {}).await;
-        while raw.hear().await.is_some() {}
+        raw.end().await;
     };
     let summary = against(folders.into.path(), play).await.unwrap();
     assert_eq!((summary.failed, summary.files_completed), (2, 1));
@@ -272,8 +301,7 @@ async fn sizes_without_end_are_refused_and_double_names_too() {
         raw.answered(5).await;
         raw.say(&FromSender::File { index: 3, from: 0 }).await;
         raw.say(&FromSender::End { hash: hash(b"") }).await;
-        raw.say(&FromSender::Finished {}).await;
-        while raw.hear().await.is_some() {}
+        raw.end().await;
     };
     let summary = against(folders.into.path(), play).await.unwrap();
     assert_eq!((summary.failed, summary.files_completed), (4, 1), "{summary:?}");
