@@ -56,7 +56,8 @@ fn transfer_from_sender(input: &[u8]) {
                 | FromSender::Same { .. }
                 | FromSender::Differs { .. }
                 | FromSender::Failed { .. }
-                | FromSender::Finished {} => {}
+                | FromSender::Finished {}
+                | FromSender::Known {} => {}
             }
             let mut again = Vec::new();
             encode(&message, &mut again);

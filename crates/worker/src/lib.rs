@@ -50,4 +50,6 @@ pub use notice::{Notice, milliseconds};
 pub use signalling::Signal;
 pub use story::{Line, Stories, Story};
 pub use tls::client_config as tls_client_config;
+#[cfg(any(test, feature = "testing"))]
+pub use turn::testing as turn_testing;
 pub use worker::{Links, StartError, Worker};

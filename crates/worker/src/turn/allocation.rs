@@ -317,5 +317,9 @@ fn unpacked(message: &[u8]) -> Option<&[u8]> {
     rest.get(..usize::from(u16::from_be_bytes([high, low])))
 }
 
+#[cfg(any(test, feature = "testing"))]
+pub(super) mod fuzzing;
+#[cfg(any(test, feature = "testing"))]
+mod played;
 #[cfg(test)]
 mod tests;

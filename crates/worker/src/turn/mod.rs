@@ -11,6 +11,8 @@
 mod allocation;
 mod knock;
 mod serve;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

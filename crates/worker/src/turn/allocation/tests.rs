@@ -1,72 +1,16 @@
-//! An allocation, and a TURN server played by hand.
+//! An allocation against a TURN server played by hand.
 
 use std::time::Duration;
 
-use super::*;
-use turn_client_proto::types::attribute::{Lifetime, XorRelayedAddress};
-use turn_client_proto::types::message::CREATE_PERMISSION;
-use turn_client_proto::types::stun::attribute::{Nonce, Realm};
-use turn_client_proto::types::stun::message::{
-    IntegrityAlgorithm, LongTermKeyCredentials, MessageIntegrityCredentials, MessageWrite,
-    MessageWriteExt, MessageWriteVec,
+use super::played::{
+    LIFETIME_S, Signed, allocation, empty_success, error, success as success_with,
 };
+use super::*;
+use turn_client_proto::types::message::CREATE_PERMISSION;
+use turn_client_proto::types::stun::message::{MessageWrite, MessageWriteVec};
 
-const REALM: &str = "north";
-/// The library renews an address a minute before its end.
-const LIFETIME_S: u32 = 600;
 /// The library leaves so much time between two requests, and more; a request is repeated later than that.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// With which key an answer is signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Signed {
-    No,
-    Rightly,
-    Wrongly,
-}
-
-fn allocation(now: Instant) -> Allocation {
-    let [local, remote] = ["127.0.0.1:1", "127.0.0.1:3478"].map(|text| text.parse().unwrap());
-    let [url, username, credential] = ["turn:a", "1:b", "c"].map(str::to_owned);
-    let server = TurnServer { url, username, credential };
-    Allocation::new(local, remote, &server, now)
-}
-
-fn finished(mut answer: MessageWriteVec, signed: Signed) -> Vec<u8> {
-    let password = match signed {
-        Signed::No => return answer.finish(),
-        Signed::Rightly => "c",
-        Signed::Wrongly => "d",
-    };
-    let [name, password, realm] = ["1:b", password, REALM].map(str::to_owned);
-    let key = LongTermKeyCredentials::new(name, password, realm);
-    let key = MessageIntegrityCredentials::from(key);
-    answer.add_message_integrity(&key, IntegrityAlgorithm::Sha1).unwrap();
-    answer.finish()
-}
-
-/// The server's answer with this error, which has realm and nonce where it asks for those.
-fn error(request: &[u8], code: u16, signed: Signed) -> Vec<u8> {
-    let request = Message::from_bytes(request).unwrap();
-    let mut answer = Message::builder_error(&request, MessageWriteVec::new());
-    answer.add_attribute(&ErrorCode::builder(code).build().unwrap()).unwrap();
-    if [ErrorCode::UNAUTHORIZED, ErrorCode::STALE_NONCE].contains(&code) {
-        answer.add_attribute(&Realm::new(REALM).unwrap()).unwrap();
-        answer.add_attribute(&Nonce::new(&format!("nonce {code}")).unwrap()).unwrap();
-    }
-    finished(answer, signed)
-}
-
-/// The address that was asked for.
-fn success(request: &[u8]) -> Vec<u8> {
-    let request = Message::from_bytes(request).unwrap();
-    let mut answer = Message::builder_success(&request, MessageWriteVec::new());
-    let relayed = "192.0.2.1:5".parse().unwrap();
-    let relayed = XorRelayedAddress::new(relayed, request.transaction_id());
-    answer.add_attribute(&relayed).unwrap();
-    answer.add_attribute(&Lifetime::new(LIFETIME_S)).unwrap();
-    finished(answer, Signed::Rightly)
-}
 
 /// Another request than this one, of the same method.
 fn stranger(request: &[u8]) -> Vec<u8> {
@@ -74,17 +18,15 @@ fn stranger(request: &[u8]) -> Vec<u8> {
     Message::builder_request(method, MessageWriteVec::new()).finish()
 }
 
+fn success(request: &[u8]) -> Vec<u8> {
+    success_with(request, Signed::Rightly)
+}
+
 fn next_request(allocation: &mut Allocation, now: &mut Instant) -> Vec<u8> {
     *now += PAUSE;
     let request = allocation.poll_transmit(*now).expect("a request is due");
     assert!(Message::from_bytes(&request).unwrap().has_class(MessageClass::Request));
     request
-}
-
-/// The answer to a request that asks for nothing but consent.
-fn empty_success(request: &[u8]) -> Vec<u8> {
-    let request = Message::from_bytes(request).unwrap();
-    finished(Message::builder_success(&request, MessageWriteVec::new()), Signed::Rightly)
 }
 
 /// An allocation that the server has made.
@@ -218,11 +160,24 @@ fn a_channel_that_is_being_made_is_not_ready_however_often_its_peer_comes_back()
         now += PAUSE;
         while let Some(request) = allocation.poll_transmit(now) {
             if Message::from_bytes(&request).is_ok_and(|it| it.has_method(CREATE_PERMISSION)) {
-                allocation.handle(&empty_success(&request), now);
+                allocation.handle(&empty_success(&request, Signed::Rightly), now);
             }
             now += PAUSE;
         }
         assert_eq!(allocation.poll_told(now), None);
         assert_eq!(allocation.header(1), None, "no channel is made");
+    }
+}
+
+proptest::proptest! {
+    /// Half of them behind a challenge and an address that was given, which chance does not find.
+    #[test]
+    fn whatever_is_answered_nothing_breaks(
+        is_allocated in proptest::bool::ANY,
+        rest in proptest::collection::vec(proptest::num::u8::ANY, 0..400),
+    ) {
+        let begin = [4, 20, 1, 3, 4, 20, 2, 2, 5, 1, 4, 20, 3, 2, 4, 20, 3, 2];
+        let begin = if is_allocated { &begin[..] } else { &[] };
+        fuzzing::answers(&[begin, &rest].concat());
     }
 }
