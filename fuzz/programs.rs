@@ -6,6 +6,8 @@ use std::path::{Component, Path};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
+use holepunch_programs::bench::{Heard, heard};
+use holepunch_programs::chat::{Chat, Form, TimeZone, line};
 use holepunch_programs::forward::frames::{DATA_BYTES_MAX, Frame, Malformed, Piece, Reader};
 use holepunch_programs::forward::socks::{BYTES_MAX, Parsed, Step, greeting, request};
 use holepunch_programs::forward::{Answer, Request, Rule, Target};
@@ -21,7 +23,7 @@ use holepunch_programs::{
 pub(crate) type Decoder = fn(&[u8]);
 
 /// All of them, by the name of their fuzz target.
-pub(crate) const DECODERS: [(&str, Decoder); 8] = [
+pub(crate) const DECODERS: [(&str, Decoder); 10] = [
     ("transfer_from_sender", transfer_from_sender),
     ("transfer_from_receiver", transfer_from_receiver),
     ("transfer_path", transfer_path),
@@ -30,6 +32,8 @@ pub(crate) const DECODERS: [(&str, Decoder); 8] = [
     ("program_forward_frames", forward_frames),
     ("program_text", text),
     ("program_messages", messages),
+    ("program_chat", chat_message),
+    ("program_bench", bench_message),
 ];
 
 /// Runs the decoder of one target.
@@ -184,6 +188,31 @@ fn messages(input: &[u8]) {
                 serde_json::from_slice(&json).expect("one of ours is well-formed");
             assert_eq!(again, greeting);
         }
+    }
+}
+
+/// Whatever a peer says in a chat is one line that acts on no terminal.
+fn chat_message(input: &[u8]) {
+    for form in [Form::Text(TimeZone::UTC), Form::Json] {
+        let is_json = matches!(form, Form::Json);
+        let Ok(line) = line("0123456789abc", &Chat { name: None, form }, input) else { return };
+        assert!(!line.contains(char::is_control), "{line:?}");
+        if is_json {
+            let json = serde_json::from_str::<serde_json::Value>(&line);
+            assert_eq!(json.expect("a line of JSON")["from"], "0123456789abc");
+        }
+    }
+}
+
+/// What a peer says that it has measured acts on no terminal, and more has not come than was sent.
+fn bench_message(input: &[u8]) {
+    match heard(input) {
+        Ok(Heard::Step(text)) => assert!(!text.contains(char::is_control), "{text:?}"),
+        Ok(Heard::Report(report)) => {
+            assert!(!report.path.contains(char::is_control), "{report:?}");
+            assert!(report.datagrams.received <= report.datagrams.sent);
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
     }
 }
 

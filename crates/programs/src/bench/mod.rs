@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agree::{AgreeError, Agreed, Greeting, agree};
 use crate::harmless::harmless;
-use crate::messages::{MessageError, read_message, write_message};
+use crate::messages::{MESSAGE_BYTES_MAX, MessageError, read_frame, read_message, write_message};
 
 const VERSION: u32 = 1;
 /// Longest time of one measurement.
@@ -186,16 +186,17 @@ pub async fn bench(
         loop {
             tokio::select! {
                 served = &mut serving => served?,
-                told = read_message(&mut recv) => match told?.ok_or(BenchError::Early)? {
-                    Told::Step { text } => step(&shown(&text)),
-                    Told::Report { report } => {
-                        let report = report.checked();
+                told = read_frame(&mut recv, MESSAGE_BYTES_MAX) => {
+                    let told = told?.ok_or(BenchError::Early)?;
+                    match heard(&told).map_err(MessageError::Malformed)? {
+                    Heard::Step(text) => step(&text),
+                    Heard::Report(report) => {
                         // So that the initiator knows that it has arrived.
                         send.finish().map_err(std::io::Error::from)?;
                         let _or_it_has_left = send.stopped().await;
-                        return Ok(report);
+                        return Ok(*report);
                     }
-                },
+                }},
             }
         }
     }
@@ -219,6 +220,26 @@ pub async fn bench(
     write_message(&mut send, &Told::Report { report: Box::new(report.clone()) }).await?;
     let _the_end = read_message::<Told>(&mut recv).await?;
     Ok(report)
+}
+
+/// What the peer has said while it measures, fit to be shown.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Heard {
+    /// What has just been measured, in words: one harmless line.
+    Step(String),
+    /// Everything, without what cannot be.
+    Report(Box<Report>),
+}
+
+/// Reads a message of the initiator's, the content of its frame.
+///
+/// # Errors
+/// It is none.
+pub fn heard(message: &[u8]) -> Result<Heard, serde_json::Error> {
+    Ok(match serde_json::from_slice(message)? {
+        Told::Step { text } => Heard::Step(shown(&text)),
+        Told::Report { report } => Heard::Report(Box::new(report.checked())),
+    })
 }
 
 fn to_the_peer(bulk: &Bulk) -> String {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use holepunch_link::{Link, LinkError, RecvStream, WriteError};
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
+pub use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
@@ -247,9 +247,9 @@ async fn hear(
             }
             Err(error) => return Err(error.into()),
         };
-        let said = serde_json::from_slice(&frame).map_err(MessageError::Malformed);
+        let said = line(link.peer().as_str(), chat, &frame).map_err(MessageError::Malformed);
         if let Ok(said) = &said {
-            lines.extend_from_slice(shown(link.peer().as_str(), chat, said).as_bytes());
+            lines.extend_from_slice(said.as_bytes());
             lines.push(b'\n');
             messages += 1;
         }
@@ -281,7 +281,14 @@ fn to_milliseconds(time: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
 }
 
-/// A message as one line.
+/// A message of a peer, the content of its frame, as one harmless line.
+///
+/// # Errors
+/// It is none.
+pub fn line(from: &str, chat: &Chat, message: &[u8]) -> Result<String, serde_json::Error> {
+    Ok(shown(from, chat, &serde_json::from_slice(message)?))
+}
+
 fn shown(from: &str, chat: &Chat, said: &Said) -> String {
     let Said::Message { time, name, text } = said;
     let id: String = from.chars().take(ID_CHARACTERS).collect();
