@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holepunch_congestion::BbrConfig;
+use holepunch_paths::PATHS_MAX;
 use holepunch_wire::identity::PublicKey;
 use noq::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use noq::{EndpointConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
@@ -28,8 +29,6 @@ const SEND_WINDOW_BYTES: u64 = LINK_WINDOW_BYTES as u64;
 const DATAGRAM_QUEUE_BYTES: usize = 1024 * 1024;
 /// Longest UDP payload that is tried: what an Ethernet frame holds beside the headers of IPv4 and UDP.
 const PAYLOAD_BYTES_MAX: u16 = 1472;
-/// Paths of a link at once: the relay, the direct one, and those that are being given up.
-pub(crate) const PATHS_MAX: u32 = 8;
 /// A first guess of the round-trip time: the default of a third of a second would repeat a lost first
 /// packet only after a second.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
@@ -38,9 +37,6 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// of 160 ms, and the first stream would leave 13 ms after the handshake's last packet.
 const INITIAL_WINDOW_BYTES: u64 = 32 * 1200;
 const _: () = assert!(INITIAL_WINDOW_BYTES * 10 / 160 >= 2 * 1200, "two packets at once");
-/// A handshake, or a link without any path, that hears nothing for so long has ended. A path that is
-/// idle is kept and watched by connectivity checks.
-pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// What the packets of a link are like, on either side.
 pub(crate) fn transport() -> TransportConfig {
@@ -61,6 +57,7 @@ pub(crate) fn transport() -> TransportConfig {
         .max_concurrent_multipath_paths(PATHS_MAX)
         .initial_rtt(INITIAL_RTT)
         .congestion_controller_factory(Arc::new(congestion))
+        // A path that is idle is kept and watched by connectivity checks; a link without any ends by itself.
         .max_idle_timeout(None)
         .mtu_discovery_config(Some(mtu))
         // The library writes the frame of this extension without asking whether there is room, and panics

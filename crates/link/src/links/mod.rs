@@ -4,15 +4,10 @@
 //! there is, and opens further paths in the same connection as routes come; both say by which path they
 //! send: directly where that answers, else by the relay. The task ends when the link does.
 
-mod again;
-mod choose;
 mod connect;
-mod doubt;
-mod follow;
 mod hello;
-mod open;
+mod next_packet;
 mod paths;
-mod progress;
 mod relay_end;
 mod session;
 mod token;

@@ -1,73 +1,45 @@
-//! The paths of a link: which there are, and by which one this side sends.
+//! Drives the paths of a link: what QUIC and the routes say goes to the machine, and what that decides to QUIC.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use futures_util::StreamExt;
+use holepunch_paths::{Action, Answer, Counts, End, Event, Input, Listed, PathId, Status};
 use holepunch_traversal::RelayState;
 use holepunch_wire::session::SessionId;
-use noq::{PathEvent, PathId};
+use noq::{PathEvent, PathStatus};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::sleep_until;
 
-use super::again::Again;
-use super::doubt::{Narrow, Watch};
-use super::follow::Follow;
-use super::open::{Nudges, Opening};
+use super::next_packet::Watch;
 use super::session::SessionTask;
-use super::{LinkEvent, View};
-use crate::link::{Ending, LinkError, PathState};
+use super::{LinkEvent, View, shown};
+use crate::link::{Ending, LinkError, LinkPath, PathKind, PathState};
 use crate::mux::{Mux, Route};
-use crate::quic::{PATHS_MAX, SILENCE_MAX};
 
-/// A peer that closes a link says why on the link, and leaves the session by the rendezvous: where that
-/// comes first, its own words have so long.
-const LAST_WORDS: Duration = Duration::from_millis(150);
+impl holepunch_paths::Route for Route {
+    fn is_direct(&self) -> bool {
+        matches!(self, Self::Direct(..))
+    }
+}
 
 /// The paths of one link.
 #[derive(Debug)]
 pub(super) struct Paths {
-    pub(super) session: SessionId,
-    pub(super) is_controlling: bool,
+    machine: holepunch_paths::Paths<Route>,
+    session: SessionId,
     connection: noq::WeakConnectionHandle,
-    pub(super) mux: Arc<Mux>,
-    pub(super) view: watch::Receiver<View>,
-    pub(super) events: mpsc::Sender<LinkEvent>,
-    pub(super) state: Arc<PathState>,
+    mux: Arc<Mux>,
+    view: watch::Receiver<View>,
+    events: mpsc::Sender<LinkEvent>,
+    state: Arc<PathState>,
     ending: Arc<Ending>,
     path_events: noq::PathEvents,
-    /// The paths that are open.
-    pub(super) open: BTreeMap<PathId, Route>,
-    /// Those that wait for the peer.
-    pub(super) opening: BTreeMap<PathId, Opening>,
-    /// Those that this side has closed, until QUIC forgets them.
-    pub(super) closed: BTreeSet<PathId>,
-    /// No path has a lower number.
-    gone_below: u32,
-    /// By which one this side sends.
-    pub(super) active: Option<PathId>,
-    pub(super) again: Again,
-    /// QUIC could not open a path when it was last asked to.
-    pub(super) refused: bool,
-    pub(super) nudges: Nudges,
-    pub(super) watch: Option<Watch>,
-    pub(super) narrow: Option<Narrow>,
-    /// Data goes unanswered, which is to be told.
-    pub(super) has_doubt: bool,
-    /// A path by the direct route has been validated since that route became suspect: packets of full size have
-    /// passed both ways (RFC 9000 §8.2), which is newer than the silence of a check.
-    pub(super) proved: bool,
-    /// The direct route was suspect when it was last looked.
-    was_suspect: bool,
-    relayed: Option<RelayState>,
-    /// Since when there has been no route.
-    stranded_since: Option<Instant>,
-    /// How often the own address had changed when the peer was last shown it.
-    pub(super) shown: u32,
-    /// How often a relay had been connected when its path was pinged last.
-    pub(super) greeted: u32,
-    pub(super) follow: Follow,
+    watch: Option<Watch>,
+    /// What is to be told to whoever has the links.
+    news: VecDeque<LinkEvent>,
+    ended: Option<End>,
 }
 
 impl Paths {
@@ -78,234 +50,243 @@ impl Paths {
         state: &Arc<PathState>,
         ending: &Arc<Ending>,
     ) -> Self {
+        let mut view = task.view.clone();
+        let routes = view.borrow_and_update().routes();
+        let now = Instant::now();
         let mut paths = Self {
+            machine: holepunch_paths::Paths::new(task.is_controlling, first, routes, now),
             session: task.session,
-            is_controlling: task.is_controlling,
             connection: connection.weak_handle(),
             mux: Arc::clone(&task.mux),
-            view: task.view.clone(),
+            view,
             events: task.events.clone(),
             state: Arc::clone(state),
             ending: Arc::clone(ending),
             path_events: connection.path_events(),
-            open: BTreeMap::from([(PathId::ZERO, first)]),
-            opening: BTreeMap::new(),
-            closed: BTreeSet::new(),
-            gone_below: 0,
-            active: None,
-            again: Again::new(task.is_controlling),
-            refused: false,
-            nudges: Nudges::default(),
             watch: None,
-            narrow: None,
-            has_doubt: false,
-            proved: false,
-            was_suspect: false,
-            relayed: None,
-            stranded_since: None,
-            shown: task.view.borrow().rebound,
-            greeted: task.view.borrow().renewed,
-            follow: Follow::default(),
+            news: VecDeque::new(),
+            ended: None,
         };
-        paths.find(connection);
-        paths.settle(connection);
+        paths.drain(connection, now);
         paths
     }
 
     /// Serves the paths until there is none left, or the session is over.
     pub(super) async fn drive(&mut self) -> LinkError {
+        // What has ended before this side listened.
+        self.view.mark_changed();
         loop {
+            while let Some(event) = self.news.pop_front() {
+                let _or_ended = self.events.send(event).await;
+            }
+            let due = self.machine.poll_timeout();
+            let due = async {
+                match due {
+                    Some((at, _why)) => sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let input = tokio::select! {
+                () = Watch::sent(&mut self.watch) => Some(Input::Sent),
+                Some(event) = self.path_events.next() => match event {
+                    Ok(event) => self.input(&event),
+                    Err(_lagged) => Some(Input::EventsLost),
+                },
+                changed = self.view.changed() => if changed.is_err() {
+                    return LinkError::Closed("the worker has ended".to_owned());
+                } else {
+                    self.view.mark_changed();
+                    None
+                },
+                () = due => None,
+            };
             let Some(connection) = self.connection.upgrade() else {
                 // The last link was dropped: the connection tells by itself.
                 return std::future::pending().await;
             };
-            let ended = self.view.borrow().ended.clone();
-            if let Some(reason) = ended {
-                if timeout(LAST_WORDS, connection.closed()).await.is_ok() {
-                    // The link's own end says why.
-                    return std::future::pending().await;
-                }
-                return self.end(&connection, reason);
+            let now = Instant::now();
+            self.look_at_view(&connection, now);
+            match input {
+                Some(input) => self.machine.handle_input(input, now),
+                None => self.machine.handle_timeout(now),
             }
-            self.settle(&connection);
-            let look_at = self.look_at();
-            drop(connection);
-            self.tell_relayed().await;
-            if std::mem::take(&mut self.has_doubt) {
-                let _or_ended = self.events.send(LinkEvent::Doubt(self.session)).await;
-            }
-            let due = async {
-                match look_at {
-                    Some(at) => sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let activity = self.watch.as_ref().filter(|watch| watch.look_at().is_none());
-            let activity = activity.map(|watch| Arc::clone(&watch.activity));
-            let sent = async {
-                match activity {
-                    Some(activity) => activity.sent().await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = sent => if let Some(watch) = &mut self.watch {
-                    watch.sent();
-                },
-                Some(event) = self.path_events.next() => match (event, self.connection.upgrade()) {
-                    (Ok(event), _) => self.handle(event),
-                    // So much happened at once that events were dropped.
-                    (Err(_lagged), Some(connection)) => self.find(&connection),
-                    (Err(_lagged), None) => {}
-                },
-                changed = self.view.changed() => if changed.is_err() {
-                    return LinkError::Closed("the worker has ended".to_owned());
-                },
-                () = due => {
-                    let stranded = self.stranded_since.is_some_and(|since| since + SILENCE_MAX <= Instant::now());
-                    if let (true, Some(connection)) = (stranded, self.connection.upgrade()) {
-                        let reason = "the direct path has not answered for long, and there is no relay";
-                        return self.end(&connection, reason.to_owned());
-                    }
-                }
+            self.drain(&connection, now);
+            if let Some(end) = self.ended {
+                return self.end(&connection, end);
             }
         }
     }
 
-    fn look_at(&self) -> Option<Instant> {
-        let stranded = self.stranded_since.map(|since| since + SILENCE_MAX);
-        let detour = self.detour_at(Instant::now());
-        let progress = self.watch.as_ref().and_then(Watch::look_at);
-        let (nudge, follow) = (self.nudges.at(), self.follow.look_at());
-        let looks = [
-            self.again.at(),
-            stranded,
-            detour,
-            nudge,
-            follow,
-            progress,
-            self.try_narrow_at(Instant::now()),
-        ];
-        looks.into_iter().flatten().min()
+    /// Tells the machine what has become known of the routes.
+    fn look_at_view(&mut self, connection: &noq::Connection, now: Instant) {
+        if !self.view.has_changed().unwrap_or(false) {
+            return;
+        }
+        let view = self.view.borrow_and_update();
+        let is_over = view.ended.is_some();
+        let input = if is_over { Input::SessionOver } else { Input::Routes(view.routes()) };
+        drop(view);
+        self.machine.handle_input(input, now);
+        self.drain(connection, now);
     }
 
-    fn end(&self, connection: &noq::Connection, reason: String) -> LinkError {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the library may add events")]
+    fn input(&self, event: &PathEvent) -> Option<Input<Route>> {
+        match event {
+            PathEvent::Established { id, .. } => {
+                let connection = self.connection.upgrade()?;
+                Some(Input::Established { path: own(*id)?, route: self.route(&connection, *id) })
+            }
+            PathEvent::Abandoned { id, .. } => Some(Input::Abandoned(own(*id)?)),
+            PathEvent::Discarded { id, .. } => Some(Input::Discarded(own(*id)?)),
+            // Each side decides by itself; and what the peer sees of this side, STUN tells better.
+            _ => None,
+        }
+    }
+
+    /// The route that the peer's address on a path stands for.
+    fn route(&self, connection: &noq::Connection, id: noq::PathId) -> Option<Route> {
+        self.mux.route(connection.path(id)?.remote_address().ok()?)
+    }
+}
+
+impl Paths {
+    /// Does what the machine says until it has nothing more to say.
+    fn drain(&mut self, connection: &noq::Connection, now: Instant) {
+        while let Some(action) = self.machine.poll_transmit() {
+            if let Some(input) = self.carry_out(action, connection) {
+                self.machine.handle_input(input, now);
+            }
+        }
+        while let Some(event) = self.machine.poll_event() {
+            self.tell(event, connection);
+        }
+        #[cfg(debug_assertions)]
+        self.machine.check_invariants();
+    }
+
+    fn carry_out(
+        &mut self,
+        action: Action<Route>,
+        connection: &noq::Connection,
+    ) -> Option<Input<Route>> {
+        let path_of = |path: PathId| connection.path(noq::PathId::from(path.0));
+        let answer = match action {
+            Action::Open { route, status } => {
+                let label = self.mux.label(route);
+                let id = connection.open_path(label, quic_status(status)).path_id();
+                if id.is_some() {
+                    tracing::debug!(session = %self.session, route = shown(route), "path is opened");
+                }
+                Answer::Opened { route, path: id.and_then(own) }
+            }
+            Action::Close(path) => {
+                let Some(known) = path_of(path) else { return Some(Input::Discarded(path)) };
+                let _unless_it_is_closed = known.close();
+                return None;
+            }
+            Action::SetStatus(path, status) => {
+                let _unless_closed = path_of(path)?.set_status(quic_status(status));
+                return None;
+            }
+            Action::Ping(path) => {
+                let _unless_closed = path_of(path)?.ping();
+                return None;
+            }
+            Action::Watch(route) => {
+                Watch::turn(&mut self.watch, route, &self.mux);
+                return None;
+            }
+            Action::Exchange(routes) => {
+                let [_, via] = routes.map(shown);
+                let is_done = self.mux.exchange(routes);
+                if is_done {
+                    tracing::debug!(session = %self.session, via, "the direct path makes a detour");
+                }
+                Answer::Exchanged(is_done)
+            }
+            Action::Unbatch(route) => Answer::Unbatched(self.mux.unbatch(route)),
+            Action::Count(path) => {
+                Answer::Counted(path, path_of(path).map(|path| counts(&path.stats())))
+            }
+            Action::Locate(path) => {
+                Answer::Located(path, self.route(connection, noq::PathId::from(path.0)))
+            }
+            Action::List { first, last } => {
+                let numbers = (first.0..=last.0).map(PathId);
+                let paths = numbers.filter_map(|path| {
+                    let stats = path_of(path)?.stats();
+                    // RFC 9000 §8.2: it carries packets once a challenge has been answered.
+                    let is_validated = stats.frame_rx.path_response > 0;
+                    let route = self.route(connection, noq::PathId::from(path.0));
+                    Some(Listed { path, is_validated, route })
+                });
+                Answer::Listed { last, paths: paths.collect() }
+            }
+        };
+        Some(Input::Answer(answer))
+    }
+
+    fn tell(&mut self, event: Event<Route>, connection: &noq::Connection) {
+        match event {
+            Event::Active { path, reason } => {
+                tracing::debug!(session = %self.session, %reason, "path");
+                let id = path.map(|(path, _)| noq::PathId::from(path.0));
+                let rtt = id.and_then(|id| Some(connection.path(id)?.stats().rtt));
+                let kind = match path.map(|(_, route)| route) {
+                    Some(Route::Direct(_, remote)) => PathKind::Direct { remote },
+                    Some(Route::Relay(_)) => PathKind::Relay,
+                    Some(Route::Turn(_)) => PathKind::Turn,
+                    None => PathKind::None,
+                };
+                self.state.changed(id, LinkPath { kind, rtt }, &reason.to_string());
+            }
+            Event::Doubt => self.news.push_back(LinkEvent::Doubt(self.session)),
+            Event::Narrow(route) => {
+                let route = shown(route);
+                tracing::debug!(session = %self.session, route, "the path carries no data");
+            }
+            Event::Relayed(is_relayed) => {
+                let state = if is_relayed { RelayState::Serves } else { RelayState::Absent };
+                self.news.push_back(LinkEvent::Relayed(self.session, state));
+            }
+            Event::Ended(end) => self.ended = Some(end),
+        }
+    }
+
+    fn end(&self, connection: &noq::Connection, end: End) -> LinkError {
+        let reason = match end {
+            End::Session => self.view.borrow().ended.clone().unwrap_or_default(),
+            End::Stranded => {
+                "the direct path has not answered for long, and there is no relay".to_owned()
+            }
+        };
         let error = LinkError::Unreachable(reason.clone());
         self.ending.because(error.clone());
         connection.close(crate::link::CODE_DONE.into(), reason.as_bytes());
         error
     }
+}
 
-    async fn tell_relayed(&mut self) {
-        let is_relayed = self.open.values().any(|route| !is_direct(*route));
-        let relayed = if is_relayed { RelayState::Serves } else { RelayState::Absent };
-        if self.relayed != Some(relayed) {
-            self.relayed = Some(relayed);
-            let _or_ended = self.events.send(LinkEvent::Relayed(self.session, relayed)).await;
-        }
-    }
+/// The number of a path: the library shows it, and tells it in no other way.
+fn own(id: noq::PathId) -> Option<PathId> {
+    id.to_string().parse().ok().map(PathId)
+}
 
-    /// Looks which paths there are: the peer may have opened one before anybody listened to events.
-    fn find(&mut self, connection: &noq::Connection) {
-        let known = self.open.keys().chain(self.opening.keys()).copied();
-        let newest = known.max().unwrap_or(PathId::ZERO);
-        let may_be = |number: &u32| PathId::from(number.saturating_sub(PATHS_MAX)) <= newest;
-        for number in (self.gone_below..).take_while(may_be) {
-            let id = PathId::from(number);
-            let Some(path) = connection.path(id) else {
-                self.gone_below += u32::from(number == self.gone_below && id <= newest);
-                self.closed.remove(&id);
-                let was_open = self.open.remove(&id).is_some();
-                if self.opening.remove(&id).is_some() || was_open {
-                    self.again.plan(Instant::now());
-                }
-                continue;
-            };
-            // RFC 9000 §8.2: it carries packets once a challenge has been answered.
-            let is_validated = path.stats().frame_rx.path_response > 0;
-            let route = path.remote_address().ok().and_then(|remote| self.mux.route(remote));
-            if let Some(route) = route.filter(|_| is_validated && self.is_unknown(id)) {
-                self.opening.remove(&id);
-                self.open.insert(id, route);
-            }
-        }
-    }
-
-    fn is_unknown(&self, id: PathId) -> bool {
-        !self.open.contains_key(&id) && !self.closed.contains(&id)
-    }
-
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the library may add events")]
-    fn handle(&mut self, event: PathEvent) {
-        match event {
-            PathEvent::Established { id, .. } => {
-                let opening = self.opening.remove(&id).map(|opening| opening.route);
-                let route = opening.or_else(|| {
-                    let path = self.connection.upgrade()?.path(id)?;
-                    self.mux.route(path.remote_address().ok()?)
-                });
-                if let Some(route) = route.filter(|_| !self.closed.contains(&id)) {
-                    self.widened(route);
-                    self.proved |= is_direct(route);
-                    self.open.insert(id, route);
-                }
-            }
-            PathEvent::Abandoned { id, .. } | PathEvent::Discarded { id, .. } => {
-                if matches!(event, PathEvent::Discarded { .. }) {
-                    self.closed.remove(&id);
-                }
-                let was_open = self.open.remove(&id).is_some();
-                if self.opening.remove(&id).is_some() || was_open {
-                    self.again.plan(Instant::now());
-                }
-                self.active.take_if(|active| *active == id);
-            }
-            // Each side decides by itself; and what the peer sees of this side, STUN tells better.
-            _ => {}
-        }
-    }
-
-    /// Opens, closes and chooses paths as the routes are now.
-    fn settle(&mut self, connection: &noq::Connection) {
-        let view = self.view.borrow_and_update().clone();
-        let now = Instant::now();
-        self.watch_progress(connection, now);
-        if std::mem::replace(&mut self.was_suspect, view.is_suspect()) && !view.is_suspect() {
-            // A check has been answered: what failed before says nothing any more.
-            self.again.succeeded();
-        }
-        self.proved &= view.is_suspect();
-        if self.again.is_due(now) {
-            self.refused = false;
-            self.open_missing(connection, &view);
-        }
-        self.detour(connection, &view, now);
-        self.nudge(connection, now);
-        self.follow_peer(connection, &view);
-        self.choose(connection, &view);
-        self.show_address(connection, &view);
-        self.greet(connection, &view);
-        self.close_unneeded(connection, &view);
-        let stranded = view.relays.is_empty()
-            && (self.is_silent(&view) || view.direct.is_none() && !self.has_direct());
-        self.stranded_since = stranded.then(|| self.stranded_since.unwrap_or(now));
-    }
-
-    /// Closes a path that is not in use.
-    pub(super) fn close(&mut self, connection: &noq::Connection, id: PathId) {
-        self.open.remove(&id);
-        self.opening.remove(&id);
-        if let Some(path) = connection.path(id) {
-            self.closed.insert(id);
-            let _unless_it_is_closed = path.close();
-        }
-    }
-
-    fn has_direct(&self) -> bool {
-        self.open.values().any(|route| is_direct(*route))
+fn quic_status(status: Status) -> PathStatus {
+    match status {
+        Status::Available => PathStatus::Available,
+        Status::Backup => PathStatus::Backup,
     }
 }
 
-pub(super) fn is_direct(route: Route) -> bool {
-    matches!(route, Route::Direct(..))
+fn counts(stats: &noq::PathStats) -> Counts {
+    Counts {
+        acked_bytes: stats.acked_bytes,
+        in_flight_bytes: stats.in_flight_bytes,
+        received_datagrams: stats.udp_rx.datagrams,
+        black_holes: stats.black_holes_detected,
+        payload_bytes: stats.current_mtu,
+        rtt: stats.rtt,
+    }
 }

@@ -1,5 +1,6 @@
 //! What is known of the routes of a session.
 
+use holepunch_paths::Routes;
 use holepunch_traversal::{SessionEvent, SocketId};
 use holepunch_wire::plan::Strategy;
 use holepunch_wire::session::AddressProof;
@@ -37,6 +38,17 @@ impl View {
     /// Whether the direct route is no way to send by, where there is another.
     pub(super) fn is_suspect(&self) -> bool {
         self.suspect || self.doubted && !self.relays.is_empty()
+    }
+
+    /// What the machine of the paths is to know of it.
+    pub(super) fn routes(&self) -> Routes<Route> {
+        Routes {
+            direct: self.direct,
+            is_suspect: self.is_suspect(),
+            relays: self.relays.clone(),
+            rebound: self.rebound,
+            renewed: self.renewed,
+        }
     }
 
     /// The best relay that is connected.

@@ -4,13 +4,7 @@
 //! it. The traversal machine sees the peer's checks come from there at about the same time, or none come
 //! any more and the peer turns to the relay: that is when QUIC is asked.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
-
-use super::View;
-use super::paths::{Paths, is_direct};
-use crate::mux::Route;
+use std::time::{Duration, Instant};
 
 /// QUIC is asked so soon after the traversal machine has another route, which doubles: the packet that
 /// shows QUIC the address leaves when the peer has had an answer to its check from there ...
@@ -19,28 +13,46 @@ const LOOK_FIRST: Duration = Duration::from_millis(10);
 const LOOKS_MAX: u32 = 8;
 
 /// What is known of the routes: the direct one, and the relay where it is needed.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Known {
-    direct: Option<Route>,
-    relay: Option<Route>,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Known<R> {
+    pub(crate) direct: Option<R>,
+    pub(crate) relay: Option<R>,
+}
+
+impl<R: Copy> Known<R> {
+    /// The route that the peer most likely sends by.
+    pub(crate) fn wanted(&self) -> Option<R> {
+        self.relay.or(self.direct)
+    }
 }
 
 /// When QUIC is to be asked where the peer is.
-#[derive(Debug, Default)]
-pub(super) struct Follow {
+#[derive(Debug)]
+pub(crate) struct Follow<R> {
     /// What was known when QUIC was asked last.
-    known: Known,
+    known: Known<R>,
     looks: u32,
     look_at: Option<Instant>,
 }
 
-impl Follow {
-    pub(super) fn look_at(&self) -> Option<Instant> {
+impl<R> Default for Follow<R> {
+    fn default() -> Self {
+        Self { known: Known { direct: None, relay: None }, looks: 0, look_at: None }
+    }
+}
+
+impl<R: Copy + PartialEq> Follow<R> {
+    pub(crate) fn look_at(&self) -> Option<Instant> {
         self.look_at
     }
 
+    /// Nothing is to be asked.
+    pub(crate) fn rest(&mut self) {
+        self.look_at = None;
+    }
+
     /// Plans the next look, where one is due. `differs` tells whether QUIC has another route.
-    fn plan(&mut self, known: Known, differs: bool, now: Instant) {
+    pub(crate) fn plan(&mut self, known: Known<R>, differs: bool, now: Instant) {
         if self.known != known {
             (self.known, self.looks, self.look_at) = (known, 0, None);
         }
@@ -54,46 +66,17 @@ impl Follow {
     }
 }
 
-impl Paths {
-    /// Takes note of the peer's addresses as QUIC has them now.
-    pub(super) fn follow_peer(&mut self, connection: &noq::Connection, view: &View) {
-        if self.is_controlling {
-            return; // A server does not move (RFC 9000 §9).
-        }
-        let mut has_moved = false;
-        for (id, route) in self.open.iter_mut().filter(|(_, route)| is_direct(**route)) {
-            let remote = connection.path(*id).and_then(|path| path.remote_address().ok());
-            let now_at = remote.and_then(|remote| self.mux.route(remote));
-            if let Some(now_at) = now_at.filter(|now_at| now_at != route) {
-                *route = now_at;
-                has_moved |= self.active == Some(*id);
-            }
-        }
-        if has_moved {
-            self.activated(connection, self.active, view);
-        }
-        let active = self.active.and_then(|id| self.open.get(&id)).copied();
-        let known =
-            Known { direct: view.direct, relay: view.relay().filter(|_| self.is_silent(view)) };
-        let wanted = known.relay.or(known.direct);
-        let differs = active.is_some_and(is_direct) && wanted.is_some() && active != wanted;
-        self.follow.plan(known, differs, Instant::now());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holepunch_traversal::SocketId;
 
-    fn route(port: u16) -> Known {
-        let direct = Some(Route::Direct(SocketId::MAIN, ([192, 0, 2, 1], port).into()));
-        Known { direct, relay: None }
+    fn route(port: u16) -> Known<u16> {
+        Known { direct: Some(port), relay: None }
     }
 
     #[test]
     fn quic_is_asked_for_a_while_whenever_the_route_has_changed() {
-        let (start, mut follow) = (Instant::now(), Follow::default());
+        let (start, mut follow) = (crate::epoch(), Follow::default());
         follow.plan(route(1), false, start);
         assert_eq!(follow.look_at(), None);
         for port in [2, 3] {

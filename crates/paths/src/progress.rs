@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::doors::Counts;
+
 /// Data may be under way and nothing at all come back for so long, and for some round trips, before the path is asked by a check: the
 /// peer acknowledges within 25 ms (RFC 9000 §18.2), and a busy machine needs its time.
 const DOUBT_AFTER: (Duration, u32) = (Duration::from_millis(100), 3);
@@ -18,18 +20,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// After a doubt, before the next: the question has its time.
 const DOUBT_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
-/// What QUIC says of a path.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Sample {
-    pub(super) acked_bytes: u64,
-    pub(super) in_flight_bytes: u64,
-    pub(super) received_datagrams: u64,
-    pub(super) rtt: Duration,
-}
-
 /// What there is to do about a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Finding {
+pub(crate) enum Finding {
     /// It may be gone: a check is to tell.
     Doubt,
     /// It may lose what segmentation offload makes.
@@ -40,7 +33,7 @@ pub(super) enum Finding {
 
 /// The progress of data on a path.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     acked_bytes: u64,
     received_datagrams: u64,
     silent_since: Option<Instant>,
@@ -48,22 +41,33 @@ pub(super) struct Progress {
     doubt_at: Option<Instant>,
     /// What has been found since the last progress, beside doubts.
     found: Option<Finding>,
+    black_holes: u64,
     look_at: Option<Instant>,
 }
 
 impl Progress {
     /// When to look again; `None` while nothing is under way.
-    pub(super) fn look_at(&self) -> Option<Instant> {
+    pub(crate) fn look_at(&self) -> Option<Instant> {
         self.look_at
     }
 
     /// Something has been sent.
-    pub(super) fn sent(&mut self, now: Instant) {
+    pub(crate) fn sent(&mut self, now: Instant) {
         self.look_at.get_or_insert(now + LOOK_EVERY);
     }
 
+    /// QUIC does not know the path at the moment.
+    pub(crate) fn missing(&mut self, now: Instant) {
+        self.look_at = Some(now + LOOK_EVERY);
+    }
+
+    /// Whether long packets have turned out to arrive no more since this was asked last.
+    pub(crate) fn has_black_hole(&mut self, counts: &Counts) -> bool {
+        std::mem::replace(&mut self.black_holes, counts.black_holes) < counts.black_holes
+    }
+
     /// Looks at the path.
-    pub(super) fn look(&mut self, sample: Sample, now: Instant) -> Option<Finding> {
+    pub(crate) fn look(&mut self, sample: &Counts, now: Instant) -> Option<Finding> {
         let has_moved =
             std::mem::replace(&mut self.acked_bytes, sample.acked_bytes) != sample.acked_bytes;
         let has_heard = std::mem::replace(&mut self.received_datagrams, sample.received_datagrams)
@@ -106,8 +110,9 @@ mod tests {
 
     const RTT: Duration = Duration::from_millis(10);
 
-    fn sample(acked_bytes: u64, in_flight_bytes: u64) -> Sample {
-        Sample { acked_bytes, in_flight_bytes, received_datagrams: 3, rtt: RTT }
+    fn sample(acked_bytes: u64, in_flight_bytes: u64) -> Counts {
+        let counts = Counts { received_datagrams: 3, rtt: RTT, ..Counts::default() };
+        Counts { acked_bytes, in_flight_bytes, ..counts }
     }
 
     /// What is found, and how many milliseconds after the start.
@@ -120,16 +125,16 @@ mod tests {
         (0..until_ms)
             .step_by(20)
             .filter_map(|ms| {
-                let sample = Sample { rtt, ..sample(7, 1) };
-                progress.look(sample, start + Duration::from_millis(ms)).map(|found| (found, ms))
+                let sample = Counts { rtt, ..sample(7, 1) };
+                progress.look(&sample, start + Duration::from_millis(ms)).map(|found| (found, ms))
             })
             .collect()
     }
 
     #[test]
     fn a_path_without_acknowledgements_is_asked_then_unbatched_then_narrow() {
-        let (start, mut progress) = (Instant::now(), Progress::default());
-        progress.look(sample(7, 1), start);
+        let (start, mut progress) = (crate::epoch(), Progress::default());
+        progress.look(&sample(7, 1), start);
         let found = findings(&mut progress, start, 2500, RTT);
         let expected = [
             (Finding::Doubt, 100),
@@ -145,8 +150,8 @@ mod tests {
 
     #[test]
     fn a_long_round_trip_gets_its_time() {
-        let (start, mut progress) = (Instant::now(), Progress::default());
-        progress.look(sample(7, 1), start);
+        let (start, mut progress) = (crate::epoch(), Progress::default());
+        progress.look(&sample(7, 1), start);
         let found = findings(&mut progress, start, 2000, RTT * 20);
         assert_eq!(found[0], (Finding::Doubt, 600));
         assert_eq!(found[1], (Finding::Unbatch, 1000));
@@ -155,16 +160,16 @@ mod tests {
 
     #[test]
     fn progress_and_silence_begin_anew() {
-        let (start, mut progress) = (Instant::now(), Progress::default());
+        let (start, mut progress) = (crate::epoch(), Progress::default());
         let at = |ms| start + Duration::from_millis(ms);
         assert_eq!(progress.look_at(), None);
         progress.sent(start);
         assert_eq!(progress.look_at(), Some(start + LOOK_EVERY));
-        progress.look(sample(7, 1), start);
-        assert_eq!(progress.look(sample(8, 1), at(5000)), None, "an acknowledgement has come");
-        assert_eq!(progress.look(sample(8, 1), at(5020)), None);
-        assert_eq!(progress.look(sample(8, 1), at(5120)), Some(Finding::Doubt));
-        assert_eq!(progress.look(sample(8, 0), at(9000)), None);
+        progress.look(&sample(7, 1), start);
+        assert_eq!(progress.look(&sample(8, 1), at(5000)), None, "an acknowledgement has come");
+        assert_eq!(progress.look(&sample(8, 1), at(5020)), None);
+        assert_eq!(progress.look(&sample(8, 1), at(5120)), Some(Finding::Doubt));
+        assert_eq!(progress.look(&sample(8, 0), at(9000)), None);
         assert_eq!(progress.look_at(), None, "nothing is under way");
     }
 }

@@ -1,8 +1,6 @@
 //! When a path that could not be opened, or has gone, is opened again.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The peer has not given out what a further path needs, just after the handshake: tried again so soon,
 /// which doubles ...
@@ -12,30 +10,44 @@ const LONGEST: Duration = Duration::from_millis(500);
 
 /// The next attempt of the side that opens paths. The other side waits, and has none.
 #[derive(Debug)]
-pub(super) struct Again {
+pub(crate) struct Again {
     is_opening: bool,
     at: Option<Instant>,
     after: Duration,
+    /// QUIC could not open a path when it was last asked to.
+    was_refused: bool,
 }
 
 impl Again {
-    pub(super) fn new(is_opening: bool) -> Self {
-        Self { is_opening, at: None, after: FIRST }
+    pub(crate) fn new(is_opening: bool) -> Self {
+        Self { is_opening, at: None, after: FIRST, was_refused: false }
     }
 
-    pub(super) fn at(&self) -> Option<Instant> {
+    pub(crate) fn at(&self) -> Option<Instant> {
         self.at
     }
 
     /// Whether this side may open paths now; the attempt that was planned is this one.
-    pub(super) fn is_due(&mut self, now: Instant) -> bool {
+    pub(crate) fn is_due(&mut self, now: Instant) -> bool {
         let is_due = self.is_opening && self.at.is_none_or(|at| at <= now);
         self.at.take_if(|_| is_due);
+        self.was_refused &= !is_due;
         is_due
     }
 
+    /// QUIC cannot open a path: plans the next attempt.
+    pub(crate) fn refused(&mut self, now: Instant) {
+        self.was_refused = true;
+        self.plan(now);
+    }
+
+    /// Whether QUIC could not open a path when it was last asked to.
+    pub(crate) fn was_refused(&self) -> bool {
+        self.was_refused
+    }
+
     /// A path is missing: plans the next attempt.
-    pub(super) fn plan(&mut self, now: Instant) {
+    pub(crate) fn plan(&mut self, now: Instant) {
         if self.is_opening {
             self.at = Some(now + self.after);
             self.after = (self.after * 2).min(LONGEST);
@@ -43,7 +55,7 @@ impl Again {
     }
 
     /// A path works: the next one that is missing is tried soon.
-    pub(super) fn succeeded(&mut self) {
+    pub(crate) fn succeeded(&mut self) {
         self.after = FIRST;
         self.at = None;
     }
@@ -55,7 +67,7 @@ mod tests {
 
     #[test]
     fn attempts_come_further_and_further_apart_until_one_succeeds() {
-        let (mut now, mut again) = (Instant::now(), Again::new(true));
+        let (mut now, mut again) = (crate::epoch(), Again::new(true));
         assert!(again.is_due(now), "at first");
         let mut waits = Vec::new();
         for _ in 0..9 {
@@ -70,14 +82,16 @@ mod tests {
         assert_eq!(waits[..3], [1, 2, 4].map(|times| FIRST * times));
         assert_eq!(waits[7..], [LONGEST; 2]);
         again.succeeded();
-        again.plan(now);
+        again.refused(now);
+        assert!(again.was_refused());
         assert_eq!(again.at(), Some(now + FIRST));
+        assert!(again.is_due(now + FIRST) && !again.was_refused());
     }
 
     /// A moment that has passed would be waited for again and again.
     #[test]
     fn the_side_that_accepts_plans_nothing() {
-        let (now, mut again) = (Instant::now(), Again::new(false));
+        let (now, mut again) = (crate::epoch(), Again::new(false));
         again.plan(now);
         assert_eq!((again.is_due(now), again.at()), (false, None));
     }
