@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::StreamExt;
-use holepunch_paths::{Action, Answer, Counts, End, Event, Input, Listed, PathId, Status};
+use holepunch_paths::{Action, Answer, Counts, End, Event, Input, Listed, PathId, Routes, Status};
 use holepunch_traversal::RelayState;
 use holepunch_wire::session::SessionId;
 use noq::{PathEvent, PathStatus};
@@ -32,6 +32,10 @@ pub(super) struct Paths {
     connection: noq::WeakConnectionHandle,
     mux: Arc<Mux>,
     view: watch::Receiver<View>,
+    /// What the machine knows of the routes.
+    routes: Routes<Route>,
+    /// The machine knows that the session is over.
+    is_over: bool,
     events: mpsc::Sender<LinkEvent>,
     state: Arc<PathState>,
     ending: Arc<Ending>,
@@ -54,7 +58,9 @@ impl Paths {
         let routes = view.borrow_and_update().routes();
         let now = Instant::now();
         let mut paths = Self {
-            machine: holepunch_paths::Paths::new(task.is_controlling, first, routes, now),
+            machine: holepunch_paths::Paths::new(task.is_controlling, first, routes.clone(), now),
+            routes,
+            is_over: false,
             session: task.session,
             connection: connection.weak_handle(),
             mux: Arc::clone(&task.mux),
@@ -92,11 +98,10 @@ impl Paths {
                     Ok(event) => self.input(&event),
                     Err(_lagged) => Some(Input::EventsLost),
                 },
-                changed = self.view.changed() => if changed.is_err() {
-                    return LinkError::Closed("the worker has ended".to_owned());
-                } else {
-                    self.view.mark_changed();
-                    None
+                // Whoever ends a session drops the sender behind its last word.
+                changed = self.view.changed(), if !self.is_over => match changed {
+                    Ok(()) => None,
+                    Err(_) => return LinkError::Closed("the worker has ended".to_owned()),
                 },
                 () = due => None,
             };
@@ -117,15 +122,20 @@ impl Paths {
         }
     }
 
-    /// Tells the machine what has become known of the routes.
+    /// Tells the machine what has become known of the routes, before whatever else has happened.
     fn look_at_view(&mut self, connection: &noq::Connection, now: Instant) {
-        if !self.view.has_changed().unwrap_or(false) {
-            return;
-        }
         let view = self.view.borrow_and_update();
-        let is_over = view.ended.is_some();
-        let input = if is_over { Input::SessionOver } else { Input::Routes(view.routes()) };
+        let (routes, is_over) = (view.routes(), view.ended.is_some());
         drop(view);
+        let input = if is_over && !self.is_over {
+            self.is_over = true;
+            Input::SessionOver
+        } else if is_over || routes == self.routes {
+            return;
+        } else {
+            self.routes.clone_from(&routes);
+            Input::Routes(routes)
+        };
         self.machine.handle_input(input, now);
         self.drain(connection, now);
     }
