@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use crate::identity::Identity;
+use crate::link::Windows;
 use crate::quic;
 
 /// How the packets of a link are sent and acknowledged.
 #[must_use]
 pub fn transport() -> noq::TransportConfig {
-    quic::transport()
+    quic::transport(Windows::default().open().bytes())
 }
 
 /// What two ends of a link need, each with a new key that the other one expects.
@@ -30,8 +31,9 @@ pub struct Ends {
 pub fn ends(transport: Arc<noq::TransportConfig>) -> Result<Ends, String> {
     let new = || Identity::generate().map_err(|error| error.to_string());
     let (near, far) = (new()?, new()?);
-    let (mut client, _) = quic::client(&near, far.public_key())?;
+    let window_bytes = Windows::default().open().bytes();
+    let (mut client, _) = quic::client(&near, far.public_key(), window_bytes)?;
     client.transport_config(transport);
-    let (server, _) = quic::server(&far, near.public_key())?;
+    let (server, _) = quic::server(&far, near.public_key(), window_bytes)?;
     Ok(Ends { endpoint: quic::endpoint(), client, server })
 }

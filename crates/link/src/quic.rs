@@ -20,11 +20,9 @@ const STREAMS_MAX: u32 = 2048;
 /// library ends a connection in which a stream has more than 16,384 gaps: with packets of 800 bytes, lost at random,
 /// this window has fewer.
 const STREAM_WINDOW_BYTES: u32 = 48 * 1024 * 1024;
-/// Unread bytes of all streams together: what a peer that is not read from can make this side hold.
-const LINK_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
 /// Bytes that are written and not acknowledged yet: as many as the peer takes. With fewer, a thousand streams
 /// of a slow link would fill it, and the first byte of a further one would not even be queued.
-const SEND_WINDOW_BYTES: u64 = LINK_WINDOW_BYTES as u64;
+const SEND_WINDOW_BYTES: u64 = 64 * 1024 * 1024;
 /// Datagrams that wait to be read, or to be sent.
 const DATAGRAM_QUEUE_BYTES: usize = 1024 * 1024;
 /// Longest UDP payload that is tried: what an Ethernet frame holds beside the headers of IPv4 and UDP.
@@ -38,8 +36,8 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 const INITIAL_WINDOW_BYTES: u64 = 32 * 1200;
 const _: () = assert!(INITIAL_WINDOW_BYTES * 10 / 160 >= 2 * 1200, "two packets at once");
 
-/// What the packets of a link are like, on either side.
-pub(crate) fn transport() -> TransportConfig {
+/// What the packets of a link are like, on either side; and what the peer may send before it is read from, in bytes.
+pub(crate) fn transport(window_bytes: u32) -> TransportConfig {
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(PAYLOAD_BYTES_MAX);
     let mut config = TransportConfig::default();
@@ -50,7 +48,7 @@ pub(crate) fn transport() -> TransportConfig {
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(LINK_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(window_bytes))
         .send_window(SEND_WINDOW_BYTES)
         .datagram_receive_buffer_size(Some(DATAGRAM_QUEUE_BYTES))
         .datagram_send_buffer_size(DATAGRAM_QUEUE_BYTES)
@@ -77,21 +75,23 @@ pub(crate) fn endpoint() -> EndpointConfig {
 pub(crate) fn client(
     identity: &Identity,
     peer: PublicKey,
+    window_bytes: u32,
 ) -> Result<(noq::ClientConfig, Arc<PeerVerifier>), String> {
     let (tls, verifier) = tls::client(identity, peer).map_err(|error| error.to_string())?;
     let tls = QuicClientConfig::try_from(tls).map_err(|error| error.to_string())?;
     let mut config = noq::ClientConfig::new(Arc::new(tls));
-    config.transport_config(Arc::new(transport()));
+    config.transport_config(Arc::new(transport(window_bytes)));
     Ok((config, verifier))
 }
 
 pub(crate) fn server(
     identity: &Identity,
     peer: PublicKey,
+    window_bytes: u32,
 ) -> Result<(noq::ServerConfig, Arc<PeerVerifier>), String> {
     let (tls, verifier) = tls::server(identity, peer).map_err(|error| error.to_string())?;
     let tls = QuicServerConfig::try_from(tls).map_err(|error| error.to_string())?;
     let mut config = noq::ServerConfig::with_crypto(Arc::new(tls));
-    config.transport_config(Arc::new(transport()));
+    config.transport_config(Arc::new(transport(window_bytes)));
     Ok((config, verifier))
 }

@@ -3,9 +3,10 @@
 mod error;
 mod path;
 mod stream;
+mod window;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use holepunch_wire::WorkerId;
@@ -17,6 +18,7 @@ pub use error::{DatagramError, LinkError, ReadError, WriteError};
 pub(crate) use path::PathState;
 pub use path::{LinkPath, PathEvent, PathEvents, PathKind};
 pub use stream::{RecvStream, SendStream};
+pub(crate) use window::{Window, Windows};
 
 /// Two workers, connected. Clones are the same link; it is closed when the last one is dropped, and
 /// what has not arrived by then may be lost: [`SendStream::stopped`] waits for it.
@@ -31,6 +33,7 @@ struct Inner {
     peer: Peer,
     paths: Arc<PathState>,
     ending: Arc<Ending>,
+    window: Arc<Window>,
 }
 
 /// Who is at the other end.
@@ -68,8 +71,9 @@ impl Link {
         peer: Peer,
         paths: Arc<PathState>,
         ending: Arc<Ending>,
+        window: Arc<Window>,
     ) -> Self {
-        Self(Arc::new(Inner { connection, peer, paths, ending }))
+        Self(Arc::new(Inner { connection, peer, paths, ending, window }))
     }
 
     /// The peer's id.
@@ -105,6 +109,13 @@ impl Link {
         self.0.peer.is_controlling
     }
 
+    /// So much of the peer's has been read.
+    fn has_read(&self, bytes: usize) {
+        if let Some(grown) = self.0.window.read(bytes, Instant::now) {
+            self.0.connection.set_receive_window(noq::VarInt::from_u32(grown));
+        }
+    }
+
     fn lost(&self, error: &noq::ConnectionError) -> LinkError {
         self.0.ending.explain(error)
     }
@@ -128,8 +139,7 @@ impl Link {
     }
 
     fn wrap(&self, (send, recv): (noq::SendStream, noq::RecvStream)) -> (SendStream, RecvStream) {
-        let ending = &self.0.ending;
-        (SendStream::new(send, Arc::clone(ending)), RecvStream::new(recv, Arc::clone(ending)))
+        (SendStream::new(send, Arc::clone(&self.0.ending)), RecvStream::new(recv, self.clone()))
     }
 
     /// Sends a datagram: encrypted, but neither repeated nor kept in order. Where the queue is full, the

@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Ending;
 use super::error::{ReadError, WriteError};
+use super::{Ending, Link};
 
 /// A code as QUIC carries it: 62 bits (RFC 9000 §16). A larger one becomes the largest.
 fn code(code: u64) -> noq::VarInt {
@@ -115,18 +115,18 @@ impl AsyncWrite for SendStream {
 #[derive(Debug)]
 pub struct RecvStream {
     inner: noq::RecvStream,
-    ending: Arc<Ending>,
+    link: Link,
 }
 
 impl RecvStream {
-    pub(super) fn new(inner: noq::RecvStream, ending: Arc<Ending>) -> Self {
-        Self { inner, ending }
+    pub(super) fn new(inner: noq::RecvStream, link: Link) -> Self {
+        Self { inner, link }
     }
 
     fn error(&self, error: noq::ReadError) -> ReadError {
         match error {
             noq::ReadError::Reset(code) => ReadError::Reset(code.into_inner()),
-            noq::ReadError::ConnectionLost(error) => self.ending.explain(&error).into(),
+            noq::ReadError::ConnectionLost(error) => self.link.lost(&error).into(),
             noq::ReadError::ClosedStream | noq::ReadError::ZeroRttRejected => ReadError::Stopped,
         }
     }
@@ -136,7 +136,10 @@ impl RecvStream {
     /// # Errors
     /// The peer has given the stream up, or the link has ended.
     pub async fn read_chunk(&mut self, bytes_max: usize) -> Result<Option<Bytes>, ReadError> {
-        self.inner.read_chunk(bytes_max).await.map_err(|error| self.error(error))
+        let read = self.inner.read_chunk(bytes_max).await;
+        let read = read.map_err(|error| self.error(error))?;
+        self.link.has_read(read.as_ref().map_or(0, Bytes::len));
+        Ok(read)
     }
 
     /// Fills `chunks` with what is there, from the first on, without copying it; how many, or `None` at the end. It
@@ -145,7 +148,10 @@ impl RecvStream {
     /// # Errors
     /// As [`read_chunk`](Self::read_chunk).
     pub async fn read_chunks(&mut self, chunks: &mut [Bytes]) -> Result<Option<usize>, ReadError> {
-        self.inner.read_many_chunks(chunks).await.map_err(|error| self.error(error))
+        let read = self.inner.read_many_chunks(chunks).await;
+        let read = read.map_err(|error| self.error(error))?;
+        self.link.has_read(chunks.iter().take(read.unwrap_or(0)).map(Bytes::len).sum());
+        Ok(read)
     }
 
     /// Tells the peer to send no more; it reads `code`.
@@ -165,6 +171,7 @@ impl AsyncRead for RecvStream {
         match read {
             Poll::Ready(Ok(length)) => {
                 buffer.advance(length);
+                self.link.has_read(length);
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.error(error).into())),

@@ -182,7 +182,8 @@ impl SessionTask {
         turn: Arc<Semaphore>,
     ) -> Result<impl Future<Output = Result<Connected, LinkError>> + Send + use<>, LinkError> {
         let (mut client, verifier) =
-            quic::client(&self.config.identity, self.key).map_err(LinkError::Protocol)?;
+            quic::client(&self.config.identity, self.key, self.window.bytes())
+                .map_err(LinkError::Protocol)?;
         let token = self.token;
         client.initial_dst_cid_provider(Arc::new(move || token.connection_id()));
         let label = self.mux.label(route);
@@ -240,8 +241,8 @@ impl SessionTask {
         &self,
         incoming: noq::Incoming,
     ) -> Result<impl Future<Output = Result<Connected, LinkError>> + Send + use<>, LinkError> {
-        let (server, verifier) =
-            quic::server(&self.config.identity, self.key).map_err(LinkError::Protocol)?;
+        let (server, verifier) = quic::server(&self.config.identity, self.key, self.window.bytes())
+            .map_err(LinkError::Protocol)?;
         let from = incoming.remote_address();
         let mux = Arc::clone(&self.mux);
         let terms = self.terms.clone();

@@ -34,7 +34,7 @@ pub(crate) use hello::testing;
 pub use relay_end::{RelayEnd, RelayKind};
 
 use crate::identity::Identity;
-use crate::link::{Link, LinkError};
+use crate::link::{Link, LinkError, Windows};
 use crate::mux::{Mux, MuxSocket, PacketDrops, Route};
 use crate::quic;
 use session::{Incoming, SessionTask};
@@ -97,6 +97,7 @@ pub(crate) struct Links {
     expected: Table,
     tasks: JoinSet<()>,
     wrong_secrets: Arc<AtomicU64>,
+    windows: Windows,
     sender: mpsc::Sender<LinkEvent>,
     events: mpsc::Receiver<LinkEvent>,
 }
@@ -110,7 +111,7 @@ impl Links {
         // Every connection is accepted with the settings of its session; these accept nobody.
         let server = config.as_ref().map(|config| {
             let own = config.identity.public_key();
-            quic::server(&config.identity, own).map(|(server, _)| server)
+            quic::server(&config.identity, own, 0).map(|(server, _)| server)
         });
         let server = server.transpose().map_err(io::Error::other)?;
         let runtime = Arc::new(noq::TokioRuntime);
@@ -125,7 +126,19 @@ impl Links {
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(endpoint.clone(), Arc::clone(&expected)));
         let (sessions, wrong_secrets) = (BTreeMap::new(), Arc::default());
-        Ok(Self { endpoint, mux, config, sessions, expected, tasks, wrong_secrets, sender, events })
+        let windows = Windows::default();
+        Ok(Self {
+            endpoint,
+            mux,
+            config,
+            sessions,
+            expected,
+            tasks,
+            wrong_secrets,
+            windows,
+            sender,
+            events,
+        })
     }
 
     /// A session is offered: where both have a key, a link is made of it.
@@ -151,6 +164,7 @@ impl Links {
             wrong_secrets: Arc::clone(&self.wrong_secrets),
             began: Instant::now(),
             config: config.clone(),
+            window: Arc::new(self.windows.open()),
             endpoint: self.endpoint.clone(),
             mux: Arc::clone(&self.mux),
             view: viewed,

@@ -45,10 +45,8 @@ pub(super) async fn until_known(
 async fn hears(recv: &mut BufReader<RecvStream>) -> Result<bool, TransferError> {
     let mut json = Vec::new();
     match wire::read_json(recv, &mut json).await {
-        Ok(true) => match FromSender::parse(&json)? {
-            FromSender::Known {} => Ok(true),
-            _ => Err(protocol("it goes on behind its end")),
-        },
+        Ok(true) if FromSender::parse(&json)? == (FromSender::Known {}) => Ok(true),
+        Ok(true) => Err(protocol("it goes on behind its end")),
         Ok(false) | Err(TransferError::Ended | TransferError::Link(_)) => Ok(false),
         Err(error) => Err(error),
     }

@@ -1,5 +1,7 @@
 //! A TURN server played by hand, for the tests and for the fuzz target.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::time::Instant;
 
 use holepunch_wire::turn::TurnServer;
