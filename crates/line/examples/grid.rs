@@ -62,6 +62,9 @@ struct Args {
     /// The machine is busy: a process runs so long, then does not run so long
     #[arg(long, num_args = 2, value_names = ["RUNS", "PAUSES"])]
     busy_ms: Vec<u64>,
+    /// The machine is busy: an end that sleeps is woken late by up to this, at random
+    #[arg(long, default_value_t = 0)]
+    jitter_ms: u64,
     /// Which packets are lost
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -103,7 +106,7 @@ fn setup(args: &Args, mbit: u64, rtt_ms: f64, loss: f64) -> Setup {
     if args.beside_cubic {
         flows.push(flow(Congestion::Cubic, args.cubic_after_ms));
     }
-    let mut driver = Driver::REAL;
+    let mut driver = Driver { jitter: Duration::from_millis(args.jitter_ms), ..Driver::REAL };
     if let [runs, pauses] = args.busy_ms[..] {
         driver.runs = Duration::from_millis(runs);
         driver.pauses = Duration::from_millis(pauses);

@@ -30,6 +30,8 @@ pub struct Driver {
     pub runs: Duration,
     /// See `runs`.
     pub pauses: Duration,
+    /// An end that sleeps is woken late by up to this, at random, and then takes all that has come; zero: in time.
+    pub jitter: Duration,
 }
 
 impl Driver {
@@ -40,6 +42,7 @@ impl Driver {
         batch: Duration::from_micros(50),
         runs: Duration::ZERO,
         pauses: Duration::ZERO,
+        jitter: Duration::ZERO,
     };
 
     /// The next moment, at or after `at`, at which datagrams are read.

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use holepunch_link::machine;
 use noq_proto::congestion::ControllerFactory;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 use crate::end::{Driver, End};
 use crate::line::{Fate, Line, LineConfig};
@@ -101,6 +103,8 @@ struct Station {
     receiver: End,
     /// When the next wake-up of each is due: another one in the queue is stale.
     wakes: [Option<Duration>; 2],
+    /// Until when each sleeps, and at which moment it is awake: a machine that is busy wakes it late.
+    awake: [Duration; 2],
     client: Option<noq_proto::ClientConfig>,
     report: FlowReport,
 }
@@ -119,6 +123,8 @@ struct World {
     forth: Line,
     back: Line,
     driver: Driver,
+    /// Decides how late ends are woken.
+    random: StdRng,
     /// By moment, then by the order in which they were put in.
     events: BinaryHeap<Reverse<(Duration, u64, Event)>>,
     count: u64,
@@ -176,7 +182,29 @@ impl World {
         self.put(flow, side, out.into_iter(), now);
     }
 
+    /// When an end that is to do something at `now` does it, if that is later.
+    fn woken_at(&mut self, flow: usize, side: Side, now: Duration) -> Option<Duration> {
+        let awake = &mut self.stations[flow].awake[side as usize];
+        if now > *awake {
+            *awake = now + self.driver.jitter.mul_f64(self.random.random());
+        }
+        (*awake > now).then_some(*awake)
+    }
+
     fn handle(&mut self, event: Event, now: Duration) {
+        if let Event::Arrive(flow, side, _) | Event::Wake(flow, side) = event
+            && let Some(later) = self.woken_at(flow, side, now)
+        {
+            if matches!(event, Event::Wake(..)) {
+                let slot = &mut self.stations[flow].wakes[side as usize];
+                if *slot != Some(now) {
+                    return;
+                }
+                *slot = Some(later);
+            }
+            self.at(later, event);
+            return;
+        }
         match event {
             Event::Turn(rate) => self.forth.turn_to(rate),
             Event::Start(flow) => {
@@ -229,6 +257,7 @@ fn station(flow: &Flow, driver: Driver, epoch: Instant, index: usize) -> Station
         sender: End::new(endpoint, None, driver, epoch, address(2)),
         receiver: End::new(ends.endpoint, Some(ends.server), driver.other(), epoch, address(1)),
         wakes: [None; 2],
+        awake: [Duration::ZERO; 2],
         client: Some(ends.client),
         report: FlowReport::default(),
     }
@@ -245,6 +274,7 @@ pub fn run(setup: &Setup) -> Report {
         forth: Line::new(setup.forth, setup.seed),
         back: Line::new(setup.back, setup.seed ^ 0x5eed),
         driver: setup.driver,
+        random: StdRng::seed_from_u64(!setup.seed),
         events: BinaryHeap::new(),
         count: 0,
     };

@@ -79,6 +79,16 @@ fn a_short_queue_is_enough() {
 }
 
 #[test]
+fn ends_that_a_busy_machine_wakes_late_fill_the_line() {
+    for (mbit, rtt, jitter) in [(50, 10, 5), (50, 40, 10), (100, 20, 5)] {
+        let mut setup = setup(mbit, rtt * MS, 0.0, 5 * SECOND);
+        setup.driver.jitter = jitter * MS;
+        let share = whole(&setup, &run(&setup));
+        assert!(share > 0.85, "{mbit} Mbit/s, {rtt} ms, up to {jitter} ms late: {share}");
+    }
+}
+
+#[test]
 fn beside_a_flow_of_cubic_it_has_about_half() {
     for (rtt, after) in [(20, [0, 0]), (40, [0, 3]), (40, [3, 0])] {
         let mut setup = setup(20, rtt * MS, 0.0, 40 * SECOND);

@@ -1,31 +1,29 @@
 //! A fast line in user space: delay, loss, a rate and a queue, for gigabits.
 //!
 //! The kernel's `netem` does the same, where there is one. The line is a process between two TUN devices, which are
-//! made in its own namespace and then moved into those that it joins. Offload ends at a TUN device: the kernel cuts
-//! what TCP, or UDP's segmentation, has put together into packets of the device's MTU, so that rate, loss and queue
-//! count packets, as they do on a real line.
+//! made in its own namespace and then moved into those that it joins. As at a card, what TCP, or UDP's segmentation, has put
+//! together is cut into packets of the device's MTU before it comes to the line, so that rate, loss and queue count packets;
+//! and packets that come out together are put together again.
 //!
 //! - [`settings`] what a direction does. `lane`, the logic, has no clock and no sockets: it says when a packet arrives,
 //!   if it does.
+//! - `device` takes apart and puts together.
 //! - `pump` moves the packets of one direction, in a thread of its own.
 //! - [`network`] puts a line between two hosts, with a rendezvous' place behind one of them.
 //!
 //! The process prints its counters, a JSON object in a line, whenever it reads a line; it ends with its input.
 
+mod device;
 mod lane;
 pub mod network;
 mod pump;
 pub mod settings;
 mod tally;
 
-use std::collections::VecDeque;
 use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
-
-use tokio::runtime::{Builder, Runtime};
-use tokio_tun::Tun;
 
 use lane::Lane;
 use pump::Pump;
@@ -68,32 +66,17 @@ pub(crate) fn words(settings: [LaneSettings; 2], seed: u64) -> Vec<String> {
     lanes.chain([seed.to_string()]).collect()
 }
 
-/// A device and the runtime that waits for it.
-fn attach(name: &str) -> io::Result<(Arc<Tun>, Runtime)> {
-    let runtime = Builder::new_current_thread().enable_io().build()?;
-    let guard = runtime.enter();
-    let mut tuns = Tun::builder().name(name).build().map_err(io::Error::other)?;
-    let tun = tuns.pop().ok_or_else(|| io::Error::other("no device"))?;
-    drop(guard);
-    Ok((Arc::new(tun), runtime))
-}
-
 fn run(settings: [LaneSettings; 2], seed: u64) -> io::Result<()> {
-    let [(end0, runtime0), (end1, runtime1)] = [attach(DEVICES[0])?, attach(DEVICES[1])?];
-    let directions = [
-        (Arc::clone(&end0), Arc::clone(&end1), runtime0),
-        (Arc::clone(&end1), Arc::clone(&end0), runtime1),
-    ];
+    let [(from0, to0), (from1, to1)] = [device::attach(DEVICES[0])?, device::attach(DEVICES[1])?];
     let mut tallies = Vec::new();
-    for ((settings, seed), (from, to, runtime)) in
-        settings.into_iter().zip([seed, !seed]).zip(directions)
+    for ((settings, seed), (from, to)) in
+        settings.into_iter().zip([seed, !seed]).zip([(from0, to1), (from1, to0)])
     {
         let tally = Arc::new(Tally::default());
         tallies.push(Arc::clone(&tally));
-        let lane = Lane::new(settings, seed);
-        let pump = Pump { from, to, lane, tally, under_way: VecDeque::new() };
+        let pump = Pump::new(from, to, Lane::new(settings, seed), tally);
         thread::spawn(move || {
-            let ended = pump.run(&runtime);
+            let ended = pump.run();
             // The other direction alone would be no line.
             say(&format!("the line has ended: {ended:?}"));
             std::process::exit(1);

@@ -5,55 +5,85 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Runtime;
-use tokio_tun::Tun;
-
+use super::device::{Packet, Reader, Writer};
 use super::lane::{Fate, Lane};
-use super::tally::Tally;
+use super::tally::{Arrived, Tally};
 
-/// Longest packet that is read: longer ones do not come, since the devices' MTU is 1,500.
-const PACKET_BYTES_MAX: usize = 2048;
 /// Most packets under way in one direction, beside the bytes that queue and delay allow: at the worst 300 MB.
 const PACKETS_MAX: usize = 200_000;
 /// Packets that are read before the time is looked at and what is due is delivered: some 100 µs of work.
 const BATCH: usize = 64;
 /// While packets are under way, the devices are looked at so often. A packet is late by no more than this and what the
-/// timer takes; batches of this time cost half the CPU time of packets one by one.
-const TICK: Duration = Duration::from_micros(100);
+/// timer takes: as by a card that waits as long before it interrupts. At 500 Mbit/s, sixteen packets come together.
+const TICK: Duration = Duration::from_micros(400);
+
+/// What is between the devices.
+struct Between {
+    lane: Lane,
+    tally: Arc<Tally>,
+    /// What is on the line, with the time when it arrives; in that order, since the delay is the same for all.
+    under_way: VecDeque<(Instant, Packet)>,
+}
+
+impl Between {
+    /// Packets come to the line, at this moment; how many.
+    fn take(&mut self, packets: impl Iterator<Item = Packet>) -> usize {
+        let now = Instant::now();
+        let mut taken = 0;
+        for packet in packets {
+            taken += 1;
+            self.tally.offered();
+            // Beyond the limit the lane is not asked: a packet that it has taken would have used the line.
+            if self.under_way.len() >= PACKETS_MAX {
+                self.tally.failed();
+                continue;
+            }
+            match self.lane.offer(packet.len(), now) {
+                Fate::Arrives(at) => self.under_way.push_back((at, packet)),
+                Fate::Lost => self.tally.lost(),
+                Fate::NoRoom => self.tally.queue_dropped(),
+            }
+        }
+        taken
+    }
+}
 
 /// One direction.
 pub(super) struct Pump {
-    pub(super) from: Arc<Tun>,
-    pub(super) to: Arc<Tun>,
-    pub(super) lane: Lane,
-    pub(super) tally: Arc<Tally>,
-    /// What is on the line, with the time when it arrives; in that order, since the delay is the same for all.
-    pub(super) under_way: VecDeque<(Instant, Box<[u8]>)>,
+    from: Reader,
+    to: Writer,
+    line: Between,
+    arrived: Vec<Arrived>,
 }
 
 impl Pump {
-    /// Runs until a device fails; `runtime` is the one that the device `from` was made in.
-    pub(super) fn run(mut self, runtime: &Runtime) -> io::Result<()> {
-        let mut buffer = [0; PACKET_BYTES_MAX];
+    pub(super) fn new(from: Reader, to: Writer, lane: Lane, tally: Arc<Tally>) -> Self {
+        let line = Between { lane, tally, under_way: VecDeque::new() };
+        Self { from, to, line, arrived: Vec::new() }
+    }
+
+    /// Runs until a device fails.
+    pub(super) fn run(mut self) -> io::Result<()> {
         loop {
-            if self.under_way.is_empty() {
+            if self.line.under_way.is_empty() {
                 // Nothing is to be done until a packet comes, at whatever time.
-                let length = runtime.block_on(self.from.recv(&mut buffer))?;
-                self.take(&buffer[..length], Instant::now());
+                let packets = self.from.wait()?;
+                self.line.take(packets);
             }
-            let has_more = self.read_batch(&mut buffer)?;
-            self.deliver();
-            if !has_more {
-                self.wait();
+            let has_more = self.read_batch()?;
+            let has_due = self.deliver();
+            if !has_more && !has_due && !self.line.under_way.is_empty() {
+                std::thread::sleep(TICK);
             }
         }
     }
 
-    /// Reads what there is, up to a batch; whether there may be more.
-    fn read_batch(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
-        for _ in 0..BATCH {
-            match self.from.try_recv(buffer) {
-                Ok(length) => self.take(&buffer[..length], Instant::now()),
+    /// Reads what there is, a batch or a little more; whether there may be more.
+    fn read_batch(&mut self) -> io::Result<bool> {
+        let mut read = 0;
+        while read < BATCH {
+            match self.from.read() {
+                Ok(packets) => read += self.line.take(packets),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
             }
@@ -61,39 +91,19 @@ impl Pump {
         Ok(true)
     }
 
-    fn take(&mut self, packet: &[u8], now: Instant) {
-        self.tally.offered();
-        // Beyond the limit the lane is not asked: a packet that it has taken would have used the line.
-        if self.under_way.len() >= PACKETS_MAX {
-            self.tally.failed();
-            return;
+    /// Gives out what has arrived by now, up to a batch, so that reading does not have to wait; whether there may be more.
+    fn deliver(&mut self) -> bool {
+        let now = Instant::now();
+        let due = self.line.under_way.iter().take(2 * BATCH).take_while(|(at, _)| *at <= now);
+        self.arrived.clear();
+        self.arrived.extend(due.map(|(at, packet)| Arrived::new(packet, now.duration_since(*at))));
+        let due = self.line.under_way.drain(..self.arrived.len()).map(|(_, packet)| packet);
+        // What the kernel refuses, as it does when the device is down, is counted and gone; and with it the rest of the
+        // batch, since how much of it has been taken is not told.
+        match self.to.write(due) {
+            Ok(()) => self.arrived.iter().for_each(|arrived| self.line.tally.passed(arrived)),
+            Err(_) => self.arrived.iter().for_each(|_| self.line.tally.failed()),
         }
-        match self.lane.offer(packet.len(), now) {
-            Fate::Arrives(at) => self.under_way.push_back((at, packet.into())),
-            Fate::Lost => self.tally.lost(),
-            Fate::NoRoom => self.tally.queue_dropped(),
-        }
-    }
-
-    /// Gives out what has arrived by now, up to a batch, so that reading does not have to wait.
-    fn deliver(&mut self) {
-        for _ in 0..2 * BATCH {
-            let now = Instant::now();
-            if self.under_way.front().is_none_or(|(at, _)| *at > now) {
-                return;
-            }
-            let Some((at, packet)) = self.under_way.pop_front() else { return };
-            // A packet that the kernel refuses, as it does when the device is down, is counted and gone.
-            match self.to.try_send(&packet) {
-                Ok(_) => self.tally.passed(&packet, now.duration_since(at)),
-                Err(_) => self.tally.failed(),
-            }
-        }
-    }
-
-    fn wait(&self) {
-        let Some((at, _)) = self.under_way.front() else { return };
-        let left = at.saturating_duration_since(Instant::now());
-        std::thread::sleep(left.min(TICK));
+        self.arrived.len() == 2 * BATCH
     }
 }

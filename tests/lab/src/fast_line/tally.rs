@@ -37,6 +37,21 @@ pub struct LaneCounts {
     pub latest_us: u64,
 }
 
+/// A packet that has arrived.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrived {
+    bytes: u64,
+    protocol: Option<u8>,
+    /// So long behind its time.
+    behind: Duration,
+}
+
+impl Arrived {
+    pub(super) fn new(packet: &[u8], behind: Duration) -> Self {
+        Self { bytes: packet.len() as u64, protocol: protocol(packet), behind }
+    }
+}
+
 /// The counters of a direction; one thread writes, another one reads.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
@@ -69,12 +84,11 @@ impl Tally {
         add(&self.failed, 1);
     }
 
-    /// A packet has arrived, so long behind its time.
-    pub(super) fn passed(&self, packet: &[u8], behind: Duration) {
-        let bytes = packet.len() as u64;
+    pub(super) fn passed(&self, arrived: &Arrived) {
+        let Arrived { bytes, protocol, behind } = *arrived;
         add(&self.passed, 1);
         add(&self.passed_bytes, bytes);
-        match protocol(packet) {
+        match protocol {
             Some(TCP) => add(&self.tcp_bytes, bytes),
             Some(UDP) => add(&self.udp_bytes, bytes),
             Some(_) | None => {}
@@ -127,11 +141,11 @@ mod tests {
         };
         let on_time = Duration::from_micros(300);
         for _ in 0..2 {
-            tally.passed(&packet(0x45, TCP), on_time);
+            tally.passed(&Arrived::new(&packet(0x45, TCP), on_time));
         }
-        tally.passed(&packet(0x45, UDP), 2 * LATE);
-        tally.passed(&packet(0x60, UDP), on_time);
-        tally.passed(&[], on_time);
+        tally.passed(&Arrived::new(&packet(0x45, UDP), 2 * LATE));
+        tally.passed(&Arrived::new(&packet(0x60, UDP), on_time));
+        tally.passed(&Arrived::new(&[], on_time));
         let counts = tally.counts();
         assert_eq!((counts.passed, counts.passed_bytes), (5, 400));
         assert_eq!((counts.tcp_bytes, counts.udp_bytes), (200, 100));

@@ -25,7 +25,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use holepunch_sim::nat::DropReason;
-use tokio_tun::Tun;
+use tun_rs::{AsyncDevice, DeviceBuilder};
 
 use layers::Layers;
 use line::Line;
@@ -121,9 +121,8 @@ fn invalid(why: impl Into<String>) -> io::Error {
 }
 
 /// Attaches to a device that exists already, with its routes.
-fn attach(name: &str) -> io::Result<Tun> {
-    let mut tuns = Tun::builder().name(name).build().map_err(io::Error::other)?;
-    tuns.pop().ok_or_else(|| invalid(format!("no device {name}")))
+fn attach(name: &str) -> io::Result<AsyncDevice> {
+    DeviceBuilder::new().name(name).inherit_enable_state().build_async()
 }
 
 async fn run(inside: &str, outside: &str, role: Role) -> io::Result<()> {

@@ -21,6 +21,8 @@ pub(super) struct Pacer {
     tokens: u64,
     max_bytes_per_second: Option<u64>,
     prev: Instant,
+    /// When the sender that has to wait is to be woken, at a controller's rate.
+    due: Option<Instant>,
 }
 
 /// Inputs a window-derived [`Pacer::capacity`] was calculated from.
@@ -49,6 +51,7 @@ impl Pacer {
             tokens: capacity,
             max_bytes_per_second,
             prev: now,
+            due: None,
         }
     }
 
@@ -95,7 +98,7 @@ impl Pacer {
         // A controller that computes its own sending rate drives the bucket directly; the
         // window- and RTT-derived refill below is used only when no rate is reported.
         if let Some(pacing_rate) = controller_metrics.pacing_rate {
-            return self.delay_at_rate(pacing_rate, bytes_to_send, mtu, now);
+            return self.delay_at_rate(pacing_rate, smoothed_rtt, bytes_to_send, mtu, now);
         }
 
         let window = rate_limited_window(smoothed_rtt, window, self.max_bytes_per_second);
@@ -163,6 +166,7 @@ impl Pacer {
     fn delay_at_rate(
         &mut self,
         pacing_rate: u64,
+        smoothed_rtt: Duration,
         bytes_to_send: u64,
         mtu: u16,
         now: Instant,
@@ -195,9 +199,13 @@ impl Pacer {
         // pay for a single byte is carried over rather than discarded. Without this, a slow
         // rate polled frequently would never accumulate anything.
         if new_tokens > 0 {
-            self.tokens = self.tokens.saturating_add(new_tokens).min(self.capacity);
+            let late = self.due.map_or(Duration::ZERO, |due| now.saturating_duration_since(due));
+            let bound = self.capacity + catch_up_bytes(rate, late, smoothed_rtt);
+            // What was granted for an earlier delay is not taken back.
+            self.tokens = Ord::max(self.tokens.saturating_add(new_tokens).min(bound), self.tokens);
             self.prev = now;
         }
+        self.due = None;
 
         // Capped at the burst budget so that a `bytes_to_send` exceeding the whole bucket is
         // still released eventually, rather than waiting for a level the bucket never reaches.
@@ -209,7 +217,9 @@ impl Pacer {
         // Wait for the shortfall only. Deriving the delay from `bytes_to_send` would re-arm
         // the same interval on every poll and never retire, stalling the connection.
         let deficit = target - self.tokens;
-        Some(Duration::from_secs_f64(deficit as f64 / rate as f64))
+        let delay = Duration::from_secs_f64(deficit as f64 / rate as f64);
+        self.due = now.checked_add(delay);
+        Some(delay)
     }
 }
 
@@ -233,6 +243,17 @@ fn rate_capacity(pacing_rate: u64, mtu: u16) -> u64 {
         max_capacity,
         target_capacity.clamp(MIN_BURST_SIZE * mtu, MAX_BURST_SIZE * mtu),
     )
+}
+
+/// What a sender that was woken late may make up for at once.
+///
+/// A busy machine wakes a process some milliseconds late, again and again. What could not be sent meanwhile would be lost
+/// to the rate, and a controller that measures what is delivered would take the path for slower, and pace at less, again and
+/// again. Half of a round trip fits beside what is in flight, of which a controller allows twice what the path holds.
+fn catch_up_bytes(pacing_rate: u64, late: Duration, smoothed_rtt: Duration) -> u64 {
+    let interval = late.min(smoothed_rtt / 2).min(CATCH_UP_INTERVAL_MAX);
+    let bytes = (pacing_rate as u128 * interval.as_nanos()) / 1_000_000_000;
+    Ord::min(bytes as u64, CATCH_UP_BYTES_MAX)
 }
 
 /// Calculates a pacer capacity for a certain window and RTT, which imply a rate
@@ -270,6 +291,12 @@ const TARGET_BURST_INTERVAL: Duration = Duration::from_millis(2);
 ///
 /// Takes precedence over [`MIN_BURST_SIZE`].
 const MAX_BURST_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Longest time that is made up for: a process that a busy machine does not run for longer begins anew.
+const CATCH_UP_INTERVAL_MAX: Duration = Duration::from_millis(20);
+
+/// Most that is made up for at once: a receiver's socket buffer should hold it.
+const CATCH_UP_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Minimum number of datagrams to batch together, so long as we won't have to wait for more than
 /// [`MAX_BURST_INTERVAL`]
@@ -668,6 +695,25 @@ mod tests {
         assert_eq!(pacer.capacity, rate_capacity(TEST_PACING_RATE, mtu));
         // 2ms of traffic at 100 Mbit/s, i.e. `TARGET_BURST_INTERVAL` worth.
         assert_eq!(pacer.capacity, 25_000);
+    }
+
+    #[test]
+    fn a_sender_that_is_woken_late_makes_up_for_it_within_bounds() {
+        let (window, mtu, rtt) = (2_000_000, 1500, Duration::from_millis(20));
+        let start = Instant::now();
+        let metrics = paced_metrics(window, TEST_PACING_RATE, 2 * u64::from(mtu));
+        let bytes = |late| {
+            let mut pacer = Pacer::new(rtt, window, mtu, None, start);
+            let (delay, _) = burst_until_blocked(&mut pacer, rtt, mtu, start, &metrics).unwrap();
+            let woken = start + delay + late;
+            burst_until_blocked(&mut pacer, rtt, mtu, woken, &metrics).unwrap().1
+        };
+        let rate_of = |late: Duration| (TEST_PACING_RATE as f64 * late.as_secs_f64()) as u64;
+        let (short, longest) = (Duration::from_millis(4), rtt / 2);
+        let close = |got: u64, expected: u64| got.abs_diff(expected) <= 2 * u64::from(mtu);
+        assert!(close(bytes(short), rate_of(short)), "{}", bytes(short));
+        let most = rate_capacity(TEST_PACING_RATE, mtu) + rate_of(longest);
+        assert!(close(bytes(Duration::from_secs(1)), most), "{}", bytes(Duration::from_secs(1)));
     }
 
     #[test]
