@@ -118,7 +118,7 @@ impl Endpoint {
                 if let Some(cid) = self.connections[ch]
                     .local_cids
                     .get_mut(&path_id)
-                    .and_then(|pcid| pcid.cids.remove(&seq))
+                    .and_then(|pcid| pcid.remove(seq))
                 {
                     trace!(%path_id, "local CID retired {}: {}", seq, cid);
                     self.index.retire(cid);
@@ -238,7 +238,7 @@ impl Endpoint {
                 }
                 RouteDatagramTo::Connection(ch, _path_id) => Some(DatagramEvent::ConnectionEvent(
                     ch,
-                    ConnectionEvent(ConnectionEventInner::Datagram(event)),
+                    ConnectionEvent(event.into()),
                 )),
             }
         } else if event.first_decode.initial_header().is_some() {
@@ -397,8 +397,7 @@ impl Endpoint {
             let id = self.new_cid(RouteDatagramTo::Connection(ch, path_id));
             let cid_meta = self.connections[ch].local_cids.entry(path_id).or_default();
             let sequence = cid_meta.issued;
-            cid_meta.issued += 1;
-            cid_meta.cids.insert(sequence, id);
+            cid_meta.insert(id, num);
             ids.push(IssuedCid {
                 path_id,
                 sequence,
@@ -679,7 +678,7 @@ impl Endpoint {
                 );
 
                 for event in incoming_buffer.datagrams {
-                    conn.handle_event(ConnectionEvent(ConnectionEventInner::Datagram(event)))
+                    conn.handle_event(ConnectionEvent(event.into()))
                 }
 
                 Ok((ch, conn))
@@ -872,13 +871,11 @@ impl Endpoint {
         );
 
         let mut path_cids = PathLocalCids::default();
-        path_cids.cids.insert(path_cids.issued, local_cid);
-        path_cids.issued += 1;
+        path_cids.insert(local_cid, 1);
 
         if let Some(cid) = pref_addr_cid {
             debug_assert_eq!(path_cids.issued, 1, "preferred address cid seq must be 1");
-            path_cids.cids.insert(path_cids.issued, cid);
-            path_cids.issued += 1;
+            path_cids.insert(cid, 1);
         }
 
         let id = self.connections.insert(ConnectionMeta {
@@ -1128,9 +1125,9 @@ impl ConnectionIndex {
         for cid in conn
             .local_cids
             .values()
-            .flat_map(|pcids| pcids.cids.values())
+            .flat_map(|pcids| &pcids.cids)
         {
-            self.connection_ids.remove(cid);
+            self.connection_ids.remove(&cid.1);
         }
         self.incoming_connection_remotes.remove(&conn.network_path);
         self.outgoing_connection_remotes
@@ -1207,8 +1204,27 @@ struct PathLocalCids {
     ///
     /// Another way of saying this is that this is the next sequence number to be issued.
     issued: u64,
-    /// Issues CIDs indexed by their sequence number.
-    cids: FxHashMap<u64, ConnectionId>,
+    /// Issued CIDs with their sequence numbers.
+    ///
+    /// Not a map: there are a handful for each path, and paths for which there are CIDs outnumber those that
+    /// are used.
+    cids: Vec<(u64, ConnectionId)>,
+}
+
+impl PathLocalCids {
+    /// Adds the next CID, one of `num` that are issued together.
+    fn insert(&mut self, cid: ConnectionId, num: u64) {
+        if self.cids.len() == self.cids.capacity() {
+            self.cids.reserve_exact(num as usize);
+        }
+        self.cids.push((self.issued, cid));
+        self.issued += 1;
+    }
+
+    fn remove(&mut self, sequence: u64) -> Option<ConnectionId> {
+        let index = self.cids.iter().position(|(seq, _)| *seq == sequence)?;
+        Some(self.cids.swap_remove(index).1)
+    }
 }
 
 /// Internal identifier for a `Connection` currently associated with an endpoint

@@ -201,6 +201,18 @@ impl PartialDecode {
         })
     }
 
+    /// The same in less space, if it has a short header
+    pub(crate) fn into_short(self) -> Result<ShortDecode, Self> {
+        match self.plain_header {
+            ProtectedHeader::Short { spin, dst_cid } => Ok(ShortDecode {
+                spin,
+                cid_len: dst_cid.len() as u8,
+                bytes: self.buf.into_inner(),
+            }),
+            _ => Err(self),
+        }
+    }
+
     fn decrypt_header(
         buf: &mut io::Cursor<BytesMut>,
         header_crypto: &dyn crypto::HeaderKey,
@@ -217,6 +229,34 @@ impl PartialDecode {
 
         let len = PacketNumber::decode_len(buf.get_ref()[0]);
         PacketNumber::decode(len, buf)
+    }
+}
+
+/// A [`PartialDecode`] of a packet with a short header
+#[cfg_attr(test, derive(Clone))]
+#[derive(Debug)]
+pub(crate) struct ShortDecode {
+    spin: bool,
+    cid_len: u8,
+    bytes: BytesMut,
+}
+
+impl From<ShortDecode> for PartialDecode {
+    fn from(short: ShortDecode) -> Self {
+        let ShortDecode {
+            spin,
+            cid_len,
+            bytes,
+        } = short;
+        // Behind the first byte.
+        let header_len = 1 + usize::from(cid_len);
+        let dst_cid = ConnectionId::new(&bytes[1..header_len]);
+        let mut buf = io::Cursor::new(bytes);
+        buf.set_position(header_len as u64);
+        Self {
+            plain_header: ProtectedHeader::Short { spin, dst_cid },
+            buf,
+        }
     }
 }
 
@@ -1096,5 +1136,30 @@ mod tests {
                 panic!("unexpected header {:?}", packet.header);
             }
         }
+    }
+
+    #[test]
+    fn a_packet_with_a_short_header_is_the_same_in_less_space() {
+        let cid = ConnectionId::new(&[7; 8]);
+        let mut bytes = BytesMut::from(&[FIXED_BIT | SPIN_BIT][..]);
+        bytes.extend_from_slice(&cid);
+        bytes.extend_from_slice(&[1; 100]);
+        let (decode, rest) = PartialDecode::new(
+            bytes.clone(),
+            &FixedLengthConnectionIdParser::new(cid.len()),
+            crate::DEFAULT_SUPPORTED_VERSIONS,
+            false,
+        )
+        .unwrap();
+        assert!(rest.is_none());
+        let position = decode.buf.position();
+        let decode = PartialDecode::from(decode.into_short().unwrap());
+        assert_eq!(decode.dst_cid(), cid);
+        assert_eq!(decode.data(), &bytes[..]);
+        assert_eq!(decode.buf.position(), position);
+        assert!(matches!(
+            decode.plain_header,
+            ProtectedHeader::Short { spin: true, .. }
+        ));
     }
 }

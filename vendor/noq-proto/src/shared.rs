@@ -1,11 +1,14 @@
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 use core::{fmt, net::SocketAddr};
 
 use bytes::{Buf, BufMut, BytesMut};
 
 use crate::FourTuple;
 use crate::PathId;
-use crate::{Duration, Instant, MAX_CID_SIZE, ResetToken, coding::BufExt, packet::PartialDecode};
+use crate::{
+    Duration, Instant, MAX_CID_SIZE, ResetToken, coding::BufExt, packet::PartialDecode,
+    packet::ShortDecode,
+};
 
 /// Events sent from an Endpoint to a Connection
 #[derive(Debug)]
@@ -14,12 +17,17 @@ pub struct ConnectionEvent(pub(crate) ConnectionEventInner);
 #[derive(Debug)]
 pub(crate) enum ConnectionEventInner {
     /// A datagram has been received for the Connection
-    Datagram(DatagramConnectionEvent),
+    ///
+    /// Boxed: a channel keeps room for dozens of events. Only handshakes have these.
+    Datagram(Box<DatagramConnectionEvent>),
+    /// A datagram has been received that is one packet with a short header
+    ShortDatagram(ShortDatagramEvent),
     /// New connection identifiers have been issued for the Connection
     NewIdentifiers(Vec<IssuedCid>, Instant, usize, Option<Duration>),
 }
 
 /// Variant of [`ConnectionEventInner`].
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(crate) struct DatagramConnectionEvent {
     pub(crate) now: Instant,
@@ -28,6 +36,61 @@ pub(crate) struct DatagramConnectionEvent {
     pub(crate) ecn: Option<EcnCodepoint>,
     pub(crate) first_decode: PartialDecode,
     pub(crate) remaining: Option<BytesMut>,
+}
+
+/// A [`DatagramConnectionEvent`] that takes less space, and is not boxed.
+#[cfg_attr(test, derive(Clone))]
+#[derive(Debug)]
+pub(crate) struct ShortDatagramEvent {
+    now: Instant,
+    network_path: FourTuple,
+    path_id: PathId,
+    ecn: Option<EcnCodepoint>,
+    packet: ShortDecode,
+}
+
+impl From<DatagramConnectionEvent> for ConnectionEventInner {
+    fn from(event: DatagramConnectionEvent) -> Self {
+        let DatagramConnectionEvent {
+            now,
+            network_path,
+            path_id,
+            ecn,
+            first_decode,
+            remaining,
+        } = event;
+        match first_decode.into_short() {
+            // The payload of a packet with a short header extends to the end of the datagram.
+            Ok(packet) if remaining.is_none() => Self::ShortDatagram(ShortDatagramEvent {
+                now,
+                network_path,
+                path_id,
+                ecn,
+                packet,
+            }),
+            decoded => Self::Datagram(Box::new(DatagramConnectionEvent {
+                now,
+                network_path,
+                path_id,
+                ecn,
+                first_decode: decoded.map_or_else(|decode| decode, Into::into),
+                remaining,
+            })),
+        }
+    }
+}
+
+impl From<ShortDatagramEvent> for DatagramConnectionEvent {
+    fn from(event: ShortDatagramEvent) -> Self {
+        Self {
+            now: event.now,
+            network_path: event.network_path,
+            path_id: event.path_id,
+            ecn: event.ecn,
+            first_decode: event.packet.into(),
+            remaining: None,
+        }
+    }
 }
 
 /// Events sent from a Connection to an Endpoint
@@ -213,4 +276,15 @@ pub(crate) struct IssuedCid {
     pub(crate) sequence: u64,
     pub(crate) id: ConnectionId,
     pub(crate) reset_token: ResetToken,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_small() {
+        // A driver's channel keeps room for dozens of them, for each connection.
+        assert!(size_of::<ConnectionEvent>() <= 120);
+    }
 }

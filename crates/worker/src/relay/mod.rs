@@ -53,7 +53,7 @@ pub(crate) async fn serve(mut end: RelayEnd, address: RelayAddress) {
                     () = end.ended() => return,
                 };
                 match opened {
-                    Ok(socket) => Box::new(socket),
+                    Ok(socket) => socket,
                     Err(why) => break why,
                 }
             }
@@ -65,7 +65,7 @@ pub(crate) async fn serve(mut end: RelayEnd, address: RelayAddress) {
         }
         tracing::debug!(%url, "relay connected");
         let over = tokio::select! {
-            over = carry(&end, *socket, &mut opener) => over,
+            over = carry(&end, socket, &mut opener) => over,
             () = end.ended() => return,
         };
         match over {
@@ -104,7 +104,7 @@ impl Shared {
 }
 
 /// Carries frames both ways until the connection ends, or another one takes its place.
-async fn carry(end: &RelayEnd, socket: Socket, opener: &mut Opener) -> Over {
+async fn carry(end: &RelayEnd, socket: Box<Socket>, opener: &mut Opener) -> Over {
     let (to, from) = socket.split();
     let liveness = Mutex::new(Liveness::new(Instant::now()));
     let shared = Shared { liveness, changed: Notify::new(), to_ask: Notify::new() };
@@ -128,7 +128,7 @@ async fn watch(shared: &Shared, opener: &mut Opener) -> Over {
         }
         tokio::select! {
             opened = opener.open(), if is_doubtful => return match opened {
-                Ok(socket) => Over::Replaced(Box::new(socket)),
+                Ok(socket) => Over::Replaced(socket),
                 Err(why) => Over::Refused(why),
             },
             () = sleep_until(due) => {
@@ -144,7 +144,7 @@ async fn watch(shared: &Shared, opener: &mut Opener) -> Over {
     }
 }
 
-async fn send(end: &RelayEnd, mut to: SplitSink<Socket, Message>, shared: &Shared) -> String {
+async fn send(end: &RelayEnd, mut to: SplitSink<Box<Socket>, Message>, shared: &Shared) -> String {
     loop {
         let sent = tokio::select! {
             frame = end.next_frame() => {
@@ -161,7 +161,7 @@ async fn send(end: &RelayEnd, mut to: SplitSink<Socket, Message>, shared: &Share
 
 async fn send_batch(
     end: &RelayEnd,
-    to: &mut SplitSink<Socket, Message>,
+    to: &mut SplitSink<Box<Socket>, Message>,
     first: Vec<u8>,
 ) -> Result<(), Error> {
     let mut next = Some(first);
@@ -176,7 +176,7 @@ async fn send_batch(
     to.flush().await
 }
 
-async fn receive(end: &RelayEnd, mut from: SplitStream<Socket>, shared: &Shared) -> String {
+async fn receive(end: &RelayEnd, mut from: SplitStream<Box<Socket>>, shared: &Shared) -> String {
     loop {
         let message = from.next().await;
         shared.liveness().heard(Instant::now());

@@ -97,7 +97,7 @@ pub(super) struct Opener {
     known: Option<SocketAddr>,
     by_address: u32,
     pace: Pace,
-    running: JoinSet<Result<(Socket, SocketAddr), Failed>>,
+    running: JoinSet<Result<(Box<Socket>, SocketAddr), Failed>>,
 }
 
 impl Opener {
@@ -111,7 +111,7 @@ impl Opener {
     /// # Errors
     ///
     /// Why there will be none.
-    pub(super) async fn open(&mut self) -> Result<Socket, String> {
+    pub(super) async fn open(&mut self) -> Result<Box<Socket>, String> {
         loop {
             let at = self.pace.next_at().unwrap_or_else(Instant::now);
             tokio::select! {
@@ -158,7 +158,7 @@ impl Opener {
 async fn attempt(
     address: RelayAddress,
     known: Option<SocketAddr>,
-) -> Result<(Socket, SocketAddr), Failed> {
+) -> Result<(Box<Socket>, SocketAddr), Failed> {
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BYTES)
         .write_buffer_size(WRITE_BYTES)
@@ -170,7 +170,8 @@ async fn attempt(
     let asking = Asking::Authorized(&authorization);
     let opening = handshake::open(&address.url, &address.tls, way, asking, config);
     match timeout(CONNECT_TIMEOUT, opening).await {
-        Ok(Ok(opened)) => Ok((opened.socket, opened.server)),
+        // Boxed: a task that waits for it keeps room for it as long as it lives.
+        Ok(Ok(opened)) => Ok((Box::new(opened.socket), opened.server)),
         Ok(Err(error)) => Err(Failed {
             why: hint::on_handshake(&error, address.url.scheme()),
             kind: kind(&error),

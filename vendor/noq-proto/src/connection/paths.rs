@@ -107,7 +107,8 @@ impl<T: Into<u32>> From<T> for PathId {
 #[derive(Debug)]
 pub(super) struct PathState {
     pub(super) data: PathData,
-    pub(super) prev: Option<(ConnectionId, PathData)>,
+    /// Boxed: hardly any path has one.
+    pub(super) prev: Option<Box<(ConnectionId, PathData)>>,
 }
 
 impl PathState {
@@ -116,7 +117,7 @@ impl PathState {
         // Visit known paths from newest to oldest to find the one `pn` was sent on
         for path_data in [&mut self.data]
             .into_iter()
-            .chain(self.prev.as_mut().map(|(_, data)| data))
+            .chain(self.prev.as_mut().map(|prev| &mut prev.1))
         {
             if path_data.remove_in_flight(packet) {
                 return;
@@ -609,7 +610,7 @@ impl PathData {
 
     /// Removes all on-path challenges we remember and cancels sending new on-path challenges.
     pub(super) fn reset_on_path_challenges(&mut self) {
-        self.unconfirmed_challenges.clear();
+        self.unconfirmed_challenges = Default::default();
         self.pending_challenge = false;
         self.lost_challenge_count = 0;
     }
@@ -943,7 +944,7 @@ impl PathResponses {
             // get drained in the immediate future by a call to `pop_on_path`
             return None;
         }
-        self.pending.pop();
+        self.pop();
         Some((response.token, response.network_path))
     }
 
@@ -955,8 +956,16 @@ impl PathResponses {
             // get drained in the immediate future by a call to `pop_off_path`
             return None;
         }
-        self.pending.pop();
+        self.pop();
         Some(response.token)
+    }
+
+    /// Removes the last one, and gives the memory back with the very last.
+    fn pop(&mut self) {
+        self.pending.pop();
+        if self.pending.is_empty() {
+            self.pending = Vec::new();
+        }
     }
 
     /// Whether the next [`Self::pop_on_path`] will return something to send.

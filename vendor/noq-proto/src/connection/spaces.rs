@@ -33,7 +33,9 @@ pub(super) struct PacketSpace {
     /// Each [`PathId`] has it's own [`PacketNumberSpace`].  Only the [`SpaceId::Data`] can
     /// have multiple packet number spaces, the other spaces only have a number space for
     /// `PathId::ZERO`, which is populated at creation.
-    pub(super) number_spaces: BTreeMap<PathId, PacketNumberSpace>,
+    ///
+    /// Boxed: a node of the map has room for eleven.
+    pub(super) number_spaces: BTreeMap<PathId, Box<PacketNumberSpace>>,
 }
 
 impl PacketSpace {
@@ -41,7 +43,7 @@ impl PacketSpace {
         let number_space_0 = PacketNumberSpace::new(now, space, rng);
         Self {
             pending: Retransmits::default(),
-            number_spaces: BTreeMap::from([(PathId::ZERO, number_space_0)]),
+            number_spaces: BTreeMap::from([(PathId::ZERO, Box::new(number_space_0))]),
         }
     }
 
@@ -50,7 +52,7 @@ impl PacketSpace {
         let number_space_0 = PacketNumberSpace::new_deterministic(now, space);
         Self {
             pending: Retransmits::default(),
-            number_spaces: BTreeMap::from([(PathId::ZERO, number_space_0)]),
+            number_spaces: BTreeMap::from([(PathId::ZERO, Box::new(number_space_0))]),
         }
     }
 
@@ -58,14 +60,14 @@ impl PacketSpace {
     ///
     /// When multipath is disabled use [`PathId::ZERO`].
     pub(super) fn path_space(&self, path_id: PathId) -> Option<&PacketNumberSpace> {
-        self.number_spaces.get(&path_id)
+        self.number_spaces.get(&path_id).map(Box::as_ref)
     }
 
     /// Returns a mutable reference to the [`PacketNumberSpace`] for a path
     ///
     /// When multipath is disabled use [`PathId::ZERO`].
     pub(super) fn path_space_mut(&mut self, path_id: PathId) -> Option<&mut PacketNumberSpace> {
-        self.number_spaces.get_mut(&path_id)
+        self.number_spaces.get_mut(&path_id).map(Box::as_mut)
     }
 
     /// Returns the [`PacketNumberSpace`] for a path
@@ -83,7 +85,7 @@ impl PacketSpace {
     }
 
     pub(super) fn iter_paths_mut(&mut self) -> impl Iterator<Item = &mut PacketNumberSpace> {
-        self.number_spaces.values_mut()
+        self.number_spaces.values_mut().map(Box::as_mut)
     }
 
     /// Queue data for a tail loss probe (or anti-amplification deadlock prevention) packet
@@ -780,7 +782,12 @@ impl PendingNewCids {
             self.cids
                 .sort_by_key(|cid| cmp::Reverse((cid.path_id, cid.sequence)));
         }
-        self.cids.pop()
+        let cid = self.cids.pop();
+        if self.cids.is_empty() {
+            // There are dozens after a handshake, and seldom any later.
+            self.cids = Vec::new();
+        }
+        cid
     }
 
     pub(super) fn is_empty(&self) -> bool {

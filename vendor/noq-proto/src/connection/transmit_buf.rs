@@ -6,6 +6,17 @@ use tracing::trace;
 
 use crate::packet::BufLen;
 
+/// Capacity of a buffer that is kept while nothing is in flight: room for one datagram.
+const IDLE_CAPACITY_MAX: usize = 2048;
+
+/// Gives back what a batch of datagrams has taken.
+pub(super) fn shrink(buf: &mut Vec<u8>) {
+    debug_assert!(buf.is_empty(), "datagrams would be lost");
+    if buf.capacity() > IDLE_CAPACITY_MAX {
+        *buf = Vec::new();
+    }
+}
+
 /// The buffer in which to write datagrams for [`Connection::poll_transmit`]
 ///
 /// The `poll_transmit` function writes zero or more datagrams to a buffer. Multiple
@@ -90,18 +101,20 @@ impl<'a> TransmitBuf<'a> {
     /// If this starts the second datagram the segment size will be set to the size of the
     /// first datagram.
     ///
-    /// If the underlying buffer does not have enough capacity yet this will allocate enough
-    /// capacity for all the datagrams allowed in a single batch. Use
+    /// If the underlying buffer does not have enough capacity yet, the second datagram of a batch
+    /// will allocate enough capacity for all the datagrams allowed in a single batch. Use
     /// [`TransmitBuf::start_new_datagram_with_size`] if you know you will need less.
     pub(super) fn start_new_datagram(&mut self) {
         // We reserve the maximum space for sending `max_datagrams` upfront to avoid any
         // reallocations if more datagrams have to be appended later on.  Benchmarks have
         // shown a 5-10% throughput improvement compared to continuously resizing the
-        // datagram buffer. While this will lead to over-allocation for small transmits
-        // (e.g. purely containing ACKs), modern memory allocators (e.g. mimalloc and
-        // jemalloc) will pool certain allocation sizes and therefore this is still rather
-        // efficient.
-        let max_capacity_hint = self.max_datagrams.get() * self.segment_size;
+        // datagram buffer. Not for the first datagram: that is all that an idle connection,
+        // or one that only acknowledges, ever sends at once, and drivers keep the buffer.
+        let max_capacity_hint = if self.num_datagrams == 0 {
+            self.segment_size
+        } else {
+            self.max_datagrams.get() * self.segment_size
+        };
         self.new_datagram_inner(self.segment_size, max_capacity_hint)
     }
 
@@ -127,8 +140,8 @@ impl<'a> TransmitBuf<'a> {
         );
         self.buf_capacity = self.datagram_start + datagram_size;
         if self.buf_capacity > self.buf.capacity() {
-            self.buf
-                .reserve_exact(max_capacity_hint.saturating_sub(self.buf.capacity()));
+            let capacity = max_capacity_hint.max(self.buf_capacity);
+            self.buf.reserve_exact(capacity - self.buf.len());
         }
         self.num_datagrams += 1;
     }
@@ -246,6 +259,31 @@ mod tests {
     use super::*;
 
     const MAX_DATAGRAMS: NonZeroUsize = NonZeroUsize::new(10).unwrap();
+
+    #[test]
+    fn one_datagram_takes_room_for_one_and_a_batch_gives_its_room_back() {
+        let mut buf = Vec::new();
+        let mut transmit = TransmitBuf::new(&mut buf, MAX_DATAGRAMS, 1500);
+        transmit.start_new_datagram();
+        transmit.put_bytes(0, 1500);
+        transmit.finish_datagram();
+        assert_eq!(buf.capacity(), 1500);
+
+        let mut transmit = TransmitBuf::new(&mut buf, MAX_DATAGRAMS, 1500);
+        for _ in 0..2 {
+            transmit.start_new_datagram();
+            transmit.put_bytes(0, 1500);
+            transmit.finish_datagram();
+        }
+        assert_eq!(buf.capacity(), 15_000, "the second one makes room for all");
+
+        buf.clear();
+        shrink(&mut buf);
+        assert_eq!(buf.capacity(), 0);
+        buf.reserve_exact(1500);
+        shrink(&mut buf);
+        assert_eq!(buf.capacity(), 1500, "an acknowledgement needs no allocation");
+    }
 
     #[test]
     fn finish_full_datagram_keeps_batch_going() {

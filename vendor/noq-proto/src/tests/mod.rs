@@ -1473,7 +1473,7 @@ struct CoalescedDatagram {
 
 impl CoalescedDatagram {
     fn into_connection_event(self, now: Instant, path_id: PathId) -> ConnectionEvent {
-        ConnectionEvent(ConnectionEventInner::Datagram(DatagramConnectionEvent {
+        ConnectionEvent(ConnectionEventInner::from(DatagramConnectionEvent {
             now,
             network_path: FourTuple {
                 remote: self.remote,
