@@ -39,6 +39,8 @@ pub(super) struct Paths {
     watch: Option<Watch>,
     /// What is to be told to whoever has the links.
     news: VecDeque<LinkEvent>,
+    /// The machine knows that the session is over.
+    is_over: bool,
     ended: Option<End>,
 }
 
@@ -65,6 +67,7 @@ impl Paths {
             path_events: connection.path_events(),
             watch: None,
             news: VecDeque::new(),
+            is_over: false,
             ended: None,
         };
         paths.drain(connection, now);
@@ -92,9 +95,11 @@ impl Paths {
                     Ok(event) => self.input(&event),
                     Err(_lagged) => Some(Input::EventsLost),
                 },
-                changed = self.view.changed() => if changed.is_err() {
-                    return LinkError::Closed("the worker has ended".to_owned());
-                } else {
+                changed = self.view.changed(), if !self.is_over => {
+                    // Whoever ends the session says so, and then drops the sender.
+                    if changed.is_err() && self.view.borrow().ended.is_none() {
+                        return LinkError::Closed("the worker has ended".to_owned());
+                    }
                     self.view.mark_changed();
                     None
                 },
@@ -119,12 +124,13 @@ impl Paths {
 
     /// Tells the machine what has become known of the routes.
     fn look_at_view(&mut self, connection: &noq::Connection, now: Instant) {
-        if !self.view.has_changed().unwrap_or(false) {
+        // Where the sender is gone, what it said last may not have been seen.
+        if self.is_over || matches!(self.view.has_changed(), Ok(false)) {
             return;
         }
         let view = self.view.borrow_and_update();
-        let is_over = view.ended.is_some();
-        let input = if is_over { Input::SessionOver } else { Input::Routes(view.routes()) };
+        self.is_over = view.ended.is_some();
+        let input = if self.is_over { Input::SessionOver } else { Input::Routes(view.routes()) };
         drop(view);
         self.machine.handle_input(input, now);
         self.drain(connection, now);
