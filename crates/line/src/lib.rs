@@ -7,6 +7,7 @@
 
 mod end;
 mod line;
+pub mod pair;
 mod run;
 
 pub use end::Driver;

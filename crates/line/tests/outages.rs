@@ -1,0 +1,37 @@
+//! A link over two routes that fail and come back, with the machine of its paths at both ends. The invariants of that machine
+//! are looked at after every step.
+
+use std::time::Duration;
+
+use holepunch_line::pair::{Kind, Scenario, Without, play};
+
+/// Histories that are played here; `--example outages` plays more. Nine kinds take turns.
+const SEEDS: u64 = 72;
+/// Data moves so soon after a route is back ...
+const RESUMED_WITHIN: Duration = Duration::from_secs(1);
+/// ... but for so few of a hundred histories, ...
+const LATE_PERCENT: u64 = 1;
+/// ... which take no longer than this. So long may it stand still, too, when the path in use is cut and the other one works.
+const CUT_STALL_MAX: Duration = Duration::from_millis(1500);
+/// The same where checks are answered and data is not: a path is narrow after 1.2 s or nine round trips.
+const NARROW_STALL_MAX: Duration = Duration::from_millis(2500);
+
+#[test]
+fn data_moves_within_a_second_of_the_return_of_a_route_and_never_stands_still_beside_one() {
+    let mut late = 0;
+    for seed in 0..SEEDS {
+        let scenario = Scenario::new(seed);
+        let outcome = play(&scenario, Without::default());
+        let shown = || format!("seed {seed}: {scenario:?}: {outcome:?}");
+        let is_narrow = matches!(scenario.kind, Kind::Narrow | Kind::Batches);
+        let stall_max = if is_narrow { NARROW_STALL_MAX } else { CUT_STALL_MAX };
+        assert_eq!(outcome.lost, None, "{}", shown());
+        assert!(outcome.stall <= stall_max, "{}", shown());
+        assert!(outcome.resumed_after <= CUT_STALL_MAX, "{}", shown());
+        assert_eq!(outcome.empty_answers, 0, "{}", shown());
+        // A narrow route is tried again after a while.
+        assert!(outcome.ends_direct || is_narrow, "{}", shown());
+        late += u64::from(outcome.resumed_after > RESUMED_WITHIN);
+    }
+    assert!(late * 100 <= SEEDS.next_multiple_of(100) * LATE_PERCENT, "{late} of {SEEDS} are late");
+}
