@@ -9,7 +9,7 @@ use crate::rank::Rank;
 const STEP_MAX: usize = 64;
 
 impl<R: Route> Paths<R> {
-    /// Looks at everything. Only with debug assertions.
+    /// Looks at everything.
     ///
     /// # Panics
     /// Two parts do not agree, or something is larger than it may be.

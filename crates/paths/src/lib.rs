@@ -22,7 +22,6 @@
 mod again;
 mod doors;
 mod follow;
-#[cfg(debug_assertions)]
 mod invariants;
 mod machine;
 mod nudges;

@@ -111,7 +111,6 @@ impl<R: Route> Standing<R> {
         true
     }
 
-    #[cfg(debug_assertions)]
     pub(crate) fn check_invariants(&self, routes: &Routes<R>) {
         let is_answered = self.checks == Checks::Answered;
         assert_eq!(is_answered, !routes.is_suspect, "checks are not as the routes say");

@@ -136,7 +136,6 @@ impl<R: Route> Table<R> {
         gone.into_iter().filter(|path| self.forget(*path)).count()
     }
 
-    #[cfg(debug_assertions)]
     pub(crate) fn check_invariants(&self, is_controlling: bool) {
         let opening = self.paths.values().filter(|entry| entry.stage != Stage::Closed);
         let opening = opening.filter(|entry| entry.stage != Stage::Open);
