@@ -15,6 +15,7 @@ mod mux;
 mod port;
 mod port_mapping;
 mod quic;
+pub mod quic_paths;
 mod resolve;
 mod sockets;
 mod surroundings;

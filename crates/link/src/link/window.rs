@@ -25,10 +25,8 @@ pub(crate) struct Windows(Arc<AtomicU64>);
 impl Windows {
     /// The window of another link.
     pub(crate) fn open(&self) -> Window {
-        let bytes = match self.take(LINK_BYTES_MAX - LINK_BYTES_LEAST) {
-            true => LINK_BYTES_MAX,
-            false => LINK_BYTES_LEAST,
-        };
+        let has_room = self.take(LINK_BYTES_MAX - LINK_BYTES_LEAST);
+        let bytes = if has_room { LINK_BYTES_MAX } else { LINK_BYTES_LEAST };
         Window { all: self.clone(), bytes: AtomicU32::new(bytes), reading: Mutex::default() }
     }
 

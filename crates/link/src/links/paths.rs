@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::StreamExt;
-use holepunch_paths::{Action, Answer, Counts, End, Event, Input, Listed, PathId, Routes, Status};
+use holepunch_paths::{Action, Answer, End, Event, Input, Listed, PathId, Routes};
 use holepunch_traversal::RelayState;
 use holepunch_wire::session::SessionId;
-use noq::{PathEvent, PathStatus};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 
@@ -17,6 +16,7 @@ use super::session::SessionTask;
 use super::{LinkEvent, View, shown};
 use crate::link::{Ending, LinkError, LinkPath, PathKind, PathState};
 use crate::mux::{Mux, Route};
+use crate::quic_paths::{self, id};
 
 impl holepunch_paths::Route for Route {
     fn is_direct(&self) -> bool {
@@ -95,7 +95,9 @@ impl Paths {
             let input = tokio::select! {
                 () = Watch::sent(&mut self.watch) => Some(Input::Sent),
                 Some(event) = self.path_events.next() => match event {
-                    Ok(event) => self.input(&event),
+                    Ok(event) => quic_paths::input(&event, |id| {
+                        self.route(&self.connection.upgrade()?, id)
+                    }),
                     Err(_lagged) => Some(Input::EventsLost),
                 },
                 // Whoever ends a session drops the sender behind its last word.
@@ -140,20 +142,6 @@ impl Paths {
         self.drain(connection, now);
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the library may add events")]
-    fn input(&self, event: &PathEvent) -> Option<Input<Route>> {
-        match event {
-            PathEvent::Established { id, .. } => {
-                let connection = self.connection.upgrade()?;
-                Some(Input::Established { path: own(*id)?, route: self.route(&connection, *id) })
-            }
-            PathEvent::Abandoned { id, .. } => Some(Input::Abandoned(own(*id)?)),
-            PathEvent::Discarded { id, .. } => Some(Input::Discarded(own(*id)?)),
-            // Each side decides by itself; and what the peer sees of this side, STUN tells better.
-            _ => None,
-        }
-    }
-
     /// The route that the peer's address on a path stands for.
     fn route(&self, connection: &noq::Connection, id: noq::PathId) -> Option<Route> {
         self.mux.route(connection.path(id)?.remote_address().ok()?)
@@ -180,15 +168,15 @@ impl Paths {
         action: Action<Route>,
         connection: &noq::Connection,
     ) -> Option<Input<Route>> {
-        let path_of = |path: PathId| connection.path(noq::PathId::from(path.0));
+        let path_of = |path: PathId| connection.path(id(path));
         let answer = match action {
             Action::Open { route, status } => {
                 let label = self.mux.label(route);
-                let id = connection.open_path(label, quic_status(status)).path_id();
-                if id.is_some() {
+                let opened = connection.open_path(label, quic_paths::status(status)).path_id();
+                if opened.is_some() {
                     tracing::debug!(session = %self.session, route = shown(route), "path is opened");
                 }
-                Answer::Opened { route, path: id.and_then(own) }
+                Answer::Opened { route, path: opened.map(quic_paths::number) }
             }
             Action::Close(path) => {
                 let Some(known) = path_of(path) else { return Some(Input::Discarded(path)) };
@@ -196,7 +184,7 @@ impl Paths {
                 return None;
             }
             Action::SetStatus(path, status) => {
-                let _unless_closed = path_of(path)?.set_status(quic_status(status));
+                let _unless_closed = path_of(path)?.set_status(quic_paths::status(status));
                 return None;
             }
             Action::Ping(path) => {
@@ -217,18 +205,15 @@ impl Paths {
             }
             Action::Unbatch(route) => Answer::Unbatched(self.mux.unbatch(route)),
             Action::Count(path) => {
-                Answer::Counted(path, path_of(path).map(|path| counts(&path.stats())))
+                Answer::Counted(path, path_of(path).map(|path| quic_paths::counts(&path.stats())))
             }
-            Action::Locate(path) => {
-                Answer::Located(path, self.route(connection, noq::PathId::from(path.0)))
-            }
+            Action::Locate(path) => Answer::Located(path, self.route(connection, id(path))),
             Action::List { first, last } => {
                 let numbers = (first.0..=last.0).map(PathId);
                 let paths = numbers.filter_map(|path| {
                     let stats = path_of(path)?.stats();
-                    // RFC 9000 §8.2: it carries packets once a challenge has been answered.
-                    let is_validated = stats.frame_rx.path_response > 0;
-                    let route = self.route(connection, noq::PathId::from(path.0));
+                    let is_validated = quic_paths::is_validated(&stats);
+                    let route = self.route(connection, id(path));
                     Some(Listed { path, is_validated, route })
                 });
                 Answer::Listed { last, paths: paths.collect() }
@@ -241,7 +226,7 @@ impl Paths {
         match event {
             Event::Active { path, reason } => {
                 tracing::debug!(session = %self.session, %reason, "path");
-                let id = path.map(|(path, _)| noq::PathId::from(path.0));
+                let id = path.map(|(path, _)| id(path));
                 let rtt = id.and_then(|id| Some(connection.path(id)?.stats().rtt));
                 let kind = match path.map(|(_, route)| route) {
                     Some(Route::Direct(_, remote)) => PathKind::Direct { remote },
@@ -275,28 +260,5 @@ impl Paths {
         self.ending.because(error.clone());
         connection.close(crate::link::CODE_DONE.into(), reason.as_bytes());
         error
-    }
-}
-
-/// The number of a path: the library shows it, and tells it in no other way.
-fn own(id: noq::PathId) -> Option<PathId> {
-    id.to_string().parse().ok().map(PathId)
-}
-
-fn quic_status(status: Status) -> PathStatus {
-    match status {
-        Status::Available => PathStatus::Available,
-        Status::Backup => PathStatus::Backup,
-    }
-}
-
-fn counts(stats: &noq::PathStats) -> Counts {
-    Counts {
-        acked_bytes: stats.acked_bytes,
-        in_flight_bytes: stats.in_flight_bytes,
-        received_datagrams: stats.udp_rx.datagrams,
-        black_holes: stats.black_holes_detected,
-        payload_bytes: stats.current_mtu,
-        rtt: stats.rtt,
     }
 }

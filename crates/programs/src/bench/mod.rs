@@ -8,7 +8,7 @@ mod serve;
 
 use std::time::Duration;
 
-use holepunch_link::{Link, LinkError};
+use holepunch_link::{Link, LinkError, RecvStream};
 use serde::{Deserialize, Serialize};
 
 use crate::agree::{AgreeError, Agreed, Greeting, agree};
@@ -186,9 +186,7 @@ pub async fn bench(
         loop {
             tokio::select! {
                 served = &mut serving => served?,
-                told = read_frame(&mut recv, MESSAGE_BYTES_MAX) => {
-                    let told = told?.ok_or(BenchError::Early)?;
-                    match heard(&told).map_err(MessageError::Malformed)? {
+                told = next(&mut recv) => match told? {
                     Heard::Step(text) => step(&text),
                     Heard::Report(report) => {
                         // So that the initiator knows that it has arrived.
@@ -196,7 +194,7 @@ pub async fn bench(
                         let _or_it_has_left = send.stopped().await;
                         return Ok(*report);
                     }
-                }},
+                },
             }
         }
     }
@@ -229,6 +227,11 @@ pub enum Heard {
     Step(String),
     /// Everything, without what cannot be.
     Report(Box<Report>),
+}
+
+async fn next(recv: &mut RecvStream) -> Result<Heard, BenchError> {
+    let message = read_frame(recv, MESSAGE_BYTES_MAX).await?.ok_or(BenchError::Early)?;
+    Ok(heard(&message).map_err(MessageError::Malformed)?)
 }
 
 /// Reads a message of the initiator's, the content of its frame.

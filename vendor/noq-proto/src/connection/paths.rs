@@ -81,7 +81,7 @@ impl PathId {
     }
 
     /// Get the underlying u32
-    pub(crate) fn as_u32(&self) -> u32 {
+    pub fn as_u32(&self) -> u32 {
         self.0
     }
 }

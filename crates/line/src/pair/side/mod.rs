@@ -1,17 +1,17 @@
 //! One side: the QUIC machine, the machine of the paths, and what the application does.
 
+mod serving;
+
 use std::net::{Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use holepunch_paths::{
-    Action, Answer, Counts, Event as PathsEvent, Input, Listed, PathId, Paths, Reason, Routes,
-    Status, WakeReason,
-};
+use holepunch_link::quic_paths;
+use holepunch_paths::{Event as PathsEvent, Input, PathId, Paths, Routes};
 use noq_proto::{
-    Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, Event, FourTuple, PathEvent,
-    PathStatus, StreamEvent, StreamId, VarInt,
+    Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, Event, FourTuple, StreamEvent,
+    StreamId,
 };
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -248,7 +248,8 @@ impl Side {
                     self.begin(now);
                 }
                 Event::Path(event) => {
-                    let input = self.paths_event(&event);
+                    let input =
+                        quic_paths::input(&event, |id| self.located(quic_paths::number(id)));
                     if let Some(input) = input {
                         self.paths_input(input, now);
                     }
@@ -263,19 +264,6 @@ impl Side {
             }
         }
         busy
-    }
-
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the library may add events")]
-    fn paths_event(&self, event: &PathEvent) -> Option<Input<By>> {
-        match event {
-            PathEvent::Established { id, .. } => {
-                let path = own(*id)?;
-                Some(Input::Established { path, route: self.located(path) })
-            }
-            PathEvent::Abandoned { id, .. } => Some(Input::Abandoned(own(*id)?)),
-            PathEvent::Discarded { id, .. } => Some(Input::Discarded(own(*id)?)),
-            _ => None,
-        }
     }
 
     /// The link is there.
@@ -332,172 +320,5 @@ impl Side {
         let due = if writes { due.min(self.write_at) } else { due };
         // Timers have a granularity of a millisecond.
         Duration::from_millis(u64::try_from(due.as_micros().div_ceil(1000)).unwrap_or(u64::MAX))
-    }
-}
-
-impl Side {
-    fn routes(&self) -> Routes<By> {
-        let (is_up, renewed) = self.relay;
-        Routes {
-            direct: self.checks.is_known().then_some(By::Direct),
-            is_suspect: self.checks.is_suspect(is_up),
-            relays: if is_up { vec![By::Relay] } else { Vec::new() },
-            rebound: 0,
-            renewed,
-        }
-    }
-
-    fn serve_paths(&mut self, now: Duration) -> bool {
-        let at = self.epoch + now;
-        let Some(paths) = &mut self.paths else { return false };
-        let due = paths.poll_timeout().filter(|(due, _)| *due <= at);
-        if let Some((_, why)) = due {
-            paths.handle_timeout(at);
-            self.drain(now, why == WakeReason::Nudge);
-        }
-        let routes = self.routes();
-        let is_news = routes != self.told;
-        if is_news {
-            self.told = routes.clone();
-            self.paths_input(Input::Routes(routes), now);
-        }
-        due.is_some() || is_news
-    }
-
-    fn paths_input(&mut self, input: Input<By>, now: Duration) {
-        if let Some(paths) = &mut self.paths {
-            paths.handle_input(input, self.epoch + now);
-            self.drain(now, false);
-        }
-    }
-
-    fn drain(&mut self, now: Duration, mut is_nudge: bool) {
-        let at = self.epoch + now;
-        let Some(mut paths) = self.paths.take() else { return };
-        while let Some(action) = paths.poll_transmit() {
-            is_nudge |= matches!(action, Action::Exchange(_));
-            if is_nudge && self.without.nudges && matches!(action, Action::Ping(_)) {
-                continue;
-            }
-            if let Some(input) = self.carry_out(action, at) {
-                paths.handle_input(input, at);
-            }
-        }
-        while let Some(event) = paths.poll_event() {
-            if event == PathsEvent::Doubt {
-                self.checks.doubt(at);
-            }
-            self.told_events.push(event);
-        }
-        paths.check_invariants();
-        self.paths = Some(paths);
-    }
-
-    fn located(&self, path: PathId) -> Option<By> {
-        let (_, connection) = self.connection.as_ref()?;
-        let path = connection.network_path(noq_proto::PathId::from(path.0)).ok()?;
-        self.route(path.remote())
-    }
-
-    fn carry_out(&mut self, action: Action<By>, at: Instant) -> Option<Input<By>> {
-        let located = |side: &Self, path| Answer::Located(path, side.located(path));
-        let id = |path: PathId| noq_proto::PathId::from(path.0);
-        let answer = match action {
-            Action::Locate(path) => located(self, path),
-            Action::Exchange(_) => {
-                self.is_exchanged ^= !self.without.detour;
-                Answer::Exchanged(!self.without.detour)
-            }
-            Action::Unbatch(_) => {
-                Answer::Unbatched(!std::mem::replace(&mut self.is_unbatched, true))
-            }
-            Action::Watch(route) => {
-                self.watched = route;
-                return None;
-            }
-            Action::List { last, .. } => Answer::Listed { last, paths: self.listed(last) },
-            Action::Open { route, status } => {
-                let to = FourTuple::from_remote(self.address(route));
-                let (_, connection) = self.connection.as_mut()?;
-                let opened = connection.open_path(to, quic_status(status), at).ok();
-                Answer::Opened { route, path: opened.and_then(own) }
-            }
-            Action::Close(path) => {
-                let (_, connection) = self.connection.as_mut()?;
-                if connection.path_status(id(path)).is_err() {
-                    return Some(Input::Discarded(path));
-                }
-                let _unless_closed = connection.close_path(at, id(path), VarInt::from_u32(0));
-                return None;
-            }
-            Action::SetStatus(path, status) => {
-                let (_, connection) = self.connection.as_mut()?;
-                let _unless_closed = connection.set_path_status(id(path), quic_status(status));
-                return None;
-            }
-            Action::Ping(path) => {
-                let (_, connection) = self.connection.as_mut()?;
-                let _unless_closed = connection.ping_path(id(path));
-                return None;
-            }
-            Action::Count(path) => {
-                let (_, connection) = self.connection.as_mut()?;
-                let stats = connection.path_stats(id(path));
-                Answer::Counted(path, stats.map(|stats| counts(&stats)))
-            }
-        };
-        Some(Input::Answer(answer))
-    }
-
-    fn listed(&mut self, last: PathId) -> Vec<Listed<By>> {
-        let numbers = (0..=last.0).map(PathId);
-        let listed = numbers.filter_map(|path| {
-            let route = self.located(path);
-            let (_, connection) = self.connection.as_mut()?;
-            let stats = connection.path_stats(noq_proto::PathId::from(path.0))?;
-            Some(Listed { path, is_validated: stats.frame_rx.path_response > 0, route })
-        });
-        listed.collect()
-    }
-
-    /// The reasons for which another path was used, and how often the path in use was doubted, since this was asked last.
-    pub(crate) fn take_reasons(&mut self) -> (Vec<Reason>, usize) {
-        let (mut reasons, mut doubts) = (Vec::new(), 0);
-        for event in std::mem::take(&mut self.told_events) {
-            match event {
-                PathsEvent::Active { reason, .. } => reasons.push(reason),
-                PathsEvent::Doubt => doubts += 1,
-                PathsEvent::Narrow(_) | PathsEvent::Relayed(_) | PathsEvent::Ended(_) => {}
-            }
-        }
-        (reasons, doubts)
-    }
-
-    /// By which route this side sends, once the link is there.
-    pub(crate) fn active(&self) -> Option<By> {
-        self.paths.as_ref()?.active().map(|(_, by)| by)
-    }
-}
-
-/// The number of a path: the library shows it, and tells it in no other way.
-fn own(id: noq_proto::PathId) -> Option<PathId> {
-    id.to_string().parse().ok().map(PathId)
-}
-
-fn quic_status(status: Status) -> PathStatus {
-    match status {
-        Status::Available => PathStatus::Available,
-        Status::Backup => PathStatus::Backup,
-    }
-}
-
-fn counts(stats: &noq_proto::PathStats) -> Counts {
-    Counts {
-        acked_bytes: stats.acked_bytes,
-        in_flight_bytes: stats.in_flight_bytes,
-        received_datagrams: stats.udp_rx.datagrams,
-        black_holes: stats.black_holes_detected,
-        payload_bytes: stats.current_mtu,
-        rtt: stats.rtt,
     }
 }
