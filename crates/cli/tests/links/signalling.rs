@@ -67,6 +67,22 @@ async fn a_link_through_the_relay_survives_the_loss_of_every_connection_to_the_r
         flows_both_ways(&links, 1).await;
         assert!(links.iter().all(|link| is_relay(&link.path().kind)));
     }
+    is_the_only_one(&mut world, &links);
+}
+
+/// A session's checks go on for 11 s, in which a busy machine carries little: so no more is carried before the direct path is there than it
+/// takes until the rendezvous knows the two, and both can open another path.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relayed_link_becomes_direct_after_the_loss_of_every_connection_to_the_rendezvous() {
+    let mut world = World::new().await;
+    let links = world.linked_by_the_relay().await;
+    flows(&links, 1).await;
+    for round in 0..2 {
+        world.peers[round].until_registered().await;
+        world.peers[round].cables.cut();
+        world.peers[round].until_registered().await;
+        flows(&links, 1).await;
+    }
     world.nat.pass_everything();
     until_both(&links, is_direct).await;
     is_the_only_one(&mut world, &links);
