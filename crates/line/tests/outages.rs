@@ -12,7 +12,7 @@ const RESUMED_WITHIN: Duration = Duration::from_secs(1);
 /// ... but for so few of a hundred histories, ...
 const LATE_PERCENT: u64 = 1;
 /// ... which take no longer than this. So long may it stand still, too, when the path in use is cut and the other one works.
-const CUT_STALL_MAX: Duration = Duration::from_millis(1500);
+const CUT_STALL_MAX: Duration = Duration::from_millis(1100);
 /// The same where checks are answered and data is not: a path is narrow after 1.2 s or nine round trips.
 const NARROW_STALL_MAX: Duration = Duration::from_millis(2500);
 

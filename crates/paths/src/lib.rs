@@ -8,8 +8,8 @@
 //! 2. **Open** ([`Action::Open`]): the side that connected opens a path by each route that has none. An attempt that comes to
 //!    nothing is made again, further and further apart.
 //! 3. **Choose** ([`Event::Active`]): the direct path while it answers checks and carries data, else a relay.
-//! 4. **Doubt** ([`Event::Doubt`]): data is under way on the direct path and nothing comes back: a check is to tell. A path that
-//!    answers checks and carries no data first sends its packets one by one ([`Action::Unbatch`]), and is then narrow
+//! 4. **Doubt** ([`Event::Doubt`]): data is under way on the direct path, and nothing comes back or nothing of it is acknowledged: a
+//!    check is to tell. A path that answers checks and carries no data first sends its packets one by one ([`Action::Unbatch`]), and is then narrow
 //!    ([`Event::Narrow`]): another one is used.
 //! 5. **Detour** ([`Action::Exchange`]): the only path is cut before QUIC can open another one: its packets go by the relay.
 //! 6. **Follow** ([`Action::Locate`]): the peer has another address, and QUIC knows.
