@@ -4,6 +4,7 @@
 //!     cargo run --release -p holepunch-line --example outages -- --seeds 100 --kind both
 //!     cargo run --release -p holepunch-line --example outages -- --seed 7
 //!     cargo run --release -p holepunch-line --example outages -- --early --without nudges
+//!     cargo run --release -p holepunch-line --example outages -- --last-flight --seeds 50
 #![expect(clippy::print_stdout, reason = "a command")]
 
 use std::collections::BTreeMap;
@@ -40,6 +41,9 @@ struct Args {
     /// Cuts just behind the handshake
     #[arg(long)]
     early: bool,
+    /// Cuts that swallow the last flight of the handshake
+    #[arg(long, conflicts_with = "early")]
+    last_flight: bool,
     /// What is left out
     #[arg(long, value_delimiter = ',')]
     without: Vec<Part>,
@@ -81,7 +85,11 @@ fn row(name: &str, stalls: &mut Stalls) {
 
 fn main() {
     let args = Args::parse();
-    let scenario = |seed| if args.early { Scenario::early(seed) } else { Scenario::new(seed) };
+    let scenario = |seed| match (args.early, args.last_flight) {
+        (_, true) => Scenario::last_flight(seed),
+        (true, false) => Scenario::early(seed),
+        (false, false) => Scenario::new(seed),
+    };
     let without = Without {
         detour: args.without.contains(&Part::Detour),
         nudges: args.without.contains(&Part::Nudges),

@@ -16,6 +16,25 @@ const CUT_STALL_MAX: Duration = Duration::from_millis(1100);
 /// The same where checks are answered and data is not: a path is narrow after 1.2 s or nine round trips.
 const NARROW_STALL_MAX: Duration = Duration::from_millis(2500);
 
+/// Histories in which the last flight of the handshake is lost.
+const LAST_FLIGHTS: u64 = 16;
+/// There a check is never answered, a relay has to be connected first, and the side that accepts has no link before a packet comes by
+/// it. Without the pings on a detour it is up to 0.3 s more.
+const LAST_FLIGHT_STALL_MAX: Duration = Duration::from_millis(1200);
+
+#[test]
+fn a_link_whose_handshake_loses_its_last_flight_goes_on_by_the_relay() {
+    for seed in 0..LAST_FLIGHTS {
+        let scenario = Scenario::last_flight(seed);
+        let outcome = play(&scenario, Without::default());
+        let shown = || format!("seed {seed}: {scenario:?}: {outcome:?}");
+        assert_eq!(outcome.lost, None, "{}", shown());
+        assert!(outcome.stall <= LAST_FLIGHT_STALL_MAX, "{}", shown());
+        assert!(outcome.resumed_after <= LAST_FLIGHT_STALL_MAX, "{}", shown());
+        assert!(outcome.ends_direct, "{}", shown());
+    }
+}
+
 #[test]
 fn data_moves_within_a_second_of_the_return_of_a_route_and_never_stands_still_beside_one() {
     let mut late = 0;

@@ -57,6 +57,8 @@ pub enum Load {
     Bulk,
     /// Both send a little, often.
     Trickle,
+    /// Both send a little in turn, the side that connected first: each waits for what the other one says.
+    Talk,
 }
 
 /// The kinds of scenarios.
@@ -210,6 +212,22 @@ impl Scenario {
             length: to + AFTERWARDS,
             ..Self::new(seed)
         }
+    }
+
+    /// The same where the last flight of the handshake is lost as well, and the two say little: what the side that connects sends once its
+    /// first packet has arrived is lost, and what the other one sends once its answer has.
+    #[must_use]
+    pub fn last_flight(seed: u64) -> Self {
+        let early = Self::early(seed);
+        // The answer is of some packets, each of which takes its time at the rate of the line.
+        let from = early.direct_rtt.mul_f64(0.9);
+        let answered = early.direct_rtt.mul_f64(0.6) + 50 * MS;
+        let to = early.outages[0].to + 50 * MS;
+        let outages = vec![
+            Outage { fault: Fault::OneWay(0), from, to },
+            Outage { fault: Fault::OneWay(1), from: answered, to },
+        ];
+        Self { load: Load::Talk, outages, length: to + AFTERWARDS, ..early }
     }
 
     /// Whether either route carries a link at a moment.

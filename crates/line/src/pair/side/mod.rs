@@ -59,6 +59,8 @@ pub(crate) struct Side {
     watched: Option<By>,
     stream: Option<StreamId>,
     write_at: Duration,
+    /// What is to be said in turn and has not been, in bytes.
+    owed_bytes: usize,
     pub(crate) read_bytes: u64,
     pub(crate) lost: Option<String>,
     /// What has happened to the paths, and is not read.
@@ -101,6 +103,7 @@ impl Side {
             watched: None,
             stream: None,
             write_at: Duration::ZERO,
+            owed_bytes: if is_controlling { TRICKLE.0 } else { 0 },
             read_bytes: 0,
             lost: None,
             told_events: Vec::new(),
@@ -128,7 +131,7 @@ impl Side {
 
     /// Whether data is written and read by both sides alike.
     pub(crate) fn reads(&self) -> bool {
-        self.load == Use::Trickle || !self.is_controlling
+        self.load != Use::Bulk || !self.is_controlling
     }
 
     /// A packet has come.
@@ -298,11 +301,16 @@ impl Side {
             self.write_at = now + TRICKLE.1;
             let _or_full = connection.send_stream(id).write(&self.zeros[..TRICKLE.0]);
             busy = true;
+        } else if self.load == Use::Talk && self.owed_bytes > 0 {
+            let written = connection.send_stream(id).write(&self.zeros[..self.owed_bytes]);
+            busy = written.is_ok();
+            self.owed_bytes -= written.unwrap_or_default();
         }
         let mut stream = connection.recv_stream(id);
         if let Ok(mut chunks) = stream.read(true) {
             while let Ok(Some(chunk)) = chunks.next(usize::MAX) {
                 self.read_bytes += chunk.bytes.len() as u64;
+                self.owed_bytes += chunk.bytes.len();
                 busy = true;
             }
             let _ = chunks.finalize();
