@@ -16,8 +16,9 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, http};
 
 use super::RelayAddress;
-use crate::signalling::handshake::{self, Asking, Stream, Way};
+use crate::signalling::handshake::{self, Asking, Way};
 use crate::signalling::hint;
+use crate::signalling::stream::Stream;
 
 /// TCP, TLS and the WebSocket handshake together may take so long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,8 +38,8 @@ const AGAIN_FIRST: Duration = Duration::from_millis(250);
 const AGAIN_LONGEST: Duration = Duration::from_secs(15);
 /// So many attempts in a row use the address that was good last; the next one asks for it by its name.
 const BY_ADDRESS_MAX: u32 = 3;
-/// What is read at once. An idle relay keeps it, so it is less than a frame of bulk.
-const READ_BYTES: usize = 8 * 1024;
+/// What the WebSocket library reads at once. An idle relay keeps it; bulk is read in larger pieces below it.
+const READ_BYTES: usize = 1024;
 /// What is gathered before it is written: bulk fills frames of this size.
 const WRITE_BYTES: usize = 64 * 1024;
 /// Most bytes that the library keeps for a relay that takes none.

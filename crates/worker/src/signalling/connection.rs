@@ -6,15 +6,15 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use holepunch_wire::signal::v1::ServerV1;
 use holepunch_wire::signal::{FRAME_BYTES_MAX, FromServer, WorkerMessage};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, protocol::CloseFrame};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use super::handshake::{self, Asking, Opened, Way};
+use super::stream::Stream;
 use super::{Settings, Signal, hint};
 
 /// TCP, TLS and the WebSocket handshake together may take so long.
@@ -31,7 +31,7 @@ const WRITE_BUFFER_BYTES_MAX: usize = 256 * 1024;
 pub(super) struct Connection {
     /// Whether the rendezvous speaks `holepunch.v1`.
     pub(super) is_v1: bool,
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: WebSocketStream<Stream>,
     /// The other end's address.
     server: IpAddr,
     ping_interval: Duration,

@@ -14,15 +14,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{ProtocolError, UrlError};
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderName, HeaderValue, Response};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, http};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use url::Url;
 
+use super::stream::{Below, Stream};
 use crate::tls::Tls;
 
 /// Longest head of an answer, in bytes, and most headers in it.
@@ -30,8 +31,6 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 96;
 /// What is read at once.
 const READ_BYTES: usize = 2048;
-
-pub(crate) type Stream = MaybeTlsStream<TcpStream>;
 
 /// An open WebSocket.
 pub(crate) struct Opened {
@@ -98,12 +97,12 @@ async fn connect(url: &Url, tls: &Tls, way: Way) -> Result<(Stream, SocketAddr),
     let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     stream.set_nodelay(true)?;
     let peer = stream.peer_addr()?;
-    let Some(config) = config else { return Ok((MaybeTlsStream::Plain(stream), peer)) };
+    let Some(config) = config else { return Ok((Stream::new(Below::Tcp(stream)), peer)) };
     let config = config.map_err(|error| Error::Io(io::Error::other(error)))?;
     let server = ServerName::try_from(name.to_owned())
         .map_err(|error| Error::Io(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
     let stream = TlsConnector::from(config).connect(server, stream).await?;
-    Ok((MaybeTlsStream::Rustls(stream), peer))
+    Ok((Stream::new(Below::Tls(Box::new(stream))), peer))
 }
 
 fn request(url: &Url, key: &str, asking: Asking<'_>) -> String {

@@ -4,6 +4,7 @@ mod backoff;
 mod connection;
 pub(crate) mod handshake;
 pub(crate) mod hint;
+pub(crate) mod stream;
 
 use std::time::{Duration, Instant};
 
