@@ -51,7 +51,8 @@ pub struct Traversal {
     pub(crate) generation: u32,
     /// What has been told last of the want of an endpoint, and when.
     pub(crate) told_no_endpoint: Option<(Missing, Instant)>,
-    pub(crate) sessions: BTreeMap<SessionId, Session>,
+    /// Boxed: a node of the map has room for eleven.
+    pub(crate) sessions: BTreeMap<SessionId, Box<Session>>,
     pub(crate) searches: SearchHistory,
     /// What has been sent to addresses without proof.
     pub(crate) unproven: Unproven,
@@ -165,7 +166,7 @@ impl Traversal {
         let profile =
             self.profiler.poll_timeout().into_iter().chain(self.ipv6.poll_timeout()).min();
         let profile = profile.map(|at| (at, WakeReason::Profile));
-        let sessions = self.sessions.values().filter_map(Session::poll_timeout).min();
+        let sessions = self.sessions.values().filter_map(|session| session.poll_timeout()).min();
         let v1 = earlier(profile, sessions);
         earlier(v1, earlier(self.discovery.poll_timeout(), earlier(pairing, report)))
     }

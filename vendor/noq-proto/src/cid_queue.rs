@@ -6,6 +6,12 @@ use crate::{ConnectionId, ResetToken, frame::NewConnectionId};
 #[derive(Debug, Clone, Copy)]
 struct CidData(ConnectionId, Option<ResetToken>);
 
+/// The window of a path.
+///
+/// Three: a change of address takes one, and another comes within a round trip. Every path that may be opened has its
+/// own, and most never are.
+pub(crate) type CidQueue = CidRing<3>;
+
 /// Sliding window of active Connection IDs.
 ///
 /// This represents a circular buffer that can contain gaps due to packet loss or reordering.
@@ -21,9 +27,9 @@ struct CidData(ConnectionId, Option<ResetToken>);
 ///
 /// May contain gaps due to packet loss or reordering.
 #[derive(Debug)]
-pub(crate) struct CidQueue {
+pub(crate) struct CidRing<const LEN: usize> {
     /// Ring buffer indexed by `self.cursor`
-    buffer: [Option<CidData>; Self::LEN],
+    buffer: [Option<CidData>; LEN],
     /// Index at which circular buffer addressing is based
     cursor: usize,
     /// Sequence number of `self.buffer[cursor]`
@@ -41,9 +47,9 @@ pub(crate) struct CidQueue {
     cursor_reserved: usize,
 }
 
-impl CidQueue {
+impl<const LEN: usize> CidRing<LEN> {
     pub(crate) fn new(cid: ConnectionId) -> Self {
-        let mut buffer = [None; Self::LEN];
+        let mut buffer = [None; LEN];
         buffer[0] = Some(CidData(cid, None));
         Self {
             buffer,
@@ -192,7 +198,7 @@ impl CidQueue {
         self.offset
     }
 
-    pub(crate) const LEN: usize = 5;
+    pub(crate) const LEN: usize = LEN;
 }
 
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
@@ -208,6 +214,8 @@ mod tests {
     use std::{dbg, println};
 
     use super::*;
+
+    type CidQueue = CidRing<5>;
 
     fn cid(sequence: u64, retire_prior_to: u64) -> NewConnectionId {
         NewConnectionId {

@@ -72,7 +72,8 @@ impl Traversal {
                 let is_news = found.is_some_and(|session| {
                     session.handle_candidates(generation, &candidates, address_proof, now)
                 });
-                if is_news && self.sessions.get(&session).is_some_and(Session::is_linked) {
+                if is_news && self.sessions.get(&session).is_some_and(|session| session.is_linked())
+                {
                     // The peer sees the path in trouble: perhaps it is this side that has moved.
                     self.discovery.refresh_now(now, &mut self.rng);
                 }
@@ -124,7 +125,7 @@ impl Traversal {
             public_ip: self.discovery.endpoint().map(|endpoint| endpoint.ip()),
         };
         let session = Session::new(offer, setting, now, &mut self.rng);
-        self.sessions.insert(id, session);
+        self.sessions.insert(id, Box::new(session));
         self.follow(id, &plan, now);
     }
 
@@ -146,8 +147,9 @@ impl Traversal {
         }
         let search = plan.search.clone().filter(|_| plan.strategy != Strategy::Relay);
         let Some(search) = search else { return };
-        let is_under_way =
-            |session: &Session| session.search.as_ref().is_some_and(|run| run.is_by(plan.number));
+        let is_under_way = |session: &Box<Session>| {
+            session.search.as_ref().is_some_and(|run| run.is_by(plan.number))
+        };
         if self.sessions.get(&id).is_some_and(is_under_way) {
             return;
         }

@@ -98,7 +98,7 @@ impl Traversal {
         }
         let (id, peer) = (session.id, session.peer.clone());
         let source = Route { socket, to: from };
-        let is_another = |other: &&mut Session| other.peer != peer;
+        let is_another = |other: &&mut Box<Session>| other.peer != peer;
         let mut is_anothers = false;
         for other in self.sessions.values_mut().filter(is_another) {
             is_anothers |= other.knows(source);

@@ -442,6 +442,10 @@ impl PacketNumberSpace {
     /// Stop tracking sent packet `number`, and return what we knew about it
     pub(super) fn take(&mut self, number: u64) -> Option<SentPacket> {
         let packet = self.sent_packets.remove(number)?;
+        if self.sent_packets.is_empty() {
+            // An idle connection would keep what it needed at its busiest.
+            self.sent_packets = SortedIndexBuffer::new();
+        }
         if !packet.ack_eliciting && number > self.largest_ack_eliciting_sent {
             self.unacked_non_ack_eliciting_tail =
                 self.unacked_non_ack_eliciting_tail.checked_sub(1).unwrap();

@@ -232,7 +232,7 @@ fn multipath_cid_rotation() {
     // to completion to wait for the expiry messages from the client.
     let final_round: u64 = MAX_PATHS as u64;
     let path_new_cids = initial_batch + (round - 2) * each_round + final_round;
-    debug_assert_eq!(path_new_cids, 73);
+    debug_assert_eq!(path_new_cids, 45);
     assert_eq!(stats.frame_tx.path_new_connection_id, path_new_cids);
 
     // We don't retire any CIDs before multipath is negotiated.
@@ -253,7 +253,7 @@ fn multipath_cid_rotation() {
 
     // Test stops before last batch of retirements is sent.
     let path_retire_cids = MAX_PATHS as u64 * CidQueue::LEN as u64 * (round - 2);
-    debug_assert_eq!(path_retire_cids, 60);
+    debug_assert_eq!(path_retire_cids, 36);
     assert_eq!(stats.frame_rx.path_retire_connection_id, path_retire_cids);
 }
 
