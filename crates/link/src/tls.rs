@@ -1,6 +1,6 @@
 //! TLS 1.3 with raw public keys (RFC 7250): each side shows the one key that the other expects.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use holepunch_wire::identity::{KEY_BYTES, PublicKey};
 use rustls::client::AlwaysResolvesClientRawPublicKeys;
@@ -154,8 +154,11 @@ impl ClientCertVerifier for PeerVerifier {
     }
 }
 
+/// One for all links: its lists are half a kibibyte.
 fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+        LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
+    Arc::clone(&PROVIDER)
 }
 
 fn certified(identity: &Identity) -> Arc<CertifiedKey> {

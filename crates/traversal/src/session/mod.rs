@@ -350,11 +350,11 @@ impl Session {
     }
 
     pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.transmits.pop_front()
+        next_or_free(&mut self.transmits)
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        next_or_free(&mut self.events)
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<WakeUp> {
@@ -399,4 +399,13 @@ fn schedule_end(started: Instant, delay_ms: u32) -> Instant {
         + Duration::from_millis(u64::from(delay_ms))
         + crate::schedule::PING_UNTIL
         + ANSWER_GRACE
+}
+
+/// The next of a queue. An empty one gives its memory back: a link is idle for most of its time, and there are many.
+fn next_or_free<T>(queue: &mut VecDeque<T>) -> Option<T> {
+    let next = queue.pop_front();
+    if next.is_none() {
+        *queue = VecDeque::new();
+    }
+    next
 }

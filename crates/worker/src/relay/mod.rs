@@ -149,7 +149,8 @@ async fn send(end: &RelayEnd, mut to: SplitSink<Box<Socket>, Message>, shared: &
         let sent = tokio::select! {
             frame = end.next_frame() => {
                 shared.carried();
-                end.patiently(send_batch(end, &mut to, frame)).await
+                // Boxed: an idle relay need not have the room that writing takes.
+                Box::pin(end.patiently(send_batch(end, &mut to, frame))).await
             }
             () = shared.to_ask.notified() => to.send(Message::Ping(Bytes::new())).await,
         };
