@@ -5,6 +5,7 @@
 //!     cargo run --release -p holepunch-line --example outages -- --seed 7
 //!     cargo run --release -p holepunch-line --example outages -- --early --without nudges
 //!     cargo run --release -p holepunch-line --example outages -- --last-flight --seeds 50
+//!     cargo run --release -p holepunch-line --example outages -- --dead-relay --seeds 50 --without detour
 #![expect(clippy::print_stdout, reason = "a command")]
 
 use std::collections::BTreeMap;
@@ -44,6 +45,12 @@ struct Args {
     /// Cuts that swallow the last flight of the handshake
     #[arg(long, conflicts_with = "early")]
     last_flight: bool,
+    /// The relay, by which the link was made, is gone just behind the handshake
+    #[arg(long, conflicts_with_all = ["early", "last_flight"])]
+    dead_relay: bool,
+    /// The same, and its connections are silent, not closed
+    #[arg(long, conflicts_with_all = ["early", "last_flight", "dead_relay"])]
+    silent_relay: bool,
     /// What is left out
     #[arg(long, value_delimiter = ',')]
     without: Vec<Part>,
@@ -85,10 +92,16 @@ fn row(name: &str, stalls: &mut Stalls) {
 
 fn main() {
     let args = Args::parse();
-    let scenario = |seed| match (args.early, args.last_flight) {
-        (_, true) => Scenario::last_flight(seed),
-        (true, false) => Scenario::early(seed),
-        (false, false) => Scenario::new(seed),
+    let scenario = |seed| {
+        if args.early {
+            Scenario::early(seed)
+        } else if args.last_flight {
+            Scenario::last_flight(seed)
+        } else if args.dead_relay || args.silent_relay {
+            Scenario::dead_relay(seed, args.dead_relay)
+        } else {
+            Scenario::new(seed)
+        }
     };
     let without = Without {
         detour: args.without.contains(&Part::Detour),

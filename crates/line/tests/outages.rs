@@ -22,6 +22,27 @@ const LAST_FLIGHTS: u64 = 16;
 /// it. Without the pings on a detour it is up to 0.3 s more.
 const LAST_FLIGHT_STALL_MAX: Duration = Duration::from_millis(1200);
 
+/// Histories in which the relay is gone just behind the handshake that went by it.
+const DEAD_RELAYS: u64 = 16;
+/// Data moves so soon after the direct route works: a check is answered, up to 0.1 s and a round trip later, and the peer has to follow, ...
+const DEAD_RELAY_RESUMED_WITHIN: Duration = Duration::from_millis(1000);
+/// ... and so soon where the relay may still carry packets for all that is known.
+const SILENT_RELAY_RESUMED_WITHIN: Duration = Duration::from_millis(2000);
+
+#[test]
+fn a_link_whose_relay_is_gone_just_behind_the_handshake_goes_on_by_the_direct_route() {
+    for (seed, is_closed) in (0..DEAD_RELAYS).flat_map(|seed| [(seed, true), (seed, false)]) {
+        let scenario = Scenario::dead_relay(seed, is_closed);
+        let outcome = play(&scenario, Without::default());
+        let shown = || format!("seed {seed}: {scenario:?}: {outcome:?}");
+        let within =
+            if is_closed { DEAD_RELAY_RESUMED_WITHIN } else { SILENT_RELAY_RESUMED_WITHIN };
+        assert_eq!(outcome.lost, None, "{}", shown());
+        assert!(!outcome.resumed_after.is_zero() && outcome.resumed_after <= within, "{}", shown());
+        assert!(outcome.ends_direct, "{}", shown());
+    }
+}
+
 #[test]
 fn a_link_whose_handshake_loses_its_last_flight_goes_on_by_the_relay() {
     for seed in 0..LAST_FLIGHTS {

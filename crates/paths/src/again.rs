@@ -16,11 +16,13 @@ pub(crate) struct Again {
     after: Duration,
     /// QUIC could not open a path when it was last asked to.
     was_refused: bool,
+    /// It has opened none since then.
+    refused_since: Option<Instant>,
 }
 
 impl Again {
     pub(crate) fn new(is_opening: bool) -> Self {
-        Self { is_opening, at: None, after: FIRST, was_refused: false }
+        Self { is_opening, at: None, after: FIRST, was_refused: false, refused_since: None }
     }
 
     pub(crate) fn at(&self) -> Option<Instant> {
@@ -38,12 +40,18 @@ impl Again {
     /// QUIC cannot open a path: plans the next attempt.
     pub(crate) fn refused(&mut self, now: Instant) {
         self.was_refused = true;
+        self.refused_since.get_or_insert(now);
         self.plan(now);
     }
 
-    /// Whether QUIC could not open a path when it was last asked to.
-    pub(crate) fn was_refused(&self) -> bool {
-        self.was_refused
+    /// QUIC has opened a path.
+    pub(crate) fn opened(&mut self) {
+        self.refused_since = None;
+    }
+
+    /// Since when QUIC cannot open a path; `None` where it could when it was last asked to.
+    pub(crate) fn refused_since(&self) -> Option<Instant> {
+        self.refused_since.filter(|_| self.was_refused)
     }
 
     /// A path is missing: plans the next attempt.
@@ -58,6 +66,7 @@ impl Again {
     pub(crate) fn succeeded(&mut self) {
         self.after = FIRST;
         self.at = None;
+        self.refused_since = None;
     }
 }
 
@@ -83,9 +92,13 @@ mod tests {
         assert_eq!(waits[7..], [LONGEST; 2]);
         again.succeeded();
         again.refused(now);
-        assert!(again.was_refused());
+        assert_eq!(again.refused_since(), Some(now));
         assert_eq!(again.at(), Some(now + FIRST));
-        assert!(again.is_due(now + FIRST) && !again.was_refused());
+        assert!(again.is_due(now + FIRST) && again.refused_since().is_none());
+        again.refused(now + FIRST);
+        assert_eq!(again.refused_since(), Some(now), "it has opened none meanwhile");
+        again.opened();
+        assert_eq!(again.refused_since(), None);
     }
 
     /// A moment that has passed would be waited for again and again.

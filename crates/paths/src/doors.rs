@@ -262,7 +262,7 @@ pub enum WakeReason {
     Progress,
     /// To open a path that could not be opened.
     Again,
-    /// To go a detour, if the peer has not answered.
+    /// To go a detour, if the peer has not answered, or QUIC cannot open a path yet.
     Detour,
     /// To ping the detour.
     Nudge,

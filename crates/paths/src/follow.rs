@@ -2,7 +2,7 @@
 //!
 //! QUIC does by itself, once a packet of the peer's comes from there (RFC 9000 §9.3), and says nothing of
 //! it. The traversal machine sees the peer's checks come from there at about the same time, or none come
-//! any more and the peer turns to the relay: that is when QUIC is asked.
+//! any more and the peer turns to the relay, or the relay is gone: that is when QUIC is asked.
 
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,8 @@ const LOOKS_MAX: u32 = 8;
 pub(crate) struct Known<R> {
     pub(crate) direct: Option<R>,
     pub(crate) relay: Option<R>,
+    /// The path in use is that of a relay which is not connected.
+    pub(crate) is_cut: bool,
 }
 
 impl<R: Copy> Known<R> {
@@ -37,7 +39,8 @@ pub(crate) struct Follow<R> {
 
 impl<R> Default for Follow<R> {
     fn default() -> Self {
-        Self { known: Known { direct: None, relay: None }, looks: 0, look_at: None }
+        let known = Known { direct: None, relay: None, is_cut: false };
+        Self { known, looks: 0, look_at: None }
     }
 }
 
@@ -71,7 +74,7 @@ mod tests {
     use super::*;
 
     fn route(port: u16) -> Known<u16> {
-        Known { direct: Some(port), relay: None }
+        Known { direct: Some(port), relay: None, is_cut: false }
     }
 
     #[test]

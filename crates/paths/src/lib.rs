@@ -11,7 +11,8 @@
 //! 4. **Doubt** ([`Event::Doubt`]): data is under way on the direct path, and nothing comes back or nothing of it is acknowledged: a
 //!    check is to tell. A path that answers checks and carries no data first sends its packets one by one ([`Action::Unbatch`]), and is then narrow
 //!    ([`Event::Narrow`]): another one is used.
-//! 5. **Detour** ([`Action::Exchange`]): the only path is cut before QUIC can open another one: its packets go by the relay.
+//! 5. **Detour** ([`Action::Exchange`]): the only path is cut before QUIC can open another one: its packets go by the relay, or by
+//!    the direct route where it was the relay that was cut.
 //! 6. **Follow** ([`Action::Locate`]): the peer has another address, and QUIC knows.
 //! 7. **End** ([`Event::Ended`]): the session is over, or there has been no route for long.
 //!
@@ -20,6 +21,7 @@
 //! the polls after each handle; an action that is a question is answered at once ([`Input::Answer`]).
 
 mod again;
+mod detour;
 mod doors;
 mod follow;
 mod invariants;

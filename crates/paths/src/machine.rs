@@ -54,7 +54,7 @@ pub(crate) enum Life {
 pub(crate) struct Asked<R> {
     /// By these routes a path is to be opened.
     pub(crate) opens: Vec<R>,
-    /// The path that makes a detour, its route, and that of the relay.
+    /// The path that makes a detour, its route, and the one by which it is to go.
     pub(crate) detour: Option<(PathId, [R; 2])>,
     /// What QUIC has counted on this path.
     pub(crate) count: Option<PathId>,
@@ -236,7 +236,10 @@ impl<R: Route> Paths<R> {
             Answer::Opened { route, path } => {
                 self.asked.opens.retain(|asked| *asked != route);
                 match path {
-                    Some(path) => self.table.opened(path, route, now),
+                    Some(path) => {
+                        self.again.opened();
+                        self.table.opened(path, route, now);
+                    }
                     None => self.again.refused(now),
                 }
             }

@@ -1,16 +1,12 @@
 //! Opens, closes and chooses paths as the routes are now.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::doors::{Action, Counts, Event, PathId, Reason, Route, Routes, Status};
 use crate::follow::Known;
 use crate::machine::{Active, PATHS_MAX, Paths};
 use crate::progress::{Finding, Progress};
 use crate::rank::Rank;
-
-/// A path by the relay is there so soon after it was opened, also by a slow one. A detour that would not
-/// have been needed costs a round trip.
-const ANSWERED_WITHIN: Duration = Duration::from_millis(300);
 
 impl<R: Route> Paths<R> {
     /// Does all that is to be done now. Where nothing has changed, that is nothing.
@@ -42,10 +38,15 @@ impl<R: Route> Paths<R> {
         if self.is_controlling || self.asked.locate > 0 {
             return;
         }
-        let direct = self.table.open().filter(|(_, route)| route.is_direct());
-        let direct: Vec<PathId> = direct.map(|(path, _)| path).collect();
-        self.asked.locate = direct.len();
-        self.actions.extend(direct.into_iter().map(Action::Locate));
+        // The only path may go a detour, whatever its route is.
+        let is_only = self.table.only().is_some();
+        let moving = self.table.open().filter(|(_, route)| route.is_direct() || is_only);
+        let moving: Vec<PathId> = moving.map(|(path, _)| path).collect();
+        if moving.is_empty() {
+            self.follow.rest();
+        }
+        self.asked.locate = moving.len();
+        self.actions.extend(moving.into_iter().map(Action::Locate));
     }
 
     /// Asks which paths there are.
@@ -96,64 +97,10 @@ impl<R: Route> Paths<R> {
         }
     }
 
-    /// The only path, the direct one, is cut, and the relay does not become one of its own, because one of
-    /// the two sides lacks what that needs: what goes by that path goes by the relay from now on. The
-    /// direct route is opened anew when it answers.
-    fn detour(&mut self, now: Instant) {
-        let Some((path, routes)) = self.needs_detour() else { return };
-        let [_, relay] = routes;
-        let is_vain =
-            self.again.was_refused() || self.answer_due(relay).is_some_and(|at| at <= now);
-        if is_vain && self.asked.detour.is_none() {
-            self.asked.detour = Some((path, routes));
-            self.act(Action::Exchange(routes));
-        }
-    }
-
-    /// The only path, and its route and the relay that serves.
-    fn needs_detour(&self) -> Option<(PathId, [R; 2])> {
-        let (path, direct) = self.table.only().filter(|(_, route)| route.is_direct())?;
-        let relay = self.routes.relay().filter(|_| self.standing.is_suspect(&self.routes))?;
-        Some((path, [direct, relay]))
-    }
-
-    /// When the peer should have answered on the path that was opened by this route.
-    fn answer_due(&self, route: R) -> Option<Instant> {
-        self.table.opening(route).map(|(_, since)| since + ANSWERED_WITHIN)
-    }
-
-    /// When a detour is the way, if the peer does not answer until then.
-    pub(crate) fn detour_at(&self) -> Option<Instant> {
-        let (_, [_, relay]) = self.needs_detour()?;
-        self.answer_due(relay)
-    }
-
-    /// What goes by a path has another way from now on.
-    pub(crate) fn detoured(&mut self, path: PathId, [direct, relay]: [R; 2], now: Instant) {
-        if self.table.route(path) != Some(direct) {
-            return;
-        }
-        if let Some((in_vain, _)) = self.table.opening(relay) {
-            self.close(in_vain);
-        }
-        self.table.moved(path, relay);
-        self.activate(path, relay);
-        self.nudges.begin(now);
-    }
-
-    fn nudge(&mut self, now: Instant) {
-        if self.nudges.is_due(now)
-            && let Some(active) = &self.active
-        {
-            let ping = Action::Ping(active.path);
-            self.act(ping);
-        }
-    }
-
     /// Takes note of the peer's address on a path as QUIC has it now.
     pub(crate) fn located(&mut self, path: PathId, route: Option<R>, now: Instant) {
         self.asked.locate = self.asked.locate.saturating_sub(1);
-        let was_at = self.table.route(path).filter(Route::is_direct);
+        let was_at = self.table.route(path);
         if let Some(now_at) = route.filter(|route| was_at.is_some_and(|was_at| was_at != *route)) {
             self.table.moved(path, now_at);
             if self.active.as_ref().is_some_and(|active| active.path == path) {
@@ -162,10 +109,11 @@ impl<R: Route> Paths<R> {
         }
         let active = self.active().map(|(_, route)| route);
         let relay = self.routes.relay().filter(|_| self.standing.is_silent());
-        let known = Known { direct: self.routes.direct, relay };
+        let is_cut = active.is_some_and(|route| !self.routes.serves(route));
+        let known = Known { direct: self.routes.direct, relay, is_cut };
         let wanted = known.wanted();
-        let differs =
-            active.is_some_and(|it| it.is_direct()) && wanted.is_some() && active != wanted;
+        let may_move = active.is_some_and(|it| it.is_direct() || self.table.only().is_some());
+        let differs = may_move && wanted.is_some() && active != wanted;
         self.follow.plan(known, differs, now);
     }
 
@@ -190,12 +138,12 @@ impl<R: Route> Paths<R> {
     }
 
     /// A path is used from now on, or goes another way: everyone is told.
-    fn activate(&mut self, path: PathId, route: R) {
+    pub(crate) fn activate(&mut self, path: PathId, route: R) {
         let is_direct = route.is_direct();
         let before = self.active.as_ref().map(|active| (active.path, active.route.is_direct()));
         let reason = match (is_direct, before) {
             (_, None) => Reason::First,
-            (true, Some((before, _))) if before == path => Reason::PeerMoved,
+            (true, Some((before, true))) if before == path => Reason::PeerMoved,
             (true, Some(_)) => Reason::DirectAnswers,
             (false, Some((_, false))) => Reason::OtherRelay,
             (false, Some(_)) if self.standing.is_silent() => Reason::DirectSilent,
@@ -234,7 +182,7 @@ impl<R: Route> Paths<R> {
     }
 
     /// Closes a path that is not in use.
-    fn close(&mut self, path: PathId) {
+    pub(crate) fn close(&mut self, path: PathId) {
         self.table.close(path);
         self.act(Action::Close(path));
     }

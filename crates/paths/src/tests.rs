@@ -329,6 +329,76 @@ fn a_peer_that_does_not_answer_on_the_relay_gets_its_time_before_a_detour() {
 }
 
 #[test]
+fn the_only_path_leaves_a_relay_that_is_gone_where_quic_cannot_open_another_one() {
+    let mut side = Side::new(true, RELAY, routes(None, &[RELAY]));
+    side.opens = false;
+    side.input(Input::Routes(routes(None, &[])));
+    side.news();
+    assert_eq!(side.pass(1000 * MS), [], "there is no other way");
+    side.input(Input::Routes(routes(Some(DIRECT), &[])));
+    let (actions, events) = side.news();
+    assert!(actions.contains(&Action::Exchange([RELAY, DIRECT])), "{actions:?}");
+    assert!(actions.contains(&Action::Ping(PathId(0))), "{actions:?}");
+    assert_eq!(events, [active(0, DIRECT, Reason::DirectAnswers), Event::Relayed(false)]);
+    side.opens = true;
+    side.input(Input::Routes(routes(Some(DIRECT), &[RELAY])));
+    side.established(1, RELAY);
+    side.suspect(DIRECT, &[RELAY]);
+    assert_eq!(side.paths.active(), Some((PathId(1), RELAY)), "it has a path again");
+    assert!(!side.news().0.iter().any(|action| matches!(action, Action::Exchange(_))));
+}
+
+#[test]
+fn the_only_path_leaves_a_relay_for_another_one() {
+    let other = By::Relay(2);
+    let mut side = Side::new(true, RELAY, routes(None, &[RELAY]));
+    side.opens = false;
+    side.input(Input::Routes(routes(None, &[other])));
+    assert!(side.news().0.contains(&Action::Exchange([RELAY, other])));
+    assert_eq!(side.paths.active(), Some((PathId(0), other)));
+}
+
+#[test]
+fn a_relay_that_may_carry_packets_gets_its_time_before_a_detour() {
+    let mut side = Side::new(true, RELAY, routes(None, &[RELAY]));
+    side.opens = false;
+    side.input(Input::Routes(routes(Some(DIRECT), &[RELAY])));
+    side.pass(999 * MS);
+    assert_eq!(side.paths.active(), Some((PathId(0), RELAY)));
+    assert_eq!(side.pass(MS), [(1000, WakeReason::Detour)]);
+    assert_eq!(side.paths.active(), Some((PathId(0), DIRECT)));
+    // A path that is opened waits for the peer, who may be slow.
+    let mut side = Side::new(true, RELAY, routes(Some(DIRECT), &[RELAY]));
+    assert_eq!(side.pass(Duration::from_secs(60)), []);
+    assert_eq!(side.paths.active(), Some((PathId(0), RELAY)));
+}
+
+#[test]
+fn the_side_that_accepts_follows_its_peer_from_a_relay_that_is_gone() {
+    let mut side = Side::new(false, RELAY, routes(None, &[RELAY]));
+    side.peer = Some(RELAY);
+    side.input(Input::Routes(routes(Some(DIRECT), &[])));
+    assert_eq!(side.pass(35 * MS), [10, 30].map(|at| (at, WakeReason::Follow)));
+    side.news();
+    side.peer = Some(DIRECT);
+    side.pass(45 * MS);
+    let (actions, events) = side.news();
+    assert_eq!(events, [active(0, DIRECT, Reason::DirectAnswers), Event::Relayed(false)]);
+    assert!(!actions.iter().any(|action| matches!(action, Action::Exchange(_))), "{actions:?}");
+    assert_eq!(side.pass(Duration::from_secs(60)), []);
+}
+
+#[test]
+fn the_side_that_accepts_looks_no_more_for_a_peer_that_has_another_relay() {
+    let mut side = Side::new(false, RELAY, routes(None, &[RELAY]));
+    side.peer = Some(RELAY);
+    side.input(Input::Routes(routes(Some(DIRECT), &[RELAY, By::Relay(2)])));
+    side.established(1, By::Relay(2));
+    assert_eq!(side.pass(Duration::from_secs(60)), []);
+    assert_eq!(side.paths.active(), Some((PathId(0), RELAY)));
+}
+
+#[test]
 fn the_side_that_accepts_follows_its_peer() {
     let mut side = Side::with_both(false);
     side.peer = Some(DIRECT);

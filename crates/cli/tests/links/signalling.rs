@@ -88,6 +88,22 @@ async fn a_relayed_link_becomes_direct_after_the_loss_of_every_connection_to_the
     is_the_only_one(&mut world, &links);
 }
 
+/// The relay is gone at a moment at which one of the two may lack what another path needs: so it is tried more than once.
+const LOST_AT_ONCE: usize = 4;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_loses_its_relay_at_once_and_for_good_becomes_direct() {
+    for _ in 0..LOST_AT_ONCE {
+        let mut world = World::new().await;
+        let links = world.linked_by_the_relay().await;
+        world.peers.iter().for_each(|peer| peer.cables.end());
+        world.nat.pass_everything();
+        until_both(&links, is_direct).await;
+        flows_both_ways(&links, 1).await;
+        is_the_only_one(&mut world, &links);
+    }
+}
+
 /// Two that have been offered each other, and have no route yet.
 async fn offered(relay: bool) -> World {
     let mut world = World::with(|_, config| config.relay = relay).await;

@@ -84,6 +84,8 @@ pub enum Kind {
     NoRelay,
     /// The direct route is gone just behind the handshake: [`Scenario::early`].
     Early,
+    /// The relay is gone just behind the handshake, which went by it: [`Scenario::dead_relay`].
+    DeadRelay,
 }
 
 impl Kind {
@@ -99,6 +101,11 @@ impl Kind {
         Self::Batches,
         Self::NoRelay,
     ];
+
+    /// Whether the fault is to be noticed before any data has come.
+    pub(crate) fn is_early(self) -> bool {
+        matches!(self, Self::Early | Self::DeadRelay)
+    }
 }
 
 /// A history of two routes.
@@ -120,6 +127,10 @@ pub struct Scenario {
     pub loss: f64,
     /// When the relay is connected; `None`: there is none.
     pub relay_at: Option<Duration>,
+    /// The handshake goes by the relay, not directly.
+    pub begins_by_relay: bool,
+    /// Connections to the relay end when it fails; else they are silent.
+    pub relay_resets: bool,
     /// What fails.
     pub outages: Vec<Outage>,
     /// The end.
@@ -129,6 +140,9 @@ pub struct Scenario {
 const MS: Duration = Duration::from_millis(1);
 /// After the last outage.
 const AFTERWARDS: Duration = Duration::from_secs(5);
+/// At this rate, the packets of a handshake take so long, beside the round trips.
+const HANDSHAKE_BITS_PER_SECOND: u64 = 20_000_000;
+const HANDSHAKE_TAKES: Duration = Duration::from_millis(4);
 
 impl Scenario {
     /// The history of a seed.
@@ -174,7 +188,7 @@ impl Scenario {
                 vec![at(Fault::Narrow(bytes), from, length)]
             }
             Kind::Batches => vec![at(Fault::Batches, from, length)],
-            Kind::Early => Vec::new(),
+            Kind::Early | Kind::DeadRelay => Vec::new(),
         };
         let end = outages.iter().map(|outage| outage.to).max().unwrap_or_default();
         Self {
@@ -186,6 +200,8 @@ impl Scenario {
             bits_per_second,
             loss,
             relay_at: (kind != Kind::NoRelay).then_some(100 * MS),
+            begins_by_relay: false,
+            relay_resets: false,
             outages,
             length: end + AFTERWARDS,
         }
@@ -228,6 +244,33 @@ impl Scenario {
             Outage { fault: Fault::OneWay(1), from: answered, to },
         ];
         Self { load: Load::Talk, outages, length: to + AFTERWARDS, ..early }
+    }
+
+    /// A history of a link that is made by the relay, which is gone between the last flight of the handshake and the moment at which the
+    /// side that connected could open another path: for 20 s, or for good. The direct route works from some time later on.
+    #[must_use]
+    pub fn dead_relay(seed: u64, relay_resets: bool) -> Self {
+        let mut random = StdRng::seed_from_u64(!seed ^ 0xdead);
+        let relay_rtt = random.random_range(20..120) * MS;
+        // Its last flight has arrived after one round trip and a half, the answer after another half.
+        let from = relay_rtt.mul_f64(random.random_range(1.6..1.95)) + HANDSHAKE_TAKES;
+        let answers = from + random.random_range(100..3_000) * MS;
+        let length = answers + 20_000 * MS;
+        let to = if random.random() { from + 20_000 * MS } else { length + AFTERWARDS };
+        let direct = Outage { fault: Fault::Direct, from: Duration::ZERO, to: answers };
+        Self {
+            kind: Kind::DeadRelay,
+            load: Load::Trickle,
+            relay_rtt,
+            bits_per_second: HANDSHAKE_BITS_PER_SECOND,
+            loss: 0.0,
+            relay_at: Some(Duration::ZERO),
+            begins_by_relay: true,
+            relay_resets,
+            outages: vec![direct, Outage { fault: Fault::Relay, from, to }],
+            length,
+            ..Self::new(seed)
+        }
     }
 
     /// Whether either route carries a link at a moment.

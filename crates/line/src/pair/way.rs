@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::scenario::{Fault, Outage, Scenario};
+use super::scenario::{Fault, Kind, Outage, Scenario};
 use crate::line::{Fate, Line, LineConfig, Loss};
 
 /// Retransmissions of TCP after a first loss: this, doubling.
@@ -105,6 +105,10 @@ pub(crate) struct Relay {
     lines: [Line; 2],
     outages: Vec<Outage>,
     held: [Vec<Load>; 2],
+    /// Its connections end when it fails.
+    resets: bool,
+    /// What is under way when it fails is lost with the connection, at once or later.
+    loses_under_way: bool,
 }
 
 /// The moments of an outage of the relay at which something happens.
@@ -124,13 +128,24 @@ impl Relay {
         let lines = lines(scenario.bits_per_second, delay, 0.0, scenario.seed ^ 0x0e1a);
         let is_cut = |outage: &&Outage| matches!(outage.fault, Fault::Relay | Fault::Both);
         let outages = scenario.outages.iter().filter(is_cut).copied().collect();
-        Self { lines, outages, held: [Vec::new(), Vec::new()] }
+        let loses_under_way = scenario.kind == Kind::DeadRelay;
+        let (held, resets) = ([Vec::new(), Vec::new()], scenario.relay_resets);
+        Self { lines, outages, held, resets, loses_under_way }
+    }
+
+    /// Whether what would arrive now is lost.
+    pub(crate) fn loses(&self, now: Duration) -> bool {
+        self.loses_under_way && self.outages.iter().any(|outage| outage.is_at(now))
     }
 
     /// What becomes of the connection in each outage. `tries`: so long after its end another attempt begins.
     pub(crate) fn turns(&self, rtt: Duration, tries: Duration) -> Vec<Turn> {
         let turn = |outage: &Outage| {
             let (from, to) = (outage.from, outage.to);
+            if self.resets {
+                let up = to + tries + rtt * 3;
+                return Turn { down: Some(from), up, is_renewed: true };
+            }
             let mut again = TCP_AGAIN_AFTER.max(rtt);
             let mut tcp = from + again;
             while tcp < to {

@@ -11,7 +11,7 @@ use noq_proto::Endpoint;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::scenario::{Kind, Outage, Scenario};
+use super::scenario::{Outage, Scenario};
 use super::side::{Out, Side};
 use super::way::{By, Direct, Load, Relay};
 
@@ -69,7 +69,8 @@ enum Event {
     RelayUp {
         is_renewed: bool,
     },
-    RelayDown,
+    /// A side's connection to the relay is closed.
+    RelayDown(usize),
 }
 
 /// Measures how long nothing moves.
@@ -179,7 +180,7 @@ impl World<'_> {
         self.works = works;
         for side in 0..2 {
             self.quiet(side, now);
-            let has_begun = self.outcome.first_data.is_some() || self.scenario.kind == Kind::Early;
+            let has_begun = self.outcome.first_data.is_some() || self.scenario.kind.is_early();
             self.watches[side].quiet_since = (works && has_begun).then_some((now, true));
         }
     }
@@ -188,11 +189,13 @@ impl World<'_> {
         match event {
             Event::Start => {
                 if let Some(config) = self.client.take() {
-                    self.sides[0].connect(config, now);
+                    let by = if self.scenario.begins_by_relay { By::Relay } else { By::Direct };
+                    self.sides[0].connect(config, by, now);
                 }
                 self.drive(0, now);
                 self.drive(1, now);
             }
+            Event::Arrive(_, By::Relay, _) if self.relay.loses(now) => {}
             Event::Arrive(side, by, load) => {
                 let out = self.sides[side].receive(by, load, now);
                 self.put(side, out, now);
@@ -205,9 +208,9 @@ impl World<'_> {
                 }
             }
             Event::Turn => self.turn(now),
-            Event::RelayDown => {
-                self.sides[self.cut_side].relay.0 = false;
-                self.drive(self.cut_side, now);
+            Event::RelayDown(side) => {
+                self.sides[side].relay.0 = false;
+                self.drive(side, now);
             }
             Event::RelayUp { is_renewed } => self.relay_up(is_renewed, now),
         }
@@ -237,7 +240,12 @@ impl World<'_> {
             let tries = Duration::from_millis(random.random_range(0..RELAY_TRIED_EVERY_MS));
             for turn in self.relay.turns(self.scenario.relay_rtt, tries) {
                 if let Some(down) = turn.down {
-                    self.at(down, Event::RelayDown);
+                    self.at(down, Event::RelayDown(self.cut_side));
+                }
+                if self.scenario.relay_resets {
+                    // It ends the other connection as well.
+                    let down = turn.down.unwrap_or(turn.up) + self.scenario.relay_rtt / 2;
+                    self.at(down, Event::RelayDown(1 - self.cut_side));
                 }
                 self.at(turn.up, Event::RelayUp { is_renewed: turn.is_renewed });
             }
@@ -273,7 +281,7 @@ pub fn play(scenario: &Scenario, without: Without) -> Outcome {
     let (sides, client) = sides(scenario, without);
     let mut random = StdRng::seed_from_u64(!scenario.seed);
     // A cut just behind the handshake is to be noticed before any data has come.
-    let quiet_since = (scenario.kind == Kind::Early).then_some((Duration::ZERO, false));
+    let quiet_since = scenario.kind.is_early().then_some((Duration::ZERO, false));
     let watch = || Watch { read_bytes: 0, quiet_since };
     let mut world = World {
         scenario,

@@ -199,7 +199,7 @@ impl Paths {
                 let [_, via] = routes.map(shown);
                 let is_done = self.mux.exchange(routes);
                 if is_done {
-                    tracing::debug!(session = %self.session, via, "the direct path makes a detour");
+                    tracing::debug!(session = %self.session, via, "the only path makes a detour");
                 }
                 Answer::Exchanged(is_done)
             }

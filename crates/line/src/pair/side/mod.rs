@@ -114,8 +114,9 @@ impl Side {
     }
 
     /// Begins the handshake.
-    pub(crate) fn connect(&mut self, config: noq_proto::ClientConfig, now: Duration) {
-        let to = self.address(By::Direct);
+    pub(crate) fn connect(&mut self, config: noq_proto::ClientConfig, by: By, now: Duration) {
+        self.first = by;
+        let to = self.address(by);
         let connection = self.endpoint.connect(self.epoch + now, config, to, "link");
         self.connection = Some(connection.expect("the configuration is that of links"));
     }
