@@ -147,10 +147,9 @@ impl Traversal {
         }
         let search = plan.search.clone().filter(|_| plan.strategy != Strategy::Relay);
         let Some(search) = search else { return };
-        let is_under_way = |session: &Box<Session>| {
-            session.search.as_ref().is_some_and(|run| run.is_by(plan.number))
-        };
-        if self.sessions.get(&id).is_some_and(is_under_way) {
+        let is_under_way =
+            |session: &Session| session.search.as_ref().is_some_and(|run| run.is_by(plan.number));
+        if self.sessions.get(&id).map(Box::as_ref).is_some_and(is_under_way) {
             return;
         }
         let searching = self.sessions.iter().any(|(other, session)| {

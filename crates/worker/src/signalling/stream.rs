@@ -80,13 +80,11 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         let Self { below, ahead } = self.get_mut();
         if ahead.unread.is_empty() && ahead.is_bulk {
-            match ahead.fill(below, cx) {
-                Poll::Ready(Ok(())) if !ahead.unread.is_empty() => {}
+            let filled = ahead.fill(below, cx);
+            if ahead.unread.is_empty() {
                 // Nothing more is waiting, or nothing more comes.
-                other => {
-                    *ahead = Ahead::default();
-                    return other;
-                }
+                *ahead = Ahead::default();
+                return filled;
             }
         }
         if !ahead.unread.is_empty() {
