@@ -274,16 +274,21 @@ impl Assembler {
         // of memory allocated. This limits over-allocation in proportion to the
         // buffered data. The constants are chosen somewhat arbitrarily and try to
         // balance between defragmentation overhead and over-allocation.
-        let threshold = 32768.max(buffered * 3 / 2);
+        let threshold = 32768
+            .max(buffered * 3 / 2)
+            .max(self.data.len() * BYTES_PER_CHUNK);
         // Small gapped frames hold over-allocation below the threshold, so bound the count too.
         let is_fragmented = self.data.len() > self.compact_at.max(COMPACT_THRESHOLD);
         if over_allocation > threshold || is_fragmented {
             self.defragment();
-            if is_fragmented && self.coalesce() > MAX_SPANS {
+            // Whatever has led here: who sends much packet for little data comes by over-allocation alone.
+            if (is_fragmented || self.data.len() > MAX_SPANS) && self.coalesce() > MAX_SPANS {
                 return Err(TooManyChunks);
             }
-            // Twice as many, so that whoever sends small pieces has paid for the copying.
-            self.compact_at = 2 * self.data.len();
+            if is_fragmented {
+                // Twice as many, so that whoever sends small pieces has paid for the copying.
+                self.compact_at = 2 * self.data.len();
+            }
         }
 
         Ok(())
@@ -443,6 +448,10 @@ const MAX_SPANS: usize = 16_384;
 
 /// Chunk count past which `insert` compacts before deciding whether to reject.
 const COMPACT_THRESHOLD: usize = 2048;
+
+/// So much over-allocation is let be for each chunk, which takes about as much itself: defragmenting looks at all of
+/// them, and may not come with every few packets of a peer that has left many gaps.
+const BYTES_PER_CHUNK: usize = 64;
 
 /// Contiguous chunks are joined up to this many bytes: more than a packet holds, so that a full window
 /// is few chunks, and little enough that what is copied again is soon read.
@@ -779,6 +788,21 @@ mod test {
         );
         x.ensure_ordering(false).unwrap();
         assert_eq!(x.read(1, false), None); // should be None, byte 0 already returned
+    }
+
+    #[test]
+    fn gaps_are_bounded_whatever_packets_they_come_in() {
+        for packet_bytes in [3, 40, 1400] {
+            let mut x = Assembler::new();
+            let mut longest = 0;
+            let rejected = (0..MAX_SPANS as u64 * 8).find_map(|n| {
+                let result = x.insert(1 + 2 * n, Bytes::from_static(b"g"), packet_bytes);
+                longest = longest.max(x.data.len());
+                result.err()
+            });
+            assert_matches!(rejected, Some(TooManyChunks), "packets of {packet_bytes} bytes");
+            assert!(longest <= 4 * MAX_SPANS, "{longest} chunks");
+        }
     }
 
     #[test]
