@@ -18,7 +18,7 @@ pub struct ConnectionEvent(pub(crate) ConnectionEventInner);
 pub(crate) enum ConnectionEventInner {
     /// A datagram has been received for the Connection
     ///
-    /// Boxed: a channel keeps room for dozens of events. Only handshakes have these.
+    /// Boxed: a queue holds many events. Only handshakes have these.
     Datagram(Box<DatagramConnectionEvent>),
     /// A datagram has been received that is one packet with a short header
     ShortDatagram(ShortDatagramEvent),

@@ -2066,7 +2066,7 @@ const MAX_TRANSMIT_DATAGRAMS: usize = 20;
 /// sent waits meanwhile.
 const EVENTS_PER_POLL: usize = 128;
 
-/// How many events of paths wait for whoever listens, before the oldest are lost and told as lost
+/// How many events of paths, or of addresses, wait for whoever listens, before the oldest are lost and told as lost
 ///
 /// The channel has room for all of them for as long as the connection lives.
 const PATH_EVENTS_MAX: usize = 8;

@@ -97,12 +97,12 @@ async fn connect(url: &Url, tls: &Tls, way: Way) -> Result<(Stream, SocketAddr),
     let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     stream.set_nodelay(true)?;
     let peer = stream.peer_addr()?;
-    let Some(config) = config else { return Ok((Stream::new(Below::Tcp(stream)), peer)) };
+    let Some(config) = config else { return Ok((Stream::new(Below::Left(stream)), peer)) };
     let config = config.map_err(|error| Error::Io(io::Error::other(error)))?;
     let server = ServerName::try_from(name.to_owned())
         .map_err(|error| Error::Io(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
     let stream = TlsConnector::from(config).connect(server, stream).await?;
-    Ok((Stream::new(Below::Tls(Box::new(stream))), peer))
+    Ok((Stream::new(Below::Right(Box::new(stream))), peer))
 }
 
 fn request(url: &Url, key: &str, asking: Asking<'_>) -> String {

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
 /// What is read at once while there is more than the reader has room for. Larger pieces save no more system calls:
 /// about as much is there when a busy connection is looked at.
@@ -22,13 +23,8 @@ pub(crate) struct Stream {
     ahead: Ahead,
 }
 
-/// What carries the bytes.
-#[derive(Debug)]
-pub(crate) enum Below {
-    Tcp(TcpStream),
-    /// Boxed: it takes a kibibyte, which a connection without it need not have.
-    Tls(Box<TlsStream<TcpStream>>),
-}
+/// What carries the bytes: TCP, or TLS over it, boxed, since it takes a kibibyte, which a connection without it need not have.
+pub(crate) type Below = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// What has been read ahead of the reader.
 #[derive(Debug, Default)]
@@ -57,11 +53,7 @@ impl Ahead {
     }
 
     /// Reads as much as there is, `AHEAD_BYTES` at most.
-    fn fill(
-        &mut self,
-        below: &mut (impl AsyncRead + Unpin),
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn fill(&mut self, below: &mut Below, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.buffer.is_empty() {
             self.buffer = vec![0; AHEAD_BYTES].into();
         }
@@ -97,43 +89,21 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncRead for Below {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        to: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, to),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, to),
-        }
-    }
-}
-
 impl AsyncWrite for Stream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         from: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().below {
-            Below::Tcp(stream) => Pin::new(stream).poll_write(cx, from),
-            Below::Tls(stream) => Pin::new(stream).poll_write(cx, from),
-        }
+        Pin::new(&mut self.get_mut().below).poll_write(cx, from)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().below {
-            Below::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Below::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        Pin::new(&mut self.get_mut().below).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().below {
-            Below::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Below::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        Pin::new(&mut self.get_mut().below).poll_shutdown(cx)
     }
 }
 
@@ -148,7 +118,7 @@ mod tests {
     async fn pair() -> (Stream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (Stream::new(Below::Tcp(near)), listener.accept().await.unwrap().0)
+        (Stream::new(Below::Left(near)), listener.accept().await.unwrap().0)
     }
 
     #[tokio::test]

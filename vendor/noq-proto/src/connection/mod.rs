@@ -1223,9 +1223,6 @@ impl Connection {
             }
         }
 
-        if self.paths.values().all(|path| path.data.in_flight.bytes == 0) {
-            transmit_buf::shrink(buf);
-        }
         None
     }
 

@@ -6,17 +6,6 @@ use tracing::trace;
 
 use crate::packet::BufLen;
 
-/// Capacity of a buffer that is kept while nothing is in flight: room for one datagram.
-const IDLE_CAPACITY_MAX: usize = 2048;
-
-/// Gives back what a batch of datagrams has taken.
-pub(super) fn shrink(buf: &mut Vec<u8>) {
-    debug_assert!(buf.is_empty(), "datagrams would be lost");
-    if buf.capacity() > IDLE_CAPACITY_MAX {
-        *buf = Vec::new();
-    }
-}
-
 /// The buffer in which to write datagrams for [`Connection::poll_transmit`]
 ///
 /// The `poll_transmit` function writes zero or more datagrams to a buffer. Multiple
@@ -109,7 +98,7 @@ impl<'a> TransmitBuf<'a> {
         // reallocations if more datagrams have to be appended later on.  Benchmarks have
         // shown a 5-10% throughput improvement compared to continuously resizing the
         // datagram buffer. Not for the first datagram: that is all that an idle connection,
-        // or one that only acknowledges, ever sends at once, and drivers keep the buffer.
+        // or one that only acknowledges, ever sends at once.
         let max_capacity_hint = if self.num_datagrams == 0 {
             self.segment_size
         } else {
@@ -261,7 +250,7 @@ mod tests {
     const MAX_DATAGRAMS: NonZeroUsize = NonZeroUsize::new(10).unwrap();
 
     #[test]
-    fn one_datagram_takes_room_for_one_and_a_batch_gives_its_room_back() {
+    fn one_datagram_takes_room_for_one_and_a_second_one_for_all() {
         let mut buf = Vec::new();
         let mut transmit = TransmitBuf::new(&mut buf, MAX_DATAGRAMS, 1500);
         transmit.start_new_datagram();
@@ -276,13 +265,6 @@ mod tests {
             transmit.finish_datagram();
         }
         assert_eq!(buf.capacity(), 15_000, "the second one makes room for all");
-
-        buf.clear();
-        shrink(&mut buf);
-        assert_eq!(buf.capacity(), 0);
-        buf.reserve_exact(1500);
-        shrink(&mut buf);
-        assert_eq!(buf.capacity(), 1500, "an acknowledgement needs no allocation");
     }
 
     #[test]
