@@ -35,9 +35,9 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// As noq on tokio: 10 segments, timers of a millisecond, and datagrams that wait for the reader a moment.
+    /// As noq on tokio: 32 segments, timers of a millisecond, and datagrams that wait for the reader a moment.
     pub const REAL: Self = Self {
-        segments: NonZeroUsize::new(10).expect("invariant: not zero"),
+        segments: NonZeroUsize::new(32).expect("invariant: not zero"),
         timer: Duration::from_millis(1),
         batch: Duration::from_micros(50),
         runs: Duration::ZERO,

@@ -22,7 +22,7 @@ use super::way::{By, Load};
 use super::world::Without;
 
 /// Datagrams that leave by one system call.
-const SEGMENTS: NonZeroUsize = NonZeroUsize::new(10).expect("invariant: not zero");
+const SEGMENTS: NonZeroUsize = NonZeroUsize::new(32).expect("invariant: not zero");
 /// What one call of the machine may write, in bytes.
 const WRITE_BYTES: usize = 64 * 1024;
 /// A trickle: so many bytes, so often.
