@@ -1,13 +1,15 @@
 //! Names of STUN servers, and their addresses.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
 use holepunch_traversal::StunServer;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
+
+use crate::surroundings::local_towards;
 
 /// The port of STUN where none is named (RFC 8489 §18.6).
 const STUN_PORT: u16 = 3478;
@@ -122,14 +124,8 @@ async fn lookup(name: &ServerName, local_port: u16) -> Result<StunServer, String
         .map_err(|error| format!("{name}: {error}"))?;
     let address = addresses.into_iter().find(SocketAddr::is_ipv4);
     let address = address.ok_or_else(|| format!("{name}: it has no IPv4 address"))?;
-    Ok(StunServer { name: name.to_string(), address, local: local_towards(address, local_port) })
-}
-
-/// The local address from which packets to `to` leave. Connecting a UDP socket sends nothing.
-fn local_towards(to: SocketAddr, local_port: u16) -> Option<SocketAddr> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    socket.connect(to).ok()?;
-    Some(SocketAddr::new(socket.local_addr().ok()?.ip(), local_port))
+    let local = local_towards(address.ip()).map(|ip| SocketAddr::new(ip, local_port));
+    Ok(StunServer { name: name.to_string(), address, local })
 }
 
 #[cfg(test)]

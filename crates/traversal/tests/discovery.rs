@@ -377,3 +377,26 @@ fn a_flood_of_offers_cannot_make_a_worker_spray_pings() {
     }
     assert_eq!(bench.sent.len() - before, 10);
 }
+
+#[test]
+fn a_host_of_many_interfaces_tells_its_endpoint_and_the_likeliest_addresses() {
+    let mut bench = Bench::new(None, None);
+    bench.input(Input::Surroundings(Surroundings {
+        interfaces: (1..=30).map(|network| [10, 0, network, 1].into()).collect(),
+        main: Some("0.0.0.0:5000".parse().unwrap()),
+        ..Surroundings::default()
+    }));
+    bench.input(Input::Registered);
+    bench.input(welcome(&["192.0.2.2:3478"]));
+    bench.resolved(&[server(1)]);
+    let mut events = bench.answer(&server(1), "203.0.113.9:4000");
+    events.extend(bench.pass(Duration::from_secs(2)));
+    let told = events.iter().rev().find_map(|event| match event {
+        Event::Signal(WorkerV1::Candidates { candidates, .. }) => Some(candidates),
+        _ => None,
+    });
+    let told: Vec<String> = told.unwrap().iter().map(|it| it.address().to_string()).collect();
+    assert_eq!(told.first().unwrap(), "10.0.1.1:5000");
+    assert_eq!(told.last().unwrap(), "203.0.113.9:4000", "{told:?}");
+    assert!(told.len() > 10, "{told:?}");
+}

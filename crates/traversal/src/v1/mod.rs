@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use holepunch_wire::address::AddressKind;
-use holepunch_wire::candidate::{self, Candidate, CandidateKind};
+use holepunch_wire::candidate::{self, CANDIDATES_MAX, Candidate, CandidateKind};
 use holepunch_wire::nat::SearchWish;
 use holepunch_wire::plan::{Plan, Strategy};
 use holepunch_wire::session::{AddressProof, SessionId};
@@ -218,28 +218,32 @@ impl Traversal {
         }
     }
 
-    /// Where the worker may be reached.
+    /// Where the worker may be reached. A host with many interfaces has more addresses than can be told: the last ones
+    /// of those are left out, and none of what servers and routers have said.
     pub(crate) fn candidates(&self) -> Vec<Candidate> {
-        let mut candidates = Vec::new();
-        let sockets = [self.surroundings.main, self.surroundings.main_v6];
-        for socket in sockets.into_iter().flatten().filter(|_| self.config.host_candidates) {
-            let same_family =
-                self.surroundings.interfaces.iter().filter(|ip| ip.is_ipv4() == socket.is_ipv4());
-            let useful = same_family
-                .filter(|ip| AddressKind::of(**ip) != AddressKind::LinkLocal || ip.is_ipv4());
-            candidates.extend(useful.map(|ip| {
-                Candidate::new(CandidateKind::Host, SocketAddr::new(*ip, socket.port()))
-            }));
-        }
-        if let Some(mapped) = self.surroundings.port_mapped {
-            candidates.push(Candidate::new(CandidateKind::PortMapped, mapped));
-        }
-        if let Some(mapped) = self.ipv6.mapped() {
-            candidates.push(Candidate::new(CandidateKind::ServerReflexive, mapped));
-        }
-        if let Some(endpoint) = self.discovery.endpoint() {
-            candidates.push(Candidate::new(CandidateKind::ServerReflexive, endpoint));
-        }
+        let mut candidates = self.host_candidates();
+        let seen_from_outside = [
+            self.surroundings.port_mapped.map(|at| (CandidateKind::PortMapped, at)),
+            self.ipv6.mapped().map(|at| (CandidateKind::ServerReflexive, at)),
+            self.discovery.endpoint().map(|at| (CandidateKind::ServerReflexive, at)),
+        ];
+        candidates.truncate(CANDIDATES_MAX - seen_from_outside.len());
+        let seen_from_outside = seen_from_outside.into_iter().flatten();
+        candidates.extend(seen_from_outside.map(|(kind, at)| Candidate::new(kind, at)));
         candidate::bounded(candidates)
+    }
+
+    /// The addresses of the interfaces, in their order, where they are told at all.
+    fn host_candidates(&self) -> Vec<Candidate> {
+        let Surroundings { main, main_v6, interfaces, .. } = &self.surroundings;
+        let told = interfaces.iter().filter(|_| self.config.host_candidates);
+        let useful =
+            told.filter(|ip| AddressKind::of(**ip) != AddressKind::LinkLocal || ip.is_ipv4());
+        let addresses = useful.filter_map(|ip| {
+            let mut sockets = [main, main_v6].into_iter().flatten();
+            let socket = sockets.find(|socket| socket.is_ipv4() == ip.is_ipv4())?;
+            Some(SocketAddr::new(*ip, socket.port()))
+        });
+        addresses.map(|at| Candidate::new(CandidateKind::Host, at)).collect()
     }
 }
