@@ -208,15 +208,14 @@ impl Paths {
                 Answer::Counted(path, path_of(path).map(|path| quic_paths::counts(&path.stats())))
             }
             Action::Locate(path) => Answer::Located(path, self.route(connection, id(path))),
-            Action::List { first, last } => {
-                let numbers = (first.0..=last.0).map(PathId);
-                let paths = numbers.filter_map(|path| {
-                    let stats = path_of(path)?.stats();
-                    let is_validated = quic_paths::is_validated(&stats);
-                    let route = self.route(connection, id(path));
-                    Some(Listed { path, is_validated, route })
+            Action::List => {
+                let paths = connection.paths().into_iter().map(|path| Listed {
+                    path: quic_paths::number(path.id()),
+                    is_validated: quic_paths::is_validated(&path.stats()),
+                    is_abandoned: path.is_abandoned(),
+                    route: self.route(connection, path.id()),
                 });
-                Answer::Listed { last, paths: paths.collect() }
+                Answer::Listed(paths.collect())
             }
         };
         Some(Input::Answer(answer))
