@@ -10,6 +10,7 @@ mod next_packet;
 mod paths;
 mod relay_end;
 mod session;
+mod single;
 mod token;
 mod view;
 
@@ -183,9 +184,6 @@ impl Links {
         let Some(entry) = self.sessions.remove(&session) else { return };
         lock(&self.expected).remove(&entry.token);
         self.mux.forget_session(session);
-        if let Some(route) = entry.view.borrow().direct {
-            self.mux.batch(route);
-        }
         entry.view.send_modify(|view| view.ended = Some(reason.to_owned()));
     }
 

@@ -13,6 +13,7 @@ use tokio::time::sleep_until;
 
 use super::next_packet::Watch;
 use super::session::SessionTask;
+use super::single::Single;
 use super::{LinkEvent, View, shown};
 use crate::link::{Ending, LinkError, LinkPath, PathKind, PathState};
 use crate::mux::{Mux, Route};
@@ -41,6 +42,7 @@ pub(super) struct Paths {
     ending: Arc<Ending>,
     path_events: noq::PathEvents,
     watch: Option<Watch>,
+    single: Single,
     /// What is to be told to whoever has the links.
     news: VecDeque<LinkEvent>,
     ended: Option<End>,
@@ -70,6 +72,7 @@ impl Paths {
             ending: Arc::clone(ending),
             path_events: connection.path_events(),
             watch: None,
+            single: Single::new(&task.mux),
             news: VecDeque::new(),
             ended: None,
         };
@@ -203,7 +206,7 @@ impl Paths {
                 }
                 Answer::Exchanged(is_done)
             }
-            Action::Unbatch(route) => Answer::Unbatched(self.mux.unbatch(route)),
+            Action::Unbatch(route) => Answer::Unbatched(self.single.unbatch(route)),
             Action::Count(path) => {
                 Answer::Counted(path, path_of(path).map(|path| quic_paths::counts(&path.stats())))
             }
