@@ -4,6 +4,7 @@
 //! there is, and opens further paths in the same connection as routes come; both say by which path they
 //! send: directly where that answers, else by the relay. The task ends when the link does.
 
+mod attempts;
 mod connect;
 mod hello;
 mod next_packet;
@@ -11,6 +12,8 @@ mod paths;
 mod relay_end;
 mod session;
 mod single;
+#[cfg(test)]
+mod tests;
 mod token;
 mod view;
 
