@@ -95,13 +95,8 @@ pub enum Answer<R> {
     Counted(PathId, Option<Counts>),
     /// To [`Action::Locate`]; `None` where QUIC has no such path, or the address stands for no route.
     Located(PathId, Option<R>),
-    /// To [`Action::List`].
-    Listed {
-        /// The last number that was looked at.
-        last: PathId,
-        /// Those that QUIC has.
-        paths: Vec<Listed<R>>,
-    },
+    /// To [`Action::List`]: all that QUIC has, also those that were given up and are not forgotten yet.
+    Listed(Vec<Listed<R>>),
 }
 
 /// A path that QUIC has.
@@ -111,6 +106,8 @@ pub struct Listed<R> {
     pub path: PathId,
     /// Whether a challenge has been answered on it (RFC 9000 §8.2).
     pub is_validated: bool,
+    /// Whether one of the two sides, or QUIC itself, has given it up.
+    pub is_abandoned: bool,
     /// The route that the peer's address on it stands for, where there is one.
     pub route: Option<R>,
 }
@@ -167,13 +164,8 @@ pub enum Action<R> {
     Count(PathId),
     /// Where is the peer on this path? Answered by [`Answer::Located`].
     Locate(PathId),
-    /// Which paths with these numbers are there? Answered by [`Answer::Listed`].
-    List {
-        /// The first number.
-        first: PathId,
-        /// The last number.
-        last: PathId,
-    },
+    /// Which paths are there? Answered by [`Answer::Listed`].
+    List,
 }
 
 /// What has happened to the link's paths.

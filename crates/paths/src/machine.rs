@@ -60,8 +60,6 @@ pub(crate) struct Asked<R> {
     pub(crate) count: Option<PathId>,
     /// So many times, where the peer is.
     pub(crate) locate: usize,
-    /// Which paths there are; the highest number that was known then.
-    pub(crate) list: Option<PathId>,
 }
 
 /// The paths of one link, on one side of it.
@@ -90,7 +88,7 @@ impl<R: Route> Paths<R> {
     /// opens paths, and closes direct ones.
     #[must_use]
     pub fn new(is_controlling: bool, first: R, routes: Routes<R>, now: Instant) -> Self {
-        let asked = Asked { opens: Vec::new(), detour: None, count: None, locate: 0, list: None };
+        let asked = Asked { opens: Vec::new(), detour: None, count: None, locate: 0 };
         let mut paths = Self {
             is_controlling,
             table: Table::new(first),
@@ -108,7 +106,7 @@ impl<R: Route> Paths<R> {
             events: VecDeque::new(),
         };
         // The peer may have opened a path before anybody listened to events.
-        paths.list();
+        paths.act(Action::List);
         paths.settle(now);
         paths
     }
@@ -136,7 +134,7 @@ impl<R: Route> Paths<R> {
                     self.again.plan(now);
                 }
             }
-            Input::EventsLost => self.list(),
+            Input::EventsLost => self.act(Action::List),
             Input::Sent => {
                 if let Some(progress) = self.active.as_mut().and_then(|it| it.progress.as_mut()) {
                     progress.sent(now);
@@ -254,9 +252,8 @@ impl<R: Route> Paths<R> {
             Answer::Unbatched(is_new) => return self.unbatched(is_new),
             Answer::Counted(path, counts) => self.counted(path, counts, now),
             Answer::Located(path, route) => self.located(path, route, now),
-            Answer::Listed { last, paths } => {
-                let Some(newest) = self.asked.list.take() else { return };
-                if self.table.listed(&paths, newest, last) > 0 {
+            Answer::Listed(paths) => {
+                if self.table.listed(&paths) > 0 {
                     self.again.plan(now);
                 }
             }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::doors::{Action, Counts, Event, PathId, Reason, Route, Routes, Status};
 use crate::follow::Known;
-use crate::machine::{Active, PATHS_MAX, Paths};
+use crate::machine::{Active, Paths};
 use crate::progress::{Finding, Progress};
 use crate::rank::Rank;
 
@@ -47,13 +47,6 @@ impl<R: Route> Paths<R> {
         }
         self.asked.locate = moving.len();
         self.actions.extend(moving.into_iter().map(Action::Locate));
-    }
-
-    /// Asks which paths there are.
-    pub(crate) fn list(&mut self) {
-        let (first, newest) = self.table.numbers();
-        self.asked.list = Some(newest);
-        self.act(Action::List { first, last: PathId(newest.0.saturating_add(PATHS_MAX)) });
     }
 
     pub(crate) fn learn(&mut self, routes: Routes<R>, now: Instant) {

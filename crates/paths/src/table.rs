@@ -29,15 +29,13 @@ struct Entry<R> {
 #[derive(Debug)]
 pub(crate) struct Table<R> {
     paths: BTreeMap<PathId, Entry<R>>,
-    /// No path has a lower number.
-    gone_below: u32,
 }
 
 impl<R: Route> Table<R> {
     /// With the path by which the connection was made.
     pub(crate) fn new(first: R) -> Self {
         let first = Entry { route: first, stage: Stage::Open };
-        Self { paths: BTreeMap::from([(PathId::FIRST, first)]), gone_below: 0 }
+        Self { paths: BTreeMap::from([(PathId::FIRST, first)]) }
     }
 
     /// The paths that carry packets, the oldest first.
@@ -110,30 +108,24 @@ impl<R: Route> Table<R> {
         self.paths.remove(&path).is_some_and(|entry| entry.stage != Stage::Closed)
     }
 
-    /// The lowest number that a path may have, and the highest one that is known.
-    pub(crate) fn numbers(&self) -> (PathId, PathId) {
-        let newest = self.paths.keys().next_back();
-        (PathId(self.gone_below), newest.copied().unwrap_or(PathId::FIRST))
-    }
-
-    /// These are all paths that QUIC has with numbers up to `last`; those above `newest` may not have been opened yet. The
-    /// number of paths that have gone.
-    pub(crate) fn listed(&mut self, paths: &[Listed<R>], newest: PathId, last: PathId) -> usize {
-        let is_there = |path: PathId| paths.iter().any(|listed| listed.path == path);
-        while self.gone_below <= newest.0 && !is_there(PathId(self.gone_below)) {
-            self.gone_below += 1;
-        }
-        let mut gone = Vec::new();
-        for path in self.paths.keys().filter(|path| **path <= last && !is_there(**path)) {
-            gone.push(*path);
-        }
-        for listed in paths.iter().filter(|listed| listed.is_validated) {
-            let is_open = self.route(listed.path).is_some();
-            if let Some(route) = listed.route.filter(|_| !is_open) {
-                self.established(listed.path, Some(route));
+    /// These are all paths that QUIC has. The number of paths that were in use, or were to be, and have gone.
+    pub(crate) fn listed(&mut self, listed: &[Listed<R>]) -> usize {
+        let is_there = |path: PathId| listed.iter().any(|listed| listed.path == path);
+        let gone = self.paths.keys().copied().filter(|path| !is_there(*path));
+        let gone: Vec<PathId> = gone.collect();
+        let mut lost = gone.into_iter().filter(|path| self.forget(*path)).count();
+        for Listed { path, is_validated, is_abandoned, route } in listed.iter().copied() {
+            if is_abandoned {
+                lost += usize::from(self.close(path));
+                // What was told of it before comes only now, where so much is told, and opens it no more.
+                if let Some(route) = route {
+                    self.paths.entry(path).or_insert(Entry { route, stage: Stage::Closed });
+                }
+            } else if is_validated && route.is_some() && self.route(path).is_none() {
+                self.established(path, route);
             }
         }
-        gone.into_iter().filter(|path| self.forget(*path)).count()
+        lost
     }
 
     pub(crate) fn check_invariants(&self, is_controlling: bool) {
@@ -145,7 +137,5 @@ impl<R: Route> Table<R> {
             let same = same.filter(|other| other.stage != Stage::Closed).count();
             assert_eq!(same, 1, "a path is opened by {:?}, and there is one", entry.route);
         }
-        let lowest = self.paths.keys().next().map_or(self.gone_below, |path| path.0);
-        assert!(lowest >= self.gone_below, "path {lowest} is below {}", self.gone_below);
     }
 }

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    Action, Answer, Counts, End, Event, Input, Listed, PATHS_MAX, PathId, Paths, Reason, Route,
-    Routes, Status, WakeReason,
+    Action, Answer, Counts, End, Event, Input, Listed, PathId, Paths, Reason, Route, Routes,
+    Status, WakeReason,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +42,10 @@ fn routes(direct: Option<By>, relays: &[By]) -> Routes<By> {
     Routes { direct, relays: relays.to_vec(), ..Routes::default() }
 }
 
+fn listed(path: u32, is_validated: bool, route: Option<By>) -> Listed<By> {
+    Listed { path: PathId(path), is_validated, is_abandoned: false, route }
+}
+
 impl Side {
     fn new(is_controlling: bool, first: By, routes: Routes<By>) -> Self {
         let now = crate::epoch();
@@ -54,7 +58,7 @@ impl Side {
             newest: 0,
             counts: Some(Counts::default()),
             peer: None,
-            listed: vec![Listed { path: PathId(0), is_validated: true, route: Some(first) }],
+            listed: vec![listed(0, true, Some(first))],
             actions: Vec::new(),
             events: Vec::new(),
         };
@@ -84,7 +88,7 @@ impl Side {
                 Action::Unbatch(_) => Answer::Unbatched(true),
                 Action::Count(path) => Answer::Counted(path, self.counts),
                 Action::Locate(path) => Answer::Located(path, self.peer),
-                Action::List { last, .. } => Answer::Listed { last, paths: self.listed.clone() },
+                Action::List => Answer::Listed(self.listed.clone()),
                 Action::Close(_) | Action::SetStatus(..) | Action::Ping(_) | Action::Watch(_) => {
                     continue;
                 }
@@ -127,7 +131,7 @@ impl Side {
     /// What has been done since this was asked last, without questions, and what has happened.
     fn news(&mut self) -> (Vec<Action<By>>, Vec<Event<By>>) {
         let is_deed = |action: &Action<By>| {
-            !matches!(action, Action::Count(_) | Action::Locate(_) | Action::List { .. })
+            !matches!(action, Action::Count(_) | Action::Locate(_) | Action::List)
         };
         let actions = std::mem::take(&mut self.actions).into_iter().filter(is_deed).collect();
         (actions, std::mem::take(&mut self.events))
@@ -424,20 +428,44 @@ fn another_address_is_shown_and_a_new_connection_to_a_relay_greeted() {
 #[test]
 fn paths_that_nobody_told_of_are_found() {
     let mut side = Side::new(false, RELAY, routes(None, &[RELAY]));
-    let listed = |path, is_validated, route| Listed { path: PathId(path), is_validated, route };
     side.listed = vec![
         listed(1, true, Some(DIRECT)),
         listed(2, false, Some(By::Direct(2))),
         listed(3, true, None),
     ];
     side.input(Input::EventsLost);
-    let last = Action::List { first: PathId(0), last: PathId(PATHS_MAX) };
-    assert!(side.actions.contains(&last), "{:?}", side.actions);
     assert_eq!(side.paths.open().collect::<Vec<_>>(), [(PathId(1), DIRECT)], "and one is gone");
     assert_eq!(side.reasons(), [Reason::First, Reason::DirectAnswers]);
+}
+
+#[test]
+fn a_peer_opens_paths_in_any_order_and_each_question_is_one() {
+    let mut side = Side::new(false, RELAY, routes(None, &[RELAY]));
+    side.listed = vec![listed(4_000_000_000, true, Some(DIRECT))];
     side.input(Input::EventsLost);
-    let last = Action::List { first: PathId(1), last: PathId(1 + PATHS_MAX) };
-    assert!(side.actions.contains(&last), "{:?}", side.actions);
+    side.established(7, By::Direct(2));
+    side.listed = vec![listed(7, true, Some(By::Direct(2)))];
+    side.input(Input::EventsLost);
+    side.established(5, DIRECT);
+    side.listed.push(listed(5, true, Some(DIRECT)));
+    side.input(Input::EventsLost);
+    let open: Vec<_> = side.paths.open().map(|(path, _)| path.0).collect();
+    assert_eq!(open, [5, 7]);
+    let asked = side.actions.iter().filter(|action| **action == Action::List);
+    assert_eq!(asked.count(), 4);
+}
+
+#[test]
+fn a_path_that_was_given_up_while_events_were_lost_is_none() {
+    let mut side = Side::with_both(false);
+    let given_up = |path, route| Listed { is_abandoned: true, ..listed(path, true, Some(route)) };
+    side.listed =
+        vec![given_up(0, DIRECT), listed(1, true, Some(RELAY)), given_up(2, By::Direct(2))];
+    side.input(Input::EventsLost);
+    // What was told before comes behind.
+    side.established(2, By::Direct(2));
+    assert_eq!(side.paths.open().collect::<Vec<_>>(), [(PathId(1), RELAY)]);
+    assert_eq!(side.reasons(), [Reason::DirectGone]);
 }
 
 #[test]

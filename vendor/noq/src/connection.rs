@@ -513,6 +513,12 @@ impl Connection {
         Path::new(&self.0, id)
     }
 
+    /// All paths that there are, also those that were abandoned and have not been discarded yet.
+    pub fn paths(&self) -> Vec<Path> {
+        let ids = self.0.lock_without_waking("paths").inner.paths();
+        ids.into_iter().filter_map(|id| self.path(id)).collect()
+    }
+
     /// A stream of [`PathEvent`]s for all paths in this connection.
     ///
     /// The stream will yield a [`PathEvent`] whenever there is a change in the state of any path in

@@ -156,6 +156,14 @@ impl Path {
         self.path_ref.id
     }
 
+    /// Whether this path was abandoned, by either side.
+    pub fn is_abandoned(&self) -> bool {
+        self.conn
+            .lock_without_waking("is_abandoned")
+            .inner
+            .is_path_abandoned(self.id())
+    }
+
     /// The current local [`PathStatus`] of this path.
     pub fn status(&self) -> Result<PathStatus, ClosedPath> {
         self.conn

@@ -4,12 +4,16 @@
 //! there is, and opens further paths in the same connection as routes come; both say by which path they
 //! send: directly where that answers, else by the relay. The task ends when the link does.
 
+mod attempts;
 mod connect;
 mod hello;
 mod next_packet;
 mod paths;
 mod relay_end;
 mod session;
+mod single;
+#[cfg(test)]
+mod tests;
 mod token;
 mod view;
 
@@ -183,9 +187,6 @@ impl Links {
         let Some(entry) = self.sessions.remove(&session) else { return };
         lock(&self.expected).remove(&entry.token);
         self.mux.forget_session(session);
-        if let Some(route) = entry.view.borrow().direct {
-            self.mux.batch(route);
-        }
         entry.view.send_modify(|view| view.ended = Some(reason.to_owned()));
     }
 

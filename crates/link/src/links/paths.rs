@@ -13,6 +13,7 @@ use tokio::time::sleep_until;
 
 use super::next_packet::Watch;
 use super::session::SessionTask;
+use super::single::Single;
 use super::{LinkEvent, View, shown};
 use crate::link::{Ending, LinkError, LinkPath, PathKind, PathState};
 use crate::mux::{Mux, Route};
@@ -41,6 +42,7 @@ pub(super) struct Paths {
     ending: Arc<Ending>,
     path_events: noq::PathEvents,
     watch: Option<Watch>,
+    single: Single,
     /// What is to be told to whoever has the links.
     news: VecDeque<LinkEvent>,
     ended: Option<End>,
@@ -70,6 +72,7 @@ impl Paths {
             ending: Arc::clone(ending),
             path_events: connection.path_events(),
             watch: None,
+            single: Single::new(&task.mux),
             news: VecDeque::new(),
             ended: None,
         };
@@ -203,20 +206,19 @@ impl Paths {
                 }
                 Answer::Exchanged(is_done)
             }
-            Action::Unbatch(route) => Answer::Unbatched(self.mux.unbatch(route)),
+            Action::Unbatch(route) => Answer::Unbatched(self.single.unbatch(route)),
             Action::Count(path) => {
                 Answer::Counted(path, path_of(path).map(|path| quic_paths::counts(&path.stats())))
             }
             Action::Locate(path) => Answer::Located(path, self.route(connection, id(path))),
-            Action::List { first, last } => {
-                let numbers = (first.0..=last.0).map(PathId);
-                let paths = numbers.filter_map(|path| {
-                    let stats = path_of(path)?.stats();
-                    let is_validated = quic_paths::is_validated(&stats);
-                    let route = self.route(connection, id(path));
-                    Some(Listed { path, is_validated, route })
+            Action::List => {
+                let paths = connection.paths().into_iter().map(|path| Listed {
+                    path: quic_paths::number(path.id()),
+                    is_validated: quic_paths::is_validated(&path.stats()),
+                    is_abandoned: path.is_abandoned(),
+                    route: self.route(connection, path.id()),
                 });
-                Answer::Listed { last, paths: paths.collect() }
+                Answer::Listed(paths.collect())
             }
         };
         Some(Input::Answer(answer))

@@ -20,7 +20,7 @@ use crate::mux::Mux;
 
 /// A relay that may serve keeps a session without a direct path for so long, until the link is there: the
 /// peer may use no relay.
-const RELAY_HOPE: Duration = Duration::from_secs(15);
+pub(super) const RELAY_HOPE: Duration = Duration::from_secs(15);
 
 /// Time for the last packets of a link that this side has ended, also where they go by the relay: for those
 /// that leave at once, and the answer to a packet of the peer's that was under way.

@@ -51,9 +51,14 @@ impl View {
         }
     }
 
-    /// The best relay that is connected.
-    pub(super) fn relay(&self) -> Option<Route> {
-        self.relays.iter().min().copied()
+    /// Whether checks may still find a direct route.
+    pub(super) fn may_get_direct(&self) -> bool {
+        self.direct.is_none() && self.heard.is_none() && !self.suspect
+    }
+
+    /// Whether a relay may still be connected.
+    pub(super) fn may_get_relay(&self) -> bool {
+        self.may_relay && self.relays.is_empty()
     }
 
     /// What the traversal machine says. Whether that is anything new.

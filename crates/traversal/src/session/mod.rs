@@ -21,6 +21,7 @@ mod keep;
 mod paths;
 mod peer;
 mod remotes;
+mod retry;
 mod search;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -51,6 +52,7 @@ pub(crate) use paths::Route;
 use peer::Nominating;
 pub(crate) use peer::{PeerCheck, Source};
 use remotes::Remotes;
+use retry::Retry;
 pub(crate) use search::{Prepared, SearchRun, opener};
 
 /// An answer to the last check may take so long.
@@ -113,6 +115,7 @@ pub(crate) struct Session {
     /// The peer's addresses, the newest set.
     candidates: Vec<Candidate>,
     remotes: Remotes,
+    retry: Retry,
     checks: Checks,
     paths: Paths,
     phase: Phase,
@@ -176,6 +179,7 @@ impl Session {
             planned: now,
             candidates: bounded(details.candidates),
             remotes: Remotes::default(),
+            retry: Retry::new(now),
             checks: Checks::default(),
             paths: Paths::default(),
             phase: Phase::Checking,
@@ -321,6 +325,7 @@ impl Session {
     pub(crate) fn handle_timeout(&mut self, now: Instant, rng: &mut StdRng) {
         self.keep(now, rng);
         self.repeat_nomination(now, rng);
+        self.retry(now);
         if matches!(self.phase, Phase::Checking | Phase::GaveUp { .. }) || self.is_suspect() {
             for route in self.remotes.due(now, rng) {
                 self.send_check(route, false, None, now, rng);
@@ -368,7 +373,8 @@ impl Session {
             }
             Phase::GaveUp { leave_at } => {
                 let leave = (!self.has_relay()).then_some((*leave_at, WakeReason::Check));
-                earlier(checks, leave)
+                let retry = self.retry_at().map(|at| (at, WakeReason::Check));
+                earlier(checks, earlier(leave, retry))
             }
             Phase::Linked(keep) => {
                 let nomination = self.nominating.map(|it| it.next_at);

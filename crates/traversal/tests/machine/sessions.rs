@@ -130,6 +130,55 @@ fn a_relay_that_serves_is_reported_once_and_one_that_is_hoped_for_is_not() {
 }
 
 #[test]
+fn two_that_talk_by_a_relay_alone_try_the_direct_way_again() {
+    let mut world = World::new();
+    let is_linked = |event: &SessionEvent| matches!(event, SessionEvent::Linked(_));
+    world.parties.iter_mut().for_each(|party| party.is_dead = true);
+    world.offer_both(|_, _| {});
+    let offered = world.elapsed();
+    for index in 0..2 {
+        world.input(index, Input::Relayed(SESSION, RelayState::Serves));
+    }
+    // The rendezvous draws its conclusion, and the network lets everything through from then on.
+    world.run(secs(30));
+    for index in 0..2 {
+        world.signal(
+            index,
+            ServerV1::Plan { session: SESSION, plan: plan(2, Strategy::Relay, None) },
+        );
+    }
+    world.parties.iter_mut().for_each(|party| party.is_dead = false);
+    world.run(secs(40));
+    for party in &world.parties {
+        let after = party.when(is_linked).map(|at| (at - offered).as_secs());
+        assert_eq!(after, Some(60));
+    }
+}
+
+#[test]
+fn attempts_of_two_that_talk_by_a_relay_alone_are_few() {
+    let mut world = World::new();
+    let endpoint = world.parties[1].told;
+    world.parties[1].is_dead = true;
+    world.offer(0, |_| {});
+    world.input(0, Input::Relayed(SESSION, RelayState::Serves));
+    // Each minute is counted from half a minute before.
+    world.run(secs(30));
+    let mut sent = Vec::new();
+    for _ in 1..=36 {
+        let before = world.parties[0].checks_to(endpoint);
+        world.run(secs(60));
+        sent.push(world.parties[0].checks_to(endpoint) - before);
+    }
+    let minutes: Vec<_> = (1..=36).filter(|minute| sent[minute - 1] > 0).collect();
+    assert_eq!(minutes, [1, 3, 7, 15, 25, 35], "{sent:?}");
+    assert!(sent.iter().all(|sent| *sent <= 25), "{sent:?}");
+    world.input(0, Input::Relayed(SESSION, RelayState::Absent));
+    world.run(secs(20));
+    assert_eq!(world.parties[0].machine.sessions(world.now).count(), 0);
+}
+
+#[test]
 fn a_relay_beside_a_direct_path_is_not_reported() {
     let mut world = World::linked();
     world.input(0, Input::Relayed(SESSION, RelayState::Serves));

@@ -817,6 +817,11 @@ impl Connection {
         self.paths.keys().copied().collect()
     }
 
+    /// Whether a path was abandoned, by either side.
+    pub fn is_path_abandoned(&self, path_id: PathId) -> bool {
+        self.abandoned_paths.contains(&path_id)
+    }
+
     /// Gets the local [`PathStatus`] for a known [`PathId`]
     pub fn path_status(&self, path_id: PathId) -> Result<PathStatus, ClosedPath> {
         self.path(path_id)
@@ -2704,6 +2709,7 @@ impl Connection {
                                 }
                             }
                             self.discard_path(path_id, now);
+                            self.replace_abandoned_paths(now);
                         }
                     }
                 }
@@ -2949,17 +2955,30 @@ impl Connection {
         }
         self.max_concurrent_paths = count;
 
-        let in_use_count = self
+        self.replace_abandoned_paths(now);
+
+        Ok(())
+    }
+
+    /// Lets the peer open another path for each that was abandoned, while few of these are kept.
+    ///
+    /// An abandoned path is kept for three probe timeouts, which a peer can make long: one that opens
+    /// and abandons paths quickly would have us keep any number of them. So as many are kept as may be
+    /// open; beyond that a path is replaced when one of them has drained.
+    fn replace_abandoned_paths(&mut self, now: Instant) {
+        let max_paths = self.max_concurrent_paths.get();
+        let openable = self
             .local_max_path_id
             .next()
             .saturating_sub(self.abandoned_paths.len())
             .as_u32();
-        let extra_needed = count.get().saturating_sub(in_use_count);
-        let new_max_path_id = self.local_max_path_id.saturating_add(extra_needed);
-
-        self.set_max_path_id(now, new_max_path_id);
-
-        Ok(())
+        let kept = self.paths.keys().filter(|id| self.abandoned_paths.contains(id)).count();
+        let kept = u32::try_from(kept).unwrap_or(u32::MAX);
+        let room = max_paths
+            .saturating_mul(2)
+            .saturating_sub(openable.saturating_add(kept));
+        let missing = max_paths.saturating_sub(openable);
+        self.set_max_path_id(now, self.local_max_path_id.saturating_add(missing.min(room)));
     }
 
     /// If needed, issues a new MAX_PATH_ID frame and new CIDs for any newly allowed paths
@@ -5491,7 +5510,7 @@ impl Connection {
                             self.qlog.with_time(now),
                         );
 
-                        self.set_max_path_id(now, self.local_max_path_id.saturating_add(1u8));
+                        self.replace_abandoned_paths(now);
                     }
                 }
                 Frame::PathStatusAvailable(info) => {
@@ -6818,6 +6837,8 @@ impl Connection {
             params.initial_max_path_id,
         ) {
             // multipath is enabled, register the local and remote maximums
+            self.max_concurrent_paths =
+                self.config.max_concurrent_multipath_paths.unwrap_or(NonZeroU32::MIN);
             self.local_max_path_id = local_max_path_id;
             self.remote_max_path_id = remote_max_path_id;
             let initial_max_path_id = local_max_path_id.min(remote_max_path_id);

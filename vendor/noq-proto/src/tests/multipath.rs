@@ -1873,6 +1873,38 @@ fn an_abandoned_path_hands_over_at_once() -> TestResult {
     Ok(())
 }
 
+/// A peer that opens and abandons paths as fast as it may has few of them kept, and gets further ones as those drain.
+#[test]
+fn abandoned_paths_that_drain_are_few() -> TestResult {
+    let _guard = subscribe();
+    let latency = Duration::from_millis(1);
+    let mut pair = ConnPair::builder().enable_multipath().with_latency(latency).connect();
+    pair.drive();
+    let remote = FourTuple::from_remote(pair.routes.public_server_addr());
+    let (mut opened, mut most) = (0, 0);
+    for _ in 0..2_000 {
+        while pair.open_path(Client, remote, PathStatus::Backup).is_ok() {
+            opened += 1;
+        }
+        pair.drive_client();
+        pair.time += latency;
+        pair.drive_server();
+        pair.time += latency;
+        most = most.max(pair.paths(Server).len());
+        for path in pair.paths(Client).into_iter().skip(1) {
+            let _unless_it_is = pair.close_path(Client, path, 0u8.into());
+        }
+    }
+    assert!(opened > 30, "{opened}");
+    assert!(most <= 2 * MAX_PATHS as usize, "{most} of {opened}");
+    pair.drive();
+    assert_eq!(pair.paths(Server), [PathId::ZERO]);
+    for _ in 1..MAX_PATHS {
+        pair.open_path(Client, remote, PathStatus::Backup)?;
+    }
+    Ok(())
+}
+
 /// After a silent gap, PTO backs off exponentially and can reach minutes.
 /// The PTO cap ensures recovery happens promptly once connectivity returns.
 #[test]

@@ -89,7 +89,7 @@ impl Side {
                 self.watched = route;
                 return None;
             }
-            Action::List { last, .. } => Answer::Listed { last, paths: self.listed(last) },
+            Action::List => Answer::Listed(self.listed()),
             Action::Open { route, status } => {
                 let to = FourTuple::from_remote(self.address(route));
                 let (_, connection) = self.connection.as_mut()?;
@@ -124,13 +124,19 @@ impl Side {
         Some(Input::Answer(answer))
     }
 
-    fn listed(&mut self, last: PathId) -> Vec<Listed<By>> {
-        let numbers = (0..=last.0).map(PathId);
-        let listed = numbers.filter_map(|path| {
+    fn listed(&mut self) -> Vec<Listed<By>> {
+        let paths = self.connection.as_ref().map(|(_, connection)| connection.paths());
+        let listed = paths.into_iter().flatten().filter_map(|of| {
+            let path = quic_paths::number(of);
             let route = self.located(path);
             let (_, connection) = self.connection.as_mut()?;
-            let stats = connection.path_stats(id(path))?;
-            Some(Listed { path, is_validated: quic_paths::is_validated(&stats), route })
+            let is_validated = quic_paths::is_validated(&connection.path_stats(of)?);
+            Some(Listed {
+                path,
+                is_validated,
+                is_abandoned: connection.is_path_abandoned(of),
+                route,
+            })
         });
         listed.collect()
     }
