@@ -5356,10 +5356,11 @@ impl Connection {
                     token_store.insert(server_name, token);
                 }
                 Frame::Datagram(datagram) => {
-                    if self
-                        .datagrams
-                        .received(datagram, &self.config.datagram_receive_buffer_size)?
-                    {
+                    if self.datagrams.received(
+                        datagram,
+                        payload_len,
+                        &self.config.datagram_receive_buffer_size,
+                    )? {
                         self.events.push_back(Event::DatagramReceived);
                     }
                 }
