@@ -240,7 +240,9 @@ impl Links {
 
     /// Datagrams that were dropped so far, by reason.
     pub(crate) fn drops(&self) -> PacketDrops {
-        self.mux.drops()
+        let mut drops = self.mux.drops();
+        drops.quic_busy += self.endpoint.stats().dropped_datagrams;
+        drops
     }
 
     /// The next thing that happened.
