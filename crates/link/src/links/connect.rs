@@ -121,7 +121,7 @@ impl SessionTask {
     pub(super) async fn connect(&mut self) -> Result<Connected, LinkError> {
         key_fits(&self.peer, self.key)?;
         let mut attempts = Attempts::default();
-        let turn = Arc::new(Semaphore::new(1));
+        let turn = Arc::new(hello::turn());
         let mut view = self.view.clone();
         loop {
             let now = Instant::now();
@@ -173,9 +173,8 @@ impl SessionTask {
         }
     }
 
-    /// One handshake by a route, and the first stream. The peer takes the connection on which that comes,
-    /// so of several that are through only one may send it: whichever has the `turn`, for ever unless it
-    /// fails.
+    /// One handshake by a route, and the first stream. Of several that are through, the one that has the `turn` becomes
+    /// the link.
     fn attempt(
         &self,
         route: Route,
@@ -194,10 +193,7 @@ impl SessionTask {
         Ok(async move {
             let connected = async {
                 let connection = connecting.await.map_err(|error| explain(&error, &verifier))?;
-                let own_turn = turn.acquire().await;
-                let own_turn = own_turn.map_err(|error| LinkError::Protocol(error.to_string()))?;
-                hello::connect(&connection, &terms).await?;
-                own_turn.forget();
+                hello::connect(&connection, &terms, &turn).await?;
                 Ok((connection, route))
             };
             timed(connected).await
