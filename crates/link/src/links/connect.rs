@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::session::{Incoming, SessionTask};
 use super::{View, hello, key_fits, shown};
-use crate::link::LinkError;
+use crate::link::{HANDSHAKE_BYTES, LinkError};
 use crate::mux::Route;
 use crate::quic;
 use crate::tls::PeerVerifier;
@@ -180,9 +180,8 @@ impl SessionTask {
         route: Route,
         turn: Arc<Semaphore>,
     ) -> Result<impl Future<Output = Result<Connected, LinkError>> + Send + use<>, LinkError> {
-        let (mut client, verifier) =
-            quic::client(&self.config.identity, self.key, self.window.bytes())
-                .map_err(LinkError::Protocol)?;
+        let (mut client, verifier) = quic::client(&self.config.identity, self.key, HANDSHAKE_BYTES)
+            .map_err(LinkError::Protocol)?;
         let token = self.token;
         client.initial_dst_cid_provider(Arc::new(move || token.connection_id()));
         let label = self.mux.label(route);
@@ -237,7 +236,7 @@ impl SessionTask {
         &self,
         incoming: noq::Incoming,
     ) -> Result<impl Future<Output = Result<Connected, LinkError>> + Send + use<>, LinkError> {
-        let (server, verifier) = quic::server(&self.config.identity, self.key, self.window.bytes())
+        let (server, verifier) = quic::server(&self.config.identity, self.key, HANDSHAKE_BYTES)
             .map_err(LinkError::Protocol)?;
         let from = incoming.remote_address();
         let mux = Arc::clone(&self.mux);
