@@ -12,7 +12,7 @@ pub const VERSION: u32 = 1;
 pub const REPORTS: &str = "received";
 /// Most bytes of a file in one piece: large enough that what is said beside it does not count.
 pub const PIECE_BYTES_MAX: usize = 1024 * 1024;
-/// Files that one transfer lists. Both sides hold the list in memory: at these three bounds in some 800 MB. What is
+/// Files that one transfer lists. Both sides hold the list in memory: at these three bounds in some 550 MB. What is
 /// larger goes as an archive.
 pub const FILES_MAX: usize = 1_000_000;
 /// Folders of one transfer: those that it lists, and those that paths lead through, which the receiver makes as well. A path
