@@ -27,7 +27,9 @@ impl Reader {
     /// So much has been read. The window from now on, in bytes, where it has changed.
     #[must_use]
     pub fn read(&self, bytes: usize, now: Instant, round_trip: Option<Duration>) -> Option<u32> {
-        self.0.read(bytes, || now, || round_trip)
+        let mut changed = None;
+        self.0.read(bytes, || now, || round_trip, |bytes| changed = Some(bytes));
+        changed
     }
 }
 

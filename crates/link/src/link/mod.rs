@@ -112,14 +112,12 @@ impl Link {
 
     /// So much of the peer's has been read.
     fn has_read(&self, bytes: usize) {
-        let changed = self.0.window.read(bytes, Instant::now, || self.path().rtt);
-        self.set_window(changed);
+        let set = |bytes| self.set_window(bytes);
+        self.0.window.read(bytes, Instant::now, || self.path().rtt, set);
     }
 
-    fn set_window(&self, changed: Option<u32>) {
-        if let Some(bytes) = changed {
-            self.0.connection.set_receive_window(noq::VarInt::from_u32(bytes));
-        }
+    fn set_window(&self, bytes: u32) {
+        self.0.connection.set_receive_window(noq::VarInt::from_u32(bytes));
     }
 
     fn lost(&self, error: &noq::ConnectionError) -> LinkError {

@@ -120,7 +120,7 @@ pub struct RecvStream {
 
 impl RecvStream {
     pub(super) fn new(inner: noq::RecvStream, link: Link) -> Self {
-        link.set_window(link.0.window.stream_begins());
+        link.0.window.stream_begins(|bytes| link.set_window(bytes));
         Self { inner, link }
     }
 

@@ -108,12 +108,16 @@ impl Window {
         self.lock().bytes
     }
 
-    /// Another stream is read from. The window from now on, where it has changed.
-    pub(crate) fn stream_begins(&self) -> Option<u32> {
+    /// Another stream is read from. `set` is told the window from now on, where it has changed, before anybody else may
+    /// change it.
+    pub(crate) fn stream_begins(&self, set: impl FnOnce(u32)) {
         let mut state = self.lock();
         state.streams = state.streams.saturating_add(1);
-        let is_short = state.streams.saturating_mul(STREAM_BYTES) > state.bytes;
-        if is_short { state.grow(&self.all) } else { None }
+        if state.streams.saturating_mul(STREAM_BYTES) > state.bytes
+            && let Some(grown) = state.grow(&self.all)
+        {
+            set(grown);
+        }
     }
 
     /// One is not read from any more.
@@ -123,14 +127,27 @@ impl Window {
         state.streams = state.streams.saturating_sub(1);
     }
 
-    /// So much has been read. The window from now on, where it has changed.
+    /// So much has been read. `set` as in [`stream_begins`](Self::stream_begins).
     pub(crate) fn read(
         &self,
         bytes: usize,
         now: impl FnOnce() -> Instant,
         round_trip: impl FnOnce() -> Option<Duration>,
-    ) -> Option<u32> {
+        set: impl FnOnce(u32),
+    ) {
         let mut state = self.lock();
+        if let Some(changed) = self.reads(&mut state, bytes, now, round_trip) {
+            set(changed);
+        }
+    }
+
+    fn reads(
+        &self,
+        state: &mut State,
+        bytes: usize,
+        now: impl FnOnce() -> Instant,
+        round_trip: impl FnOnce() -> Option<Duration>,
+    ) -> Option<u32> {
         let used_up = state.owed.min(u32::try_from(bytes).unwrap_or(u32::MAX));
         if used_up > 0 {
             state.owed -= used_up;
@@ -179,7 +196,9 @@ mod tests {
         }
 
         fn reads(&self, bytes: usize) -> Option<u32> {
-            self.window.read(bytes, || self.now, || Some(ROUND_TRIP))
+            let mut changed = None;
+            self.window.read(bytes, || self.now, || Some(ROUND_TRIP), |it| changed = Some(it));
+            changed
         }
 
         /// Reads so much in so long.
@@ -260,9 +279,10 @@ mod tests {
     #[test]
     fn a_thousand_streams_have_room_beside_each_other() {
         let window = Windows::default().open();
-        let grown: Vec<u32> = (0..1024).filter_map(|_| window.stream_begins()).collect();
+        let mut grown = Vec::new();
+        (0..1024).for_each(|_| window.stream_begins(|bytes| grown.push(bytes)));
         assert_eq!(grown, [2 * LINK_BYTES_LEAST, 4 * LINK_BYTES_LEAST]);
         (0..1024).for_each(|_| window.stream_ends());
-        assert_eq!(window.stream_begins(), None);
+        window.stream_begins(|_| panic!("one alone needs no more"));
     }
 }
