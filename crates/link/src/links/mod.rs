@@ -168,7 +168,7 @@ impl Links {
             wrong_secrets: Arc::clone(&self.wrong_secrets),
             began: Instant::now(),
             config: config.clone(),
-            window: Arc::new(self.windows.open()),
+            windows: self.windows.clone(),
             endpoint: self.endpoint.clone(),
             mux: Arc::clone(&self.mux),
             view: viewed,
