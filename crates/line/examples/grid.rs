@@ -101,6 +101,7 @@ fn setup(args: &Args, mbit: u64, rtt_ms: f64, loss: f64) -> Setup {
     let flow = |congestion, after| Flow {
         congestion: factory(congestion),
         start: Duration::from_millis(after),
+        window: None,
     };
     let mut flows = vec![flow(args.congestion, args.after_ms)];
     if args.beside_cubic {

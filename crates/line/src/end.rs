@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use holepunch_link::machine::Reader;
 use noq_proto::{
     ClientConfig, Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointConfig,
-    Event, FourTuple, PathId, PathStats, ServerConfig, StreamEvent, StreamId,
+    Event, FourTuple, PathId, PathStats, ServerConfig, StreamEvent, StreamId, VarInt,
 };
 
 /// What one call of the machine may write to the application's end of a stream, in bytes.
@@ -86,6 +87,9 @@ pub(crate) struct End {
     stream: Option<StreamId>,
     writes: bool,
     reads: Vec<StreamId>,
+    /// What reading does to the window; `None` where that is `fixed_window`.
+    reader: Option<Reader>,
+    fixed_window: Option<u32>,
     /// Stream bytes read in order.
     pub(crate) read_bytes: u64,
     pub(crate) connected: bool,
@@ -111,12 +115,19 @@ impl End {
             stream: None,
             writes: false,
             reads: Vec::new(),
+            reader: Some(Reader::default()),
+            fixed_window: None,
             read_bytes: 0,
             connected: false,
             lost: None,
             buffer: Vec::new(),
             zeros: Bytes::from(vec![0; WRITE_BYTES]),
         }
+    }
+
+    /// So many unread bytes may come, however they are read.
+    pub(crate) fn fix_window(&mut self, bytes: u32) {
+        (self.reader, self.fixed_window) = (None, Some(bytes));
     }
 
     /// Begins the handshake.
@@ -155,7 +166,7 @@ impl End {
     pub(crate) fn drive(&mut self, now: Duration) -> VecDeque<Bytes> {
         let mut out = VecDeque::new();
         for _ in 0..ROUNDS_MAX {
-            self.application();
+            self.application(now);
             if !self.machine(now, &mut out) {
                 return out;
             }
@@ -191,11 +202,16 @@ impl End {
         busy
     }
 
-    fn application(&mut self) {
+    fn application(&mut self, now: Duration) {
         let Some((_, connection)) = &mut self.connection else { return };
         while let Some(event) = connection.poll() {
             match event {
-                Event::Connected => self.connected = true,
+                Event::Connected => {
+                    self.connected = true;
+                    if let Some(bytes) = self.fixed_window {
+                        connection.set_receive_window(VarInt::from_u32(bytes));
+                    }
+                }
                 Event::ConnectionLost { reason } => self.lost = Some(reason.to_string()),
                 Event::Stream(StreamEvent::Opened { .. }) => {
                     while let Some(id) = connection.streams().accept(Dir::Bi) {
@@ -222,6 +238,7 @@ impl End {
                 ) {}
             }
         }
+        let before = self.read_bytes;
         for id in &self.reads {
             let mut stream = connection.recv_stream(*id);
             let Ok(mut chunks) = stream.read(true) else { continue };
@@ -229,6 +246,13 @@ impl End {
                 self.read_bytes += chunk.bytes.len() as u64;
             }
             let _ = chunks.finalize();
+        }
+        if let Some(reader) = &self.reader {
+            let came = usize::try_from(self.read_bytes - before).unwrap_or(usize::MAX);
+            let round_trip = connection.rtt(PathId::ZERO);
+            if let Some(bytes) = reader.read(came, self.epoch + now, round_trip) {
+                connection.set_receive_window(VarInt::from_u32(bytes));
+            }
         }
     }
 

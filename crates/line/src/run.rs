@@ -22,6 +22,8 @@ pub struct Flow {
     pub congestion: Option<Arc<dyn ControllerFactory + Send + Sync>>,
     /// When its handshake begins.
     pub start: Duration,
+    /// Unread bytes that the receiver lets come, however it reads; what links do if there is none.
+    pub window: Option<u32>,
 }
 
 /// What is simulated.
@@ -253,9 +255,14 @@ fn station(flow: &Flow, driver: Driver, epoch: Instant, index: usize) -> Station
     let mut seed = [0; 32];
     seed[0] = u8::try_from(index).unwrap_or(u8::MAX);
     endpoint.rng_seed(Some(seed));
+    let mut receiver =
+        End::new(ends.endpoint, Some(ends.server), driver.other(), epoch, address(1));
+    if let Some(bytes) = flow.window {
+        receiver.fix_window(bytes);
+    }
     Station {
         sender: End::new(endpoint, None, driver, epoch, address(2)),
-        receiver: End::new(ends.endpoint, Some(ends.server), driver.other(), epoch, address(1)),
+        receiver,
         wakes: [None; 2],
         awake: [Duration::ZERO; 2],
         client: Some(ends.client),

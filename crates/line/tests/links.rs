@@ -9,6 +9,10 @@ use noq_proto::congestion::{ControllerFactory, CubicConfig};
 const SAMPLE: Duration = Duration::from_millis(10);
 const MBIT: u64 = 1_000_000;
 
+fn flow(start: Duration) -> Flow {
+    Flow { congestion: None, start, window: None }
+}
+
 /// A line with a queue of one product of rate and round trip.
 fn setup(mbit: u64, rtt: Duration, loss: f64, length: Duration) -> Setup {
     let bits_per_second = mbit * MBIT;
@@ -18,7 +22,7 @@ fn setup(mbit: u64, rtt: Duration, loss: f64, length: Duration) -> Setup {
     Setup {
         forth,
         back: forth,
-        flows: vec![Flow { congestion: None, start: Duration::ZERO }],
+        flows: vec![flow(Duration::ZERO)],
         length,
         driver: Driver::REAL,
         seed: 1,
@@ -93,7 +97,7 @@ fn beside_a_flow_of_cubic_it_has_about_half() {
     for (rtt, after) in [(20, [0, 0]), (40, [0, 3]), (40, [3, 0])] {
         let mut setup = setup(20, rtt * MS, 0.0, 40 * SECOND);
         setup.flows[0].start = SECOND * after[0];
-        setup.flows.push(Flow { congestion: Some(cubic()), start: SECOND * after[1] });
+        setup.flows.push(Flow { congestion: Some(cubic()), ..flow(SECOND * after[1]) });
         let report = run(&setup);
         let share = share(&report.flows[0], 20, 10 * SECOND, 40 * SECOND);
         assert!((0.3..0.7).contains(&share), "{rtt} ms, {after:?}: {share}");
@@ -103,7 +107,7 @@ fn beside_a_flow_of_cubic_it_has_about_half() {
 #[test]
 fn two_links_share_a_line() {
     let mut setup = setup(20, 40 * MS, 0.0, 30 * SECOND);
-    setup.flows.push(Flow { congestion: None, start: 3 * SECOND });
+    setup.flows.push(flow(3 * SECOND));
     let report = run(&setup);
     let shares = [0, 1].map(|flow| share(&report.flows[flow], 20, 10 * SECOND, 30 * SECOND));
     assert!(shares.iter().all(|share| *share > 0.25), "{shares:?}");
@@ -128,6 +132,17 @@ fn until_the_line_is_full_it_carries_no_less_than_with_cubic() {
         }
         let [link, cubic] = [link, cubic].map(|report| report.flows[0].bytes());
         assert!(link * 10 >= cubic * 9, "{mbit} {rtt}: after a second, {link} {cubic}");
+    }
+}
+
+#[test]
+fn a_window_that_grows_with_what_is_read_holds_nothing_up_on_a_long_fast_line() {
+    for loss in [0.0, 0.001] {
+        let mut setup = setup(500, 200 * MS, loss, 3 * SECOND);
+        let grows = run(&setup).flows[0].bytes();
+        setup.flows[0].window = Some(64 * 1024 * 1024);
+        let whole = run(&setup).flows[0].bytes();
+        assert!(grows * 100 >= whole * 97, "{loss}: {grows} of {whole}");
     }
 }
 

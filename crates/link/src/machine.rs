@@ -1,15 +1,36 @@
 //! The QUIC machine of a link, set up as links set it up, for whoever drives it without sockets: a simulated line.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::identity::Identity;
-use crate::link::Windows;
+use crate::link::{Window, Windows};
 use crate::quic;
 
 /// How the packets of a link are sent and acknowledged.
 #[must_use]
 pub fn transport() -> noq::TransportConfig {
     quic::transport(Windows::default().open().bytes())
+}
+
+/// The window of a link, as its reader changes it. It begins as that of [`transport`].
+#[derive(Debug)]
+pub struct Reader(Window);
+
+impl Default for Reader {
+    fn default() -> Self {
+        Self(Windows::default().open())
+    }
+}
+
+impl Reader {
+    /// So much has been read. The window from now on, in bytes, where it has changed.
+    #[must_use]
+    pub fn read(&self, bytes: usize, now: Instant, round_trip: Option<Duration>) -> Option<u32> {
+        let mut changed = None;
+        self.0.read(bytes, || now, || round_trip, |bytes| changed = Some(bytes));
+        changed
+    }
 }
 
 /// What two ends of a link need, each with a new key that the other one expects.

@@ -17,8 +17,8 @@ use crate::tls::{self, PeerVerifier};
 const STREAMS_MAX: u32 = 2048;
 /// Unread bytes of one stream. A line of 500 Mbit/s and a round trip of 200 ms has 12.5 MB under way, and as much
 /// waits behind a packet that was lost until that has come again; of a hundred of them, one is lost a second time. The
-/// library ends a connection in which a stream has more than 16,384 gaps: with packets of 800 bytes, lost at random,
-/// this window has fewer.
+/// library ends a connection in which a stream has more than 16,384 gaps, or all have more than 65,536: with packets of
+/// 800 bytes, lost at random, this window has fewer.
 const STREAM_WINDOW_BYTES: u32 = 48 * 1024 * 1024;
 /// Bytes that are written and not acknowledged yet: as many as the peer takes. With fewer, a thousand streams
 /// of a slow link would fill it, and the first byte of a further one would not even be queued.
@@ -35,6 +35,14 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// of 160 ms, and the first stream would leave 13 ms after the handshake's last packet.
 const INITIAL_WINDOW_BYTES: u64 = 32 * 1200;
 const _: () = assert!(INITIAL_WINDOW_BYTES * 10 / 160 >= 2 * 1200, "two packets at once");
+
+/// First packets of connections that nobody has looked at yet; those of more are dropped, and repeated by honest peers. A
+/// worker has 64 sessions, of which each may hold four.
+const FIRST_PACKETS_MAX: usize = 256;
+/// Further bytes of such a connection, and of all of them. A peer that nobody has answered sends its first flight,
+/// which is a packet or two, and the same again.
+const FIRST_BYTES_MAX: u64 = 8 * 1024;
+const FIRST_BYTES_OF_ALL_MAX: u64 = 512 * 1024;
 
 /// What the packets of a link are like, on either side; and what the peer may send before it is read from, in bytes.
 pub(crate) fn transport(window_bytes: u32) -> TransportConfig {
@@ -92,6 +100,66 @@ pub(crate) fn server(
     let (tls, verifier) = tls::server(identity, peer).map_err(|error| error.to_string())?;
     let tls = QuicServerConfig::try_from(tls).map_err(|error| error.to_string())?;
     let mut config = noq::ServerConfig::with_crypto(Arc::new(tls));
-    config.transport_config(Arc::new(transport(window_bytes)));
+    config
+        .transport_config(Arc::new(transport(window_bytes)))
+        .max_incoming(FIRST_PACKETS_MAX)
+        .incoming_buffer_size(FIRST_BYTES_MAX)
+        .incoming_buffer_size_total(FIRST_BYTES_OF_ALL_MAX);
     Ok((config, verifier))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::num::NonZeroUsize;
+    use std::time::Instant;
+
+    use bytes::BytesMut;
+    use noq_proto::{DatagramEvent, Endpoint, FourTuple};
+
+    use super::*;
+    use crate::machine;
+
+    #[test]
+    fn first_packets_are_kept_in_small_number() {
+        let ends = machine::ends(Arc::new(transport(0))).unwrap();
+        let endpoint = Arc::new(ends.endpoint);
+        let mut near = Endpoint::new(Arc::clone(&endpoint), None, true);
+        let mut far = Endpoint::new(endpoint, Some(Arc::new(ends.server)), true);
+        let (now, at) = (Instant::now(), SocketAddr::from(([192, 0, 2, 1], 1)));
+        let arrive = |packet: &[u8], far: &mut Endpoint| {
+            let event =
+                far.handle(now, FourTuple::new(at, None), None, packet.into(), &mut Vec::new());
+            match event {
+                Some(DatagramEvent::NewConnection(incoming)) => Some(incoming),
+                Some(_) => panic!("an answer to a packet that is in order"),
+                None => None,
+            }
+        };
+        let mut first_packet = || {
+            let mut packet = Vec::new();
+            let (_, mut connection) =
+                near.connect(now, ends.client.clone(), at, "holepunch").unwrap();
+            let transmit = connection.poll_transmit(now, NonZeroUsize::MIN, &mut packet);
+            assert_eq!(transmit.unwrap().size, packet.len());
+            BytesMut::from(&packet[..])
+        };
+        let packets: Vec<_> = (0..2 * FIRST_PACKETS_MAX).map(|_| first_packet()).collect();
+        let mut kept: Vec<_> =
+            packets.iter().filter_map(|packet| arrive(packet, &mut far)).collect();
+        assert_eq!(kept.len(), FIRST_PACKETS_MAX);
+        for packet in packets.iter().cycle().take(100 * FIRST_PACKETS_MAX) {
+            kept.extend(arrive(packet, &mut far));
+            assert!(far.incoming_buffer_bytes() <= FIRST_BYTES_OF_ALL_MAX);
+        }
+        assert_eq!(kept.len(), FIRST_PACKETS_MAX);
+        // One that has been looked at makes room.
+        far.ignore(kept.remove(0));
+        kept.extend(arrive(&packets[0], &mut far));
+        assert_eq!(kept.len(), FIRST_PACKETS_MAX);
+        for incoming in kept {
+            far.ignore(incoming);
+        }
+        assert_eq!(far.incoming_buffer_bytes(), 0);
+    }
 }

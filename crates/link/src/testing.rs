@@ -9,7 +9,7 @@ use std::time::Instant;
 use holepunch_wire::session::SessionId;
 
 use crate::identity::Identity;
-use crate::link::{Ending, Link, LinkPath, PathKind, PathState, Peer, Windows};
+use crate::link::{Ending, HANDSHAKE_BYTES, Link, LinkPath, PathKind, PathState, Peer, Windows};
 use crate::quic;
 
 pub use crate::links::testing::{greeting, proof};
@@ -40,9 +40,8 @@ pub(crate) async fn connected() -> Ends {
 pub(crate) async fn connected_through(way: impl AsyncFnOnce(SocketAddr) -> SocketAddr) -> Ends {
     let identities = [(); 2].map(|()| Identity::generate().expect("random numbers"));
     let [first, second] = &identities;
-    let window_bytes = Windows::default().open().bytes();
-    let (client, _) = quic::client(first, second.public_key(), window_bytes).expect("TLS");
-    let (server, _) = quic::server(second, first.public_key(), window_bytes).expect("TLS");
+    let (client, _) = quic::client(first, second.public_key(), HANDSHAKE_BYTES).expect("TLS");
+    let (server, _) = quic::server(second, first.public_key(), HANDSHAKE_BYTES).expect("TLS");
     let endpoints = [None, Some(server)].map(|server| {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
         let runtime = Arc::new(noq::TokioRuntime);
@@ -88,7 +87,7 @@ pub async fn pair_through(
         let remote: SocketAddr = addresses[1 - own];
         let kind = PathKind::Direct { remote };
         paths.changed(Some(noq::PathId::ZERO), LinkPath { kind, rtt: None }, "a test");
-        let window = Arc::new(Windows::default().open());
+        let window = Windows::default().open();
         Link::new(connection, peer, paths, Arc::new(Ending::default()), window)
     };
     (link(connected, 0), link(accepted, 1), sockets)

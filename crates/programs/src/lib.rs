@@ -34,6 +34,6 @@ pub fn is_orderly(end: &LinkError) -> bool {
 use holepunch_link::LinkError;
 
 pub use agree::{AgreeError, Agreed, Greeting, agree, greet, hear};
-pub use ending::Tell;
+pub use ending::{Silent, Tell};
 pub use harmless::{harmless, harmless_json};
 pub use messages::{MESSAGE_BYTES_MAX, MessageError, read_frame, read_message, write_message};

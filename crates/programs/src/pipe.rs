@@ -17,7 +17,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use crate::agree::{self, AgreeError, Greeting, greet, hear};
-use crate::ending::{self, CONFIRMS, Tell, patiently};
+use crate::ending::{self, CONFIRMS, Silent, Tell, patiently};
 use crate::sending::{CODE_RESET, Sending};
 use crate::{DONE, is_orderly};
 pub use descriptor::{Stdin, Stdout};
@@ -102,6 +102,9 @@ pub enum PipeError {
          could say so: {0}"
     )]
     Unconfirmed(LinkError),
+    /// The peer is there, and does not say its last word.
+    #[error(transparent)]
+    Silent(#[from] Silent),
 }
 
 /// Copies `input` to the peer and what comes to `output`. The end of either is passed on by itself; it
@@ -142,7 +145,9 @@ pub async fn pipe(
             recv.stop(CODE_RESET);
             let _unless_ended = send.finish();
             // The peer, told that its bytes are not wanted, may end before it has ours.
-            let _or_not = arrived(&mut send, sent_bytes).await;
+            let tell = |text: &str| progress.tell(text);
+            let what = "nobody reads the output any more; waiting for the peer to have everything that was sent";
+            let _or_not = patiently(what, &tell, arrived(&mut send, sent_bytes)).await;
             Ok(Summary { sent_bytes, received_bytes, output_closed: true })
         }
         Err(mut error) => {
@@ -173,7 +178,11 @@ impl PipeError {
         match self {
             Self::NotTaken(_) => true,
             Self::Link(error) | Self::Unconfirmed(error) => is_orderly(error),
-            Self::Agree(_) | Self::Input(_) | Self::Output(_) | Self::Incomplete(_) => false,
+            Self::Agree(_)
+            | Self::Input(_)
+            | Self::Output(_)
+            | Self::Incomplete(_)
+            | Self::Silent(_) => false,
         }
     }
 }
@@ -188,12 +197,12 @@ async fn complete(
     let tell = |text: &str| progress.tell(text);
     let sent_bytes = progress.bytes().0;
     let what = "everything has come; waiting for the peer to have everything that was sent";
-    patiently(what, &tell, arrived(send, sent_bytes)).await?;
+    patiently(what, &tell, arrived(send, sent_bytes)).await??;
     if !confirms {
         return Ok(());
     }
     let what = "everything has come and has arrived; waiting for the peer to know that, too";
-    match patiently(what, &tell, ending::confirm(link)).await {
+    match patiently(what, &tell, ending::confirm(link)).await? {
         Err(LinkError::ClosedByPeer(reason)) if reason == DONE => Ok(()),
         confirmed => confirmed.map_err(PipeError::Unconfirmed),
     }

@@ -56,8 +56,12 @@ impl PartialDecode {
                 "packet too short to contain payload length",
             )),
             Ordering::Greater => {
-                let rest = Some(buf.get_mut().split_off(packet_len));
-                Ok((Self { plain_header, buf }, rest))
+                // Packets of one datagram, which only handshakes have, are copied: what is kept of one would keep
+                // all of the datagram, and is taken to keep its packet alone.
+                let (packet, rest) = buf.get_ref().split_at(packet_len);
+                let (packet, rest) = (BytesMut::from(packet), BytesMut::from(rest));
+                *buf.get_mut() = packet;
+                Ok((Self { plain_header, buf }, Some(rest)))
             }
         }
     }
@@ -1028,6 +1032,7 @@ impl SpaceId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec;
     use hex_literal::hex;
     use std::io;
 
@@ -1136,6 +1141,28 @@ mod tests {
                 panic!("unexpected header {:?}", packet.header);
             }
         }
+    }
+
+    #[test]
+    fn packets_of_one_datagram_do_not_keep_the_memory_of_each_other() {
+        let decode = |first_bytes: u16, rest_bytes: usize| {
+            // A Handshake packet with connection ids of no bytes, and one with a short header.
+            let mut datagram = vec![0xe0, 0, 0, 0, 1, 0, 0];
+            datagram.extend((0x4000 | first_bytes).to_be_bytes());
+            datagram.resize(datagram.len() + usize::from(first_bytes), 7);
+            datagram.resize(datagram.len() + rest_bytes, 0x41);
+            let parser = FixedLengthConnectionIdParser::new(8);
+            let decoded = PartialDecode::new(BytesMut::from(&datagram[..]), &parser, &[1], false);
+            let (first, rest) = decoded.unwrap();
+            (first.buf.into_inner(), rest.unwrap())
+        };
+        let (mut first, rest) = decode(20, 1000);
+        drop(rest);
+        assert!(!first.try_reclaim(500));
+        let (first, mut rest) = decode(1000, 20);
+        drop(first);
+        assert_eq!(rest, [0x41; 20][..]);
+        assert!(!rest.try_reclaim(500));
     }
 
     #[test]

@@ -23,6 +23,15 @@ fn with<T, R>(queue: &Queue<T>, act: impl FnOnce(&mut Shared<T>) -> R) -> R {
     act(&mut queue.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
+/// Why an event comes back.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Unsent {
+    /// Its receiver is gone.
+    Gone,
+    /// As many as may wait do.
+    TooMany,
+}
+
 #[derive(Debug)]
 pub(crate) struct Sender<T>(Queue<T>);
 
@@ -50,9 +59,18 @@ pub(crate) fn event_queue<T>() -> (Sender<T>, Receiver<T>) {
 impl<T> Sender<T> {
     /// Queues an event, unless its receiver is gone: then it comes back.
     pub(crate) fn send(&self, event: T) -> Result<(), T> {
+        let sent = self.send_within(event, usize::MAX);
+        sent.map_err(|(_gone, event)| event)
+    }
+
+    /// The same unless `max` events wait already: for those that come from strangers.
+    pub(crate) fn send_within(&self, event: T, max: usize) -> Result<(), (Unsent, T)> {
         let waker = with(&self.0, |shared| {
             if shared.is_receiver_gone {
-                return Err(event);
+                return Err((Unsent::Gone, event));
+            }
+            if shared.events.len() >= max {
+                return Err((Unsent::TooMany, event));
             }
             shared.events.push_back(event);
             Ok(shared.waker.take())
@@ -151,6 +169,26 @@ mod tests {
         assert_eq!(receiver.poll_recv(&mut cx), Poll::Pending);
         let room = receiver.batch.capacity() + with(&sender.0, |shared| shared.events.capacity());
         assert_eq!(room, 0);
+    }
+
+    #[test]
+    fn a_flood_is_dropped_and_what_the_connection_needs_is_not() {
+        let mut cx = Context::from_waker(Waker::noop());
+        let (sender, mut receiver) = event_queue();
+        for event in 0..100 {
+            assert_eq!(sender.send_within(event, 100), Ok(()));
+        }
+        let sent = sender.send_within(100, 100);
+        assert_eq!(sent, Err((Unsent::TooMany, 100)));
+        sender.send(101).unwrap();
+        for event in (0..100).chain([101]) {
+            assert_eq!(receiver.poll_recv(&mut cx), Poll::Ready(Some(event)));
+        }
+        assert_eq!(receiver.poll_recv(&mut cx), Poll::Pending);
+        assert_eq!(sender.send_within(102, 100), Ok(()));
+        drop(receiver);
+        let sent = sender.send_within(103, 100);
+        assert_eq!(sent, Err((Unsent::Gone, 103)));
     }
 
     #[test]

@@ -937,6 +937,40 @@ async fn multiple_conns_with_zero_length_cids() {
     tokio::join!(client1, client2, server);
 }
 
+/// What is read keeps its own packet at most: not those that were received together with it.
+#[tokio::test]
+async fn chunks_do_not_keep_each_others_memory() {
+    let _guard = subscribe();
+    const LENGTH: usize = 100_000;
+    let factory = EndpointFactory::new();
+    let server = factory.endpoint("server");
+    let server_addr = server.local_addr().unwrap();
+    let client = factory.endpoint("client");
+    let client = async move {
+        let conn = client.connect(server_addr, "localhost").unwrap();
+        let conn = conn.await.unwrap();
+        let mut stream = conn.open_uni().await.unwrap();
+        stream.write_all(&[7; LENGTH]).await.unwrap();
+        stream.finish().unwrap();
+        _ = stream.stopped().await;
+    };
+    let server = async move {
+        let conn = server.accept().await.unwrap().await.unwrap();
+        let mut stream = conn.accept_uni().await.unwrap();
+        let mut chunks = Vec::new();
+        while let Some(chunk) = stream.read_chunk(usize::MAX).await.unwrap() {
+            chunks.push(chunk);
+        }
+        assert_eq!(chunks.iter().map(Bytes::len).sum::<usize>(), LENGTH);
+        for chunk in chunks {
+            let length = chunk.len();
+            let mut own = chunk.try_into_mut().expect("shared");
+            assert!(!own.try_reclaim(2 * length + 64), "of {length} bytes");
+        }
+    };
+    tokio::join!(client, server);
+}
+
 #[tokio::test]
 async fn stream_stopped() {
     let _guard = subscribe();

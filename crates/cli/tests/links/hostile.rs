@@ -16,7 +16,7 @@ use crate::within;
 use crate::world::World;
 
 /// What a side holds of a peer's unread bytes, and what a side holds of its own unsent ones.
-const WINDOWS_BYTES: usize = (64 + 16) * MIB;
+const WINDOWS_BYTES: usize = (12 + 16) * MIB;
 
 /// Streams that a peer may have open at once.
 const STREAMS_MAX: usize = 2048;
@@ -152,7 +152,7 @@ async fn streams_that_nobody_reads_take_no_more_than_the_windows() {
         });
     }
     let mut full = written.subscribe();
-    within("full windows", full.wait_for(|count| *count >= 60 * MIB)).await.unwrap();
+    within("full windows", full.wait_for(|count| *count >= 11 * MIB)).await.unwrap();
     for _ in 0..500 {
         good.send_datagram(Bytes::from_static(b"?")).unwrap();
         within("a datagram", bad.read_datagram()).await.unwrap();

@@ -18,7 +18,7 @@ pub use error::{DatagramError, LinkError, ReadError, WriteError};
 pub(crate) use path::PathState;
 pub use path::{LinkPath, PathEvent, PathEvents, PathKind};
 pub use stream::{RecvStream, SendStream};
-pub(crate) use window::{Window, Windows};
+pub(crate) use window::{HANDSHAKE_BYTES, Window, Windows};
 
 /// Two workers, connected. Clones are the same link; it is closed when the last one is dropped, and
 /// what has not arrived by then may be lost: [`SendStream::stopped`] waits for it.
@@ -33,7 +33,7 @@ struct Inner {
     peer: Peer,
     paths: Arc<PathState>,
     ending: Arc<Ending>,
-    window: Arc<Window>,
+    window: Window,
 }
 
 /// Who is at the other end.
@@ -71,8 +71,9 @@ impl Link {
         peer: Peer,
         paths: Arc<PathState>,
         ending: Arc<Ending>,
-        window: Arc<Window>,
+        window: Window,
     ) -> Self {
+        connection.set_receive_window(noq::VarInt::from_u32(window.bytes()));
         Self(Arc::new(Inner { connection, peer, paths, ending, window }))
     }
 
@@ -111,9 +112,12 @@ impl Link {
 
     /// So much of the peer's has been read.
     fn has_read(&self, bytes: usize) {
-        if let Some(grown) = self.0.window.read(bytes, Instant::now) {
-            self.0.connection.set_receive_window(noq::VarInt::from_u32(grown));
-        }
+        let set = |bytes| self.set_window(bytes);
+        self.0.window.read(bytes, Instant::now, || self.path().rtt, set);
+    }
+
+    fn set_window(&self, bytes: u32) {
+        self.0.connection.set_receive_window(noq::VarInt::from_u32(bytes));
     }
 
     fn lost(&self, error: &noq::ConnectionError) -> LinkError {

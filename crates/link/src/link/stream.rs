@@ -120,6 +120,7 @@ pub struct RecvStream {
 
 impl RecvStream {
     pub(super) fn new(inner: noq::RecvStream, link: Link) -> Self {
+        link.0.window.stream_begins(|bytes| link.set_window(bytes));
         Self { inner, link }
     }
 
@@ -157,6 +158,12 @@ impl RecvStream {
     /// Tells the peer to send no more; it reads `code`.
     pub fn stop(&mut self, code_of_application: u64) {
         let _unless_finished = self.inner.stop(code(code_of_application));
+    }
+}
+
+impl Drop for RecvStream {
+    fn drop(&mut self) {
+        self.link.0.window.stream_ends();
     }
 }
 

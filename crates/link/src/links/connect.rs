@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::attempts::{ATTEMPTS_MAX, Attempts, Failures, Kind, Start, is_known};
 use super::session::{Incoming, SessionTask};
 use super::{hello, key_fits, shown};
-use crate::link::LinkError;
+use crate::link::{HANDSHAKE_BYTES, LinkError};
 use crate::mux::Route;
 use crate::quic;
 use crate::tls::PeerVerifier;
@@ -49,7 +49,7 @@ impl SessionTask {
         key_fits(&self.peer, self.key)?;
         let (mut attempts, mut failures) = (Attempts::default(), Failures::default());
         let mut running: JoinSet<Outcome<Start>> = JoinSet::new();
-        let turn = Arc::new(Semaphore::new(1));
+        let turn = Arc::new(hello::turn());
         let mut view = self.view.clone();
         loop {
             let now = Instant::now();
@@ -87,17 +87,15 @@ impl SessionTask {
         }
     }
 
-    /// One handshake by a route, and the first stream. The peer takes the connection on which that comes,
-    /// so of several that are through only one may send it: whichever has the `turn`, for ever unless it
-    /// fails.
+    /// One handshake by a route, and the first stream. Of several that are through, the one that has the `turn` becomes
+    /// the link.
     fn attempt(
         &self,
         route: Route,
         turn: Arc<Semaphore>,
     ) -> Result<impl Future<Output = Result<Connected, LinkError>> + Send + use<>, LinkError> {
-        let (mut client, verifier) =
-            quic::client(&self.config.identity, self.key, self.window.bytes())
-                .map_err(LinkError::Protocol)?;
+        let (mut client, verifier) = quic::client(&self.config.identity, self.key, HANDSHAKE_BYTES)
+            .map_err(LinkError::Protocol)?;
         let token = self.token;
         client.initial_dst_cid_provider(Arc::new(move || token.connection_id()));
         let label = self.mux.label(route);
@@ -108,10 +106,7 @@ impl SessionTask {
         Ok(async move {
             let connected = async {
                 let connection = connecting.await.map_err(|error| explain(&error, &verifier))?;
-                let own_turn = turn.acquire().await;
-                let own_turn = own_turn.map_err(|error| LinkError::Protocol(error.to_string()))?;
-                hello::connect(&connection, &terms).await?;
-                own_turn.forget();
+                hello::connect(&connection, &terms, &turn).await?;
                 Ok((connection, route))
             };
             timed(connected).await
@@ -165,7 +160,7 @@ impl SessionTask {
         &self,
         incoming: noq::Incoming,
     ) -> Result<impl Future<Output = Result<Connected, LinkError>> + Send + use<>, LinkError> {
-        let (server, verifier) = quic::server(&self.config.identity, self.key, self.window.bytes())
+        let (server, verifier) = quic::server(&self.config.identity, self.key, HANDSHAKE_BYTES)
             .map_err(LinkError::Protocol)?;
         let from = incoming.remote_address();
         let mux = Arc::clone(&self.mux);

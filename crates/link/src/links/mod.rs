@@ -168,7 +168,7 @@ impl Links {
             wrong_secrets: Arc::clone(&self.wrong_secrets),
             began: Instant::now(),
             config: config.clone(),
-            window: Arc::new(self.windows.open()),
+            windows: self.windows.clone(),
             endpoint: self.endpoint.clone(),
             mux: Arc::clone(&self.mux),
             view: viewed,
@@ -240,7 +240,9 @@ impl Links {
 
     /// Datagrams that were dropped so far, by reason.
     pub(crate) fn drops(&self) -> PacketDrops {
-        self.mux.drops()
+        let mut drops = self.mux.drops();
+        drops.quic_busy += self.endpoint.stats().dropped_datagrams;
+        drops
     }
 
     /// The next thing that happened.

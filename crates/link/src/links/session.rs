@@ -15,7 +15,7 @@ use super::hello::Terms;
 use super::paths::Paths;
 use super::token::Token;
 use super::{LinkConfig, LinkEvent, View};
-use crate::link::{Ending, Link, LinkError, PathState, Peer, Window};
+use crate::link::{Ending, Link, LinkError, PathState, Peer, Windows};
 use crate::mux::Mux;
 
 /// A relay that may serve keeps a session without a direct path for so long, until the link is there: the
@@ -44,7 +44,7 @@ pub(super) struct SessionTask {
     pub(super) wrong_secrets: Arc<AtomicU64>,
     pub(super) began: std::time::Instant,
     pub(super) config: LinkConfig,
-    pub(super) window: Arc<Window>,
+    pub(super) windows: Windows,
     pub(super) endpoint: noq::Endpoint,
     pub(super) mux: Arc<Mux>,
     pub(super) view: watch::Receiver<View>,
@@ -91,7 +91,7 @@ impl SessionTask {
         };
         let closed = connection.on_closed();
         let mut paths = Paths::new(self, &connection, route, &state, &ending);
-        let window = Arc::clone(&self.window);
+        let window = self.windows.open();
         let link = Link::new(connection, peer, state, Arc::clone(&ending), window);
         if self.events.send(LinkEvent::Established(link)).await.is_err() {
             return Ok(LinkError::Closed("the worker has ended".to_owned()));

@@ -15,7 +15,7 @@ pub struct PacketDrops {
     pub send_refused: u64,
     /// From a socket to the traversal machine, which was too far behind.
     pub machine_busy: u64,
-    /// From a socket or a relay to QUIC, which was too far behind, or longer than it takes.
+    /// From a socket or a relay to QUIC, which was too far behind with all or with one link, or longer than it takes.
     pub quic_busy: u64,
     /// From a socket to QUIC, and from where no peer is.
     pub unknown_sender: u64,

@@ -10,14 +10,18 @@ use std::time::Duration;
 
 use holepunch_link::{Link, LinkError, RecvStream};
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use crate::agree::{AgreeError, Agreed, Greeting, agree};
+use crate::ending::{LAST_WORD_WITHIN, Silent, stay};
 use crate::harmless::harmless;
 use crate::messages::{MESSAGE_BYTES_MAX, MessageError, read_frame, read_message, write_message};
 
 const VERSION: u32 = 1;
 /// Longest time of one measurement.
 pub const SECONDS_MAX: u32 = 3600;
+/// The side that is measured hears of each measurement at its end, within so long.
+const TOLD_WITHIN: Duration = Duration::from_secs(SECONDS_MAX as u64 + LAST_WORD_WITHIN.as_secs());
 /// Longest name of a path that is shown, in characters: it is the peer's text.
 const PATH_CHARS_MAX: usize = 80;
 
@@ -161,6 +165,12 @@ pub enum BenchError {
     /// A stream ended.
     #[error("the measurement broke off: {0}")]
     Stream(#[from] std::io::Error),
+    /// The peer is there, and does not say its last word.
+    #[error(transparent)]
+    Silent(#[from] Silent),
+    /// The peer says nothing of what it measures.
+    #[error("the peer is there, but has told no result for {} min", TOLD_WITHIN.as_secs() / 60)]
+    Untold,
     /// The peer ended a stream before its time.
     #[error("the peer has ended a measurement before its time")]
     Early,
@@ -186,12 +196,12 @@ pub async fn bench(
         loop {
             tokio::select! {
                 served = &mut serving => served?,
-                told = next(&mut recv) => match told? {
+                told = timeout(TOLD_WITHIN, next(&mut recv)) => match told.map_err(|_| BenchError::Untold)?? {
                     Heard::Step(text) => step(&text),
                     Heard::Report(report) => {
                         // So that the initiator knows that it has arrived.
                         send.finish().map_err(std::io::Error::from)?;
-                        let _or_it_has_left = send.stopped().await;
+                        stay(send.stopped()).await;
                         return Ok(*report);
                     }
                 },
@@ -202,22 +212,36 @@ pub async fn bench(
         step(&own);
         write_message(&mut send, &Told::Step { text: theirs }).await
     };
-    let round_trips = measure::round_trips(link, settings).await?;
+    // None takes longer, and the answer comes after that.
+    let longest = Duration::from_secs(SECONDS_MAX.into());
+    let bulk = settings.bulk.min(longest);
+    let round_trips =
+        in_time(settings.round_trips_within, measure::round_trips(link, settings)).await?;
     let RoundTrips { p50_ms, p99_ms, .. } = round_trips;
     let text = format!("round trip p50 {p50_ms:.2} ms, p99 {p99_ms:.2} ms");
     both(text.clone(), text).await?;
-    let up = measure::up(link, settings.bulk).await?;
+    let up = in_time(bulk, measure::up(link, bulk)).await?;
     both(to_the_peer(&up), from_the_peer(&up)).await?;
-    let down = measure::down(link, settings.bulk).await?;
+    let down = in_time(bulk, measure::down(link, bulk)).await?;
     both(from_the_peer(&down), to_the_peer(&down)).await?;
-    let datagrams =
-        measure::datagrams(link, settings.datagrams_per_second, settings.datagrams).await?;
+    let datagrams = measure::datagrams(link, settings.datagrams_per_second, settings.datagrams);
+    let datagrams = in_time(settings.datagrams, datagrams).await?;
     let path = link.path();
     let direct = matches!(path.kind, holepunch_link::PathKind::Direct { .. });
     let report = Report { path: path.kind.to_string(), direct, round_trips, up, down, datagrams };
     write_message(&mut send, &Told::Report { report: Box::new(report.clone()) }).await?;
-    let _the_end = read_message::<Told>(&mut recv).await?;
+    let _the_end =
+        in_time(Duration::ZERO, async { Ok(read_message::<Told>(&mut recv).await?) }).await?;
     Ok(report)
+}
+
+/// What is done in `time` and then waits for the peer's answer.
+async fn in_time<T>(
+    time: Duration,
+    measuring: impl Future<Output = Result<T, BenchError>>,
+) -> Result<T, BenchError> {
+    let what = "waiting for its part of the measurement";
+    timeout(time + LAST_WORD_WITHIN, measuring).await.map_err(|_| Silent::new(what))?
 }
 
 /// What the peer has said while it measures, fit to be shown.

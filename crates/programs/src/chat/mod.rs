@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 
 use crate::agree::{AgreeError, Agreed, Greeting, agree};
-use crate::ending::{self, CONFIRMS, Tell, confirm, patiently, stay};
+use crate::ending::{self, CONFIRMS, Silent, Tell, confirm, patiently, stay};
 use crate::harmless::{harmless, harmless_json};
 use crate::messages::{MessageError, read_frame, write_message};
 use crate::sending::Sending;
@@ -105,6 +105,9 @@ pub enum ChatError {
     /// The link has ended.
     #[error("the link is lost: {0}")]
     Link(#[from] LinkError),
+    /// The peer is there, and does not say its last word.
+    #[error(transparent)]
+    Silent(#[from] Silent),
 }
 
 /// Sends the lines of `input` and writes what the peer says to `output`. It returns at the end of the
@@ -176,7 +179,7 @@ async fn run(
             }
         };
         let what = "the chat is over; waiting for the peer to have everything";
-        patiently(what, tell, both).await?;
+        patiently(what, tell, both).await??;
         peer_left
     };
     Ok(Summary { sent, received, peer_left })

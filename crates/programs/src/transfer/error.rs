@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use super::name::shown;
 use super::wire::WireError;
 use crate::agree::AgreeError;
+use crate::ending::Silent;
 use crate::messages::MESSAGE_BYTES_MAX;
 
 /// Why a transfer has ended before its end. What is complete stays, and what is not goes on in the next
@@ -36,6 +37,9 @@ pub enum TransferError {
          commands find everything in its place"
     )]
     Unconfirmed(LinkError),
+    /// The peer is there, and does not say its last word.
+    #[error("{0}; the same commands find what is in its place, and go on from there")]
+    Silent(#[from] Silent),
     /// The peer has ended its stream.
     #[error("the peer has ended the transfer before its end; the same commands go on from here")]
     Ended,

@@ -12,10 +12,13 @@ pub const VERSION: u32 = 1;
 pub const REPORTS: &str = "received";
 /// Most bytes of a file in one piece: large enough that what is said beside it does not count.
 pub const PIECE_BYTES_MAX: usize = 1024 * 1024;
-/// Entries, and bytes of their paths, that one transfer lists. Both sides hold the list in memory: at
-/// these bounds in half a gigabyte. What is larger goes as an archive.
-pub const ENTRIES_MAX: usize = 1_000_000;
-/// See [`ENTRIES_MAX`].
+/// Files that one transfer lists. Both sides hold the list in memory: at these three bounds in some 550 MB. What is
+/// larger goes as an archive.
+pub const FILES_MAX: usize = 1_000_000;
+/// Folders of one transfer: those that it lists, and those that paths lead through, which the receiver makes as well. A path
+/// of 255 bytes may lead through 127 that no other one has.
+pub const FOLDERS_MAX: usize = 1_000_000;
+/// Bytes of all paths: see [`FILES_MAX`].
 pub const PATHS_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Largest file: what a file's length and offset are on the systems this runs on.
 pub const FILE_BYTES_MAX: u64 = i64::MAX as u64;

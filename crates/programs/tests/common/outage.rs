@@ -14,6 +14,10 @@ use tokio::time::{Instant, advance};
 const DATAGRAM_BYTES: usize = 2048;
 /// The clock goes on by so much at once.
 const STEP: Duration = Duration::from_millis(50);
+/// What takes longer than this is a wait for nothing, ...
+const LONG: Duration = Duration::from_secs(300);
+/// ... through which the clock goes by steps of this.
+const LONG_STEP: Duration = Duration::from_secs(2);
 /// So often between two steps everybody has a turn.
 const TURNS: usize = 20;
 
@@ -99,8 +103,9 @@ async fn carry((from, sender): Side, (to, receiver): Side, state: Arc<State>) {
 /// Lets time pass for as long as something is awaited, however long the machine takes.
 pub(crate) async fn passing<T>(awaited: impl Future<Output = T>) -> T {
     let clock = async {
+        let began = Instant::now();
         loop {
-            advance(STEP).await;
+            advance(if began.elapsed() < LONG { STEP } else { LONG_STEP }).await;
             for _ in 0..TURNS {
                 yield_now().await;
             }

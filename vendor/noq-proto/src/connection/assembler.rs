@@ -31,10 +31,22 @@ impl Assembler {
 
     /// Reset to the initial state
     pub(super) fn reinit(&mut self) {
-        let old_data = mem::take(&mut self.data);
+        let mut old_data = mem::take(&mut self.data);
         *self = Self::default();
+        old_data.clear();
+        old_data.shrink_to(ROOM_KEPT);
         self.data = old_data;
-        self.data.clear();
+    }
+
+    /// Number of chunks that are kept
+    pub(super) fn chunks(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Joins what can be joined, and returns how many spans with gaps between them are left.
+    pub(super) fn compact(&mut self) -> usize {
+        self.defragment();
+        self.coalesce()
     }
 
     pub(super) fn is_ordered(&self) -> bool {
@@ -73,7 +85,7 @@ impl Assembler {
                     // Next chunk is useless as the read index is beyond its end
                     self.buffered -= chunk.bytes.len();
                     self.allocated -= chunk.allocation_size;
-                    self.data.pop_front();
+                    self.pop_front();
                     continue;
                 }
 
@@ -102,8 +114,16 @@ impl Assembler {
             self.allocated -= chunk.allocation_size;
             let offset = chunk.offset;
             let bytes = mem::take(&mut chunk.bytes);
-            self.data.pop_front();
+            self.pop_front();
             return Some(Chunk::new(offset, bytes));
+        }
+    }
+
+    /// Removes the first chunk, and gives room back that the stream needed at its fullest.
+    fn pop_front(&mut self) {
+        self.data.pop_front();
+        if self.data.capacity() > ROOM_KEPT && self.data.len() < self.data.capacity() / 4 {
+            self.data.shrink_to(ROOM_KEPT.max(2 * self.data.len()));
         }
     }
 
@@ -117,56 +137,52 @@ impl Assembler {
         self.data.insert(idx, chunk);
     }
 
-    /// Copy fragmented chunk data to new chunks backed by a single buffer
+    /// Copy fragmented chunk data to new chunks
     ///
     /// This makes sure we're not unnecessarily holding on to many larger allocations.
-    /// We merge contiguous chunks in the process of doing so.
+    /// We merge contiguous chunks in the process of doing so. Each new chunk has an allocation of its own, and
+    /// not a large one: of chunks that shared one, the last that is unread would keep the memory of all.
     fn defragment(&mut self) {
         let mut buffers = mem::take(&mut self.data);
         self.buffered = 0;
-        let mut fragmented_buffered = 0;
         let mut offset = self.bytes_read;
         for chunk in &mut buffers {
             chunk.try_mark_defragment(offset);
             let size = chunk.bytes.len();
             offset = chunk.offset + size as u64;
             self.buffered += size;
-            if !chunk.defragmented {
-                fragmented_buffered += size;
-            }
         }
         self.allocated = self.buffered;
         self.data.reserve(buffers.len());
-        let mut buffer = BytesMut::with_capacity(fragmented_buffered);
+        let mut buffer = Vec::new();
         let mut offset = self.bytes_read;
         for chunk in buffers {
-            if chunk.defragmented {
-                // bytes might be empty after try_mark_defragment
-                if chunk.bytes.is_empty() {
-                    continue;
-                }
-                // The accumulated chunk starts before this one, so it goes first
-                if !buffer.is_empty() {
-                    self.data
-                        .push_back(Buffer::new_defragmented(offset, buffer.split().freeze()));
-                }
-                offset = chunk.offset + chunk.bytes.len() as u64;
-                self.data.push_back(chunk);
+            // bytes might be empty after try_mark_defragment
+            if chunk.bytes.is_empty() {
                 continue;
             }
             // Overlap is resolved by try_mark_defragment
-            if chunk.offset != offset + (buffer.len() as u64) {
-                if !buffer.is_empty() {
-                    self.data
-                        .push_back(Buffer::new_defragmented(offset, buffer.split().freeze()));
-                }
+            let is_next = chunk.offset == offset + (buffer.len() as u64);
+            let is_full = buffer.len() + chunk.bytes.len() > COALESCED_BYTES;
+            // The accumulated chunk starts before this one, so it goes first
+            if (chunk.defragmented || !is_next || is_full) && !buffer.is_empty() {
+                let bytes = Bytes::copy_from_slice(&buffer);
+                self.data.push_back(Buffer::new_defragmented(offset, bytes));
+                buffer.clear();
+            }
+            if buffer.is_empty() {
                 offset = chunk.offset;
             }
-            buffer.extend_from_slice(&chunk.bytes);
+            if chunk.defragmented {
+                offset += chunk.bytes.len() as u64;
+                self.data.push_back(chunk);
+            } else {
+                buffer.extend_from_slice(&chunk.bytes);
+            }
         }
         if !buffer.is_empty() {
-            self.data
-                .push_back(Buffer::new_defragmented(offset, buffer.split().freeze()));
+            let bytes = Bytes::copy_from_slice(&buffer);
+            self.data.push_back(Buffer::new_defragmented(offset, bytes));
         }
     }
 
@@ -301,7 +317,7 @@ impl Assembler {
 
     /// Discard all buffered data
     pub(super) fn clear(&mut self) {
-        self.data.clear();
+        self.data = VecDeque::new();
         self.buffered = 0;
         self.allocated = 0;
     }
@@ -334,8 +350,12 @@ struct Buffer {
 }
 
 impl Buffer {
-    /// Constructs a new fragmented Buffer
+    /// Constructs a new fragmented Buffer, or copies the bytes where they are less than half of what they keep alive:
+    /// from then on, so does whoever reads them.
     fn new(offset: u64, bytes: Bytes, allocation_size: usize) -> Self {
+        if bytes.len() < allocation_size / 2 {
+            return Self::new_defragmented(offset, Bytes::copy_from_slice(&bytes));
+        }
         Self {
             offset,
             bytes,
@@ -452,6 +472,9 @@ const COMPACT_THRESHOLD: usize = 2048;
 /// So much over-allocation is let be for each chunk, which takes about as much itself: defragmenting looks at all of
 /// them, and may not come with every few packets of a peer that has left many gaps.
 const BYTES_PER_CHUNK: usize = 64;
+
+/// Chunks that an empty stream keeps room for: more than arrive between two looks of a reader, most of the time.
+const ROOM_KEPT: usize = 64;
 
 /// Contiguous chunks are joined up to this many bytes: more than a packet holds, so that a full window
 /// is few chunks, and little enough that what is copied again is soon read.
@@ -897,6 +920,65 @@ mod test {
             }
             assert_eq!(read, pieces * length);
         }
+    }
+
+    /// Whether nobody else keeps the memory of these bytes, and it is not much more than they are.
+    fn is_their_own(bytes: Bytes) -> bool {
+        let length = bytes.len();
+        bytes
+            .try_into_mut()
+            .is_ok_and(|mut own| !own.try_reclaim(2 * length + 64))
+    }
+
+    #[test]
+    fn a_small_piece_does_not_keep_its_packet_and_a_large_one_is_not_copied() {
+        let mut x = Assembler::new();
+        let packet = Bytes::from(vec![7; 1400]);
+        x.insert(0, packet.slice(..690), packet.len()).unwrap();
+        assert!(packet.is_unique());
+        assert!(is_their_own(next(&mut x, 1400).unwrap()));
+        x.insert(690, packet.slice(..1380), packet.len()).unwrap();
+        assert_eq!(next(&mut x, 1400).unwrap().as_ptr(), packet.as_ptr());
+    }
+
+    #[test]
+    fn a_chunk_does_not_keep_the_memory_of_others_that_were_defragmented_with_it() {
+        let mut x = Assembler::new();
+        for n in 0..1000 {
+            // Neither small nor large in its packet; a gap behind every other one.
+            let offset = 700 * (n + n / 2);
+            x.insert(offset, Bytes::from(vec![7; 1000]).slice(..700), 1000)
+                .unwrap();
+        }
+        x.defragment();
+        for chunk in x.data {
+            assert!(is_their_own(chunk.bytes), "at {}", chunk.offset);
+        }
+    }
+
+    #[test]
+    fn what_a_stream_needed_at_its_fullest_is_given_back() {
+        let full = || {
+            let mut x = Assembler::new();
+            for n in 0..10_000 {
+                x.insert(1 + 2 * n, Bytes::from_static(b"g"), 1).unwrap();
+            }
+            assert!(x.data.capacity() >= 10_000);
+            x
+        };
+        let mut x = full();
+        x.clear();
+        assert!(x.data.capacity() <= ROOM_KEPT);
+        let mut x = full();
+        x.reinit();
+        assert!(x.data.capacity() <= ROOM_KEPT);
+        let mut x = full();
+        // What is behind the last gap is still there.
+        let gaps = Bytes::from(vec![7; 19_998]);
+        x.insert(0, gaps.clone(), gaps.len()).unwrap();
+        while next(&mut x, usize::MAX).is_some() {}
+        assert_eq!(x.chunks(), 1);
+        assert!(x.data.capacity() <= 2 * ROOM_KEPT, "{}", x.data.capacity());
     }
 
     fn new_rng() -> impl Rng {

@@ -157,12 +157,12 @@ impl CidState {
 
     /// Update CidState for receipt of a `RETIRE_CONNECTION_ID` frame
     ///
-    /// Returns whether a new CID can be issued, or an error if the frame was illegal.
+    /// Returns whether a new CID can be issued, `None` where it was retired before, or an error if the frame was illegal.
     pub(crate) fn on_cid_retirement(
         &mut self,
         sequence: u64,
         limit: u64,
-    ) -> Result<bool, TransportError> {
+    ) -> Result<Option<bool>, TransportError> {
         if self.cid_len == 0 {
             return Err(TransportError::PROTOCOL_VIOLATION(
                 "RETIRE_CONNECTION_ID when CIDs aren't in use",
@@ -177,14 +177,16 @@ impl CidState {
                 "RETIRE_CONNECTION_ID for unissued sequence number",
             ));
         }
-        self.active_seq.remove(&sequence);
+        if !self.active_seq.remove(&sequence) {
+            return Ok(None);
+        }
         // Consider a scenario where peer A has active remote cid 0,1,2.
         // Peer B first send a NEW_CONNECTION_ID with cid 3 and retire_prior_to set to 1.
         // Peer A processes this NEW_CONNECTION_ID frame; update remote cid to 1,2,3
         // and meanwhile send a RETIRE_CONNECTION_ID to retire cid 0 to peer B.
         // If peer B doesn't check the cid limit here and send a new cid again, peer A will then
         // face CONNECTION_ID_LIMIT_ERROR
-        Ok(limit > self.active_seq.len() as u64)
+        Ok(Some(limit > self.active_seq.len() as u64))
     }
 
     /// Length of local Connection IDs
@@ -228,4 +230,18 @@ struct CidTimestamp {
     sequence: u64,
     /// Timestamp when cid needs to be retired
     timestamp: Instant,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_retired_once() {
+        let mut state = CidState::new(8, None, Instant::now(), 2);
+        assert_eq!(state.on_cid_retirement(0, 2), Ok(Some(true)));
+        assert_eq!(state.on_cid_retirement(0, 2), Ok(None));
+        assert_eq!(state.on_cid_retirement(1, 2), Ok(Some(true)));
+        assert!(state.on_cid_retirement(3, 2).is_err());
+    }
 }

@@ -181,7 +181,8 @@ pub(super) struct DatagramState {
 impl DatagramState {
     pub(super) fn received(
         &mut self,
-        datagram: Datagram,
+        mut datagram: Datagram,
+        payload_len: usize,
         window: &Option<usize>,
     ) -> Result<bool, TransportError> {
         let window = match window {
@@ -205,6 +206,10 @@ impl DatagramState {
             self.recv();
         }
 
+        // Of a packet that is mostly something else, nothing but the datagram is kept.
+        if datagram.data.len() < payload_len / 2 {
+            datagram.data = Bytes::copy_from_slice(&datagram.data);
+        }
         self.incoming.push_back(datagram);
         Ok(was_empty)
     }
@@ -343,6 +348,8 @@ impl DatagramBuffer {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use super::*;
 
     #[test]
@@ -377,13 +384,26 @@ mod tests {
     }
 
     #[test]
+    fn a_small_datagram_does_not_keep_its_packet_and_a_large_one_is_not_copied() {
+        let mut state = DatagramState::default();
+        let packet = Bytes::from(vec![7; 1400]);
+        for length in [1, 1300] {
+            let data = packet.slice(..length);
+            let window = Some(10_000);
+            state.received(Datagram { data }, 1400, &window).unwrap();
+        }
+        assert_ne!(state.recv().unwrap().as_ptr(), packet.as_ptr());
+        assert_eq!(state.recv().unwrap().as_ptr(), packet.as_ptr());
+    }
+
+    #[test]
     fn empty_frame_flood_limit() {
         let mut state = DatagramState::default();
         let datagram = Datagram { data: Bytes::new() };
         let window = 100;
         loop {
             let initial_count = state.incoming.queue.len();
-            state.received(datagram.clone(), &Some(window)).unwrap();
+            state.received(datagram.clone(), 0, &Some(window)).unwrap();
             assert!(state.incoming.queue.len() * size_of::<Datagram>() <= window);
             if state.incoming.queue.len() == initial_count {
                 // Datagrams are getting dropped

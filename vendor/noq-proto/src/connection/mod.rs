@@ -5258,8 +5258,15 @@ impl Connection {
                     match self.local_cid_state.get_mut(&path_id) {
                         None => debug!(?path_id, "RETIRE_CONNECTION_ID for unknown path"),
                         Some(cid_state) => {
-                            let allow_more_cids = cid_state
-                                .on_cid_retirement(sequence, self.peer_params.issue_cids_limit())?;
+                            let Some(allow_more_cids) = cid_state.on_cid_retirement(
+                                sequence,
+                                self.peer_params.issue_cids_limit(),
+                            )?
+                            else {
+                                // The endpoint is told once: a packet has room for hundreds of these.
+                                trace!(sequence, "retired before");
+                                continue;
+                            };
 
                             // If the path has closed, we do not issue more CIDs for this path
                             // For details see  https://www.ietf.org/archive/id/draft-ietf-quic-multipath-17.html#section-3.2.2
@@ -5375,10 +5382,11 @@ impl Connection {
                     token_store.insert(server_name, token);
                 }
                 Frame::Datagram(datagram) => {
-                    if self
-                        .datagrams
-                        .received(datagram, &self.config.datagram_receive_buffer_size)?
-                    {
+                    if self.datagrams.received(
+                        datagram,
+                        payload_len,
+                        &self.config.datagram_receive_buffer_size,
+                    )? {
                         self.events.push_back(Event::DatagramReceived);
                     }
                 }

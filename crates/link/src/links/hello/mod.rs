@@ -3,7 +3,8 @@
 //!
 //! The side that connects opens it with `[version, flags]`. The other one takes the connection on which
 //! that comes for the session's link. Where both have a secret, each proves that it knows it, the side
-//! that accepts first; [`proof`] says how. Neither takes the connection for a link before.
+//! that accepts first; [`proof`] says how. Neither takes the connection for a link before: the last that the side
+//! that connects says, its code or what it opens with, is what decides.
 
 mod proof;
 mod secret;
@@ -17,6 +18,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use holepunch_wire::session::SessionId;
+use ring::hmac;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::link::{LinkError, REFUSED_HERE, REFUSED_THERE};
@@ -125,35 +128,60 @@ async fn write_last(mut send: noq::SendStream, bytes: &[u8]) -> Result<(), LinkE
     send.finish().map_err(|_| protocol("the first stream was refused"))
 }
 
-/// Opens the first stream, on the connection that is to be the link.
-pub(super) async fn connect(connection: &noq::Connection, terms: &Terms) -> Result<(), LinkError> {
+/// Which of a session's connections says what decides: one alone.
+pub(super) fn turn() -> Semaphore {
+    Semaphore::new(1)
+}
+
+/// What decides is said in the connection's turn. The turn is kept for ever unless that fails; nothing is awaited
+/// of the peer meanwhile, whose route may be cut while another one is through.
+async fn in_turn(
+    turn: &Semaphore,
+    decide: impl Future<Output = Result<(), LinkError>>,
+) -> Result<(), LinkError> {
+    let own = turn.acquire().await.map_err(|error| LinkError::Protocol(error.to_string()))?;
+    decide.await?;
+    own.forget();
+    Ok(())
+}
+
+/// Opens the first stream. The connection is the link where it has had the turn.
+pub(super) async fn connect(
+    connection: &noq::Connection,
+    terms: &Terms,
+    turn: &Semaphore,
+) -> Result<(), LinkError> {
     let hello = async {
         let opened = connection.open_bi().await;
         let (mut send, recv) = opened.map_err(|error| LinkError::from_connection(&error))?;
         match &terms.secret {
             // Whatever the other side says, it says by closing the connection.
-            None => write(&mut send, &[VERSION, 0]).await,
-            Some(secret) => prove_connecting(connection, terms, secret, (send, recv)).await,
+            None => in_turn(turn, write(&mut send, &[VERSION, 0])).await,
+            Some(secret) => {
+                let own = prove_connecting(connection, terms, secret, (&mut send, recv)).await?;
+                in_turn(turn, write_last(send, own.as_ref())).await
+            }
         }
     };
     timeout(WITHIN, hello).await.unwrap_or_else(|_| Err(protocol("no answer on the first stream")))
 }
 
+/// Hears the peer's proof; the own code, which the peer is to have next.
 async fn prove_connecting(
     connection: &noq::Connection,
     terms: &Terms,
     secret: &RoomSecret,
-    (mut send, mut recv): (noq::SendStream, noq::RecvStream),
-) -> Result<(), LinkError> {
+    (send, mut recv): (&mut noq::SendStream, noq::RecvStream),
+) -> Result<hmac::Tag, LinkError> {
     let (proof, message) = Proof::begin(secret, Role::Connecting);
-    write(&mut send, &[&[VERSION, HAS_SECRET][..], &message].concat()).await?;
+    write(send, &[&[VERSION, HAS_SECRET][..], &message].concat()).await?;
     let message: [u8; MESSAGE_BYTES] = read(&mut recv).await?;
     let codes = terms.codes(connection, proof, &message)?;
     let code = read_code(&mut recv).await?;
     if !codes.fits(&code) {
         return Err(refuse(connection, LinkError::WrongSecret));
     }
-    write_last(send, codes.own().as_ref()).await
+    Ok(codes.own())
 }
 
 /// What the side that connects says first, to one with this secret: the secret that each is to prove next,

@@ -14,6 +14,11 @@ fn terms(words: Option<&str>) -> Terms {
     Terms::new(SESSION, words.map(RoomSecret::new))
 }
 
+/// The only connection of a session.
+async fn connect(connection: &noq::Connection, terms: &Terms) -> Outcome {
+    super::connect(connection, terms, &turn()).await
+}
+
 /// What the side that connects, and the one that accepts, come to.
 async fn outcome(words: [Option<&str>; 2]) -> [Outcome; 2] {
     let Ends { connections: [first, second], sockets, .. } = connected().await;
@@ -186,6 +191,32 @@ async fn what_is_too_short_too_long_or_garbage_is_refused_by_the_connecting_side
     assert_eq!(answered(&[0xff; 4096]).await, Err(protocol(NO_PROOF)));
     let guess = [&message, &[0; CODE_BYTES][..]].concat();
     assert_eq!(answered(&guess).await, Err(LinkError::WrongSecret));
+}
+
+/// The route of one may be cut in the middle of the proof, and the turn would be its own until that has timed out.
+#[tokio::test]
+async fn a_connection_whose_peer_is_silent_holds_up_no_other() {
+    let Ends { connections: [cut, silent], sockets: _first, .. } = connected().await;
+    let Ends { connections: [own, peer], sockets: _second, .. } = connected().await;
+    let ([own_terms, peer_terms], turn) = ([(); 2].map(|()| terms(Some("a b"))), turn());
+    let held_up = super::connect(&cut, &own_terms, &turn);
+    tokio::pin!(held_up);
+    let begun = async {
+        let (send, mut recv) = silent.accept_bi().await.unwrap();
+        recv.read_exact(&mut [0; 2 + MESSAGE_BYTES]).await.unwrap();
+        (send, recv)
+    };
+    let _open = tokio::select! {
+        open = begun => open,
+        outcome = &mut held_up => panic!("nobody has answered: {outcome:?}"),
+    };
+    let both =
+        async { tokio::join!(super::connect(&own, &own_terms, &turn), accept(&peer, &peer_terms)) };
+    tokio::select! {
+        outcome = both => assert_eq!(outcome, (Ok(()), Ok(()))),
+        outcome = &mut held_up => panic!("nobody has answered: {outcome:?}"),
+    }
+    assert_eq!(turn.available_permits(), 0, "one alone is the link");
 }
 
 /// Time stands still until everybody waits: what goes through the kernel has to have arrived.

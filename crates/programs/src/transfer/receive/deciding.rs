@@ -57,6 +57,7 @@ impl Deciding {
                 Err(reason) => ledger.refuse(index, &reason),
             }
         }
+        ledger.decided();
     }
 
     fn make(&mut self, path: &RelativePath) -> Result<(), String> {

@@ -29,7 +29,7 @@ pub(super) async fn until_known(
     let tell = |text: &str| progress.waits(text);
     let what = "everything is here and on the disk; waiting for the sender to know that";
     let knows = async { if confirms { hears(recv).await } else { has_arrived(send).await } };
-    if patiently(what, &tell, knows).await? {
+    if patiently(what, &tell, knows).await?? {
         return Ok(());
     }
     match timeout(CLOSED_WITHIN, link.closed()).await {

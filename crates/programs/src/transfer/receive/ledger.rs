@@ -58,6 +58,8 @@ pub(super) struct Ledger {
     told: mpsc::UnboundedSender<Told>,
     /// Bytes of files that have come.
     received: AtomicU64,
+    /// Every entry has had its answer.
+    decided: AtomicBool,
     cancelled: AtomicBool,
 }
 
@@ -78,6 +80,7 @@ impl Ledger {
             open: Mutex::default(),
             told,
             received: AtomicU64::new(0),
+            decided: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
         }
     }
@@ -172,6 +175,16 @@ impl Ledger {
     /// Files without a result.
     pub(super) fn open_files(&self) -> usize {
         lock(&self.open).len()
+    }
+
+    /// Every entry has had its answer.
+    pub(super) fn decided(&self) {
+        self.decided.store(true, Ordering::Release);
+    }
+
+    /// Whether the sender owes nothing but its last word.
+    pub(super) fn is_all_here(&self) -> bool {
+        self.decided.load(Ordering::Acquire) && self.open_files() == 0
     }
 
     /// Everything has its result.

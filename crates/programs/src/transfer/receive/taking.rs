@@ -15,8 +15,10 @@ use super::super::wire::{self, FromSender};
 use super::deciding::same_size;
 use super::folder::Folder;
 use super::ledger::{Asked, Ledger};
+use super::list::add_folders;
 use super::writing::Command;
 use super::{join, protocol};
+use crate::ending::silence;
 
 /// Takes what the sender says.
 pub(super) struct Taking<'a> {
@@ -45,10 +47,25 @@ impl<'a> Taking<'a> {
         threads: &mut Vec<JoinHandle<()>>,
         folder: Folder,
     ) -> Result<(), TransferError> {
+        let ledger = self.ledger;
+        let tell = |text: &str| ledger.progress.waits(text);
+        let what =
+            "everything that was asked for is here; waiting for the sender to say that this is all";
+        let silent = silence(what, &tell, || ledger.is_all_here().then_some(()));
+        tokio::select! {
+            biased;
+            taken = self.take(recv) => taken?,
+            silent = silent => return Err(silent.into()),
+        }
+        self.finish(threads, folder).await
+    }
+
+    /// Until the sender has finished.
+    async fn take(&mut self, recv: &mut BufReader<RecvStream>) -> Result<(), TransferError> {
         let mut json = Vec::new();
         while wire::read_json(recv, &mut json).await? {
             if self.message(FromSender::parse(&json)?, recv).await? {
-                return self.finish(threads, folder).await;
+                return Ok(());
             }
         }
         Err(TransferError::Ended)
@@ -174,10 +191,7 @@ impl<'a> Taking<'a> {
 fn sync_folders(ledger: &Ledger, mut folder: Folder) {
     let mut folders = BTreeSet::from([""]);
     for item in ledger.items.iter().flatten() {
-        let mut path = item.path.folder();
-        while folders.insert(path) {
-            path = path.rsplit_once('/').map_or("", |(outer, _)| outer);
-        }
+        add_folders(&mut folders, item.path.folder());
     }
     for path in folders {
         // A name that is lost with the power leaves its unfinished file, which the next run finds.

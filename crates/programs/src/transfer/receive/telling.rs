@@ -9,6 +9,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::super::error::TransferError;
 use super::super::wire::{self, BATCH_MAX, FromReceiver};
 use super::ledger::{Ledger, Told};
+use crate::ending::patiently;
 
 /// How often the sender is told how much has come: as often as it moves its bar.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
@@ -43,7 +44,10 @@ impl Telling<'_> {
             }
             let has_finished = encode(&mut waiting, &mut message);
             if !message.is_empty() {
-                send.write_chunk(message.into()).await?;
+                // A sender reads at once.
+                let tell = |text: &str| self.ledger.progress.waits(text);
+                let what = "waiting for the sender to take what it is told of its files";
+                patiently(what, &tell, send.write_chunk(message.into())).await??;
             }
             if has_finished {
                 send.finish()?;

@@ -21,6 +21,8 @@ struct Bytes {
     arrived: u64,
     /// Nothing more will be handed over.
     is_all: bool,
+    /// Files of which the receiver has told what became.
+    results: u64,
 }
 
 impl<'a> Arriving<'a> {
@@ -56,6 +58,17 @@ impl<'a> Arriving<'a> {
             self.arrive(bytes);
             self.look();
         }
+    }
+
+    /// The receiver says what became of a file.
+    pub(super) fn has_result(&self) {
+        self.lock().results += 1;
+    }
+
+    /// What has come of all that was handed over; `None` while more follows.
+    pub(super) fn outcome(&self) -> Option<(u64, u64)> {
+        let all = self.lock();
+        all.is_all.then_some((all.arrived, all.results))
     }
 
     /// The receiver has finished: all has come.

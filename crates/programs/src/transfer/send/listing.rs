@@ -10,8 +10,8 @@ use super::super::error::{TransferError, explain};
 use super::super::name::{NameError, RelativePath, shown};
 use super::super::summary::{Failure, Totals};
 use super::super::wire::{
-    ENTRIES_MAX, Entry, EntryKind, FileEntry, Modified, PATHS_BYTES_MAX, UNOFFERED_TOLD_MAX,
-    Unoffered, told,
+    Entry, EntryKind, FILES_MAX, FOLDERS_MAX, FileEntry, Modified, PATHS_BYTES_MAX,
+    UNOFFERED_TOLD_MAX, Unoffered, told,
 };
 
 /// The bit that lets a file's owner execute it.
@@ -181,10 +181,14 @@ impl Listing {
 
     fn push(&mut self, found: Found, kind: EntryKind) -> Result<(), TransferError> {
         self.path_bytes += found.path.len();
-        if self.entries.len() == ENTRIES_MAX || self.path_bytes > PATHS_BYTES_MAX {
+        let Totals { files, folders, .. } = self.totals;
+        if files > FILES_MAX as u64
+            || folders > FOLDERS_MAX as u64
+            || self.path_bytes > PATHS_BYTES_MAX
+        {
             return Err(TransferError::TooMuch(format!(
-                "more than {ENTRIES_MAX} files and folders, or {PATHS_BYTES_MAX} bytes of names: \
-                 send them in parts, or as an archive"
+                "more than {FILES_MAX} files, {FOLDERS_MAX} folders, or {PATHS_BYTES_MAX} bytes of names: send them in \
+                 parts, or as an archive"
             )));
         }
         self.entries.push(Listed { source: found.source, entry: Entry { path: found.path, kind } });

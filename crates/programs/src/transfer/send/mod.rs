@@ -18,7 +18,7 @@ use super::progress::Progress;
 use super::summary::Summary;
 use super::wire::{self, Answer, BATCH_MAX, FromReceiver, FromSender};
 use super::{COMPLETE, Met, Part, closing, meet};
-use crate::ending::{acknowledged, patiently, stay};
+use crate::ending::{acknowledged, patiently, silence, stay};
 use arriving::Arriving;
 use listing::Listed;
 use reading::{Piece, Reading};
@@ -75,8 +75,17 @@ async fn run(
     let thread = tokio::task::spawn_blocking(move || reading.run());
     let arriving = Arriving::new(progress, reports);
     let hearing = Hearing { listing, states: &states, progress, arriving: &arriving, answered };
-    let outcome =
-        tokio::try_join!(write_pieces(&mut send, to_send, &arriving), hearing.hear(&mut recv));
+    let tell = |text: &str| progress.waits(text);
+    let what = "everything was sent; waiting for the receiver to have it on its disk";
+    let silent = silence(what, &tell, || arriving.outcome());
+    let both = async {
+        tokio::try_join!(write_pieces(&mut send, to_send, &arriving), hearing.hear(&mut recv))
+    };
+    let outcome = tokio::select! {
+        biased;
+        outcome = both => outcome,
+        silent = silent => Err(silent.into()),
+    };
     // Its channels are closed: it ends.
     thread.await.map_err(|error| TransferError::Thread(error.to_string()))?;
     outcome?;
@@ -101,7 +110,8 @@ async fn until_known(send: &mut SendStream, confirms: bool, progress: &Progress)
     };
     let tell = |text: &str| progress.waits(text);
     let what = "everything is on the receiver's disk; waiting for the receiver to know that this side knows";
-    patiently(what, &tell, stay(known)).await;
+    // It knows all that it needs to.
+    let _whatever_the_receiver_says = patiently(what, &tell, stay(known)).await;
 }
 
 async fn write_list(send: &mut SendStream, listing: &Listing) -> Result<(), TransferError> {
@@ -214,6 +224,7 @@ impl Hearing<'_> {
         let unasked =
             || TransferError::Protocol(format!("a result of entry {index} not asked for"));
         let is_new = self.states.done(index).ok_or_else(unasked)?;
+        self.arriving.has_result();
         let Some(listed) = self.listing.entries.get(index as usize).filter(|_| is_new) else {
             return Ok(());
         };

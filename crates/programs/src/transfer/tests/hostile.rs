@@ -1,8 +1,8 @@
 //! Peers that do not keep to the protocol: each is told so, and nothing outside the folder changes.
 
 use super::super::wire::{
-    Answer, ENTRIES_MAX, Entry, EntryKind, FileEntry, FromReceiver, FromSender, Hash, Modified,
-    Unoffered, encode, read_json,
+    Answer, BATCH_MAX, Entry, EntryKind, FILES_MAX, FileEntry, FromReceiver, FromSender, Hash,
+    Modified, Unoffered, encode, read_json,
 };
 use super::super::{Met, PROGRAM, Part, meet, wire};
 use super::*;
@@ -262,7 +262,7 @@ async fn lists_beyond_every_bound_are_refused() {
         let mut bytes = Vec::new();
         encode(&FromSender::Entries(batch), &mut bytes);
         // Ten times as many entries as a list may have, or until nobody reads.
-        for _ in 0..10 * ENTRIES_MAX / 256 {
+        for _ in 0..10 * FILES_MAX / 256 {
             if raw.send.write_all(&bytes).await.is_err() {
                 break;
             }
@@ -270,6 +270,17 @@ async fn lists_beyond_every_bound_are_refused() {
     };
     let error = against(folders.into.path(), endless).await.unwrap_err();
     assert!(error.contains("lists more than"), "{error}");
+    let deep = async |mut raw: Raw| {
+        let path = |number: usize| format!("{number}{}/x", "/a".repeat(120));
+        let entries: Vec<Entry> = (0..9000).map(|number| file(&path(number), 0)).collect();
+        for batch in entries.chunks(BATCH_MAX) {
+            raw.say(&FromSender::Entries(batch.to_vec())).await;
+        }
+        raw.say(&listed(9000, 0)).await;
+        while raw.hear().await.is_some() {}
+    };
+    let error = against(folders.into.path(), deep).await.unwrap_err();
+    assert!(error.contains("lead through more than 1000000 folders"), "{error}");
     let long = async |mut raw: Raw| {
         let length = u32::try_from(MESSAGE_BYTES_MAX + 1).unwrap();
         let _ = raw.send.write_all(&length.to_be_bytes()).await;
