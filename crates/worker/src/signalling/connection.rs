@@ -19,6 +19,8 @@ use super::{Settings, Signal, hint};
 
 /// TCP, TLS and the WebSocket handshake together may take so long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// TCP alone, less than both: a failure names the addresses. Its third retransmission is sent after 7 s (RFC 6298 §5).
+const TCP_WITHIN: Duration = Duration::from_secs(9);
 /// A frame that the kernel does not take for so long means that the connection is dead.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for a close handshake; a worker that ends has a second in all.
@@ -32,8 +34,8 @@ pub(super) struct Connection {
     /// Whether the rendezvous speaks `holepunch.v1`.
     pub(super) is_v1: bool,
     socket: WebSocketStream<Stream>,
-    /// The other end's address.
-    server: IpAddr,
+    /// The rendezvous' address, where it is known.
+    server: Option<IpAddr>,
     ping_interval: Duration,
     ping_timeout: Duration,
     ping_at: Instant,
@@ -61,16 +63,21 @@ impl Connection {
             .max_message_size(Some(2 * FRAME_BYTES_MAX))
             .max_frame_size(Some(2 * FRAME_BYTES_MAX));
         let asking = if settings.ask_v1 { Asking::V1 } else { Asking::Baseline };
-        let way = Way { known: None, tcp_within: CONNECT_TIMEOUT };
-        let opening = handshake::open(&settings.url, &settings.tls, way, asking, config);
+        let way = Way { known: None, tcp_within: TCP_WITHIN };
+        let opening = handshake::open(&settings.url, &settings.access, way, asking, config);
         let Opened { socket, server, is_v1 } = match timeout(CONNECT_TIMEOUT, opening).await {
             Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => return Err(hint::on_handshake(&error, settings.url.scheme())),
-            Err(_) => return Err(format!("no connection within {CONNECT_TIMEOUT:?}")),
+            Ok(Err(error)) => return Err(hint::on_handshake(&error, &settings.url)),
+            Err(_) => {
+                return Err(format!(
+                    "no connection within {CONNECT_TIMEOUT:?}: TCP is there, and nothing is said on it"
+                ));
+            }
         };
+        let server = settings.access.own_address(&settings.url, server).await;
         Ok(Self {
             socket,
-            server: server.ip().to_canonical(),
+            server,
             is_v1,
             ping_interval: settings.ping_interval,
             ping_timeout: settings.ping_timeout,
@@ -170,7 +177,10 @@ impl Connection {
             && let ServerV1::Welcome(welcome) = &mut **message
         {
             let open = welcome.stun.iter_mut().filter(|stun| stun.ip().is_unspecified());
-            open.for_each(|stun| stun.set_ip(self.server));
+            match self.server {
+                Some(server) => open.for_each(|stun| stun.set_ip(server)),
+                None => welcome.stun.retain(|stun| !stun.ip().is_unspecified()),
+            }
         }
         message
     }
