@@ -119,7 +119,10 @@ impl Proxy {
     fn refusal(&self, head: &Response<()>, authority: &str) -> String {
         let status = head.status();
         let hint = match status {
-            StatusCode::PROXY_AUTHENTICATION_REQUIRED => self.login_wanted(head),
+            // 401 is what tinyproxy says.
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED | StatusCode::UNAUTHORIZED => {
+                self.login_wanted(head)
+            }
             StatusCode::FORBIDDEN | StatusCode::METHOD_NOT_ALLOWED => format!(
                 "it does not let connections to {authority} through (many proxies do to port 443 alone)"
             ),
@@ -163,7 +166,9 @@ impl fmt::Display for Proxy {
 fn is_this_machine(host: &str) -> bool {
     let name = host.trim_end_matches('.').to_ascii_lowercase();
     let ip = host.parse::<IpAddr>().map(|ip| ip.to_canonical());
-    ip.is_ok_and(|ip| ip.is_loopback()) || name == "localhost" || name.ends_with(".localhost")
+    ip.is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified())
+        || name == "localhost"
+        || name.ends_with(".localhost")
 }
 
 /// `NO_PROXY` with its entries as people write them: spaces between them, and `*.` before a suffix.

@@ -2,9 +2,11 @@
 
 use std::error::Error;
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use rustls::{CertificateError, ClientConfig, InvalidMessage, RootCertStore};
+use rustls_native_certs::{CertificateResult, load_certs_from_paths, load_native_certs};
 
 /// How the certificates of an authority of one's own are named.
 const OWN_AUTHORITY: &str = "the file of its authority's certificate (PEM) in SSL_CERT_FILE, or a folder \
@@ -58,13 +60,23 @@ pub fn client_config() -> Result<Arc<ClientConfig>, rustls::Error> {
 
 fn make() -> Made {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    let native = rustls_native_certs::load_native_certs();
-    let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter(is_set);
-    let named: Vec<&str> = named.collect();
-    let errors: Vec<String> = native.errors.iter().map(ToString::to_string).collect();
-    let (usable, _) = roots.add_parsable_certificates(native.certs);
-    let trouble = trouble(&named, &errors, usable);
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let (file, dirs) = (set("SSL_CERT_FILE"), set("SSL_CERT_DIR"));
+    let dirs =
+        dirs.iter().flat_map(std::env::split_paths).filter(|dir| !dir.as_os_str().is_empty());
+    let mut named: Vec<(&str, CertificateResult)> =
+        dirs.map(|dir| ("SSL_CERT_DIR", load_certs_from_paths(None, Some(&dir)))).collect();
+    if let Some(file) = &file {
+        named.push(("SSL_CERT_FILE", load_certs_from_paths(Some(Path::new(file)), None)));
+    }
+    let mut trouble = None;
+    if named.is_empty() {
+        // What is wrong with the system's own is nobody's fault, and most often of no account.
+        roots.add_parsable_certificates(load_native_certs().certs);
+    }
+    for (name, found) in named {
+        trouble = add(&mut roots, name, found).or(trouble);
+    }
     if let Some(trouble) = &trouble {
         tracing::warn!("{trouble}");
     }
@@ -75,14 +87,13 @@ fn make() -> Made {
     Made { config, trouble }
 }
 
-/// What is wrong where somebody has `named` files of authorities. What is wrong with the system's own is
-/// nobody's fault, and most often of no account.
-fn trouble(named: &[&str], errors: &[String], usable: usize) -> Option<String> {
-    let names = named.join(" and ");
-    match errors.first() {
-        _ if named.is_empty() => None,
-        Some(error) => Some(format!("{names} cannot be used as it should: {error}")),
-        None if usable == 0 => Some(format!("{names} names no certificate in PEM format")),
+/// Trusts what the variable `name` has led to; what is wrong with that.
+fn add(roots: &mut RootCertStore, name: &str, found: CertificateResult) -> Option<String> {
+    let error = found.errors.first().map(ToString::to_string);
+    let (usable, _) = roots.add_parsable_certificates(found.certs);
+    match error {
+        Some(error) => Some(format!("{name} cannot be used as it should: {error}")),
+        None if usable == 0 => Some(format!("{name} names no certificate in PEM format")),
         None => None,
     }
 }

@@ -55,6 +55,7 @@ fn hosts_suffixes_and_networks_are_left_out_and_this_machine_always() {
         ("wss://r.example", "*", true),
         ("wss://r.example", "", false),
         ("ws://127.0.0.2:8080", "", true),
+        ("ws://0.0.0.0:8080", "", true),
         ("ws://localhost:8080", "", true),
         ("wss://a.localhost", "", true),
         ("ws://[::1]:8080", "", true),
@@ -115,6 +116,7 @@ async fn a_tunnel_is_asked_for_and_a_refusal_says_who_refuses_and_what_to_do() {
         ),
         ("http://a:b@p", "407 No\r\nProxy-Authenticate: Basic realm=x", "does not take the name"),
         ("http://a:b@p", "407 No\r\nProxy-Authenticate: NTLM", "NTLM alone"),
+        ("http://a:b@p", "401 Unauthorized", "does not take the name"),
         ("http://p:3128", "403 No", "port 443 alone"),
         ("http://p:3128", "502 No", "does not reach r.example:443"),
     ] {

@@ -149,7 +149,7 @@ impl Connection {
             Some(Ok(Message::Text(text))) => {
                 let read = if self.is_v1 { FromServer::parse } else { FromServer::parse_baseline };
                 Ok(Some(match read(&text) {
-                    Ok(message) => Signal::Message(self.with_own_host(message)),
+                    Ok(message) => Signal::Message(with_own_host(message, self.server)),
                     Err(why) => Signal::Malformed(why.to_string()),
                 }))
             }
@@ -171,20 +171,6 @@ impl Connection {
         }
     }
 
-    /// A STUN address that is left open in a welcome means the host that the welcome comes from.
-    fn with_own_host(&self, mut message: FromServer) -> FromServer {
-        if let FromServer::V1(Ok(message)) = &mut message
-            && let ServerV1::Welcome(welcome) = &mut **message
-        {
-            let open = welcome.stun.iter_mut().filter(|stun| stun.ip().is_unspecified());
-            match self.server {
-                Some(server) => open.for_each(|stun| stun.set_ip(server)),
-                None => welcome.stun.retain(|stun| !stun.ip().is_unspecified()),
-            }
-        }
-        message
-    }
-
     async fn send(&mut self, message: Message) -> Result<(), String> {
         match timeout(SEND_TIMEOUT, self.socket.send(message)).await {
             Ok(sent) => sent.map_err(|error| error.to_string()),
@@ -201,5 +187,43 @@ impl Connection {
             }
         };
         let _in_time = timeout(CLOSE_TIMEOUT, goodbye).await;
+    }
+}
+
+/// A STUN address that is left open in a welcome means the host that the welcome comes from. Where that is not known,
+/// behind a proxy, nobody can be asked there.
+fn with_own_host(mut message: FromServer, server: Option<IpAddr>) -> FromServer {
+    if let FromServer::V1(Ok(message)) = &mut message
+        && let ServerV1::Welcome(welcome) = &mut **message
+    {
+        match server {
+            Some(server) => {
+                let open = welcome.stun.iter_mut().filter(|stun| stun.ip().is_unspecified());
+                open.for_each(|stun| stun.set_ip(server));
+            }
+            None => welcome.stun.retain(|stun| !stun.ip().is_unspecified()),
+        }
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_stun_address_is_the_host_s_own_and_never_that_of_a_proxy() {
+        let text =
+            r#"{"type":"welcome","observed_ip":"192.0.2.1","stun":["0.0.0.0:3478","192.0.2.9:1"]}"#;
+        let stun = |server: Option<&str>| {
+            let server = server.map(|ip| ip.parse().unwrap());
+            let message = with_own_host(FromServer::parse(text).unwrap(), server);
+            let FromServer::V1(Ok(message)) = message else { panic!("{message:?}") };
+            let ServerV1::Welcome(welcome) = *message else { panic!("{message:?}") };
+            welcome.stun
+        };
+        let address = |text: &str| text.parse().unwrap();
+        assert_eq!(stun(Some("192.0.2.5")), [address("192.0.2.5:3478"), address("192.0.2.9:1")]);
+        assert_eq!(stun(None), [address("192.0.2.9:1")]);
     }
 }

@@ -28,7 +28,8 @@ pub(crate) fn on_handshake(error: &Error, url: &Url) -> String {
     match error {
         Error::Http(response) => on_response(response, url),
         Error::Protocol(ProtocolError::HandshakeIncomplete) => {
-            "the server ended the connection without an answer: it may expect TLS there (https://), or              something in between lets no WebSocket through"
+            "the server ended the connection without an answer: it may expect TLS there (https://), or \
+             something in between lets no WebSocket through"
                 .to_owned()
         }
         Error::Protocol(ProtocolError::HttparseError(_)) => {
