@@ -65,6 +65,8 @@ pub(crate) fn json_line(value: &impl serde::Serialize) {
 struct Failed<'a> {
     r#type: &'a str,
     error: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_code: Option<&'a str>,
 }
 
 /// Prints why a program has failed, where its other results are JSON. A command line that is wrong has none.
@@ -73,7 +75,8 @@ pub(crate) fn json_failure<T>(json: bool, outcome: &Result<T, Failure>) {
         && json
         && !failure.is_usage()
     {
-        json_line(&Failed { r#type: "failed", error: failure.why() });
+        let (error, error_code) = (failure.why(), failure.cause());
+        json_line(&Failed { r#type: "failed", error, error_code });
     }
 }
 

@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use holepunch_wire::nat::SearchWish;
 use holepunch_wire::session::{RoomName, RoomNameError};
-use holepunch_worker::{Config, Identity, RendezvousUrl, RoomSecret, WorkerId, load_or_create};
+use holepunch_worker::{
+    Config, Identity, Proxy, RendezvousUrl, RoomSecret, WorkerId, load_or_create,
+};
 
 use crate::exit::Failure;
 use crate::settings::{Environment, Switch};
@@ -107,7 +109,9 @@ impl PeeringArgs {
             let switch = environment.setting(flag, on.then_some(Switch(true)), &[variable])?;
             Ok::<_, Failure>(switch.is_some_and(|switch| switch.0))
         };
+        let proxy = Proxy::for_rendezvous(&config.rendezvous, |name| environment.get(name));
         let config = Config {
+            proxy: proxy.map_err(Failure::usage)?,
             room: room.map(|RoomArg(room)| room).unwrap_or_default(),
             peer: peer.map_err(|why| Failure::usage(format!("PEER (--peer): {why}")))?,
             search: search.map_or(SearchWish::Usual, |SearchArg(search)| search),

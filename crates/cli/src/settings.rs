@@ -32,6 +32,11 @@ impl Environment {
         Self(variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
     }
 
+    /// A variable as it is, where it is set.
+    pub(crate) fn get(&self, name: &str) -> Option<String> {
+        self.0.get(name).cloned()
+    }
+
     /// The flag's value, or else that of the first of `variables` that is set.
     pub(crate) fn setting<T>(
         &self,
@@ -47,12 +52,26 @@ impl Environment {
             return Ok(value);
         }
         let mut set = variables.iter().filter_map(|name| Some((name, self.0.get(*name)?.trim())));
-        let found = set.find(|(_, text)| !text.is_empty());
+        let found = set.find(|(name, text)| !text.is_empty() && !is_service_link(name, text));
         let Some((name, text)) = found else { return Ok(None) };
         text.parse().map(Some).map_err(|why| {
             Failure::usage(format!("the environment variable {name} ({flag}) is {text:?}: {why}"))
         })
     }
+}
+
+/// Whether nobody has set the variable for this program: Kubernetes tells each container of a service `stun` by
+/// `STUN_PORT=tcp://10.0.0.1:3478`, as Docker's links did.
+fn is_service_link(name: &str, text: &str) -> bool {
+    let is = name.ends_with("_PORT")
+        && ["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.starts_with(scheme));
+    if is {
+        tracing::warn!(
+            "the environment variable {name} is {text:?}, which names a service of Kubernetes and no port: \
+             ignored (enableServiceLinks: false leaves such variables out)"
+        );
+    }
+    is
 }
 
 /// An IP address with a port.
@@ -234,6 +253,19 @@ mod tests {
         let failure = environment.setting::<u16>("--port", None, &["PORT"]).unwrap_err();
         let text = format!("{failure:?}");
         assert!(text.contains("PORT") && text.contains("--port") && text.contains("eighty"));
+    }
+
+    #[test]
+    fn what_kubernetes_says_of_a_service_of_the_same_name_is_no_setting() {
+        for link in ["tcp://10.0.0.1:3478", "udp://10.0.0.1:3478", "sctp://[fd00::1]:3478"] {
+            let environment = Environment::of(&[("STUN_PORT", link), ("OTHER", "7")]);
+            let read = |names: &[&str]| environment.setting::<u16>("--stun-port", None, names);
+            assert_eq!(read(&["STUN_PORT"]).unwrap(), None, "{link}");
+            assert_eq!(read(&["STUN_PORT", "OTHER"]).unwrap(), Some(7), "{link}");
+        }
+        let own = Environment::of(&[("STUN_PORT", "http://x"), ("PORT", "tcp://10.0.0.1:1")]);
+        assert!(own.setting::<u16>("--stun-port", None, &["STUN_PORT"]).is_err());
+        assert!(own.setting::<u16>("--port", None, &["PORT"]).is_err(), "no service has no name");
     }
 
     #[test]

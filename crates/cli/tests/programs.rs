@@ -5,10 +5,13 @@
 
 mod common;
 
+use std::net::SocketAddr;
+
 use common::{Program, Served, within};
 use serde_json::Value;
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 
 /// Nothing listens there.
 const NOWHERE: &str = "http://127.0.0.1:9";
@@ -86,7 +89,8 @@ async fn without_a_rendezvous_a_program_tells_seldom_and_gives_up_when_it_is_to(
         let of = |text: &str| ended.err.lines().filter(|line| line.contains(text)).count();
         assert_eq!(of("connecting to 127.0.0.1:9"), 1, "{}", ended.err);
         assert!((1..=6).contains(&of("next try within")), "{}", ended.err);
-        assert!(ended.err.contains("given up, since there is no link: no connection to the rend"));
+        let start = "given up, since there is no link: not yet connected to the rendezvous";
+        assert!(ended.err.contains(start), "{}", ended.err);
     }
 }
 
@@ -141,6 +145,52 @@ async fn forward_tells_both_sides_what_is_not_connected_in_words_and_in_json() {
     assert_eq!(far.end().await.code, Some(0));
 }
 
+/// An HTTP proxy that connects everybody to `to`, and tells what it was asked for.
+async fn proxy(to: String) -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sender, asked) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let (mut near, _) = listener.accept().await.unwrap();
+            let (sender, to) = (sender.clone(), to.clone());
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(near.read_u8().await.unwrap());
+                }
+                let _unless_nobody_reads = sender.send(String::from_utf8(head).unwrap());
+                let mut far = TcpStream::connect(to).await.unwrap();
+                near.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+                let _until_one_ends = copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    (address, asked)
+}
+
+#[tokio::test]
+async fn behind_a_proxy_both_the_rendezvous_and_its_relay_are_reached_by_it() {
+    let scene = Scene::start().await;
+    let (http, stun) = scene.0.addresses();
+    let (address, mut asked) = proxy(http.to_owned()).await;
+    let proxy = format!("http://a:b@{address}");
+    let variables = [("HTTP_PROXY", proxy.as_str()), ("STUN_SERVERS", stun)];
+    let url = ["--room", "tea", "--rendezvous-url", "http://rendezvous.example:8080"];
+    let bench = ["bench", "--seconds", "0.2", "--json", "--no-port-mapping"];
+    let sides = [(); 2].map(|()| Program::run(&[&bench[..], &url].concat(), &variables));
+    for _registration_and_relay_of_both in 0..4 {
+        let head = within("a connection to the proxy", asked.recv()).await.unwrap();
+        assert!(head.starts_with("CONNECT rendezvous.example:8080 HTTP/1.1\r\n"), "{head}");
+        assert!(head.contains("\r\nProxy-Authorization: Basic YTpi\r\n"), "{head}");
+    }
+    for side in sides {
+        let ended = side.end().await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(!ended.err.contains("a:b"), "{}", ended.err);
+    }
+}
+
 #[tokio::test]
 async fn figures_say_whose_they_are_and_have_no_digits_that_mean_nothing() {
     let scene = Scene::start().await;
@@ -170,7 +220,10 @@ async fn without_a_link_there_is_a_reason_for_people_and_for_programs() {
         let last: Value = serde_json::from_str(&ended.out).unwrap();
         assert_eq!(last["type"] == "failed", program != "receive", "{last}");
         let error = last["error"].as_str().unwrap();
-        assert!(error.starts_with("given up, since there is no link: no connection"), "{last}");
+        let start = "given up, since there is no link: not yet connected to the rendezvous 127.0.0.1:9, \
+                     because 127.0.0.1:9: Connection refused";
+        assert!(error.starts_with(start), "{last}");
+        assert_eq!(last["error_code"], "no_rendezvous", "{last}");
         let why = "why: the rendezvous 127.0.0.1:9 was tried ";
         assert!(ended.err.lines().any(|line| line.starts_with(why)), "{}", ended.err);
     }

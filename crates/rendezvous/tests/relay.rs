@@ -68,6 +68,19 @@ async fn nobody_else_gets_in() {
 }
 
 #[tokio::test]
+async fn a_token_goes_in_a_header_of_its_own_where_a_password_has_the_other_one() {
+    let rendezvous = Rendezvous::start();
+    let linked = Linked::new(rendezvous.address(), "a").await;
+    let open = async |token: &str| {
+        let headers = [("authorization", "Basic YTpi"), ("holepunch-relay-token", token)];
+        common::relay::open_with(linked.server, &linked.session, &headers, None).await
+    };
+    assert!(open(&linked.tokens[0]).await.is_ok());
+    let (status, _) = refusal(open(&"0".repeat(32)).await);
+    assert_eq!(status, 403);
+}
+
+#[tokio::test]
 async fn without_a_relay_there_are_no_tokens_and_no_path() {
     let rendezvous = Rendezvous::with(|config| config.relay = None);
     let server = rendezvous.address();

@@ -7,6 +7,8 @@
 pub const RELAY_PATH: &str = "/ws/relay/";
 /// The authorization scheme (RFC 6750 §2.1) that the session's token stands behind.
 pub const RELAY_SCHEME: &str = "Bearer ";
+/// The header with the token alone, where the `Authorization` of a request is for a server in front of the rendezvous.
+pub const RELAY_TOKEN_HEADER: &str = "Holepunch-Relay-Token";
 /// Longest frame, in bytes.
 pub const RELAY_FRAME_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a length.

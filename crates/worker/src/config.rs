@@ -14,6 +14,9 @@ use holepunch_wire::signal::REGISTER_PATH;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
+use crate::login::Login;
+use crate::proxy::Proxy;
+
 /// What stays as it is in a path segment (RFC 3986 §2.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -28,6 +31,8 @@ const PING: Duration = Duration::from_secs(25);
 pub struct Config {
     /// The rendezvous.
     pub rendezvous: RendezvousUrl,
+    /// The proxy through which it is reached.
+    pub proxy: Option<Proxy>,
     /// Whether to speak the baseline only, and not to ask for `holepunch.v1`.
     pub baseline_only: bool,
     /// The room in which peers are sought; the default room without one.
@@ -80,6 +85,7 @@ impl Config {
         let stun = ServerName::new(rendezvous.host(), STUN_PORT);
         Self {
             rendezvous,
+            proxy: None,
             baseline_only: false,
             room: RoomName::default(),
             room_mode: None,
@@ -106,7 +112,7 @@ impl Config {
 }
 
 /// Where a rendezvous is: `ws://` or `wss://`, a host, perhaps a path, without a final slash.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct RendezvousUrl {
     url: Url,
     scheme_was_missing: bool,
@@ -140,7 +146,7 @@ impl FromStr for RendezvousUrl {
             return Err(UrlError::Empty);
         }
         let malformed =
-            |why: &str| UrlError::Malformed { text: text.to_owned(), why: why.to_owned() };
+            |why: &str| UrlError::Malformed { text: without_login(text), why: why.to_owned() };
         let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
         if scheme.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(malformed("expected a host, such as localhost:8080"));
@@ -168,6 +174,16 @@ impl FromStr for RendezvousUrl {
     }
 }
 
+/// A text that should be a URL, without what stands before its host: that may be a password.
+fn without_login(text: &str) -> String {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+    match rest.rsplit_once('@') {
+        Some((_, rest)) if scheme.is_empty() => format!("…@{rest}"),
+        Some((_, rest)) => format!("{scheme}://…@{rest}"),
+        None => text.to_owned(),
+    }
+}
+
 impl RendezvousUrl {
     /// Whether the text had no scheme, so that `ws://` was taken.
     #[must_use]
@@ -183,6 +199,16 @@ impl RendezvousUrl {
             url.query_pairs_mut().append_pair("room", room.as_str());
         }
         url
+    }
+
+    /// Whether TLS is spoken there.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.url.scheme() == "wss"
+    }
+
+    /// The name and the password that the URL holds.
+    pub(crate) fn login(&self) -> Option<Login> {
+        Login::of(&self.url)
     }
 
     /// The name that a registration is signed for: that of the host, without port and brackets.
@@ -219,6 +245,12 @@ impl RendezvousUrl {
         let base = url.path().trim_end_matches('/').to_owned();
         url.set_path(&format!("{base}{path}"));
         url
+    }
+}
+
+impl fmt::Debug for RendezvousUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RendezvousUrl({self})")
     }
 }
 
@@ -261,6 +293,22 @@ mod tests {
         let url: RendezvousUrl = "https://user:secret@a.example/base/".parse().unwrap();
         let relay = url.relay(SessionId(0xab)).to_string();
         assert_eq!(relay, "wss://user@a.example/base/ws/relay/00000000000000ab");
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let url: RendezvousUrl = "https://user:secret@a.example/base/".parse().unwrap();
+        assert!(!format!("{url} {url:?}").contains("secret"), "{url:?}");
+        assert!(url.login().is_some());
+        for text in [
+            "https://user:secret@a b/",
+            "user:secret@h:99999",
+            "ws://u:secret@h/#x",
+            "x://u:secret@h",
+        ] {
+            let error = text.parse::<RendezvousUrl>().unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use url::Url;
 
 use crate::story::{Stories, Story};
+use crate::tls;
 
 /// Where the stories are told.
 const WHY_PATH: &str = "/why";
@@ -74,7 +75,7 @@ pub async fn ask_why(health_server: &Url) -> Result<Vec<Story>, String> {
             .timeout(ASK_TIMEOUT)
             .no_proxy()
             .tls_backend_preconfigured(
-                (*crate::tls::client_config().map_err(|it| it.to_string())?).clone(),
+                (*tls::client_config().map_err(|it| it.to_string())?).clone(),
             )
             .build()
             .map_err(|error| error.to_string())?;
@@ -99,15 +100,13 @@ pub async fn ask_why(health_server: &Url) -> Result<Vec<Story>, String> {
 }
 
 /// The innermost reason: what is around it names the URL again.
-fn cause(error: &dyn std::error::Error) -> String {
+fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+    if let Some(error) = tls::of(error) {
+        return tls::words(error, None);
+    }
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }
-    let text = innermost.to_string();
-    // What its TLS library says of a server that answers in plain text.
-    if text.contains("InvalidContentType") {
-        return "it does not speak TLS there; use http://".to_owned();
-    }
-    text
+    innermost.to_string()
 }

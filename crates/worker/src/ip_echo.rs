@@ -6,10 +6,13 @@ use std::time::Duration;
 use holepunch_wire::address::AddressKind;
 use url::Url;
 
-use crate::tls::Tls;
+use crate::tls::{self, Tls};
 
 /// The whole look-up may take so long.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection may take so long. The HTTP library gives each address of a family the same share of it, and begins with
+/// the other family after 0.3 s: so one that swallows packets leaves time for the next.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest answer that is read, in bytes; an IPv6 address has at most 45.
 const ANSWER_BYTES_MAX: usize = 256;
 
@@ -18,14 +21,23 @@ const ANSWER_BYTES_MAX: usize = 256;
 /// # Errors
 /// In words, for the log: no connection, another status than 2xx, or no IP address.
 pub(crate) async fn look_up(url: Url, tls: Tls) -> Result<IpAddr, String> {
+    let client = client(&tls).await?.build().map_err(|error| chain(&error))?;
+    ask(&client, url).await
+}
+
+async fn client(tls: &Tls) -> Result<reqwest::ClientBuilder, String> {
     let tls = tls.config().await.map_err(|error| error.to_string())?;
-    let client = reqwest::Client::builder()
+    Ok(reqwest::Client::builder()
         .timeout(TIMEOUT)
+        .connect_timeout(CONNECT_TIMEOUT)
+        // What the service sees of a proxy is the proxy's address.
+        .no_proxy()
         // An echo service has no reason to send a worker elsewhere, least of all into its own network.
         .redirect(reqwest::redirect::Policy::none())
-        .tls_backend_preconfigured((*tls).clone())
-        .build()
-        .map_err(|error| chain(&error))?;
+        .tls_backend_preconfigured((*tls).clone()))
+}
+
+async fn ask(client: &reqwest::Client, url: Url) -> Result<IpAddr, String> {
     let answer = client.get(url).send().await.and_then(reqwest::Response::error_for_status);
     let mut answer = answer.map_err(|error| chain(&error))?;
     let mut body = Vec::new();
@@ -47,7 +59,10 @@ pub(crate) async fn look_up(url: Url, tls: Tls) -> Result<IpAddr, String> {
 }
 
 /// An error with its causes: the outermost alone says little.
-fn chain(error: &dyn std::error::Error) -> String {
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    if let Some(error) = tls::of(error) {
+        return tls::words(error, None);
+    }
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -55,4 +70,34 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::dial::tests::Swallowing;
+
+    #[tokio::test]
+    async fn an_address_of_the_service_that_swallows_packets_does_not_end_the_look_up() {
+        let silent = Swallowing::new().await;
+        // The HTTP library takes one port for all addresses of a name.
+        let good = TcpListener::bind(("127.0.0.2", silent.address.port())).await.unwrap();
+        let addresses = [silent.address, good.local_addr().unwrap()];
+        let answering = tokio::spawn(async move {
+            let (mut stream, _) = good.accept().await.unwrap();
+            let mut head = [0; 1024];
+            let _ = stream.read(&mut head).await.unwrap();
+            let answer = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n192.0.2.7";
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        });
+        let client = client(&Tls::default()).await.unwrap();
+        let client = client.resolve_to_addrs("echo.example", &addresses).build().unwrap();
+        let url = format!("http://echo.example:{}/", silent.address.port());
+        let found = ask(&client, url.parse().unwrap()).await;
+        assert!(found.is_ok(), "{found:?}");
+        answering.await.unwrap();
+    }
 }

@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | `worker` | the worker as a program sees it |
 //! | `run` | its one task: what the rendezvous says goes to the UDP port, what the port says goes to the rendezvous |
+//! | `reach`, `dial`, `proxy`, `login`, `tls` | how a connection to the rendezvous comes about |
 //! | `relay` | the second WebSocket of a session, for its packets |
 //! | `turn` | an address on a TURN server, for packets where nothing else serves |
 //! | `identity_file` | the worker's key in a file |
@@ -21,13 +22,17 @@
 //! touch them.
 
 mod config;
+mod dial;
 mod health;
 mod identity_file;
 mod ip_echo;
 mod log_budget;
+mod login;
 mod nat_words;
 mod no_endpoint;
 mod notice;
+mod proxy;
+mod reach;
 mod relay;
 mod run;
 mod signalling;
@@ -47,6 +52,7 @@ pub use holepunch_wire::signal::{FromServer, Offer};
 pub use identity_file::{IdentityFileError, load_or_create};
 pub use no_endpoint::{Left, Unseen};
 pub use notice::{Notice, milliseconds};
+pub use proxy::{Proxy, ProxyError};
 pub use signalling::Signal;
 pub use story::{Line, Stories, Story};
 pub use tls::client_config as tls_client_config;

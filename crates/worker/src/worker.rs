@@ -17,10 +17,10 @@ use crate::config::Config;
 use crate::health::Health;
 use crate::log_budget::LogBudget;
 use crate::notice::Notice;
+use crate::reach::Access;
 use crate::run::{CALL_AGAIN_AFTER, Run};
 use crate::signalling::{Settings, Signalling};
 use crate::story::Stories;
-use crate::tls::Tls;
 use crate::turn::Turns;
 
 /// Notices kept for an embedding program; one that does not read them misses the newest.
@@ -114,13 +114,13 @@ impl Worker {
         let stories = Stories::default();
         let health = health(&config, &stories).await?;
         let health_address = health.as_ref().map(|health| health.address);
-        let tls = Tls::default();
+        let access = Access::new(&config.rendezvous, config.proxy.clone());
         let signalling = Signalling::start(Settings {
             url: config.rendezvous.register_in(&id, &config.room),
             ask_v1: !config.baseline_only,
             ping_interval: config.ping_interval,
             ping_timeout: config.ping_timeout,
-            tls: tls.clone(),
+            access: access.clone(),
         });
         let (sender, notices) = mpsc::channel(NOTICES_MAX);
         let ((link_sender, links), (stop, stopped)) =
@@ -129,7 +129,7 @@ impl Worker {
             id: id.clone(),
             identity,
             config,
-            tls,
+            access,
             signalling,
             port: None,
             bind_at: Instant::now(),

@@ -309,7 +309,10 @@ impl Company {
                 _signal = stop.wait() => return Err(Failure::interrupted()),
                 link = links.next() => return Ok((link.ok_or_else(ended)?, links)),
                 notice = self.worker.next_notice() => self.hear(&notice.ok_or_else(ended)?)?,
-                () = &mut over => return Err(Failure::failed(self.waiting.given_up())),
+                () = &mut over => {
+                    let (missing, text) = self.waiting.given_up();
+                    return Err(Failure::failed(text).because(missing.code()));
+                }
             }
         }
     }

@@ -46,6 +46,38 @@ pub(super) enum Heard {
     Hopeless(String),
 }
 
+/// How this side stands with the rendezvous.
+#[derive(Debug)]
+enum Standing {
+    /// It has not been reached yet; why not, once an attempt has ended.
+    NotYet(Option<String>),
+    Registered,
+    /// It was, and has lost the connection; why.
+    Lost(String),
+}
+
+/// What is missing for a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// The connection to the rendezvous.
+    Rendezvous,
+    /// A peer.
+    Peer,
+    /// The way to the peer, or this side's own to the network.
+    Link,
+}
+
+impl Missing {
+    /// As it stands in JSON.
+    pub(super) fn code(self) -> &'static str {
+        match self {
+            Self::Rendezvous => "no_rendezvous",
+            Self::Peer => "no_peer",
+            Self::Link => "no_link",
+        }
+    }
+}
+
 /// What has been waited for so far.
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -66,7 +98,10 @@ pub(super) struct Waiting {
     busy: Seldom,
     others: Seldom,
     unbound: Seldom,
-    /// What is in the way at the moment.
+    standing: Standing,
+    /// What is in the way of this side's UDP port.
+    port: Option<String>,
+    /// What else is in the way at the moment.
     trouble: Option<String>,
     /// Since the last link is lost: how long another one is waited for.
     back_within: Option<Duration>,
@@ -98,6 +133,8 @@ impl Waiting {
             busy: Seldom::default(),
             others: Seldom::default(),
             unbound: Seldom::default(),
+            standing: Standing::NotYet(None),
+            port: None,
             trouble: None,
             back_within: None,
         }
@@ -114,25 +151,45 @@ impl Waiting {
         self.back_within = Some(back_within);
     }
 
-    /// What is in the way.
-    fn trouble(&self) -> &str {
-        self.trouble.as_deref().unwrap_or("no peer has come")
+    /// Why there is no link: without the rendezvous nothing else can come about.
+    fn trouble(&self) -> (Missing, String) {
+        let rendezvous = &self.rendezvous;
+        let text = match &self.standing {
+            Standing::NotYet(Some(why)) => {
+                format!("not yet connected to the rendezvous {rendezvous}, because {why}")
+            }
+            Standing::NotYet(None) => format!(
+                "not yet connected to the rendezvous {rendezvous}, which has not answered the first attempt"
+            ),
+            Standing::Lost(why) => {
+                format!("no longer connected to the rendezvous {rendezvous}, because {why}")
+            }
+            Standing::Registered => {
+                return match self.trouble.as_ref().or(self.port.as_ref()) {
+                    Some(trouble) => (Missing::Link, trouble.clone()),
+                    None => (Missing::Peer, "no peer has come".to_owned()),
+                };
+            }
+        };
+        (Missing::Rendezvous, text)
     }
 
     /// For whoever gives up.
-    pub(super) fn given_up(&self) -> String {
-        match (self.back_within, &self.trouble) {
-            (None, _) => format!("given up, since there is no link: {}", self.trouble()),
-            (Some(within), None) => format!(
+    pub(super) fn given_up(&self) -> (Missing, String) {
+        let (missing, trouble) = self.trouble();
+        let text = match self.back_within {
+            None => format!("given up, since there is no link: {trouble}"),
+            Some(within) if missing == Missing::Peer => format!(
                 "the peer is gone, and has not come back within {} s; the same commands go on from here",
                 within.as_secs()
             ),
-            (Some(within), Some(trouble)) => format!(
+            Some(within) => format!(
                 "the link is lost, and there was no other one within {} s: {trouble}; the same commands go \
                  on from here",
                 within.as_secs()
             ),
-        }
+        };
+        (missing, text)
     }
 
     /// What has happened, where no peer has ever been offered.
@@ -143,7 +200,7 @@ impl Waiting {
             "why: the rendezvous {} was tried {tries}, and has brought no peer; {}: {}",
             self.rendezvous,
             self.goal,
-            self.trouble()
+            self.trouble().1
         )
     }
 
@@ -159,12 +216,15 @@ impl Waiting {
             }
             Notice::Signal(Signal::Connected | Signal::ConnectedV1) => {
                 self.attempts = Seldom::default();
-                self.trouble = None;
+                (self.standing, self.trouble) = (Standing::Registered, None);
                 Heard::Line(self.goal.clone())
             }
             Notice::Signal(Signal::Disconnected { why, retry_in }) => {
                 let trouble = format!("no connection to the rendezvous {}: {why}", self.rendezvous);
-                self.trouble = Some(trouble.clone());
+                self.standing = match self.standing {
+                    Standing::NotYet(_) => Standing::NotYet(Some(why.clone())),
+                    Standing::Registered | Standing::Lost(_) => Standing::Lost(why.clone()),
+                };
                 let Some(count) = self.attempts.again(ATTEMPTS_TOLD) else { return Heard::Nothing };
                 let after = if count > 1 { format!(" (try {count})") } else { String::new() };
                 // Rounded up, so that the line is true and does not jump about.
@@ -183,12 +243,16 @@ impl Waiting {
             }
             Notice::LinkEnded(peer, _, why) => self.no_link(peer, why),
             Notice::UdpUnavailable(why, _) => {
-                self.trouble = Some(why.clone());
+                self.port = Some(why.clone());
                 self.unbound.again(PEERS_TOLD).map_or(Heard::Nothing, |_| Heard::Line(why.clone()))
             }
             Notice::NoEndpoint(unseen) => {
-                self.trouble = Some(unseen.to_string());
+                self.port = Some(unseen.to_string());
                 Heard::Line(unseen.to_string())
+            }
+            Notice::UdpBound(_) | Notice::Reported(_) => {
+                self.port = None;
+                Heard::Nothing
             }
             _ => Heard::Nothing,
         }
@@ -309,11 +373,13 @@ mod tests {
         let start = "no connection to the rendezvous host.example: connection refused";
         assert_eq!(told[0], format!("{start}; next try within 3 s"));
         assert_eq!(told[6], format!("{start} (try 64); next try within 3 s"));
-        assert_eq!(waiting.trouble(), start);
+        let because =
+            "not yet connected to the rendezvous host.example, because connection refused";
+        assert_eq!(waiting.trouble(), (Missing::Rendezvous, because.to_owned()));
         let connected = Notice::Signal(Signal::ConnectedV1);
         let room = r#"waiting for the peer in the room "tea""#;
         assert_eq!(lines(&mut waiting, &connected, 1), [room]);
-        assert_eq!(waiting.trouble(), "no peer has come");
+        assert_eq!(waiting.trouble(), (Missing::Peer, "no peer has come".to_owned()));
         assert_eq!(lines(&mut waiting, &lost, 1), told[..1], "from the beginning");
     }
 
@@ -344,22 +410,46 @@ mod tests {
         assert_eq!(told.len(), 1, "{told:#?}");
         assert!(told[0].starts_with("no worker with this id is registered at host.example"));
         assert!(told[0].ends_with("; waiting until it comes"), "{told:#?}");
-        assert!(waiting.given_up().contains("no worker with this id"), "{}", waiting.given_up());
+        waiting.hear(&Notice::Signal(Signal::ConnectedV1));
+        waiting.hear(&unknown);
+        let (missing, text) = waiting.given_up();
+        assert!(text.contains("no worker with this id") && missing == Missing::Link, "{text}");
     }
 
     #[test]
     fn a_peer_that_was_there_and_has_not_come_back_is_gone() {
         let mut waiting = waiting(None, false);
-        assert_eq!(waiting.given_up(), "given up, since there is no link: no peer has come");
+        waiting.hear(&Notice::Signal(Signal::ConnectedV1));
+        assert_eq!(waiting.given_up().1, "given up, since there is no link: no peer has come");
         waiting.lost(Duration::from_secs(10));
         let gone = "the peer is gone, and has not come back within 10 s; the same commands go on from here";
-        assert_eq!(waiting.given_up(), gone);
+        assert_eq!(waiting.given_up(), (Missing::Peer, gone.to_owned()));
         let why = "connection refused".to_owned();
         let retry_in = Duration::from_secs(1);
         waiting.hear(&Notice::Signal(Signal::Disconnected { why, retry_in }));
-        assert!(waiting.given_up().contains("10 s: no connection to the rendezvous host.example"));
+        let (missing, text) = waiting.given_up();
+        assert!(text.contains("10 s: no longer connected to the rendezvous host.example, because"));
+        assert_eq!(missing, Missing::Rendezvous);
         waiting.linked();
-        assert!(waiting.given_up().starts_with("given up"));
+        assert!(waiting.given_up().1.starts_with("given up"));
+    }
+
+    #[test]
+    fn a_rendezvous_that_is_not_reached_is_the_reason_whatever_else_is_missing() {
+        let mut waiting = waiting(None, false);
+        let connecting = Notice::Signal(Signal::Connecting("ws://host.example".parse().unwrap()));
+        waiting.hear(&connecting);
+        let (missing, text) = waiting.given_up();
+        assert_eq!(missing.code(), "no_rendezvous");
+        let silent = "not yet connected to the rendezvous host.example, which has not answered";
+        assert!(text.contains(silent), "{text}");
+        waiting.hear(&Notice::UdpUnavailable("the port is taken".to_owned(), Duration::ZERO));
+        assert!(waiting.given_up().1.contains(silent), "{}", waiting.given_up().1);
+        waiting.hear(&Notice::Signal(Signal::ConnectedV1));
+        let (missing, text) = waiting.given_up();
+        assert!(missing == Missing::Link && text.ends_with("the port is taken"), "{text}");
+        waiting.hear(&Notice::UdpBound(([127, 0, 0, 1], 1).into()));
+        assert_eq!(waiting.given_up().0.code(), "no_peer");
     }
 
     #[test]

@@ -56,6 +56,9 @@ pub(super) struct Line<'a> {
     /// Why the transfer as a whole has ended before its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<String>,
+    /// The same for programs, where there is a word for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) error_code: Option<&'static str>,
 }
 
 #[derive(Debug, Serialize)]

@@ -67,10 +67,10 @@ async fn carry_out(
     };
     let error = match &ended {
         Ok((_, Some(Ok(_)))) => None,
-        Ok((_, Some(Err(error)))) => Some(error.to_string()),
-        Ok((_, None)) => Some(INTERRUPTED.to_owned()),
+        Ok((_, Some(Err(error)))) => Some(Failure::failed(error)),
+        Ok((_, None)) => Some(Failure::failed(INTERRUPTED)),
         Err(failure) if failure.is_usage() => return ended.map(|_| ExitCode::SUCCESS),
-        Err(failure) => Some(failure.why().to_owned()),
+        Err(failure) => Some(failure.clone()),
     };
     show.end(&progress.summary(), path_history, error);
     let (joined, outcome) = ended?;
@@ -90,7 +90,7 @@ async fn carry_out(
 /// What is wrong on this side before anybody is called; in JSON, it is the end of the summary.
 fn not_begun(json: bool, summary: &Summary, why: impl std::fmt::Display) -> Failure {
     if json {
-        Show::new(&Way::Json).end(summary, Vec::new(), Some(why.to_string()));
+        Show::new(&Way::Json).end(summary, Vec::new(), Some(Failure::failed(&why)));
     }
     Failure::failed(why)
 }

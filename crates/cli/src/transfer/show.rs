@@ -11,6 +11,7 @@ use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, Prog
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::json::{FailureLine, Line, LinkLine};
+use crate::exit::Failure;
 use crate::joining::Telling;
 use crate::output::{self, counted};
 use crate::path_history::PathChange;
@@ -154,7 +155,7 @@ impl Show {
         &self,
         summary: &Summary,
         path_history: Vec<PathChange>,
-        error: Option<String>,
+        error: Option<Failure>,
     ) {
         match &self.way {
             Way::Json => return self.json("summary", summary, None, path_history, error),
@@ -235,7 +236,7 @@ impl Show {
         summary: &Summary,
         eta: Option<f64>,
         path_history: Vec<PathChange>,
-        error: Option<String>,
+        error: Option<Failure>,
     ) {
         let is_last = event == "summary";
         let failures = summary.failures.iter().filter(|_| is_last);
@@ -265,7 +266,8 @@ impl Show {
                 .map(|it| FailureLine { path: &it.path, reason: &it.reason })
                 .collect(),
             path_history,
-            error,
+            error: error.as_ref().map(|error| error.why().to_owned()),
+            error_code: error.and_then(|error| error.cause()),
         };
         output::json_line(&line);
     }

@@ -78,6 +78,8 @@ fn the_newer_name_of_the_stun_variables_wins() {
     assert_eq!(servers(&all), ["new:2"]);
     assert_eq!(servers(&[all[0], all[2]]), ["old:1"]);
     assert_eq!(servers(&[("STUN_HOST_ENV", ""), all[0]]), ["old:19302"]);
+    let service_link = ("STUN_PORT", "tcp://10.0.0.1:3478");
+    assert_eq!(servers(&[service_link, all[0]]), ["old:19302"]);
 }
 
 #[test]
@@ -95,6 +97,21 @@ fn a_url_that_is_missing_or_can_never_work_is_a_usage_error_that_names_the_varia
         let failure = read(&[], variables).unwrap_err();
         assert!(format!("{failure:?}").contains("RENDEZVOUS_SERVICE_URL"), "{failure:?}");
     }
+}
+
+#[test]
+fn the_network_s_proxy_counts_and_one_that_is_not_supported_is_a_usage_error() {
+    let proxy = |value| {
+        read(&[], &[("RENDEZVOUS_SERVICE_URL", "https://r.example"), ("HTTPS_PROXY", value)])
+    };
+    assert!(proxy("http://proxy.example:3128").unwrap().proxy.is_some());
+    let failure = proxy("socks5://user:secret@proxy.example").unwrap_err();
+    let text = format!("{failure:?}");
+    assert!(
+        failure.is_usage() && text.contains("HTTPS_PROXY") && text.contains("http://"),
+        "{text}"
+    );
+    assert!(!text.contains("secret"), "{text}");
 }
 
 #[test]

@@ -47,6 +47,11 @@ impl Served {
         Self { url, stun, _rendezvous: rendezvous }
     }
 
+    /// Where it listens for HTTP, and for STUN.
+    pub(crate) fn addresses(&self) -> (&str, &str) {
+        (self.url.trim_start_matches("http://"), &self.stun)
+    }
+
     /// A program that joins a room there.
     pub(crate) fn program(&self, arguments: &[&str], room: &str, more: &[&str]) -> Program {
         let usual = ["--room", room, "--no-port-mapping", "--rendezvous-url", &self.url];

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use holepunch_matchmaker::{Input, RelayRefusal};
 use holepunch_wire::address::Source;
-use holepunch_wire::relay::RELAY_SCHEME;
+use holepunch_wire::relay::{RELAY_SCHEME, RELAY_TOKEN_HEADER};
 use holepunch_wire::session::{RelayToken, SessionId};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -98,12 +98,14 @@ fn authorize(
     headers: &HeaderMap,
 ) -> Result<(SessionId, RelayToken, usize), RelayRefusal> {
     let session = session.parse().map_err(|_| RelayRefusal::UnknownSession)?;
-    let text = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    // The scheme is the same in capitals (RFC 9110 §11.1).
-    let token = text
-        .split_at_checked(RELAY_SCHEME.len())
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(RELAY_SCHEME))
-        .and_then(|(_, token)| RelayToken::try_from(token.trim().to_owned()).ok());
+    let text = |header: &str| headers.get(header).and_then(|value| value.to_str().ok());
+    let bearer = || {
+        // The scheme is the same in capitals (RFC 9110 §11.1).
+        let parts = text(AUTHORIZATION.as_str())?.split_at_checked(RELAY_SCHEME.len())?;
+        parts.0.eq_ignore_ascii_case(RELAY_SCHEME).then_some(parts.1)
+    };
+    let token = text(RELAY_TOKEN_HEADER).or_else(bearer);
+    let token = token.and_then(|token| RelayToken::try_from(token.trim().to_owned()).ok());
     // A text that is no token is a wrong one, where the session has any.
     let asked = token.clone().unwrap_or_else(|| RelayToken::from_random([0; 16]));
     let own = app.hub.read(|machine| machine.relay_end(session, &asked))?;

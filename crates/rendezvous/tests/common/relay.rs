@@ -97,8 +97,21 @@ pub(crate) async fn open(
     token: &str,
     client: Option<&str>,
 ) -> Result<Socket, Error> {
+    let bearer = format!("Bearer {token}");
+    open_with(server, session, &[("authorization", &bearer)], client).await
+}
+
+/// Opens a relay with these headers.
+pub(crate) async fn open_with(
+    server: SocketAddr,
+    session: &str,
+    headers: &[(&'static str, &str)],
+    client: Option<&str>,
+) -> Result<Socket, Error> {
     let mut request = format!("ws://{server}/ws/relay/{session}").into_client_request().unwrap();
-    request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    for (name, value) in headers {
+        request.headers_mut().insert(*name, value.parse().unwrap());
+    }
     if let Some(client) = client {
         request.headers_mut().insert("x-forwarded-for", client.parse().unwrap());
     }

@@ -14,8 +14,8 @@ use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use url::Url;
 
+use crate::reach::Access;
 use crate::signalling::hint;
-use crate::tls::Tls;
 use liveness::{Finding, Liveness};
 use open::{Opener, Socket};
 
@@ -27,7 +27,7 @@ const BATCH_MAX: usize = 4;
 pub(crate) struct RelayAddress {
     pub(crate) url: Url,
     pub(crate) token: RelayToken,
-    pub(crate) tls: Tls,
+    pub(crate) access: Access,
 }
 
 /// How a connection has ended.

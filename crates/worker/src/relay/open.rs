@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use holepunch_wire::relay::{RELAY_FRAME_BYTES_MAX, RELAY_SCHEME};
+use holepunch_wire::relay::RELAY_FRAME_BYTES_MAX;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -166,17 +166,16 @@ async fn attempt(
         .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
         .max_message_size(Some(RELAY_FRAME_BYTES_MAX))
         .max_frame_size(Some(RELAY_FRAME_BYTES_MAX));
-    let authorization = format!("{RELAY_SCHEME}{}", address.token.reveal());
     let way = Way { known, tcp_within: TCP_WITHIN };
-    let asking = Asking::Authorized(&authorization);
-    let opening = handshake::open(&address.url, &address.tls, way, asking, config);
+    let token = address.token.reveal();
+    let asking = Asking::Relay(&token);
+    let opening = handshake::open(&address.url, &address.access, way, asking, config);
     match timeout(CONNECT_TIMEOUT, opening).await {
         // Boxed: a task that waits for it keeps room for it as long as it lives.
         Ok(Ok(opened)) => Ok((Box::new(opened.socket), opened.server)),
-        Ok(Err(error)) => Err(Failed {
-            why: hint::on_handshake(&error, address.url.scheme()),
-            kind: kind(&error),
-        }),
+        Ok(Err(error)) => {
+            Err(Failed { why: hint::on_handshake(&error, &address.url), kind: kind(&error) })
+        }
         Err(_) => Err(Failed {
             why: format!("no connection within {CONNECT_TIMEOUT:?}"),
             kind: Kind::Silence,
@@ -233,6 +232,41 @@ mod tests {
         .collect();
         assert_eq!(waits[..3], [1, 2, 4].map(|times| AGAIN_FIRST * times));
         assert_eq!(waits[39], AGAIN_LONGEST);
+    }
+
+    #[tokio::test]
+    async fn a_relay_is_reached_as_the_registration_is_by_proxy_prefix_and_password() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://a:b@{}", proxy.local_addr().unwrap());
+        let rendezvous: crate::RendezvousUrl = "ws://c:d@r.example/base".parse().unwrap();
+        let named = |name: &str| (name == "HTTP_PROXY").then(|| address.clone());
+        let by = crate::Proxy::for_rendezvous(&rendezvous, named).unwrap();
+        let (session, token) = (holepunch_wire::session::SessionId(7), [9; 16]);
+        let address = RelayAddress {
+            url: rendezvous.relay(session),
+            token: holepunch_wire::session::RelayToken::from_random(token),
+            access: crate::reach::Access::new(&rendezvous, by),
+        };
+        let attempt = tokio::spawn(attempt(address, None));
+        let (mut stream, _) = proxy.accept().await.unwrap();
+        let mut heads = Vec::new();
+        for answer in ["HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 403 Forbidden\r\n\r\n"] {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            heads.push(String::from_utf8(head).unwrap());
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+        assert!(heads[0].starts_with("CONNECT r.example:80 HTTP/1.1\r\n"), "{heads:?}");
+        assert!(heads[0].contains("\r\nProxy-Authorization: Basic YTpi\r\n"), "{heads:?}");
+        assert!(heads[1].starts_with("GET /base/ws/relay/0000000000000007 HTTP"), "{heads:?}");
+        assert!(heads[1].contains("\r\nAuthorization: Basic Yzpk\r\n"), "{heads:?}");
+        assert!(heads[1].contains(&format!("-Token: {}\r\n", "09".repeat(16))), "{heads:?}");
+        let failed = attempt.await.unwrap().expect_err("it is refused");
+        assert_eq!(failed.kind, Kind::Final, "{}", failed.why);
     }
 
     #[test]

@@ -17,9 +17,9 @@ use tokio::time::Instant;
 use crate::config::Config;
 use crate::log_budget::LogBudget;
 use crate::notice::Notice;
+use crate::reach::Access;
 use crate::signalling::{Signal, Signalling};
 use crate::story::Stories;
-use crate::tls::Tls;
 use crate::turn::Turns;
 
 pub(crate) use rendezvous::CALL_AGAIN_AFTER;
@@ -30,7 +30,7 @@ pub(crate) struct Run {
     pub(crate) id: WorkerId,
     pub(crate) identity: Identity,
     pub(crate) config: Config,
-    pub(crate) tls: Tls,
+    pub(crate) access: Access,
     pub(crate) signalling: Signalling,
     pub(crate) port: Option<Port>,
     /// When the UDP port is to be bound, as long as it is not.

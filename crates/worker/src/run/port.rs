@@ -100,7 +100,7 @@ impl Run {
         let end = self.port.as_ref().and_then(|port| port.relay(session, RelayKind::Rendezvous));
         if let Some(end) = end {
             let url = self.config.rendezvous.relay(session);
-            let address = RelayAddress { url, token, tls: self.tls.clone() };
+            let address = RelayAddress { url, token, access: self.access.clone() };
             self.relays.spawn(relay::serve(end, address));
         }
     }

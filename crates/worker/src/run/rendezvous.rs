@@ -136,7 +136,7 @@ impl Run {
 
     pub(super) fn start_look_up(&mut self) {
         if let (None, None, Some(url)) = (&self.look_up, self.public_ip, &self.config.ip_echo_url) {
-            let look_up = ip_echo::look_up(url.clone(), self.tls.clone());
+            let look_up = ip_echo::look_up(url.clone(), self.access.tls.clone());
             self.look_up = Some(tokio::spawn(look_up));
         }
     }

@@ -19,6 +19,8 @@ use super::{Settings, Signal, hint};
 
 /// TCP, TLS and the WebSocket handshake together may take so long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// TCP alone, less than both: a failure names the addresses. Its third retransmission is sent after 7 s (RFC 6298 §5).
+const TCP_WITHIN: Duration = Duration::from_secs(9);
 /// A frame that the kernel does not take for so long means that the connection is dead.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for a close handshake; a worker that ends has a second in all.
@@ -32,8 +34,8 @@ pub(super) struct Connection {
     /// Whether the rendezvous speaks `holepunch.v1`.
     pub(super) is_v1: bool,
     socket: WebSocketStream<Stream>,
-    /// The other end's address.
-    server: IpAddr,
+    /// The rendezvous' address, where it is known.
+    server: Option<IpAddr>,
     ping_interval: Duration,
     ping_timeout: Duration,
     ping_at: Instant,
@@ -61,16 +63,21 @@ impl Connection {
             .max_message_size(Some(2 * FRAME_BYTES_MAX))
             .max_frame_size(Some(2 * FRAME_BYTES_MAX));
         let asking = if settings.ask_v1 { Asking::V1 } else { Asking::Baseline };
-        let way = Way { known: None, tcp_within: CONNECT_TIMEOUT };
-        let opening = handshake::open(&settings.url, &settings.tls, way, asking, config);
+        let way = Way { known: None, tcp_within: TCP_WITHIN };
+        let opening = handshake::open(&settings.url, &settings.access, way, asking, config);
         let Opened { socket, server, is_v1 } = match timeout(CONNECT_TIMEOUT, opening).await {
             Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => return Err(hint::on_handshake(&error, settings.url.scheme())),
-            Err(_) => return Err(format!("no connection within {CONNECT_TIMEOUT:?}")),
+            Ok(Err(error)) => return Err(hint::on_handshake(&error, &settings.url)),
+            Err(_) => {
+                return Err(format!(
+                    "no connection within {CONNECT_TIMEOUT:?}: TCP is there, and nothing is said on it"
+                ));
+            }
         };
+        let server = settings.access.own_address(&settings.url, server).await;
         Ok(Self {
             socket,
-            server: server.ip().to_canonical(),
+            server,
             is_v1,
             ping_interval: settings.ping_interval,
             ping_timeout: settings.ping_timeout,
@@ -142,7 +149,7 @@ impl Connection {
             Some(Ok(Message::Text(text))) => {
                 let read = if self.is_v1 { FromServer::parse } else { FromServer::parse_baseline };
                 Ok(Some(match read(&text) {
-                    Ok(message) => Signal::Message(self.with_own_host(message)),
+                    Ok(message) => Signal::Message(with_own_host(message, self.server)),
                     Err(why) => Signal::Malformed(why.to_string()),
                 }))
             }
@@ -164,17 +171,6 @@ impl Connection {
         }
     }
 
-    /// A STUN address that is left open in a welcome means the host that the welcome comes from.
-    fn with_own_host(&self, mut message: FromServer) -> FromServer {
-        if let FromServer::V1(Ok(message)) = &mut message
-            && let ServerV1::Welcome(welcome) = &mut **message
-        {
-            let open = welcome.stun.iter_mut().filter(|stun| stun.ip().is_unspecified());
-            open.for_each(|stun| stun.set_ip(self.server));
-        }
-        message
-    }
-
     async fn send(&mut self, message: Message) -> Result<(), String> {
         match timeout(SEND_TIMEOUT, self.socket.send(message)).await {
             Ok(sent) => sent.map_err(|error| error.to_string()),
@@ -191,5 +187,43 @@ impl Connection {
             }
         };
         let _in_time = timeout(CLOSE_TIMEOUT, goodbye).await;
+    }
+}
+
+/// A STUN address that is left open in a welcome means the host that the welcome comes from. Where that is not known,
+/// behind a proxy, nobody can be asked there.
+fn with_own_host(mut message: FromServer, server: Option<IpAddr>) -> FromServer {
+    if let FromServer::V1(Ok(message)) = &mut message
+        && let ServerV1::Welcome(welcome) = &mut **message
+    {
+        match server {
+            Some(server) => {
+                let open = welcome.stun.iter_mut().filter(|stun| stun.ip().is_unspecified());
+                open.for_each(|stun| stun.set_ip(server));
+            }
+            None => welcome.stun.retain(|stun| !stun.ip().is_unspecified()),
+        }
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_stun_address_is_the_host_s_own_and_never_that_of_a_proxy() {
+        let text =
+            r#"{"type":"welcome","observed_ip":"192.0.2.1","stun":["0.0.0.0:3478","192.0.2.9:1"]}"#;
+        let stun = |server: Option<&str>| {
+            let server = server.map(|ip| ip.parse().unwrap());
+            let message = with_own_host(FromServer::parse(text).unwrap(), server);
+            let FromServer::V1(Ok(message)) = message else { panic!("{message:?}") };
+            let ServerV1::Welcome(welcome) = *message else { panic!("{message:?}") };
+            welcome.stun
+        };
+        let address = |text: &str| text.parse().unwrap();
+        assert_eq!(stun(Some("192.0.2.5")), [address("192.0.2.5:3478"), address("192.0.2.9:1")]);
+        assert_eq!(stun(None), [address("192.0.2.9:1")]);
     }
 }

@@ -8,14 +8,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use holepunch_wire::relay::{RELAY_SCHEME, RELAY_TOKEN_HEADER};
 use holepunch_wire::signal::v1::SUBPROTOCOL;
-use rustls::pki_types::ServerName;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::{ProtocolError, UrlError};
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderName, HeaderValue, Response};
@@ -23,14 +20,18 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, http};
 use url::Url;
 
-use super::stream::{Below, Stream};
-use crate::tls::Tls;
+use super::stream::Stream;
+use crate::login::Login;
+use crate::reach::Access;
 
 /// Longest head of an answer, in bytes, and most headers in it.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 96;
 /// What is read at once.
 const READ_BYTES: usize = 2048;
+
+/// How a server that speaks TLS complains of what does not: an alert (RFC 8446 §5.1, §6).
+const TLS_ALERT: [u8; 2] = [21, 3];
 
 /// An open WebSocket.
 pub(crate) struct Opened {
@@ -48,8 +49,8 @@ pub(crate) enum Asking<'a> {
     Baseline,
     /// The sub-protocol `holepunch.v1`.
     V1,
-    /// The `Authorization` header.
-    Authorized(&'a str),
+    /// A relay, by the session's token.
+    Relay(&'a str),
 }
 
 /// How the server is reached.
@@ -64,14 +65,15 @@ pub(crate) struct Way {
 /// Opens a WebSocket.
 pub(crate) async fn open(
     url: &Url,
-    tls: &Tls,
+    access: &Access,
     way: Way,
     asking: Asking<'_>,
     config: WebSocketConfig,
 ) -> Result<Opened, Error> {
-    let (mut stream, server) = connect(url, tls, way).await?;
+    let (mut stream, server) = access.connect(url, way.known, way.tcp_within).await?;
     let key = generate_key();
-    stream.write_all(request(url, &key, asking).as_bytes()).await?;
+    let request = request(url, &key, asking, access.login.as_ref());
+    stream.write_all(request.as_bytes()).await?;
     stream.flush().await?;
     let (head, rest) = read_head(&mut stream).await?;
     let is_v1 = judge(&head, &rest, &key, matches!(asking, Asking::V1))?;
@@ -80,54 +82,39 @@ pub(crate) async fn open(
     Ok(Opened { socket, server, is_v1 })
 }
 
-async fn connect(url: &Url, tls: &Tls, way: Way) -> Result<(Stream, SocketAddr), Error> {
-    let host = url.host_str().ok_or(Error::Url(UrlError::NoHostName))?;
-    let port = url.port_or_known_default().ok_or(Error::Url(UrlError::UnsupportedUrlScheme))?;
-    let name = host.trim_start_matches('[').trim_end_matches(']');
-    let is_encrypted = url.scheme() == "wss";
-    // What TLS needs is made while TCP connects.
-    let config = async { if is_encrypted { Some(tls.config().await) } else { None } };
-    let tcp = async {
-        match way.known {
-            Some(known) => TcpStream::connect(known).await,
-            None => TcpStream::connect((name, port)).await,
-        }
-    };
-    let (stream, config) = tokio::join!(timeout(way.tcp_within, tcp), config);
-    let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    stream.set_nodelay(true)?;
-    let peer = stream.peer_addr()?;
-    let Some(config) = config else { return Ok((Stream::new(Below::Left(stream)), peer)) };
-    let config = config.map_err(|error| Error::Io(io::Error::other(error)))?;
-    let server = ServerName::try_from(name.to_owned())
-        .map_err(|error| Error::Io(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-    let stream = TlsConnector::from(config).connect(server, stream).await?;
-    Ok((Stream::new(Below::Right(Box::new(stream))), peer))
-}
-
-fn request(url: &Url, key: &str, asking: Asking<'_>) -> String {
+fn request(url: &Url, key: &str, asking: Asking<'_>, login: Option<&Login>) -> String {
     let host = url.host_str().unwrap_or_default();
     let port = url.port().map_or(String::new(), |port| format!(":{port}"));
     let query = url.query().map_or(String::new(), |query| format!("?{query}"));
     let asking = match asking {
         Asking::Baseline => String::new(),
         Asking::V1 => format!("Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n"),
-        Asking::Authorized(by) => format!("Authorization: {by}\r\n"),
+        // The header is taken where the server in front of the rendezvous wants a password in it.
+        Asking::Relay(token) if login.is_some() => format!("{RELAY_TOKEN_HEADER}: {token}\r\n"),
+        Asking::Relay(token) => format!("Authorization: {RELAY_SCHEME}{token}\r\n"),
     };
+    let login = login.map(|login| format!("Authorization: {}\r\n", login.reveal()));
+    let login = login.unwrap_or_default();
     format!(
         "GET {path}{query} HTTP/1.1\r\nHost: {host}{port}\r\nConnection: Upgrade\r\n\
          Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\
-         {asking}\r\n",
+         {asking}{login}\r\n",
         path = url.path(),
     )
 }
 
 /// Reads the head of the answer, and what came with it of the rest.
-async fn read_head(stream: &mut Stream) -> Result<(Response<()>, Vec<u8>), Error> {
+pub(crate) async fn read_head(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> Result<(Response<()>, Vec<u8>), Error> {
     let mut read = Vec::with_capacity(READ_BYTES);
     loop {
         if stream.read_buf(&mut read).await? == 0 {
             return Err(Error::Protocol(ProtocolError::HandshakeIncomplete));
+        }
+        if read.starts_with(&TLS_ALERT) {
+            let text = "the server speaks TLS there; use https:// or wss://";
+            return Err(Error::Io(io::Error::new(io::ErrorKind::InvalidData, text)));
         }
         if let Some((head, length)) = parse_head(&read)? {
             return Ok((head, read.split_off(length)));
@@ -236,13 +223,26 @@ mod tests {
     #[test]
     fn the_request_is_what_the_rfc_asks_for() {
         let url: Url = "ws://a.example:8080/ws/register/x?room=r".parse().unwrap();
-        let text = request(&url, KEY, Asking::V1);
+        let text = request(&url, KEY, Asking::V1, None);
         assert!(text.starts_with("GET /ws/register/x?room=r HTTP/1.1\r\nHost: a.example:8080\r\n"));
         assert!(text.contains("\r\nSec-WebSocket-Protocol: holepunch.v1\r\n\r\n"));
-        assert!(!request(&url, KEY, Asking::Baseline).contains("Protocol"));
-        let relay = request(&url, KEY, Asking::Authorized("Bearer x"));
+        assert!(!request(&url, KEY, Asking::Baseline, None).contains("Protocol"));
+        let relay = request(&url, KEY, Asking::Relay("x"), None);
         assert!(relay.contains("\r\nAuthorization: Bearer x\r\n\r\n"));
         let v6: Url = "ws://[::1]:9/".parse().unwrap();
-        assert!(request(&v6, KEY, Asking::Baseline).contains("\r\nHost: [::1]:9\r\n"));
+        assert!(request(&v6, KEY, Asking::Baseline, None).contains("\r\nHost: [::1]:9\r\n"));
+    }
+
+    #[test]
+    fn the_password_of_a_url_goes_with_every_request_beside_a_relay_s_token() {
+        let url: Url = "wss://a.example/base/ws/relay/1".parse().unwrap();
+        let login = Login::of(&"wss://Aladdin:open%20sesame@a.example".parse().unwrap());
+        let basic = "\r\nAuthorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n";
+        for asking in [Asking::Baseline, Asking::V1, Asking::Relay("x")] {
+            let text = request(&url, KEY, asking, login.as_ref());
+            assert!(text.contains(basic) && text.matches("Authorization").count() == 1, "{text}");
+            let has_token = text.contains("\r\nHolepunch-Relay-Token: x\r\n");
+            assert_eq!(has_token, matches!(asking, Asking::Relay(_)), "{text}");
+        }
     }
 }

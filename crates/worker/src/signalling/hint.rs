@@ -2,10 +2,12 @@
 
 use holepunch_wire::signal::REGISTER_PATH;
 use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::http::StatusCode;
 use tokio_tungstenite::tungstenite::http::response::Response;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use url::Url;
 
 /// How the reason begins with which a rendezvous of any generation replaces a session.
 const REPLACED_REASON_START: &str = "New connection from same";
@@ -13,18 +15,30 @@ const REPLACED_REASON_START: &str = "New connection from same";
 const CLOSE_CHARS_MAX: usize = 123;
 /// Most characters of a server's own words that are repeated.
 const BODY_CHARS_MAX: usize = 120;
+/// What servers answer that are asked in plain text where they speak TLS.
+const HTTPS_WANTED: [&str; 3] = [
+    "plain HTTP request was sent to HTTPS port",
+    "speaking plain HTTP to an SSL-enabled server port",
+    "Client sent an HTTP request to an HTTPS server",
+];
 
 /// Why there is no WebSocket, in words.
-pub(crate) fn on_handshake(error: &Error, scheme: &str) -> String {
-    if let Error::Http(response) = error {
-        return on_response(response);
+#[expect(clippy::wildcard_enum_match_arm, reason = "the library may add errors")]
+pub(crate) fn on_handshake(error: &Error, url: &Url) -> String {
+    match error {
+        Error::Http(response) => on_response(response, url),
+        Error::Protocol(ProtocolError::HandshakeIncomplete) => {
+            "the server ended the connection without an answer: it may expect TLS there (https://), or \
+             something in between lets no WebSocket through"
+                .to_owned()
+        }
+        Error::Protocol(ProtocolError::HttparseError(_)) => {
+            format!("what answers there speaks no HTTP ({error}): is the port right?")
+        }
+        // What the system says, without the library's name for that.
+        Error::Io(error) => error.to_string(),
+        _ => error.to_string(),
     }
-    // What the system says, without the library's name for that.
-    let text = if let Error::Io(error) = error { error.to_string() } else { error.to_string() };
-    if scheme == "wss" && text.contains("InvalidContentType") {
-        return format!("{text}: the server does not speak TLS there; use http:// or ws://");
-    }
-    text
 }
 
 /// Why the rendezvous closed the WebSocket, in words.
@@ -42,7 +56,7 @@ pub(crate) fn on_close(frame: Option<&CloseFrame>) -> String {
     format!("the rendezvous closed the connection ({} {said}){hint}", u16::from(frame.code))
 }
 
-fn on_response(response: &Response<Option<Vec<u8>>>) -> String {
+fn on_response(response: &Response<Option<Vec<u8>>>, url: &Url) -> String {
     let status = response.status();
     let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
     let said: String = body.chars().filter(|c| !c.is_control()).take(BODY_CHARS_MAX).collect();
@@ -52,6 +66,19 @@ fn on_response(response: &Response<Option<Vec<u8>>>) -> String {
         }
         StatusCode::NOT_FOUND => {
             format!(": the URL must be the one to which {REGISTER_PATH}… is appended")
+        }
+        StatusCode::UNAUTHORIZED if url.username().is_empty() => {
+            ": a server in front of it wants a name and a password; write them into the URL, as \
+             https://name:password@host"
+                .to_owned()
+        }
+        StatusCode::UNAUTHORIZED => {
+            ": a server in front of it does not take the name and the password in the URL"
+                .to_owned()
+        }
+        // As nginx, Apache and Go's server say it.
+        StatusCode::BAD_REQUEST if HTTPS_WANTED.iter().any(|said| body.contains(said)) => {
+            ": the server speaks TLS there; use https:// or wss://".to_owned()
         }
         _ if status.is_redirection() => {
             let to = response.headers().get("location").and_then(|to| to.to_str().ok());
@@ -69,7 +96,7 @@ mod tests {
 
     fn hint(status: u16, body: &str) -> String {
         let response = Response::builder().status(status).body(Some(body.into())).unwrap();
-        on_handshake(&Error::Http(Box::new(response)), "ws")
+        on_handshake(&Error::Http(Box::new(response)), &"ws://a.example".parse().unwrap())
     }
 
     #[test]
@@ -95,6 +122,9 @@ mod tests {
             hint(503, "as many workers as it takes\n").ends_with("as many workers as it takes")
         );
         assert!(hint(301, "").contains("redirect"));
+        assert!(hint(401, "").contains("https://name:password@host"));
+        let nginx = "<h1>400 Bad Request</h1> The plain HTTP request was sent to HTTPS port";
+        assert!(hint(400, nginx).contains("use https://"));
         assert!(hint(500, "").ends_with("500 Internal Server Error"));
     }
 }

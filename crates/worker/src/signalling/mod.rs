@@ -15,7 +15,7 @@ use url::Url;
 use backoff::{Backoff, Ended};
 use connection::Connection;
 
-use crate::tls::Tls;
+use crate::reach::Access;
 
 /// Messages to the rendezvous that wait; a worker has at most a few to say for each of its sessions.
 const OUTGOING_MAX: usize = 64;
@@ -55,7 +55,7 @@ pub(crate) struct Settings {
     pub(crate) ask_v1: bool,
     pub(crate) ping_interval: Duration,
     pub(crate) ping_timeout: Duration,
-    pub(crate) tls: Tls,
+    pub(crate) access: Access,
 }
 
 /// The task that keeps the connection, and the two queues to it.

@@ -103,6 +103,8 @@ pub(crate) struct Session {
     pub(crate) path: String,
     /// The sub-protocols that the worker asked for, as they were written.
     pub(crate) asked: Option<String>,
+    /// The `Authorization` of the handshake.
+    pub(crate) authorization: Option<String>,
     socket: WebSocketStream<TcpStream>,
     /// Messages that came while something else was waited for.
     early: VecDeque<Value>,
@@ -118,11 +120,13 @@ impl Session {
     async fn selecting(stream: TcpStream, chosen: Option<&'static str>) -> Self {
         const HEADER: &str = "sec-websocket-protocol";
         let mut path = String::new();
-        let mut asked = None;
+        let (mut asked, mut authorization) = (None, None);
         #[expect(clippy::result_large_err, reason = "the library's type")]
         let look = |request: &Request, mut response: Response| -> Result<Response, ErrorResponse> {
             path = request.uri().to_string();
-            asked = request.headers().get(HEADER).map(|it| it.to_str().unwrap().to_owned());
+            let header =
+                |name| request.headers().get(name).map(|it| it.to_str().unwrap().to_owned());
+            (asked, authorization) = (header(HEADER), header("authorization"));
             if let Some(chosen) = chosen {
                 response.headers_mut().insert(HEADER, HeaderValue::from_static(chosen));
             }
@@ -131,7 +135,7 @@ impl Session {
         let socket =
             within("a WebSocket handshake", tokio_tungstenite::accept_hdr_async(stream, look));
         let socket = socket.await.unwrap();
-        Self { path, asked, socket, early: VecDeque::new(), pings: 0 }
+        Self { path, asked, authorization, socket, early: VecDeque::new(), pings: 0 }
     }
 
     /// The id under which the worker registers, as it stands in the path.

@@ -27,6 +27,7 @@ pub(crate) fn config(rendezvous: &str, stun: SocketAddr) -> Config {
         port_mapping: false,
         search: SearchWish::Usual,
         rendezvous: rendezvous.parse().unwrap(),
+        proxy: None,
         worker_id: None,
         listen_ip: Ipv4Addr::LOCALHOST,
         health_port: Some(0),

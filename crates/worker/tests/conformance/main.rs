@@ -14,5 +14,6 @@ mod messages;
 mod offers;
 mod public_ip;
 mod punches;
+mod reaching;
 mod registration;
 mod stun;

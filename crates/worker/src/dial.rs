@@ -1,0 +1,216 @@
+//! A TCP connection to whichever of a name's addresses answers: Happy Eyeballs (RFC 8305).
+//!
+//! A name often has an address that swallows packets: an IPv6 one behind a broken tunnel, or one of two load
+//! balancers that is down. Waiting for it alone would take all the time there is.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+/// While an address stays silent, the next one is tried after so long (RFC 8305 §5).
+const NEXT_AFTER: Duration = Duration::from_millis(250);
+/// Addresses of a name that are tried: with both families, three of each.
+const ADDRESSES_MAX: usize = 6;
+
+/// Connects to `host`, a name or an IP address without brackets.
+///
+/// # Errors
+/// The name is not known, or every address with what it said.
+pub(crate) async fn dial(host: &str, port: u16, within: Duration) -> io::Result<TcpStream> {
+    let until = Instant::now() + within;
+    let found = match timeout_at(until, lookup_host((host, port))).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => {
+            let why = format!("the name {host} cannot be looked up: {error}");
+            return Err(io::Error::new(error.kind(), why));
+        }
+        Err(_) => {
+            let why = format!("no answer to the look-up of the name {host} within {within:?}");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+        }
+    };
+    dial_any(&in_turn(found), within.min(until.saturating_duration_since(Instant::now()))).await
+}
+
+/// Connects to the first of `addresses` that answers.
+///
+/// # Errors
+/// Every address with what it said. The kind is that of silence as long as one of them has said nothing.
+pub(crate) async fn dial_any(addresses: &[SocketAddr], within: Duration) -> io::Result<TcpStream> {
+    let until = Instant::now() + within;
+    let mut next = addresses.iter();
+    let mut running = FuturesUnordered::new();
+    let mut tried: Vec<(SocketAddr, Option<io::Error>)> = Vec::new();
+    loop {
+        if let Some(address) = next.next() {
+            tried.push((*address, None));
+            running.push(async move { (*address, TcpStream::connect(*address).await) });
+        } else if running.is_empty() {
+            return Err(Unanswered { tried }.into());
+        }
+        let next_at = Instant::now() + NEXT_AFTER;
+        tokio::select! {
+            Some((address, outcome)) = running.next() => match outcome {
+                Ok(stream) => return Ok(stream),
+                Err(error) => {
+                    let of_it = tried.iter_mut().find(|(tried, _)| *tried == address);
+                    if let Some((_, said)) = of_it {
+                        *said = Some(error);
+                    }
+                }
+            },
+            () = sleep_until(next_at), if next.len() > 0 => {}
+            () = sleep_until(until) => return Err(Unanswered { tried }.into()),
+        }
+    }
+}
+
+/// The addresses in the order in which they are tried: one of each family in turn, beginning with the family that the
+/// system prefers (RFC 8305 §4).
+fn in_turn(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let mut found: Vec<SocketAddr> = found.collect();
+    let mut ordered: Vec<SocketAddr> = Vec::new();
+    while !found.is_empty() && ordered.len() < ADDRESSES_MAX {
+        let other = ordered
+            .last()
+            .and_then(|last| found.iter().position(|address| address.is_ipv4() != last.is_ipv4()));
+        let address = found.remove(other.unwrap_or(0));
+        if !ordered.contains(&address) {
+            ordered.push(address);
+        }
+    }
+    ordered
+}
+
+/// No address has answered with a connection.
+#[derive(Debug)]
+struct Unanswered {
+    /// What each has said.
+    tried: Vec<(SocketAddr, Option<io::Error>)>,
+}
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.tried.is_empty() {
+            return f.write_str("the name has no address");
+        }
+        for (index, (address, said)) in self.tried.iter().enumerate() {
+            f.write_str(if index == 0 { "" } else { "; " })?;
+            match said {
+                Some(error) => write!(f, "{address}: {error}")?,
+                None => write!(f, "{address} does not answer")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Unanswered {}
+
+impl From<Unanswered> for io::Error {
+    fn from(unanswered: Unanswered) -> Self {
+        let is_silent = unanswered.tried.iter().any(|(_, said)| said.is_none());
+        let mut kinds = unanswered.tried.iter().filter_map(|(_, said)| Some(said.as_ref()?.kind()));
+        let kind = if is_silent { None } else { kinds.next_back() };
+        Self::new(kind.unwrap_or(io::ErrorKind::TimedOut), unanswered)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(40);
+
+    /// An address that swallows connections: its listener takes none, and its queue is full.
+    pub(crate) struct Swallowing {
+        pub(crate) address: SocketAddr,
+        _listener: TcpListener,
+        _queued: Vec<TcpStream>,
+    }
+
+    impl Swallowing {
+        pub(crate) async fn new() -> Self {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+            let listener = socket.listen(0).unwrap();
+            let address = listener.local_addr().unwrap();
+            let mut queued = Vec::new();
+            // The handshake of what finds the queue full does not end.
+            while let Ok(stream) =
+                timeout(Duration::from_millis(300), TcpStream::connect(address)).await
+            {
+                queued.push(stream.unwrap());
+            }
+            Self { address, _listener: listener, _queued: queued }
+        }
+    }
+
+    /// An address at which connections are refused, as long as the socket lives.
+    fn refusing() -> (TcpSocket, SocketAddr) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = socket.local_addr().unwrap();
+        (socket, address)
+    }
+
+    #[tokio::test]
+    async fn an_address_that_swallows_packets_keeps_nobody_from_the_next_one() {
+        let (first, second) = (Swallowing::new().await, Swallowing::new().await);
+        let good = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = [first.address, second.address, good.local_addr().unwrap()];
+        let began = Instant::now();
+        let stream = dial_any(&addresses, PATIENCE).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), addresses[2]);
+        assert!(began.elapsed() >= 2 * NEXT_AFTER, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn an_address_that_refuses_is_followed_by_the_next_one_at_once() {
+        let (_held, refusing) = refusing();
+        let good = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = [&[refusing; 40][..], &[good.local_addr().unwrap()]].concat();
+        let began = Instant::now();
+        dial_any(&addresses, PATIENCE).await.unwrap();
+        assert!(began.elapsed() < 40 * NEXT_AFTER, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_failure_names_every_address_and_what_it_said() {
+        let silent = Swallowing::new().await;
+        let (_held, refusing) = refusing();
+        let addresses = [silent.address, refusing];
+        let error = dial_any(&addresses, 3 * NEXT_AFTER).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let said = format!("{} does not answer; {refusing}: ", silent.address);
+        assert!(error.to_string().starts_with(&said), "{error}");
+        let error = dial_any(&[refusing], PATIENCE).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "it has answered");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_not_known_is_named() {
+        let error = dial("no-such-host.invalid", 80, PATIENCE).await.unwrap_err();
+        assert!(error.to_string().contains("the name no-such-host.invalid"), "{error}");
+    }
+
+    #[test]
+    fn families_are_tried_in_turn_and_not_without_end() {
+        let address = |text: &str| -> SocketAddr { text.parse().unwrap() };
+        let (a6, b6) = (address("[2001:db8::a]:1"), address("[2001:db8::b]:1"));
+        let (a4, b4) = (address("192.0.2.1:1"), address("192.0.2.2:1"));
+        assert_eq!(in_turn([a6, b6, a6, a4, b4].into_iter()), [a6, a4, b6, b4]);
+        assert_eq!(in_turn([a4, a6].into_iter()), [a4, a6]);
+        let many = (0..100).map(|n| SocketAddr::from(([192, 0, 2, n], 1)));
+        assert_eq!(in_turn(many).len(), ADDRESSES_MAX);
+    }
+}

@@ -1,0 +1,184 @@
+//! The HTTP proxy through which a worker reaches its rendezvous: which one the environment names, and the
+//! tunnel through it (RFC 9110 §9.3.6).
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+
+use hyper_util::client::proxy::matcher::Matcher;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::http::{Response, StatusCode, Uri};
+
+use crate::config::RendezvousUrl;
+use crate::login::Login;
+use crate::signalling::handshake::read_head;
+
+/// The port of a proxy where none is named: that of its scheme.
+const DEFAULT_PORT: u16 = 80;
+
+/// An HTTP proxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proxy {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    login: Option<Login>,
+    /// The environment variable that names it.
+    variable: &'static str,
+}
+
+/// Why what the environment names can never be used as a proxy. What it says is not repeated: a password may be
+/// in it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProxyError {
+    /// The text is not a URL.
+    #[error(
+        "the environment variable {0} is not the URL of a proxy, such as http://proxy.example:3128 \
+         (special characters of a password are written as in every URL, @ as %40)"
+    )]
+    Malformed(&'static str),
+    /// A kind of proxy that is not spoken.
+    #[error(
+        "the environment variable {0} names a proxy of the kind {1}://, and http:// alone is supported; name \
+         an HTTP proxy there, or the rendezvous in NO_PROXY to reach it without one"
+    )]
+    Scheme(&'static str, String),
+}
+
+impl Proxy {
+    /// The proxy for `rendezvous`, as `variable` reads the environment: `HTTPS_PROXY` for `wss://`, `HTTP_PROXY` for `ws://`,
+    /// else `ALL_PROXY`, in small letters first, as other programs do; none where `NO_PROXY` names the host,
+    /// or that is this machine.
+    ///
+    /// # Errors
+    /// There is one that is not supported.
+    pub fn for_rendezvous(
+        rendezvous: &RendezvousUrl,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Option<Self>, ProxyError> {
+        let set = |name: &&str| variable(name).filter(|text| !text.trim().is_empty());
+        let names: &[&'static str] = if rendezvous.is_encrypted() {
+            &["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]
+        } else if set(&"REQUEST_METHOD").is_some() {
+            // Whoever asks a CGI program sets HTTP_PROXY, by a header `Proxy`: https://httpoxy.org.
+            &["http_proxy", "all_proxy", "ALL_PROXY"]
+        } else {
+            &["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]
+        };
+        let named = names.iter().find_map(|name| Some((*name, set(name)?)));
+        let Some((variable, text)) = named.filter(|_| !is_this_machine(rendezvous.host())) else {
+            return Ok(None);
+        };
+        let no = ["no_proxy", "NO_PROXY"].iter().find_map(set).unwrap_or_default();
+        let target = Uri::builder().scheme("http").authority(rendezvous.authority());
+        let target = target.path_and_query("/").build();
+        let target = target.map_err(|_| ProxyError::Malformed(variable))?;
+        let any = Matcher::builder().all("http://any.example").no(as_curl_reads(&no)).build();
+        if any.intercept(&target).is_none() {
+            return Ok(None);
+        }
+        let found = Matcher::builder().all(text.trim()).build().intercept(&target);
+        let found = found.ok_or(ProxyError::Malformed(variable))?;
+        let uri = found.uri();
+        let scheme = uri.scheme_str().unwrap_or("http");
+        if scheme != "http" {
+            return Err(ProxyError::Scheme(variable, scheme.to_owned()));
+        }
+        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let login = found.basic_auth().and_then(|value| value.to_str().ok());
+        Ok(Some(Self {
+            host: host.to_owned(),
+            port: uri.port_u16().unwrap_or(DEFAULT_PORT),
+            login: login.map(Login::from_header),
+            variable,
+        }))
+    }
+
+    /// Asks the proxy, to which `stream` leads, for a connection to `authority`, a host and a port.
+    pub(crate) async fn tunnel(&self, stream: &mut TcpStream, authority: &str) -> io::Result<()> {
+        let login = self
+            .login
+            .as_ref()
+            .map_or(String::new(), |login| format!("Proxy-Authorization: {}\r\n", login.reveal()));
+        let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{login}\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let (head, rest) = read_head(stream).await.map_err(|error| {
+            io::Error::other(format!("{self} does not answer as an HTTP proxy: {error}"))
+        })?;
+        if !head.status().is_success() {
+            return Err(io::Error::other(self.refusal(&head, authority)));
+        }
+        // The rendezvous speaks second, in TLS and without it.
+        if rest.is_empty() {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("{self} has said more than an answer to CONNECT")))
+        }
+    }
+
+    fn refusal(&self, head: &Response<()>, authority: &str) -> String {
+        let status = head.status();
+        let hint = match status {
+            // 401 is what tinyproxy says.
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED | StatusCode::UNAUTHORIZED => {
+                self.login_wanted(head)
+            }
+            StatusCode::FORBIDDEN | StatusCode::METHOD_NOT_ALLOWED => format!(
+                "it does not let connections to {authority} through (many proxies do to port 443 alone)"
+            ),
+            _ if status.is_server_error() => format!("it does not reach {authority}"),
+            _ => format!("it was asked for a connection to {authority}"),
+        };
+        format!("{self} answered with {status}: {hint}")
+    }
+
+    fn login_wanted(&self, head: &Response<()>) -> String {
+        let offered = head.headers().get_all("proxy-authenticate").iter();
+        let offered: Vec<&str> =
+            offered.filter_map(|value| value.to_str().ok()?.split([' ', ',']).next()).collect();
+        let has_basic = offered.iter().any(|scheme| scheme.eq_ignore_ascii_case("basic"));
+        let variable = self.variable;
+        if !has_basic && !offered.is_empty() {
+            let offered: String = offered.join(", ").chars().take(60).collect();
+            return format!(
+                "it takes {offered} alone, and Basic is what is spoken here; a proxy on this machine that \
+                 logs in there, such as cntlm or px, helps"
+            );
+        }
+        if self.login.is_some() {
+            return format!("it does not take the name and the password in {variable}");
+        }
+        format!(
+            "it wants a name and a password; write them into {variable}, as \
+             http://name:password@{}:{}",
+            self.host, self.port
+        )
+    }
+}
+
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the proxy {}:{} ({})", self.host, self.port, self.variable)
+    }
+}
+
+/// Whether a host is this machine, which no proxy reaches.
+fn is_this_machine(host: &str) -> bool {
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
+    let ip = host.parse::<IpAddr>().map(|ip| ip.to_canonical());
+    ip.is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified())
+        || name == "localhost"
+        || name.ends_with(".localhost")
+}
+
+/// `NO_PROXY` with its entries as people write them: spaces between them, and `*.` before a suffix.
+fn as_curl_reads(no: &str) -> String {
+    let entries = no.split([',', ' ', '\t']).filter(|entry| !entry.is_empty());
+    let entries: Vec<&str> = entries
+        .map(|entry| entry.strip_prefix('*').filter(|it| it.starts_with('.')).unwrap_or(entry))
+        .collect();
+    entries.join(",")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! A stream to the rendezvous: TCP to whichever address answers, through a proxy where there is one, and TLS.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use tokio::net::lookup_host;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use url::Url;
+
+use crate::config::RendezvousUrl;
+use crate::dial::{dial, dial_any};
+use crate::login::Login;
+use crate::proxy::Proxy;
+use crate::signalling::stream::{Below, Stream};
+use crate::tls::Tls;
+
+/// Behind a proxy nothing but a STUN server hangs on the rendezvous' own address: it may take so long.
+const OWN_ADDRESS_WITHIN: Duration = Duration::from_secs(1);
+
+/// How every connection to the rendezvous is made.
+#[derive(Debug, Clone)]
+pub(crate) struct Access {
+    pub(crate) tls: Tls,
+    pub(crate) proxy: Option<Proxy>,
+    /// What its URL names, for a server in front of it that asks for a password.
+    pub(crate) login: Option<Login>,
+}
+
+impl Access {
+    pub(crate) fn new(rendezvous: &RendezvousUrl, proxy: Option<Proxy>) -> Self {
+        Self { tls: Tls::default(), proxy, login: rendezvous.login() }
+    }
+
+    /// Connects to the host of `url`, and tells whose address the other end of TCP has: the server's, or the proxy's.
+    /// `known` is that address, where it needs no look-up.
+    pub(crate) async fn connect(
+        &self,
+        url: &Url,
+        known: Option<SocketAddr>,
+        tcp_within: Duration,
+    ) -> io::Result<(Stream, SocketAddr)> {
+        let (name, port) = host_and_port(url)?;
+        let is_encrypted = url.scheme() == "wss";
+        // What TLS needs is made while TCP connects.
+        let config = async { if is_encrypted { Some(self.tls.config().await) } else { None } };
+        let (to, to_port) = match &self.proxy {
+            Some(proxy) => (proxy.host.as_str(), proxy.port),
+            None => (name, port),
+        };
+        let tcp = async {
+            match known {
+                Some(known) => dial_any(&[known], tcp_within).await,
+                None => dial(to, to_port, tcp_within).await,
+            }
+        };
+        let (stream, config) = tokio::join!(tcp, config);
+        let mut stream = stream.map_err(|error| match &self.proxy {
+            Some(proxy) => io::Error::new(error.kind(), format!("{proxy} is not reached: {error}")),
+            None => error,
+        })?;
+        stream.set_nodelay(true)?;
+        let peer = stream.peer_addr()?;
+        if let Some(proxy) = &self.proxy {
+            // With the brackets of an IPv6 address.
+            let host = url.host_str().unwrap_or_default();
+            proxy.tunnel(&mut stream, &format!("{host}:{port}")).await?;
+        }
+        let Some(config) = config else { return Ok((Stream::new(Below::Left(stream)), peer)) };
+        let config = config.map_err(io::Error::other)?;
+        let server = ServerName::try_from(name.to_owned())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let stream = TlsConnector::from(config).connect(server, stream).await;
+        let stream = stream.map_err(|error| self.tls.in_words(error))?;
+        Ok((Stream::new(Below::Right(Box::new(stream))), peer))
+    }
+
+    /// The rendezvous' own address, where the TCP connection has `peer` at the other end. Behind a proxy it may
+    /// not be known.
+    pub(crate) async fn own_address(&self, url: &Url, peer: SocketAddr) -> Option<IpAddr> {
+        if self.proxy.is_none() {
+            return Some(peer.ip().to_canonical());
+        }
+        let (name, port) = host_and_port(url).ok()?;
+        let found = timeout(OWN_ADDRESS_WITHIN, lookup_host((name, port))).await.ok()?.ok()?;
+        // A worker's endpoint is IPv4.
+        found.map(|address| address.ip().to_canonical()).min_by_key(IpAddr::is_ipv6)
+    }
+}
+
+/// The host without brackets, and the port.
+fn host_and_port(url: &Url) -> io::Result<(&str, u16)> {
+    let invalid = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
+    let host = url.host_str().ok_or_else(|| invalid("the URL has no host"))?;
+    let port = url.port_or_known_default().ok_or_else(|| invalid("the URL has no port"))?;
+    Ok((host.trim_start_matches('[').trim_end_matches(']'), port))
+}
