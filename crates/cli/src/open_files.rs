@@ -19,3 +19,15 @@ pub(crate) fn raise_limit() {
 
 #[cfg(not(unix))]
 pub(crate) fn raise_limit() {}
+
+/// Descriptors of a process that are for none of the connections that it carries.
+const RESERVED: usize = 64;
+
+/// How many connections a process may carry that has few other files open; `None`: nobody says.
+pub(crate) fn connections_max() -> Option<usize> {
+    #[cfg(unix)]
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    #[cfg(not(unix))]
+    let limit: Option<u64> = None;
+    Some(usize::try_from(limit?).unwrap_or(usize::MAX).saturating_sub(RESERVED))
+}
