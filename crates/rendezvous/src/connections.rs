@@ -43,7 +43,8 @@ pub(crate) struct Connections {
 struct Table {
     of_sources: BTreeMap<Source, Waiting>,
     of_sites: BTreeMap<Site, usize>,
-    /// A trusted proxy has the connections of thousands of clients, and keeps strangers from them by itself.
+    /// A trusted proxy has the connections of thousands of clients, and keeps strangers from them by itself. Each of them
+    /// will be a WebSocket, or is kept for others, and has a WebSocket's place from the start.
     of_proxies: Waiting,
     /// Counts connections, each of them anew when it has asked for something.
     next: u64,
@@ -56,7 +57,7 @@ type Waiting = BTreeMap<u64, (Arc<TcpStream>, Pace)>;
 #[derive(Debug)]
 pub(crate) struct Place {
     connections: Arc<Connections>,
-    /// `None`: a trusted proxy.
+    /// `None`: a trusted proxy, while there are places for it.
     source: Option<Source>,
     stream: Arc<TcpStream>,
     pub(crate) pace: Pace,
@@ -102,7 +103,11 @@ impl Connections {
     ) -> Place {
         let ip = from.to_canonical();
         let is_proxy = self.trusted_proxies.iter().any(|network| network.contains(&ip));
-        let source = (!is_proxy).then(|| Source::even_of_loopback(ip));
+        let apart = is_proxy.then(|| Arc::clone(&self.websockets).try_acquire_owned().ok());
+        let (source, permit) = match apart.flatten() {
+            Some(apart) => (None, apart),
+            None => (Some(Source::even_of_loopback(ip)), permit),
+        };
         let (stream, pace) = (Arc::new(stream), Pace::new(is_proxy, Instant::now()));
         let number = self.lock().insert(source, (Arc::clone(&stream), pace.clone()));
         let held = Mutex::new(Some((number, permit)));
@@ -113,8 +118,7 @@ impl Connections {
     /// none of these is silent.
     pub(crate) fn end_one(&self) -> bool {
         let mut table = self.lock();
-        let source = table.largest();
-        let waiting = source.map_or(&table.of_proxies, |source| &table.of_sources[&source]);
+        let Some((source, waiting)) = table.largest() else { return false };
         let now = Instant::now();
         let is_idle = |(stream, pace): &(Arc<TcpStream>, Pace)| {
             pace.may_be_evicted(now) && (pace.is_stuck() || is_silent(stream))
@@ -123,7 +127,7 @@ impl Connections {
         let Some((number, pace)) = idle.map(|(number, (_, pace))| (*number, pace.clone())) else {
             return false;
         };
-        table.remove(source, number);
+        table.remove(Some(source), number);
         drop(table);
         pace.evict();
         self.ended.fetch_add(1, Ordering::Relaxed);
@@ -176,6 +180,9 @@ impl Place {
 
     /// A WebSocket's place in the place of this one; none where so many are taken that descriptors would run out.
     pub(crate) fn become_websocket(&self) -> Option<WebSocketPlace> {
+        if self.source.is_none() {
+            return self.leave();
+        }
         let websocket = Arc::clone(&self.connections.websockets).try_acquire_owned().ok()?;
         self.leave();
         Some(websocket)
@@ -193,10 +200,10 @@ impl Place {
         }
     }
 
-    fn leave(&self) {
-        if let Some((number, _permit)) = self.lock().take() {
-            self.connections.lock().remove(self.source, number);
-        }
+    fn leave(&self) -> Option<OwnedSemaphorePermit> {
+        let (number, permit) = self.lock().take()?;
+        self.connections.lock().remove(self.source, number);
+        Some(permit)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<(u64, OwnedSemaphorePermit)>> {
@@ -242,13 +249,13 @@ impl Table {
     }
 
     /// The source with most connections, of the site with most of them; where several have as many, the one that has
-    /// been silent for longest. None where there are proxies alone.
-    fn largest(&self) -> Option<Source> {
+    /// been silent for longest.
+    fn largest(&self) -> Option<(Source, &Waiting)> {
         let size = |(source, waiting): &(&Source, &Waiting)| {
             let first = waiting.keys().next().copied();
             (self.of_sites.get(&source.site()).copied(), waiting.len(), Reverse(first))
         };
-        self.of_sources.iter().max_by_key(size).map(|(source, _)| *source)
+        self.of_sources.iter().max_by_key(size).map(|(source, waiting)| (*source, waiting))
     }
 }
 
@@ -259,7 +266,7 @@ mod tests {
     /// A place for each of these addresses in turn, where there are so many.
     async fn table(places: usize, addresses: &[&str]) -> (Arc<Connections>, Vec<Place>) {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let places = Places { websockets: 1, others: places };
+        let places = Places { websockets: 2, others: places };
         let connections = Connections::new(places, vec!["10.0.0.0/8".parse().unwrap()]);
         let mut held = Vec::new();
         for address in addresses {
@@ -291,9 +298,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_source_with_most_loses_its_oldest_and_a_proxy_comes_last() {
+    async fn the_source_with_most_loses_its_oldest_and_a_proxy_none() {
         let order = order(&["10.0.0.1", "10.0.0.1", "192.0.2.1", "192.0.2.2", "192.0.2.2"]).await;
-        assert_eq!(order, [3, 2, 4, 0, 1]);
+        assert_eq!(order, [3, 2, 4]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -318,14 +325,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_websocket_leaves_its_place_to_others_and_there_are_only_so_many() {
-        let (connections, held) = table(2, &["192.0.2.1", "192.0.2.1"]).await;
-        assert_eq!(connections.others.available_permits(), 0);
-        let websocket = held[0].become_websocket().unwrap();
-        assert!(held[1].become_websocket().is_none());
+        let addresses = ["192.0.2.1", "192.0.2.1", "10.0.0.1"];
+        let (connections, held) = table(3, &addresses).await;
         assert_eq!(connections.others.available_permits(), 1);
-        drop((websocket, held));
+        let websocket = held[0].become_websocket().unwrap();
         assert_eq!(connections.others.available_permits(), 2);
+        assert!(held[1].become_websocket().is_none());
+        let proxied = held[2].become_websocket().unwrap();
+        drop((websocket, proxied, held));
+        let left = [&connections.others, &connections.websockets].map(|it| it.available_permits());
+        assert_eq!(left, [3, 2]);
         let table = connections.lock();
         assert!(table.of_sources.is_empty() && table.of_sites.is_empty());
+        assert!(table.of_proxies.is_empty());
     }
 }
