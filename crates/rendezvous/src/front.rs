@@ -62,6 +62,8 @@ pub(crate) async fn accept(listener: TcpListener, app: Arc<App>) {
         () = app.connections.stopped() => {}
     }
     drop(listener);
+    // One may have come since the others were told.
+    app.connections.stop();
     while tasks.join_next().await.is_some() {}
 }
 

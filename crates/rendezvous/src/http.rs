@@ -34,6 +34,7 @@ use crate::session;
 const WS_BUFFER_BYTES: usize = 1024;
 /// Most bytes that wait in the library for a slow client, beside the outbox.
 const WS_WRITE_BUFFER_BYTES_MAX: usize = 256 * 1024;
+
 /// What the handlers share.
 #[derive(Debug)]
 pub(crate) struct App {
