@@ -15,6 +15,7 @@ mod lab;
 mod load;
 mod logging;
 mod nat;
+mod open_files;
 mod output;
 mod path_history;
 mod peering;
@@ -143,6 +144,7 @@ fn start(cli: Cli, environment: &Environment) -> Result<ExitCode, Failure> {
     let format = environment.setting("--log-format", cli.log_format, &["LOG_FORMAT"])?;
     let filter = environment.setting("--log", cli.log, &["RUST_LOG"])?;
     let _until_the_end = logging::start(format, filter.as_deref(), cli.command.default_filter())?;
+    open_files::raise_limit();
     let runtime = tokio::runtime::Runtime::new()
         .map_err(|error| Failure::failed(format!("cannot start the runtime: {error}")))?;
     // On a thread of the runtime: from outside, each time that a stream has something, another thread would

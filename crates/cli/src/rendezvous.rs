@@ -60,6 +60,9 @@ pub(crate) struct Args {
     /// or of a proxy that is not trusted; the next one is refused (429) [env: MAX_WORKERS_PER_IP] [default: 10000]
     #[arg(long, value_name = "N|none")]
     max_workers_per_ip: Option<OrNone<usize>>,
+    /// Tell nobody who is registered: no /debug/list_workers [env: NO_LISTING]
+    #[arg(long)]
+    no_listing: bool,
     #[command(flatten)]
     relay: relay::Args,
     #[command(flatten)]
@@ -124,6 +127,8 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
     let workers = environment.setting("--max-workers", args.max_workers, &["MAX_WORKERS"])?;
     let per_ip = args.max_workers_per_ip;
     let per_ip = environment.setting("--max-workers-per-ip", per_ip, &["MAX_WORKERS_PER_IP"])?;
+    let no_listing = args.no_listing.then_some(Switch(true));
+    let no_listing = environment.setting("--no-listing", no_listing, &["NO_LISTING"])?;
     let stun_is_optional = stun.is_none();
     let default = MatchmakerConfig::default();
     Ok(Config {
@@ -142,6 +147,8 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
         trusted_proxies: trusted
             .map(|List(networks)| networks.into_iter().map(|network| network.0).collect())
             .unwrap_or_default(),
+        listing: !no_listing.is_some_and(|no_listing| no_listing.0),
+        open_files_max: None,
         relay: args.relay.limits(environment)?,
         public_hosts: hosts
             .map(|List(hosts)| hosts.into_iter().map(|HostName(name)| name).collect())
@@ -236,6 +243,14 @@ mod tests {
         assert_eq!(most(&[], &[]), Some(10_000));
         assert_eq!(most(&[], &[("MAX_WORKERS_PER_IP", "20")]), Some(20));
         assert_eq!(most(&flags, &[("MAX_WORKERS_PER_IP", "20")]), None);
+    }
+
+    #[test]
+    fn the_listing_is_turned_off_by_flag_or_variable() {
+        let listing =
+            |flags: &[&str], variables: &[(&str, &str)]| read(flags, variables).unwrap().listing;
+        assert!(listing(&[], &[]) && listing(&[], &[("NO_LISTING", "false")]));
+        assert!(!listing(&["--no-listing"], &[]) && !listing(&[], &[("NO_LISTING", "1")]));
     }
 
     #[test]

@@ -43,6 +43,8 @@ fn rendezvous_with(turn: TurnAccess, relay: Option<RelayLimits>) -> Server {
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
         stun_listen: Vec::new(),
         stun_is_optional: false,
+        listing: true,
+        open_files_max: None,
         trusted_proxies: Vec::new(),
         public_hosts: Vec::new(),
         stun_advertise: Vec::new(),

@@ -11,7 +11,7 @@ use holepunch_wire::nat::NatProfile;
 use holepunch_wire::session::{AddressProof, RoomName, SessionId};
 use holepunch_wire::stun::proof::ProofNonce;
 
-use crate::doors::{ConnectionId, Observed, Protocol};
+use crate::doors::{ConnectionId, Observed, Protocol, Worker};
 use crate::liveness::Liveness;
 use crate::plan::Side;
 use crate::queue::Place;
@@ -125,6 +125,12 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// What a listing shows.
+    pub(crate) fn seen(&self) -> Worker<'_> {
+        let Self { worker: id, observed, http_ip, endpoint, .. } = self;
+        Worker { id, observed: *observed, http_ip: *http_ip, endpoint: *endpoint }
+    }
+
     pub(crate) fn new(
         worker: WorkerId,
         observed: Observed,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::ops::Bound;
 use std::time::Instant;
 
 use holepunch_wire::WorkerId;
@@ -171,12 +172,20 @@ impl Matchmaker {
 
     /// Every registered worker, by connection.
     pub fn workers(&self) -> impl Iterator<Item = Worker<'_>> {
-        self.connections.values().map(|entry| Worker {
-            id: &entry.worker,
-            observed: entry.observed,
-            http_ip: entry.http_ip,
-            endpoint: entry.endpoint,
-        })
+        self.connections.values().map(Connection::seen)
+    }
+
+    /// Every registered worker behind this id, or every one at all, by id.
+    pub fn workers_after(&self, id: Option<&WorkerId>) -> impl Iterator<Item = Worker<'_>> {
+        let from = id.map_or(Bound::Unbounded, Bound::Excluded);
+        let current = self.current.range::<WorkerId, _>((from, Bound::Unbounded));
+        current.filter_map(|(_, id)| self.connections.get(id)).map(Connection::seen)
+    }
+
+    /// How many workers are registered, and how many of them wait for a peer.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize) {
+        (self.connections.len(), self.rooms.ready().count())
     }
 
     /// The workers that wait for a peer, room by room, the longest waiter first.

@@ -525,3 +525,49 @@ async fn both_sides_are_told_which_connection_was_not_made_and_why() {
     running.abort();
     other.abort();
 }
+
+#[tokio::test]
+async fn a_connection_too_many_is_reset_told_and_counted_and_there_is_room_again_when_one_ends() {
+    let target = echo().await;
+    let (a, b, _sockets) = testing::pair().await;
+    let (to_target, entry) = listener().await;
+    let (sender, mut told) = unbounded_channel();
+    let mut near = Forward {
+        listeners: vec![(to_target, target.to_string().parse().unwrap())],
+        open_files_max: Some(2),
+        listener: Listener::new(move |not_made| sender.send(not_made).unwrap()),
+        ..Forward::default()
+    };
+    let allow = [target.to_string().parse().unwrap()].into_iter().collect();
+    let mut far = Forward { allow, ..Forward::default() };
+    let counts = Arc::clone(&near.counts);
+    let running = tokio::spawn(async move { forward(&a, &mut near).await });
+    let other = tokio::spawn(async move { forward(&b, &mut far).await });
+    let mut carried = Vec::new();
+    for _ in 0..2 {
+        let mut tcp = TcpStream::connect(entry).await.unwrap();
+        tcp.write_all(b"x").await.unwrap();
+        within(tcp.read_exact(&mut [0])).await.unwrap();
+        carried.push(tcp);
+    }
+    let mut beyond = TcpStream::connect(entry).await.unwrap();
+    assert!(is_reset(&mut beyond).await);
+    let not_made = within(told.recv()).await.unwrap();
+    assert_eq!(not_made.target, Some(target.to_string().parse().unwrap()));
+    assert!(not_made.asked_by == Asker::ThisSide && not_made.reason.contains("ulimit -n"));
+    assert_eq!((counts.summary().turned_away, counts.summary().opened), (1, 2));
+    // The place is free once both sides have ended it, which nobody here is told.
+    assert_eq!(round(carried.pop().unwrap(), b"last").await, b"last");
+    within(async {
+        loop {
+            let mut tcp = TcpStream::connect(entry).await.unwrap();
+            let _reset = tcp.write_all(b"x").await;
+            if tcp.read_exact(&mut [0]).await.is_ok() {
+                break;
+            }
+        }
+    })
+    .await;
+    running.abort();
+    other.abort();
+}

@@ -1,36 +1,29 @@
-//! The paths, and one hyper connection per client.
+//! The paths.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::body::{Body, Bytes};
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{ConnectInfo, Path, RawQuery, State};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
-use futures_util::stream;
 use holepunch_matchmaker::{NotAdmitted, Protocol};
 use holepunch_wire::WorkerId;
 use holepunch_wire::relay::RELAY_PATH;
 use holepunch_wire::session::{RoomName, RoomNameError};
 use holepunch_wire::signal::v1::SUBPROTOCOL;
 use holepunch_wire::signal::{FRAME_BYTES_MAX, REGISTER_PATH};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use ipnet::IpNet;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
 
 use crate::client_address::client_address;
+use crate::connections::{Connections, Place};
 use crate::hub::{Hub, Visitor};
 use crate::identity::{self, Verifier};
-use crate::listing::Listing;
+use crate::listing::{self, Listings};
 use crate::log_budget::LogBudget;
 use crate::origin;
 use crate::relay::{self, Relay};
@@ -41,22 +34,6 @@ use crate::session;
 const WS_BUFFER_BYTES: usize = 1024;
 /// Most bytes that wait in the library for a slow client, beside the outbox.
 const WS_WRITE_BUFFER_BYTES_MAX: usize = 256 * 1024;
-/// A client that has not sent its request line and headers by then is cut off.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection that is no WebSocket by then is cut off, also when it does not read its answers.
-const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
-/// Most bytes of a request's line and headers.
-const HEADER_BYTES_MAX: usize = 16 * 1024;
-/// Connections that are neither workers nor relays, beside those that are admitted.
-const OTHER_CONNECTIONS_MAX: usize = 1024;
-/// After an accept that failed (no file descriptors left, most likely) before the next.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Listings under way at once: with thousands of workers each has megabytes, and a client may take its
-/// time to read it.
-const LISTINGS_MAX: usize = 4;
-/// A listing up to this length is sent in one piece.
-const PIECE_BYTES: usize = 64 * 1024;
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -69,27 +46,14 @@ pub(crate) struct App {
     pub(crate) public_hosts: Arc<[String]>,
     /// For lines about requests that are refused.
     pub(crate) refusals: LogBudget,
-    /// Held by every listing under way.
-    listings: Arc<Semaphore>,
+    pub(crate) connections: Arc<Connections>,
+    /// `None` where it is turned off.
+    pub(crate) listings: Option<Listings>,
     /// Held by every session; the server waits for all to be dropped when it ends.
     pub(crate) alive: mpsc::WeakSender<()>,
 }
 
-impl App {
-    pub(crate) fn new(
-        hub: Arc<Hub>,
-        relay: Option<Arc<Relay>>,
-        trusted_proxies: Vec<IpNet>,
-        public_hosts: Arc<[String]>,
-        alive: mpsc::WeakSender<()>,
-    ) -> Self {
-        let listings = Arc::new(Semaphore::new(LISTINGS_MAX));
-        let refusals = LogBudget::of_refusals();
-        Self { hub, relay, trusted_proxies, public_hosts, refusals, listings, alive }
-    }
-}
-
-fn router(app: Arc<App>) -> Router {
+pub(crate) fn router(app: Arc<App>) -> Router {
     let websockets = Router::new()
         .route(&format!("{REGISTER_PATH}{{worker_id}}"), get(register))
         .route(&format!("{RELAY_PATH}{{session}}"), get(relay::relay))
@@ -99,52 +63,9 @@ fn router(app: Arc<App>) -> Router {
         .route("/healthz", get(health))
         .route("/health", get(health))
         .route("/ready", get(health))
-        .route("/debug/list_workers", get(list_workers))
+        .route("/debug/list_workers", get(listing::list_workers))
         .merge(websockets)
         .with_state(app)
-}
-
-/// The right to be connected; a WebSocket holds it until its session ends.
-pub(crate) type Permit = Arc<OwnedSemaphorePermit>;
-
-/// Accepts connections until the task is ended, and with it every connection that is not a WebSocket.
-pub(crate) async fn accept(listener: TcpListener, app: Arc<App>, websockets_max: usize) {
-    let router = router(app);
-    let permits = websockets_max.saturating_add(OTHER_CONNECTIONS_MAX).min(Semaphore::MAX_PERMITS);
-    let permits = Arc::new(Semaphore::new(permits));
-    let mut connections = JoinSet::new();
-    loop {
-        while connections.try_join_next().is_some() {}
-        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, from)) => {
-                let router = router.clone().layer(Extension(Permit::new(permit)));
-                connections.spawn(serve_connection(stream, from, router));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-async fn serve_connection(stream: TcpStream, from: SocketAddr, router: Router) {
-    // Acks and offers are small and urgent.
-    let _best_effort = stream.set_nodelay(true);
-    let service = router.layer(Extension(ConnectInfo(from)));
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(HEADER_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
-        .with_upgrades();
-    // An upgrade ends this future; a WebSocket lives as long as its session.
-    match tokio::time::timeout(HTTP_TIMEOUT, connection).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%from, %error, "HTTP connection ended"),
-        Err(_) => tracing::debug!(%from, "HTTP connection cut off"),
-    }
 }
 
 async fn index() -> impl IntoResponse {
@@ -159,37 +80,10 @@ async fn health() -> &'static str {
     "OK"
 }
 
-async fn list_workers(State(app): State<Arc<App>>) -> Response {
-    let Ok(permit) = Arc::clone(&app.listings).acquire_owned().await else {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
-    };
-    let listing = app.hub.read(Listing::of);
-    let Ok(text) = serde_json::to_vec(&listing) else {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-    };
-    let length = text.len();
-    let body = if text.len() <= PIECE_BYTES { Body::from(text) } else { in_pieces(text, permit) };
-    let kind = HeaderValue::from_static("application/json");
-    let headers = [(CONTENT_TYPE, kind), (CONTENT_LENGTH, HeaderValue::from(length))];
-    (headers, body).into_response()
-}
-
-/// A body that holds its permit until the client has read (nearly) all of it.
-fn in_pieces(text: Vec<u8>, permit: OwnedSemaphorePermit) -> Body {
-    let pieces = stream::unfold((Bytes::from(text), permit), |(mut rest, permit)| async move {
-        if rest.is_empty() {
-            return None;
-        }
-        let piece = rest.split_to(rest.len().min(PIECE_BYTES));
-        Some((Ok::<_, std::convert::Infallible>(piece), (rest, permit)))
-    });
-    Body::from_stream(pieces)
-}
-
 async fn register(
     State(app): State<Arc<App>>,
     ConnectInfo(from): ConnectInfo<SocketAddr>,
-    Extension(permit): Extension<Permit>,
+    Extension(place): Extension<Arc<Place>>,
     Path(worker_id): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -232,6 +126,9 @@ async fn register(
         room: room.clone(),
         proved: None,
     });
+    let Some(place) = place.become_websocket() else {
+        return no_more_websockets(&app);
+    };
     let visitor = Visitor { worker, observed, protocol, room, challenge };
     upgrade
         .read_buffer_size(WS_BUFFER_BYTES)
@@ -241,8 +138,20 @@ async fn register(
         .max_frame_size(FRAME_BYTES_MAX)
         .on_upgrade(move |socket| async move {
             session::serve(Arc::clone(&app.hub), socket, visitor, verifier).await;
-            drop((alive, permit));
+            drop((alive, place));
         })
+}
+
+/// The answer where descriptors would run out. What is left of them is for health checks and for those who look after
+/// the server.
+pub(crate) fn no_more_websockets(app: &App) -> Response {
+    if app.refusals.allows_one() {
+        tracing::warn!(
+            "WebSocket refused: the limit of open files is reached (LimitNOFILE, ulimit -n)"
+        );
+    }
+    let why = "this rendezvous has as many connections as its system lets it have; try again later";
+    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
 }
 
 /// The room in a query, `room=…`.

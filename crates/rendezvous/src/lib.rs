@@ -4,7 +4,10 @@
 //! | module | what |
 //! | --- | --- |
 //! | `server` | sockets open and close |
-//! | `http` | paths; one hyper connection per client |
+//! | `open_files` | how many connections fit under the system's limit |
+//! | `front` | connections are taken; one hyper connection per client |
+//! | `connections`, `pace`, `client_io` | who has a place among them, and for how long without a word |
+//! | `http` | paths |
 //! | `client_address` | who a client is, behind a proxy too |
 //! | `identity` | what a worker signs to prove its key, and whether it has |
 //! | `session` | one WebSocket: frames in, actions out |
@@ -19,13 +22,18 @@
 //! Every decision about workers is made in [`holepunch_matchmaker`]; nothing here pairs anybody.
 
 mod client_address;
+mod client_io;
+mod connections;
+mod front;
 mod http;
 mod hub;
 mod identity;
 mod listing;
 mod log_budget;
+mod open_files;
 mod origin;
 mod outbox;
+mod pace;
 mod relay;
 mod server;
 mod session;

@@ -1,10 +1,32 @@
 //! `GET /debug/list_workers`: one object that serves every generation of readers.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use axum::body::{Body, Bytes};
+use axum::extract::{ConnectInfo, RawQuery, State};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
 use holepunch_matchmaker::{Matchmaker, Worker};
+use holepunch_wire::WorkerId;
+use holepunch_wire::address::{Site, Source};
 use serde::Serialize;
+
+use crate::client_address::client_address;
+use crate::http::App;
+
+/// Most workers of one listing, and of those that wait for a peer: some 500 KB. A fleet that is larger is listed page by
+/// page.
+const LISTED_MAX: usize = 1000;
+/// Listings under way at once: each is in memory until its client has read it.
+const LISTINGS_MAX: usize = 16;
+/// Of these, for one source, which may be an IPv6 site.
+const LISTINGS_OF_SOURCE_MAX: usize = 4;
+/// A listing up to this length is sent in one piece.
+const PIECE_BYTES: usize = 64 * 1024;
 
 /// The number that stands for "connected" in the raw states.
 const STATE_CONNECTED: u8 = 1;
@@ -17,6 +39,9 @@ pub(crate) struct Listing {
     workers_ready_list: Vec<String>,
     workers: BTreeMap<String, Entry>,
     workers_details: BTreeMap<String, ShortEntry>,
+    /// The last worker of this page, where there are more behind it: the `after` of the next one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_after: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -44,21 +69,51 @@ struct ShortEntry {
     ws_connected: bool,
 }
 
+/// Which workers are asked for.
+#[derive(Debug, PartialEq, Eq)]
+struct Page {
+    after: Option<WorkerId>,
+    limit: usize,
+}
+
+impl Page {
+    /// From a query, `after=…&limit=…`: else what is wrong with it.
+    fn of(query: Option<&str>) -> Result<Self, String> {
+        let mut page = Self { after: None, limit: LISTED_MAX };
+        for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+            match name.as_ref() {
+                "after" => page.after = Some(WorkerId::new(&value).map_err(|it| it.to_string())?),
+                "limit" => {
+                    let limit = value.parse().ok().filter(|it| (1..=LISTED_MAX).contains(it));
+                    page.limit = limit.ok_or(format!("expected a limit from 1 to {LISTED_MAX}"))?;
+                }
+                _ => {}
+            }
+        }
+        Ok(page)
+    }
+}
+
 impl Listing {
-    pub(crate) fn of(machine: &Matchmaker) -> Self {
-        let workers_ready_list: Vec<String> =
-            machine.ready().map(|worker| worker.as_str().to_owned()).collect();
+    fn of(machine: &Matchmaker, page: &Page) -> Self {
+        let (connected_workers_count, workers_ready_for_pairing_count) = machine.counts();
         let id = |worker: &Worker<'_>| worker.id.as_str().to_owned();
-        let workers: BTreeMap<_, _> =
-            machine.workers().map(|worker| (id(&worker), Entry::of(&worker))).collect();
-        let workers_details =
-            machine.workers().map(|worker| (id(&worker), ShortEntry::of(&worker))).collect();
+        let (mut workers, mut workers_details) = (BTreeMap::new(), BTreeMap::new());
+        let mut listed = machine.workers_after(page.after.as_ref());
+        for worker in listed.by_ref().take(page.limit) {
+            workers.insert(id(&worker), Entry::of(&worker));
+            workers_details.insert(id(&worker), ShortEntry::of(&worker));
+        }
+        let has_more = listed.next().is_some();
+        let last = workers.last_key_value().map(|(id, _)| id.clone());
+        let ready = machine.ready().take(page.limit);
         Self {
-            connected_workers_count: workers.len(),
-            workers_ready_for_pairing_count: workers_ready_list.len(),
-            workers_ready_list,
+            connected_workers_count,
+            workers_ready_for_pairing_count,
+            workers_ready_list: ready.map(|worker| worker.as_str().to_owned()).collect(),
             workers,
             workers_details,
+            next_after: last.filter(|_| has_more),
         }
     }
 }
@@ -91,5 +146,132 @@ impl ShortEntry {
             stun_udp_port: worker.endpoint.map(|endpoint| endpoint.port()),
             ws_connected: true,
         }
+    }
+}
+
+/// Who reads a listing. This machine has no share of its own.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Listings(Arc<Mutex<Readers>>);
+
+#[derive(Debug, Default)]
+struct Readers {
+    all: usize,
+    of_sites: BTreeMap<Site, usize>,
+}
+
+/// One listing under way.
+#[derive(Debug)]
+struct Reading {
+    listings: Listings,
+    site: Option<Site>,
+}
+
+impl Listings {
+    fn begin(&self, ip: IpAddr) -> Result<Reading, StatusCode> {
+        let site = Source::of(ip).map(Source::site);
+        let mut readers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if readers.all >= LISTINGS_MAX {
+            return Err(StatusCode::SERVICE_UNAVAILABLE);
+        }
+        if let Some(site) = site {
+            let own = readers.of_sites.entry(site).or_default();
+            if *own >= LISTINGS_OF_SOURCE_MAX {
+                return Err(StatusCode::TOO_MANY_REQUESTS);
+            }
+            *own += 1;
+        }
+        readers.all += 1;
+        drop(readers);
+        Ok(Reading { listings: self.clone(), site })
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        let mut readers = self.listings.0.lock().unwrap_or_else(PoisonError::into_inner);
+        readers.all -= 1;
+        let Some(site) = self.site else { return };
+        if let Some(own) = readers.of_sites.get_mut(&site) {
+            *own -= 1;
+            if *own == 0 {
+                readers.of_sites.remove(&site);
+            }
+        }
+    }
+}
+
+pub(crate) async fn list_workers(
+    State(app): State<Arc<App>>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let Some(listings) = &app.listings else { return StatusCode::NOT_FOUND.into_response() };
+    let page = match Page::of(query.as_deref()) {
+        Ok(page) => page,
+        Err(why) => return (StatusCode::BAD_REQUEST, why).into_response(),
+    };
+    let reading = match listings.begin(client_address(from, &headers, &app.trusted_proxies).ip) {
+        Ok(reading) => reading,
+        Err(status) => {
+            let soon = [(RETRY_AFTER, HeaderValue::from_static("1"))];
+            return (status, soon, "too many listings under way").into_response();
+        }
+    };
+    let listing = app.hub.read(|machine| Listing::of(machine, &page));
+    let Ok(text) = serde_json::to_vec(&listing) else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let length = text.len();
+    let body = if text.len() <= PIECE_BYTES { Body::from(text) } else { in_pieces(text, reading) };
+    let kind = HeaderValue::from_static("application/json");
+    let headers = [(CONTENT_TYPE, kind), (CONTENT_LENGTH, HeaderValue::from(length))];
+    (headers, body).into_response()
+}
+
+/// A body that holds its place until the client has read (nearly) all of it.
+fn in_pieces(text: Vec<u8>, reading: Reading) -> Body {
+    let pieces = stream::unfold((Bytes::from(text), reading), |(mut rest, reading)| async move {
+        if rest.is_empty() {
+            return None;
+        }
+        let piece = rest.split_to(rest.len().min(PIECE_BYTES));
+        Some((Ok::<_, std::convert::Infallible>(piece), (rest, reading)))
+    });
+    Body::from_stream(pieces)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_names_a_page_and_what_it_cannot_mean_is_said() {
+        for whole in [None, Some(""), Some("verbose")] {
+            assert_eq!(Page::of(whole), Ok(Page { after: None, limit: LISTED_MAX }));
+        }
+        let after = Some(WorkerId::new("a b").unwrap());
+        assert_eq!(Page::of(Some("limit=7&after=a%20b")), Ok(Page { after, limit: 7 }));
+        for wrong in ["limit=0", "limit=1001", "limit=x", "limit=", "after="] {
+            assert!(Page::of(Some(wrong)).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn nobody_reads_more_listings_at_once_than_his_share() {
+        let listings = Listings::default();
+        let ip = |text: &str| -> IpAddr { text.parse().unwrap() };
+        let begin = |text: &str| listings.begin(ip(text));
+        let mut held: Vec<_> = (0..4).map(|_| begin("192.0.2.1").unwrap()).collect();
+        assert_eq!(begin("192.0.2.1").unwrap_err(), StatusCode::TOO_MANY_REQUESTS);
+        held.extend((0..4).map(|it| begin(&format!("2001:db8:0:{it}::1")).unwrap()));
+        assert_eq!(begin("2001:db8:0:9::1").unwrap_err(), StatusCode::TOO_MANY_REQUESTS);
+        held.extend((0..8).map(|_| begin("127.0.0.1").unwrap()));
+        for full in ["127.0.0.1", "192.0.2.2"] {
+            assert_eq!(begin(full).unwrap_err(), StatusCode::SERVICE_UNAVAILABLE);
+        }
+        held.clear();
+        assert!(begin("192.0.2.1").is_ok());
+        assert!(listings.0.lock().unwrap().of_sites.is_empty());
     }
 }

@@ -14,6 +14,8 @@ const REFUSALS_PER_SECOND_MAX: u32 = 10;
 /// Characters of what a client has written that a line repeats: enough to recognise it.
 pub(crate) const LOGGED_CHARS_MAX: usize = 200;
 const SECOND: Duration = Duration::from_secs(1);
+/// Between two lines that say that no connection can be taken: nobody but the operator can change that.
+const ACCEPT_FAILURES_PERIOD: Duration = Duration::from_secs(10);
 
 /// Counts lines, second by second.
 #[derive(Debug)]
@@ -22,6 +24,7 @@ pub(crate) struct LogBudget(Mutex<Window>);
 #[derive(Debug)]
 struct Window {
     lines_max: u32,
+    period: Duration,
     started: Option<Instant>,
     lines: u32,
     left_out: u64,
@@ -30,25 +33,31 @@ struct Window {
 impl LogBudget {
     /// For what happens.
     pub(crate) fn of_lines() -> Self {
-        Self(Mutex::new(Window::new(LINES_PER_SECOND_MAX)))
+        Self(Mutex::new(Window::new(LINES_PER_SECOND_MAX, SECOND)))
     }
 
     /// For warnings that clients cause.
     pub(crate) fn of_warnings() -> Self {
-        Self(Mutex::new(Window::new(WARNINGS_PER_SECOND_MAX)))
+        Self(Mutex::new(Window::new(WARNINGS_PER_SECOND_MAX, SECOND)))
     }
 
     /// For HTTP requests that are refused.
     pub(crate) fn of_refusals() -> Self {
-        Self(Mutex::new(Window::new(REFUSALS_PER_SECOND_MAX)))
+        Self(Mutex::new(Window::new(REFUSALS_PER_SECOND_MAX, SECOND)))
     }
 
-    /// Whether one more line may be written. What was left out is said with the next second.
+    /// For connections that cannot be taken.
+    pub(crate) fn of_accept_failures() -> Self {
+        Self(Mutex::new(Window::new(1, ACCEPT_FAILURES_PERIOD)))
+    }
+
+    /// Whether one more line may be written. What was left out is said with the next second,
+    /// or period.
     pub(crate) fn allows_one(&self) -> bool {
         let (allowed, left_out) =
             self.0.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
         if left_out > 0 {
-            tracing::warn!(left_out, "log lines were left out: too many in a second");
+            tracing::warn!(left_out, "log lines were left out: too many of them");
         }
         allowed
     }
@@ -60,16 +69,17 @@ pub(crate) fn excerpt(written: &[u8]) -> String {
 }
 
 impl Window {
-    fn new(lines_max: u32) -> Self {
-        Self { lines_max, started: None, lines: 0, left_out: 0 }
+    fn new(lines_max: u32, period: Duration) -> Self {
+        Self { lines_max, period, started: None, lines: 0, left_out: 0 }
     }
 
     /// Whether a line is allowed now, and how many were left out in a second that has just ended.
     fn take(&mut self, now: Instant) -> (bool, u64) {
         let mut left_out = 0;
-        if self.started.is_none_or(|started| now.saturating_duration_since(started) >= SECOND) {
+        if self.started.is_none_or(|started| now.saturating_duration_since(started) >= self.period)
+        {
             left_out = self.left_out;
-            *self = Self { started: Some(now), ..Self::new(self.lines_max) };
+            *self = Self { started: Some(now), ..Self::new(self.lines_max, self.period) };
         }
         let allowed = self.lines < self.lines_max;
         if allowed {
@@ -88,16 +98,17 @@ mod tests {
     #[test]
     fn a_flood_is_cut_and_what_is_left_out_is_counted() {
         let start = Instant::now();
-        for (lines_max, left_out) in [
-            (LINES_PER_SECOND_MAX, 30_000),
-            (WARNINGS_PER_SECOND_MAX, 49_800),
-            (REFUSALS_PER_SECOND_MAX, 49_990),
+        for (lines_max, period, left_out) in [
+            (LINES_PER_SECOND_MAX, SECOND, 30_000),
+            (WARNINGS_PER_SECOND_MAX, SECOND, 49_800),
+            (REFUSALS_PER_SECOND_MAX, SECOND, 49_990),
+            (1, ACCEPT_FAILURES_PERIOD, 49_999),
         ] {
-            let mut window = Window::new(lines_max);
+            let mut window = Window::new(lines_max, period);
             let allowed = (0..50_000).filter(|_| window.take(start).0).count();
             assert_eq!(allowed, 50_000 - left_out);
-            assert_eq!(window.take(start + SECOND), (true, left_out as u64));
-            assert_eq!(window.take(start + SECOND), (true, 0));
+            assert_eq!(window.take(start + period), (true, left_out as u64));
+            assert_eq!(window.take(start + 2 * period), (true, 0));
         }
     }
 

@@ -15,16 +15,21 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::http::{self, App};
+use crate::connections::Connections;
+use crate::front;
+use crate::http::App;
 use crate::hub::Hub;
 use crate::identity::host_name;
+use crate::listing::Listings;
+use crate::log_budget::LogBudget;
+use crate::open_files::{self, Places};
 use crate::relay::{Relay, RelayLimits};
 use crate::stun::StunServer;
 
 /// Connections that the kernel keeps until they are accepted: a whole fleet may reconnect at once.
 const BACKLOG: u32 = 4096;
-/// Time that the sessions have to say goodbye. The platform expects a service to end soon after
-/// SIGTERM, and a client that does not answer must not delay that.
+/// When no session has ended for so long, those that are left are not waited for. The platform expects a service to end
+/// soon after SIGTERM, and a client that does not answer must not delay that.
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(800);
 
 /// What a server is to be.
@@ -46,6 +51,10 @@ pub struct Config {
     /// STUN addresses to tell workers of, instead of those that are listened on: right behind a load
     /// balancer or a port forwarding.
     pub stun_advertise: Vec<SocketAddr>,
+    /// Whether `GET /debug/list_workers` tells everybody who is registered.
+    pub listing: bool,
+    /// Most files that may be open, sockets included; `None`: the limit of this process.
+    pub open_files_max: Option<usize>,
     /// What the relay carries; `None` turns it off.
     pub relay: Option<RelayLimits>,
     /// The pairing machine's settings; its STUN servers, proofs and relay are filled in here.
@@ -87,6 +96,7 @@ pub struct Server {
     proof_key: ProofKey,
     hub: Arc<Hub>,
     relay: Option<Arc<Relay>>,
+    connections: Arc<Connections>,
     /// What takes connections, and owns those that are not yet WebSockets.
     front: JoinSet<()>,
     clock: JoinSet<()>,
@@ -123,6 +133,8 @@ impl Server {
         };
         let relays_max = config.relay.map_or(0, |limits| limits.connections_max);
         let websockets_max = config.matchmaker.workers_max.saturating_add(relays_max);
+        let connections =
+            connections(config.open_files_max, websockets_max, &config.trusted_proxies);
         let relay = config.relay.map(|limits| Arc::new(Relay::new(limits)));
         let mut matchmaker = config.matchmaker;
         matchmaker.stun = match &stun {
@@ -142,14 +154,22 @@ impl Server {
         let own: Arc<[String]> = own.collect();
         tracing::info!(%http, stun = ?stun_addresses, hosts = ?own, "rendezvous is running");
         let gone = alive.downgrade();
-        let app = App::new(Arc::clone(&hub), relay.clone(), config.trusted_proxies, own, gone);
-        let app = Arc::new(app);
+        let app = Arc::new(App {
+            hub: Arc::clone(&hub),
+            relay: relay.clone(),
+            trusted_proxies: config.trusted_proxies,
+            public_hosts: own,
+            refusals: LogBudget::of_refusals(),
+            connections: Arc::clone(&connections),
+            listings: config.listing.then(Listings::default),
+            alive: gone,
+        });
         let mut front = JoinSet::new();
-        front.spawn(http::accept(listener, app, websockets_max));
+        front.spawn(front::accept(listener, app));
         let mut clock = JoinSet::new();
         let machine = Arc::clone(&hub);
         clock.spawn(async move { machine.run_clock().await });
-        Ok(Self { http, stun, proof_key, hub, relay, front, clock, alive, all_gone })
+        Ok(Self { http, stun, proof_key, hub, relay, connections, front, clock, alive, all_gone })
     }
 
     /// Where HTTP and WebSocket are served.
@@ -170,22 +190,49 @@ impl Server {
         &self.proof_key
     }
 
-    /// Takes no more connections, tells every worker (1001), and returns when all have gone or after
-    /// less than a second. Then all addresses are free again.
+    /// Takes no more connections, tells every worker (1001), and returns when all have gone: less than a second after
+    /// the last one that goes by itself, however many there are. Then all addresses are free again.
     pub async fn shutdown(mut self) {
-        self.front.shutdown().await;
+        self.connections.stop();
         if let Some(relay) = &self.relay {
             relay.shutdown();
         }
         self.hub.input(Input::Shutdown);
+        let alive = self.alive.downgrade();
         drop(self.alive);
-        let _in_time = tokio::time::timeout(SHUTDOWN_GRACE, self.all_gone.recv()).await;
+        // Thousands take longer than one to be told. Each ends soon after its turn, so this has an end, too.
+        let mut left = usize::MAX;
+        let sessions = async {
+            while alive.strong_count() < left {
+                left = alive.strong_count();
+                let _in_time = tokio::time::timeout(SHUTDOWN_GRACE, self.all_gone.recv()).await;
+            }
+        };
+        let answers = tokio::time::timeout(SHUTDOWN_GRACE, self.front.join_next());
+        let ((), _in_time) = tokio::join!(sessions, answers);
+        self.front.shutdown().await;
         self.clock.shutdown().await;
         if let Some(stun) = self.stun {
             stun.shutdown().await;
         }
-        tracing::info!("rendezvous has ended");
+        tracing::info!(left, ended_for_others = self.connections.ended(), "rendezvous has ended");
     }
+}
+
+/// The places of all clients. What does not fit under the limit of open files is told, once.
+fn connections(limit: Option<usize>, websockets: usize, proxies: &[IpNet]) -> Arc<Connections> {
+    let limit = limit.or_else(open_files::limit);
+    let (places, needed) = Places::within(limit, websockets);
+    if let (Some(limit), Some(needed)) = (limit, needed) {
+        tracing::warn!(
+            limit,
+            needed,
+            connections = places.websockets,
+            "the limit of open files is too low for as many workers and relay connections as may come: more than \
+             `connections` are refused (503); raise it (LimitNOFILE= of systemd, ulimit -n) or lower --max-workers"
+        );
+    }
+    Connections::new(places, proxies.to_vec())
 }
 
 fn random_proof_key() -> Result<ProofKey, BindError> {

@@ -136,3 +136,43 @@ async fn every_worker_stands_in_both_shapes() {
         assert_eq!(listing["workers_details"][&worker.id]["ws_port"], port);
     }
 }
+
+#[tokio::test]
+async fn a_fleet_is_listed_page_by_page_and_every_page_tells_how_many_there_are() {
+    let rendezvous = Rendezvous::start();
+    let mut workers = Vec::new();
+    for id in ["b", "e", "a b", "d", "c"] {
+        let mut worker = rendezvous.worker(&id.replace(' ', "%20")).await;
+        worker.send(json!({ "type": "register_public_ip", "ip": "203.0.113.5" })).await;
+        worker.is_up().await;
+        workers.push(worker);
+    }
+    workers[3].report("203.0.113.6:4001").await;
+    let mut query = "?limit=2".to_owned();
+    let mut pages = Vec::new();
+    loop {
+        let answer = http::get(rendezvous.address(), &format!("/debug/list_workers{query}")).await;
+        let page: Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(page["connected_workers_count"], 5);
+        assert_eq!(common::ready(&page), ["d"]);
+        let ids = |shape: &str| -> Vec<String> {
+            page[shape].as_object().unwrap().keys().cloned().collect()
+        };
+        assert_eq!(ids("workers"), ids("workers_details"));
+        pages.push(ids("workers"));
+        let Some(next) = page["next_after"].as_str() else { break };
+        query = format!("?limit=2&after={}", next.replace(' ', "+"));
+    }
+    assert_eq!(pages, [vec!["a b", "b"], vec!["c", "d"], vec!["e"]]);
+    assert!(rendezvous.listing().await.get("next_after").is_none(), "all of it is no page");
+    let wrong = http::get(rendezvous.address(), "/debug/list_workers?limit=0").await;
+    assert_eq!((wrong.status, wrong.body.as_str()), (400, "expected a limit from 1 to 1000"));
+}
+
+#[tokio::test]
+async fn a_listing_that_is_turned_off_is_404() {
+    let rendezvous = Rendezvous::with(|config| config.listing = false);
+    let _worker = rendezvous.worker("a").await;
+    let answer = http::get(rendezvous.address(), "/debug/list_workers").await;
+    assert_eq!((answer.status, answer.body.as_str()), (404, ""));
+}

@@ -117,12 +117,18 @@ impl Source {
     /// trusted it would be everybody.
     #[must_use]
     pub fn of(ip: IpAddr) -> Option<Self> {
+        (!ip.to_canonical().is_loopback()).then(|| Self::even_of_loopback(ip))
+    }
+
+    /// The same where this machine is somebody, too, and each of its addresses another one: for what it costs as
+    /// much as anybody.
+    #[must_use]
+    pub fn even_of_loopback(ip: IpAddr) -> Self {
         match ip.to_canonical() {
-            ip if ip.is_loopback() => None,
-            IpAddr::V4(ip) => Some(Self(ip.into())),
+            IpAddr::V4(ip) => Self(ip.into()),
             IpAddr::V6(ip) => {
                 let [a, b, c, d, ..] = ip.segments();
-                Some(Self(IpAddr::from([a, b, c, d, 0, 0, 0, 0])))
+                Self(IpAddr::from([a, b, c, d, 0, 0, 0, 0]))
             }
         }
     }
@@ -231,6 +237,9 @@ mod tests {
         assert_ne!(source("2001:db8::1"), source("2001:db8:0:1::1"));
         assert_ne!(source("192.0.2.1"), source("192.0.2.2"));
         assert_eq!(source("192.0.2.1"), source("::ffff:192.0.2.1"));
+        let even = |text: &str| Source::even_of_loopback(text.parse().expect("test address"));
+        assert_ne!(even("127.0.0.1"), even("127.0.0.2"));
+        assert_eq!(Some(even("2001:db8::1")), source("2001:db8::2"));
     }
 
     #[test]

@@ -72,6 +72,8 @@ impl Demo {
             listen: ANY_PORT,
             stun_listen: vec![ANY_PORT],
             stun_is_optional: false,
+            listing: true,
+            open_files_max: None,
             trusted_proxies: Vec::new(),
             relay: Some(RelayLimits::default()),
             public_hosts: Vec::new(),

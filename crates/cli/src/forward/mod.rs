@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 
 use crate::exit::Failure;
 use crate::joining::{self, JoinArgs, Manner, Telling, Turn};
+use crate::open_files::connections_max;
 use crate::output;
 use crate::settings::Environment;
 use crate::signals::Stop;
@@ -171,7 +172,8 @@ fn listen(
     allow: Vec<Rule>,
     json: bool,
 ) -> Result<Forward, Failure> {
-    let mut what = Forward { allow: allow.into_iter().collect(), ..Forward::default() };
+    let (allow, open_files_max) = (allow.into_iter().collect(), connections_max());
+    let mut what = Forward { allow, open_files_max, ..Forward::default() };
     for Pair { listen, to } in pairs {
         what.listeners.push((bind(listen, Some(&to), json)?, to));
     }

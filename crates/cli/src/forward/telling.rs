@@ -127,6 +127,7 @@ pub(super) fn in_words(summary: &Summary) -> String {
     );
     let not_made = summary.forbidden + summary.failed + summary.busy + summary.malformed;
     for (number, what) in [
+        (summary.turned_away, "too many at once"),
         (summary.refused_by_peer, "not made by the peer"),
         (not_made, "not made for the peer"),
         (summary.broken, "cut short"),

@@ -36,10 +36,21 @@ pub(crate) struct Ended {
 impl Program {
     /// Starts it with these arguments and no environment variables but these.
     pub(crate) fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_holepunch"))
-            .args(arguments)
-            .env_clear()
-            .envs(variables.iter().copied())
+        let mut command = Command::new(env!("CARGO_BIN_EXE_holepunch"));
+        command.args(arguments).env_clear().envs(variables.iter().copied());
+        Self::start(command)
+    }
+
+    /// Starts it with these arguments under limits of its own, as `ulimit` takes them.
+    pub(crate) fn run_under(limits: &str, arguments: &str) -> Self {
+        let binary = env!("CARGO_BIN_EXE_holepunch");
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit {limits}; exec '{binary}' {arguments}")]).env_clear();
+        Self::start(command)
+    }
+
+    fn start(mut command: Command) -> Self {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -52,6 +52,8 @@ pub(crate) fn serve(listen: SocketAddr) -> Server {
         listen,
         stun_listen: Vec::new(),
         stun_is_optional: false,
+        listing: true,
+        open_files_max: None,
         trusted_proxies: Vec::new(),
         public_hosts: Vec::new(),
         stun_advertise: Vec::new(),

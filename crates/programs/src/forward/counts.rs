@@ -56,6 +56,7 @@ impl<'a> Sent<'a> {
 pub struct Counts {
     pub(super) opened: Count,
     pub(super) served: Count,
+    pub(super) turned_away: Count,
     pub(super) refused_by_peer: Count,
     pub(super) forbidden: Count,
     pub(super) busy: Count,
@@ -73,6 +74,8 @@ pub struct Summary {
     pub opened: u64,
     /// Connections made for the peer.
     pub served: u64,
+    /// Connections of programs here beyond the limit.
+    pub turned_away: u64,
     /// Connections that the peer refused or could not make.
     pub refused_by_peer: u64,
     /// Requests of the peer's for what it may not reach.
@@ -98,6 +101,7 @@ impl Counts {
         Summary {
             opened: self.opened.get(),
             served: self.served.get(),
+            turned_away: self.turned_away.get(),
             refused_by_peer: self.refused_by_peer.get(),
             forbidden: self.forbidden.get(),
             busy: self.busy.get(),

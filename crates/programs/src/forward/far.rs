@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use holepunch_link::{RecvStream, SendStream};
 use tokio::net::{TcpStream, lookup_host};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -29,14 +30,21 @@ pub(super) async fn serve(shared: Arc<Shared>) {
         tokio::select! {
             accepted = shared.link.accept_bi() => {
                 let Ok((mut send, mut recv)) = accepted else { break };
-                if tasks.len() >= SERVED_MAX {
-                    shared.counts.busy.one();
-                    let reason = format!("{SERVED_MAX} connections are made for it already");
-                    not_made(&shared, None, &reason);
-                    send.reset(CODE_BUSY);
-                    recv.stop(CODE_BUSY);
-                } else {
-                    tasks.spawn(connection(Arc::clone(&shared), send, recv));
+                while tasks.try_join_next().is_some() {}
+                match place(&shared, tasks.len()) {
+                    Ok(place) => {
+                        let served = connection(Arc::clone(&shared), send, recv);
+                        tasks.spawn(async move {
+                            served.await;
+                            drop(place);
+                        });
+                    }
+                    Err(why) => {
+                        shared.counts.busy.one();
+                        not_made(&shared, None, &why);
+                        send.reset(CODE_BUSY);
+                        recv.stop(CODE_BUSY);
+                    }
                 }
             }
             Some(_) = tasks.join_next() => {}
@@ -44,6 +52,14 @@ pub(super) async fn serve(shared: Arc<Shared>) {
     }
     let _in_time =
         timeout(DRAIN_WITHIN, async { while tasks.join_next().await.is_some() {} }).await;
+}
+
+/// A place for one more, where so many are served.
+fn place(shared: &Shared, served: usize) -> Result<OwnedSemaphorePermit, String> {
+    if served >= SERVED_MAX {
+        return Err(format!("{SERVED_MAX} connections are made for it already"));
+    }
+    shared.open_file()
 }
 
 async fn connection(shared: Arc<Shared>, send: SendStream, mut recv: RecvStream) {

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use holepunch_link::{Link, LinkError};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::agree::{AgreeError, Greeting, agree};
@@ -83,6 +83,8 @@ pub struct Forward {
     pub socks: Vec<TcpListener>,
     /// What the peer may reach through this side.
     pub allow: Allow,
+    /// Most connections at once, of all listeners and for the peer: as many files as may be open. `None`: no bound.
+    pub open_files_max: Option<usize>,
     /// How long each step may take.
     pub times: Times,
     /// What is counted.
@@ -117,7 +119,17 @@ struct Shared {
     counts: Arc<Counts>,
     listener: Listener,
     lookups: Arc<Semaphore>,
+    open_files: Arc<Semaphore>,
     pool: Pool,
+}
+
+impl Shared {
+    /// One more open file; else why not.
+    fn open_file(&self) -> Result<OwnedSemaphorePermit, String> {
+        Arc::clone(&self.open_files).try_acquire_owned().map_err(|_| {
+            "as many files are open as the system allows; raise that limit (ulimit -n)".to_owned()
+        })
+    }
 }
 
 /// Forwards until the link ends; then the listeners are closed, and connections that are not at their end
@@ -133,6 +145,7 @@ pub async fn forward(link: &Link, what: &mut Forward) -> Result<Ended, ForwardEr
     // The stream stays open as long as the program runs.
     let _greeted = agree(link, &own).await?;
     let what = std::mem::take(what);
+    let open_files = what.open_files_max.unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
     let shared = Arc::new(Shared {
         link: link.clone(),
         allow: what.allow,
@@ -140,6 +153,7 @@ pub async fn forward(link: &Link, what: &mut Forward) -> Result<Ended, ForwardEr
         counts: what.counts,
         listener: what.listener,
         lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
+        open_files: Arc::new(Semaphore::new(open_files)),
         pool: Pool::default(),
     });
     let mut parts = JoinSet::new();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -48,18 +49,30 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX))
 }
 
-/// Takes connections until the link ends. Beyond the limit they wait in the system's queue.
+/// Takes connections until the link ends. Those beyond the limit are reset at once: in the system's queue they would wait
+/// without a word.
 pub(super) async fn listen(shared: Arc<Shared>, listener: TcpListener, kind: Kind) {
     let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
             _ended = shared.link.closed() => break,
-            accepted = listener.accept(), if tasks.len() < CONNECTIONS_MAX => match accepted {
+            accepted = listener.accept() => match accepted {
                 Ok((tcp, from)) => {
-                    tasks.spawn(connection(Arc::clone(&shared), tcp, from, kind.clone()));
+                    while tasks.try_join_next().is_some() {}
+                    match place(&shared, tasks.len()) {
+                        Ok(place) => {
+                            let carried = connection(Arc::clone(&shared), tcp, from, kind.clone());
+                            tasks.spawn(async move {
+                                carried.await;
+                                drop(place);
+                            });
+                        }
+                        Err(why) => turn_away(&shared, &tcp, &kind, &why),
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot take a connection");
+                    not_made(&shared, None, &format!("it cannot be taken: {error}"));
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -69,6 +82,25 @@ pub(super) async fn listen(shared: Arc<Shared>, listener: TcpListener, kind: Kin
     drop(listener);
     let _in_time =
         timeout(DRAIN_WITHIN, async { while tasks.join_next().await.is_some() {} }).await;
+}
+
+/// A place for one more connection of a listener that has so many.
+fn place(shared: &Shared, carried: usize) -> Result<OwnedSemaphorePermit, String> {
+    if carried >= CONNECTIONS_MAX {
+        return Err(format!("{CONNECTIONS_MAX} connections of this listener are carried already"));
+    }
+    shared.open_file()
+}
+
+fn turn_away(shared: &Shared, tcp: &TcpStream, kind: &Kind, why: &str) {
+    shared.counts.turned_away.one();
+    let target = match kind {
+        Kind::To(target) => Some(target),
+        Kind::Socks => None,
+    };
+    not_made(shared, target, why);
+    // A reset: an end would look like that of a service which has nothing to say.
+    let _best_effort = tcp.set_zero_linger();
 }
 
 async fn connection(shared: Arc<Shared>, mut tcp: TcpStream, from: SocketAddr, kind: Kind) {

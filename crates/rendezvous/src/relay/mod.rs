@@ -123,11 +123,11 @@ impl Relay {
     async fn serve(
         &self,
         (payer, own): (Payer, usize),
-        (stream, first): (TcpStream, Bytes),
+        (stream, first): (Arc<TcpStream>, Bytes),
         is_alive: impl FnOnce() -> bool,
         tell: impl Fn(bool),
     ) {
-        let (stream, session) = (Arc::new(stream), payer.session);
+        let session = payer.session;
         let (pair, number) = self.with_table(|table| {
             let pair = Arc::clone(table.pairs.entry(session).or_default());
             let number = pair.ends[own].connect(Arc::clone(&stream));

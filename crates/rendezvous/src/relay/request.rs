@@ -19,7 +19,9 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
 use crate::client_address::client_address;
-use crate::http::{App, Permit};
+use crate::client_io::ClientIo;
+use crate::connections::Place as ConnectionPlace;
+use crate::http::{App, no_more_websockets};
 
 use super::Relay;
 use super::budget::{Payer, Refusal};
@@ -28,7 +30,7 @@ use super::budget::{Payer, Refusal};
 pub(crate) async fn relay(
     State(app): State<Arc<App>>,
     ConnectInfo(from): ConnectInfo<SocketAddr>,
-    Extension(permit): Extension<Permit>,
+    Extension(connection): Extension<Arc<ConnectionPlace>>,
     Path(session): Path<String>,
     mut request: Request,
 ) -> Response {
@@ -68,13 +70,16 @@ pub(crate) async fn relay(
         return refuse(status, &refusal);
     }
     let place = Place { relay, payer };
+    let Some(websocket) = connection.become_websocket() else {
+        return no_more_websockets(&app);
+    };
     tokio::spawn(async move {
         let is_alive = || app.hub.read(|machine| machine.relay_end(session, &token).is_ok());
         if let Some(socket) = upgrade.await.ok().and_then(socket) {
             let is_open = |is_open| app.hub.input(Input::Relay { session, end: own, is_open });
             place.relay.serve((payer, own), socket, is_alive, is_open).await;
         }
-        drop((place, alive, permit));
+        drop((place, alive, websocket));
     });
     response
 }
@@ -113,7 +118,7 @@ fn authorize(
 }
 
 /// The TCP connection itself, and what of the client's bytes has been read with the request.
-fn socket(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
-    Some((parts.io.into_inner(), parts.read_buf))
+fn socket(upgraded: Upgraded) -> Option<(Arc<TcpStream>, Bytes)> {
+    let parts = upgraded.downcast::<TokioIo<ClientIo>>().ok()?;
+    Some((parts.io.into_inner().into_inner(), parts.read_buf))
 }

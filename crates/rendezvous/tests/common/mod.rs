@@ -111,6 +111,8 @@ pub(crate) fn config() -> Config {
         listen: loopback(),
         stun_listen: Vec::new(),
         stun_is_optional: false,
+        listing: true,
+        open_files_max: None,
         trusted_proxies: Vec::new(),
         public_hosts: Vec::new(),
         stun_advertise: Vec::new(),

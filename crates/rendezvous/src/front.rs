@@ -1,0 +1,122 @@
+//! Connections are taken, and served as HTTP until they end or are WebSockets.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Request, StatusCode};
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::connections::Place;
+use crate::http::{App, router};
+use crate::log_budget::LogBudget;
+use crate::pace::Due;
+
+/// Most bytes of a request's line and headers.
+const HEADER_BYTES_MAX: usize = 16 * 1024;
+/// After an accept that failed (no file descriptors left, most likely) before the next.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts connections until the server stops; then it returns when those that are being answered have ended. When it is
+/// dropped, all end that are no WebSockets.
+pub(crate) async fn accept(listener: TcpListener, app: Arc<App>) {
+    let router = router(Arc::clone(&app));
+    let failures = LogBudget::of_accept_failures();
+    let mut tasks = JoinSet::new();
+    let accepting = async {
+        loop {
+            while tasks.try_join_next().is_some() {}
+            let permit = app.connections.free_place().await;
+            match listener.accept().await {
+                Ok((stream, from)) => {
+                    // Acks and offers are small and urgent.
+                    let _best_effort = stream.set_nodelay(true);
+                    let place = Arc::new(app.connections.enter(permit, stream, from.ip()));
+                    tasks.spawn(serve(place, from, router.clone()));
+                }
+                Err(error) => {
+                    if failures.allows_one() {
+                        tracing::warn!(%error, "cannot accept connections");
+                    }
+                    // What has taken the descriptors is not known, but this gives one back.
+                    app.connections.end_one();
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = accepting => {}
+        () = app.connections.stopped() => {}
+    }
+    drop(listener);
+    // One may have come since the others were told.
+    app.connections.stop();
+    while tasks.join_next().await.is_some() {}
+}
+
+async fn serve(place: Arc<Place>, from: SocketAddr, router: Router) {
+    let (io, inner) = (TokioIo::new(place.io()), TowerToHyperService::new(router));
+    let service = service_fn(|mut request: Request<Incoming>| {
+        place.request();
+        request.extensions_mut().insert(ConnectInfo(from));
+        request.extensions_mut().insert(Arc::clone(&place));
+        let answer = inner.call(request);
+        let place = &place;
+        async move {
+            let mut answer = answer.await?;
+            if place.pace.is_stopped() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        // It would count the time between two requests as well.
+        .header_read_timeout(None)
+        .max_buf_size(HEADER_BYTES_MAX)
+        .serve_connection(io, service)
+        .with_upgrades();
+    let (mut connection, mut timer) = (pin!(connection), pin!(tokio::time::sleep(Duration::ZERO)));
+    let mut is_ending = false;
+    // An upgrade ends this future; a WebSocket lives as long as its session.
+    let ended = poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                return Poll::Ready(Some(ended));
+            }
+            let (at, due) = place.pace.due(cx);
+            timer.as_mut().reset(at);
+            ready!(timer.as_mut().poll(cx));
+            if due == Due::Politely && place.has_unread() {
+                // A request has come that the runtime has not told of yet: it is answered.
+                return Poll::Pending;
+            }
+            if is_ending || due == Due::Cut {
+                return Poll::Ready(None);
+            }
+            is_ending = true;
+            connection.as_mut().graceful_shutdown();
+        }
+    });
+    match ended.await {
+        Some(Ok(())) => {}
+        Some(Err(error)) => tracing::debug!(%from, %error, "HTTP connection ended"),
+        None => {
+            place.cut();
+            tracing::debug!(%from, "HTTP connection cut off");
+        }
+    }
+}
