@@ -391,9 +391,9 @@ fn a_host_of_many_interfaces_tells_its_endpoint_and_the_likeliest_addresses() {
     bench.resolved(&[server(1)]);
     let mut events = bench.answer(&server(1), "203.0.113.9:4000");
     events.extend(bench.pass(Duration::from_secs(2)));
-    let told = events.iter().rev().find_map(|event| match event {
-        Event::Signal(WorkerV1::Candidates { candidates, .. }) => Some(candidates),
-        _ => None,
+    let told = events.iter().rev().find_map(|event| {
+        let Event::Signal(WorkerV1::Candidates { candidates, .. }) = event else { return None };
+        Some(candidates)
     });
     let told: Vec<String> = told.unwrap().iter().map(|it| it.address().to_string()).collect();
     assert_eq!(told.first().unwrap(), "10.0.1.1:5000");
