@@ -7,6 +7,7 @@ use holepunch_wire::plan::Plan;
 use holepunch_wire::session::RelayToken;
 
 use crate::doors::ConnectionId;
+use crate::plan::Tried;
 use crate::queue::Place;
 
 /// A session in which the two talk waits so long for a worker that has lost its connection.
@@ -61,6 +62,8 @@ pub(crate) struct Session {
     pub(crate) plans: [Plan; 2],
     /// Whether checks to every address of the peer have been in vain.
     pub(crate) plain_failed: bool,
+    /// What else has been in vain.
+    pub(crate) tried: Tried,
     /// The last plan whose search each of the two was ready for.
     pub(crate) accepted: [Option<u32>; 2],
     /// What opens the relay for each of the two, where they have one.
@@ -69,7 +72,15 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(ends: [End; 2], plans: [Plan; 2], relay: Option<[RelayToken; 2]>) -> Self {
-        Self { ends, number: 1, plans, plain_failed: false, accepted: [None; 2], relay }
+        Self {
+            ends,
+            number: 1,
+            plans,
+            plain_failed: false,
+            tried: Tried::default(),
+            accepted: [None; 2],
+            relay,
+        }
     }
 
     /// What holds of a session by itself.

@@ -10,7 +10,7 @@ use crate::nat::{
 
 mod site;
 
-pub use site::{Site, SiteSpec, place, place_pair};
+pub use site::{Inner, Site, SiteSpec, place, place_pair};
 
 /// How long a mapping lives in the kinds with blocks: the idle time of one large cloud's NAT.
 pub const BLOCK_LIFETIME: Duration = Duration::from_secs(30);

@@ -100,6 +100,22 @@ pub enum Allocation {
     Unknown,
 }
 
+/// The smallest block that is assumed: carriers and clouds give out 64 ports and more.
+const BLOCK_SIZE_MIN: u16 = 64;
+
+impl Allocation {
+    /// A block of which so many ports were seen, from `lowest` to `highest`. It may begin and end anywhere:
+    /// ports of it at random leave `1 / (samples + 1)` of it unseen at each end, on average.
+    #[must_use]
+    pub fn block(lowest: u16, highest: u16, samples: usize) -> Self {
+        let gaps = u32::try_from(samples).unwrap_or(u32::MAX - 1).saturating_sub(1).max(1);
+        let span = u32::from(highest.saturating_sub(lowest)) + 1;
+        let size = span + (2 * span).div_ceil(gaps);
+        let size = u16::try_from(size).unwrap_or(u16::MAX).max(BLOCK_SIZE_MIN);
+        Self::Block { lowest, highest, size }
+    }
+}
+
 /// What a worker wants of searches for ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -138,6 +154,9 @@ pub struct NatProfile {
     /// Whether an unsolicited packet from outside moves a later packet to its source to another port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remaps_after_inbound: Option<bool>,
+    /// The smallest TTL with which a packet passes all NATs on the way out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub opener_ttl: Option<u8>,
     /// Whether one external port serves several destinations, with endpoint-dependent mapping.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reuses_ports: Option<bool>,
@@ -151,6 +170,9 @@ pub struct NatProfile {
     pub search: SearchWish,
 }
 
+/// Nobody's own NATs are further away.
+pub const OPENER_TTL_MAX: u8 = 16;
+
 /// A larger block is none: its ports are as good as random.
 const BLOCK_MAX: u16 = 16_384;
 
@@ -162,6 +184,7 @@ impl NatProfile {
         self.ports.drain(..surplus);
         self.ports.retain(|port| *port != 0);
         self.confidence = self.confidence.min(100);
+        self.opener_ttl = self.opener_ttl.filter(|ttl| (1..=OPENER_TTL_MAX).contains(ttl));
         if let Allocation::Block { lowest, highest, size } = self.allocation {
             let (lowest, highest) = (lowest.min(highest).max(1), lowest.max(highest).max(1));
             self.allocation = if size.max(highest - lowest) > BLOCK_MAX {
@@ -193,6 +216,21 @@ mod tests {
         let text = serde_json::to_string(&profile).unwrap();
         assert_eq!(serde_json::from_str::<NatProfile>(&text).unwrap(), profile);
         assert!(text.contains(r#""allocation":{"kind":"sequential","step":-2}"#), "{text}");
+    }
+
+    #[test]
+    fn a_block_reaches_beyond_what_was_seen_the_less_the_more_was_seen() {
+        let size = |lowest, highest, samples| {
+            let block = Allocation::block(lowest, highest, samples);
+            let Allocation::Block { size, .. } = block else { panic!("{block:?}") };
+            size
+        };
+        assert_eq!(size(35_935, 35_996, 12), 74);
+        assert_eq!(size(35_935, 35_996, 32), 66, "and not the next power of two");
+        assert_eq!(size(35_935, 35_996, 4), 104);
+        assert_eq!(size(2050, 2060, 4), 64, "no block is smaller");
+        assert_eq!(size(2050, 2050, 0), 64);
+        assert_eq!(size(1, u16::MAX, 2), u16::MAX);
     }
 
     #[test]

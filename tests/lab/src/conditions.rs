@@ -3,6 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use holepunch_sim::net::{ACCESS_HOPS, CORE_HOPS};
+
+/// Routers on the way between a NAT and the middle of the public network, unless said otherwise, as in the
+/// simulator. A packet that is to open the own NAT and go no further has a short time to live.
+const HOPS: u8 = ACCESS_HOPS + CORE_HOPS / 2;
+
 /// What an access line does to packets, in each direction.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Conditions {
@@ -14,6 +20,8 @@ pub struct Conditions {
     pub signalling: Duration,
     /// The share of UDP packets that is lost, from 0 to 1. Signalling is not lost.
     pub loss: f64,
+    /// Routers on the way, beside the one in the middle of the public network.
+    pub hops: u8,
 }
 
 impl Conditions {
@@ -23,12 +31,20 @@ impl Conditions {
         jitter: Duration::ZERO,
         signalling: Duration::ZERO,
         loss: 0.0,
+        hops: 0,
     };
 
     /// This delay, and no loss.
     #[must_use]
     pub const fn with_delay(delay: Duration) -> Self {
-        Self { delay, ..Self::IDEAL }
+        Self { delay, hops: HOPS, ..Self::IDEAL }
+    }
+
+    /// The same with so many routers on the way.
+    #[must_use]
+    pub const fn with_hops(mut self, hops: u8) -> Self {
+        self.hops = hops;
+        self
     }
 
     /// The same with this loss.
@@ -60,6 +76,9 @@ impl fmt::Display for Conditions {
         }
         if !self.signalling.is_zero() {
             write!(f, ", signalling {} ms later", self.signalling.as_millis())?;
+        }
+        if !matches!(self.hops, 0 | HOPS) {
+            write!(f, ", {} routers", self.hops)?;
         }
         if self.loss > 0.0 {
             write!(f, ", {} % loss", self.loss * 100.0)?;

@@ -113,9 +113,9 @@ pub(crate) fn start_line(
 ) -> Result<Process, LabError> {
     let mut command = namespace.own_program(router::ENTRY)?;
     command.arg("line").args(line_devices(index));
-    let Conditions { delay, jitter, signalling, loss } = conditions;
+    let Conditions { delay, jitter, signalling, loss, hops } = conditions;
     command.args([delay, jitter, signalling].map(|time| time.as_millis().to_string()));
-    command.args([loss.to_string(), seed.to_string()]);
+    command.args([loss.to_string(), hops.to_string(), seed.to_string()]);
     start(&format!("the line of side {index} (seed {seed})"), command)
 }
 

@@ -116,6 +116,9 @@ struct PairArgs {
     /// Both tell wrong NAT profiles
     #[arg(long, requires = "pair")]
     wrong_profiles: bool,
+    /// The timers of both are 50 to 500 ms late, as on busy machines
+    #[arg(long, requires = "pair")]
+    busy: bool,
     /// What happens to the link: the first worker's NAT forgets its mappings, or it comes into
     /// another network
     #[arg(long, value_name = "rebind|move", requires = "pair")]
@@ -241,6 +244,7 @@ impl PairArgs {
         scenario.lag = self.lag.map_or(scenario.lag, |times| times.0);
         scenario.later = self.later.map_or(scenario.later, |seconds| seconds.0);
         scenario.ipv6 = self.ipv6;
+        scenario.busy = self.busy;
         scenario.wish = arguments::wish(self.exhaustive, self.no_search);
         if self.wrong_profiles {
             scenario.lie = Some(holepunch_sim::lab::wrong_profile);

@@ -18,6 +18,9 @@ pub(super) fn rows(profile: &NatProfile) -> Vec<(&'static str, String)> {
         ("disturbed by early packets", yes_no(profile.remaps_after_inbound)),
         ("IPv6", yes_no(profile.ipv6)),
     ];
+    if let Some(ttl) = profile.opener_ttl {
+        rows.push(("TTL that passes the own NATs", ttl.to_string()));
+    }
     if profile.reuses_ports.is_some() {
         rows.push(("one port for several peers", yes_no(profile.reuses_ports)));
     }

@@ -76,8 +76,7 @@ pub(super) fn weaker(profile: &NatProfile) -> NatProfile {
         (Allocation::Preserving | Allocation::Sequential { .. }, Some(&lowest), Some(&highest))
             if highest - lowest <= SMALL_BLOCK * 16 =>
         {
-            let size = (highest - lowest + 1).next_power_of_two().max(SMALL_BLOCK);
-            Allocation::Block { lowest, highest, size }
+            Allocation::block(lowest, highest, profile.ports.len())
         }
         _ => Allocation::Random,
     };
@@ -270,6 +269,9 @@ pub(super) fn both_sides(a: &NatProfile, b: &NatProfile) -> Idea {
     if let (Allocation::Block { .. }, Allocation::Block { .. }) = (a.allocation, b.allocation) {
         return blocks(a, b);
     }
+    if may_be_blocks(a, b) || may_be_blocks(b, a) {
+        return Idea::new(Strategy::TestReuse, TEST_REUSE);
+    }
     let name = |profile: &NatProfile| match profile.allocation {
         Allocation::Preserving => "the local port, for the first destination",
         Allocation::Sequential { .. } => "ports in order",
@@ -330,6 +332,15 @@ fn blocks(a: &NatProfile, b: &NatProfile) -> Idea {
     }
 }
 
+/// Whether a few ports of a block that happen to follow each other may be all that keeps the two from being two
+/// blocks. More of them are seen by the test for reuse.
+fn may_be_blocks(block: &NatProfile, in_order: &NatProfile) -> bool {
+    let is_order = matches!(in_order.allocation, Allocation::Sequential { .. });
+    let is_pair = is_order && matches!(block.allocation, Allocation::Block { .. });
+    let is_open = block.reuses_ports != Some(false) && in_order.reuses_ports.is_none();
+    is_pair && is_open
+}
+
 /// All free ports of `a`'s block are aimed at one port of `b`'s; `b` aims at all of `a`'s.
 fn exhaust(a: &NatProfile, b: &NatProfile) -> Option<Idea> {
     // The block whose bounds are known better is the one that is aimed at.
@@ -339,9 +350,12 @@ fn exhaust(a: &NatProfile, b: &NatProfile) -> Option<Idea> {
 
 fn exhaust_first(a: &NatProfile, b: &NatProfile) -> Option<Idea> {
     let (a_low, a_high, a_size) = block(a)?;
-    let (b_low, b_high, b_size) = block(b)?;
+    let (b_low, b_high, _) = block(b)?;
     let used = |profile: &NatProfile| u16::try_from(profile.ports.len()).unwrap_or(u16::MAX);
+    // The size is a guess, and may be too large: some ports are to be left to the host in any case.
+    let surely = |low: u16, high: u16| (high - low).saturating_add(1).max(SMALL_BLOCK);
     let free = |size: u16, profile| size.saturating_sub(used(profile) + EXHAUST_SPARED).max(1);
+    let (a_free, b_free) = (free(surely(a_low, a_high), a), free(surely(b_low, b_high), b));
     // Surely in the block, and in use by nobody that is known.
     let middle = b_low + (b_high - b_low) / 2;
     let around = (0..=used(b)).flat_map(|away| {
@@ -351,10 +365,10 @@ fn exhaust_first(a: &NatProfile, b: &NatProfile) -> Option<Idea> {
         .filter(|port| (b_low..=b_high).contains(port))
         .find(|port| !b.ports.contains(port))?;
     let one = Aim::Window { first: target, last: target, centre: target };
-    let many = Search { fresh: true, ..search(free(a_size, a), one, free(a_size, a)) };
+    let many = Search { fresh: true, ..search(a_free, one, a_free) };
     let back = Search {
         except: a.ports.clone(),
-        ..search(1, window(a_low, a_high, a_size, 1, 0), free(b_size, b))
+        ..search(1, window(a_low, a_high, a_size, 1, 0), b_free)
     };
     Some(Idea {
         searches: [Some(many), Some(back)],

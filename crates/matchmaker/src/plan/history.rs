@@ -8,6 +8,7 @@ use holepunch_wire::nat::{Filtering, Mapping};
 use holepunch_wire::plan::Strategy;
 
 use super::Side;
+use super::opener::Distances;
 
 /// Pairs of networks remembered; the oldest makes room.
 const PAIRS_MAX: usize = 10_000;
@@ -51,12 +52,22 @@ fn network(ip: IpAddr) -> u128 {
     }
 }
 
-type Key = ([Kind; 2], Strategy);
+/// What has been tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Attempt {
+    pub(super) strategy: Strategy,
+    /// How far the openers of each side went.
+    pub(super) distances: Distances,
+}
 
-fn key(sides: [&Side; 2], strategy: Strategy) -> Key {
-    let mut kinds = sides.map(Kind::of);
+type Key = ([(Kind, Option<u8>); 2], Strategy);
+
+fn key(sides: [&Side; 2], attempt: Attempt) -> Key {
+    let [a, b] = sides.map(Kind::of);
+    let [to_a, to_b] = attempt.distances;
+    let mut kinds = [(a, to_a), (b, to_b)];
     kinds.sort();
-    (kinds, strategy)
+    (kinds, attempt.strategy)
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -78,11 +89,11 @@ impl History {
     pub(super) fn record(
         &mut self,
         sides: [&Side; 2],
-        strategy: Strategy,
+        attempt: Attempt,
         worked: bool,
         now: Instant,
     ) {
-        let key = key(sides, strategy);
+        let key = key(sides, attempt);
         if !self.outcomes.contains_key(&key) {
             if self.order.len() == PAIRS_MAX
                 && let Some(oldest) = self.order.pop_front()
@@ -102,11 +113,18 @@ impl History {
         }
     }
 
-    /// Whether the strategy was the last thing that failed between such a pair, not long ago.
-    pub(super) fn has_failed(&self, sides: [&Side; 2], strategy: Strategy, now: Instant) -> bool {
-        let outcome = self.outcomes.get(&key(sides, strategy));
+    /// Whether it is what has led to a link between such a pair.
+    pub(super) fn works(&self, sides: [&Side; 2], attempt: Attempt) -> bool {
+        let outcome = self.outcomes.get(&key(sides, attempt));
+        outcome.is_some_and(|outcome| outcome.worked > 0 && outcome.failed == 0)
+    }
+
+    /// Whether it was the last thing that failed between such a pair, not long ago.
+    pub(super) fn has_failed(&self, sides: [&Side; 2], attempt: Attempt, now: Instant) -> bool {
+        let outcome = self.outcomes.get(&key(sides, attempt));
         // A prediction is cheap, and fails when somebody else takes a port at the wrong moment.
-        let attempts = if strategy == Strategy::Sequence { SEQUENCE_ATTEMPTS } else { 1 };
+        let is_prediction = attempt.strategy == Strategy::Sequence;
+        let attempts = if is_prediction { SEQUENCE_ATTEMPTS } else { 1 };
         let outcome = outcome.filter(|outcome| outcome.failed >= attempts);
         let failed_at = outcome.and_then(|outcome| outcome.failed_at);
         failed_at.is_some_and(|at| now.saturating_duration_since(at) < FAILURE_COUNTS)
@@ -118,6 +136,9 @@ mod tests {
     use super::*;
     use holepunch_wire::nat::NatProfile;
     use holepunch_wire::session::AddressProof;
+
+    const BIRTHDAY: Attempt = Attempt { strategy: Strategy::Birthday, distances: [None; 2] };
+    const SWEEP: Attempt = Attempt { strategy: Strategy::Sweep, distances: [None; 2] };
 
     fn side(ip: [u8; 4]) -> Side {
         Side {
@@ -136,14 +157,29 @@ mod tests {
         let now = Instant::now();
         let mut history = History::default();
         let (a, b, other) = (side([203, 0, 113, 1]), side([198, 51, 100, 1]), side([192, 0, 2, 1]));
-        history.record([&a, &b], Strategy::Birthday, false, now);
+        history.record([&a, &b], BIRTHDAY, false, now);
         let neighbour = side([203, 0, 113, 99]);
-        assert!(history.has_failed([&b, &neighbour], Strategy::Birthday, now));
-        assert!(!history.has_failed([&b, &neighbour], Strategy::Sweep, now));
-        assert!(!history.has_failed([&other, &b], Strategy::Birthday, now));
-        assert!(!history.has_failed([&a, &b], Strategy::Birthday, now + FAILURE_COUNTS));
-        history.record([&b, &a], Strategy::Birthday, true, now);
-        assert!(!history.has_failed([&a, &b], Strategy::Birthday, now));
+        assert!(history.has_failed([&b, &neighbour], BIRTHDAY, now));
+        assert!(!history.has_failed([&b, &neighbour], SWEEP, now));
+        assert!(!history.has_failed([&other, &b], BIRTHDAY, now));
+        assert!(!history.has_failed([&a, &b], BIRTHDAY, now + FAILURE_COUNTS));
+        history.record([&b, &a], BIRTHDAY, true, now);
+        assert!(!history.has_failed([&a, &b], BIRTHDAY, now));
+    }
+
+    #[test]
+    fn how_far_openers_went_is_remembered_for_each_side_in_either_order() {
+        #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+        let now = Instant::now();
+        let mut history = History::default();
+        let (a, b) = (side([203, 0, 113, 1]), side([198, 51, 100, 1]));
+        let of = |distances| Attempt { strategy: Strategy::Preserved, distances };
+        history.record([&a, &b], of([Some(4), Some(2)]), false, now);
+        history.record([&a, &b], of([Some(3), Some(2)]), true, now);
+        assert!(history.has_failed([&b, &a], of([Some(2), Some(4)]), now));
+        assert!(!history.has_failed([&b, &a], of([Some(4), Some(2)]), now));
+        assert!(history.works([&b, &a], of([Some(2), Some(3)])));
+        assert!(!history.works([&b, &a], of([Some(2), Some(4)])));
     }
 
     #[test]
@@ -154,7 +190,7 @@ mod tests {
         for n in 0..PAIRS_MAX + 10 {
             let [_, high, low, _] = u32::try_from(n).unwrap().rotate_left(8).to_be_bytes();
             let a = side([10, high, low, 1]);
-            history.record([&a, &side([192, 0, 2, 1])], Strategy::Sweep, false, now);
+            history.record([&a, &side([192, 0, 2, 1])], SWEEP, false, now);
         }
         assert_eq!((history.outcomes.len(), history.order.len()), (PAIRS_MAX, PAIRS_MAX));
     }

@@ -16,6 +16,8 @@
 
 mod hard;
 mod history;
+mod opener;
+mod tried;
 mod unseen;
 
 use std::net::{IpAddr, SocketAddr};
@@ -25,11 +27,10 @@ use holepunch_wire::nat::{Allocation, Filtering, Mapping, NatProfile, SearchWish
 use holepunch_wire::plan::{Plan, Search, Strategy};
 use holepunch_wire::session::AddressProof;
 
-use history::History;
+use history::{Attempt, History};
+use opener::Distances;
+pub use tried::Tried;
 
-/// TTL of an opener: it passes the worker's own NATs, two in a row at most behind a home router, and
-/// dies before it reaches the peer's.
-const OPENER_TTL: u8 = 4;
 /// How far apart the two ways from the rendezvous may be in what is held back: more is no honest
 /// difference of round-trip times.
 const DELAY_MAX: Duration = Duration::from_millis(500);
@@ -91,6 +92,8 @@ struct Idea {
     searches: [Option<Search>; 2],
     /// Whether the very first packets are to open the own NAT and go no further.
     opens: bool,
+    /// How far those go.
+    distances: Distances,
     /// Whether they are to do so because it is not known yet what an early packet does.
     is_cautious: bool,
     expected_percent: Option<u8>,
@@ -103,6 +106,7 @@ impl Idea {
             strategy,
             searches: [None, None],
             opens: strategy == Strategy::Opener,
+            distances: [None; 2],
             is_cautious: false,
             expected_percent: None,
             reason: reason.into(),
@@ -122,21 +126,21 @@ pub struct Planner {
 }
 
 impl Planner {
-    /// A plan for each of the two, in their order. Both carry `number`.
+    /// A plan for each of the two, in their order. Both carry `number`, and it is none that the session has
+    /// tried.
     #[must_use]
-    pub fn plan(&self, sides: [&Side; 2], number: u32, now: Instant) -> [Plan; 2] {
-        let mut idea = self.best(sides, now);
-        if idea.strategy == Strategy::Opener && number > 1 {
-            idea = permitted(hard::fresh_ports(sides[0], sides[1]).unwrap_or(idea), sides);
-        }
+    pub fn plan(&self, sides: [&Side; 2], number: u32, tried: &Tried, now: Instant) -> [Plan; 2] {
+        let idea = self.best(sides, number > 1, tried, now);
         [0, 1].map(|own| {
-            let delay = delay(sides[own], sides[1 - own], &idea);
-            let opens = idea.opens || idea.is_cautious || !delay.is_zero();
+            let (side, other) = (sides[own], sides[1 - own]);
+            let delay = delay(side, other, &idea);
+            let is_cautious = idea.is_cautious || !delay.is_zero();
+            let cautious = || opener::cautious(side, other).filter(|_| is_cautious);
             Plan {
                 number,
                 strategy: idea.strategy,
                 delay_ms: u32::try_from(delay.as_millis()).unwrap_or(0),
-                opener_ttl: opens.then_some(OPENER_TTL),
+                opener_ttl: if idea.opens { idea.distances[own] } else { cautious() },
                 search: idea.searches[own].clone(),
                 expected_percent: idea.expected_percent,
                 reason: idea.reason.clone(),
@@ -144,22 +148,28 @@ impl Planner {
         })
     }
 
-    /// The best idea that has not just failed.
-    fn best(&self, sides: [&Side; 2], now: Instant) -> Idea {
+    /// The best idea that has not just failed. `is_late`: packets may have come too early already.
+    fn best(&self, sides: [&Side; 2], is_late: bool, tried: &Tried, now: Instant) -> Idea {
         let mut assumed = sides.map(Side::clone);
+        if tried.is_untestable {
+            // Nobody knows: what is left to try is a search as if it were so.
+            for side in &mut assumed {
+                side.profile.reuses_ports = side.profile.reuses_ports.or(Some(true));
+            }
+        }
         let mut failed: Option<Strategy> = None;
         for _ in 0..WEAKER_MAX {
             let [a, b] = &assumed;
-            let idea = ideas([a, b]);
-            let is_search = idea.searches.iter().any(Option::is_some);
-            if !is_search || !self.history.has_failed(sides, idea.strategy, now) {
-                return match failed.filter(|_| idea.strategy == Strategy::Relay) {
-                    Some(failed) => Idea {
-                        reason: format!("{failed} has just failed here; {}", idea.reason),
-                        ..idea
-                    },
-                    None => idea,
-                };
+            let mut idea = ideas([a, b]);
+            if idea.strategy == Strategy::Opener && is_late {
+                idea = permitted(hard::fresh_ports(a, b).unwrap_or(idea), sides);
+            }
+            if let Some(distances) = self.untried(&idea, sides, tried, now) {
+                let mut idea = Idea { distances, ..idea };
+                if let Some(failed) = failed.filter(|_| idea.strategy == Strategy::Relay) {
+                    idea.reason = format!("{failed} has just failed here; {}", idea.reason);
+                }
+                return idea;
             }
             failed = Some(idea.strategy);
             for side in &mut assumed {
@@ -175,9 +185,40 @@ impl Planner {
         Idea::new(Strategy::Relay, reason)
     }
 
-    /// Remembers what has become of a strategy between two such workers.
-    pub fn record(&mut self, sides: [&Side; 2], strategy: Strategy, worked: bool, now: Instant) {
-        self.history.record(sides, strategy, worked, now);
+    /// How far the openers of this idea are to go: as far as has led to a link between such a pair, or no way that
+    /// has been tried in vain. `None`: all of it has been.
+    fn untried(
+        &self,
+        idea: &Idea,
+        sides: [&Side; 2],
+        tried: &Tried,
+        now: Instant,
+    ) -> Option<Distances> {
+        let strategy = idea.strategy;
+        let is_search = idea.searches.iter().any(Option::is_some);
+        if is_search && tried.is_unmade(strategy) {
+            return None;
+        }
+        let all = if idea.opens { opener::distances(sides) } else { vec![[None; 2]] };
+        let has_failed = |distances: &Distances| {
+            let attempt = Attempt { strategy, distances: *distances };
+            tried.has_opened(strategy, *distances)
+                || is_search && self.history.has_failed(sides, attempt, now)
+        };
+        let left: Vec<Distances> = all.into_iter().filter(|it| !has_failed(it)).collect();
+        let works = |distances: &&Distances| {
+            [Strategy::Opener, Strategy::Preserved, strategy].into_iter().any(|strategy| {
+                self.history.works(sides, Attempt { strategy, distances: **distances })
+            })
+        };
+        left.iter().find(works).or(left.first()).copied()
+    }
+
+    /// Remembers what has become of a plan between two such workers.
+    pub fn record(&mut self, sides: [&Side; 2], plans: &[Plan; 2], worked: bool, now: Instant) {
+        let attempt =
+            Attempt { strategy: plans[0].strategy, distances: opener::distances_of(plans) };
+        self.history.record(sides, attempt, worked, now);
     }
 }
 
@@ -192,7 +233,9 @@ fn delay(own: &Side, other: &Side, idea: &Idea) -> Duration {
     let unknown = other.profile.remaps_after_inbound.is_none()
         && !other.is_hard()
         && other.filtering() != Filtering::EndpointIndependent;
-    if idea.opens {
+    if idea.opens && !opener::holds_back(other) {
+        Duration::ZERO
+    } else if idea.opens {
         earlier_by.min(DELAY_MAX) + OPENER_MARGIN
     } else if idea.strategy == Strategy::Plain && unknown && earlier_by > OPENER_MARGIN {
         earlier_by.min(DELAY_MAX)

@@ -11,6 +11,10 @@ const EI: Filtering = Filtering::EndpointIndependent;
 const AD: Filtering = Filtering::AddressDependent;
 const APD: Filtering = Filtering::AddressAndPortDependent;
 
+fn none() -> Tried {
+    Tried::default()
+}
+
 fn now() -> Instant {
     #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
     Instant::now()
@@ -39,8 +43,8 @@ fn hard(filtering: Filtering, allocation: Allocation) -> Side {
 
 fn strategy(a: &Side, b: &Side) -> Strategy {
     let planner = Planner::default();
-    let [first, second] = planner.plan([a, b], 1, now());
-    let [other_second, other_first] = planner.plan([b, a], 1, now());
+    let [first, second] = planner.plan([a, b], 1, &none(), now());
+    let [other_second, other_first] = planner.plan([b, a], 1, &none(), now());
     assert_eq!((first.strategy, &first.reason), (second.strategy, &second.reason));
     assert_eq!(first.strategy, other_first.strategy, "the order of the two does not matter");
     if first.strategy != Strategy::Plain {
@@ -87,19 +91,19 @@ fn the_table_of_pairs_is_followed() {
 #[test]
 fn the_many_sockets_are_on_the_hard_side() {
     let [seeker, sought] =
-        Planner::default().plan([&easy(APD), &hard(APD, RANDOM)], 7, now()).map(|plan| {
+        Planner::default().plan([&easy(APD), &hard(APD, RANDOM)], 7, &none(), now()).map(|plan| {
             assert_eq!(plan.number, 7);
             plan.search.unwrap()
         });
     assert_eq!((seeker.sockets, seeker.aim, seeker.probes_max), (1, Aim::Random, 2048));
     assert_eq!((sought.sockets, sought.aim), (256, Aim::FreshPort));
-    let [sought, _] = Planner::default().plan([&hard(APD, RANDOM), &easy(APD)], 1, now());
+    let [sought, _] = Planner::default().plan([&hard(APD, RANDOM), &easy(APD)], 1, &none(), now());
     assert_eq!(sought.search.unwrap().sockets, 256);
 }
 
 #[test]
 fn a_block_is_swept_from_its_middle_as_far_as_its_ports_may_lie() {
-    let [seeker, _] = Planner::default().plan([&easy(APD), &hard(APD, BLOCK)], 1, now());
+    let [seeker, _] = Planner::default().plan([&easy(APD), &hard(APD, BLOCK)], 1, &none(), now());
     let Aim::Window { first, last, centre } = seeker.search.unwrap().aim else { panic!() };
     assert_eq!(centre, 2080);
     assert!(first <= 2100 - 63 && last >= 2060 + 63);
@@ -123,7 +127,8 @@ fn blocks_that_reuse_ports_are_swept_and_others_are_left_alone_unless_both_ask()
     let exhaustive = SearchWish::Exhaustive;
     assert_eq!(of(Some(false), exhaustive), Strategy::Exhaust);
     let sides = [&block(Some(false), exhaustive, 1), &block(Some(false), exhaustive, 2)];
-    let [many, back] = Planner::default().plan(sides, 1, now()).map(|plan| plan.search.unwrap());
+    let [many, back] =
+        Planner::default().plan(sides, 1, &none(), now()).map(|plan| plan.search.unwrap());
     let Aim::Window { first, last, .. } = many.aim else { panic!() };
     assert!(first == last && (2060..=2100).contains(&first), "one port of the other block");
     assert_eq!(many.sockets, 62);
@@ -134,7 +139,8 @@ fn blocks_that_reuse_ports_are_swept_and_others_are_left_alone_unless_both_ask()
 fn the_many_sockets_aim_at_the_port_that_a_peer_shows() {
     let shows_itself = side(Mapping::AddressDependent, APD, RANDOM, 3);
     let pair = [&hard(AD, RANDOM), &shows_itself];
-    let [sought, seeker] = Planner::default().plan(pair, 1, now()).map(|plan| plan.search.unwrap());
+    let [sought, seeker] =
+        Planner::default().plan(pair, 1, &none(), now()).map(|plan| plan.search.unwrap());
     assert_eq!((sought.sockets, sought.aim), (256, Aim::Observed));
     assert_eq!((seeker.sockets, seeker.aim), (1, Aim::Random));
 }
@@ -161,7 +167,8 @@ fn a_block_is_not_used_up_in_search_of_a_random_port_unless_both_ask() {
 #[test]
 fn fresh_sockets_tell_their_ports_where_the_nat_keeps_them() {
     let pair = [&easy(APD), &hard(APD, Allocation::Preserving)];
-    let [seeker, sought] = Planner::default().plan(pair, 1, now()).map(|plan| plan.search.unwrap());
+    let [seeker, sought] =
+        Planner::default().plan(pair, 1, &none(), now()).map(|plan| plan.search.unwrap());
     assert_eq!(seeker.aim, Aim::Announced);
     assert!(sought.fresh && sought.announce == Announce::LocalPorts);
 }
@@ -230,8 +237,8 @@ fn a_router_that_remaps_gets_an_opener_and_the_nearer_side_waits() {
     let mut far = easy(APD);
     far.endpoint = Some(([198, 51, 100, 1], 4000).into());
     far.rtt = Some(Duration::from_millis(280));
-    let [near, far] = Planner::default().plan([&remapping, &far], 1, now());
-    assert_eq!((near.strategy, near.opener_ttl), (Strategy::Opener, Some(OPENER_TTL)));
+    let [near, far] = Planner::default().plan([&remapping, &far], 1, &none(), now());
+    assert_eq!((near.strategy, near.opener_ttl), (Strategy::Opener, Some(4)));
     assert_eq!((near.delay_ms, far.delay_ms), (120, 20));
 }
 
@@ -240,13 +247,13 @@ fn the_first_packets_of_a_search_stay_near_until_it_is_known_what_an_early_one_d
     let opener = |mapping, remaps| {
         let mut seeker = easy(APD);
         (seeker.profile.mapping, seeker.profile.remaps_after_inbound) = (mapping, remaps);
-        let [_, sought] = Planner::default().plan([&seeker, &hard(APD, RANDOM)], 1, now());
+        let [_, sought] = Planner::default().plan([&seeker, &hard(APD, RANDOM)], 1, &none(), now());
         assert!(sought.search.is_some());
         (sought.opener_ttl, sought.delay_ms > 0)
     };
     let endpoint_independent = Mapping::EndpointIndependent;
-    assert_eq!(opener(endpoint_independent, None), (Some(OPENER_TTL), false), "later ones do not");
-    assert_eq!(opener(endpoint_independent, Some(true)), (Some(OPENER_TTL), true), "none does");
+    assert_eq!(opener(endpoint_independent, None), (Some(4), false), "later ones do not");
+    assert_eq!(opener(endpoint_independent, Some(true)), (Some(4), true), "none does");
     assert_eq!(opener(endpoint_independent, Some(false)), (None, false));
     assert_eq!(opener(Mapping::None, None), (None, false), "nothing can be moved");
 }
@@ -257,7 +264,7 @@ fn a_seeker_that_is_told_of_at_one_port_seeks_from_a_fresh_one() {
         let mut seeker = easy(APD);
         (seeker.profile.mapping, seeker.profile.remaps_after_inbound) = (mapping, remaps);
         let pair = [&seeker, &hard(APD, allocation)];
-        Planner::default().plan(pair, 1, now()).map(|plan| plan.search.unwrap())
+        Planner::default().plan(pair, 1, &none(), now()).map(|plan| plan.search.unwrap())
     };
     let is_fresh = |mapping, remaps, allocation| {
         let [seeker, sought] = searches(mapping, remaps, allocation);
@@ -283,8 +290,10 @@ fn a_search_that_failed_is_not_repeated() {
     let (a, b) = (easy(APD), hard(APD, RANDOM));
     let mut planner = Planner::default();
     let at = now();
-    planner.record([&a, &b], Strategy::Birthday, false, at);
-    let [plan, _] = planner.plan([&a, &b], 2, at);
+    let plans = planner.plan([&a, &b], 1, &none(), at);
+    assert_eq!(plans[0].strategy, Strategy::Birthday);
+    planner.record([&a, &b], &plans, false, at);
+    let [plan, _] = planner.plan([&a, &b], 2, &none(), at);
     assert_eq!(plan.strategy, Strategy::Relay);
     assert!(plan.reason.contains("birthday"), "{}", plan.reason);
 }
@@ -299,4 +308,95 @@ fn two_with_ipv6_need_no_search() {
     let (a, b) = (with(hard(APD, RANDOM), 1), with(hard(APD, RANDOM), 2));
     assert_eq!(strategy(&a, &b), Strategy::Plain);
     assert_eq!(strategy(&a, &hard(APD, RANDOM)), Strategy::Relay);
+}
+
+/// Two behind routers that early packets disturb, with what they have measured.
+fn disturbed(measured: [Option<u8>; 2]) -> [Side; 2] {
+    let mut sides = [easy(APD), easy(APD)];
+    sides[1].endpoint = Some(([198, 51, 100, 1], 4000).into());
+    for (side, opener_ttl) in sides.iter_mut().zip(measured) {
+        side.profile.remaps_after_inbound = Some(true);
+        side.profile.opener_ttl = opener_ttl;
+    }
+    sides
+}
+
+/// The plans that follow each other where each of them fails.
+fn in_vain(planner: &Planner, [a, b]: &[Side; 2]) -> Vec<[Plan; 2]> {
+    let (mut tried, mut all) = (Tried::default(), Vec::new());
+    for number in 1..20 {
+        let plans = planner.plan([a, b], number, &tried, now());
+        if plans[0].strategy == Strategy::Relay {
+            return all;
+        }
+        tried.failed(&plans, true);
+        all.push(plans);
+    }
+    panic!("no end: {all:?}");
+}
+
+fn ttls(plans: &[Plan; 2]) -> [Option<u8>; 2] {
+    plans.each_ref().map(|plan| plan.opener_ttl)
+}
+
+#[test]
+fn openers_go_another_distance_each_time_and_what_was_measured_holds() {
+    let all = in_vain(&Planner::default(), &disturbed([None, None]));
+    let tried: Vec<_> = all.iter().map(|plans| (plans[0].strategy, ttls(plans)[0])).collect();
+    let fresh = |ttl| (Strategy::Preserved, Some(ttl));
+    assert_eq!(tried, [(Strategy::Opener, Some(4)), fresh(4), fresh(2), fresh(6), fresh(3)]);
+    assert!(all.iter().all(|plans| ttls(plans)[0] == ttls(plans)[1]));
+    let all = in_vain(&Planner::default(), &disturbed([Some(3), None]));
+    let both: Vec<_> = all.iter().map(ttls).collect();
+    let with = |ttl| [Some(3), Some(ttl)];
+    assert_eq!(both, [with(4), with(4), with(2), with(6), with(3)]);
+    let all = in_vain(&Planner::default(), &disturbed([Some(3), Some(2)]));
+    assert_eq!(all.iter().map(ttls).collect::<Vec<_>>(), [[Some(3), Some(2)]; 2]);
+}
+
+#[test]
+fn the_distance_that_led_to_a_link_between_two_networks_is_taken_at_once() {
+    let sides = disturbed([None, None]);
+    let mut planner = Planner::default();
+    let all = in_vain(&planner, &sides);
+    planner.record([&sides[0], &sides[1]], &all[1], false, now());
+    planner.record([&sides[0], &sides[1]], &all[2], true, now());
+    let plans = planner.plan([&sides[1], &sides[0]], 1, &none(), now());
+    assert_eq!((plans[0].strategy, ttls(&plans)), (Strategy::Opener, [Some(2); 2]));
+}
+
+#[test]
+fn a_side_that_nothing_disturbs_sends_no_opener_and_its_peer_need_not_wait() {
+    let [a, mut b] = disturbed([Some(2), None]);
+    b.profile.remaps_after_inbound = Some(false);
+    let plans = Planner::default().plan([&a, &b], 1, &none(), now());
+    assert_eq!((plans[0].strategy, ttls(&plans)), (Strategy::Opener, [None, Some(1)]));
+    assert_eq!(plans.map(|plan| plan.delay_ms), [0, 20]);
+}
+
+#[test]
+fn a_test_for_reuse_that_came_to_nothing_is_followed_by_the_search() {
+    let mut sides = [hard(APD, BLOCK), hard(APD, BLOCK)];
+    sides[1].endpoint = Some(([198, 51, 100, 1], 4000).into());
+    let strategies = |[a, b]: &[Side; 2]| {
+        let (planner, mut tried) = (Planner::default(), Tried::default());
+        let test = planner.plan([a, b], 1, &tried, now());
+        tried.failed(&test, false);
+        [test[0].strategy, planner.plan([a, b], 2, &tried, now())[0].strategy]
+    };
+    assert_eq!(strategies(&sides), [Strategy::TestReuse, Strategy::Sweep]);
+    sides[0].profile.reuses_ports = Some(false);
+    assert_eq!(strategies(&sides), [Strategy::Relay; 2], "that is known");
+}
+
+#[test]
+fn a_few_ports_in_order_may_be_those_of_a_block() {
+    let pair = |reuses| {
+        let mut in_order = hard(APD, Allocation::Sequential { step: 1 });
+        in_order.endpoint = Some(([198, 51, 100, 1], 4000).into());
+        in_order.profile.reuses_ports = reuses;
+        Planner::default().plan([&hard(APD, BLOCK), &in_order], 1, &none(), now())[0].strategy
+    };
+    assert_eq!(pair(None), Strategy::TestReuse);
+    assert_eq!(pair(Some(false)), Strategy::Relay);
 }

@@ -26,6 +26,10 @@ impl Matchmaker {
         let [Some(first), Some(second)] = entries else { return };
         let mut sides = [first.side(now), second.side(now)];
         let before = &session.plans[0];
+        let mut tried = session.tried.clone();
+        if failed {
+            tried.failed(&session.plans, session.has_searched());
+        }
         let plain_failed = session.plain_failed || (failed && before.search.is_none());
         if plain_failed {
             // They went to IPv6 addresses and opened ports as well, in vain.
@@ -34,21 +38,22 @@ impl Matchmaker {
             }
         }
         let number = session.number + 1;
-        let plans = self.planner.plan([&sides[0], &sides[1]], number, now);
+        let plans = self.planner.plan([&sides[0], &sides[1]], number, &tried, now);
         let is_same = plans[0].strategy == before.strategy && plans[0].search.is_none();
         if failed && is_same {
             // What needs no search was tried with every address there is: nothing else is left.
             return self.relay(id, "checks to every address of the peer were in vain");
         }
-        if failed && plans[0].strategy == before.strategy && !session.has_searched() {
+        let is_unmade = before.search.is_some() && !session.has_searched();
+        if failed && plans[0].strategy == Strategy::Relay && is_unmade {
             return self.relay(id, "a search for ports is needed, and could not be made");
         }
-        let is_search =
-            |plan: &Plan| (plan.search.is_some(), plan.opener_ttl.is_some(), plan.delay_ms > 0);
+        let is_search = |plan: &Plan| (plan.search.is_some(), plan.opener_ttl, plan.delay_ms > 0);
         let differs = plans[0].strategy != before.strategy
-            || (plans[0].search.is_some() && is_search(&plans[0]) != is_search(before));
+            || (plans[0].search.is_some()
+                && plans.each_ref().map(is_search) != session.plans.each_ref().map(is_search));
         if let Some(session) = self.sessions.get_mut(&id) {
-            session.plain_failed = plain_failed;
+            (session.plain_failed, session.tried) = (plain_failed, tried);
         }
         if failed || differs {
             self.send_plans(id, number, plans);
@@ -117,8 +122,8 @@ impl Matchmaker {
     /// both workers are surely there, and a search that failed only where both have made it.
     fn record(&mut self, id: SessionId, worked: bool, now: Instant) {
         let Some(session) = self.sessions.get(&id) else { return };
-        let strategy = session.plans[0].strategy;
-        if strategy == Strategy::Relay || !(worked || session.has_searched()) {
+        let plans = session.plans.clone();
+        if plans[0].strategy == Strategy::Relay || !(worked || session.has_searched()) {
             return;
         }
         let entries = session.ends.each_ref().map(|end| self.connections.get(&end.connection));
@@ -127,7 +132,7 @@ impl Matchmaker {
             if sides.iter().any(|side| side.proof == AddressProof::None) {
                 return;
             }
-            self.planner.record([&sides[0], &sides[1]], strategy, worked, now);
+            self.planner.record([&sides[0], &sides[1]], &plans, worked, now);
         }
     }
 }

@@ -12,6 +12,7 @@ use rand::RngExt;
 use crate::connection::Connection;
 use crate::doors::{Action, ConnectionId, Event, News, RelayRefusal, Transmit};
 use crate::machine::Matchmaker;
+use crate::plan::Tried;
 use crate::queue::Place;
 use crate::session::{End, SESSIONS_PER_WORKER_MAX, Session};
 
@@ -125,7 +126,7 @@ impl Matchmaker {
         let [first, second] = pair.map(|(id, _)| self.connections.get(&id));
         let (Some(first), Some(second)) = (first, second) else { return };
         let sides = [first.side(now), second.side(now)];
-        let plans = self.planner.plan([&sides[0], &sides[1]], 1, now);
+        let plans = self.planner.plan([&sides[0], &sides[1]], 1, &Tried::default(), now);
         let id = SessionId(self.rng.random());
         let credentials = [(); 2].map(|()| IceCredentials::from_random(self.rng.random()));
         // What is relayed is encrypted for the peer's key: without both, there is nothing to relay.

@@ -166,6 +166,49 @@ fn a_strategy_that_failed_gives_way_to_the_next_and_at_last_to_the_relay() {
 }
 
 #[test]
+fn a_test_for_reuse_that_comes_to_nothing_is_not_the_end() {
+    let (mut table, session) = Table::pair();
+    for number in [1, 2] {
+        let block = r#"{"kind":"block","lowest":2050,"highest":2111,"size":74}"#;
+        table.profile(number, "address_and_port_dependent", block);
+    }
+    assert_eq!(table.plans(1), [(2, Strategy::TestReuse)]);
+    table.state(1, session, "failed", "test_reuse", 2);
+    table.accept(session, 3);
+    table.state(2, session, "failed", "sweep", 3);
+    let all = [(2, Strategy::TestReuse), (3, Strategy::Sweep), (4, Strategy::Relay)];
+    assert_eq!(table.plans(1), all);
+}
+
+#[test]
+fn a_search_that_could_not_be_made_is_planned_once_more() {
+    let (mut table, session) = Table::pair();
+    table.profile(1, "endpoint_independent", r#"{"kind":"preserving"}"#);
+    table.profile(2, "address_and_port_dependent", r#"{"kind":"random"}"#);
+    table.state(1, session, "failed", "birthday", 2);
+    table.state(2, session, "failed", "birthday", 3);
+    let all = [(2, Strategy::Birthday), (3, Strategy::Birthday), (4, Strategy::Relay)];
+    assert_eq!(table.plans(1), all);
+    assert!(table.last_reason(1).contains("could not be made"), "{}", table.last_reason(1));
+}
+
+#[test]
+fn openers_that_were_in_vain_are_followed_by_others_that_go_another_distance() {
+    let (mut table, session) = Table::pair();
+    for number in [1, 2] {
+        let remaps = r#","remaps_after_inbound":true"#;
+        table.profile_with(number, "endpoint_independent", r#"{"kind":"preserving"}"#, remaps);
+    }
+    for plan in 2..6 {
+        table.accept(session, plan);
+        table.state(1, session, "failed", "preserved", plan);
+    }
+    let preserved = |number| (number, Strategy::Preserved);
+    let all = [preserved(2), preserved(3), preserved(4), preserved(5), (6, Strategy::Relay)];
+    assert_eq!(table.plans(1), all);
+}
+
+#[test]
 fn what_strangers_report_of_a_network_is_not_remembered() {
     let strangers = |proven: bool| {
         let (mut table, session) = Table::pair();

@@ -265,6 +265,12 @@ impl Table {
         self.v1_messages(number).into_iter().filter_map(of).collect()
     }
 
+    /// Why the newest plan is as it is.
+    pub(crate) fn last_reason(&self, number: u64) -> String {
+        let of = |it| if let ServerV1::Plan { plan, .. } = it { Some(plan.reason) } else { None };
+        self.v1_messages(number).into_iter().filter_map(of).next_back().unwrap()
+    }
+
     pub(crate) fn ended(&self, number: u64) -> usize {
         let is = |it: &ServerV1| matches!(it, ServerV1::SessionEnded { .. });
         self.v1_messages(number).iter().filter(|it| is(it)).count()

@@ -69,6 +69,8 @@ pub struct Scenario {
     pub lie: Option<fn(&mut NatProfile)>,
     /// What happens to the link.
     pub incident: Incident,
+    /// Whether the timers of both are 50 to 500 ms late: their machines are busy.
+    pub busy: bool,
 }
 
 impl Scenario {
@@ -88,6 +90,7 @@ impl Scenario {
             wish: SearchWish::Usual,
             lie: None,
             incident: Incident::None,
+            busy: false,
         }
     }
 
@@ -162,6 +165,9 @@ impl Scenario {
             world.start(&sites[index], way, observed[index], self.wish, self.lie);
             if watch {
                 world.watch(index);
+            }
+            if self.busy {
+                world.busy(index);
             }
         }
         (world, sites, start)

@@ -268,6 +268,7 @@ fn profile_in_words(profile: &NatProfile) -> String {
         profile.hairpin.map(|is| if is { "hairpin" } else { "no hairpin" }.to_owned()),
         profile.reuses_ports.map(|is| if is { "reuses ports" } else { "no port twice" }.to_owned()),
         profile.remaps_after_inbound.filter(|is| *is).map(|_| "remaps after inbound".to_owned()),
+        profile.opener_ttl.map(|ttl| format!("openers go {ttl} hops")),
         profile.lifetime_s.map(|seconds| format!("lives {seconds} s or longer")),
     ];
     let more: String = more.into_iter().flatten().map(|word| format!(", {word}")).collect();

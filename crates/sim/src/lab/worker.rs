@@ -24,6 +24,8 @@ const MAIN_PORT: u16 = 8081;
 const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
 /// The system's TTL.
 const TTL: u8 = 64;
+/// How late the timers of a busy machine are, in milliseconds.
+const LATE_MS: std::ops::RangeInclusive<u64> = 50..=500;
 
 /// What a worker has to say to the world around it.
 #[derive(Debug)]
@@ -70,6 +72,10 @@ pub(super) struct Worker {
     pub(super) log: Option<Vec<(Instant, String)>>,
     /// Where packets of the peer have come from, where a log is kept.
     heard: BTreeSet<SocketAddr>,
+    /// Whether its timers are late.
+    pub(super) is_busy: bool,
+    /// When the machine last wanted to be called, and when it is, where timers are late.
+    wake: Option<(Instant, Instant)>,
 }
 
 impl Worker {
@@ -102,7 +108,21 @@ impl Worker {
             lie,
             log: None,
             heard: BTreeSet::new(),
+            is_busy: false,
+            wake: None,
         }
+    }
+
+    /// When it is to be called.
+    pub(super) fn wake_at(&mut self) -> Option<Instant> {
+        let (at, _) = self.machine.poll_timeout()?;
+        if !self.is_busy {
+            return Some(at);
+        }
+        let known = self.wake.filter(|(asked, _)| *asked == at);
+        let late = |rng: &mut StdRng| Duration::from_millis(rng.random_range(LATE_MS));
+        let (_, wake) = *self.wake.insert(known.unwrap_or_else(|| (at, at + late(&mut self.rng))));
+        Some(wake)
     }
 
     fn surroundings(&self) -> Surroundings {

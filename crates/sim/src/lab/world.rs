@@ -131,6 +131,13 @@ impl World {
         }
     }
 
+    /// A worker's timers are late from now on: its machine is busy with other things.
+    pub fn busy(&mut self, index: usize) {
+        if let Some(worker) = &mut self.workers[index] {
+            worker.is_busy = true;
+        }
+    }
+
     /// The log of a worker that is watched, with times since `start`.
     #[must_use]
     pub fn log(&self, index: usize, start: Instant) -> Vec<String> {
@@ -176,8 +183,7 @@ impl World {
     /// Lets time pass until `end`, or until `done`.
     pub fn run(&mut self, end: Instant, mut done: impl FnMut(&Self) -> bool) {
         while !done(self) {
-            let workers = self.workers.iter().flatten();
-            let wake = workers.filter_map(|it| it.machine.poll_timeout()).map(|(at, _)| at).min();
+            let wake = self.workers.iter_mut().flatten().filter_map(Worker::wake_at).min();
             let frame = self.frames.first_key_value().map(|((at, _), _)| *at);
             let server = self.matchmaker.poll_timeout().map(|(at, _)| at);
             let times = [wake, frame, server, self.net.poll_timeout()];
@@ -206,10 +212,8 @@ impl World {
             self.drain_matchmaker();
         }
         for index in 0..self.workers.len() {
-            let due = |worker: &Worker, now| {
-                worker.machine.poll_timeout().is_some_and(|(at, _)| at <= now)
-            };
-            if self.workers[index].as_ref().is_some_and(|worker| due(worker, self.now)) {
+            let due = |worker: &mut Worker, now| worker.wake_at().is_some_and(|at| at <= now);
+            if self.workers[index].as_mut().is_some_and(|worker| due(worker, self.now)) {
                 self.with_worker(index, Worker::timeout);
                 let worker = self.workers[index].as_ref();
                 let left = worker.and_then(|worker| worker.machine.poll_timeout());

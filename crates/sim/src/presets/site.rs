@@ -6,11 +6,22 @@ use super::{Layer, NatKind};
 use crate::nat::{Filtering, FirewallConfig, Mapping, NatConfig};
 use crate::net::{AccessConfig, BoxConfig, BoxId, HostId, Middlebox, Network, SegmentId};
 
+/// A box between those of the kind and the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inner {
+    /// A router that translates nothing.
+    Router,
+    /// A home router's NAT.
+    Nat,
+}
+
 /// A host to put into a network.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SiteSpec {
     /// What stands between it and the core.
     pub kind: NatKind,
+    /// What stands between these boxes and the host, the outermost first.
+    pub inner: [Option<Inner>; 2],
     /// The link between its outermost box, or itself, and the core.
     pub access: AccessConfig,
     /// Whether it has an IPv6 address, too, behind a stateful firewall where there is a box.
@@ -21,7 +32,7 @@ impl SiteSpec {
     /// A host of this kind with the usual access of a home, IPv4 only.
     #[must_use]
     pub fn new(kind: NatKind) -> Self {
-        Self { kind, access: AccessConfig::home(), ipv6: false }
+        Self { kind, inner: [None; 2], access: AccessConfig::home(), ipv6: false }
     }
 }
 
@@ -40,13 +51,28 @@ pub struct Site {
     pub segment: SegmentId,
 }
 
-/// Puts a host into a network. Each has its number there, from which its addresses come:
+/// Puts a host into a network. What stands before the boxes of its kind needs one of these. Each has its number there, from which its addresses come:
 /// 198.18.0.0/15 on the core, 2001:db8::/32, 192.168.1.0/24 on every LAN.
 ///
 /// # Panics
 /// The number is taken.
 pub fn place(net: &mut Network, spec: SiteSpec, number: u16) -> Site {
-    let boxes = add_boxes(net, SegmentId::CORE, &spec.kind.layers(), spec.access, number);
+    let mut boxes = add_boxes(net, SegmentId::CORE, &spec.kind.layers(), spec.access, number);
+    for inner in spec.inner.into_iter().flatten() {
+        let outer = boxes.last().map_or(SegmentId::CORE, |id| net.inside(*id));
+        let config = match inner {
+            Inner::Router => {
+                let (ipv4, ipv6) = (Middlebox::Router, Middlebox::Router);
+                BoxConfig { ipv4, ipv6, udp_blocked: false }
+            }
+            Inner::Nat => {
+                let answers_only = Filtering::AddressAndPortDependent;
+                let config = NatConfig::new(Mapping::EndpointIndependent, answers_only);
+                BoxConfig::nat(config, inner_address(number).into())
+            }
+        };
+        boxes.push(net.add_box(outer, config, AccessConfig::direct()));
+    }
     settle(net, spec, boxes, number)
 }
 

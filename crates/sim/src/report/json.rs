@@ -153,6 +153,7 @@ struct ScenarioJson {
     search: holepunch_wire::nat::SearchWish,
     wrong_profiles: bool,
     incident: Option<&'static str>,
+    busy: bool,
 }
 
 impl ScenarioJson {
@@ -174,6 +175,7 @@ impl ScenarioJson {
                 Incident::Rebind => Some("rebind"),
                 Incident::Move => Some("move"),
             },
+            busy: scenario.busy,
         }
     }
 }

@@ -28,6 +28,7 @@ pub(super) fn command(scenario: &Scenario) -> String {
         wish,
         lie,
         incident,
+        busy,
     } = scenario;
     let usual = Scenario::new(*first, *second);
     let mut command = format!("holepunch lab --pair {first},{second}");
@@ -49,6 +50,7 @@ pub(super) fn command(scenario: &Scenario) -> String {
     add(lie.is_some(), &|| "--wrong-profiles".to_owned());
     add(*incident == Incident::Rebind, &|| "--incident rebind".to_owned());
     add(*incident == Incident::Move, &|| "--incident move".to_owned());
+    add(*busy, &|| "--busy".to_owned());
     command
 }
 

@@ -153,7 +153,7 @@ fn one_seed_makes_one_history_and_another_seed_another() {
         let loss = LinkConfig::with_delay(ms(40)).with_jitter(ms(9)).with_loss(Loss::Random(0.5));
         let access = AccessConfig::symmetric(loss);
         let kind = "hard-apdf-random".parse().unwrap();
-        let a = place(&mut net, SiteSpec { kind, access, ipv6: false }, 1);
+        let a = place(&mut net, SiteSpec { access, ..SiteSpec::new(kind) }, 1);
         let server = net.add_server(&[ip("192.0.2.1")]);
         let mut world =
             World { net, now: crate::common::origin(), start: crate::common::origin(), server };

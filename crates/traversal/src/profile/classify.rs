@@ -8,11 +8,6 @@ use holepunch_wire::nat::{Allocation, Mapping};
 /// four random ports are as close in 1 of 1,000 cases. Three are as close as the second bound then.
 const BLOCK_SPAN_MAX: u16 = 4096;
 const BLOCK_SPAN_OF_THREE_MAX: u16 = 1024;
-/// The smallest block that is assumed: carriers and clouds give out 64 ports and more.
-const BLOCK_SIZE_MIN: u32 = 64;
-/// Where the ports that were seen span more than this share of a block, it is taken for the next
-/// larger size: four ports of a block hardly ever lie at both of its ends.
-const BLOCK_FILLED_PERCENT: u32 = 92;
 /// Ports that follow each other in equal steps up to this one are sequential, ...
 const STEP_MAX: i32 = 16;
 /// ... and so are those in steps that differ because others take ports in between: small steps, and up
@@ -88,11 +83,8 @@ pub(crate) fn allocation(samples: &[Sample], hard: bool) -> (Allocation, u8) {
     if highest - lowest > span_max {
         return (Allocation::Random, 95);
     }
-    let span = u32::from(highest - lowest) + 1;
-    let likely = span * 100 / BLOCK_FILLED_PERCENT;
-    let size = likely.next_power_of_two().max(BLOCK_SIZE_MIN);
-    let size = u16::try_from(size).unwrap_or(u16::MAX);
-    (Allocation::Block { lowest, highest, size }, if ports.len() > 3 { 90 } else { 70 })
+    let block = Allocation::block(lowest, highest, ports.len());
+    (block, if ports.len() > 3 { 90 } else { 70 })
 }
 
 /// The step from each port to the next. Another host behind the same NAT may have taken ports in
@@ -163,10 +155,10 @@ mod tests {
 
     #[test]
     fn a_narrow_span_is_a_block_and_a_wide_one_is_random() {
-        let block = Allocation::Block { lowest: 2050, highest: 2090, size: 64 };
+        let block = Allocation::Block { lowest: 2050, highest: 2090, size: 69 };
         assert_eq!(ports(&[2070, 2050, 2090, 2060]).0, block);
         assert!(matches!(ports(&[2050, 2055, 2070, 2085]).0, Allocation::Block { .. }));
-        let block = Allocation::Block { lowest: 2050, highest: 2400, size: 512 };
+        let block = Allocation::Block { lowest: 2050, highest: 2400, size: 585 };
         assert_eq!(ports(&[2400, 2050, 2090, 2160]).0, block);
         assert_eq!(ports(&[40_000, 2050, 60_000, 9000]).0, Allocation::Random);
         assert_eq!(ports(&[40_000, 2050]).0, Allocation::Unknown);

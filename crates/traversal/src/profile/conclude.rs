@@ -33,7 +33,10 @@ impl Profiler {
             return true;
         }
         let found = self.exchanges.iter().position(|exchange| {
-            let changed = matches!(exchange.purpose, Purpose::OtherAddress | Purpose::OtherPort);
+            let changed = matches!(
+                exchange.purpose,
+                Purpose::OtherAddress | Purpose::OtherPort | Purpose::Opener
+            );
             exchange.transaction == response.transaction
                 && exchange.socket == socket
                 && (exchange.to == from || changed)
@@ -61,8 +64,9 @@ impl Profiler {
                     self.profile.filtering = Filtering::AddressDependent;
                 }
             }
+            Purpose::Opener if from.ip() != exchange.to.ip() => self.opener_answered(socket),
             // A server that ignores what it was asked answers from where it was asked.
-            Purpose::OtherAddress | Purpose::OtherPort => {}
+            Purpose::OtherAddress | Purpose::OtherPort | Purpose::Opener => {}
             Purpose::AfterInbound => {
                 let before = self.fresh_samples.first().map(|(_, sample)| sample.mapped);
                 self.profile.remaps_after_inbound = before.map(|before| before != mapped);
@@ -134,9 +138,13 @@ impl Profiler {
             self.stage = Stage::Refining;
             self.refine(now, rng);
         }
-        if self.stage == Stage::Refining && !self.is_out(&[Purpose::AfterInbound, Purpose::Hairpin])
-        {
+        let refining = [Purpose::AfterInbound, Purpose::Hairpin];
+        if self.stage == Stage::Refining {
+            self.test_openers();
+        }
+        if self.stage == Stage::Refining && !self.is_out(&refining) && !self.tests_openers() {
             self.stage = Stage::Done;
+            self.openers_over();
             // One that translates nothing forgets nothing, and ports of a hard NAT are dear.
             match (self.fresh, self.server) {
                 (Some((socket, _)), Some(server))

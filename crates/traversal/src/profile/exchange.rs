@@ -30,6 +30,8 @@ pub(super) enum Purpose {
     OtherPort,
     /// The mapping toward an address whose packet was not let in.
     AfterInbound,
+    /// Whether a packet with a small TTL has opened the NATs for an answer from another address and port.
+    Opener,
     /// Whether a packet to the own external endpoint comes back.
     Hairpin,
     /// Whether a port is used twice.
@@ -39,7 +41,7 @@ pub(super) enum Purpose {
 impl Purpose {
     fn change(self) -> ChangeRequest {
         match self {
-            Self::OtherAddress => ChangeRequest { ip: true, port: true },
+            Self::OtherAddress | Self::Opener => ChangeRequest { ip: true, port: true },
             Self::OtherPort => ChangeRequest { ip: false, port: true },
             Self::Map | Self::FreshMap | Self::AfterInbound | Self::Hairpin | Self::Reuse => {
                 ChangeRequest::default()
@@ -51,6 +53,7 @@ impl Purpose {
         match self {
             // A lost sample is one of many.
             Self::Reuse => 1,
+            Self::Opener => 2,
             Self::Hairpin => 2,
             Self::Map
             | Self::FreshMap

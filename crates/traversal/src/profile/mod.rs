@@ -9,6 +9,7 @@
 //! 3. Where the answer from the other address was not let in: the same fresh socket asks there. A
 //!    NAT on which the refused packet has left an entry moves this mapping to another port.
 //! 4. Hairpin: the fresh socket sends to the own socket's external endpoint.
+//! 5. Where step 3 has shown such a NAT: how far away the outermost one is ([`opener`]).
 //!
 //! A NAT with dependent mapping gives away three ports to step 1 and one to step 2, and none to the
 //! others, which are left out there: blocks are small, and shared with all that a host does.
@@ -17,6 +18,7 @@ pub(crate) mod classify;
 mod conclude;
 mod exchange;
 mod lifetime;
+mod opener;
 mod reuse;
 
 use std::collections::VecDeque;
@@ -33,6 +35,7 @@ use crate::doors::{SocketId, Transmit};
 use classify::Sample;
 use exchange::{Exchange, Purpose};
 use lifetime::Lifetime;
+use opener::Openers;
 use reuse::{REUSE_DESTINATIONS_MAX, Reuse};
 
 /// A profile is not begun anew more often: a hard NAT gives ports away each time.
@@ -46,7 +49,7 @@ enum Stage {
     Waiting,
     /// Steps 1 and 2 are on their way.
     Probing,
-    /// Steps 3 and 4.
+    /// Steps 3 to 5.
     Refining,
     /// All that can be learnt is known.
     Done,
@@ -73,6 +76,7 @@ pub(crate) struct Profiler {
     /// News wait until then for the tests that are answered as soon as the mapping is.
     hold_until: Option<Instant>,
     exchanges: Vec<Exchange>,
+    openers: Option<Openers>,
     reuse: Option<Reuse>,
     lifetime: Option<Lifetime>,
     sockets_wanted: u16,
@@ -103,6 +107,7 @@ impl Profiler {
             began_anew: None,
             hold_until: None,
             exchanges: Vec::new(),
+            openers: None,
             reuse: None,
             lifetime: None,
             sockets_wanted: 0,
@@ -150,7 +155,8 @@ impl Profiler {
     pub(crate) fn restart(&mut self) {
         let search = self.profile.search;
         let fresh = Self::new(self.enabled, search);
-        let before = std::mem::replace(self, fresh);
+        let mut before = std::mem::replace(self, fresh);
+        before.openers_over();
         self.to_close = before.to_close;
         self.to_close.extend(before.fresh.map(|(socket, _)| socket));
         self.to_close.extend(before.lifetime.map(|lifetime| lifetime.socket()));
@@ -263,6 +269,9 @@ impl Profiler {
         now: Instant,
         rng: &mut StdRng,
     ) {
+        if self.openers.as_ref().is_some_and(|openers| openers.coming > 0) {
+            return self.opener_opened(socket, now, rng);
+        }
         if let Some(reuse) = self.reuse.as_mut().filter(|reuse| !reuse.started) {
             reuse.sockets.push((socket, local.port()));
             if reuse.sockets.len() == reuse.sockets_wanted {
@@ -279,7 +288,11 @@ impl Profiler {
         self.ask(Purpose::OtherPort, socket, server, now, rng);
     }
 
-    pub(crate) fn socket_failed(&mut self, now: Instant) {
+    pub(crate) fn socket_failed(&mut self, now: Instant, rng: &mut StdRng) {
+        if let Some(openers) = self.openers.as_mut().filter(|openers| openers.coming > 0) {
+            openers.coming -= 1;
+            return self.conclude(now, rng);
+        }
         if self.reuse.as_ref().is_some_and(|reuse| !reuse.started) {
             self.start_reuse(now);
         }
@@ -324,7 +337,11 @@ impl Profiler {
         let filtering = [Purpose::FreshMap, Purpose::OtherAddress, Purpose::OtherPort];
         let undecided = self.profile.filtering != Filtering::EndpointIndependent;
         let comes = self.fresh.is_none() || self.is_out(&filtering) && undecided;
-        if self.hold_until.is_some() && comes {
+        if self.hold_until.is_some() && comes || !self.reuse_may_be_told() {
+            return None;
+        }
+        // A plan that needs an opener is made of what it needs to know.
+        if self.tests_openers() && self.profile.opener_ttl.is_none() {
             return None;
         }
         let worth = self.profile.udp == UdpState::Blocked
@@ -349,6 +366,7 @@ impl Profiler {
         assert!(is_drained && self.sockets_wanted == 0, "the profiler has something to say");
         let reuse = self.reuse.iter().flat_map(|reuse| reuse.sockets.iter());
         let own = reuse.chain(&self.fresh).map(|(socket, _)| *socket);
+        let own = own.chain(self.opener_sockets());
         own.chain(self.lifetime.as_ref().map(Lifetime::socket)).collect()
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use holepunch_wire::plan::{Plan, Strategy};
+use holepunch_wire::plan::{Aim, Announce, Plan, Search, Strategy};
 use holepunch_wire::session::LinkState;
 use holepunch_wire::signal::v1::{LinkReport, WorkerV1};
 
@@ -22,7 +22,12 @@ impl Session {
             return;
         }
         self.plans += 1;
-        let is_same_search = plan.search.is_some()
+        // What is announced is used once: another plan of such a search needs other sockets on both sides.
+        let goes_on = |search: &Search| {
+            search.aim != Aim::Announced
+                && matches!(search.announce, Announce::Nothing | Announce::FreshPort)
+        };
+        let is_same_search = plan.search.as_ref().is_some_and(goes_on)
             && (plan.strategy, &plan.search) == (self.plan.strategy, &self.plan.search);
         self.plan = patient(plan);
         self.planned = now;

@@ -33,7 +33,7 @@ use holepunch_wire::address::AddressKind;
 use holepunch_wire::candidate::{Candidate, CandidateKind, bounded};
 use holepunch_wire::check::{CheckKey, CheckRequest, IceRole};
 use holepunch_wire::credentials::IceCredentials;
-use holepunch_wire::plan::Plan;
+use holepunch_wire::plan::{Plan, Strategy};
 use holepunch_wire::session::{AddressProof, LinkState, SessionId};
 use holepunch_wire::signal::v1::SessionOffer;
 use holepunch_wire::stun::TransactionId;
@@ -66,6 +66,9 @@ const LINGER: Duration = Duration::from_secs(3);
 /// How many of them do.
 const LINGERING_MAX: usize = 16;
 
+/// A plan that waits for a measurement does so for so long. The longest takes 1.3 s where timers are in time; one
+/// of a busy machine, or one whose answers are lost, has ten times as much.
+const MEASURED_WITHIN: Duration = Duration::from_secs(15);
 /// Longest time that a plan holds packets back, in milliseconds.
 const DELAY_MS_MAX: u32 = 1000;
 /// Plans that are followed in a session, and how often all addresses are checked anew for one.
@@ -131,8 +134,8 @@ pub(crate) struct Session {
     conflicts: u32,
     /// How many new sources of checks are taken up.
     observations: RateLimit,
-    /// When the last packet of a search left, of whichever plan, and how many have in all.
-    last_shot: Option<Instant>,
+    /// When the last packets of searches left, of whichever plan, and how many have in all.
+    recent_shots: VecDeque<Instant>,
     shots: u32,
     probes: u32,
     plans: u32,
@@ -192,7 +195,7 @@ impl Session {
             triggers: 0,
             conflicts: 0,
             observations: RateLimit::observations(),
-            last_shot: None,
+            recent_shots: VecDeque::new(),
             shots: 0,
             probes: 0,
             plans: 1,
@@ -346,7 +349,12 @@ impl Session {
     fn gives_up_at(&self) -> Option<Instant> {
         match &self.search {
             Some(search) => search.ends_at(),
-            None => Some(schedule_end(self.planned, self.plan.delay_ms)),
+            None => {
+                let checked = schedule_end(self.planned, self.plan.delay_ms);
+                let measures = self.plan.strategy == Strategy::TestReuse;
+                let measured = measures.then_some(self.planned + MEASURED_WITHIN);
+                Some(measured.map_or(checked, |at| at.max(checked)))
+            }
         }
     }
 

@@ -54,7 +54,7 @@ impl Traversal {
     pub(crate) fn socket_failed(&mut self, socket: SocketId, now: Instant) {
         let Some((owner, _)) = self.sockets.remove(&socket) else { return };
         match owner {
-            Owner::Profiler => self.profiler.socket_failed(now),
+            Owner::Profiler => self.profiler.socket_failed(now, &mut self.rng),
             Owner::Session(id) => {
                 if let Some(session) = self.sessions.get_mut(&id) {
                     session.socket_failed(now, &mut self.rng);

@@ -84,6 +84,71 @@ fn the_whole_budget_is_used_where_the_plan_asks_for_it() {
     assert_eq!(world.parties[0].opened, SOCKETS_MAX - 1, "its own socket is one of them");
 }
 
+#[test]
+fn a_search_whose_machine_is_called_late_makes_up_for_it_within_its_pace() {
+    for aim in [Aim::Random, Aim::Endpoint] {
+        let mut world = offered(&search(aim, Announce::Nothing));
+        world.signal(0, accepted(1));
+        for _ in 0..20 {
+            world.sleep(ms(300));
+        }
+        let times: Vec<Duration> = probes(&world).iter().map(|sent| sent.at).collect();
+        let (sent, most) = (times.len(), most_in_a_second(&times));
+        assert!(most <= PER_SECOND_MAX, "{aim:?}: {most} in a second");
+        // The many sockets that aim at one endpoint are 256.
+        let least = if aim == Aim::Random { 500 } else { SOCKETS_MAX - 1 };
+        assert!(sent >= least, "{aim:?}: {sent} packets in 6 s");
+    }
+}
+
+#[test]
+fn a_search_that_slept_sends_no_more_at_once_than_half_a_second_of_it() {
+    let mut world = offered(&search(Aim::Random, Announce::Nothing));
+    world.signal(0, accepted(1));
+    world.run(secs(1));
+    let before = probes(&world).len();
+    world.sleep(secs(10));
+    let sent = probes(&world).len() - before;
+    assert!((40..=PER_SECOND_MAX / 2 + 2).contains(&sent), "{sent} packets");
+}
+
+#[test]
+fn a_plan_that_waits_for_a_measurement_is_not_ended_by_the_checks_beside_it() {
+    let fails_after = |strategy| {
+        let mut world = World::new();
+        world.parties[1].is_dead = true;
+        world.offer(0, |offer| offer.details.plan = plan(1, strategy, None));
+        let offered = world.elapsed();
+        world.run(secs(20));
+        let failed = world.parties[0].when(|event| matches!(event, SessionEvent::Failed(_)));
+        failed.unwrap() - offered
+    };
+    assert_eq!(fails_after(Strategy::Plain), secs(11));
+    assert_eq!(fails_after(Strategy::TestReuse), secs(15));
+}
+
+#[test]
+fn another_plan_of_a_search_for_announced_ports_begins_anew_with_other_sockets() {
+    let search = Search { sockets: 2, fresh: true, ..search(Aim::Announced, Announce::LocalPorts) };
+    let with = |number, ttl| {
+        let plan = plan(number, Strategy::Preserved, Some(search.clone()));
+        Plan { opener_ttl: Some(ttl), delay_ms: 20, ..plan }
+    };
+    let mut world = World::new();
+    world.parties[1].is_dead = true;
+    world.offer(0, |offer| offer.details.plan = with(1, 4));
+    world.signal(0, accepted(1));
+    world.run(ms(100));
+    world.signal(0, ServerV1::Plan { session: SESSION, plan: with(2, 2) });
+    world.signal(0, accepted(2));
+    world.run(ms(100));
+    let ttls: BTreeSet<_> =
+        probes(&world).iter().map(|sent| (sent.transmit.socket, sent.transmit.ttl)).collect();
+    assert_eq!(ttls.iter().filter(|(_, ttl)| *ttl == Some(2)).count(), 2, "{ttls:?}");
+    let sockets: BTreeSet<_> = ttls.iter().map(|(socket, _)| *socket).collect();
+    assert_eq!(sockets.len(), 4, "those of the first plan may have been met by early packets");
+}
+
 /// A search from five sockets to one endpoint, whose first packets are to go no further than these hops.
 fn with_opener(number: u32, delay_ms: u32) -> Plan {
     let search = Search { sockets: 5, ..search(Aim::Endpoint, Announce::Nothing) };

@@ -3,17 +3,12 @@
 use std::time::Instant;
 
 use holepunch_sim::link::{Link, LinkConfig, Loss};
-use holepunch_sim::net::{ACCESS_HOPS, CORE_HOPS};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::packet::Packet;
 use super::{Dropped, Toward};
 use crate::conditions::Conditions;
-
-/// Routers on the way between a NAT and the middle of the public network, as in the simulator. A
-/// packet that is to open the own NAT and go no further has a short time to live.
-const HOPS: u8 = ACCESS_HOPS + CORE_HOPS / 2;
 
 /// A line with the same conditions in both directions.
 #[derive(Debug)]
@@ -22,18 +17,20 @@ pub(super) struct Line {
     links: [Link; 2],
     /// Likewise, for all that is not UDP.
     signalling: [Link; 2],
+    hops: u8,
     rng: StdRng,
 }
 
 impl Line {
     pub(super) fn new(conditions: Conditions, seed: u64) -> Self {
-        let Conditions { delay, jitter, signalling, loss } = conditions;
+        let Conditions { delay, jitter, signalling, loss, hops } = conditions;
         let loss = if loss > 0.0 { Loss::Random(loss) } else { Loss::None };
         let config = LinkConfig::with_delay(delay).with_jitter(jitter).with_loss(loss);
         let for_signalling = LinkConfig::with_delay(delay + signalling);
         Self {
             links: [config; 2].map(Link::new),
             signalling: [for_signalling; 2].map(Link::new),
+            hops,
             rng: StdRng::seed_from_u64(seed),
         }
     }
@@ -45,7 +42,7 @@ impl Line {
         packet: &mut Packet<'_>,
         now: Instant,
     ) -> Result<Instant, Dropped> {
-        if !packet.take_hops(HOPS) {
+        if !packet.take_hops(self.hops) {
             return Err(Dropped::TimeToLive);
         }
         let links = if packet.is_udp() { &mut self.links } else { &mut self.signalling };

@@ -5,7 +5,7 @@
 //! kernel routes through them what it is to see.
 //!
 //! - `nat INSIDE OUTSIDE KIND ADDRESS SEED` is a NAT of that kind, with that address outside, for UDP.
-//! - `line INSIDE OUTSIDE DELAY_MS JITTER_MS SIGNALLING_MS LOSS SEED` is an access line; all of that
+//! - `line INSIDE OUTSIDE DELAY_MS JITTER_MS SIGNALLING_MS LOSS HOPS SEED` is an access line; all of that
 //!   applies to each direction. The loss, a share from 0 to 1, is that of UDP packets, and everything
 //!   else is signalling, which takes so much longer and is not lost.
 //!
@@ -98,13 +98,14 @@ fn parse<'a>(words: &[&'a str]) -> io::Result<(&'a str, &'a str, Role)> {
             let layers = Layers::new(word(kind)?, word(address)?, word(seed)?);
             Ok((inside, outside, Role::Nat(layers)))
         }
-        ["line", inside, outside, delay, jitter, signalling, loss, seed] => {
+        ["line", inside, outside, delay, jitter, signalling, loss, hops, seed] => {
             let ms = |text: &str| word(text).map(Duration::from_millis);
             let conditions = Conditions {
                 delay: ms(delay)?,
                 jitter: ms(jitter)?,
                 signalling: ms(signalling)?,
                 loss: word(loss)?,
+                hops: word(hops)?,
             };
             Ok((inside, outside, Role::Line(Box::new(Line::new(conditions, word(seed)?)))))
         }

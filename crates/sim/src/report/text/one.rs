@@ -104,6 +104,9 @@ fn network(scenario: &Scenario) -> String {
         SearchWish::Exhaustive => parts.push("exhaustive searches".to_owned()),
         SearchWish::Never => parts.push("no searches".to_owned()),
     }
+    if scenario.busy {
+        parts.push("timers up to 500 ms late".to_owned());
+    }
     if scenario.lie.is_some() {
         parts.push("both tell wrong profiles".to_owned());
     }

@@ -109,6 +109,8 @@ pub(crate) struct SearchRun {
     pub(super) round: usize,
     pub(super) sent: u32,
     pub(super) next_at: Option<Instant>,
+    /// When the next packet is to leave by the pace, whatever it waits for and however late it is.
+    pub(super) due: Instant,
     pub(super) ends_at: Instant,
 }
 
@@ -149,6 +151,7 @@ impl SearchRun {
             round: 0,
             sent: 0,
             next_at: Some(now),
+            due: now,
             ends_at: now + PREPARED_WITHIN,
         };
         run.prepare(rng);
@@ -200,6 +203,11 @@ impl SearchRun {
         }
         self.sockets.push(socket);
         self.locals.push(local.port());
+    }
+
+    /// The next packet leaves then.
+    pub(super) fn wait_until(&mut self, at: Instant) {
+        (self.next_at, self.due) = (Some(at), at);
     }
 
     /// A socket has opened, or cannot be: a search that waits for it goes on.
@@ -269,7 +277,7 @@ impl SearchRun {
         self.target = from;
         self.shot = 0;
         if matches!(self.state, State::Running { .. }) {
-            self.next_at = Some(now);
+            self.wait_until(now);
         }
     }
 
