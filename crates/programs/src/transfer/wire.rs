@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::error::TransferError;
+use crate::harmless::exact;
 use crate::messages::MESSAGE_BYTES_MAX;
 
 /// The version of everything in here.
@@ -61,8 +62,20 @@ pub struct FileEntry {
     /// Whether its owner may execute it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub executable: bool,
+    /// Who may do what with it at the sender: the nine bits of its mode. The first senders do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rights: Option<u32>,
     /// When it was last modified.
     pub modified: Modified,
+}
+
+impl FileEntry {
+    /// What anybody may do with the file at the receiver, where the umask grants as much.
+    #[must_use]
+    pub fn granted(&self) -> u32 {
+        let usual = if self.executable { 0o777 } else { 0o666 };
+        self.rights.map_or(usual, |rights| rights & usual)
+    }
 }
 
 /// A time: seconds since 1970, and nanoseconds.
@@ -328,11 +341,10 @@ pub(super) async fn read_json(
     Ok(true)
 }
 
-/// A reason as it is told to the peer: of a bounded length, on one line.
+/// A reason as it is told to the peer: of a bounded length, on one line, and as this side shows it.
 #[must_use]
 pub fn told(reason: &str) -> String {
-    let safe = |c: char| if c.is_control() { ' ' } else { c };
-    let mut told: String = reason.chars().map(safe).collect();
+    let mut told = exact(reason, REASON_BYTES_MAX);
     let end = (0..=REASON_BYTES_MAX.min(told.len())).rev().find(|end| told.is_char_boundary(*end));
     told.truncate(end.unwrap_or(0));
     told

@@ -15,11 +15,15 @@ use super::ledger::{Asked, Ledger, Partial};
 /// further ones the beginning is sent again; an interrupted transfer leaves a few at most.
 const PARTIALS_OPEN_MAX: usize = 64;
 
+/// Why a name that begins with a dot is refused.
+const HIDDEN: &str = "its name begins with a dot, and programs may act on it: receive with --hidden to take such files";
+
 /// Decides on every entry, in the order of the list.
 pub(super) struct Deciding {
     pub(super) ledger: Arc<Ledger>,
     pub(super) folder: Folder,
     pub(super) force: bool,
+    pub(super) hidden: bool,
     /// Bytes that may be written, where that is known, less what is asked for.
     pub(super) free_bytes: Option<u64>,
     pub(super) partials: usize,
@@ -45,6 +49,10 @@ impl Deciding {
             };
             if !seen.insert(item.path.as_str()) {
                 ledger.refuse(index, "the list has this name twice");
+                continue;
+            }
+            if item.path.is_hidden() && !self.hidden {
+                ledger.refuse(index, HIDDEN);
                 continue;
             }
             let decision = match &item.file {
@@ -84,7 +92,7 @@ impl Deciding {
                 return Ok((asked, Answer::Unless { hash, replace: self.force }));
             }
             Standing::File(_) if self.force => true,
-            Standing::File(size) => return Err(different(size, file.size)),
+            Standing::File(_) => return Err(other_size().to_owned()),
             Standing::Folder => return Err("a folder of this name stands there".to_owned()),
             Standing::Link => {
                 return Err("a symbolic link stands there, and is not followed".to_owned());
@@ -104,7 +112,7 @@ impl Deciding {
             return self.fits(whole(is_there), file, 0);
         }
         self.partials += 1;
-        let opened = open_partial(&at, &partial, false, file.executable);
+        let opened = open_partial(&at, &partial, false);
         let opened = opened.map_err(|error| explain("its unfinished file", &error))?;
         let (opened, hasher) = self.hash(path, opened, length)?;
         let answer = Answer::From { length, hash: hasher.finalize().into() };
@@ -159,9 +167,7 @@ pub(super) fn same_size() -> &'static str {
     "another file of this name and size is there: move it, or receive with --force"
 }
 
-fn different(there: u64, offered: u64) -> String {
-    format!(
-        "another file of this name is there ({there} bytes, the sender's has {offered}): move it, or \
-         receive with --force"
-    )
+/// The reason is told to the sender, whom the size of what is there does not concern.
+fn other_size() -> &'static str {
+    "another file of this name is there, of another size: move it, or receive with --force"
 }

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use holepunch_link::Link;
-use rustix::fs::Access;
+use rustix::fs::{Access, Mode, OFlags};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -42,6 +42,8 @@ const COMMANDS_QUEUED_MAX: usize = 4;
 pub struct ReceiveOptions {
     /// Replace files that are there and differ.
     pub force: bool,
+    /// Take what would be hidden: names that begin with a dot.
+    pub hidden: bool,
 }
 
 /// Receives what the peer sends, into a folder, which is made where there is none. Where it fails as a
@@ -70,7 +72,12 @@ fn unusable(into: &Path, error: &io::Error) -> TransferError {
 pub fn check_folder(into: &Path) -> Result<(), TransferError> {
     for path in into.ancestors() {
         match std::fs::metadata(path) {
-            Ok(found) if found.is_dir() && path == into => return Ok(()),
+            Ok(found) if found.is_dir() && path == into => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let opened = rustix::fs::open(path, flags, Mode::empty());
+                let probed = opened.map_err(Into::into).and_then(|it| folder::probe(&it));
+                return probed.map(|_| ()).map_err(|error| unusable(into, &error));
+            }
             // It would be made in here.
             Ok(found) if found.is_dir() => {
                 let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
@@ -138,6 +145,7 @@ fn start(
         ledger: Arc::clone(ledger),
         folder: folder.clone(),
         force: options.force,
+        hidden: options.hidden,
         free_bytes: folder.free_bytes(),
         partials: 0,
     };
@@ -150,6 +158,7 @@ fn start(
     let finishing = Arc::new(Finishing {
         ledger: Arc::clone(ledger),
         written: Mutex::new(written),
+        umask_grants: folder.umask_grants,
         ours: Mutex::new(BTreeSet::new()),
     });
     let mut threads = vec![spawn_blocking(|| deciding.run()), spawn_blocking(|| writing.run())];

@@ -83,7 +83,7 @@ impl Writing {
 
     fn open(&mut self, index: u32, asked: Asked, from: u64) -> Result<Current, String> {
         let unknown = || "the list has no such file".to_owned();
-        let (path, entry) = self.ledger.file(index).ok_or_else(unknown)?;
+        let (path, _) = self.ledger.file(index).ok_or_else(unknown)?;
         let at = folder_of(&mut self.folder, path);
         let at = at.map_err(|error| explain("its folder cannot be made", &error))?;
         let partial = path.partial_name();
@@ -92,7 +92,7 @@ impl Writing {
             Some(Partial { file, length, hasher }) if length == from => (file, hasher),
             Some(Partial { file, .. }) => (file, Box::default()),
             None => {
-                let opened = open_partial(&at, &partial, true, entry.executable);
+                let opened = open_partial(&at, &partial, true);
                 (opened.map_err(cannot)?, Box::default())
             }
         };
@@ -138,7 +138,7 @@ impl Writing {
             at: current.at,
             partial: current.partial,
             name: path.name().to_owned(),
-            executable: entry.executable,
+            granted: entry.granted(),
             modified: entry.modified,
             replace: current.replace,
         };

@@ -89,9 +89,9 @@ impl Reading {
                 self.content(index, rewound(opened)?, file, blake3::Hasher::new(), 0)
             }
             Answer::Unless { hash, replace } => {
-                let (opened, hasher) = self.read_to(listed, file, file.size)?;
+                let (mut opened, hasher) = self.read_to(listed, file, file.size)?;
                 if Hash::from(hasher.finalize()) == hash {
-                    unchanged(&opened, file)?;
+                    is_at_its_end(&mut opened, file)?;
                     if self.states.settle(index) {
                         self.progress.already_there(&listed.entry.path, file.size);
                     }
@@ -152,7 +152,7 @@ impl Reading {
             self.progress.spent(index, piece.len() as u64);
             self.piece(piece)?;
         }
-        unchanged(&opened, file)?;
+        is_at_its_end(&mut opened, file)?;
         self.say(&FromSender::End { hash: hasher.finalize().into() })
     }
 
@@ -229,6 +229,20 @@ fn unchanged(opened: &File, file: &FileEntry) -> Result<(), Stop> {
         let (before, now) = (file.size, now.size);
         return Err(Stop::File(format!(
             "has changed since it was listed ({before} bytes then, {now} now): send it again"
+        )));
+    }
+    Ok(())
+}
+
+/// Nothing of the file was left unread. Some systems make content when it is read, and say before that there is none
+/// (`/proc`, FUSE): to send such a file as empty would be to claim what nobody has seen.
+fn is_at_its_end(opened: &mut File, file: &FileEntry) -> Result<(), Stop> {
+    unchanged(opened, file)?;
+    let more = opened.read(&mut [0; 1]).map_err(|error| failed("cannot be read", &error))?;
+    if more > 0 {
+        let size = file.size;
+        return Err(Stop::File(format!(
+            "has more content than the {size} bytes that its file system names: send a copy of it"
         )));
     }
     Ok(())

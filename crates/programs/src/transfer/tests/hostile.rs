@@ -78,7 +78,7 @@ impl Raw {
 }
 
 pub(super) fn file(path: &str, size: u64) -> Entry {
-    let file = FileEntry { size, executable: false, modified: Modified(0, 0) };
+    let file = FileEntry { size, executable: false, rights: None, modified: Modified(0, 0) };
     Entry { path: path.to_owned(), kind: EntryKind::File(file) }
 }
 
@@ -228,7 +228,10 @@ async fn cut_off() -> String {
         raw.content(b"xx").await;
     };
     let error = against(folders.into.path(), play).await.unwrap_err();
-    assert_eq!(partials(folders.into.path()).len(), 1);
+    let partials = partials(folders.into.path());
+    assert_eq!(partials.len(), 1);
+    let mode = fs::metadata(&partials[0]).unwrap().mode();
+    assert_eq!(mode & 0o777, 0o600, "nobody else may read it");
     error
 }
 

@@ -9,7 +9,7 @@ async fn files_and_folders_arrive_with_content_executable_bit_and_time() {
     folders.write("tree/small", b"hello");
     folders.write("tree/empty", b"");
     folders.write("tree/a/b/c/large", &bytes(1, 5_000_001));
-    folders.write("tree/ä 日本/🦀 …\u{200d}.txt", b"unicode");
+    folders.write("tree/ä 日本/👩\u{200d}🚀 ….txt", b"unicode");
     folders.write("tree/.hidden", &bytes(2, 65_536));
     folders.write("tree/run", b"#!/bin/sh");
     folders.write("alone", &bytes(3, 1_048_576));
@@ -34,6 +34,40 @@ async fn a_second_time_nothing_is_sent() {
     assert_eq!((sent.files_already_there, sent.bytes_transferred, sent.failed), (2, 0, 0));
     assert_eq!((sent.bytes_already_there, sent.files_completed), (3_000_000, 0));
     assert_eq!(sent, received);
+}
+
+fn rights(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().mode() & 0o777
+}
+
+#[tokio::test]
+async fn nobody_may_do_more_with_a_file_than_at_the_sender() {
+    let folders = Folders::new();
+    fs::create_dir(folders.target("by-the-umask")).unwrap();
+    let umask_grants = rights(&folders.target("by-the-umask"));
+    let modes = [0o600, 0o640, 0o644, 0o666, 0o700, 0o755, 0o777, 0o400, 0o4755];
+    let names = modes.map(|mode| format!("{mode:o}"));
+    for (name, mode) in names.iter().zip(modes) {
+        folders.write(name, b"content");
+        fs::set_permissions(folders.source(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    folders.sent(&names.each_ref().map(String::as_str)).await;
+    for (name, mode) in names.iter().zip(modes) {
+        let came = rights(&folders.target(name));
+        assert_eq!(came, mode & 0o777 & umask_grants, "{name}: {came:o}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_whose_system_names_no_size_does_not_arrive_empty() {
+    let source = Path::new("/proc/version");
+    if fs::metadata(source).is_ok_and(|it| it.len() == 0) {
+        let folders = Folders::new();
+        let (sent, received) =
+            transfer(&[source.to_owned()], folders.into.path(), ReceiveOptions::default()).await;
+        assert_eq!((sent.unwrap().failed, received.unwrap().failed), (1, 1));
+        assert!(tree(folders.into.path()).is_empty());
+    }
 }
 
 #[tokio::test]
