@@ -31,7 +31,7 @@ use folder::Folder;
 use ledger::Ledger;
 use taking::Taking;
 use telling::Telling;
-use writing::{Command, Writing};
+use writing::{Command, Writing, outlive_the_size_limit};
 
 /// Pieces that have come and wait to be written: enough that the link and the disk work at the same
 /// time. A sender that is faster than the disk is held back by its window.
@@ -100,6 +100,7 @@ async fn run(
     options: ReceiveOptions,
     progress: &Arc<Progress>,
 ) -> Result<Summary, TransferError> {
+    outlive_the_size_limit();
     let folder = Folder::open(into).map_err(|error| unusable(into, &error))?;
     let Met { mut send, mut recv, reports, confirms } = meet(link, Part::Receive).await?;
     let (items, totals, unoffered) = list::read(&mut recv).await?;

@@ -125,12 +125,12 @@ fn a_file_in_the_place_of_the_folder_is_found_without_a_peer() {
 async fn what_cannot_be_offered_has_failed_on_both_sides_and_its_place_is_not_told() {
     let folders = Folders::new();
     folders.write("tree/good", b"good");
-    folders.write("tree/a\\b", b"bad");
+    folders.write("tree/a\u{202e}b", b"bad");
     let (sent, received) = folders.sent(&["tree", "missing"]).await;
     for side in [&sent, &received] {
         assert_eq!((side.failed, side.files_completed, side.totals.files), (2, 1, 3), "{side:?}");
         let of = |name: &str| side.failures.iter().any(|it| it.path.ends_with(name));
-        assert!(of("tree/a\\b") && of("missing"), "{side:?}");
+        assert!(of("tree/a\\u{202e}b") && of("missing"), "{side:?}");
     }
     let place = folders.from.path().to_string_lossy().into_owned();
     assert!(received.failures.iter().all(|it| !it.path.contains(&place)), "{received:?}");
