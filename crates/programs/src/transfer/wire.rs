@@ -11,6 +11,8 @@ use crate::messages::MESSAGE_BYTES_MAX;
 pub const VERSION: u32 = 1;
 /// What stands in the greeting of a sender that understands [`FromReceiver::Received`], and of a receiver that says it.
 pub const REPORTS: &str = "received";
+/// What stands in the greeting of a side that knows [`Answer::Compare`] and [`FromSender::Have`].
+pub const PROVES: &str = "proves";
 /// Most bytes of a file in one piece: large enough that what is said beside it does not count.
 pub const PIECE_BYTES_MAX: usize = 1024 * 1024;
 /// Files that one transfer lists. Both sides hold the list in memory: at these three bounds in some 550 MB. What is
@@ -141,6 +143,13 @@ pub enum FromSender {
         /// That of the whole file.
         hash: Hash,
     },
+    /// What the sender has, where the receiver compares.
+    Have {
+        /// Its place in the list.
+        index: u32,
+        /// That of as many bytes as were asked about.
+        hash: Hash,
+    },
     /// The receiver has this file already.
     Same {
         /// Its place in the list.
@@ -184,6 +193,12 @@ impl Unoffered {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
+    /// That depends on what the first `length` bytes of it are: another answer follows once the sender has named their
+    /// hash. The sender is first, since whoever hears the hash of a file that is here can try in private what is in it.
+    Compare {
+        /// Bytes that are there.
+        length: u64,
+    },
     /// All of it.
     Whole {},
     /// What follows the first `length` bytes, if these have this hash; else all of it.
@@ -270,6 +285,7 @@ impl FromSender {
             | Self::Listed { .. }
             | Self::File { .. }
             | Self::End { .. }
+            | Self::Have { .. }
             | Self::Same { .. }
             | Self::Differs { .. }
             | Self::Failed { .. }

@@ -24,6 +24,8 @@ pub(super) struct Deciding {
     pub(super) folder: Folder,
     pub(super) force: bool,
     pub(super) hidden: bool,
+    /// Whether the sender says first what it has. One that does not is told of nothing that is here.
+    pub(super) proves: bool,
     /// Bytes that may be written, where that is known, less what is asked for.
     pub(super) free_bytes: Option<u64>,
     pub(super) partials: usize,
@@ -60,6 +62,9 @@ impl Deciding {
                 None => self.make(&item.path).map(|()| None),
             };
             match decision {
+                Ok(Some((asked, answer @ (Answer::From { .. } | Answer::Unless { .. })))) => {
+                    ledger.compare(index, asked, answer);
+                }
                 Ok(Some((asked, answer))) => ledger.ask(index, asked, answer),
                 Ok(None) => ledger.there(index),
                 Err(reason) => ledger.refuse(index, &reason),
@@ -84,6 +89,12 @@ impl Deciding {
         let unclear = |error: io::Error| explain("what stands there cannot be seen", &error);
         let is_there = match standing(&at, path.name()).map_err(unclear)? {
             Standing::Nothing => false,
+            Standing::File(size) if size == file.size && !self.proves => {
+                if !self.force {
+                    return Err(unproved().to_owned());
+                }
+                true
+            }
             Standing::File(size) if size == file.size => {
                 let opened = open_existing(&at, path.name());
                 let opened = opened.map_err(|error| explain("cannot be compared", &error))?;
@@ -108,7 +119,7 @@ impl Deciding {
             | Standing::Link
             | Standing::Other => 0,
         };
-        if length == 0 || self.partials == PARTIALS_OPEN_MAX {
+        if length == 0 || !self.proves || self.partials == PARTIALS_OPEN_MAX {
             return self.fits(whole(is_there), file, 0);
         }
         self.partials += 1;
@@ -165,6 +176,11 @@ impl Deciding {
 /// Why a file is refused that the sender has compared.
 pub(super) fn same_size() -> &'static str {
     "another file of this name and size is there: move it, or receive with --force"
+}
+
+fn unproved() -> &'static str {
+    "a file of this name and size is there, and the sender is too old to prove that it has the same: update it, move \
+     the file, or receive with --force"
 }
 
 /// The reason is told to the sender, whom the size of what is there does not concern.

@@ -36,6 +36,7 @@ pub(super) async fn read(
             FromSender::File { .. }
             | FromSender::Data { .. }
             | FromSender::End { .. }
+            | FromSender::Have { .. }
             | FromSender::Same { .. }
             | FromSender::Differs { .. }
             | FromSender::Failed { .. }

@@ -102,7 +102,7 @@ async fn run(
 ) -> Result<Summary, TransferError> {
     outlive_the_size_limit();
     let folder = Folder::open(into).map_err(|error| unusable(into, &error))?;
-    let Met { mut send, mut recv, reports, confirms } = meet(link, Part::Receive).await?;
+    let Met { mut send, mut recv, reports, confirms, proves } = meet(link, Part::Receive).await?;
     let (items, totals, unoffered) = list::read(&mut recv).await?;
     for (path, reason) in &unoffered.first {
         progress.failed(path, &format!("at the sender: {reason}"));
@@ -113,7 +113,7 @@ async fn run(
     let (told, telling) = mpsc::unbounded_channel();
     let ledger = Arc::new(Ledger::new(items, progress, told));
     let _until_the_end = CancelOnDrop(Arc::clone(&ledger));
-    let (commands, threads) = start(&ledger, &folder, options);
+    let (commands, threads) = start(&ledger, &folder, options, proves);
     let mut threads = threads;
     let taking = Taking::new(&ledger, commands);
     let telling = Telling { told: telling, ledger: &ledger, reports };
@@ -139,6 +139,7 @@ fn start(
     ledger: &Arc<Ledger>,
     folder: &Folder,
     options: ReceiveOptions,
+    proves: bool,
 ) -> (mpsc::Sender<Command>, Vec<JoinHandle<()>>) {
     let (commands, to_write) = mpsc::channel(COMMANDS_QUEUED_MAX);
     let (finishing, written) = std::sync::mpsc::sync_channel(finishing::WAITING_MAX);
@@ -147,6 +148,7 @@ fn start(
         folder: folder.clone(),
         force: options.force,
         hidden: options.hidden,
+        proves,
         free_bytes: folder.free_bytes(),
         partials: 0,
     };
