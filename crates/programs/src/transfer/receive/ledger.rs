@@ -122,10 +122,8 @@ impl Ledger {
 
     /// Asks what the sender has, before it learns what is here.
     pub(super) fn compare(&self, index: u32, asked: Asked, answer: Answer) {
-        let length = match &answer {
-            Answer::From { length, .. } => *length,
-            _ => self.size(index),
-        };
+        let length =
+            if let Answer::From { length, .. } = &answer { *length } else { self.size(index) };
         lock(&self.compared).insert(index, (asked, answer));
         lock(&self.open).insert(index);
         self.tell(Told::Answer(index, Answer::Compare { length }));
