@@ -51,6 +51,10 @@ impl PeerVerifier {
         let Some(key) = key.map(PublicKey::from_bytes) else {
             return Err(Error::InvalidCertificate(CertificateError::BadEncoding));
         };
+        // Whoever expects such a key has not read it from a text, where it is refused.
+        if key.proves_nothing() {
+            return Err(Error::InvalidCertificate(CertificateError::BadSignature));
+        }
         if key == self.expected {
             return Ok(());
         }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 /// Whether a character acts on a terminal or hides what stands there: controls (C0, DEL, C1), marks
 /// that turn the direction of text around (Unicode TR 9), separators of lines, invisible ones. Joiners
 /// stay: scripts and emoji need them.
-fn is_harmful(character: char) -> bool {
+pub(crate) fn is_harmful(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
@@ -15,19 +15,34 @@ fn is_harmful(character: char) -> bool {
         )
 }
 
-/// The text with each harmful character written out, as `\u{1b}`; a tab is a blank. At most
-/// `characters_max` of its characters are shown.
-#[must_use]
-pub fn harmless(text: &str, characters_max: usize) -> String {
+/// Whether a character only says how its neighbours are drawn, so that two texts may look the same.
+pub(crate) fn is_joiner(character: char) -> bool {
+    matches!(character, '\u{200c}' | '\u{200d}')
+}
+
+/// As [`harmless`], with joiners written out as well: two names that differ look different.
+pub(crate) fn exact(text: &str, characters_max: usize) -> String {
+    let is_escaped = |character| is_harmful(character) || is_joiner(character);
+    escaped(text, characters_max, is_escaped)
+}
+
+fn escaped(text: &str, characters_max: usize, is_escaped: impl Fn(char) -> bool) -> String {
     let mut shown = String::with_capacity(text.len().min(characters_max));
     for character in text.chars().take(characters_max) {
         match character {
             '\t' => shown.push(' '),
-            it if is_harmful(it) => shown.extend(it.escape_unicode()),
+            it if is_escaped(it) => shown.extend(it.escape_unicode()),
             it => shown.push(it),
         }
     }
     shown
+}
+
+/// The text with each harmful character written out, as `\u{1b}`; a tab is a blank. At most
+/// `characters_max` of its characters are shown.
+#[must_use]
+pub fn harmless(text: &str, characters_max: usize) -> String {
+    escaped(text, characters_max, is_harmful)
 }
 
 /// The same for a JSON document on one line: harmful characters stand only inside of its strings, where

@@ -87,6 +87,9 @@ impl Verifier {
         key: &PublicKey,
         signature: &Signature,
     ) -> bool {
+        if key.proves_nothing() {
+            return false;
+        }
         let key = UnparsedPublicKey::new(&ED25519, key.as_bytes());
         self.hosts.iter().any(|host| {
             let registration = Registration { host, challenge: &self.challenge, worker, room };
@@ -131,5 +134,20 @@ mod tests {
     fn no_two_challenges_are_alike() {
         let (first, second) = (challenge().unwrap(), challenge().unwrap());
         assert!(first.len() == 2 * CHALLENGE_BYTES && first != second);
+    }
+
+    #[test]
+    fn a_signature_that_fits_every_message_proves_nothing() {
+        let mut neutral = [0; 32];
+        neutral[0] = 1;
+        let mut fits_all = [0; 64];
+        fits_all[0] = 1;
+        let ring = UnparsedPublicKey::new(&ED25519, neutral);
+        assert!(ring.verify(b"one", &fits_all).is_ok() && ring.verify(b"two", &fits_all).is_ok());
+        let hosts = ["a.example".to_owned()].into();
+        let verifier = Verifier { hosts, challenge: "c".to_owned(), room: None, proved: None };
+        let (worker, room) = (WorkerId::new("alice").unwrap(), RoomName::default());
+        let (key, signature) = (PublicKey::from_bytes(neutral), Signature::from_bytes(fits_all));
+        assert!(!verifier.is_signed((&worker, &room), &key, &signature));
     }
 }

@@ -34,7 +34,18 @@ pub struct PublicKey([u8; KEY_BYTES]);
 #[serde(try_from = "String", into = "String")]
 pub struct Signature([u8; SIGNATURE_BYTES]);
 
-/// Why a text is neither key nor signature.
+/// Why a text is no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// Not the digits of one.
+    #[error(transparent)]
+    Digits(#[from] HexError),
+    /// See [`PublicKey::proves_nothing`].
+    #[error("expected a key with which only its owner can sign")]
+    ProvesNothing,
+}
+
+/// Why a text is no such row of digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected} hexadecimal digits, got {got} characters that are not that")]
 pub struct HexError {
@@ -59,7 +70,7 @@ fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 macro_rules! hex_text {
-    ($name:ident, $bytes:expr) => {
+    ($name:ident, $bytes:expr, $error:ty, $check:expr) => {
         impl $name {
             /// Takes the bytes as they are.
             #[must_use]
@@ -87,15 +98,15 @@ macro_rules! hex_text {
         }
 
         impl FromStr for $name {
-            type Err = HexError;
+            type Err = $error;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                read_hex(text).map(Self)
+                $check(Self(read_hex(text)?))
             }
         }
 
         impl TryFrom<String> for $name {
-            type Error = HexError;
+            type Error = $error;
 
             fn try_from(text: String) -> Result<Self, Self::Error> {
                 text.parse()
@@ -110,10 +121,46 @@ macro_rules! hex_text {
     };
 }
 
-hex_text!(PublicKey, KEY_BYTES);
-hex_text!(Signature, SIGNATURE_BYTES);
+hex_text!(PublicKey, KEY_BYTES, KeyError, PublicKey::checked);
+hex_text!(Signature, SIGNATURE_BYTES, HexError, Ok);
+
+/// The points of small order (RFC 7748 §6.1 has their like), each as its y in little-endian: 1 (order 1), -1 (order 2),
+/// 0 (order 4) and two of order 8. The bit for the sign of x, in the last byte, is not set.
+const SMALL_ORDER: [[u8; KEY_BYTES]; 5] = {
+    let mut one = [0; KEY_BYTES];
+    one[0] = 1;
+    let mut minus_one = [0xff; KEY_BYTES];
+    (minus_one[0], minus_one[KEY_BYTES - 1]) = (0xec, 0x7f);
+    let eighth = [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98,
+        0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53,
+        0xfc, 0x05,
+    ];
+    let other_eighth = [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67,
+        0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac,
+        0x03, 0x7a,
+    ];
+    [[0; KEY_BYTES], one, minus_one, eighth, other_eighth]
+};
 
 impl PublicKey {
+    /// Whether the key has no owner: for a point of small order anybody can make signatures, one of which may fit every
+    /// message, and RFC 8032 does not ask those who verify to notice. The same point in another spelling (y of p =
+    /// 2²⁵⁵ − 19 or more) would be another key with the same signatures, so that none is a key here.
+    #[must_use]
+    pub fn proves_nothing(&self) -> bool {
+        let mut y = self.0;
+        y[KEY_BYTES - 1] &= 0x7f;
+        let [first, middle @ .., last] = y;
+        let is_beyond_p = first >= 0xed && middle.iter().all(|byte| *byte == 0xff) && last == 0x7f;
+        is_beyond_p || SMALL_ORDER.contains(&y)
+    }
+
+    fn checked(self) -> Result<Self, KeyError> {
+        if self.proves_nothing() { Err(KeyError::ProvesNothing) } else { Ok(self) }
+    }
+
     /// The id that is made from this key: a UUIDv8 (RFC 9562 §5.8) of the first bits of a SHA-256.
     #[must_use]
     pub fn worker_id(&self) -> WorkerId {
@@ -223,6 +270,29 @@ mod tests {
         let long = "é".repeat(32);
         for bad in ["", "07", long.as_str(), &KEY.to_string().replace("07", "0g")] {
             assert!(bad.parse::<PublicKey>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_key_for_which_anybody_can_sign_is_none() {
+        let mut weak: Vec<String> = SMALL_ORDER.iter().map(|y| PublicKey(*y).to_string()).collect();
+        let spelled = |first: u8, last: u8| format!("{first:02x}{}{last:02x}", "ff".repeat(30));
+        for first in 0xed..=0xff {
+            weak.extend([spelled(first, 0x7f), spelled(first, 0xff)]);
+        }
+        let signed = |text: &String| {
+            let last = u8::from_str_radix(&text[62..], 16).unwrap() | 0x80;
+            format!("{}{last:02x}", &text[..62])
+        };
+        weak.extend(weak.iter().map(signed).collect::<Vec<_>>());
+        for text in &weak {
+            assert_eq!(text.parse::<PublicKey>(), Err(KeyError::ProvesNothing), "{text}");
+            assert!(serde_json::from_str::<PublicKey>(&format!("\"{text}\"")).is_err());
+        }
+        // The greatest y below p but -1, and what differs from p in one byte.
+        for good in [spelled(0xeb, 0x7f), format!("ed{}fe7f", "ff".repeat(29)), spelled(0xff, 0x7e)]
+        {
+            assert!(good.parse::<PublicKey>().is_ok(), "{good}");
         }
     }
 

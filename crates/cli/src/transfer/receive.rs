@@ -26,6 +26,9 @@ pub(crate) struct Args {
     /// Replace files that are there and differ
     #[arg(long)]
     force: bool,
+    /// Take files and folders whose path begins with a dot, too (.bashrc, .ssh/authorized_keys)
+    #[arg(long)]
+    hidden: bool,
     /// Print JSON: a line of progress a second, then one with the result
     #[arg(long)]
     json: bool,
@@ -34,8 +37,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
-    let Args { into, force, json, join } = args;
+    let Args { into, force, hidden, json, join } = args;
     transfer::check_folder(&into).map_err(|why| not_begun(json, &Summary::default(), why))?;
-    let options = ReceiveOptions { force };
+    let options = ReceiveOptions { force, hidden };
     carry_out(join, environment, json, Part::Receive(into, options)).await
 }

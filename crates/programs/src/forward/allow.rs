@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+use super::metadata::serves_credentials;
 use super::target::{Host, Target, TargetError, port, split};
 
 /// Rules that allow; without one nothing is allowed.
@@ -45,7 +46,7 @@ enum Reach {
     Public,
     /// A network of one's own, or a provider's.
     Private,
-    /// This machine, this cable, or no single host at all.
+    /// This machine, this cable, the cloud's side of this machine, or no single host at all.
     Local,
 }
 
@@ -74,7 +75,7 @@ impl Allow {
     /// - An address that a rule allows may be reached, by whichever name that is allowed.
     /// - `localhost`, where it is allowed, may be the loopback.
     /// - Any other name that a rule spells out may lead to public and private addresses, but not to this
-    ///   machine's loopback nor to link-local addresses, where cloud providers keep credentials.
+    ///   machine's loopback, nor to link-local and other addresses where cloud providers keep credentials.
     /// - What only a star allows may lead to public addresses.
     #[must_use]
     pub fn leads_to(&self, target: &Target, ip: IpAddr) -> bool {
@@ -103,7 +104,8 @@ fn reach(ip: IpAddr) -> Reach {
 /// By the registry of special addresses (RFC 6890).
 fn reach_v4(ip: Ipv4Addr) -> Reach {
     let [a, b, c, _] = ip.octets();
-    if a == 0 || a >= 224 || ip.is_loopback() || ip.is_link_local() {
+    let is_local = a == 0 || a >= 224 || ip.is_loopback() || ip.is_link_local();
+    if is_local || serves_credentials(ip.into()) {
         Reach::Local
     } else if ip.is_private() || (a == 100 && b & 0xc0 == 64) || (a == 192 && b == 0 && c == 0) {
         Reach::Private
@@ -121,8 +123,10 @@ fn reach_v6(ip: Ipv6Addr) -> Reach {
         reach_v4(Ipv4Addr::new(a, b, c, d))
     };
     match (a, b) {
-        // NAT64 (RFC 6052) and 6to4 (RFC 3056).
-        (0x64, 0xff9b) => embedded(g, h),
+        _ if serves_credentials(ip.into()) => Reach::Local,
+        // NAT64 (RFC 6052) and 6to4 (RFC 3056). Where a NAT64 of one's own (RFC 8215) puts the IPv4 address,
+        // nobody outside knows.
+        (0x64, 0xff9b) if c == 0 => embedded(g, h),
         (0x2002, _) => embedded(b, c),
         // Teredo hides an address inside.
         (0x2001, 0) => Reach::Private,
@@ -179,6 +183,44 @@ mod tests {
         let both = allow(&["db.example:80", "127.0.0.1:80"]);
         assert!(leads(&both, "db.example:80", "127.0.0.1"));
         assert!(!leads(&both, "db.example:80", "127.0.0.2"));
+    }
+
+    #[test]
+    fn a_name_does_not_lead_to_where_a_cloud_keeps_credentials() {
+        let named = allow(&["db.example:80", "*:80"]);
+        for ip in [
+            "169.254.169.254",
+            "169.254.170.2",
+            "169.254.170.23",
+            "100.100.100.200",
+            "168.63.129.16",
+            "192.0.0.192",
+            "fe80::a9fe:a9fe",
+            "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd20:ce::254",
+            "fd00:c1::a9fe:a9fe",
+            "fd00:42::42",
+            "fd00:a9fe:a9fe::1",
+            "fd00:100::100:200",
+            "::ffff:168.63.129.16",
+            "::ffff:100.100.100.200",
+            "64:ff9b::a83f:8110",
+            "64:ff9b::6464:64c8",
+            "64:ff9b::c000:c0",
+            "64:ff9b:1:a83f:81:1000::",
+            "64:ff9b:1::a9fe:a9fe",
+            "2002:a83f:8110::1",
+            "2002:6464:64c8::",
+        ] {
+            assert!(!leads(&named, "db.example:80", ip), "{ip}");
+            assert!(!leads(&named, "other.example:80", ip), "{ip}");
+        }
+        assert!(leads(&named, "db.example:80", "100.100.100.201"));
+        assert!(leads(&named, "db.example:80", "fd00:c1::1"));
+        assert!(leads(&named, "db.example:80", "64:ff9b::808:808"));
+        let itself = allow(&["db.example:80", "168.63.129.16:80"]);
+        assert!(leads(&itself, "db.example:80", "168.63.129.16"));
     }
 
     #[test]

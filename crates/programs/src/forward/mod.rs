@@ -12,6 +12,7 @@ mod buffer;
 mod counts;
 mod far;
 pub mod frames;
+mod metadata;
 mod near;
 mod request;
 pub mod socks;

@@ -91,7 +91,7 @@ pub(super) fn explain(what: &str, error: &io::Error) -> String {
         Some(Errno::ISDIR) => "a folder stands where a file is needed",
         Some(Errno::EXIST) => "something of this name is there already",
         Some(Errno::NAMETOOLONG) => "the name is too long for this file system",
-        Some(Errno::FBIG) => "the file is too large for this file system",
+        Some(Errno::FBIG) => "the file is too large for this file system, or for `ulimit -f`",
         Some(Errno::MFILE | Errno::NFILE) => "too many files are open",
         Some(Errno::IO) => "the disk reports an error",
         _ => return format!("{what}: {}", shown(&error.to_string())),

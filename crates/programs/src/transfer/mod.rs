@@ -71,11 +71,16 @@ struct Met {
     reports: bool,
     /// Whether the sender tells that it knows of the receiver's end, as both sides understand.
     confirms: bool,
+    /// Whether the sender says first what it has, where both compare.
+    proves: bool,
 }
 
 /// Greets the peer, which needs to have the other part.
 async fn meet(link: &Link, part: Part) -> Result<Met, TransferError> {
-    let own = Greeting::new(PROGRAM, part.word(), wire::VERSION).with(wire::REPORTS).with(CONFIRMS);
+    let own = Greeting::new(PROGRAM, part.word(), wire::VERSION)
+        .with(wire::REPORTS)
+        .with(CONFIRMS)
+        .with(wire::PROVES);
     let mut agreed = agree(link, &own).await?;
     let (own, other) = (part.word(), part.other().word());
     if agreed.peer.part == own {
@@ -87,8 +92,9 @@ async fn meet(link: &Link, part: Part) -> Result<Met, TransferError> {
         return Err(TransferError::Protocol(format!("expected the part {other}, came {came:?}")));
     }
     let (reports, confirms) = (agreed.peer.has(wire::REPORTS), agreed.peer.has(CONFIRMS));
+    let proves = agreed.peer.has(wire::PROVES);
     let recv = BufReader::with_capacity(READ_BUFFER_BYTES, agreed.recv);
-    Ok(Met { send: agreed.send, recv, reports, confirms })
+    Ok(Met { send: agreed.send, recv, reports, confirms, proves })
 }
 
 /// Closes the link of a transfer that has failed, with the reason. Where the peer did so first, its

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::harmless::{exact, is_harmful, is_joiner};
+
 /// Longest path, in bytes: what Linux takes in one call.
 pub const PATH_BYTES_MAX: usize = 4096;
 /// Longest component, in bytes: what the usual file systems take.
@@ -16,6 +18,9 @@ const PARTIAL_ID_DIGITS: usize = 16;
 /// Whether names of devices are refused: on Windows alone they open a device; elsewhere `aux.c` is a
 /// file like any other.
 const DEVICES_ARE_RESERVED: bool = cfg!(windows);
+/// Whether a backslash lies between the parts of a path: elsewhere it is a character of a name like any other, and
+/// whoever receives on Windows refuses it.
+const BACKSLASH_SEPARATES: bool = cfg!(windows);
 const DEVICES: [&str; 4] = ["con", "prn", "aux", "nul"];
 const NUMBERED_DEVICES: [&str; 2] = ["com", "lpt"];
 
@@ -39,12 +44,15 @@ pub enum NameError {
     /// A drive as in `C:`.
     #[error("the name begins with a drive")]
     Drive,
-    /// A backslash, which is a separator elsewhere.
+    /// A backslash, where it is a separator.
     #[error("the name has a backslash")]
     Backslash,
     /// NUL, a line feed or another control character.
     #[error("the name has a control character")]
     Control,
+    /// A mark that turns text around, or that nobody sees: the name would look like another one.
+    #[error("the name has an invisible character, or one that turns text around")]
+    Invisible,
     /// A device, or the name of an unfinished file.
     #[error("the name is reserved: a device, or a file that a transfer has not finished")]
     Reserved,
@@ -92,6 +100,13 @@ impl RelativePath {
         self.0.rsplit_once('/').map_or("", |(folder, _)| folder)
     }
 
+    /// Whether it is hidden where it is put: programs read what lies there (`.ssh/authorized_keys`, `.bashrc`)
+    /// and people do not see it.
+    #[must_use]
+    pub fn is_hidden(&self) -> bool {
+        self.0.starts_with('.')
+    }
+
     /// The last component.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -126,16 +141,36 @@ fn check_component(component: &str) -> Result<(), NameError> {
     if component == "." || component == ".." {
         return Err(NameError::Traversal);
     }
-    if component.contains('\\') {
+    if BACKSLASH_SEPARATES && component.contains('\\') {
         return Err(NameError::Backslash);
     }
     if component.chars().any(char::is_control) {
         return Err(NameError::Control);
     }
+    if hides_something(component) {
+        return Err(NameError::Invisible);
+    }
     if is_partial(component) || DEVICES_ARE_RESERVED && is_device(component) {
         return Err(NameError::Reserved);
     }
     Ok(())
+}
+
+/// Whether a name has what nobody sees, or what shows it otherwise than it is. A joiner is part of the spelling between
+/// letters of some scripts (Persian) and between emoji (as the rules for names of hosts have it, RFC 5892 A.1); beside
+/// ASCII it joins nothing.
+fn hides_something(name: &str) -> bool {
+    let mut before = None;
+    let mut rest = name.chars().peekable();
+    while let Some(character) = rest.next() {
+        let can_join = |it: &char| !it.is_ascii() && !is_joiner(*it);
+        let joins = before.as_ref().is_some_and(can_join) && rest.peek().is_some_and(can_join);
+        if is_harmful(character) || (is_joiner(character) && !joins) {
+            return true;
+        }
+        before = Some(character);
+    }
+    false
 }
 
 /// Whether a name is that of an unfinished file.
@@ -157,16 +192,13 @@ fn is_device(name: &str) -> bool {
         || name.ends_with(['.', ' '])
 }
 
-/// A text of somebody else's, as it may be shown on a terminal: without what would move the cursor or
-/// turn the direction of writing, and of a bounded length.
+/// A text of somebody else's, as it may be shown on a terminal: what would move the cursor, turn the direction of
+/// writing or be invisible is written out, as `\u{202e}`, and the length is bounded.
 #[must_use]
 pub fn shown(text: &str) -> String {
     const CHARACTERS_MAX: usize = 300;
-    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let safe = |c: char| if c.is_control() || turns(c) { '\u{fffd}' } else { c };
-    let mut characters = text.chars().map(safe);
-    let mut kept: String = characters.by_ref().take(CHARACTERS_MAX).collect();
-    if characters.next().is_some() {
+    let mut kept = exact(text, CHARACTERS_MAX);
+    if text.chars().nth(CHARACTERS_MAX).is_some() {
         kept.push('…');
     }
     kept
@@ -201,7 +233,6 @@ mod tests {
             ("./a", NameError::Traversal),
             ("C:", NameError::Drive),
             ("c:a", NameError::Drive),
-            ("a\\..\\b", NameError::Backslash),
             ("a\0b", NameError::Control),
             ("a\nb", NameError::Control),
             ("\u{9b}2J", NameError::Control),
@@ -212,6 +243,27 @@ mod tests {
         ];
         for (name, why) in refused {
             assert_eq!(RelativePath::new(name), Err(why), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_may_look_like_another_one_is_refused() {
+        for mark in "\u{202a}\u{202e}\u{2066}\u{2069}\u{200b}\u{200c}\u{200d}\u{200e}\u{200f}\u{61c}\u{feff}\u{2060}\
+                     \u{2028}\u{2029}\u{e0001}\u{e007f}\u{ad}"
+            .chars()
+        {
+            let name = format!("folder/invoice{mark}fdp.exe");
+            assert_eq!(RelativePath::new(&name), Err(NameError::Invisible), "{mark:?}");
+            assert_eq!(shown(&name), format!("folder/invoice{}fdp.exe", mark.escape_unicode()));
+        }
+        for name in ["é\u{200d}\u{200d}é", "\u{200c}é", "é\u{200c}"] {
+            assert_eq!(RelativePath::new(name), Err(NameError::Invisible), "{name:?}");
+        }
+        // A variation selector, joiners that join, and letters that are written from right to left.
+        for name in
+            ["heart\u{2764}\u{fe0f}", "שלום.txt", "e\u{301}", "👩\u{200d}🚀", "می\u{200c}خواهم"]
+        {
+            assert!(RelativePath::new(name).is_ok(), "{name}");
         }
     }
 
@@ -236,7 +288,8 @@ mod tests {
 
     #[test]
     fn what_is_shown_cannot_move_the_cursor() {
-        assert_eq!(shown("a\u{1b}[2J\n\u{202e}b"), "a\u{fffd}[2J\u{fffd}\u{fffd}b");
+        assert_eq!(shown("a\u{1b}[2J\n\u{202e}b"), "a\\u{1b}[2J\\u{a}\\u{202e}b");
+        assert_eq!(shown("x\u{200d}y\u{feff}"), "x\\u{200d}y\\u{feff}");
         assert_eq!(shown(&"x".repeat(400)).chars().count(), 301);
     }
 

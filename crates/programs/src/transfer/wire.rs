@@ -4,12 +4,15 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::error::TransferError;
+use crate::harmless::exact;
 use crate::messages::MESSAGE_BYTES_MAX;
 
 /// The version of everything in here.
 pub const VERSION: u32 = 1;
 /// What stands in the greeting of a sender that understands [`FromReceiver::Received`], and of a receiver that says it.
 pub const REPORTS: &str = "received";
+/// What stands in the greeting of a side that knows [`Answer::Compare`] and [`FromSender::Have`].
+pub const PROVES: &str = "proves";
 /// Most bytes of a file in one piece: large enough that what is said beside it does not count.
 pub const PIECE_BYTES_MAX: usize = 1024 * 1024;
 /// Files that one transfer lists. Both sides hold the list in memory: at these three bounds in some 550 MB. What is
@@ -61,8 +64,20 @@ pub struct FileEntry {
     /// Whether its owner may execute it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub executable: bool,
+    /// Who may do what with it at the sender: the nine bits of its mode. The first senders do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rights: Option<u32>,
     /// When it was last modified.
     pub modified: Modified,
+}
+
+impl FileEntry {
+    /// What anybody may do with the file at the receiver, where the umask grants as much.
+    #[must_use]
+    pub fn granted(&self) -> u32 {
+        let usual = if self.executable { 0o777 } else { 0o666 };
+        self.rights.map_or(usual, |rights| rights & usual)
+    }
 }
 
 /// A time: seconds since 1970, and nanoseconds.
@@ -128,6 +143,13 @@ pub enum FromSender {
         /// That of the whole file.
         hash: Hash,
     },
+    /// What the sender has, where the receiver compares.
+    Have {
+        /// Its place in the list.
+        index: u32,
+        /// That of as many bytes as were asked about.
+        hash: Hash,
+    },
     /// The receiver has this file already.
     Same {
         /// Its place in the list.
@@ -171,6 +193,12 @@ impl Unoffered {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
+    /// That depends on what the first `length` bytes of it are: another answer follows once the sender has named their
+    /// hash. The sender is first, since whoever hears the hash of a file that is here can try in private what is in it.
+    Compare {
+        /// Bytes that are there.
+        length: u64,
+    },
     /// All of it.
     Whole {},
     /// What follows the first `length` bytes, if these have this hash; else all of it.
@@ -257,6 +285,7 @@ impl FromSender {
             | Self::Listed { .. }
             | Self::File { .. }
             | Self::End { .. }
+            | Self::Have { .. }
             | Self::Same { .. }
             | Self::Differs { .. }
             | Self::Failed { .. }
@@ -328,11 +357,10 @@ pub(super) async fn read_json(
     Ok(true)
 }
 
-/// A reason as it is told to the peer: of a bounded length, on one line.
+/// A reason as it is told to the peer: of a bounded length, on one line, and as this side shows it.
 #[must_use]
 pub fn told(reason: &str) -> String {
-    let safe = |c: char| if c.is_control() { ' ' } else { c };
-    let mut told: String = reason.chars().map(safe).collect();
+    let mut told = exact(reason, REASON_BYTES_MAX);
     let end = (0..=REASON_BYTES_MAX.min(told.len())).rev().find(|end| told.is_char_boundary(*end));
     told.truncate(end.unwrap_or(0));
     told

@@ -15,11 +15,17 @@ use super::ledger::{Asked, Ledger, Partial};
 /// further ones the beginning is sent again; an interrupted transfer leaves a few at most.
 const PARTIALS_OPEN_MAX: usize = 64;
 
+/// Why a name that begins with a dot is refused.
+const HIDDEN: &str = "its name begins with a dot, and programs may act on it: receive with --hidden to take such files";
+
 /// Decides on every entry, in the order of the list.
 pub(super) struct Deciding {
     pub(super) ledger: Arc<Ledger>,
     pub(super) folder: Folder,
     pub(super) force: bool,
+    pub(super) hidden: bool,
+    /// Whether the sender says first what it has. One that does not is told of nothing that is here.
+    pub(super) proves: bool,
     /// Bytes that may be written, where that is known, less what is asked for.
     pub(super) free_bytes: Option<u64>,
     pub(super) partials: usize,
@@ -47,11 +53,18 @@ impl Deciding {
                 ledger.refuse(index, "the list has this name twice");
                 continue;
             }
+            if item.path.is_hidden() && !self.hidden {
+                ledger.refuse(index, HIDDEN);
+                continue;
+            }
             let decision = match &item.file {
                 Some(file) => self.file(&item.path, file).map(Some),
                 None => self.make(&item.path).map(|()| None),
             };
             match decision {
+                Ok(Some((asked, answer @ (Answer::From { .. } | Answer::Unless { .. })))) => {
+                    ledger.compare(index, asked, answer);
+                }
                 Ok(Some((asked, answer))) => ledger.ask(index, asked, answer),
                 Ok(None) => ledger.there(index),
                 Err(reason) => ledger.refuse(index, &reason),
@@ -76,6 +89,12 @@ impl Deciding {
         let unclear = |error: io::Error| explain("what stands there cannot be seen", &error);
         let is_there = match standing(&at, path.name()).map_err(unclear)? {
             Standing::Nothing => false,
+            Standing::File(size) if size == file.size && !self.proves => {
+                if !self.force {
+                    return Err(unproved().to_owned());
+                }
+                true
+            }
             Standing::File(size) if size == file.size => {
                 let opened = open_existing(&at, path.name());
                 let opened = opened.map_err(|error| explain("cannot be compared", &error))?;
@@ -84,7 +103,7 @@ impl Deciding {
                 return Ok((asked, Answer::Unless { hash, replace: self.force }));
             }
             Standing::File(_) if self.force => true,
-            Standing::File(size) => return Err(different(size, file.size)),
+            Standing::File(_) => return Err(other_size().to_owned()),
             Standing::Folder => return Err("a folder of this name stands there".to_owned()),
             Standing::Link => {
                 return Err("a symbolic link stands there, and is not followed".to_owned());
@@ -100,11 +119,11 @@ impl Deciding {
             | Standing::Link
             | Standing::Other => 0,
         };
-        if length == 0 || self.partials == PARTIALS_OPEN_MAX {
+        if length == 0 || !self.proves || self.partials == PARTIALS_OPEN_MAX {
             return self.fits(whole(is_there), file, 0);
         }
         self.partials += 1;
-        let opened = open_partial(&at, &partial, false, file.executable);
+        let opened = open_partial(&at, &partial, false);
         let opened = opened.map_err(|error| explain("its unfinished file", &error))?;
         let (opened, hasher) = self.hash(path, opened, length)?;
         let answer = Answer::From { length, hash: hasher.finalize().into() };
@@ -159,9 +178,12 @@ pub(super) fn same_size() -> &'static str {
     "another file of this name and size is there: move it, or receive with --force"
 }
 
-fn different(there: u64, offered: u64) -> String {
-    format!(
-        "another file of this name is there ({there} bytes, the sender's has {offered}): move it, or \
-         receive with --force"
-    )
+fn unproved() -> &'static str {
+    "a file of this name and size is there, and the sender is too old to prove that it has the same: update it, move \
+     the file, or receive with --force"
+}
+
+/// The reason is told to the sender, whom the size of what is there does not concern.
+fn other_size() -> &'static str {
+    "another file of this name is there, of another size: move it, or receive with --force"
 }

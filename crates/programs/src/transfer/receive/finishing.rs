@@ -28,7 +28,8 @@ pub(super) struct Written {
     pub(super) at: Arc<OwnedFd>,
     pub(super) partial: String,
     pub(super) name: String,
-    pub(super) executable: bool,
+    /// What anybody may do with it, before the umask.
+    pub(super) granted: u32,
     pub(super) modified: Modified,
     pub(super) replace: bool,
 }
@@ -37,6 +38,8 @@ pub(super) struct Written {
 pub(super) struct Finishing {
     pub(super) ledger: Arc<Ledger>,
     pub(super) written: Mutex<Receiver<Written>>,
+    /// What the umask lets anybody do with a new file.
+    pub(super) umask_grants: u32,
     /// Files that have got their names in this transfer.
     pub(super) ours: Mutex<BTreeSet<FileId>>,
 }
@@ -55,7 +58,8 @@ impl Finishing {
     }
 
     fn finish(&self, written: &Written) -> Result<(), String> {
-        let outcome = attributes(written).map_err(|error| explain("its attributes", &error));
+        let outcome = attributes(written, self.umask_grants)
+            .map_err(|error| explain("its attributes", &error));
         outcome?;
         // Before the name: a file under its name is whole, even after the power has failed.
         let synced = written.file.sync_all();
@@ -76,11 +80,9 @@ impl Finishing {
     }
 }
 
-fn attributes(written: &Written) -> io::Result<()> {
+fn attributes(written: &Written, umask_grants: u32) -> io::Result<()> {
     let mode = rustix::fs::fstat(&written.file)?.st_mode & 0o777;
-    let plain = mode & !0o111;
-    // Whoever may read an executable file may execute it: the umask has decided who that is.
-    let wanted = if written.executable { plain | (plain & 0o444) >> 2 } else { plain };
+    let wanted = written.granted & umask_grants;
     if wanted != mode {
         rustix::fs::fchmod(&written.file, Mode::from_raw_mode(wanted))?;
     }

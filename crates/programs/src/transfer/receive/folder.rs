@@ -7,16 +7,22 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
 use super::super::name::RelativePath;
 
-/// What a new folder and an executable file may be, before the umask.
+/// What a new folder may be, before the umask.
 const EXECUTABLE: Mode = Mode::from_bits_truncate(0o777);
-/// What any other file may be.
-const PLAIN: Mode = Mode::from_bits_truncate(0o666);
+/// What an unfinished file is: nobody else may read it before it is known who may.
+const PRIVATE: Mode = Mode::from_bits_truncate(0o600);
+/// What the umask is taken to grant where no file can be made: there will be none to grant it for.
+const GRANTED_AT_LEAST: u32 = 0o700;
+/// Names that are tried for the file by which the folder is known to take files. More than one is there only where a
+/// process of the same number was killed in the moment between.
+const PROBES_MAX: u32 = 16;
 
 const FOLDER: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -27,6 +33,8 @@ const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOE
 #[derive(Debug, Clone)]
 pub(super) struct Folder {
     root: Arc<OwnedFd>,
+    /// What the umask lets anybody do with a new file.
+    pub(super) umask_grants: u32,
     last: Option<(String, Arc<OwnedFd>)>,
 }
 
@@ -37,7 +45,8 @@ impl Folder {
         std::fs::create_dir_all(path)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty())?;
-        Ok(Self { root: Arc::new(root), last: None })
+        let umask_grants = probe(&root).unwrap_or(GRANTED_AT_LEAST);
+        Ok(Self { root: Arc::new(root), umask_grants, last: None })
     }
 
     /// Bytes that may still be written, where the file system knows.
@@ -73,6 +82,28 @@ impl Folder {
         self.last = Some((path.to_owned(), Arc::clone(&at)));
         Ok(at)
     }
+}
+
+/// Makes a file and removes it: the one way to know that a folder takes files (`access` does not know of every
+/// file system's rules), and what the umask grants without changing it for the whole process. Its name is that of an
+/// unfinished file, so that nobody sends one that was left.
+pub(super) fn probe(folder: &OwnedFd) -> io::Result<u32> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let flags = FILE | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+    let mut outcome = Err(Errno::EXIST);
+    for _ in 0..PROBES_MAX {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!(".probe.{:08x}{number:08x}.part", std::process::id());
+        outcome = rustix::fs::openat(folder, &name, flags, EXECUTABLE).and_then(|opened| {
+            let stat = rustix::fs::fstat(&opened);
+            remove(folder, &name);
+            Ok(stat?.st_mode & 0o777)
+        });
+        if outcome != Err(Errno::EXIST) {
+            break;
+        }
+    }
+    Ok(outcome?)
 }
 
 fn step(at: BorrowedFd<'_>, component: &str, make: bool) -> Result<OwnedFd, Errno> {
@@ -135,21 +166,21 @@ pub(super) fn open_existing(at: &OwnedFd, name: &str) -> io::Result<File> {
 /// Opens an unfinished file for this process alone, and makes it where there is none. Whoever may write
 /// to the folder may have put something else in its place: only a regular file with no other name is
 /// taken.
-pub(super) fn open_partial(
-    at: &OwnedFd,
-    name: &str,
-    make: bool,
-    executable: bool,
-) -> io::Result<File> {
+pub(super) fn open_partial(at: &OwnedFd, name: &str, make: bool) -> io::Result<File> {
     let flags = FILE | OFlags::RDWR | if make { OFlags::CREATE } else { OFlags::empty() };
-    let mode = if executable { EXECUTABLE } else { PLAIN };
-    let opened = rustix::fs::openat(at, name, flags, mode)?;
+    let opened = rustix::fs::openat(at, name, flags, PRIVATE)?;
     let stat = rustix::fs::fstat(&opened)?;
     if kind(&stat) != FileType::RegularFile || stat.st_nlink != 1 {
         return Err(io::Error::other("something that is no unfinished file has its name"));
     }
     match rustix::fs::flock(&opened, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(File::from(opened)),
+        Ok(()) => {
+            if stat.st_mode & 0o077 != 0 {
+                // Some file systems have one mode for all of their files.
+                let _where_it_can = rustix::fs::fchmod(&opened, PRIVATE);
+            }
+            Ok(File::from(opened))
+        }
         Err(Errno::WOULDBLOCK) => Err(io::Error::other("another transfer is writing this file")),
         Err(error) => Err(error.into()),
     }

@@ -9,7 +9,8 @@ use tokio::sync::mpsc;
 
 use super::super::name::RelativePath;
 use super::super::progress::Progress;
-use super::super::wire::{Answer, FileEntry, told};
+use super::super::wire::{Answer, FileEntry, Hash, told};
+use super::deciding::same_size;
 
 /// An entry of the list that may be written.
 #[derive(Debug)]
@@ -53,6 +54,8 @@ pub(super) struct Ledger {
     pub(super) progress: Arc<Progress>,
     /// Asked for, and the sender has not begun with it.
     asked: Mutex<BTreeMap<u32, Asked>>,
+    /// What is here, and what is asked of a sender that proves to have the same.
+    compared: Mutex<BTreeMap<u32, (Asked, Answer)>>,
     /// Files that have had their answer and not their result.
     open: Mutex<BTreeSet<u32>>,
     told: mpsc::UnboundedSender<Told>,
@@ -77,6 +80,7 @@ impl Ledger {
             items,
             progress: Arc::clone(progress),
             asked: Mutex::default(),
+            compared: Mutex::default(),
             open: Mutex::default(),
             told,
             received: AtomicU64::new(0),
@@ -114,6 +118,43 @@ impl Ledger {
         lock(&self.asked).insert(index, asked);
         lock(&self.open).insert(index);
         self.tell(Told::Answer(index, answer));
+    }
+
+    /// Asks what the sender has, before it learns what is here.
+    pub(super) fn compare(&self, index: u32, asked: Asked, answer: Answer) {
+        let length =
+            if let Answer::From { length, .. } = &answer { *length } else { self.size(index) };
+        lock(&self.compared).insert(index, (asked, answer));
+        lock(&self.open).insert(index);
+        self.tell(Told::Answer(index, Answer::Compare { length }));
+    }
+
+    /// The sender says what it has; `None` where nobody has asked.
+    pub(super) fn has(&self, index: u32, theirs: Hash) -> Option<()> {
+        let (asked, answer) = lock(&self.compared).remove(&index)?;
+        let (Answer::From { hash, .. } | Answer::Unless { hash, .. }) = &answer else {
+            return None;
+        };
+        if *hash == theirs {
+            self.ask(index, asked, answer);
+        } else if asked.compared && !asked.replace {
+            self.close(index);
+            self.refuse(index, same_size());
+        } else {
+            let asked = Asked { partial: None, compared: false, ..asked };
+            self.ask(index, asked, Answer::Whole {});
+        }
+        Some(())
+    }
+
+    /// The sender cannot say what it has; `false` where nobody has asked.
+    pub(super) fn has_failed(&self, index: u32, reason: &str) -> bool {
+        let was_asked = lock(&self.compared).remove(&index).is_some();
+        if was_asked {
+            self.close(index);
+            self.refuse(index, reason);
+        }
+        was_asked
     }
 
     /// The folder is there.

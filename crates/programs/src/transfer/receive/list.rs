@@ -36,6 +36,7 @@ pub(super) async fn read(
             FromSender::File { .. }
             | FromSender::Data { .. }
             | FromSender::End { .. }
+            | FromSender::Have { .. }
             | FromSender::Same { .. }
             | FromSender::Differs { .. }
             | FromSender::Failed { .. }
@@ -130,7 +131,8 @@ mod tests {
         let mut list = List::default();
         let mut count = 0;
         for (path, is_file) in entries {
-            let file = FileEntry { size: 0, executable: false, modified: Modified(0, 0) };
+            let file =
+                FileEntry { size: 0, executable: false, rights: None, modified: Modified(0, 0) };
             let kind = if is_file { EntryKind::File(file) } else { EntryKind::Folder {} };
             list.push(Entry { path, kind }).map_err(|error| error.to_string())?;
             count += 1;

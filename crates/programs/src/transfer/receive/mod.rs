@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use holepunch_link::Link;
-use rustix::fs::Access;
+use rustix::fs::{Access, Mode, OFlags};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -31,7 +31,7 @@ use folder::Folder;
 use ledger::Ledger;
 use taking::Taking;
 use telling::Telling;
-use writing::{Command, Writing};
+use writing::{Command, Writing, outlive_the_size_limit};
 
 /// Pieces that have come and wait to be written: enough that the link and the disk work at the same
 /// time. A sender that is faster than the disk is held back by its window.
@@ -42,6 +42,8 @@ const COMMANDS_QUEUED_MAX: usize = 4;
 pub struct ReceiveOptions {
     /// Replace files that are there and differ.
     pub force: bool,
+    /// Take what would be hidden: names that begin with a dot.
+    pub hidden: bool,
 }
 
 /// Receives what the peer sends, into a folder, which is made where there is none. Where it fails as a
@@ -70,7 +72,12 @@ fn unusable(into: &Path, error: &io::Error) -> TransferError {
 pub fn check_folder(into: &Path) -> Result<(), TransferError> {
     for path in into.ancestors() {
         match std::fs::metadata(path) {
-            Ok(found) if found.is_dir() && path == into => return Ok(()),
+            Ok(found) if found.is_dir() && path == into => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let opened = rustix::fs::open(path, flags, Mode::empty());
+                let probed = opened.map_err(Into::into).and_then(|it| folder::probe(&it));
+                return probed.map(|_| ()).map_err(|error| unusable(into, &error));
+            }
             // It would be made in here.
             Ok(found) if found.is_dir() => {
                 let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
@@ -93,8 +100,9 @@ async fn run(
     options: ReceiveOptions,
     progress: &Arc<Progress>,
 ) -> Result<Summary, TransferError> {
+    outlive_the_size_limit();
     let folder = Folder::open(into).map_err(|error| unusable(into, &error))?;
-    let Met { mut send, mut recv, reports, confirms } = meet(link, Part::Receive).await?;
+    let Met { mut send, mut recv, reports, confirms, proves } = meet(link, Part::Receive).await?;
     let (items, totals, unoffered) = list::read(&mut recv).await?;
     for (path, reason) in &unoffered.first {
         progress.failed(path, &format!("at the sender: {reason}"));
@@ -105,7 +113,7 @@ async fn run(
     let (told, telling) = mpsc::unbounded_channel();
     let ledger = Arc::new(Ledger::new(items, progress, told));
     let _until_the_end = CancelOnDrop(Arc::clone(&ledger));
-    let (commands, threads) = start(&ledger, &folder, options);
+    let (commands, threads) = start(&ledger, &folder, options, proves);
     let mut threads = threads;
     let taking = Taking::new(&ledger, commands);
     let telling = Telling { told: telling, ledger: &ledger, reports };
@@ -131,6 +139,7 @@ fn start(
     ledger: &Arc<Ledger>,
     folder: &Folder,
     options: ReceiveOptions,
+    proves: bool,
 ) -> (mpsc::Sender<Command>, Vec<JoinHandle<()>>) {
     let (commands, to_write) = mpsc::channel(COMMANDS_QUEUED_MAX);
     let (finishing, written) = std::sync::mpsc::sync_channel(finishing::WAITING_MAX);
@@ -138,6 +147,8 @@ fn start(
         ledger: Arc::clone(ledger),
         folder: folder.clone(),
         force: options.force,
+        hidden: options.hidden,
+        proves,
         free_bytes: folder.free_bytes(),
         partials: 0,
     };
@@ -150,6 +161,7 @@ fn start(
     let finishing = Arc::new(Finishing {
         ledger: Arc::clone(ledger),
         written: Mutex::new(written),
+        umask_grants: folder.umask_grants,
         ours: Mutex::new(BTreeSet::new()),
     });
     let mut threads = vec![spawn_blocking(|| deciding.run()), spawn_blocking(|| writing.run())];

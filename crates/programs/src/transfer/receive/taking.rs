@@ -106,6 +106,11 @@ impl<'a> Taking<'a> {
                 self.command(Command::End(hash)).await?;
             }
             FromSender::Failed { index, reason } => self.failed(index, &reason).await?,
+            FromSender::Have { index, hash } => {
+                let unasked =
+                    || protocol(format!("a hash of file {index}, which nobody asked for"));
+                self.ledger.has(index, hash).ok_or_else(unasked)?;
+            }
             FromSender::Same { index } => {
                 self.compared(index)?;
                 self.ledger.same(index);
@@ -160,12 +165,16 @@ impl<'a> Taking<'a> {
     }
 
     async fn failed(&mut self, index: u32, reason: &str) -> Result<(), TransferError> {
+        let told = format!("at the sender: {reason}");
+        if self.ledger.has_failed(index, &told) {
+            return Ok(());
+        }
         if self.current.take_if(|current| current.index == index).is_some() {
             self.command(Command::Leave).await?;
         } else {
             self.asked(index)?;
         }
-        self.ledger.failed(index, &format!("at the sender: {reason}"));
+        self.ledger.failed(index, &told);
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
+use tokio::signal::unix::SignalKind;
 use tokio::sync::mpsc;
 
 use super::super::error::explain;
@@ -26,6 +27,15 @@ pub(super) enum Command {
     End(Hash),
     /// It goes no further: what is there is kept.
     Leave,
+}
+
+/// Lets a file that reaches `ulimit -f` be an error of its own. Left alone, the signal that comes with it ends the
+/// process; with a handler, whatever it does, the write fails with `EFBIG`. It stays for good, as all of tokio's do.
+pub(super) fn outlive_the_size_limit() {
+    let signal = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+    if let Err(error) = tokio::signal::unix::signal(signal) {
+        tracing::debug!(%error, "a file beyond the limit of sizes will end this process");
+    }
 }
 
 pub(super) struct Writing {
@@ -83,7 +93,7 @@ impl Writing {
 
     fn open(&mut self, index: u32, asked: Asked, from: u64) -> Result<Current, String> {
         let unknown = || "the list has no such file".to_owned();
-        let (path, entry) = self.ledger.file(index).ok_or_else(unknown)?;
+        let (path, _) = self.ledger.file(index).ok_or_else(unknown)?;
         let at = folder_of(&mut self.folder, path);
         let at = at.map_err(|error| explain("its folder cannot be made", &error))?;
         let partial = path.partial_name();
@@ -92,7 +102,7 @@ impl Writing {
             Some(Partial { file, length, hasher }) if length == from => (file, hasher),
             Some(Partial { file, .. }) => (file, Box::default()),
             None => {
-                let opened = open_partial(&at, &partial, true, entry.executable);
+                let opened = open_partial(&at, &partial, true);
                 (opened.map_err(cannot)?, Box::default())
             }
         };
@@ -138,7 +148,7 @@ impl Writing {
             at: current.at,
             partial: current.partial,
             name: path.name().to_owned(),
-            executable: entry.executable,
+            granted: entry.granted(),
             modified: entry.modified,
             replace: current.replace,
         };

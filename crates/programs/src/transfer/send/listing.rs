@@ -16,6 +16,8 @@ use super::super::wire::{
 
 /// The bit that lets a file's owner execute it.
 const OWNER_EXECUTES: u32 = 0o100;
+/// The bits of a mode that say who may do what.
+const RIGHTS: u32 = 0o777;
 
 /// Everything that is offered, in the order in which it is sent.
 #[derive(Debug, Default)]
@@ -223,6 +225,7 @@ pub(super) fn file_entry(metadata: &Metadata) -> FileEntry {
     FileEntry {
         size: metadata.len(),
         executable: metadata.mode() & OWNER_EXECUTES != 0,
+        rights: Some(metadata.mode() & RIGHTS),
         modified: Modified(metadata.mtime(), nanoseconds),
     }
 }

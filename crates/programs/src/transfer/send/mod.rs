@@ -5,6 +5,7 @@ mod listing;
 mod reading;
 mod states;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use holepunch_link::{Link, RecvStream, SendStream};
@@ -50,7 +51,7 @@ async fn run(
     listing: &Arc<Listing>,
     progress: &Arc<Progress>,
 ) -> Result<Summary, TransferError> {
-    let Met { mut send, mut recv, reports, confirms } = meet(link, Part::Send).await?;
+    let Met { mut send, mut recv, reports, confirms, .. } = meet(link, Part::Send).await?;
     for failure in listing.failures() {
         progress.failed(&failure.path, &failure.reason);
     }
@@ -69,6 +70,7 @@ async fn run(
         progress: Arc::clone(progress),
         answers,
         pieces,
+        had: BTreeMap::new(),
         pending: Vec::new(),
         pending_of_files: 0,
     };
@@ -201,7 +203,12 @@ impl Hearing<'_> {
         let is_last = matches!(answer, Answer::There {} | Answer::Refused { .. });
         let suits = match (&answer, size) {
             (Answer::Refused { .. }, _) | (Answer::There {}, None) => self.states.decline(index),
-            (Answer::From { length, .. }, Some(size)) if *length > size => false,
+            (Answer::From { length, .. } | Answer::Compare { length }, Some(size))
+                if *length > size =>
+            {
+                false
+            }
+            (Answer::Compare { .. }, Some(_)) => self.states.compare(index),
             (Answer::Whole {} | Answer::From { .. } | Answer::Unless { .. }, Some(_)) => {
                 self.states.want(index)
             }

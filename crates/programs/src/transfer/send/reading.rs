@@ -1,8 +1,9 @@
 //! The thread that reads what is to be sent. What it makes is what crosses the link, so that a thousand
 //! small files cost as few writes as one large one.
 
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -41,6 +42,8 @@ pub(super) struct Reading {
     pub(super) progress: Arc<Progress>,
     pub(super) answers: mpsc::UnboundedReceiver<(u32, Answer)>,
     pub(super) pieces: mpsc::Sender<Piece>,
+    /// What the receiver was told that this side has of whole files, and has not answered yet.
+    pub(super) had: BTreeMap<u32, Hash>,
     /// Said, and not sent yet.
     pub(super) pending: Vec<u8>,
     pub(super) pending_of_files: u64,
@@ -49,8 +52,11 @@ pub(super) struct Reading {
 impl Reading {
     /// Reads what each answer asks for, until every entry has had its answer, or nobody listens.
     pub(super) fn run(mut self) {
-        for _ in 0..self.listing.entries.len() {
+        let mut left = self.listing.entries.len();
+        while left > 0 {
             let Some((index, answer)) = self.next_answer() else { return };
+            // Another one follows it.
+            left -= usize::from(!matches!(answer, Answer::Compare { .. }));
             match self.follow(index, answer) {
                 Ok(()) => {}
                 Err(Stop::File(reason)) => self.failed(index, &reason),
@@ -76,6 +82,14 @@ impl Reading {
         let Some(file) = listed.file() else { return Ok(()) };
         match answer {
             Answer::There {} | Answer::Refused { .. } => Ok(()),
+            Answer::Compare { length } => {
+                let (_, hasher) = self.read_to(listed, file, length)?;
+                let hash = hasher.finalize().into();
+                if length == file.size {
+                    self.had.insert(index, hash);
+                }
+                self.say(&FromSender::Have { index, hash })
+            }
             Answer::Whole {} => {
                 let opened = open(listed, file)?;
                 self.content(index, opened, file, blake3::Hasher::new(), 0)
@@ -88,14 +102,16 @@ impl Reading {
                 }
                 self.content(index, rewound(opened)?, file, blake3::Hasher::new(), 0)
             }
+            Answer::Unless { hash, .. } if self.had.remove(&index) == Some(hash) => {
+                let mut opened = open(listed, file)?;
+                let end = opened.seek(SeekFrom::Start(file.size));
+                end.map_err(|error| failed("cannot be read", &error))?;
+                self.same(index, listed, file, &mut opened)
+            }
             Answer::Unless { hash, replace } => {
-                let (opened, hasher) = self.read_to(listed, file, file.size)?;
+                let (mut opened, hasher) = self.read_to(listed, file, file.size)?;
                 if Hash::from(hasher.finalize()) == hash {
-                    unchanged(&opened, file)?;
-                    if self.states.settle(index) {
-                        self.progress.already_there(&listed.entry.path, file.size);
-                    }
-                    self.say(&FromSender::Same { index })
+                    self.same(index, listed, file, &mut opened)
                 } else if replace {
                     self.content(index, rewound(opened)?, file, blake3::Hasher::new(), 0)
                 } else {
@@ -103,6 +119,21 @@ impl Reading {
                 }
             }
         }
+    }
+
+    /// The receiver has this file, which is open at its end.
+    fn same(
+        &mut self,
+        index: u32,
+        listed: &Listed,
+        file: &FileEntry,
+        opened: &mut File,
+    ) -> Result<(), Stop> {
+        is_at_its_end(opened, file)?;
+        if self.states.settle(index) {
+            self.progress.already_there(&listed.entry.path, file.size);
+        }
+        self.say(&FromSender::Same { index })
     }
 
     /// Opens a file and hashes its first `length` bytes.
@@ -152,7 +183,7 @@ impl Reading {
             self.progress.spent(index, piece.len() as u64);
             self.piece(piece)?;
         }
-        unchanged(&opened, file)?;
+        is_at_its_end(&mut opened, file)?;
         self.say(&FromSender::End { hash: hasher.finalize().into() })
     }
 
@@ -229,6 +260,20 @@ fn unchanged(opened: &File, file: &FileEntry) -> Result<(), Stop> {
         let (before, now) = (file.size, now.size);
         return Err(Stop::File(format!(
             "has changed since it was listed ({before} bytes then, {now} now): send it again"
+        )));
+    }
+    Ok(())
+}
+
+/// Nothing of the file was left unread. Some systems make content when it is read, and say before that there is none
+/// (`/proc`, FUSE): to send such a file as empty would be to claim what nobody has seen.
+fn is_at_its_end(opened: &mut File, file: &FileEntry) -> Result<(), Stop> {
+    unchanged(opened, file)?;
+    let more = opened.read(&mut [0; 1]).map_err(|error| failed("cannot be read", &error))?;
+    if more > 0 {
+        let size = file.size;
+        return Err(Stop::File(format!(
+            "has more content than the {size} bytes that its file system names: send a copy of it"
         )));
     }
     Ok(())

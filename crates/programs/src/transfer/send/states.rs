@@ -3,11 +3,13 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 
 const UNANSWERED: u8 = 0;
-const WANTED: u8 = 1;
+/// The receiver has asked what this side has, and its answer follows.
+const COMPARED: u8 = 1;
+const WANTED: u8 = 2;
 /// Its outcome is known on this side, and counted.
-const SETTLED: u8 = 2;
+const SETTLED: u8 = 3;
 /// The receiver has had its last word.
-const DONE: u8 = 3;
+const DONE: u8 = 4;
 
 /// One state for each entry. It only ever rises.
 #[derive(Debug)]
@@ -26,14 +28,19 @@ impl States {
         state.is_some_and(exchange)
     }
 
+    /// The receiver compares first; `false` where it has answered, or asked, before, or there is no such entry.
+    pub(super) fn compare(&self, index: u32) -> bool {
+        self.moves(index, UNANSWERED, COMPARED)
+    }
+
     /// The receiver wants the entry; `false` where it has answered before, or there is no such entry.
     pub(super) fn want(&self, index: u32) -> bool {
-        self.moves(index, UNANSWERED, WANTED)
+        self.moves(index, UNANSWERED, WANTED) || self.moves(index, COMPARED, WANTED)
     }
 
     /// The receiver wants nothing of the entry; `false` as for [`want`](Self::want).
     pub(super) fn decline(&self, index: u32) -> bool {
-        self.moves(index, UNANSWERED, DONE)
+        self.moves(index, UNANSWERED, DONE) || self.moves(index, COMPARED, DONE)
     }
 
     /// This side knows the outcome; `false` where it was counted already.

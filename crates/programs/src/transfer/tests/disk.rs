@@ -85,6 +85,47 @@ async fn a_disk_that_fills_up_within_a_file_fails_it_and_leaves_what_came() {
 }
 
 #[tokio::test]
+async fn a_file_beyond_the_limit_of_sizes_fails_alone() {
+    const LIMITED: &str = "HOLEPUNCH_TEST_FILE_LIMIT";
+    const BLOCKS: &str = "2048";
+    if std::env::var_os(LIMITED).is_none() {
+        let test = "transfer::tests::disk::a_file_beyond_the_limit_of_sizes_fails_alone";
+        let mut limited = Command::new("sh");
+        limited.args([
+            "-c",
+            "ulimit -f \"$1\" || exit 1; exec \"$2\" --exact \"$3\"",
+            "sh",
+            BLOCKS,
+        ]);
+        let status = limited.arg(std::env::current_exe().unwrap()).arg(test).env(LIMITED, "1");
+        assert!(status.status().unwrap().success(), "see above");
+        return;
+    }
+    let folders = Folders::new();
+    let (a, b, _sockets) = testing::pair().await;
+    let playing = async {
+        let mut raw = Raw::sender(&a).await;
+        raw.list(vec![file("large", 3_000_000), file("small", 4)]).await;
+        raw.hear().await.unwrap();
+        raw.say(&FromSender::File { index: 0, from: 0 }).await;
+        for _ in 0..3 {
+            raw.content(&bytes(1, 1_000_000)).await;
+        }
+        raw.say(&FromSender::Failed { index: 0, reason: "given up".to_owned() }).await;
+        raw.say(&FromSender::File { index: 1, from: 0 }).await;
+        raw.content(b"fits").await;
+        raw.say(&FromSender::End { hash: blake3::hash(b"fits").into() }).await;
+        raw.end().await;
+    };
+    let (progress, options) = (silent(), ReceiveOptions::default());
+    let ((), received) =
+        tokio::join!(playing, receive(&b, folders.into.path(), options, &progress));
+    let received = received.unwrap();
+    assert!(failure(&received).contains("ulimit -f"), "{received:?}");
+    assert_eq!(fs::read(folders.target("small")).unwrap(), b"fits");
+}
+
+#[tokio::test]
 async fn a_file_system_that_is_read_only_fails_each_file_with_the_reason() {
     let test = "a_file_system_that_is_read_only_fails_each_file_with_the_reason";
     let Some(into) = mounted(test, "size=1m,ro") else { return };
@@ -94,7 +135,8 @@ async fn a_file_system_that_is_read_only_fails_each_file_with_the_reason() {
     let sources = [folders.source("tree"), folders.source("alone")];
     let refused = check_folder(&into.join("new/deep")).unwrap_err().to_string();
     assert!(refused.contains("read-only"), "{refused}");
-    check_folder(&into).unwrap();
+    let refused = check_folder(&into).unwrap_err().to_string();
+    assert!(refused.contains("read-only"), "{refused}");
     let (sent, received) = transfer(&sources, &into, ReceiveOptions::default()).await;
     let (sent, received) = (sent.unwrap(), received.unwrap());
     assert_eq!((sent.failed, received.failed), (3, 3));

@@ -78,7 +78,7 @@ impl Raw {
 }
 
 pub(super) fn file(path: &str, size: u64) -> Entry {
-    let file = FileEntry { size, executable: false, modified: Modified(0, 0) };
+    let file = FileEntry { size, executable: false, rights: None, modified: Modified(0, 0) };
     Entry { path: path.to_owned(), kind: EntryKind::File(file) }
 }
 
@@ -127,7 +127,8 @@ async fn names_that_lead_out_are_refused_one_by_one() {
     let folders = Folders::new();
     let outside = tempfile::tempdir().unwrap();
     let absolute = outside.path().join("x").to_str().unwrap().to_owned();
-    let names = ["../x", "a/../../x", &absolute, "C:\\x", "C:x", "a\\b", "a\0b", "", ".", "a//b"];
+    let names =
+        ["../x", "a/../../x", &absolute, "C:\\x", "C:x", "a\u{202e}b", "a\0b", "", ".", "a//b"];
     let play = async |mut raw: Raw| {
         let mut entries: Vec<Entry> = names.iter().map(|name| file(name, 4)).collect();
         entries.push(file("good", 4));
@@ -228,7 +229,10 @@ async fn cut_off() -> String {
         raw.content(b"xx").await;
     };
     let error = against(folders.into.path(), play).await.unwrap_err();
-    assert_eq!(partials(folders.into.path()).len(), 1);
+    let partials = partials(folders.into.path());
+    assert_eq!(partials.len(), 1);
+    let mode = fs::metadata(&partials[0]).unwrap().mode();
+    assert_eq!(mode & 0o777, 0o600, "nobody else may read it");
     error
 }
 
@@ -452,4 +456,51 @@ fn what_could_not_be_offered_is_bounded_and_no_more_than_is_counted() {
     // The first senders do not tell it.
     let old = FromSender::parse(br#"{"listed":{"entries":1,"bytes":2}}"#).unwrap();
     assert_eq!(old, self::listed(1, 2));
+}
+
+/// What the receiver says to one file `pin` of 4 bytes, where it has one: to a guess, or to an older sender.
+async fn said_of_a_pin(extras: &[&str], guess: Option<&[u8]>) -> Vec<FromReceiver> {
+    let folders = Folders::new();
+    fs::write(folders.target("pin"), b"1234").unwrap();
+    let (a, b, _sockets) = testing::pair().await;
+    let playing = async {
+        let greeting = Greeting::new(PROGRAM, Part::Send.word(), wire::VERSION);
+        let greeting = extras.iter().fold(greeting, |it, extra| it.with(extra));
+        let Agreed { send, recv, .. } = agree(&a, &greeting).await.unwrap();
+        let mut raw = Raw { send, recv: BufReader::new(recv) };
+        raw.list(vec![file("pin", 4)]).await;
+        let mut said = vec![raw.hear().await.unwrap()];
+        if let Some(guess) = guess {
+            raw.say(&FromSender::Have { index: 0, hash: hash(guess) }).await;
+            said.push(raw.hear().await.unwrap());
+            if hash(guess) == hash(b"1234") {
+                raw.say(&FromSender::Same { index: 0 }).await;
+            }
+        }
+        raw.say(&FromSender::Finished {}).await;
+        while raw.hear().await.is_some() {}
+        said
+    };
+    let (progress, options) = (silent(), ReceiveOptions::default());
+    tokio::join!(playing, receive(&b, folders.into.path(), options, &progress)).0
+}
+
+#[tokio::test]
+async fn what_is_there_is_told_to_nobody_who_does_not_have_the_same() {
+    let compare = FromReceiver::Answers(vec![(0, Answer::Compare { length: 4 })]);
+    let is_refused = |said: &FromReceiver| matches!(said, FromReceiver::Answers(all) if matches!(all[..], [(0, Answer::Refused { .. })]));
+    let wrong = said_of_a_pin(&[wire::PROVES], Some(b"0000")).await;
+    assert!(wrong[0] == compare && is_refused(&wrong[1]), "{wrong:?}");
+    let right = said_of_a_pin(&[wire::PROVES], Some(b"1234")).await;
+    let unless = Answer::Unless { hash: hash(b"1234"), replace: false };
+    assert_eq!(right, [compare, FromReceiver::Answers(vec![(0, unless)])]);
+    let old = said_of_a_pin(&[], None).await;
+    assert!(is_refused(&old[0]), "{old:?}");
+}
+
+#[tokio::test]
+async fn a_hash_that_nobody_asked_for_ends_the_transfer() {
+    let have = FromSender::Have { index: 0, hash: hash(b"xxxx") };
+    let error = after_the_answer(vec![have]).await;
+    assert!(error.contains("nobody asked for"), "{error}");
 }

@@ -9,9 +9,10 @@ async fn files_and_folders_arrive_with_content_executable_bit_and_time() {
     folders.write("tree/small", b"hello");
     folders.write("tree/empty", b"");
     folders.write("tree/a/b/c/large", &bytes(1, 5_000_001));
-    folders.write("tree/ä 日本/🦀 …\u{200d}.txt", b"unicode");
+    folders.write("tree/ä 日本/👩\u{200d}🚀 ….txt", b"unicode");
     folders.write("tree/.hidden", &bytes(2, 65_536));
     folders.write("tree/run", b"#!/bin/sh");
+    folders.write("tree/back\\slash", b"a name like any other");
     folders.write("alone", &bytes(3, 1_048_576));
     fs::create_dir_all(folders.source("tree/nothing/in/here")).unwrap();
     make_executable(&folders.source("tree/run"));
@@ -19,7 +20,7 @@ async fn files_and_folders_arrive_with_content_executable_bit_and_time() {
     fs::File::open(folders.source("tree/small")).unwrap().set_modified(long_ago).unwrap();
     let (sent, received) = folders.sent(&["tree", "alone"]).await;
     assert_eq!(tree(folders.from.path()), tree(folders.into.path()));
-    assert_eq!((sent.failed, sent.files_completed, sent.totals.folders), (0, 7, 8));
+    assert_eq!((sent.failed, sent.files_completed, sent.totals.folders), (0, 8, 8));
     assert_eq!(sent.bytes_transferred, sent.totals.bytes);
     assert_eq!(sent, received);
 }
@@ -34,6 +35,40 @@ async fn a_second_time_nothing_is_sent() {
     assert_eq!((sent.files_already_there, sent.bytes_transferred, sent.failed), (2, 0, 0));
     assert_eq!((sent.bytes_already_there, sent.files_completed), (3_000_000, 0));
     assert_eq!(sent, received);
+}
+
+fn rights(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().mode() & 0o777
+}
+
+#[tokio::test]
+async fn nobody_may_do_more_with_a_file_than_at_the_sender() {
+    let folders = Folders::new();
+    fs::create_dir(folders.target("by-the-umask")).unwrap();
+    let umask_grants = rights(&folders.target("by-the-umask"));
+    let modes = [0o600, 0o640, 0o644, 0o666, 0o700, 0o755, 0o777, 0o400, 0o4755];
+    let names = modes.map(|mode| format!("{mode:o}"));
+    for (name, mode) in names.iter().zip(modes) {
+        folders.write(name, b"content");
+        fs::set_permissions(folders.source(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    folders.sent(&names.each_ref().map(String::as_str)).await;
+    for (name, mode) in names.iter().zip(modes) {
+        let came = rights(&folders.target(name));
+        assert_eq!(came, mode & 0o777 & umask_grants, "{name}: {came:o}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_whose_system_names_no_size_does_not_arrive_empty() {
+    let source = Path::new("/proc/version");
+    if fs::metadata(source).is_ok_and(|it| it.len() == 0) {
+        let folders = Folders::new();
+        let (sent, received) =
+            transfer(&[source.to_owned()], folders.into.path(), ReceiveOptions::default()).await;
+        assert_eq!((sent.unwrap().failed, received.unwrap().failed), (1, 1));
+        assert!(tree(folders.into.path()).is_empty());
+    }
 }
 
 #[tokio::test]
@@ -65,12 +100,12 @@ async fn arguments_that_cannot_be_sent_fail_alone() {
     let folders = Folders::new();
     folders.write("a/same", b"x");
     folders.write("b/same", b"y");
-    folders.write("back\\slash", b"z");
-    let names = ["a/same", "b/same", "none", "back\\slash"];
+    folders.write("back\u{202e}slash", b"z");
+    let names = ["a/same", "b/same", "none", "back\u{202e}slash"];
     let (sent, received) = folders.sent(&names).await;
     assert_eq!((sent.failed, sent.files_completed, received.failed), (3, 1, 3));
     let reasons = sent.failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-    for reason in ["another argument", "No such file", "backslash"] {
+    for reason in ["another argument", "No such file", "turns text around"] {
         assert!(reasons.contains(reason), "{reasons}");
     }
 }

@@ -61,7 +61,7 @@ impl Folders {
 
 type Outcomes = (Result<Summary, TransferError>, Result<Summary, TransferError>);
 
-const FORCE: ReceiveOptions = ReceiveOptions { force: true };
+const FORCE: ReceiveOptions = ReceiveOptions { force: true, hidden: false };
 
 async fn transfer(sources: &[PathBuf], into: &Path, options: ReceiveOptions) -> Outcomes {
     let (a, b, _sockets) = testing::pair().await;

@@ -26,6 +26,36 @@ async fn another_file_of_the_name_is_kept_and_the_others_go_on() {
 }
 
 #[tokio::test]
+async fn the_size_of_a_file_in_the_way_is_not_told_to_the_sender() {
+    let folders = Folders::new();
+    folders.write("file", b"from the sender");
+    fs::write(folders.target("file"), bytes(1, 12_345)).unwrap();
+    let (sent, _) = folders.sent(&["file"]).await;
+    let told = failure(&sent);
+    assert!(told.contains("another file of this name") && !told.contains("12345"), "{told}");
+}
+
+#[tokio::test]
+async fn what_is_hidden_is_taken_only_where_that_is_asked_for() {
+    let folders = Folders::new();
+    for name in [".bashrc", ".ssh/authorized_keys", "site/.htaccess"] {
+        folders.write(name, b"content");
+    }
+    let names = [".bashrc", ".ssh", "site"];
+    let (sent, received) = folders.sent(&names).await;
+    for side in [&sent, &received] {
+        assert_eq!((side.failed, side.files_completed), (3, 1), "{side:?}");
+        assert!(side.failures.iter().all(|it| it.reason.contains("--hidden")), "{side:?}");
+    }
+    assert!(!folders.target(".bashrc").exists() && !folders.target(".ssh").exists());
+    assert!(folders.target("site/.htaccess").exists());
+    let hidden = ReceiveOptions { force: false, hidden: true };
+    let (sent, received) = folders.transfer(&names, hidden).await;
+    assert_eq!((sent.unwrap().failed, received.unwrap().failed), (0, 0));
+    assert_eq!(tree(folders.from.path()), tree(folders.into.path()));
+}
+
+#[tokio::test]
 async fn symbolic_links_in_the_destination_are_not_followed() {
     let folders = Folders::new();
     let elsewhere = tempfile::tempdir().unwrap();
@@ -95,12 +125,12 @@ fn a_file_in_the_place_of_the_folder_is_found_without_a_peer() {
 async fn what_cannot_be_offered_has_failed_on_both_sides_and_its_place_is_not_told() {
     let folders = Folders::new();
     folders.write("tree/good", b"good");
-    folders.write("tree/a\\b", b"bad");
+    folders.write("tree/a\u{202e}b", b"bad");
     let (sent, received) = folders.sent(&["tree", "missing"]).await;
     for side in [&sent, &received] {
         assert_eq!((side.failed, side.files_completed, side.totals.files), (2, 1, 3), "{side:?}");
         let of = |name: &str| side.failures.iter().any(|it| it.path.ends_with(name));
-        assert!(of("tree/a\\b") && of("missing"), "{side:?}");
+        assert!(of("tree/a\\u{202e}b") && of("missing"), "{side:?}");
     }
     let place = folders.from.path().to_string_lossy().into_owned();
     assert!(received.failures.iter().all(|it| !it.path.contains(&place)), "{received:?}");
