@@ -128,6 +128,26 @@ impl FromStr for Advertised {
     }
 }
 
+/// The networks of proxies, and whether they speak the PROXY protocol.
+fn proxies(
+    trusted: &[String],
+    proxy_protocol: bool,
+    environment: &Environment,
+) -> Result<(Vec<IpNet>, bool), Failure> {
+    let trusted: Option<List<Network>> = repeated("--trusted-proxy", trusted)?;
+    let trusted = environment.setting("--trusted-proxy", trusted, &["TRUSTED_PROXY"])?;
+    let proxied = proxy_protocol.then_some(Switch(true));
+    let proxied = environment.setting("--proxy-protocol", proxied, &["PROXY_PROTOCOL"])?;
+    let proxy_protocol = proxied.is_some_and(|proxied| proxied.0);
+    if proxy_protocol && trusted.is_none() {
+        let why = "--proxy-protocol (PROXY_PROTOCOL) needs the proxy's network: --trusted-proxy";
+        return Err(Failure::usage(why));
+    }
+    let trusted =
+        trusted.map(|List(networks)| networks.into_iter().map(|network| network.0).collect());
+    Ok((trusted.unwrap_or_default(), proxy_protocol))
+}
+
 fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
     let listen = match args.listen {
         Some(Address(address)) => address,
@@ -140,15 +160,8 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
     let stun = environment.setting("--stun-listen", stun, &["STUN_LISTEN"])?;
     let advertised: Option<List<Advertised>> = repeated("--stun-advertise", &args.stun_advertise)?;
     let advertised = environment.setting("--stun-advertise", advertised, &["STUN_ADVERTISE"])?;
-    let trusted: Option<List<Network>> = repeated("--trusted-proxy", &args.trusted_proxy)?;
-    let trusted = environment.setting("--trusted-proxy", trusted, &["TRUSTED_PROXY"])?;
-    let proxied = args.proxy_protocol.then_some(Switch(true));
-    let proxied = environment.setting("--proxy-protocol", proxied, &["PROXY_PROTOCOL"])?;
-    let proxy_protocol = proxied.is_some_and(|proxied| proxied.0);
-    if proxy_protocol && trusted.is_none() {
-        let why = "--proxy-protocol (PROXY_PROTOCOL) needs the proxy's network: --trusted-proxy";
-        return Err(Failure::usage(why));
-    }
+    let (trusted_proxies, proxy_protocol) =
+        proxies(&args.trusted_proxy, args.proxy_protocol, environment)?;
     let hosts: Option<List<HostName>> = repeated("--public-host", &args.public_host)?;
     let hosts = environment.setting("--public-host", hosts, &["HOLEPUNCH_PUBLIC_HOST"])?;
     let allow = args.allow_private.then_some(Switch(true));
@@ -177,9 +190,7 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
         stun_advertise: advertised
             .map(|List(all)| all.into_iter().map(|Advertised(address)| address).collect())
             .unwrap_or_default(),
-        trusted_proxies: trusted
-            .map(|List(networks)| networks.into_iter().map(|network| network.0).collect())
-            .unwrap_or_default(),
+        trusted_proxies,
         proxy_protocol,
         listing: !no_listing.is_some_and(|no_listing| no_listing.0),
         open_files_max: None,
