@@ -39,10 +39,9 @@ pub enum ServerNameError {
     NoHost(String),
     /// It speaks STUN by TLS alone.
     #[error(
-        "{0:?} is a STUN server by TLS, which runs on TCP and shows no mapping of UDP: name one by UDP, as \
-         stun:host:3478"
+        "STUN by TLS runs on TCP and shows no mapping of UDP: name a server by UDP, as stun:host:3478"
     )]
-    Secure(String),
+    Secure,
     /// The port is not one.
     #[error("expected a port from 1 to 65535 after the last colon, got {0:?}")]
     BadPort(String),
@@ -77,7 +76,7 @@ impl FromStr for ServerName {
         // A host may be called `stun`: what follows its colon is a port.
         let is_port = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_digit());
         if has_scheme(SECURE_SCHEME).is_some_and(|(_, rest)| !is_port(rest)) {
-            return Err(ServerNameError::Secure(text.to_owned()));
+            return Err(ServerNameError::Secure);
         }
         let text = match has_scheme(SCHEME) {
             Some((_, rest)) if !is_port(rest) => rest,
