@@ -1,9 +1,10 @@
 //! `holepunch rendezvous`.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use std::str::FromStr;
 
+use holepunch_link::{ServerName, ServerNameError};
 use holepunch_rendezvous::{Config, IpNet, MatchmakerConfig, Server};
 
 mod relay;
@@ -30,13 +31,19 @@ pub(crate) struct Args {
     /// [env: STUN_LISTEN] [default: 0.0.0.0:3478, unless it is taken]
     #[arg(long, value_name = "ADDR,…|none")]
     stun_listen: Vec<String>,
-    /// STUN addresses to tell workers of, where they are not those that are listened on [env:
-    /// STUN_ADVERTISE]
+    /// STUN addresses or names to tell workers of, where they are not those that are listened on (a NAT, a load
+    /// balancer); names are looked up at the start. As many as --stun-listen has, in the same order, are named in STUN's
+    /// answers as well (RFC 5780); of another number workers alone are told [env: STUN_ADVERTISE]
     #[arg(long, value_name = "ADDR,…")]
     stun_advertise: Vec<String>,
-    /// Networks of proxies whose X-Forwarded-For is believed [env: TRUSTED_PROXY]
-    #[arg(long, value_name = "CIDR,…")]
+    /// Networks of proxies whose X-Forwarded-For and X-Forwarded-Host (or Forwarded) are believed [env:
+    /// TRUSTED_PROXY]
+    #[arg(long, value_name = "CIDR,…", alias = "trusted-proxies")]
     trusted_proxy: Vec<String>,
+    /// Each connection of a trusted proxy begins with a header of the PROXY protocol, version 1 or 2, which names
+    /// the client; of others no such header is taken [env: PROXY_PROTOCOL]
+    #[arg(long)]
+    proxy_protocol: bool,
     /// Names of this server as in the URLs of its workers: a worker that proves its key signs one of
     /// them. Without it, it signs the host that it has asked for (the Host header); then another
     /// rendezvous could pass this one's challenge on to a worker of its own, and register here in that
@@ -102,6 +109,45 @@ impl FromStr for HostName {
     }
 }
 
+/// An IP address with a port, or a name that has one, looked up at the start.
+#[derive(Debug, Clone)]
+struct Advertised(SocketAddr);
+
+impl FromStr for Advertised {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(Address(address)) = text.parse() {
+            return Ok(Self(address));
+        }
+        let name: ServerName = text.parse().map_err(|why: ServerNameError| why.to_string())?;
+        let found = name.to_string().to_socket_addrs().map_err(|why| format!("{name}: {why}"))?;
+        // Workers ask by IPv4 wherever they can.
+        let first = found.min_by_key(|address| !address.is_ipv4());
+        first.map(Self).ok_or_else(|| format!("{name}: it has no address"))
+    }
+}
+
+/// The networks of proxies, and whether they speak the PROXY protocol.
+fn proxies(
+    trusted: &[String],
+    proxy_protocol: bool,
+    environment: &Environment,
+) -> Result<(Vec<IpNet>, bool), Failure> {
+    let trusted: Option<List<Network>> = repeated("--trusted-proxy", trusted)?;
+    let trusted = environment.setting("--trusted-proxy", trusted, &["TRUSTED_PROXY"])?;
+    let proxied = proxy_protocol.then_some(Switch(true));
+    let proxied = environment.setting("--proxy-protocol", proxied, &["PROXY_PROTOCOL"])?;
+    let proxy_protocol = proxied.is_some_and(|proxied| proxied.0);
+    if proxy_protocol && trusted.is_none() {
+        let why = "--proxy-protocol (PROXY_PROTOCOL) needs the proxy's network: --trusted-proxy";
+        return Err(Failure::usage(why));
+    }
+    let trusted =
+        trusted.map(|List(networks)| networks.into_iter().map(|network| network.0).collect());
+    Ok((trusted.unwrap_or_default(), proxy_protocol))
+}
+
 fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
     let listen = match args.listen {
         Some(Address(address)) => address,
@@ -112,10 +158,10 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
     };
     let stun: Option<OrNone<List<Address>>> = repeated("--stun-listen", &args.stun_listen)?;
     let stun = environment.setting("--stun-listen", stun, &["STUN_LISTEN"])?;
-    let advertised: Option<List<Address>> = repeated("--stun-advertise", &args.stun_advertise)?;
+    let advertised: Option<List<Advertised>> = repeated("--stun-advertise", &args.stun_advertise)?;
     let advertised = environment.setting("--stun-advertise", advertised, &["STUN_ADVERTISE"])?;
-    let trusted: Option<List<Network>> = repeated("--trusted-proxy", &args.trusted_proxy)?;
-    let trusted = environment.setting("--trusted-proxy", trusted, &["TRUSTED_PROXY"])?;
+    let (trusted_proxies, proxy_protocol) =
+        proxies(&args.trusted_proxy, args.proxy_protocol, environment)?;
     let hosts: Option<List<HostName>> = repeated("--public-host", &args.public_host)?;
     let hosts = environment.setting("--public-host", hosts, &["HOLEPUNCH_PUBLIC_HOST"])?;
     let allow = args.allow_private.then_some(Switch(true));
@@ -142,11 +188,10 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
         },
         stun_is_optional,
         stun_advertise: advertised
-            .map(|List(all)| all.into_iter().map(|Address(address)| address).collect())
+            .map(|List(all)| all.into_iter().map(|Advertised(address)| address).collect())
             .unwrap_or_default(),
-        trusted_proxies: trusted
-            .map(|List(networks)| networks.into_iter().map(|network| network.0).collect())
-            .unwrap_or_default(),
+        trusted_proxies,
+        proxy_protocol,
         listing: !no_listing.is_some_and(|no_listing| no_listing.0),
         open_files_max: None,
         relay: args.relay.limits(environment)?,
@@ -232,6 +277,29 @@ mod tests {
         assert_eq!(read(&flags, &[]).unwrap().public_hosts, ["a", "b", "c"]);
         let flags = ["--stun-listen", "127.0.0.1:2", "--stun-listen", "127.0.0.1:3"];
         assert_eq!(read(&flags, &[]).unwrap().stun_listen, config.stun_listen);
+    }
+
+    #[test]
+    fn the_proxy_protocol_is_that_of_trusted_proxies() {
+        let proxied = |flags: &[&str], variables: &[(&str, &str)]| {
+            read(flags, variables).map(|config| config.proxy_protocol)
+        };
+        assert!(!proxied(&[], &[]).unwrap());
+        let trusted = ("TRUSTED_PROXY", "10.0.0.0/8");
+        assert!(proxied(&["--proxy-protocol"], &[trusted]).unwrap());
+        assert!(proxied(&[], &[("PROXY_PROTOCOL", "on"), trusted]).unwrap());
+        let failure = format!("{:?}", proxied(&["--proxy-protocol"], &[]).unwrap_err());
+        assert!(failure.contains("--trusted-proxy"), "{failure}");
+    }
+
+    #[test]
+    fn advertised_stun_servers_may_have_names() {
+        let read = |text: &str| read(&["--stun-advertise", text], &[]);
+        let expected = ["127.0.0.1:7", "[2001:db8::1]:9"].map(|it| it.parse().unwrap());
+        assert_eq!(read("localhost:7,[2001:db8::1]:9").unwrap().stun_advertise, expected);
+        assert_eq!(read("127.0.0.1").unwrap().stun_advertise, ["127.0.0.1:3478".parse().unwrap()]);
+        let failure = format!("{:?}", read("no-such-host.invalid:1").unwrap_err());
+        assert!(failure.contains("no-such-host.invalid"), "{failure}");
     }
 
     #[test]

@@ -46,6 +46,7 @@ fn rendezvous_with(turn: TurnAccess, relay: Option<RelayLimits>) -> Server {
         listing: true,
         open_files_max: None,
         trusted_proxies: Vec::new(),
+        proxy_protocol: false,
         public_hosts: Vec::new(),
         stun_advertise: Vec::new(),
         relay,

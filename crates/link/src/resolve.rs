@@ -19,7 +19,12 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// should not wait for a second opinion.
 const STRAGGLER_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// A STUN server as configured: `host:port`, or `host` for port 3478.
+/// The scheme of a STUN server's URI (RFC 7064), as configurations of WebRTC write it.
+const SCHEME: &str = "stun:";
+/// That of one by TLS.
+const SECURE_SCHEME: &str = "stuns:";
+
+/// A STUN server as configured: `host:port`, or `host` for port 3478, either of them with `stun:` in front.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerName {
     host: String,
@@ -32,6 +37,11 @@ pub enum ServerNameError {
     /// There is no host, or it is not one.
     #[error("expected the host of a STUN server, by name or by IP address, got {0:?}")]
     NoHost(String),
+    /// It speaks STUN by TLS alone.
+    #[error(
+        "STUN by TLS runs on TCP and shows no mapping of UDP: name a server by UDP, as stun:host:3478"
+    )]
+    Secure,
     /// The port is not one.
     #[error("expected a port from 1 to 65535 after the last colon, got {0:?}")]
     BadPort(String),
@@ -60,6 +70,18 @@ impl FromStr for ServerName {
     type Err = ServerNameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let has_scheme = |scheme: &str| {
+            text.split_at_checked(scheme.len()).filter(|(it, _)| it.eq_ignore_ascii_case(scheme))
+        };
+        // A host may be called `stun`: what follows its colon is a port.
+        let is_port = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_digit());
+        if has_scheme(SECURE_SCHEME).is_some_and(|(_, rest)| !is_port(rest)) {
+            return Err(ServerNameError::Secure);
+        }
+        let text = match has_scheme(SCHEME) {
+            Some((_, rest)) if !is_port(rest) => rest,
+            _ => text,
+        };
         // Several colons without brackets are an IPv6 address without a port.
         match text.rsplit_once(':') {
             Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
@@ -143,6 +165,19 @@ mod tests {
         assert_eq!(name("192.0.2.1:5").as_deref(), Ok("192.0.2.1:5"));
         assert_eq!(name("[2001:db8::1]:5").as_deref(), Ok("[2001:db8::1]:5"));
         assert_eq!(name("2001:db8::1").as_deref(), Ok("[2001:db8::1]:3478"));
+    }
+
+    #[test]
+    fn a_uri_names_a_server_too() {
+        assert_eq!(name("stun:stun.example.org:19302").as_deref(), Ok("stun.example.org:19302"));
+        assert_eq!(name("STUN:stun.example.org").as_deref(), Ok("stun.example.org:3478"));
+        assert_eq!(name("stun:[2001:db8::1]:5").as_deref(), Ok("[2001:db8::1]:5"));
+        assert_eq!(name("stun:192.0.2.1").as_deref(), Ok("192.0.2.1:3478"));
+        assert_eq!(name("stun:3478").as_deref(), Ok("stun:3478"), "a host of that name");
+        assert_eq!(name("stuns:3478").as_deref(), Ok("stuns:3478"));
+        let secure = name("stuns:stun.example.org:5349").unwrap_err();
+        assert!(secure.to_string().contains("TLS"), "{secure}");
+        assert!(name("stun:").is_err() && name("stun:x:y").is_err() && name("stun://x").is_err());
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! What goes into the machine and what comes out.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
 use holepunch_wire::plan::Strategy;
 use holepunch_wire::session::{LinkState, RoomName, SessionId};
 use holepunch_wire::signal::FromWorker;
-use holepunch_wire::stun::proof::ProofKey;
+use holepunch_wire::stun::proof::{ProofClock, ProofKey};
 use holepunch_wire::turn::TurnAccess;
 
 /// One WebSocket connection. The server counts them; a number is never used twice.
@@ -40,13 +40,12 @@ pub struct Config {
     pub workers_per_address_max: Option<usize>,
     /// The rendezvous' own STUN servers, which workers are told of.
     pub stun: Vec<SocketAddr>,
-    /// The key of the STUN server's proofs of address, and a moment with its Unix time in seconds;
-    /// without it, no proof is good.
-    pub proofs: Option<(ProofKey, Instant, u64)>,
+    /// The key and the clock of the STUN server's proofs of address; without them, no proof is good.
+    pub proofs: Option<(ProofKey, ProofClock)>,
     /// Whether the server has a relay: two that have told a key each get a token for it.
     pub relay: bool,
-    /// The TURN servers that workers are told of, with credentials that end; these need the moment of
-    /// `proofs`.
+    /// The TURN servers that workers are told of, with credentials that end; these need
+    /// [`Input::WallClock`].
     pub turn: Option<TurnAccess>,
 }
 
@@ -124,6 +123,12 @@ pub enum Input<'a> {
         end: usize,
         /// Whether it is open now.
         is_open: bool,
+    },
+    /// What the wall clock shows. The credentials of TURN servers end by the clocks of those, so the machine has to be
+    /// told again after a clock was set; proofs of address need none of this.
+    WallClock {
+        /// Since 1970.
+        unix: Duration,
     },
     /// The server stops: everybody is told (1001).
     Shutdown,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::ops::Bound;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::plan::truncate;
@@ -53,6 +53,8 @@ pub struct Matchmaker {
     pub(crate) rematches: BTreeSet<(Instant, ConnectionId)>,
     /// Sessions with an end that is gone, and until when it may come back.
     pub(crate) waiting: Waiting,
+    /// When the machine was told what the wall clock shows, and that.
+    pub(crate) wall_clock: Option<(Instant, Duration)>,
     /// The server stops: nobody registers any more.
     pub(crate) ended: bool,
     pub(crate) transmits: VecDeque<Transmit>,
@@ -79,6 +81,7 @@ impl Matchmaker {
             deadlines: BTreeSet::new(),
             rematches: BTreeSet::new(),
             waiting: Waiting::default(),
+            wall_clock: None,
             ended: false,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -112,6 +115,7 @@ impl Matchmaker {
                     self.requeue(peer, connection, now);
                 }
             }
+            Input::WallClock { unix } => self.wall_clock = Some((now, unix)),
             Input::Shutdown => self.shutdown(now),
         }
     }
@@ -210,7 +214,8 @@ impl Matchmaker {
             FromWorker::UpdateUdpEndpoint(report) => {
                 let checked = report.map_err(|error| error.to_string()).and_then(|endpoint| {
                     let allow = self.config.allow_private;
-                    reach::check(endpoint, entry.observed.ip, allow)
+                    let proven = entry.v1.as_ref().and_then(|v1| v1.proven);
+                    reach::check(endpoint, entry.observed.ip, proven, allow)
                         .map(|()| endpoint)
                         .map_err(|refusal| refusal.to_string())
                 });

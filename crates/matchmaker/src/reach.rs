@@ -29,15 +29,32 @@ pub enum Unreachable {
         /// Where the WebSocket comes from.
         observed: IpAddr,
     },
+    /// The same, and the rendezvous' own STUN server has seen the worker there: no worker will learn another one.
+    #[error(
+        "{ip} is a{}, and this rendezvous' own STUN server sees this worker there, though this connection comes from \
+         {observed}: something in front of that server hides the addresses of its clients (docker-proxy?); give it the \
+         host's network, or name another STUN server",
+        kind.describe()
+    )]
+    HiddenFromStun {
+        /// The address.
+        ip: IpAddr,
+        /// Its kind.
+        kind: AddressKind,
+        /// Where the WebSocket comes from.
+        observed: IpAddr,
+    },
 }
 
-/// Checks `endpoint`, reported by a worker whose own address is `observed`.
+/// Checks `endpoint`, reported by a worker whose own address is `observed`; `proven` is the one that the rendezvous' own
+/// STUN server has seen.
 ///
 /// Local addresses are let through where the worker's own is local too: then server and workers
 /// share a site, or a machine. (The port needs no check: a decoded endpoint never has port 0.)
 pub(crate) fn check(
     endpoint: SocketAddr,
     observed: IpAddr,
+    proven: Option<IpAddr>,
     allow_private: bool,
 ) -> Result<(), Unreachable> {
     let ip = endpoint.ip();
@@ -46,7 +63,11 @@ pub(crate) fn check(
         return Err(Unreachable::NotUnicast { ip, kind });
     }
     if kind.is_local() && !allow_private && !AddressKind::of(observed).is_local() {
-        return Err(Unreachable::LocalFromElsewhere { ip, kind, observed });
+        return Err(if proven == Some(ip) {
+            Unreachable::HiddenFromStun { ip, kind, observed }
+        } else {
+            Unreachable::LocalFromElsewhere { ip, kind, observed }
+        });
     }
     Ok(())
 }
@@ -57,7 +78,7 @@ mod tests {
 
     fn accepted(ip: &str, observed: &str, allow_private: bool) -> bool {
         let endpoint = SocketAddr::new(ip.parse().unwrap(), 4000);
-        check(endpoint, observed.parse().unwrap(), allow_private).is_ok()
+        check(endpoint, observed.parse().unwrap(), None, allow_private).is_ok()
     }
 
     #[test]
@@ -88,11 +109,15 @@ mod tests {
     #[test]
     fn a_refusal_says_what_is_wrong_and_what_to_do() {
         let endpoint = "10.0.0.1:1".parse().unwrap();
-        let refusal = check(endpoint, "8.8.8.8".parse().unwrap(), false).unwrap_err();
+        let refused =
+            |proven| check(endpoint, "8.8.8.8".parse().unwrap(), proven, false).unwrap_err();
+        let refusal = refused(None);
         assert_eq!(
             refusal.to_string(),
             "10.0.0.1 is a private address, but this connection comes from 8.8.8.8: report the \
              public address that STUN shows, or run the rendezvous with --allow-private"
         );
+        let hidden = refused(Some(endpoint.ip())).to_string();
+        assert!(hidden.contains("own STUN server") && !hidden.contains("--allow-private"));
     }
 }

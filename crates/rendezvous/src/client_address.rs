@@ -6,33 +6,44 @@ use axum::http::HeaderMap;
 use holepunch_matchmaker::Observed;
 use ipnet::IpNet;
 
+use crate::forwarded::{listed, parameter};
+
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// The client's address. `X-Forwarded-For` counts only where the connection comes from a trusted
 /// proxy; then the rightmost hop that is not itself trusted is the client, since everything further
-/// left is whatever the client wrote.
+/// left is whatever the client wrote. `Forwarded` counts only without it: a proxy that writes one of the two may pass
+/// on the other as the client has written it.
 pub(crate) fn client_address(
     connection: SocketAddr,
     headers: &HeaderMap,
     trusted: &[IpNet],
 ) -> Observed {
-    let is_trusted = |ip: IpAddr| trusted.iter().any(|network| network.contains(&ip));
     let own = connection.ip().to_canonical();
-    let direct = Observed { ip: own, port: Some(connection.port()) };
-    if !is_trusted(own) {
-        return direct;
+    let mut client = Observed { ip: own, port: Some(connection.port()) };
+    if !is_trusted(own, trusted) {
+        return client;
     }
-    let mut client = direct;
-    for value in headers.get_all(FORWARDED_FOR).iter().rev() {
-        for hop in value.to_str().unwrap_or_default().rsplit(',') {
-            let Some(ip) = hop_address(hop.trim()) else { return client };
-            client = Observed { ip, port: None };
-            if !is_trusted(ip) {
-                return client;
-            }
+    let hops: Vec<Option<IpAddr>> = if headers.contains_key(FORWARDED_FOR) {
+        listed(headers, FORWARDED_FOR).into_iter().map(hop_address).collect()
+    } else {
+        let hops = parameter(headers, "for").into_iter();
+        hops.map(|hop| hop.as_deref().and_then(hop_address)).collect()
+    };
+    for hop in hops.into_iter().rev() {
+        let Some(ip) = hop else { return client };
+        client = Observed { ip, port: None };
+        if !is_trusted(ip, trusted) {
+            return client;
         }
     }
     client
+}
+
+/// Whether a proxy there is believed.
+pub(crate) fn is_trusted(ip: IpAddr, trusted: &[IpNet]) -> bool {
+    let ip = ip.to_canonical();
+    trusted.iter().any(|network| network.contains(&ip))
 }
 
 /// An address as proxies write it: alone, in brackets, or with a port.
@@ -81,5 +92,22 @@ mod tests {
         assert_eq!(observed("169.254.1.1:9", &[]), ("169.254.1.1".to_owned(), Some(9)));
         assert_eq!(observed("169.254.1.1:9", &["nonsense"]), ("169.254.1.1".to_owned(), Some(9)));
         assert_eq!(observed("169.254.1.1:9", &["8.8.8.8, x, 10.0.0.1"]).0, "10.0.0.1");
+    }
+
+    #[test]
+    fn forwarded_counts_where_there_is_no_x_forwarded_for() {
+        let read = |forwarded: &str, x_forwarded_for: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert("forwarded", forwarded.parse().unwrap());
+            if let Some(value) = x_forwarded_for {
+                headers.insert(FORWARDED_FOR, value.parse().unwrap());
+            }
+            let trusted = ["10.0.0.0/8".parse().unwrap()];
+            client_address("10.0.0.1:9".parse().unwrap(), &headers, &trusted).ip.to_string()
+        };
+        assert_eq!(read("for=8.8.8.8, for=198.51.100.7;proto=https", None), "198.51.100.7");
+        assert_eq!(read("for=\"[2001:db8::1]:5\", for=10.0.0.2", None), "2001:db8::1");
+        assert_eq!(read("for=unknown", None), "10.0.0.1");
+        assert_eq!(read("for=8.8.8.8", Some("198.51.100.7")), "198.51.100.7");
     }
 }

@@ -166,6 +166,18 @@ impl Place {
         ClientIo::new(Arc::clone(&self.stream), self.pace.clone())
     }
 
+    /// The client of a proxy is known now: the connection counts as its own.
+    pub(crate) fn is_of(&mut self, client: IpAddr) {
+        let source = Some(Source::even_of_loopback(client.to_canonical()));
+        let before = std::mem::replace(&mut self.source, source);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((number, _)) = held.as_mut() else { return };
+        let mut table = self.connections.lock();
+        if let Some(client) = table.remove(before, *number) {
+            *number = table.insert(source, client);
+        }
+    }
+
     /// The client has asked for something: of its source, it is the last to be ended.
     pub(crate) fn request(&self) {
         self.pace.request(Instant::now());
@@ -309,6 +321,21 @@ mod tests {
             order(&["192.0.2.1", "192.0.2.1", "2001:db8::1", "2001:db8:0:1::1", "2001:db8:0:2::1"])
                 .await;
         assert_eq!(order, [2, 0, 3, 1, 4]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_client_of_a_proxy_counts_by_itself_once_it_is_known() {
+        let proxied = ["192.0.2.9"; 3];
+        let (connections, mut held) = table(6, &[&proxied[..], &["192.0.2.1"; 2]].concat()).await;
+        for (place, client) in held.iter_mut().zip(["198.51.100.1", "198.51.100.2", "8.8.8.8"]) {
+            place.is_of(client.parse().unwrap());
+        }
+        assert!(connections.end_one());
+        let ended: Vec<bool> = held.iter().map(is_ended).collect();
+        assert_eq!(ended, [false, false, false, true, false]);
+        drop(held);
+        let table = connections.lock();
+        assert!(table.of_sources.is_empty() && table.of_sites.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -23,6 +23,7 @@ use crate::connections::Place;
 use crate::http::{App, router};
 use crate::log_budget::LogBudget;
 use crate::pace::Due;
+use crate::proxy_protocol;
 
 /// Most bytes of a request's line and headers.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
@@ -43,8 +44,13 @@ pub(crate) async fn accept(listener: TcpListener, app: Arc<App>) {
                 Ok((stream, from)) => {
                     // Acks and offers are small and urgent.
                     let _best_effort = stream.set_nodelay(true);
-                    let place = Arc::new(app.connections.enter(permit, stream, from.ip()));
-                    tasks.spawn(serve(place, from, router.clone()));
+                    let place = app.connections.enter(permit, stream, from.ip());
+                    let (app, router) = (Arc::clone(&app), router.clone());
+                    tasks.spawn(async move {
+                        if let Some((place, from)) = introduced(&app, place, from).await {
+                            serve(Arc::new(place), from, router).await;
+                        }
+                    });
                 }
                 Err(error) => {
                     if failures.allows_one() {
@@ -65,6 +71,38 @@ pub(crate) async fn accept(listener: TcpListener, app: Arc<App>) {
     // One may have come since the others were told.
     app.connections.stop();
     while tasks.join_next().await.is_some() {}
+}
+
+/// Who the client is: a trusted proxy may say so before anything else. `None` where it has to, and does not in time.
+async fn introduced(app: &App, mut place: Place, from: SocketAddr) -> Option<(Place, SocketAddr)> {
+    if !app.proxy_protocol || !app.trusts(from) {
+        return Some((place, from));
+    }
+    let mut io = place.io();
+    let (mut header, mut timer) =
+        (pin!(proxy_protocol::read(&mut io)), pin!(tokio::time::sleep(Duration::ZERO)));
+    let header = poll_fn(|cx| {
+        if let Poll::Ready(header) = header.as_mut().poll(cx) {
+            return Poll::Ready(Some(header));
+        }
+        // It has the time of the first request, which follows it.
+        timer.as_mut().reset(place.pace.due(cx).0);
+        timer.as_mut().poll(cx).map(|()| None)
+    });
+    match header.await {
+        Some(Ok(client)) => {
+            let client = client.unwrap_or(from);
+            place.is_of(client.ip());
+            Some((place, client))
+        }
+        Some(Err(error)) => {
+            if app.refusals.allows_one() {
+                tracing::warn!(proxy = %from, %error, "connection of a trusted proxy refused (--proxy-protocol)");
+            }
+            None
+        }
+        None => None,
+    }
 }
 
 async fn serve(place: Arc<Place>, from: SocketAddr, router: Router) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{ConnectInfo, Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
@@ -19,15 +19,16 @@ use holepunch_wire::signal::{FRAME_BYTES_MAX, REGISTER_PATH};
 use ipnet::IpNet;
 use tokio::sync::mpsc;
 
-use crate::client_address::client_address;
+use crate::client_address::{client_address, is_trusted};
 use crate::connections::{Connections, Place};
 use crate::hub::{Hub, Visitor};
-use crate::identity::{self, Verifier};
+use crate::identity::{self, FORWARDED_HOST, Verifier};
 use crate::listing::{self, Listings};
-use crate::log_budget::LogBudget;
+use crate::log_budget::{LogBudget, excerpt};
 use crate::origin;
 use crate::relay::{self, Relay};
 use crate::session;
+use crate::well_formed;
 
 /// Per WebSocket: messages are small, and thousands of connections are idle. The library's default
 /// of 128 KiB each way would be most of the server's memory.
@@ -42,6 +43,8 @@ pub(crate) struct App {
     /// None where it is turned off.
     pub(crate) relay: Option<Arc<Relay>>,
     pub(crate) trusted_proxies: Vec<IpNet>,
+    /// Whether their connections begin with a header of the PROXY protocol.
+    pub(crate) proxy_protocol: bool,
     /// This server's names; none: whatever a client calls it.
     pub(crate) public_hosts: Arc<[String]>,
     /// For lines about requests that are refused.
@@ -53,11 +56,19 @@ pub(crate) struct App {
     pub(crate) alive: mpsc::WeakSender<()>,
 }
 
+impl App {
+    /// Whether what this connection forwards is believed.
+    pub(crate) fn trusts(&self, connection: SocketAddr) -> bool {
+        is_trusted(connection.ip(), &self.trusted_proxies)
+    }
+}
+
 pub(crate) fn router(app: Arc<App>) -> Router {
     let websockets = Router::new()
         .route(&format!("{REGISTER_PATH}{{worker_id}}"), get(register))
         .route(&format!("{RELAY_PATH}{{session}}"), get(relay::relay))
-        .route_layer(from_fn_with_state(Arc::clone(&app), origin::check));
+        .route_layer(from_fn_with_state(Arc::clone(&app), origin::check))
+        .route_layer(from_fn(well_formed::is_handshake));
     Router::new()
         .route("/", get(index))
         .route("/healthz", get(health))
@@ -66,6 +77,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/debug/list_workers", get(listing::list_workers))
         .merge(websockets)
         .with_state(app)
+        .layer(from_fn(well_formed::has_host))
 }
 
 async fn index() -> impl IntoResponse {
@@ -121,10 +133,12 @@ async fn register(
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let verifier = is_v1.then(|| Verifier {
-        hosts: identity::hosts(&app.public_hosts, &headers),
+        hosts: identity::hosts(&app.public_hosts, &headers, app.trusts(from)),
         challenge: challenge.clone(),
         room: room.clone(),
+        forwarded_host: headers.get(FORWARDED_HOST).map(|host| excerpt(host.as_bytes())),
         proved: None,
+        has_failed: false,
     });
     let Some(place) = place.become_websocket() else {
         return no_more_websockets(&app);

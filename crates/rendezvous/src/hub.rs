@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use holepunch_matchmaker::{
     Action, Closing, Config, ConnectionId, Event, Input, LeaveReason, Matchmaker, NotAdmitted,
@@ -130,7 +130,12 @@ impl Hub {
     fn with_state(&self, act: impl FnOnce(&mut State, Instant)) {
         let mut state = self.lock();
         let before = state.machine.poll_timeout();
-        act(&mut state, Instant::now());
+        let now = Instant::now();
+        // Each time, since nothing tells of a clock that was set.
+        if let Ok(unix) = SystemTime::now().duration_since(UNIX_EPOCH) {
+            state.machine.handle_input(Input::WallClock { unix }, now);
+        }
+        act(&mut state, now);
         state.deliver();
         let events: Vec<Event> = std::iter::from_fn(|| state.machine.poll_event()).collect();
         let after = state.machine.poll_timeout();

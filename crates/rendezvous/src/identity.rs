@@ -13,8 +13,18 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use ring::signature::{ED25519, UnparsedPublicKey};
 
+use crate::forwarded::{listed, parameter};
+
 /// Bytes of a challenge: none is ever made twice.
 const CHALLENGE_BYTES: usize = 16;
+
+/// What a proxy calls the host that it was asked for, where it rewrites `Host`.
+pub(crate) const FORWARDED_HOST: &str = "x-forwarded-host";
+/// Most names of what a client has asked for: each is one more verification of its signature. `Host`, and one more of
+/// each proxy on the way.
+const ASKED_MAX: usize = 4;
+/// Bytes of a server's name that a close reason has room for (RFC 6455 §5.5: 123 in all).
+const NAME_BYTES_MAX: usize = 30;
 
 /// The name of a host as a registration signs it: without port or brackets, in lower case.
 pub(crate) fn host_name(authority: &str) -> Option<String> {
@@ -27,14 +37,33 @@ pub(crate) fn host_name(authority: &str) -> Option<String> {
     (!name.is_empty()).then(|| name.to_ascii_lowercase())
 }
 
-/// The names under which a client may have reached this server: its own ones, or else the one that the
+/// What a client has asked for: the `Host` header, and what a trusted proxy says that it was before the proxy rewrote
+/// it. A client can forge any of them, `Host` as well.
+pub(crate) fn asked(headers: &HeaderMap, by_trusted_proxy: bool) -> Vec<String> {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let mut asked: Vec<String> = host.map(str::to_owned).into_iter().collect();
+    if by_trusted_proxy {
+        asked.extend(listed(headers, FORWARDED_HOST).into_iter().map(str::to_owned));
+        asked.extend(parameter(headers, "host").into_iter().flatten());
+    }
+    asked.truncate(ASKED_MAX);
+    asked
+}
+
+/// The names under which a client may have reached this server: its own ones, or else those that the
 /// client has asked for.
-pub(crate) fn hosts(own: &Arc<[String]>, headers: &HeaderMap) -> Arc<[String]> {
+pub(crate) fn hosts(
+    own: &Arc<[String]>,
+    headers: &HeaderMap,
+    by_trusted_proxy: bool,
+) -> Arc<[String]> {
     if !own.is_empty() {
         return Arc::clone(own);
     }
-    let asked = headers.get(HOST).and_then(|host| host.to_str().ok()).and_then(host_name);
-    asked.into_iter().collect()
+    let mut names: Vec<String> =
+        asked(headers, by_trusted_proxy).iter().filter_map(|asked| host_name(asked)).collect();
+    names.dedup();
+    names.into()
 }
 
 /// A challenge for a new connection; none where the system gives no random numbers.
@@ -52,8 +81,12 @@ pub(crate) struct Verifier {
     pub(crate) challenge: String,
     /// The room in the URL.
     pub(crate) room: Option<RoomName>,
+    /// What a proxy that is not trusted, or the client, says that the host was.
+    pub(crate) forwarded_host: Option<String>,
     /// The key that the connection has proved.
     pub(crate) proved: Option<PublicKey>,
+    /// A signature was over something else.
+    pub(crate) has_failed: bool,
 }
 
 impl Verifier {
@@ -75,10 +108,34 @@ impl Verifier {
             if self.is_signed((worker, &room), key, signature) {
                 self.proved = Some(*key);
             } else {
-                tracing::debug!(%worker, hosts = ?self.hosts, %room, "a signature is not over these");
+                self.has_failed = true;
             }
         }
         self.proved
+    }
+
+    /// Why a connection is closed whose signature is not over this, in at most 123 bytes.
+    pub(crate) fn reason(&self) -> String {
+        let host = self.hosts.first().map_or("", String::as_str);
+        let is_shown = |c: &char| c.is_ascii_graphic() && *c != '"';
+        let name: String = host.chars().filter(is_shown).take(NAME_BYTES_MAX).collect();
+        let dots = if name.len() < host.len() { "…" } else { "" };
+        format!(
+            "the signature does not prove the key: it must be over host \"{name}\"{dots}, this challenge, id and room"
+        )
+    }
+
+    /// The same for whoever looks after the server.
+    pub(crate) fn log_failure(&self, worker: &WorkerId) {
+        tracing::warn!(
+            %worker,
+            hosts = ?self.hosts,
+            forwarded_host = self.forwarded_host,
+            room = ?self.room,
+            "a signature is not over one of these hosts: the worker signs the host of its URL. Where a proxy rewrites \
+             Host, let it pass it on (nginx: proxy_set_header Host $host), or name that host (--public-host), or the \
+             proxy if it sends X-Forwarded-Host (--trusted-proxy)"
+        );
     }
 
     fn is_signed(
@@ -123,11 +180,40 @@ mod tests {
     #[test]
     fn own_names_win_over_the_one_that_was_asked_for() {
         let mut headers = HeaderMap::new();
-        assert!(hosts(&Arc::default(), &headers).is_empty());
+        assert!(hosts(&Arc::default(), &headers, true).is_empty());
         headers.insert(HOST, "Asked:80".parse().unwrap());
-        assert_eq!(*hosts(&Arc::default(), &headers), ["asked".to_owned()]);
+        assert_eq!(*hosts(&Arc::default(), &headers, true), ["asked".to_owned()]);
         let own: Arc<[String]> = ["own".to_owned()].into();
-        assert_eq!(hosts(&own, &headers), own);
+        assert_eq!(hosts(&own, &headers, true), own);
+    }
+
+    #[test]
+    fn a_trusted_proxy_says_what_it_was_asked_for_and_nobody_else_does() {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, "backend:8080".parse().unwrap());
+        headers.insert(FORWARDED_HOST, "Own.example:443".parse().unwrap());
+        headers.insert("forwarded", "for=192.0.2.1;host=two.example".parse().unwrap());
+        let names = |by_proxy| hosts(&Arc::default(), &headers, by_proxy).to_vec();
+        assert_eq!(names(true), ["backend", "own.example", "two.example"]);
+        assert_eq!(names(false), ["backend"]);
+        headers.insert(FORWARDED_HOST, "a,b,c,d,e,f".parse().unwrap());
+        assert_eq!(hosts(&Arc::default(), &headers, true).len(), ASKED_MAX);
+    }
+
+    #[test]
+    fn a_reason_names_the_host_and_fits_into_a_close_frame() {
+        for (host, told) in [("backend", "\"backend\","), (&"ü\u{1b}a".repeat(90), "…")] {
+            let verifier = Verifier {
+                hosts: [host.to_owned()].into(),
+                challenge: String::new(),
+                room: None,
+                forwarded_host: None,
+                proved: None,
+                has_failed: true,
+            };
+            let reason = verifier.reason();
+            assert!(reason.contains(told) && reason.len() <= 123, "{reason}: {}", reason.len());
+        }
     }
 
     #[test]

@@ -8,7 +8,10 @@
 //! | `front` | connections are taken; one hyper connection per client |
 //! | `connections`, `pace`, `client_io` | who has a place among them, and for how long without a word |
 //! | `http` | paths |
+//! | `well_formed` | what every request and every WebSocket handshake must be like |
 //! | `client_address` | who a client is, behind a proxy too |
+//! | `forwarded` | what a trusted proxy says about a request |
+//! | `proxy_protocol` | who the client of a proxy is that passes on bytes alone |
 //! | `identity` | what a worker signs to prove its key, and whether it has |
 //! | `session` | one WebSocket: frames in, actions out |
 //! | `outbox` | what waits to be written to one WebSocket |
@@ -24,6 +27,7 @@
 mod client_address;
 mod client_io;
 mod connections;
+mod forwarded;
 mod front;
 mod http;
 mod hub;
@@ -34,10 +38,12 @@ mod open_files;
 mod origin;
 mod outbox;
 mod pace;
+mod proxy_protocol;
 mod relay;
 mod server;
 mod session;
 mod stun;
+mod well_formed;
 
 pub use holepunch_matchmaker::Config as MatchmakerConfig;
 pub use ipnet::IpNet;

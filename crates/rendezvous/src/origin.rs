@@ -2,17 +2,17 @@
 //! author does not, and lets a page of any site open a WebSocket (RFC 6455 §10.2). It always tells whose page
 //! it is.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::http::App;
-use crate::identity::host_name;
+use crate::identity::{asked, host_name};
 use crate::log_budget::excerpt;
 
 /// The default ports of `http` and `https`. A proxy in front may speak either, and a header that names no
@@ -24,9 +24,14 @@ const REFUSED: &str = "the Origin of this request is another site than this serv
                        header, or this server is known by a further name, name it (--public-host)";
 
 /// Lets requests through that are of no web page, or of one of this server's own names.
-pub(crate) async fn check(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub(crate) async fn check(
+    State(app): State<Arc<App>>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
     let headers = request.headers();
-    if is_own(headers, &app.public_hosts) {
+    if is_own(headers, &asked(headers, app.trusts(from)), &app.public_hosts) {
         return next.run(request).await;
     }
     if app.refusals.allows_one() {
@@ -40,14 +45,14 @@ pub(crate) async fn check(State(app): State<Arc<App>>, request: Request, next: N
 /// Whether every Origin is this server: one of its names, or what the request calls it, as many client libraries
 /// send what they ask for as their origin. A server that knows its names is called by one of them or by an
 /// address: any other name may be of a site that has it resolve to here (DNS rebinding).
-fn is_own(headers: &HeaderMap, public_hosts: &[String]) -> bool {
-    let asked = headers.get(HOST).and_then(|host| Authority::of(host.to_str().ok()?));
+fn is_own(headers: &HeaderMap, asked: &[String], public_hosts: &[String]) -> bool {
+    let asked: Vec<Authority> = asked.iter().filter_map(|asked| Authority::of(asked)).collect();
     headers.get_all(ORIGIN).iter().all(|origin| {
         let origin = origin.to_str().ok().and_then(authority_of_origin).and_then(Authority::of);
         origin.is_some_and(|origin| {
             public_hosts.contains(&origin.name)
                 || (public_hosts.is_empty() || origin.is_nobodys_name())
-                    && asked.as_ref().is_some_and(|asked| origin.is(asked))
+                    && asked.iter().any(|asked| origin.is(asked))
         })
     })
 }
@@ -103,7 +108,7 @@ mod tests {
             headers.append(ORIGIN, origin.parse().unwrap());
         }
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        is_own(&headers, &names)
+        is_own(&headers, &asked(&headers, false), &names)
     }
 
     const NAMES: [&str; 2] = ["own.example", "2001:db8::1"];

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use holepunch_matchmaker::Input;
-use holepunch_wire::stun::proof::ProofKey;
+use holepunch_wire::stun::proof::{ProofClock, ProofKey};
 use ipnet::IpNet;
 use rand::SeedableRng;
 use rand::TryRng;
@@ -44,12 +44,15 @@ pub struct Config {
     pub stun_is_optional: bool,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether connections of these begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
     /// This server's names, as in the URLs of its workers: what a worker signs to prove its key must
     /// name one of them. Without any it must name the host that the worker has asked for, so that
     /// another rendezvous could pass the challenge of this one on to a worker of its own.
     pub public_hosts: Vec<String>,
     /// STUN addresses to tell workers of, instead of those that are listened on: right behind a load
-    /// balancer or a port forwarding.
+    /// balancer or a port forwarding. Where there are as many as of those, answers name them, too, each in the place
+    /// of its own (OTHER-ADDRESS, RESPONSE-ORIGIN).
     pub stun_advertise: Vec<SocketAddr>,
     /// Whether `GET /debug/list_workers` tells everybody who is registered.
     pub listing: bool,
@@ -117,9 +120,11 @@ impl Server {
         let listener = listen(address).map_err(|source| BindError::Http { address, source })?;
         let http = listener.local_addr().map_err(|source| BindError::Http { address, source })?;
         let proof_key = random_proof_key()?;
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let proofs = (proof_key.clone(), ProofClock::new(Instant::now(), unix));
         let stun = match config.stun_listen.as_slice() {
             [] => None,
-            addresses => match StunServer::bind(addresses, &proof_key) {
+            addresses => match StunServer::bind(addresses, &config.stun_advertise, &proofs) {
                 Ok(stun) => Some(stun),
                 Err((address, source)) => {
                     let error = BindError::Stun { address, source };
@@ -133,16 +138,16 @@ impl Server {
         };
         let relays_max = config.relay.map_or(0, |limits| limits.connections_max);
         let websockets_max = config.matchmaker.workers_max.saturating_add(relays_max);
-        let connections =
-            connections(config.open_files_max, websockets_max, &config.trusted_proxies);
+        // With the PROXY protocol these are their clients' own connections.
+        let proxies: &[IpNet] = if config.proxy_protocol { &[] } else { &config.trusted_proxies };
+        let connections = connections(config.open_files_max, websockets_max, proxies);
         let relay = config.relay.map(|limits| Arc::new(Relay::new(limits)));
         let mut matchmaker = config.matchmaker;
         matchmaker.stun = match &stun {
             Some(stun) if config.stun_advertise.is_empty() => stun.addresses(),
             _ => config.stun_advertise,
         };
-        let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-        matchmaker.proofs = Some((proof_key.clone(), Instant::now(), unix_s));
+        matchmaker.proofs = Some(proofs);
         matchmaker.relay = relay.is_some();
         let rng = StdRng::try_from_rng(&mut SysRng)
             .map_err(|error| BindError::Random(error.to_string()))?;
@@ -158,6 +163,7 @@ impl Server {
             hub: Arc::clone(&hub),
             relay: relay.clone(),
             trusted_proxies: config.trusted_proxies,
+            proxy_protocol: config.proxy_protocol,
             public_hosts: own,
             refusals: LogBudget::of_refusals(),
             connections: Arc::clone(&connections),

@@ -1,5 +1,6 @@
 //! One WebSocket: frames go to the machine, the machine's actions go out.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use holepunch_matchmaker::{Action, Closing, ConnectionId, Input, echo_response};
 use holepunch_wire::WorkerId;
+use holepunch_wire::identity::PublicKey;
 use holepunch_wire::signal::FromWorker;
 use tokio_tungstenite::tungstenite;
 
@@ -25,6 +27,7 @@ const LOOK_AHEAD_MAX: usize = 8;
 /// Close codes (RFC 6455 §7.4.1).
 const CLOSE_PROTOCOL_ERROR: u16 = 1002;
 const CLOSE_INVALID_DATA: u16 = 1007;
+const CLOSE_POLICY: u16 = 1008;
 const CLOSE_TOO_BIG: u16 = 1009;
 const CLOSE_TRY_AGAIN: u16 = 1013;
 
@@ -76,7 +79,7 @@ struct Session<'a> {
     /// The client has sent a close frame.
     said_goodbye: bool,
     /// The close frame to end with.
-    close: Option<(u16, &'static str)>,
+    close: Option<(u16, Cow<'static, str>)>,
     /// Frames that were no messages.
     bad: u32,
 }
@@ -158,7 +161,7 @@ impl Session<'_> {
             Some(Ok(Message::Close(_))) => self.said_goodbye = true,
             Some(Ok(Message::Binary(_) | Message::Ping(_))) => {}
             Some(Err(error)) => {
-                self.close = close_for(error);
+                self.close = close_for(error).map(|(code, reason)| (code, reason.into()));
                 return Flow::Ends;
             }
             None => return Flow::Ends,
@@ -178,9 +181,7 @@ impl Session<'_> {
             }
             Ok(message) => {
                 // Here, since the hub's lock is everybody's.
-                let verifier = self.verifier.as_mut();
-                let proved =
-                    verifier.and_then(|verifier| verifier.proved_by(&self.worker, &message));
+                let proved = self.proved_by(&message);
                 self.hub.input(Input::Message { connection: self.id, message, proved });
                 // A client may ask more at once than its outbox holds answers.
                 self.feed_outbox().await
@@ -194,6 +195,16 @@ impl Session<'_> {
                 Flow::Goes
             }
         }
+    }
+
+    /// The key that the client has proved by now. Its first signature that is not good is told.
+    fn proved_by(&mut self, message: &FromWorker<'_>) -> Option<PublicKey> {
+        let verifier = self.verifier.as_mut().filter(|verifier| !verifier.has_failed)?;
+        let proved = verifier.proved_by(&self.worker, message);
+        if verifier.has_failed && self.hub.may_warn() {
+            verifier.log_failure(&self.worker);
+        }
+        proved
     }
 
     /// Writes what is queued, down to the kernel.
@@ -227,6 +238,12 @@ impl Session<'_> {
                 }
                 Action::Ping => Message::Ping(axum::body::Bytes::new()),
                 Action::Close { code, reason } => {
+                    let failed = self.verifier.as_ref().filter(|verifier| verifier.has_failed);
+                    let reason = match failed {
+                        // The machine does not know the host.
+                        Some(verifier) if code == CLOSE_POLICY => verifier.reason().into(),
+                        _ => reason.into(),
+                    };
                     self.close = Some((code, reason));
                     return Flow::Ends;
                 }
@@ -236,7 +253,7 @@ impl Session<'_> {
             }
         }
         if self.outbox.is_ending() {
-            self.close = Some((CLOSE_TRY_AGAIN, "this client reads too slowly"));
+            self.close = Some((CLOSE_TRY_AGAIN, "this client reads too slowly".into()));
             return Flow::Ends;
         }
         Flow::Goes
@@ -250,7 +267,7 @@ impl Session<'_> {
     /// with unread bytes is reset, and the close frame may be lost with it.
     async fn farewell(mut self) {
         let Some((code, reason)) = self.close else { return };
-        let frame = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
+        let frame = Message::Close(Some(CloseFrame { code, reason: reason.as_ref().into() }));
         let goodbye = async {
             if self.socket.send(frame).await.is_err() {
                 return;

@@ -5,7 +5,7 @@
 mod common;
 
 use common::http::{exchange, get, upgrade_request};
-use common::raw::{RawClient, TEXT};
+use common::raw::{CLOSE, RawClient, TEXT};
 use common::{Rendezvous, within};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
@@ -52,6 +52,78 @@ async fn what_is_not_http_is_answered_400_and_hurts_nobody() {
         assert_eq!(exchange(rendezvous.address(), text).await.status, 400, "{text:?}");
     }
     assert_eq!(get(rendezvous.address(), "/health").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_name_one_host_is_refused() {
+    let rendezvous = Rendezvous::start();
+    for (hosts, version, status) in [
+        ("Host: t\r\n", "1.1", 200),
+        ("Host: [2001:db8::1]:8080\r\n", "1.1", 200),
+        ("Host:\r\n", "1.1", 200),
+        ("", "1.1", 400),
+        ("Host: a\r\nHost: a\r\n", "1.1", 400),
+        ("Host: a\r\nHost: b\r\n", "1.0", 400),
+        ("Host: a b\r\n", "1.1", 400),
+        ("Host: a, b\r\n", "1.1", 400),
+        ("Host: user@a\r\n", "1.1", 400),
+        ("", "1.0", 200),
+    ] {
+        for path in ["/health", "http://t/health"] {
+            let request = format!("GET {path} HTTP/{version}\r\n{hosts}Connection: close\r\n\r\n");
+            let answer = exchange(rendezvous.address(), &request).await;
+            assert_eq!(answer.status, status, "{request:?} {answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_version_of_websocket_is_told_which_one_is_spoken() {
+    let rendezvous = Rendezvous::start();
+    for path in ["/ws/register/a", "/ws/relay/0123456789abcdef"] {
+        for version in ["Sec-WebSocket-Version: 8\r\n", "Sec-WebSocket-Version: 13, 8\r\n", ""] {
+            let request = upgrade_request(path, "Connection: close\r\n")
+                .replace("Sec-WebSocket-Version: 13\r\n", version);
+            let answer = exchange(rendezvous.address(), &request).await;
+            assert_eq!(answer.status, 426, "{path} {version:?}");
+            assert!(answer.head.contains("\r\nsec-websocket-version: 13"), "{}", answer.head);
+            assert!(answer.head.contains("\r\nupgrade: websocket"), "{}", answer.head);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_key_that_is_not_16_bytes_is_refused() {
+    let rendezvous = Rendezvous::start();
+    let good = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for keys in ["", "Sec-WebSocket-Key: x\r\n", &good.repeat(2), &good.replace("ZQ==", "ZQAA")] {
+        let request =
+            upgrade_request("/ws/register/a", "Connection: close\r\n").replace(good, keys);
+        assert_eq!(exchange(rendezvous.address(), &request).await.status, 400, "{keys:?}");
+    }
+    assert_eq!(rendezvous.listing().await["connected_workers_count"], 0);
+}
+
+/// RFC 6455 §7.4.2, and the registry of IANA. (1014 is a gateway's, and the library does not know it.)
+#[tokio::test]
+async fn a_client_may_close_with_any_code_that_is_registered_or_of_its_own() {
+    let rendezvous = Rendezvous::start();
+    for (code, answered) in [
+        (1000, 1000),
+        (1012, 1012),
+        (1013, 1013),
+        (3000, 3000),
+        (3999, 3999),
+        (4000, 4000),
+        (4999, 4999),
+        (1005, 1002),
+        (2000, 1002),
+        (5000, 1002),
+    ] {
+        let mut client = RawClient::register(rendezvous.address(), "a").await;
+        client.send_frame(CLOSE, &u16::to_be_bytes(code)).await;
+        assert_eq!(client.read_close().await.0, answered, "{code}");
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@
 mod common;
 
 use common::Rendezvous;
+use common::http::{status, upgrade_request};
+use common::raw::{RawClient, TEXT};
 use common::v1::Client;
 use holepunch_wire::WorkerId;
 use holepunch_wire::identity::{PublicKey, Registration, Signature};
@@ -167,7 +169,7 @@ async fn the_baseline_is_refused_an_id_of_a_key() {
     let (rendezvous, key) = (Rendezvous::start(), Key::new(1));
     let mut alice = enter(&rendezvous, "alice", &key).await;
     for id in ["alice", &key.id()] {
-        let mut client = common::raw::RawClient::register(rendezvous.address(), id).await;
+        let mut client = RawClient::register(rendezvous.address(), id).await;
         is_refused(client.read_close().await, "this id is bound to a key");
     }
     alice.is_up().await;
@@ -189,6 +191,47 @@ async fn a_server_that_has_names_takes_signatures_over_these_alone() {
             client.is_up().await;
         } else {
             is_refused(client.closed().await, NOT_PROVED);
+        }
+    }
+}
+
+/// nginx' own snippet for WebSockets sends the name of the upstream as Host.
+#[tokio::test]
+async fn behind_a_proxy_that_rewrites_host_the_signature_may_be_over_the_forwarded_one() {
+    let key = Key::new(1);
+    let id = key.id();
+    for (header, trusted, taken) in [
+        ("X-Forwarded-Host: Own.example", true, true),
+        ("Forwarded: for=192.0.2.1;host=\"own.example:443\"", true, true),
+        ("X-Forwarded-Host: own.example", false, false),
+        ("X-Forwarded-Host: other.example", true, false),
+    ] {
+        let rendezvous = if trusted { Rendezvous::behind_a_proxy() } else { Rendezvous::start() };
+        let (mut client, challenge) = forwarded(&rendezvous, &id, header).await;
+        let signature = key.sign("own.example", &challenge, &id, "");
+        client.send_frame(TEXT, hello(key.public(), signature).to_string().as_bytes()).await;
+        if taken {
+            rendezvous.listing_with(1).await;
+        } else {
+            let (code, reason) = client.read_close().await;
+            is_refused((code, reason.clone()), NOT_PROVED);
+            assert!(reason.contains("host \"test\""), "{reason}");
+        }
+    }
+}
+
+/// A connection that a proxy has made, with this header: the client and its challenge.
+async fn forwarded(rendezvous: &Rendezvous, id: &str, header: &str) -> (RawClient, String) {
+    let further = format!("Sec-WebSocket-Protocol: holepunch.v1\r\n{header}\r\n");
+    let mut client = RawClient::connect(rendezvous.address()).await;
+    let request = upgrade_request(&format!("/ws/register/{id}"), &further);
+    client.write(request.as_bytes()).await;
+    assert_eq!(status(&client.read_head().await), 101);
+    loop {
+        let (_, frame) = client.read_frame().await.unwrap();
+        let message: Value = serde_json::from_slice(&frame).unwrap();
+        if let Some(challenge) = message["challenge"].as_str() {
+            return (client, challenge.to_owned());
         }
     }
 }

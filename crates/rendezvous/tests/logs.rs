@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use common::Rendezvous;
 use common::http::upgrade_request;
-use common::raw::RawClient;
+use common::raw::{RawClient, TEXT};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// What this thread logs.
@@ -71,4 +71,24 @@ async fn refused_handshakes_fill_no_log_and_take_no_line_from_those_who_are_in()
     assert!(text.contains("frame ignored"), "{text}");
     let longest = text.lines().map(str::len).max();
     assert!(longest < Some(700), "{longest:?}");
+}
+
+#[tokio::test]
+async fn a_signature_over_another_host_is_logged_with_what_the_server_saw_and_what_helps() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(log.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let rendezvous = Rendezvous::start();
+    let further = "Sec-WebSocket-Protocol: holepunch.v1\r\nX-Forwarded-Host: own.example\r\n";
+    let mut client = RawClient::connect(rendezvous.address()).await;
+    client.write(upgrade_request("/ws/register/a", further).as_bytes()).await;
+    client.read_head().await;
+    let (key, signature) = ("0".repeat(64), "0".repeat(128));
+    let hello = format!(r#"{{"type":"hello","key":"{key}","signature":"{signature}"}}"#);
+    client.send_frame(TEXT, hello.as_bytes()).await;
+    assert_eq!(client.read_close().await.0, 1008);
+    let told = log.text();
+    for part in [r#"hosts=["test"]"#, r#"forwarded_host="own.example""#, "--public-host"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
 }

@@ -75,6 +75,7 @@ impl Demo {
             listing: true,
             open_files_max: None,
             trusted_proxies: Vec::new(),
+            proxy_protocol: false,
             relay: Some(RelayLimits::default()),
             public_hosts: Vec::new(),
             matchmaker: MatchmakerConfig::default(),

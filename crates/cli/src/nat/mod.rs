@@ -131,9 +131,10 @@ async fn ask(port: &mut Port, deadline: Instant) -> Report {
             complete = true;
         }
     }
-    let (mapping, depends_on_destination, meaning) = explain(mapping, &rows);
     let local_port = port.local_address().port();
-    let profile = port.profile().clone();
+    let mut profile = port.profile().clone();
+    let mapping = words::agree(mapping, &mut profile);
+    let (mapping, depends_on_destination, meaning) = explain(mapping, &rows);
     let linking = words::linking(&profile).iter().map(|it| (*it).to_owned()).collect();
     let fix = words::fix(&profile).map(str::to_owned);
     Report {

@@ -1,6 +1,29 @@
 //! A NAT profile in words: what was seen, what it means, and what helps.
 
+use holepunch_link::NatMapping;
 use holepunch_wire::nat::{Allocation, Filtering, Mapping, NatProfile, UdpState};
+
+/// The one mapping that both say, so that no output says two things. The answers of servers at different addresses show
+/// it; the profile has asked the further addresses of a single server as well (RFC 5780), and knows more if it knows
+/// anything.
+pub(super) fn agree(answers: NatMapping, profile: &mut NatProfile) -> NatMapping {
+    match profile.mapping {
+        Mapping::None => NatMapping::None,
+        Mapping::EndpointIndependent => NatMapping::EndpointIndependent,
+        Mapping::AddressDependent
+        | Mapping::AddressAndPortDependent
+        | Mapping::EndpointDependent => NatMapping::EndpointDependent,
+        Mapping::Unknown => {
+            profile.mapping = match answers {
+                NatMapping::None => Mapping::None,
+                NatMapping::EndpointIndependent => Mapping::EndpointIndependent,
+                NatMapping::EndpointDependent => Mapping::EndpointDependent,
+                NatMapping::Unknown => Mapping::Unknown,
+            };
+            answers
+        }
+    }
+}
 
 /// One row per property, with its value in words.
 pub(super) fn rows(profile: &NatProfile) -> Vec<(&'static str, String)> {
@@ -171,6 +194,22 @@ mod tests {
         let easy = profile(Mapping::EndpointIndependent, Allocation::Preserving);
         assert_eq!(fix(&easy), None);
         assert!(linking(&easy)[0].contains("at once"));
+    }
+
+    #[test]
+    fn one_server_that_shows_the_mapping_by_its_further_addresses_is_enough_for_all_that_is_said() {
+        let agreed = |answers, mapping| {
+            let mut profile = profile(mapping, Allocation::Random);
+            let answers = agree(answers, &mut profile);
+            (answers, profile.mapping)
+        };
+        let hard = Mapping::AddressAndPortDependent;
+        assert_eq!(agreed(NatMapping::Unknown, hard), (NatMapping::EndpointDependent, hard));
+        let easy = (NatMapping::EndpointIndependent, Mapping::EndpointIndependent);
+        assert_eq!(agreed(NatMapping::Unknown, easy.1), easy);
+        assert_eq!(agreed(easy.0, Mapping::Unknown), easy);
+        let unknown = (NatMapping::Unknown, Mapping::Unknown);
+        assert_eq!(agreed(unknown.0, unknown.1), unknown);
     }
 
     #[test]

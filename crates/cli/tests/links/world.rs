@@ -55,6 +55,7 @@ pub(crate) fn serve(listen: SocketAddr) -> Server {
         listing: true,
         open_files_max: None,
         trusted_proxies: Vec::new(),
+        proxy_protocol: false,
         public_hosts: Vec::new(),
         stun_advertise: Vec::new(),
         relay: Some(RelayLimits::default()),

@@ -51,12 +51,6 @@ impl Matchmaker {
         self.send(id, ServerV1::Error { message }.encode());
     }
 
-    /// Seconds of Unix time, where the machine was told a moment of it.
-    fn unix_s(&self, now: Instant) -> Option<u64> {
-        let (_, moment, unix_s) = self.config.proofs.as_ref()?;
-        Some(unix_s + now.saturating_duration_since(*moment).as_secs())
-    }
-
     fn v1(&mut self, id: ConnectionId) -> Option<&mut V1> {
         self.connections.get_mut(&id)?.v1.as_deref_mut()
     }
@@ -227,8 +221,7 @@ impl Matchmaker {
         proof: &str,
         now: Instant,
     ) {
-        let Some(unix_s) = self.unix_s(now) else { return };
-        let Some((key, ..)) = &self.config.proofs else { return };
+        let Some((key, clock)) = &self.config.proofs else { return };
         let Some(nonce) =
             self.connections.get(&id).and_then(|it| it.v1.as_ref()).map(|v1| v1.nonce)
         else {
@@ -237,7 +230,7 @@ impl Matchmaker {
         let Ok(proof) = proof.parse::<AddressProof>() else {
             return self.ignore(id, "an address_proof that is none".to_owned());
         };
-        match key.verify(nonce, address, &proof, unix_s) {
+        match key.verify(nonce, address, &proof, clock.unix_s(now)) {
             Ok(()) => {
                 if let Some(v1) = self.v1(id) {
                     v1.proven = Some(address.ip());

@@ -19,10 +19,10 @@ const RENEWED_AFTER: u32 = 2;
 impl Matchmaker {
     /// What opens the TURN servers for `worker` from now on.
     pub(super) fn turn_servers(&self, worker: &WorkerId, now: Instant) -> Vec<TurnServer> {
-        let (Some(access), Some(unix_s)) = (&self.config.turn, self.unix_s(now)) else {
+        let (Some(access), Some((told_at, unix))) = (&self.config.turn, self.wall_clock) else {
             return Vec::new();
         };
-        access.servers(worker, unix_s)
+        access.servers(worker, (unix + now.saturating_duration_since(told_at)).as_secs())
     }
 
     /// Fresh ones for an offer, where those that the connection has are too old.

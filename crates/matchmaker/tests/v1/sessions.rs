@@ -640,6 +640,24 @@ fn a_proof_of_address_is_checked() {
     assert_eq!(proof_in(UNIX_S + 60, elsewhere, false), AddressProof::None, "of another address");
 }
 
+/// Docker's userland proxy puts its own address in the place of everybody's.
+#[test]
+fn a_private_address_that_the_own_stun_server_has_seen_is_not_blamed_on_a_setting() {
+    let mut table = Table::new();
+    table.v1(&[1], "");
+    let address: SocketAddr = "172.17.0.1:4000".parse().unwrap();
+    let nonce: ProofNonce = table.welcome(1).proof_nonce.parse().unwrap();
+    let proof = key().prove(nonce, address, UNIX_S + 60);
+    let at = format!(r#""udp_ip":"{}","udp_port":{}"#, address.ip(), address.port());
+    let report = format!(r#"{{"type":"update_udp_endpoint",{at}}}"#);
+    table.say(1, &report);
+    assert!(table.frames[&1].last().unwrap().contains("--allow-private"));
+    table.say(1, &format!(r#"{{"type":"address_proof",{at},"proof":"{proof}"}}"#));
+    table.say(1, &report);
+    let told = table.frames[&1].last().unwrap();
+    assert!(told.contains("own STUN server") && !told.contains("--allow-private"), "{told}");
+}
+
 #[test]
 fn a_flood_of_messages_is_ignored() {
     let (mut table, _) = Table::pair();

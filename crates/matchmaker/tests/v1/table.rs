@@ -12,7 +12,7 @@ use holepunch_wire::plan::Strategy;
 use holepunch_wire::session::{RoomName, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, SessionOffer, Welcome};
 use holepunch_wire::signal::{FromServer, FromWorker};
-use holepunch_wire::stun::proof::ProofKey;
+use holepunch_wire::stun::proof::{ProofClock, ProofKey};
 use holepunch_wire::turn::TurnAccess;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -37,7 +37,11 @@ impl Table {
         #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
         let now = Instant::now();
         let stun = vec!["192.0.2.1:3478".parse().unwrap()];
-        let config = Config { stun, proofs: Some((key(), now, UNIX_S)), ..Config::default() };
+        let config = Config {
+            stun,
+            proofs: Some((key(), ProofClock::new(now, Duration::from_secs(UNIX_S)))),
+            ..Config::default()
+        };
         Self::of(config, now)
     }
 
@@ -45,8 +49,9 @@ impl Table {
     pub(crate) fn with_turn(turn: TurnAccess) -> Self {
         #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
         let now = Instant::now();
-        let proofs = Some((key(), now, UNIX_S));
-        Self::of(Config { proofs, turn: Some(turn), ..Config::default() }, now)
+        let mut table = Self::of(Config { turn: Some(turn), ..Config::default() }, now);
+        table.input(Input::WallClock { unix: Duration::from_secs(UNIX_S) });
+        table
     }
 
     /// With room for so many workers.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use holepunch_matchmaker::Input;
 use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::v1::ServerV1;
 use holepunch_wire::turn::{CREDENTIAL_LIFETIME_S, TurnAccess, TurnSecret};
@@ -42,6 +43,18 @@ fn a_welcome_opens_the_turn_servers_for_a_day() {
     let mut without = Table::new();
     without.v1(&[1], "");
     assert!(without.welcome(1).turn.is_empty());
+}
+
+/// A machine may start before anything has told it the time.
+#[test]
+fn credentials_end_by_the_wall_clock_also_after_it_was_set() {
+    let mut table = Table::with_turn(access());
+    let set = UNIX_S + 1_000_000;
+    table.input(Input::WallClock { unix: Duration::from_secs(set) });
+    table.pass(Duration::from_secs(10));
+    table.v1(&[1], "");
+    let until = (set + 10 + CREDENTIAL_LIFETIME_S).to_string();
+    assert_eq!(table.welcome(1).turn[0].username.split(':').next(), Some(until.as_str()));
 }
 
 #[test]

@@ -2,20 +2,22 @@
 
 mod budget;
 mod responder;
+mod sole_source;
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
-use holepunch_wire::stun::proof::{PROOF_LIFETIME, ProofKey};
+use holepunch_wire::stun::proof::{ProofClock, ProofKey};
 use noq_udp::{RecvMeta, Transmit, UdpSocketState};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
 use budget::{Allowance, Budget, Shortfall};
-use responder::{Arrival, Prover, respond};
+use responder::{Arrival, Own, Prover, respond};
+use sole_source::SoleSource;
 
 /// Longest datagram that is read, in bytes. A Binding request is far shorter; with segmentation
 /// offload one read may hold several.
@@ -30,6 +32,16 @@ struct Socket {
     local: SocketAddr,
 }
 
+/// What all sockets share.
+#[derive(Debug)]
+struct Shared {
+    /// What each socket is called from outside, or nothing.
+    advertised: Vec<SocketAddr>,
+    proofs: (ProofKey, ProofClock),
+    budget: Mutex<Budget>,
+    sole_source: Mutex<SoleSource>,
+}
+
 /// A running STUN server; it ends when dropped.
 #[derive(Debug)]
 pub(crate) struct StunServer {
@@ -39,21 +51,26 @@ pub(crate) struct StunServer {
 
 impl StunServer {
     /// Binds all addresses, or says which one cannot be bound. Proofs of address are made with
-    /// `proof_key`.
+    /// `proofs`. Clients are told of the sockets by `advertised`, one for each of them, or by their own addresses
+    /// where the numbers differ.
     pub(crate) fn bind(
         addresses: &[SocketAddr],
-        proof_key: &ProofKey,
+        advertised: &[SocketAddr],
+        proofs: &(ProofKey, ProofClock),
     ) -> Result<Self, (SocketAddr, io::Error)> {
         let open =
             |address: &SocketAddr| Socket::open(*address).map_err(|source| (*address, source));
         let sockets: Vec<Socket> = addresses.iter().map(open).collect::<Result<_, _>>()?;
         let sockets = Arc::new(sockets);
-        let budget = Arc::new(Mutex::new(Budget::default()));
+        let is_pairwise = advertised.len() == addresses.len();
+        let shared = Arc::new(Shared {
+            advertised: if is_pairwise { advertised.to_vec() } else { Vec::new() },
+            proofs: proofs.clone(),
+            budget: Mutex::default(),
+            sole_source: Mutex::default(),
+        });
         let tasks = (0..sockets.len())
-            .map(|index| {
-                let (sockets, budget) = (Arc::clone(&sockets), Arc::clone(&budget));
-                serve(sockets, index, proof_key.clone(), budget)
-            })
+            .map(|index| serve(Arc::clone(&sockets), index, Arc::clone(&shared)))
             .collect();
         Ok(Self { sockets, tasks })
     }
@@ -81,12 +98,8 @@ impl Socket {
     }
 }
 
-async fn serve(
-    sockets: Arc<Vec<Socket>>,
-    index: usize,
-    proof_key: ProofKey,
-    budget: Arc<Mutex<Budget>>,
-) {
+async fn serve(sockets: Arc<Vec<Socket>>, index: usize, shared: Arc<Shared>) {
+    let (key, clock) = &shared.proofs;
     let socket = &sockets[index];
     let locals: Vec<SocketAddr> = sockets.iter().map(|socket| socket.local).collect();
     let mut buffer = vec![0; READ_BYTES];
@@ -110,12 +123,14 @@ async fn serve(
             at: SocketAddr::new(destination, socket.local.port()),
             socket: index,
         };
-        let prover = Prover { key: &proof_key, expires: proof_expiry() };
+        let prover = Prover { key, expires: clock.expiry(Instant::now()) };
         for datagram in buffer[..meta.len].chunks(meta.stride.max(1)) {
-            let allows = |to| allows(&budget, to);
-            let Some(answer) = respond(datagram, &arrival, &locals, prover, allows) else {
+            let allows = |to| allows(&shared.budget, to);
+            let own = Own { locals: &locals, advertised: &shared.advertised };
+            let Some(answer) = respond(datagram, &arrival, own, prover, allows) else {
                 continue;
             };
+            shared.sole_source.lock().unwrap_or_else(PoisonError::into_inner).saw(arrival.from);
             let via = &sockets[answer.socket];
             let transmit = Transmit {
                 destination: SocketAddr::new(meta.addr.ip(), answer.port),
@@ -145,9 +160,34 @@ fn allows(budget: &Mutex<Budget>, to: IpAddr) -> Option<Allowance> {
     allowance
 }
 
-/// Until when a proof made now is good, in seconds of Unix time. On a clock that stands before 1970
-/// no proof is good.
-fn proof_expiry() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |now| (now + PROOF_LIFETIME).as_secs())
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use holepunch_wire::stun::proof::{PROOF_LIFETIME, ProofNonce};
+    use holepunch_wire::stun::{
+        BindingResponse, RequestOptions, TransactionId, binding_request_with,
+    };
+
+    use super::*;
+
+    /// The machine checks by that clock: a wall clock that was set in between must not matter.
+    #[tokio::test]
+    async fn proofs_are_stamped_by_the_clock_that_they_are_checked_with() {
+        let unix = Duration::from_secs(1_000);
+        let proofs = (ProofKey::new([1; 32]), ProofClock::new(Instant::now(), unix));
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let server = StunServer::bind(&[loopback], &[], &proofs).unwrap();
+        let client = UdpSocket::bind(loopback).await.unwrap();
+        let nonce = Some(ProofNonce([7; 16]));
+        let options = RequestOptions { nonce, ..RequestOptions::default() };
+        let request = binding_request_with(TransactionId::from(1), &options);
+        client.send_to(&request, server.addresses()[0]).await.unwrap();
+        let mut answer = [0; 1_024];
+        let (bytes, _) = client.recv_from(&mut answer).await.unwrap();
+        let proof = BindingResponse::parse(&answer[..bytes]).unwrap().proof.unwrap();
+        let earliest = unix + PROOF_LIFETIME;
+        let latest = proofs.1.expiry(Instant::now());
+        assert!((earliest.as_secs()..=latest).contains(&proof.expires), "{}", proof.expires);
+    }
 }

@@ -18,6 +18,14 @@ pub(super) struct Arrival {
     pub(super) socket: usize,
 }
 
+/// The addresses of all sockets.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Own<'a> {
+    pub(super) locals: &'a [SocketAddr],
+    /// What each of them is called from outside, or nothing.
+    pub(super) advertised: &'a [SocketAddr],
+}
+
 /// What proofs of address are made with.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Prover<'a> {
@@ -36,11 +44,12 @@ pub(super) struct Answer {
 }
 
 /// The answer to a datagram, if it deserves one, and as far as `allows` lets one go to that address. `locals` are the
-/// addresses of all sockets; an unspecified one stands for the address that the datagram was sent to.
+/// addresses of all sockets; an unspecified one stands for the address that the datagram was sent to. A client is told
+/// those of `advertised` in their places, where there are any.
 pub(super) fn respond(
     datagram: &[u8],
     arrival: &Arrival,
-    locals: &[SocketAddr],
+    Own { locals, advertised }: Own<'_>,
     prover: Prover<'_>,
     allows: impl FnOnce(IpAddr) -> Option<Allowance>,
 ) -> Option<Answer> {
@@ -64,11 +73,16 @@ pub(super) fn respond(
     }
     let via = via.unwrap_or(arrival.socket);
     let port = request.response_port().unwrap_or(source.port());
+    let shown = |own: SocketAddr| {
+        let index = concrete.iter().position(|it| *it == own);
+        let outside = index.and_then(|index| advertised.get(index));
+        outside.map_or(own, |outside| seen_as(*outside, own))
+    };
     let prove = |nonce| prover.key.prove(nonce, source, prover.expires);
     let success = BindingSuccess {
         mapped: source,
-        origin: concrete.get(via).copied().unwrap_or(arrival.at),
-        other: other_address(arrival.at, &concrete),
+        origin: shown(concrete.get(via).copied().unwrap_or(arrival.at)),
+        other: other_address(arrival.at, &concrete).map(shown),
         proof: request.proof_nonce().map(prove),
     };
     let is_elsewhere = port != source.port() || via != arrival.socket;
@@ -141,9 +155,19 @@ mod tests {
 
     /// The answer to a datagram from `from`.
     fn ask(datagram: &[u8], from: &str, locals: &[SocketAddr]) -> Option<Answer> {
-        respond(datagram, &arrival(from), locals, Prover { key: &key(), expires: 100 }, |_| {
-            Some(Allowance::Whole)
-        })
+        ask_behind_nat(datagram, from, locals, &[])
+    }
+
+    /// The same where the sockets are called something else outside.
+    fn ask_behind_nat(
+        datagram: &[u8],
+        from: &str,
+        locals: &[SocketAddr],
+        advertised: &[SocketAddr],
+    ) -> Option<Answer> {
+        let prover = Prover { key: &key(), expires: 100 };
+        let own = Own { locals, advertised };
+        respond(datagram, &arrival(from), own, prover, |_| Some(Allowance::Whole))
     }
 
     /// A request with CHANGE-REQUEST and these flags.
@@ -194,7 +218,8 @@ mod tests {
         let mut asked = Vec::new();
         let mut answers = |datagram: &[u8], allowed: bool| {
             let prover = Prover { key: &key, expires: 100 };
-            respond(datagram, &arrival("203.0.113.5:4000"), &local, prover, |to| {
+            let own = Own { locals: &local, advertised: &[] };
+            respond(datagram, &arrival("203.0.113.5:4000"), own, prover, |to| {
                 asked.push(to);
                 allowed.then_some(Allowance::Whole)
             })
@@ -222,7 +247,8 @@ mod tests {
         let ask = |datagram: &[u8]| {
             let prover = Prover { key: &key, expires: 100 };
             let from = arrival("203.0.113.5:4000");
-            respond(datagram, &from, &local, prover, |_| Some(Allowance::MappedAlone))
+            let own = Own { locals: &local, advertised: &[] };
+            respond(datagram, &from, own, prover, |_| Some(Allowance::MappedAlone))
         };
         let plain = binding_request(TransactionId::from(1));
         let nonce = Some(ProofNonce([7; 16]));
@@ -293,5 +319,23 @@ mod tests {
     #[test]
     fn with_one_address_there_is_no_other() {
         assert_eq!(other_address("192.0.2.1:1".parse().unwrap(), &locals(&["192.0.2.1:1"])), None);
+    }
+
+    #[test]
+    fn behind_a_1_to_1_nat_a_client_is_told_the_addresses_outside() {
+        let local = locals(&["0.0.0.0:3478", "192.0.2.2:3479"]);
+        let outside = locals(&["198.51.100.1:3478", "198.51.100.2:13479"]);
+        let read = |flags, advertised: &[SocketAddr]| {
+            let request = change_request(flags);
+            let answer = ask_behind_nat(&request, "203.0.113.5:4000", &local, advertised).unwrap();
+            let read = BindingResponse::parse(&answer.payload).unwrap();
+            (answer.socket, read.origin, read.other)
+        };
+        assert_eq!(read(0, &outside), (0, Some(outside[0]), Some(outside[1])));
+        let inside: SocketAddr = "192.0.2.1:3478".parse().unwrap();
+        assert_eq!(read(0, &[]), (0, Some(inside), Some(local[1])));
+        let open = locals(&["0.0.0.0:13478", "198.51.100.2:13479"]);
+        let origin = Some("192.0.2.1:13478".parse().unwrap());
+        assert_eq!(read(0, &open), (0, origin, Some(outside[1])), "an open one is as asked");
     }
 }

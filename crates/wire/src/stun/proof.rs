@@ -10,7 +10,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
@@ -90,6 +90,36 @@ impl ProofKey {
 impl fmt::Debug for ProofKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ProofKey(hidden)")
+    }
+}
+
+/// What proofs are stamped and checked with: Unix time as it was at one moment, and what has passed since on
+/// the clock that nobody sets. A wall clock that is set would end all proofs, or make them last. Those who stamp
+/// and those who check have to share one of these. So two machines that share a key need more than the key: their
+/// bases differ by what their wall clocks differed by when each was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProofClock {
+    moment: Instant,
+    unix: Duration,
+}
+
+impl ProofClock {
+    /// A clock that showed `unix`, the time since 1970, at `moment`.
+    #[must_use]
+    pub fn new(moment: Instant, unix: Duration) -> Self {
+        Self { moment, unix }
+    }
+
+    /// What it shows at `now`, in seconds.
+    #[must_use]
+    pub fn unix_s(&self, now: Instant) -> u64 {
+        (self.unix + now.saturating_duration_since(self.moment)).as_secs()
+    }
+
+    /// Until when a proof that is made `now` is good.
+    #[must_use]
+    pub fn expiry(&self, now: Instant) -> u64 {
+        self.unix_s(now) + PROOF_LIFETIME.as_secs()
     }
 }
 

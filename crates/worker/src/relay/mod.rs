@@ -188,7 +188,7 @@ async fn receive(end: &RelayEnd, mut from: SplitStream<Box<Socket>>, shared: &Sh
                     return "the UDP port is closed".to_owned();
                 }
             }
-            Some(Ok(Message::Close(frame))) => return hint::on_close(frame.as_ref()),
+            Some(Ok(Message::Close(frame))) => return hint::on_close(frame.as_ref(), None),
             Some(Ok(Message::Pong(_))) => {
                 if shared.liveness().answered() {
                     shared.changed.notify_one();

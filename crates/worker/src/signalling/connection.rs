@@ -34,6 +34,8 @@ pub(super) struct Connection {
     /// Whether the rendezvous speaks `holepunch.v1`.
     pub(super) is_v1: bool,
     socket: WebSocketStream<Stream>,
+    /// The host of its URL, which a worker signs.
+    host: String,
     /// The rendezvous' address, where it is known.
     server: Option<IpAddr>,
     ping_interval: Duration,
@@ -77,6 +79,7 @@ impl Connection {
         let server = settings.access.own_address(&settings.url, server).await;
         Ok(Self {
             socket,
+            host: settings.url.host_str().unwrap_or_default().to_owned(),
             server,
             is_v1,
             ping_interval: settings.ping_interval,
@@ -159,7 +162,7 @@ impl Connection {
             }
             Some(Ok(Message::Close(frame))) => {
                 self.refused = frame.as_ref().is_some_and(|it| it.code == CloseCode::Policy);
-                Err(hint::on_close(frame.as_ref()))
+                Err(hint::on_close(frame.as_ref(), Some(&self.host)))
             }
             Some(Ok(Message::Binary(bytes))) => {
                 let why = format!("expected a text frame, got {} bytes of binary", bytes.len());

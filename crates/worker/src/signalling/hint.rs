@@ -11,6 +11,8 @@ use url::Url;
 
 /// How the reason begins with which a rendezvous of any generation replaces a session.
 const REPLACED_REASON_START: &str = "New connection from same";
+/// The same where it does not take a signature.
+const NOT_PROVED_REASON_START: &str = "the signature does not prove the key: it must be over";
 /// Most characters of the reason in a close frame: its bytes are no more (RFC 6455 §5.5).
 const CLOSE_CHARS_MAX: usize = 123;
 /// Most characters of a server's own words that are repeated.
@@ -41,17 +43,26 @@ pub(crate) fn on_handshake(error: &Error, url: &Url) -> String {
     }
 }
 
-/// Why the rendezvous closed the WebSocket, in words.
-pub(crate) fn on_close(frame: Option<&CloseFrame>) -> String {
+/// Why the rendezvous closed the WebSocket, in words; `signed` is the host that the worker signed on it.
+pub(crate) fn on_close(frame: Option<&CloseFrame>, signed: Option<&str>) -> String {
     let Some(frame) = frame else { return "the rendezvous closed the connection".to_owned() };
     let said: String =
         frame.reason.chars().filter(|c| !c.is_control()).take(CLOSE_CHARS_MAX).collect();
     let hint = if frame.reason.starts_with(REPLACED_REASON_START) {
         ": another worker or program runs with this id (the same --identity or WORKER_ID)"
+            .to_owned()
+    } else if let Some(host) = signed.filter(|_| frame.reason.starts_with(NOT_PROVED_REASON_START))
+    {
+        format!(
+            ": this worker has signed the host of its URL, {host:?}; a proxy in front of the rendezvous has to pass the \
+             Host header on (nginx: proxy_set_header Host $host), or the rendezvous to be told the name (--public-host), \
+             or to trust the proxy's X-Forwarded-Host (--trusted-proxy)"
+        )
     } else if frame.code == CloseCode::Policy {
         ": it does not take this worker under this id (WORKER_ID), and trying again soon does not help"
+            .to_owned()
     } else {
-        ""
+        String::new()
     };
     format!("the rendezvous closed the connection ({} {said}){hint}", u16::from(frame.code))
 }
@@ -102,16 +113,29 @@ mod tests {
     #[test]
     fn a_session_that_is_replaced_says_who_is_to_blame() {
         let frame = |reason: &'static str| CloseFrame { code: 1000.into(), reason: reason.into() };
-        assert!(on_close(Some(&frame("New connection from same ID"))).contains("WORKER_ID"));
-        assert!(on_close(Some(&frame("bye"))).ends_with("(1000 bye)"));
+        let told = |reason| on_close(Some(&frame(reason)), None);
+        assert!(told("New connection from same ID").contains("WORKER_ID"));
+        assert!(told("bye").ends_with("(1000 bye)"));
     }
 
     #[test]
     fn a_refusal_is_told_in_the_server_s_words() {
         let reason = "this id is bound to another key".into();
-        let told = on_close(Some(&CloseFrame { code: CloseCode::Policy, reason }));
+        let told = on_close(Some(&CloseFrame { code: CloseCode::Policy, reason }), None);
         assert!(told.contains("(1008 this id is bound to another key): "), "{told}");
         assert!(told.ends_with("trying again soon does not help"), "{told}");
+    }
+
+    #[test]
+    fn a_signature_that_is_not_taken_names_the_host_that_was_signed_and_blames_no_id() {
+        let reason =
+            "the signature does not prove the key: it must be over host \"backend\", …".into();
+        let told =
+            on_close(Some(&CloseFrame { code: CloseCode::Policy, reason }), Some("a.example"));
+        for part in ["\"backend\"", "\"a.example\"", "proxy_set_header Host", "--public-host"] {
+            assert!(told.contains(part), "{told}");
+        }
+        assert!(!told.contains("WORKER_ID"), "{told}");
     }
 
     #[test]
