@@ -231,7 +231,14 @@ mod tests {
         let ring = UnparsedPublicKey::new(&ED25519, neutral);
         assert!(ring.verify(b"one", &fits_all).is_ok() && ring.verify(b"two", &fits_all).is_ok());
         let hosts = ["a.example".to_owned()].into();
-        let verifier = Verifier { hosts, challenge: "c".to_owned(), room: None, proved: None };
+        let verifier = Verifier {
+            hosts,
+            forwarded_host: None,
+            challenge: "c".to_owned(),
+            room: None,
+            proved: None,
+            has_failed: false,
+        };
         let (worker, room) = (WorkerId::new("alice").unwrap(), RoomName::default());
         let (key, signature) = (PublicKey::from_bytes(neutral), Signature::from_bytes(fits_all));
         assert!(!verifier.is_signed((&worker, &room), &key, &signature));
