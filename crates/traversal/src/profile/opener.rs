@@ -79,6 +79,8 @@ impl Profiler {
         self.to_close.extend(openers.map(|(socket, _)| socket));
     }
 
+    /// The sockets that the test has open, for the invariants.
+    #[cfg(debug_assertions)]
     pub(super) fn opener_sockets(&self) -> impl Iterator<Item = SocketId> {
         self.openers.iter().flat_map(|openers| openers.sockets.iter()).map(|(socket, _)| *socket)
     }
