@@ -83,7 +83,8 @@ async fn a_signature_over_another_host_is_logged_with_what_the_server_saw_and_wh
     let mut client = RawClient::connect(rendezvous.address()).await;
     client.write(upgrade_request("/ws/register/a", further).as_bytes()).await;
     client.read_head().await;
-    let (key, signature) = ("0".repeat(64), "0".repeat(128));
+    // Not a key of zeros: that one, for which anybody can sign, is refused as such.
+    let (key, signature) = ("1".repeat(64), "0".repeat(128));
     let hello = format!(r#"{{"type":"hello","key":"{key}","signature":"{signature}"}}"#);
     client.send_frame(TEXT, hello.as_bytes()).await;
     assert_eq!(client.read_close().await.0, 1008);
