@@ -29,7 +29,7 @@ const WINDOW_MIN_PACKETS: u64 = 4;
 /// Bursts beyond the model: one that waits to leave, one on its way, and one that is being acknowledged.
 const BURSTS: f64 = 3.0;
 /// A burst is what is sent in this time, and no less and no more than so many packets: two are acknowledged together,
-/// and ten are enough for one system call not to matter.
+/// and three times ten are about what leaves by one system call.
 const BURST: Duration = Duration::from_millis(1);
 const BURST_PACKETS: (f64, f64) = (2.0, 10.0);
 /// Timers fire a millisecond late, and acknowledgements wait as long for a process that is scheduled: no path is taken

@@ -8,8 +8,8 @@ pub(crate) const FULL: f64 = 2.0;
 const LEAST: f64 = 1.1;
 /// What a queue that overflows leaves: between the 0.7 of Cubic and the 0.85 that later forms of BBR keep free.
 const CUT: f64 = 0.75;
-/// How much comes back in a second. Cubic takes five to twenty seconds from one overflow to the next; with this, a
-/// flow beside one has half of the line, more or less. With 0.05 it has up to 0.82 of a fast and long one.
+/// How much comes back in a second. Cubic takes five to twenty seconds from one overflow to the next; with this, two that
+/// begin together have half of the line each, more or less.
 const GROWTH_PER_SECOND: f64 = 0.03;
 /// A packet that is lost while the round trip takes so many times the shortest one was lost in a queue. Where the queue
 /// is short, it was lost at random, as far as can be told, and says nothing: the sender's own probing makes round trips

@@ -30,7 +30,7 @@ impl ClientIo {
         self.stream
     }
 
-    /// Writes until the kernel takes something, or nothing for now.
+    /// Writes until the kernel takes something, or has no room.
     fn poll_writing(
         &self,
         cx: &mut Context<'_>,

@@ -91,7 +91,7 @@ impl Pace {
         }
     }
 
-    /// The kernel has taken something, or takes nothing more for now.
+    /// The kernel has taken something, or has no room.
     pub(crate) fn written(&self, has_taken: bool, now: Instant) {
         let mut state = self.lock();
         match (has_taken, state.wait) {
