@@ -90,6 +90,11 @@ impl Matchmaker {
 
     /// Takes what happened on a socket.
     pub fn handle_input(&mut self, input: Input<'_>, now: Instant) {
+        if let Input::WallClock { unix } = input {
+            // Before what is due, which may need it; it comes with every call, which sees to what is due by itself.
+            self.wall_clock = Some((now, unix));
+            return;
+        }
         self.handle_timeout(now);
         match input {
             Input::Connected { connection, worker, observed, protocol, room, challenge } => {
@@ -115,7 +120,7 @@ impl Matchmaker {
                     self.requeue(peer, connection, now);
                 }
             }
-            Input::WallClock { unix } => self.wall_clock = Some((now, unix)),
+            Input::WallClock { .. } => {}
             Input::Shutdown => self.shutdown(now),
         }
     }
@@ -189,7 +194,7 @@ impl Matchmaker {
     /// How many workers are registered, and how many of them wait for a peer.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
-        (self.connections.len(), self.rooms.ready().count())
+        (self.connections.len(), self.rooms.ready_count())
     }
 
     /// The workers that wait for a peer, room by room, the longest waiter first.

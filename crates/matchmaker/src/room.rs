@@ -70,4 +70,9 @@ impl Rooms {
     pub(crate) fn ready(&self) -> impl Iterator<Item = ConnectionId> + '_ {
         self.rooms.values().flat_map(|room| room.ready.connections())
     }
+
+    /// How many these are.
+    pub(crate) fn ready_count(&self) -> usize {
+        self.rooms.values().map(|room| room.ready.len()).sum()
+    }
 }

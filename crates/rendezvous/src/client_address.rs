@@ -6,9 +6,7 @@ use axum::http::HeaderMap;
 use holepunch_matchmaker::Observed;
 use ipnet::IpNet;
 
-use crate::forwarded::{listed, parameter};
-
-const FORWARDED_FOR: &str = "x-forwarded-for";
+use crate::forwarded::{FORWARDED_FOR, listed, parameter};
 
 /// The client's address. `X-Forwarded-For` counts only where the connection comes from a trusted
 /// proxy; then the rightmost hop that is not itself trusted is the client, since everything further

@@ -1,12 +1,12 @@
 //! Who has a place among the connections: those that are WebSockets, and all others.
 //!
 //! The others have few places. When all are taken, the source that has most of them loses the one that has been silent for
-//! longest, and a new connection of anybody is taken at once.
+//! longest, and a new connection of anybody is taken: after the grace of those that have only just come ([`pace`](crate::pace))
+//! at the latest.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
+use crate::client_address::is_trusted;
 use crate::client_io::{ClientIo, is_silent};
 use crate::open_files::Places;
 use crate::pace::Pace;
@@ -33,7 +34,6 @@ pub(crate) struct Connections {
     websockets: Arc<Semaphore>,
     others: Arc<Semaphore>,
     table: Mutex<Table>,
-    ended: AtomicU64,
     /// The server stops.
     stopped: watch::Sender<bool>,
 }
@@ -48,6 +48,8 @@ struct Table {
     of_proxies: Waiting,
     /// Counts connections, each of them anew when it has asked for something.
     next: u64,
+    /// Those that were ended since their places were needed.
+    ended: u64,
 }
 
 /// Connections by their number: the one that has been silent for longest comes first.
@@ -74,7 +76,6 @@ impl Connections {
             websockets: semaphore(places.websockets),
             others: semaphore(places.others),
             table: Mutex::default(),
-            ended: AtomicU64::new(0),
             stopped: watch::Sender::new(false),
         })
     }
@@ -101,12 +102,11 @@ impl Connections {
         stream: TcpStream,
         from: IpAddr,
     ) -> Place {
-        let ip = from.to_canonical();
-        let is_proxy = self.trusted_proxies.iter().any(|network| network.contains(&ip));
+        let is_proxy = is_trusted(from, &self.trusted_proxies);
         let apart = is_proxy.then(|| Arc::clone(&self.websockets).try_acquire_owned().ok());
         let (source, permit) = match apart.flatten() {
             Some(apart) => (None, apart),
-            None => (Some(Source::even_of_loopback(ip)), permit),
+            None => (Some(Source::even_of_loopback(from)), permit),
         };
         let (stream, pace) = (Arc::new(stream), Pace::new(is_proxy, Instant::now()));
         let number = self.lock().insert(source, (Arc::clone(&stream), pace.clone()));
@@ -114,8 +114,8 @@ impl Connections {
         Place { connections: Arc::clone(self), source, stream, pace, held }
     }
 
-    /// Ends the connection that has been silent for longest among those of the source that has most. `false` where
-    /// none of these is silent.
+    /// Ends the connection that has been silent for longest among those of the source that has most; where none of these
+    /// is silent, the one that has asked least lately of those that are old. `false` where there is no such one.
     pub(crate) fn end_one(&self) -> bool {
         let mut table = self.lock();
         let Some((source, waiting)) = table.largest() else { return false };
@@ -124,13 +124,14 @@ impl Connections {
             pace.may_be_evicted(now) && (pace.is_stuck() || is_silent(stream))
         };
         let idle = waiting.iter().find(|(_, it)| is_idle(it));
-        let Some((number, pace)) = idle.map(|(number, (_, pace))| (*number, pace.clone())) else {
+        let found = idle.or_else(|| waiting.iter().find(|(_, (_, pace))| pace.is_old(now)));
+        let Some((number, pace)) = found.map(|(number, (_, pace))| (*number, pace.clone())) else {
             return false;
         };
         table.remove(Some(source), number);
+        table.ended += 1;
         drop(table);
         pace.evict();
-        self.ended.fetch_add(1, Ordering::Relaxed);
         true
     }
 
@@ -153,7 +154,7 @@ impl Connections {
 
     /// Connections that were ended since their places were needed.
     pub(crate) fn ended(&self) -> u64 {
-        self.ended.load(Ordering::Relaxed)
+        self.lock().ended
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -168,7 +169,7 @@ impl Place {
 
     /// The client of a proxy is known now: the connection counts as its own.
     pub(crate) fn is_of(&mut self, client: IpAddr) {
-        let source = Some(Source::even_of_loopback(client.to_canonical()));
+        let source = Some(Source::even_of_loopback(client));
         let before = std::mem::replace(&mut self.source, source);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((number, _)) = held.as_mut() else { return };
@@ -226,6 +227,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.leave();
+        self.pace.leave();
     }
 }
 
@@ -348,6 +350,22 @@ mod tests {
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(connections.end_one() && !connections.end_one());
         assert_eq!(connections.ended(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_asks_again_and_again_keeps_no_place_for_ever() {
+        let (connections, held) = table(3, &["192.0.2.1", "192.0.2.1"]).await;
+        tokio::time::advance(Duration::from_millis(900)).await;
+        held.iter().for_each(Place::request);
+        assert!(!connections.end_one(), "they have only just asked");
+        tokio::time::advance(Duration::from_millis(100)).await;
+        [1, 0].into_iter().for_each(|at| held[at].request());
+        assert!(connections.end_one());
+        assert_eq!(
+            [is_ended(&held[0]), is_ended(&held[1])],
+            [false, true],
+            "who has asked least lately"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,7 +3,17 @@
 
 use axum::http::HeaderMap;
 
+pub(crate) const FORWARDED_FOR: &str = "x-forwarded-for";
+/// What a proxy calls the host that it was asked for, where it rewrites `Host`.
+pub(crate) const FORWARDED_HOST: &str = "x-forwarded-host";
 const FORWARDED: &str = "forwarded";
+
+/// Takes out all that anybody has forwarded.
+pub(crate) fn forget(headers: &mut HeaderMap) {
+    for name in [FORWARDED_FOR, FORWARDED_HOST, FORWARDED] {
+        headers.remove(name);
+    }
+}
 
 /// The values of a header whose values are lists, in order.
 pub(crate) fn listed<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::connections::Place;
+use crate::forwarded;
 use crate::http::{App, router};
 use crate::log_budget::LogBudget;
 use crate::pace::Due;
@@ -47,8 +49,8 @@ pub(crate) async fn accept(listener: TcpListener, app: Arc<App>) {
                     let place = app.connections.enter(permit, stream, from.ip());
                     let (app, router) = (Arc::clone(&app), router.clone());
                     tasks.spawn(async move {
-                        if let Some((place, from)) = introduced(&app, place, from).await {
-                            serve(Arc::new(place), from, router).await;
+                        if let Some((place, client)) = introduced(&app, place, from).await {
+                            serve(Arc::new(place), client, router).await;
                         }
                     });
                 }
@@ -57,7 +59,9 @@ pub(crate) async fn accept(listener: TcpListener, app: Arc<App>) {
                         tracing::warn!(%error, "cannot accept connections");
                     }
                     // What has taken the descriptors is not known, but this gives one back.
-                    app.connections.end_one();
+                    if is_out_of_files(&error) {
+                        app.connections.end_one();
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -73,10 +77,28 @@ pub(crate) async fn accept(listener: TcpListener, app: Arc<App>) {
     while tasks.join_next().await.is_some() {}
 }
 
+/// Whether an accept has failed for want of descriptors, and not with the one connection that it was to take.
+fn is_out_of_files(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    let codes =
+        [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].map(rustix::io::Errno::raw_os_error);
+    #[cfg(not(unix))]
+    let codes: [i32; 0] = [];
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
+}
+
+/// Who talks HTTP on a connection.
+#[derive(Debug, Clone, Copy)]
+struct Client {
+    address: SocketAddr,
+    /// Whether it may be a proxy that says in headers for whom it speaks.
+    may_forward: bool,
+}
+
 /// Who the client is: a trusted proxy may say so before anything else. `None` where it has to, and does not in time.
-async fn introduced(app: &App, mut place: Place, from: SocketAddr) -> Option<(Place, SocketAddr)> {
+async fn introduced(app: &App, mut place: Place, from: SocketAddr) -> Option<(Place, Client)> {
     if !app.proxy_protocol || !app.trusts(from) {
-        return Some((place, from));
+        return Some((place, Client { address: from, may_forward: true }));
     }
     let mut io = place.io();
     let (mut header, mut timer) =
@@ -90,10 +112,11 @@ async fn introduced(app: &App, mut place: Place, from: SocketAddr) -> Option<(Pl
         timer.as_mut().poll(cx).map(|()| None)
     });
     match header.await {
-        Some(Ok(client)) => {
-            let client = client.unwrap_or(from);
-            place.is_of(client.ip());
-            Some((place, client))
+        Some(Ok(named)) => {
+            let address = named.unwrap_or(from);
+            place.is_of(address.ip());
+            // The address is the proxy's where it names nobody, and the headers are those of whom it does not name.
+            Some((place, Client { address, may_forward: named.is_some() }))
         }
         Some(Err(error)) => {
             if app.refusals.allows_one() {
@@ -105,10 +128,14 @@ async fn introduced(app: &App, mut place: Place, from: SocketAddr) -> Option<(Pl
     }
 }
 
-async fn serve(place: Arc<Place>, from: SocketAddr, router: Router) {
+async fn serve(place: Arc<Place>, client: Client, router: Router) {
+    let from = client.address;
     let (io, inner) = (TokioIo::new(place.io()), TowerToHyperService::new(router));
     let service = service_fn(|mut request: Request<Incoming>| {
         place.request();
+        if !client.may_forward {
+            forwarded::forget(request.headers_mut());
+        }
         request.extensions_mut().insert(ConnectInfo(from));
         request.extensions_mut().insert(Arc::clone(&place));
         let answer = inner.call(request);

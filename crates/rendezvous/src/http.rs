@@ -21,8 +21,9 @@ use tokio::sync::mpsc;
 
 use crate::client_address::{client_address, is_trusted};
 use crate::connections::{Connections, Place};
+use crate::forwarded::FORWARDED_HOST;
 use crate::hub::{Hub, Visitor};
-use crate::identity::{self, FORWARDED_HOST, Verifier};
+use crate::identity::{self, Verifier};
 use crate::listing::{self, Listings};
 use crate::log_budget::{LogBudget, excerpt};
 use crate::origin;

@@ -13,13 +13,10 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use ring::signature::{ED25519, UnparsedPublicKey};
 
-use crate::forwarded::{listed, parameter};
+use crate::forwarded::{FORWARDED_HOST, listed, parameter};
 
 /// Bytes of a challenge: none is ever made twice.
 const CHALLENGE_BYTES: usize = 16;
-
-/// What a proxy calls the host that it was asked for, where it rewrites `Host`.
-pub(crate) const FORWARDED_HOST: &str = "x-forwarded-host";
 /// Most names of what a client has asked for: each is one more verification of its signature. `Host`, and one more of
 /// each proxy on the way.
 const ASKED_MAX: usize = 4;
@@ -81,7 +78,7 @@ pub(crate) struct Verifier {
     pub(crate) challenge: String,
     /// The room in the URL.
     pub(crate) room: Option<RoomName>,
-    /// What a proxy that is not trusted, or the client, says that the host was.
+    /// `X-Forwarded-Host`, whoever has written it, for the log.
     pub(crate) forwarded_host: Option<String>,
     /// The key that the connection has proved.
     pub(crate) proved: Option<PublicKey>,

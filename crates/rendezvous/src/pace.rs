@@ -21,6 +21,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// So long nobody loses his place to others: a client that has just connected is about to ask. When thousands come back
 /// at once they are all of one source, if they are behind one NAT. Whoever needs the place waits no longer than this.
 const GRACE: Duration = Duration::from_millis(25);
+/// A connection that is this old has no such grace where nobody else of its source is silent: whoever asks again and again
+/// would keep its place for ever. One that will be a WebSocket is one long before.
+const OLD: Duration = Duration::from_secs(2);
 
 /// What the server waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +39,7 @@ enum Wait {
 /// How a connection is to be ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Due {
-    /// As HTTP does: a request that is on its way is still answered.
+    /// As HTTP does: a request that is on its way is still answered. (All answers here are made without waiting.)
     Politely,
     /// At once.
     Cut,
@@ -48,6 +51,7 @@ pub(crate) struct Pace(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
+    begun: Instant,
     wait: Wait,
     since: Instant,
     answer_since: Instant,
@@ -63,6 +67,7 @@ impl Pace {
     pub(crate) fn new(is_proxy: bool, now: Instant) -> Self {
         let idle_timeout = if is_proxy { PROXY_IDLE_TIMEOUT } else { IDLE_TIMEOUT };
         Self(Arc::new(Mutex::new(State {
+            begun: now,
             wait: Wait::Head,
             since: now,
             answer_since: now,
@@ -111,6 +116,11 @@ impl Pace {
         now >= self.lock().since + GRACE
     }
 
+    /// Whether its place may be taken though it asks for something all the time.
+    pub(crate) fn is_old(&self, now: Instant) -> bool {
+        now >= self.lock().begun + OLD
+    }
+
     /// Whether the connection ends with the answer that is being made.
     pub(crate) fn is_stopped(&self) -> bool {
         self.lock().stopped
@@ -124,6 +134,12 @@ impl Pace {
     /// Ends it as soon as no request is being answered.
     pub(crate) fn stop(&self) {
         self.tell(|state| state.stopped = true);
+    }
+
+    /// The connection has no task any more that waits for what is due. What is known of the pace stays with a WebSocket's
+    /// socket, and a waker keeps all that its task once needed.
+    pub(crate) fn leave(&self) {
+        self.lock().task = None;
     }
 
     fn tell(&self, change: impl FnOnce(&mut State)) {
@@ -223,6 +239,19 @@ mod tests {
         assert_eq!(due(&pace, start), (seconds(30), Due::Cut));
         pace.written(true, start + seconds(29));
         assert_eq!(due(&pace, start), (seconds(29 + 75), Due::Politely), "it has all of it");
+    }
+
+    #[test]
+    fn what_is_known_of_a_pace_keeps_no_task() {
+        struct Task;
+        impl std::task::Wake for Task {
+            fn wake(self: Arc<Self>) {}
+        }
+        let (task, pace) = (Arc::new(Task), Pace::new(false, Instant::now()));
+        pace.due(&Context::from_waker(&Waker::from(Arc::clone(&task))));
+        assert_eq!(Arc::strong_count(&task), 2, "it is told when its place is needed");
+        pace.leave();
+        assert_eq!(Arc::strong_count(&task), 1);
     }
 
     #[test]

@@ -52,6 +52,15 @@ async fn what_the_client_itself_forwards_is_not_believed() {
 }
 
 #[tokio::test]
+async fn nor_what_somebody_forwards_whom_the_proxy_does_not_name() {
+    let further = "X-Forwarded-For: 8.8.8.8\r\nForwarded: for=8.8.4.4\r\n";
+    for header in [&b"PROXY UNKNOWN\r\n"[..], LOCAL_HEADER] {
+        let seen = seen(&with_proxy_protocol(), header, further).await;
+        assert!(seen.contains("127.0.0.1") && !seen.contains("8.8."), "{seen}");
+    }
+}
+
+#[tokio::test]
 async fn a_proxy_that_says_nothing_of_its_client_gets_no_answer() {
     let rendezvous = with_proxy_protocol();
     for start in ["", "PROXY TCP4 nonsense\r\n"] {

@@ -233,7 +233,7 @@ fn delay(own: &Side, other: &Side, idea: &Idea) -> Duration {
     let unknown = other.profile.remaps_after_inbound.is_none()
         && !other.is_hard()
         && other.filtering() != Filtering::EndpointIndependent;
-    if idea.opens && !opener::holds_back(other) {
+    if idea.opens && !opener::may_be_disturbed(other) {
         Duration::ZERO
     } else if idea.opens {
         earlier_by.min(DELAY_MAX) + OPENER_MARGIN

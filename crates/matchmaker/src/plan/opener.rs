@@ -18,15 +18,10 @@ const NOWHERE: u8 = 1;
 pub(super) type Distances = [Option<u8>; 2];
 
 /// Whether a packet that comes too early may move what this side sends later.
-fn may_be_disturbed(side: &Side) -> bool {
+pub(super) fn may_be_disturbed(side: &Side) -> bool {
     side.profile.remaps_after_inbound != Some(false)
         && side.profile.mapping != Mapping::None
         && side.profile.filtering != Filtering::EndpointIndependent
-}
-
-/// Whether a side has to hold back the packets that reach the other one.
-pub(super) fn holds_back(other: &Side) -> bool {
-    may_be_disturbed(other)
 }
 
 /// The TTL of a side's openers: what was measured, or this guess.

@@ -122,7 +122,7 @@ impl Matchmaker {
     /// both workers are surely there, and a search that failed only where both have made it.
     fn record(&mut self, id: SessionId, worked: bool, now: Instant) {
         let Some(session) = self.sessions.get(&id) else { return };
-        let plans = session.plans.clone();
+        let plans = &session.plans;
         if plans[0].strategy == Strategy::Relay || !(worked || session.has_searched()) {
             return;
         }
@@ -132,7 +132,7 @@ impl Matchmaker {
             if sides.iter().any(|side| side.proof == AddressProof::None) {
                 return;
             }
-            self.planner.record([&sides[0], &sides[1]], &plans, worked, now);
+            self.planner.record([&sides[0], &sides[1]], plans, worked, now);
         }
     }
 }

@@ -6,6 +6,7 @@ mod sole_source;
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -40,6 +41,8 @@ struct Shared {
     proofs: (ProofKey, ProofClock),
     budget: Mutex<Budget>,
     sole_source: Mutex<SoleSource>,
+    /// Nothing more can be learnt of that: no further datagram takes the lock.
+    is_source_decided: AtomicBool,
 }
 
 /// A running STUN server; it ends when dropped.
@@ -68,6 +71,7 @@ impl StunServer {
             proofs: proofs.clone(),
             budget: Mutex::default(),
             sole_source: Mutex::default(),
+            is_source_decided: AtomicBool::new(false),
         });
         let tasks = (0..sockets.len())
             .map(|index| serve(Arc::clone(&sockets), index, Arc::clone(&shared)))
@@ -130,7 +134,10 @@ async fn serve(sockets: Arc<Vec<Socket>>, index: usize, shared: Arc<Shared>) {
             let Some(answer) = respond(datagram, &arrival, own, prover, allows) else {
                 continue;
             };
-            shared.sole_source.lock().unwrap_or_else(PoisonError::into_inner).saw(arrival.from);
+            if !shared.is_source_decided.load(Ordering::Relaxed) {
+                let mut seen = shared.sole_source.lock().unwrap_or_else(PoisonError::into_inner);
+                shared.is_source_decided.store(seen.saw(arrival.from), Ordering::Relaxed);
+            }
             let via = &sockets[answer.socket];
             let transmit = Transmit {
                 destination: SocketAddr::new(meta.addr.ip(), answer.port),

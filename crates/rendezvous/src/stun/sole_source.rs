@@ -18,8 +18,8 @@ pub(super) struct SoleSource {
 }
 
 impl SoleSource {
-    /// A request was answered; says once, where it is so, that all come from one private address.
-    pub(super) fn saw(&mut self, from: SocketAddr) {
+    /// A request was answered; says once, where it is so, that all come from one private address. Whether it is decided now.
+    pub(super) fn saw(&mut self, from: SocketAddr) -> bool {
         if let Some(ip) = self.decide(from) {
             tracing::warn!(
                 source = %ip,
@@ -28,6 +28,7 @@ impl SoleSource {
                  its own; give STUN the host's network (network_mode: host), or run it where UDP comes in unchanged"
             );
         }
+        self.is_decided
     }
 
     fn decide(&mut self, from: SocketAddr) -> Option<IpAddr> {
