@@ -4,12 +4,16 @@ use std::time::Instant;
 
 use holepunch_wire::session::{RoomMode, SessionId};
 use holepunch_wire::signal::ServerMessage;
+use holepunch_wire::signal::v1::ErrorCode;
 
 use crate::connection::Connection;
 use crate::doors::{Action, ConnectionId, Event, Protocol, Transmit};
 use crate::machine::Matchmaker;
 use crate::queue::{Place, Waiter};
 use crate::session::{MESH_WORKERS_MAX, REMATCH_AFTER, SESSIONS_PER_WORKER_MAX};
+
+/// Whoever calls need not know whether the worker is elsewhere.
+const NOT_REGISTERED: &str = "it is not registered here";
 
 impl Matchmaker {
     /// Puts a worker in its place in the queue of its room.
@@ -179,7 +183,12 @@ impl Matchmaker {
     pub(crate) fn call(&mut self, id: ConnectionId, peer: &str, now: Instant) {
         if let Err(why) = self.try_call(id, peer, now) {
             let shown: String = peer.chars().take(64).collect();
-            self.send_error(id, format!("worker {shown:?} cannot be called: {why}"));
+            let code = if why == NOT_REGISTERED {
+                ErrorCode::NotRegistered
+            } else {
+                ErrorCode::NotCallable
+            };
+            self.send_error(id, code, format!("worker {shown:?} cannot be called: {why}"));
         }
     }
 
@@ -187,16 +196,16 @@ impl Matchmaker {
         let Ok(peer) = holepunch_wire::WorkerId::new(peer) else {
             return Err("that is not a worker's id");
         };
-        let other = self.current.get(&peer).copied().ok_or("it is not registered here")?;
+        let other = self.current.get(&peer).copied().ok_or(NOT_REGISTERED)?;
         let (Some(entry), Some(called)) = (self.connections.get(&id), self.connections.get(&other))
         else {
-            return Err("it is not registered here");
+            return Err(NOT_REGISTERED);
         };
         if other == id {
             return Err("that is the caller itself");
         }
         if entry.room != called.room {
-            return Err("it is not registered here");
+            return Err(NOT_REGISTERED);
         }
         if called.protocol() != Protocol::V1 {
             return Err("it does not speak holepunch.v1");

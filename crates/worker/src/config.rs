@@ -37,6 +37,12 @@ pub struct Config {
     pub baseline_only: bool,
     /// The room in which peers are sought; the default room without one.
     pub room: RoomName,
+    /// Whether this worker wants to be the first in the room, and elsewhere if somebody is there: it hears
+    /// [`ServerV1::RoomEntered`] or [`ErrorCode::RoomTaken`].
+    ///
+    /// [`ServerV1::RoomEntered`]: holepunch_wire::signal::v1::ServerV1::RoomEntered
+    /// [`ErrorCode::RoomTaken`]: holepunch_wire::signal::v1::ErrorCode::RoomTaken
+    pub room_fresh: bool,
     /// The mode of the room, where this worker is its first.
     pub room_mode: Option<RoomMode>,
     /// A worker to call, in a room of calls.
@@ -88,6 +94,7 @@ impl Config {
             proxy: None,
             baseline_only: false,
             room: RoomName::default(),
+            room_fresh: false,
             room_mode: None,
             peer: None,
             host_candidates: true,
