@@ -2,23 +2,14 @@
 
 use std::process::ExitCode;
 
-use bip39_lexical_data::WL_BIP39;
-use ring::rand::{SecureRandom, SystemRandom};
 use serde::Serialize;
 
+use crate::code::{WORD_BITS, WORDS_MAX, random, random_words};
 use crate::exit::Failure;
 use crate::output;
 
-/// Words of the list (BIP 39, English), and the bits that each of them is worth. A power of two: every
-/// word is as likely as any other.
-const LIST_WORDS: usize = 1 << WORD_BITS;
-const WORD_BITS: u32 = 11;
-const _: () = assert!(WL_BIP39.len() == LIST_WORDS);
-
 /// Fewer words could be guessed in the end, one guess after another.
 const WORDS_MIN: u16 = 4;
-/// More would only be more to type: these have 264 bits.
-const WORDS_MAX: u16 = 24;
 /// Bytes of a room's name: two rooms never have the same one by chance.
 const ROOM_BYTES: usize = 8;
 
@@ -63,7 +54,7 @@ impl Invitation {
     /// A fresh one, with so many words.
     fn new(words: u16) -> Result<Self, Failure> {
         let room: String = random(ROOM_BYTES)?.iter().map(|byte| format!("{byte:02x}")).collect();
-        let room_secret = secret(&random(2 * usize::from(words))?);
+        let room_secret = random_words(words, usize::MAX)?.join(" ");
         let flags = format!("--room {room} --room-secret \"{room_secret}\"");
         Ok(Self {
             commands: [
@@ -76,21 +67,6 @@ impl Invitation {
             flags,
         })
     }
-}
-
-/// Bytes from the system.
-fn random(count: usize) -> Result<Vec<u8>, Failure> {
-    let mut bytes = vec![0; count];
-    let filled = SystemRandom::new().fill(&mut bytes);
-    filled.map_err(|_| Failure::failed("the system gives no random numbers"))?;
-    Ok(bytes)
-}
-
-/// A word for every two bytes.
-fn secret(random: &[u8]) -> String {
-    let (pairs, _) = random.as_chunks::<2>();
-    let word = |pair: &[u8; 2]| WL_BIP39[usize::from(u16::from_be_bytes(*pair)) % LIST_WORDS];
-    pairs.iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
@@ -121,8 +97,6 @@ fn print(invitation: &Invitation) {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use clap::Parser;
     use holepunch_wire::session::RoomName;
     use holepunch_worker::RoomSecret;
@@ -138,24 +112,6 @@ mod tests {
     fn parsed(line: &[&str]) -> Option<u16> {
         let line = Line::try_parse_from([&["invite"], line].concat());
         line.ok().map(|line| line.args.words)
-    }
-
-    #[test]
-    fn each_word_of_the_list_is_one_of_2048_and_needs_no_quotes() {
-        let words: BTreeSet<&str> = WL_BIP39.iter().copied().collect();
-        assert_eq!(words.len(), LIST_WORDS, "no word stands twice");
-        let is_plain = |word: &&str| word.bytes().all(|byte| byte.is_ascii_lowercase());
-        assert!(words.iter().all(is_plain));
-    }
-
-    #[test]
-    fn every_word_is_reached_by_as_many_numbers() {
-        let mut counts = std::collections::BTreeMap::new();
-        for number in 0..=u16::MAX {
-            *counts.entry(secret(&number.to_be_bytes())).or_insert(0_u32) += 1;
-        }
-        assert_eq!(counts.len(), LIST_WORDS);
-        assert!(counts.values().all(|count| *count == 32), "65,536 / 2,048");
     }
 
     #[test]
