@@ -178,7 +178,7 @@ async fn run_command(command: Command, environment: &Environment) -> Result<Exit
         Command::Lab(args) => lab::run(*args, environment).await,
         Command::Load(args) => load::run(args, environment).await,
         Command::Nat(args) => nat::run(args, environment).await,
-        Command::Invite(args) => invite::run(&args),
+        Command::Invite(args) => invite::run(args, environment),
         Command::Why(args) => why::run(args).await,
         Command::Bench(args) => bench::run(args, environment).await,
         Command::Send(args) => transfer::run_send(args, environment).await,

@@ -8,7 +8,7 @@ mod asking;
 mod words;
 
 use std::fmt;
-use std::io::BufRead;
+use std::io::{ErrorKind, Read};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -158,18 +158,42 @@ pub(crate) fn given(
     environment: &Environment,
 ) -> Result<Option<Code>, Failure> {
     let text = match text {
-        Some(text) if text == "-" => Some(first_line(std::io::stdin().lock())?),
+        Some(text) if text == "-" => Some(first_line(Unbuffered)?),
         text => text,
     };
     let from_line = text.as_ref().map(|text| text.parse().map_err(Failure::usage)).transpose()?;
     environment.setting("CODE", from_line, &["CODE"])
 }
 
-fn first_line(input: impl BufRead) -> Result<String, Failure> {
-    let mut line = String::new();
-    let read = std::io::Read::take(input, BYTES_MAX as u64).read_line(&mut line);
-    read.map_err(|error| Failure::failed(format!("cannot read the code: {error}")))?;
-    Ok(line)
+/// Standard input byte by byte: what stands behind the code is the program's.
+struct Unbuffered;
+
+impl Read for Unbuffered {
+    #[cfg(unix)]
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        Ok(rustix::io::read(std::io::stdin(), buffer)?)
+    }
+
+    #[cfg(not(unix))]
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        std::io::stdin().read(buffer)
+    }
+}
+
+fn first_line(mut input: impl Read) -> Result<String, Failure> {
+    let cannot =
+        |why: &dyn std::fmt::Display| Failure::failed(format!("cannot read the code: {why}"));
+    let (mut line, mut byte) = (Vec::new(), [0]);
+    while line.len() < BYTES_MAX {
+        match input.read(&mut byte) {
+            Ok(0) => break,
+            Ok(_) if byte == *b"\n" => break,
+            Ok(_) => line.extend(byte),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(cannot(&error)),
+        }
+    }
+    String::from_utf8(line).map_err(|error| cannot(&error))
 }
 
 /// A number of so many digits, the first of which is not 0.

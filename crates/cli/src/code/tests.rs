@@ -90,7 +90,7 @@ fn numbers_have_the_digits_that_they_should_have() {
 
 #[test]
 fn a_code_is_the_first_line_of_what_is_read() {
-    assert_eq!(first_line(&b"7-a-b\nrest"[..]).unwrap(), "7-a-b\n");
+    assert_eq!(first_line(&b"7-a-b\nrest"[..]).unwrap(), "7-a-b");
     assert_eq!(first_line(&[b'x'; 5000][..]).unwrap().len(), BYTES_MAX);
     assert!(first_line(&b"\xff\xfe\n"[..]).is_err());
 }

@@ -33,6 +33,10 @@ use waiting::{Code as CodeOf, Heard, Waiting};
 /// hand, or by its supervisor, is there by then, once the rendezvous has missed it for 5 s.
 const BACK_WITHIN: Duration = Duration::from_secs(10);
 
+/// What is said of a room that keeps nobody out.
+const OPEN_TO_ALL: &str = "whoever comes first to this room is the peer, known or not: a code (no --room at all) or \
+                           --room-secret keeps strangers out";
+
 /// With whom to link, and by which rendezvous
 #[derive(Debug, clap::Args)]
 pub(crate) struct JoinArgs {
@@ -266,6 +270,9 @@ pub(crate) async fn join(
             last: None,
         };
         company.say(format!("worker {}", company.worker.id()));
+        if config.room_secret.is_none() && config.peer.is_none() {
+            company.say(OPEN_TO_ALL);
+        }
         company
     };
     let Claimed { mut company, links } = match by {
