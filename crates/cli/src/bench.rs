@@ -20,8 +20,9 @@ use crate::signals::Stop;
 
 /// Measure a link: throughput each way, round trips, datagrams
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example, on both sides:\n  \
-    holepunch bench --rendezvous-url https://rendezvous.example --room measuring")]
+#[command(after_help = "Example, here and there (the first prints the code):\n  \
+    holepunch bench\n  \
+    holepunch bench 7-guitar-fox")]
 pub(crate) struct Args {
     /// The code that the other side has printed, or `-` for a line of standard input; without it this side makes one up
     /// [env: CODE]

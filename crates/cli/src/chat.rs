@@ -18,9 +18,9 @@ use crate::signals::Stop;
 
 /// Chat with the peer, line by line
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples, on both sides:\n  \
-    holepunch chat --rendezvous-url https://rendezvous.example --room tea --name Ada\n  \
-    echo done | holepunch chat --room builds --json\n\
+#[command(after_help = "Examples, here and there (the first prints the code):\n  \
+    holepunch chat --name Ada\n  \
+    holepunch chat 7-guitar-fox\n\
     It ends with the input, when everything has arrived, or when the peer leaves.")]
 pub(crate) struct Args {
     /// The code that the other side has printed, or `-` for a line of standard input; without it this side makes one up

@@ -22,8 +22,8 @@ const SHOW_EVERY: Duration = Duration::from_secs(1);
 /// Send standard input to the peer, and print what the peer sends
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
-    tar c photos | holepunch pipe --room photos     on one side\n  \
-    holepunch pipe --room photos | tar x            on the other, with `< /dev/null` where nothing goes back\n\
+    tar c photos | holepunch pipe             on one side, which prints the code\n  \
+    holepunch pipe 7-guitar-fox | tar x       on the other, with `< /dev/null` where nothing goes back\n\
     It ends when both inputs have ended and everything has arrived, or when nobody reads the output.\n\
     Exit code 1 when something is missing.")]
 pub(crate) struct Args {

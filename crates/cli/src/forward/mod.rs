@@ -26,9 +26,9 @@ use telling::{Event, in_words, tell_not_made};
 /// Carry TCP connections to what the peer can reach, and the peer's to what is allowed here
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: SSH to a machine behind a NAT. On that machine:\n  \
-    holepunch forward --room home --allow 127.0.0.1:22\n\
-    and on the other side:\n  \
-    holepunch forward --room home --listen 127.0.0.1:2222 --to 127.0.0.1:22\n  \
+    holepunch forward --allow 127.0.0.1:22\n\
+    which prints a code, and on the other side:\n  \
+    holepunch forward 7-guitar-fox --listen 127.0.0.1:2222 --to 127.0.0.1:22\n  \
     ssh -p 2222 127.0.0.1\n\
     It runs until it is interrupted, the peer leaves (exit code 0), or the link is lost (1).")]
 pub(crate) struct Args {

@@ -13,9 +13,9 @@ use crate::settings::Environment;
 
 /// Receive what a peer sends by `holepunch send`, into a folder
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example, here and there:\n  \
-    holepunch receive --rendezvous-url https://rendezvous.example --room box incoming/\n  \
-    holepunch send --rendezvous-url https://rendezvous.example --room box photos/ notes.txt\n\
+#[command(after_help = "Example, there and here (the first prints the code):\n  \
+    holepunch send photos/ notes.txt\n  \
+    holepunch receive 7-guitar-fox incoming/\n\
     Everything that the peer sends is taken, up to the free space of the disk, and nothing outside the \
     folder is written. A transfer that breaks off leaves files named .NAME.….part, from which it goes on \
     when both sides run the same again; a peer that is back within 10 s goes on by itself.\n\
