@@ -181,8 +181,7 @@ impl Read for Unbuffered {
 }
 
 fn first_line(mut input: impl Read) -> Result<String, Failure> {
-    let cannot =
-        |why: &dyn std::fmt::Display| Failure::failed(format!("cannot read the code: {why}"));
+    let cannot = |why: &dyn fmt::Display| Failure::failed(format!("cannot read the code: {why}"));
     let (mut line, mut byte) = (Vec::new(), [0]);
     while line.len() < BYTES_MAX {
         match input.read(&mut byte) {

@@ -268,6 +268,21 @@ impl Waiting {
             {
                 self.not_registered()
             }
+            Notice::Signal(Signal::Message(FromServer::Error(said)))
+                if said.code == Some(ErrorCode::RoomOccupied) =>
+            {
+                let text = match self.code {
+                    Some(_) => {
+                        "somebody else has come to the other side with a code; waiting for what becomes of it"
+                    }
+                    None => {
+                        "two others in this room have each other; waiting until one of them leaves (another --room \
+                         is this side's own)"
+                    }
+                };
+                self.trouble = Some(text.to_owned());
+                Heard::Line(text.to_owned())
+            }
             // What this side has closed it has reasons for, and a peer that has left is waited for.
             Notice::LinkEnded(_, _, LinkError::Closed(_)) => Heard::Nothing,
             Notice::LinkEnded(_, _, LinkError::Unreachable(why)) if why == PEER_LEFT => {

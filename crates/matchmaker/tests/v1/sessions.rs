@@ -120,6 +120,19 @@ fn two_that_want_a_room_fresh_at_once_do_not_meet() {
 }
 
 #[test]
+fn a_third_in_a_room_of_two_is_told_once() {
+    let mut table = Table::new();
+    table.v1(&[1, 2, 3], "tea");
+    for number in [1, 2, 3, 3] {
+        table.report(number);
+    }
+    let told = |number: u64| {
+        table.frames[&number].iter().filter(|frame| frame.contains("room_occupied")).count()
+    };
+    assert_eq!([1, 2, 3].map(told), [0, 0, 1]);
+}
+
+#[test]
 fn a_mesh_offers_everyone_to_everyone_and_a_call_one_to_one() {
     let mut table = Table::new();
     table.v1(&[1, 2, 3], "m");

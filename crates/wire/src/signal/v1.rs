@@ -278,6 +278,8 @@ pub enum ErrorCode {
     RoomTaken,
     /// A room of many that has as many workers as it may have. Likewise.
     RoomFull,
+    /// A peer, in a room of pairs where the others have each other. The worker waits until one of them is free.
+    RoomOccupied,
     /// A mode for a room that has another one.
     RoomMode,
     /// A call of a worker that is not registered, or not in this room.
