@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::sync::OnceCell;
 
 use crate::exit::Failure;
-use crate::joining::{JoinArgs, Manner, Telling, Turn, first_direct, join, until_direct};
+use crate::joining::{Alone, JoinArgs, Manner, Telling, Turn, first_direct, join, until_direct};
 use crate::output;
 use crate::path_history::{PathChange, path_changes};
 use crate::settings::{Environment, Seconds};
@@ -20,9 +20,13 @@ use crate::signals::Stop;
 
 /// Measure a link: throughput each way, round trips, datagrams
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example, on both sides:\n  \
-    holepunch bench --rendezvous-url https://rendezvous.example --room measuring")]
+#[command(after_help = "Example, here and there (the first prints the code):\n  \
+    holepunch bench\n  \
+    holepunch bench 7-guitar-fox")]
 pub(crate) struct Args {
+    /// The code that the other side has printed, or `-` for a line of standard input; without it this side makes one up
+    /// [env: CODE]
+    code: Option<String>,
     #[command(flatten)]
     join: JoinArgs,
     /// How long each direction is filled, and most that any other measurement takes; that of the side that
@@ -56,8 +60,9 @@ async fn measure(args: Args, environment: &Environment) -> Result<ExitCode, Fail
     let settings =
         args.seconds.map_or_else(Settings::default, |seconds| Settings::of_at_most(seconds.0));
     let mut stop = Stop::listen()?;
-    let manner = Manner { telling: Telling::lines(), replaces: false };
-    let mut joined = join(args.join, environment, manner, &mut stop).await?;
+    let manner =
+        Manner { telling: Telling::lines(), alone: Alone::MakesCode("bench"), replaces: false };
+    let mut joined = join(args.join.with_code(args.code), environment, manner, &mut stop).await?;
     let began = joined.began();
     // On a terminal the result follows, with all that the steps say.
     let shows_steps = args.json || !std::io::stdout().is_terminal();

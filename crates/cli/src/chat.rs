@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::io::{BufReader, stdin, stdout};
 
 use crate::exit::Failure;
-use crate::joining::{self, JoinArgs, Manner, Telling, Turn};
+use crate::joining::{self, Alone, Invited, JoinArgs, Manner, Telling, Turn};
 use crate::output::{self, json_line};
 use crate::path_history::PathChange;
 use crate::settings::Environment;
@@ -18,11 +18,14 @@ use crate::signals::Stop;
 
 /// Chat with the peer, line by line
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples, on both sides:\n  \
-    holepunch chat --rendezvous-url https://rendezvous.example --room tea --name Ada\n  \
-    echo done | holepunch chat --room builds --json\n\
+#[command(after_help = "Examples, here and there (the first prints the code):\n  \
+    holepunch chat --name Ada\n  \
+    holepunch chat 7-guitar-fox\n\
     It ends with the input, when everything has arrived, or when the peer leaves.")]
 pub(crate) struct Args {
+    /// The code that the other side has printed, or `-` for a line of standard input; without it this side makes one up
+    /// [env: CODE]
+    code: Option<String>,
     #[command(flatten)]
     join: JoinArgs,
     /// The name that the peer sees [default: the beginning of this worker's id]
@@ -38,6 +41,7 @@ pub(crate) struct Args {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Event {
     Path(PathChange),
+    Code(Invited),
 }
 
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
@@ -50,12 +54,18 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
 async fn talk(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let mut stop = Stop::listen()?;
     let telling = Telling::lines();
-    let telling =
-        if args.json { telling.with_json(|path| json_line(&Event::Path(path))) } else { telling };
+    let telling = if args.json {
+        telling
+            .with_json(|path| json_line(&Event::Path(path)))
+            .with_json_code(|invited| json_line(&Event::Code(invited.clone())))
+    } else {
+        telling
+    };
     let form = if args.json { Form::Json } else { Form::Text(TimeZone::system()) };
     let settings = Chat { name: args.name, form };
-    let manner = Manner { telling, replaces: false };
-    let mut joined = joining::join(args.join, environment, manner, &mut stop).await?;
+    let manner = Manner { telling, alone: Alone::MakesCode("chat"), replaces: false };
+    let mut joined =
+        joining::join(args.join.with_code(args.code), environment, manner, &mut stop).await?;
     if std::io::stdin().is_terminal() {
         output::progress("type a line to send it, Ctrl-D to end");
     }

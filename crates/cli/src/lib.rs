@@ -6,6 +6,7 @@
 
 mod bench;
 mod chat;
+mod code;
 mod demo;
 mod exit;
 mod forward;
@@ -34,6 +35,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+use code::Code;
 use exit::Failure;
 use logging::LogFormat;
 use settings::Environment;
@@ -116,7 +118,7 @@ impl Command {
 
 /// Runs the command line `args`, the program's name first.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
+    let cli = match Cli::try_parse_from(with_command(args)) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors; clap knows where each text belongs.
@@ -133,6 +135,15 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(code) => written(code),
         Err(failure) => failure.print(),
     }
+}
+
+/// A code alone is what `receive` is called with.
+fn with_command(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    if args.get(1).and_then(|first| first.to_str()).is_some_and(Code::is_like) {
+        args.insert(1, "receive".into());
+    }
+    args
 }
 
 /// The exit code of a command that has ended so; whose result is lost has failed.
@@ -167,7 +178,7 @@ async fn run_command(command: Command, environment: &Environment) -> Result<Exit
         Command::Lab(args) => lab::run(*args, environment).await,
         Command::Load(args) => load::run(args, environment).await,
         Command::Nat(args) => nat::run(args, environment).await,
-        Command::Invite(args) => invite::run(&args),
+        Command::Invite(args) => invite::run(args, environment),
         Command::Why(args) => why::run(args).await,
         Command::Bench(args) => bench::run(args, environment).await,
         Command::Send(args) => transfer::run_send(args, environment).await,

@@ -41,6 +41,9 @@ pub(crate) struct PeeringArgs {
     /// Do not ask the router for a port by UPnP, NAT-PMP or PCP [env: NO_PORT_MAPPING]
     #[arg(long)]
     no_port_mapping: bool,
+    /// Whether a code stands for room, peer and secret.
+    #[arg(skip)]
+    is_by_code: bool,
 }
 
 /// The name of a room.
@@ -85,20 +88,44 @@ impl IdentityFile {
 }
 
 impl PeeringArgs {
+    /// Whether a room or a peer is named.
+    pub(crate) fn is_named(&self, environment: &Environment) -> bool {
+        let is_set = |name| environment.get(name).is_some_and(|text| !text.trim().is_empty());
+        self.room.is_some() || self.peer.is_some() || is_set("ROOM") || is_set("PEER")
+    }
+
+    /// The same where a code says whom to meet.
+    pub(crate) fn by_code(self) -> Result<Self, Failure> {
+        let flags = [
+            ("--room", self.room.is_some()),
+            ("--peer", self.peer.is_some()),
+            ("--room-secret", self.room_secret.is_some()),
+        ];
+        match flags.iter().find(|(_, is_set)| *is_set) {
+            Some((flag, _)) => Err(Failure::usage(format!(
+                "{flag} beside a code: the code names the room and its secret, so give one of the two"
+            ))),
+            None => Ok(Self { is_by_code: true, ..self }),
+        }
+    }
+
     /// `config` with these settings but for the key.
     pub(crate) fn apply(
         self,
         config: Config,
         environment: &Environment,
     ) -> Result<(Config, IdentityFile), Failure> {
-        let room = environment.setting("--room", self.room, &["ROOM"])?;
-        let peer: Option<String> = environment.setting("--peer", self.peer, &["PEER"])?;
+        let (empty, is_by_code) = (Environment::default(), self.is_by_code);
+        // Whoever gives a code means it, whatever the environment says of other meetings.
+        let of_meeting = if is_by_code { &empty } else { environment };
+        let room = of_meeting.setting("--room", self.room, &["ROOM"])?;
+        let peer: Option<String> = of_meeting.setting("--peer", self.peer, &["PEER"])?;
         let peer = peer.map(|id| WorkerId::new(&id)).transpose();
         let search = environment.setting("--search", self.search, &["SEARCH"])?;
         let identity: Option<PathBuf> =
             environment.setting("--identity", self.identity, &["IDENTITY"])?;
         let secret: Option<String> =
-            environment.setting("--room-secret", self.room_secret, &["ROOM_SECRET"])?;
+            of_meeting.setting("--room-secret", self.room_secret, &["ROOM_SECRET"])?;
         let secret = secret.map(|words| RoomSecret::new(&words));
         if secret.as_ref().is_some_and(RoomSecret::is_empty) {
             return Err(Failure::usage(

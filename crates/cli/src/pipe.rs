@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::exit::Failure;
-use crate::joining::{self, JoinArgs, Manner, Telling, Turn};
+use crate::joining::{self, Alone, Invited, JoinArgs, Manner, Telling, Turn};
 use crate::output;
 use crate::path_history::PathChange;
 use crate::settings::Environment;
@@ -22,11 +22,14 @@ const SHOW_EVERY: Duration = Duration::from_secs(1);
 /// Send standard input to the peer, and print what the peer sends
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
-    tar c photos | holepunch pipe --room photos     on one side\n  \
-    holepunch pipe --room photos | tar x            on the other, with `< /dev/null` where nothing goes back\n\
+    tar c photos | holepunch pipe             on one side, which prints the code\n  \
+    holepunch pipe 7-guitar-fox | tar x       on the other, with `< /dev/null` where nothing goes back\n\
     It ends when both inputs have ended and everything has arrived, or when nobody reads the output.\n\
     Exit code 1 when something is missing.")]
 pub(crate) struct Args {
+    /// The code that the other side has printed, or `-` for a line of standard input; without it this side makes one up
+    /// [env: CODE]
+    code: Option<String>,
     #[command(flatten)]
     join: JoinArgs,
     /// Show on standard error how many bytes have gone each way
@@ -42,17 +45,24 @@ pub(crate) struct Args {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Event {
     Path(PathChange),
+    Code(Invited),
 }
 
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let mut stop = Stop::listen()?;
     let telling = Telling::lines();
     // Standard output is the peer's.
-    let path =
-        |path| output::progress(serde_json::to_string(&Event::Path(path)).unwrap_or_default());
-    let telling = if args.json { telling.with_json(path) } else { telling };
-    let manner = Manner { telling, replaces: false };
-    let mut joined = joining::join(args.join, environment, manner, &mut stop).await?;
+    let tell = |event: &Event| output::progress(serde_json::to_string(event).unwrap_or_default());
+    let telling = if args.json {
+        telling
+            .with_json(move |path| tell(&Event::Path(path)))
+            .with_json_code(move |invited| tell(&Event::Code(invited.clone())))
+    } else {
+        telling
+    };
+    let manner = Manner { telling, alone: Alone::MakesCode("pipe"), replaces: false };
+    let mut joined =
+        joining::join(args.join.with_code(args.code), environment, manner, &mut stop).await?;
     let progress = Progress::telling(|text| output::progress(text));
     let mut input = Input::new(Stdin::new());
     let mut output = Output::new(Stdout::new()).map_err(Failure::failed)?;

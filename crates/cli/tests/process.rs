@@ -165,7 +165,11 @@ async fn a_result_that_cannot_be_written_is_a_failure_and_a_reader_that_has_gone
         command.args(arguments).env_clear().stdout(out).stderr(std::process::Stdio::piped());
         async move { within("its end", command.spawn().unwrap().wait_with_output()).await.unwrap() }
     };
-    for arguments in [&["invite"][..], &["invite", "--json"], &["--help"]] {
+    for arguments in [
+        &["invite", "--rendezvous-url", "a.example"][..],
+        &["invite", "--json", "--rendezvous-url", "a.example"],
+        &["--help"],
+    ] {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let ended = run(arguments, full.into()).await;
         let said = String::from_utf8_lossy(&ended.stderr);

@@ -102,7 +102,7 @@ async fn what_is_wrong_on_this_side_is_said_before_anything_is_written_or_anybod
     let (key, file) = (folder.path().join("key.pem"), file.to_str().unwrap());
     let url = ["--rendezvous-url", NOWHERE, "--identity", key.to_str().unwrap()];
     for (arguments, code, words) in [
-        (&["chat"][..], 2, "with whom to link?"),
+        (&["receive"][..], 2, "whose?"),
         (&["chat", "--room", "tea", "--room-secret", " "], 2, "--room-secret"),
         (&["pipe", "--room", "tea", "--stun-host", "two words"], 2, "--stun-host"),
         (&["forward", "--room", "tea"], 2, "nothing to forward"),

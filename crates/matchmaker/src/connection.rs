@@ -42,6 +42,8 @@ pub(crate) struct V1 {
     pub(crate) sessions: BTreeSet<SessionId>,
     /// Whether it has asked for peers, in a room of many.
     pub(crate) wants_peers: bool,
+    /// Whether it was told that the others in its room have each other.
+    pub(crate) told_occupied: bool,
     /// When it was told what opens the TURN servers.
     pub(crate) turn_issued_at: Instant,
     messages: Allowance,
@@ -67,6 +69,7 @@ impl V1 {
             resume,
             sessions: BTreeSet::new(),
             wants_peers: false,
+            told_occupied: false,
             turn_issued_at: now,
             messages: Allowance::new(MESSAGES_BURST, now),
             news: Allowance::new(NEWS_BURST, now),

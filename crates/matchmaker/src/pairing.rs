@@ -4,12 +4,19 @@ use std::time::Instant;
 
 use holepunch_wire::session::{RoomMode, SessionId};
 use holepunch_wire::signal::ServerMessage;
+use holepunch_wire::signal::v1::ErrorCode;
 
 use crate::connection::Connection;
 use crate::doors::{Action, ConnectionId, Event, Protocol, Transmit};
 use crate::machine::Matchmaker;
 use crate::queue::{Place, Waiter};
 use crate::session::{MESH_WORKERS_MAX, REMATCH_AFTER, SESSIONS_PER_WORKER_MAX};
+
+/// Whoever calls need not know whether the worker is elsewhere.
+const NOT_REGISTERED: &str = "it is not registered here";
+
+/// Of a room, so many workers are looked at for two that have each other: rooms of two are small.
+const OCCUPANTS_LOOKED_AT: usize = 16;
 
 impl Matchmaker {
     /// Puts a worker in its place in the queue of its room.
@@ -39,7 +46,9 @@ impl Matchmaker {
             let is_new = entry.partners.iter().all(|(known, _)| *known != waiter.worker);
             may_meet.then_some(is_new)
         };
-        let Some((_, other)) = room.ready.partner(place, is_new) else { return };
+        let Some((_, other)) = room.ready.partner(place, is_new) else {
+            return self.tell_occupied(id);
+        };
         let Some(partner) = self.connections.get(&other) else { return };
         let both_v1 = entry.v1.is_some() && partner.v1.is_some();
         if let Some(at) = parted(entry, partner).filter(|at| both_v1 && *at > now) {
@@ -66,6 +75,29 @@ impl Matchmaker {
         {
             self.events.push_back(Event::Paired(a.worker.clone(), b.worker.clone()));
         }
+    }
+
+    /// A worker waits where others have each other: once, it is told so, since it may have the wrong room.
+    fn tell_occupied(&mut self, id: ConnectionId) {
+        let Some(entry) = self.connections.get(&id) else { return };
+        let Some(room) = self.rooms.find(&entry.room) else { return };
+        let was_told = entry.v1.as_ref().is_none_or(|v1| v1.told_occupied);
+        if was_told || entry.room.is_default() {
+            return;
+        }
+        let has_peer = |other: &&ConnectionId| {
+            let v1 = self.connections.get(other).and_then(|other| other.v1.as_ref());
+            **other != id && v1.is_some_and(|v1| !v1.sessions.is_empty())
+        };
+        let looked_at = room.members.iter().take(OCCUPANTS_LOOKED_AT);
+        if looked_at.filter(has_peer).take(2).count() < 2 {
+            return;
+        }
+        if let Some(v1) = self.connections.get_mut(&id).and_then(|entry| entry.v1.as_mut()) {
+            v1.told_occupied = true;
+        }
+        let message = "two others in this room have each other";
+        self.send_error(id, ErrorCode::RoomOccupied, message.to_owned());
     }
 
     pub(crate) fn dequeue(&mut self, place: Place, id: ConnectionId) {
@@ -179,7 +211,12 @@ impl Matchmaker {
     pub(crate) fn call(&mut self, id: ConnectionId, peer: &str, now: Instant) {
         if let Err(why) = self.try_call(id, peer, now) {
             let shown: String = peer.chars().take(64).collect();
-            self.send_error(id, format!("worker {shown:?} cannot be called: {why}"));
+            let code = if why == NOT_REGISTERED {
+                ErrorCode::NotRegistered
+            } else {
+                ErrorCode::NotCallable
+            };
+            self.send_error(id, code, format!("worker {shown:?} cannot be called: {why}"));
         }
     }
 
@@ -187,16 +224,16 @@ impl Matchmaker {
         let Ok(peer) = holepunch_wire::WorkerId::new(peer) else {
             return Err("that is not a worker's id");
         };
-        let other = self.current.get(&peer).copied().ok_or("it is not registered here")?;
+        let other = self.current.get(&peer).copied().ok_or(NOT_REGISTERED)?;
         let (Some(entry), Some(called)) = (self.connections.get(&id), self.connections.get(&other))
         else {
-            return Err("it is not registered here");
+            return Err(NOT_REGISTERED);
         };
         if other == id {
             return Err("that is the caller itself");
         }
         if entry.room != called.room {
-            return Err("it is not registered here");
+            return Err(NOT_REGISTERED);
         }
         if called.protocol() != Protocol::V1 {
             return Err("it does not speak holepunch.v1");

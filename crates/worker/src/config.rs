@@ -37,6 +37,12 @@ pub struct Config {
     pub baseline_only: bool,
     /// The room in which peers are sought; the default room without one.
     pub room: RoomName,
+    /// Whether this worker wants to be the first in the room, and elsewhere if somebody is there: it hears
+    /// [`ServerV1::RoomEntered`] or [`ErrorCode::RoomTaken`].
+    ///
+    /// [`ServerV1::RoomEntered`]: holepunch_wire::signal::v1::ServerV1::RoomEntered
+    /// [`ErrorCode::RoomTaken`]: holepunch_wire::signal::v1::ErrorCode::RoomTaken
+    pub room_fresh: bool,
     /// The mode of the room, where this worker is its first.
     pub room_mode: Option<RoomMode>,
     /// A worker to call, in a room of calls.
@@ -88,6 +94,7 @@ impl Config {
             proxy: None,
             baseline_only: false,
             room: RoomName::default(),
+            room_fresh: false,
             room_mode: None,
             peer: None,
             host_candidates: true,
@@ -225,6 +232,13 @@ impl RendezvousUrl {
         format!("{}{port}", self.url.host_str().unwrap_or_default())
     }
 
+    /// As it is told to somebody else: with `http` or `https`, and without name and password.
+    #[must_use]
+    pub fn public(&self) -> String {
+        let scheme = if self.is_encrypted() { "https" } else { "http" };
+        format!("{scheme}://{}{}", self.authority(), self.url.path().trim_end_matches('/'))
+    }
+
     /// Where the relay of a session is.
     #[must_use]
     pub fn relay(&self, session: SessionId) -> Url {
@@ -325,6 +339,20 @@ mod tests {
     fn only_a_missing_scheme_is_worth_a_warning() {
         assert!("a.example".parse::<RendezvousUrl>().unwrap().scheme_was_missing());
         assert!(!"ws://a.example".parse::<RendezvousUrl>().unwrap().scheme_was_missing());
+    }
+
+    #[test]
+    fn what_somebody_else_is_told_has_no_password() {
+        for (text, public) in [
+            ("wss://u:secret@a.example:8443/base/", "https://a.example:8443/base"),
+            ("ws://[::1]:9", "http://[::1]:9"),
+            ("https://a.example", "https://a.example"),
+        ] {
+            let url: RendezvousUrl = text.parse().unwrap();
+            assert_eq!(url.public(), public);
+            let again: RendezvousUrl = public.parse().unwrap();
+            assert_eq!(again.public(), public);
+        }
     }
 
     #[test]

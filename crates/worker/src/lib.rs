@@ -48,7 +48,8 @@ pub use holepunch_link::{
     ReadError, RecvStream, RoomSecret, SendStream, ServerName, WriteError,
 };
 pub use holepunch_wire::WorkerId;
-pub use holepunch_wire::signal::{FromServer, Offer};
+pub use holepunch_wire::signal::v1::{ErrorCode, ServerV1};
+pub use holepunch_wire::signal::{Complaint, FromServer, Offer};
 pub use identity_file::{IdentityFileError, load_or_create};
 pub use no_endpoint::{Left, Unseen};
 pub use notice::{Notice, milliseconds};

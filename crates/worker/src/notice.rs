@@ -157,7 +157,7 @@ fn log_message(message: &FromServer) {
         FromServer::V1(Ok(message)) => debug!(message = start(&format!("{message:?}")), "message"),
         FromServer::V1(Err(why)) => warn!(why = start(why), "message that is not understood"),
         FromServer::Error(said) => {
-            warn!(said = start(said), "error message of the rendezvous");
+            warn!(code = ?said.code, said = start(&said.message), "error message of the rendezvous");
         }
         FromServer::Unknown(kind) => {
             warn!(kind = start(kind), "message of unknown type ignored");

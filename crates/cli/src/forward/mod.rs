@@ -16,7 +16,7 @@ use holepunch_worker::{Link, PathKind};
 use tokio::net::TcpListener;
 
 use crate::exit::Failure;
-use crate::joining::{self, JoinArgs, Manner, Telling, Turn};
+use crate::joining::{self, Alone, JoinArgs, Manner, Telling, Turn};
 use crate::open_files::connections_max;
 use crate::output;
 use crate::settings::Environment;
@@ -26,12 +26,15 @@ use telling::{Event, in_words, tell_not_made};
 /// Carry TCP connections to what the peer can reach, and the peer's to what is allowed here
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: SSH to a machine behind a NAT. On that machine:\n  \
-    holepunch forward --room home --allow 127.0.0.1:22\n\
-    and on the other side:\n  \
-    holepunch forward --room home --listen 127.0.0.1:2222 --to 127.0.0.1:22\n  \
+    holepunch forward --allow 127.0.0.1:22\n\
+    which prints a code, and on the other side:\n  \
+    holepunch forward 7-guitar-fox --listen 127.0.0.1:2222 --to 127.0.0.1:22\n  \
     ssh -p 2222 127.0.0.1\n\
     It runs until it is interrupted, the peer leaves (exit code 0), or the link is lost (1).")]
 pub(crate) struct Args {
+    /// The code that the other side has printed, or `-` for a line of standard input; without it this side makes one up
+    /// [env: CODE]
+    code: Option<String>,
     #[command(flatten)]
     join: JoinArgs,
     /// Where to take connections for --to, on this side
@@ -118,12 +121,15 @@ async fn carry(
     let counts = Arc::clone(&what.counts);
     let telling = Telling::lines();
     let telling = if json {
-        telling.with_json(|path| output::json_line(&Event::Path(path)))
+        telling
+            .with_json(|path| output::json_line(&Event::Path(path)))
+            .with_json_code(|invited| output::json_line(&Event::Code(invited.clone())))
     } else {
         telling
     };
-    let manner = Manner { telling, replaces: false };
-    let mut joined = joining::join(args.join, environment, manner, &mut stop).await?;
+    let manner = Manner { telling, alone: Alone::MakesCode("forward"), replaces: false };
+    let mut joined =
+        joining::join(args.join.with_code(args.code), environment, manner, &mut stop).await?;
     let mut ended = |why: String, summary: Summary| {
         *has_ended = true;
         if json {

@@ -8,6 +8,7 @@ use holepunch_programs::forward::{Asker, NotMade, Summary, Target};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
+use crate::joining::Invited;
 use crate::output::{self, counted};
 use crate::path_history::PathChange;
 
@@ -30,6 +31,7 @@ pub(super) enum Event<'a> {
         direct: bool,
     },
     Path(PathChange),
+    Code(Invited),
     /// A connection that did not come about; `untold` others came before.
     NotMade {
         #[serde(flatten)]

@@ -10,6 +10,7 @@ use holepunch_worker::{Link, Links, PathEvent, PathEvents, PathKind, WorkerId};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::meeting::{Alone, Invited};
 use super::waiting::Seldom;
 use crate::output;
 use crate::path_history::{PathChange, in_words};
@@ -36,6 +37,8 @@ pub(super) const REPLACED: &str = "the peer has begun anew";
 pub(crate) struct Telling {
     /// Writes a line for a person.
     pub(crate) line: Arc<dyn Fn(&str) + Send + Sync>,
+    /// Tells the code that the other side needs.
+    pub(crate) invited: Arc<dyn Fn(&Invited) + Send + Sync>,
     /// Writes a change of the path for a program.
     pub(crate) path: Option<Arc<dyn Fn(PathChange) + Send + Sync>>,
 }
@@ -43,7 +46,22 @@ pub(crate) struct Telling {
 impl Telling {
     /// Lines on standard error.
     pub(crate) fn lines() -> Self {
-        Self { line: Arc::new(|text| output::progress(text)), path: None }
+        let invited = |invited: &Invited| invited.lines().iter().for_each(output::progress);
+        Self {
+            line: Arc::new(|text| output::progress(text)),
+            invited: Arc::new(invited),
+            path: None,
+        }
+    }
+
+    /// The code as JSON, too.
+    pub(crate) fn with_json_code(self, tell: impl Fn(&Invited) + Send + Sync + 'static) -> Self {
+        let lines = self.invited;
+        let invited = move |invited: &Invited| {
+            lines(invited);
+            tell(invited);
+        };
+        Self { invited: Arc::new(invited), ..self }
     }
 
     /// Changes of the path as JSON, too.
@@ -68,6 +86,8 @@ impl Telling {
 #[derive(Clone)]
 pub(crate) struct Manner {
     pub(crate) telling: Telling,
+    /// How the two meet where nobody has said it.
+    pub(crate) alone: Alone,
     /// Whether a new link with the same key takes the place of the old one: the program goes on from there.
     pub(crate) replaces: bool,
 }

@@ -1,6 +1,7 @@
 //! What every program over a link begins with: a worker that joins a room or calls a peer, and the link.
 
 mod attending;
+mod meeting;
 mod waiting;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use holepunch_worker::{
 };
 use tokio::task::JoinHandle;
 
+use crate::code::{self, WORDS, WORDS_MAX};
 use crate::exit::Failure;
 use crate::output;
 use crate::peering::{IdentityFile, PeeringArgs, rendezvous_url};
@@ -23,11 +25,17 @@ use crate::why::in_words;
 use crate::worker::StunArgs;
 use attending::{Left, REPLACED, attend};
 pub(crate) use attending::{Manner, Telling};
-use waiting::{Heard, Waiting};
+pub(crate) use meeting::{Alone, Invited};
+use meeting::{By, Claimed, Inviting};
+use waiting::{Code as CodeOf, Heard, Waiting};
 
 /// A peer whose link is lost is given so long to come back: one that has crashed and is started again by
 /// hand, or by its supervisor, is there by then, once the rendezvous has missed it for 5 s.
 const BACK_WITHIN: Duration = Duration::from_secs(10);
+
+/// What is said of a room that keeps nobody out.
+const OPEN_TO_ALL: &str = "whoever comes first to this room is the peer, known or not: a code (no --room at all) or \
+                           --room-secret keeps strangers out";
 
 /// With whom to link, and by which rendezvous
 #[derive(Debug, clap::Args)]
@@ -37,6 +45,12 @@ pub(crate) struct JoinArgs {
     rendezvous_url: Option<String>,
     #[command(flatten)]
     peering: PeeringArgs,
+    /// Words of the code that this side makes up, each worth 11 bits; from 2 to 24 [default: 2]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(i64::from(WORDS)..=i64::from(WORDS_MAX)))]
+    words: Option<u16>,
+    /// The code of the other side, or `-` for a line of standard input [env: CODE]
+    #[arg(skip)]
+    code: Option<String>,
     #[command(flatten)]
     stun: StunArgs,
     /// Fail (exit code 1) where there is no link within so long; wait for ever without it
@@ -49,6 +63,13 @@ pub(crate) struct JoinArgs {
     /// Tell the history of the link on standard error in the end
     #[arg(long)]
     why: bool,
+}
+
+impl JoinArgs {
+    /// With the code of the other side, where there is one.
+    pub(crate) fn with_code(self, code: Option<String>) -> Self {
+        Self { code, ..self }
+    }
 }
 
 /// What does not change from one link to the next.
@@ -218,7 +239,15 @@ pub(crate) async fn join(
         args.give_up_after_sec,
         &["GIVE_UP_AFTER_SEC"],
     )?;
-    let (config, identity) = config(args.rendezvous_url, args.peering, args.stun, environment)?;
+    // What `send` makes up is for others, and it has no use for a code in the environment.
+    let code = if manner.alone == Alone::MakesCode("receive") {
+        None
+    } else {
+        code::given(args.code, environment)?
+    };
+    let by = By::new(code, args.peering.is_named(environment), manner.alone)?;
+    let (config, identity) =
+        config(args.rendezvous_url.clone(), args.peering, args.stun, &by, environment)?;
     let config = Config { identity: identity.load()?, ..config };
     let own_id = config.identity.as_ref().map(Identity::worker_id);
     if own_id.is_some() && own_id == config.peer {
@@ -226,30 +255,53 @@ pub(crate) async fn join(
             "PEER (--peer) is the id of this side itself, as its --identity has it: name the other side's",
         ));
     }
-    let waiting = Waiting::new(
-        config.rendezvous.authority(),
-        (!config.room.is_default()).then(|| config.room.as_str()),
-        config.peer.clone(),
-        config.room_secret.is_some(),
-    );
-    let mut worker = Worker::start(config).await.map_err(Failure::failed)?;
-    let links = worker.take_links().ok_or_else(|| Failure::failed("the worker has no links"))?;
     let (quiet, why) = (args.quiet, args.why);
-    let patience = patience.map(|Seconds(patience)| patience);
-    let mut company = Company {
-        worker,
-        manner,
-        waiting,
-        quiet,
-        why,
-        began,
-        patience,
-        was_refused: false,
-        last: None,
+    let patience = meeting::patience(patience.map(|Seconds(patience)| patience), &by);
+    let company = |worker: Worker, config: &Config| {
+        let company = Company {
+            waiting: waiting(config, &by),
+            worker,
+            manner: manner.clone(),
+            quiet,
+            why,
+            began,
+            patience,
+            was_refused: false,
+            last: None,
+        };
+        company.say(format!("worker {}", company.worker.id()));
+        if config.room_secret.is_none() && config.peer.is_none() {
+            company.say(OPEN_TO_ALL);
+        }
+        company
     };
-    company.say(format!("worker {}", company.worker.id()));
+    let Claimed { mut company, links } = match by {
+        By::OwnCode(command) => {
+            let words = args.words.unwrap_or(WORDS);
+            let tells_rendezvous = args.rendezvous_url.is_some();
+            let inviting = Inviting { words, command, tells_rendezvous };
+            meeting::invite(&config, &inviting, &manner, stop, company).await?
+        }
+        By::Settings | By::Code(_) => {
+            let mut worker = Worker::start(config.clone()).await.map_err(Failure::failed)?;
+            let links =
+                worker.take_links().ok_or_else(|| Failure::failed("the worker has no links"))?;
+            Claimed { company: company(worker, &config), links }
+        }
+    };
     let outcome = company.next_link(links, stop, patience).await;
     company.or_leave(outcome).await
+}
+
+fn waiting(config: &Config, by: &By) -> Waiting {
+    let code = match by {
+        By::Settings => None,
+        By::Code(_) => Some(CodeOf::OtherSide),
+        By::OwnCode(_) => Some(CodeOf::ThisSide { guesses: 0 }),
+    };
+    let room = (code.is_none() && !config.room.is_default()).then(|| config.room.as_str());
+    let has_secret = config.room_secret.is_some();
+    Waiting::new(config.rendezvous.authority(), room, config.peer.clone(), has_secret, code)
 }
 
 /// What the worker is to be; everything is looked at before anything is written.
@@ -257,15 +309,16 @@ fn config(
     rendezvous: Option<String>,
     peering: PeeringArgs,
     stun: StunArgs,
+    by: &By,
     environment: &Environment,
 ) -> Result<(Config, IdentityFile), Failure> {
-    let rendezvous = rendezvous_url(rendezvous, environment)?;
+    let of_code = if let By::Code(code) = by { code.rendezvous().map(str::to_owned) } else { None };
+    let rendezvous = rendezvous_url(rendezvous.or(of_code), environment)?;
+    let peering = if *by == By::Settings { peering } else { peering.by_code()? };
     let (mut config, identity) = peering.apply(Config::new(rendezvous), environment)?;
     config.stun_servers.extend(stun.named(environment)?);
-    if config.peer.is_none() && config.room.is_default() {
-        return Err(Failure::usage(
-            "with whom to link? Name a room that both sides join (--room), or the worker to call (--peer)",
-        ));
+    if let By::Code(code) = by {
+        (config.room, config.room_secret) = (code.room(), Some(code.secret()));
     }
     Ok((config, identity))
 }
@@ -309,12 +362,15 @@ impl Company {
                 _signal = stop.wait() => return Err(Failure::interrupted()),
                 link = links.next() => return Ok((link.ok_or_else(ended)?, links)),
                 notice = self.worker.next_notice() => self.hear(&notice.ok_or_else(ended)?)?,
-                () = &mut over => {
-                    let (missing, text) = self.waiting.given_up();
-                    return Err(Failure::failed(text).because(missing.code()));
-                }
+                () = &mut over => return Err(self.given_up()),
             }
         }
+    }
+
+    /// What is missing, when it has been waited for long enough.
+    fn given_up(&self) -> Failure {
+        let (missing, text) = self.waiting.given_up();
+        Failure::failed(text).because(missing.code())
     }
 
     fn hear(&mut self, notice: &Notice) -> Result<(), Failure> {

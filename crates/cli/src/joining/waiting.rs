@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use holepunch_wire::identity::is_made_from_a_key;
-use holepunch_worker::{FromServer, LinkError, Notice, Signal, WorkerId};
+use holepunch_worker::{Complaint, ErrorCode, FromServer, LinkError, Notice, Signal, WorkerId};
+
+use crate::code::GUESSES_MAX;
 
 /// Of attempts to reach the rendezvous these are told: the first, the second, the fourth, the eighth, …
 const ATTEMPTS_TOLD: u32 = 2;
@@ -17,6 +19,14 @@ const NOT_REGISTERED: &str = "cannot be called: it is not registered here";
 /// made from a key, it is the same one each time. An id of people's own choice is whoever's that came first,
 /// which is no reason to give up: the peer may get it back.
 const SECRETS_REFUSED_MAX: u32 = 3;
+
+/// Whether the one that is called is not there. Older servers say so in words alone.
+fn is_not_registered(said: &Complaint) -> bool {
+    match said.code {
+        Some(code) => code == ErrorCode::NotRegistered,
+        None => said.message.ends_with(NOT_REGISTERED),
+    }
+}
 
 /// Counts something that repeats itself.
 #[derive(Debug, Default)]
@@ -78,6 +88,16 @@ impl Missing {
     }
 }
 
+/// Who has made up the code by which the two meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Code {
+    /// This side, where so many wrong ones have come by now.
+    ThisSide {
+        guesses: u32,
+    },
+    OtherSide,
+}
+
 /// What has been waited for so far.
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -88,6 +108,7 @@ pub(super) struct Waiting {
     /// The one that is called.
     peer: Option<WorkerId>,
     has_secret: bool,
+    code: Option<Code>,
     /// How often the rendezvous was tried, in all.
     tries: u32,
     attempts: Seldom,
@@ -113,8 +134,13 @@ impl Waiting {
         room: Option<&str>,
         peer: Option<WorkerId>,
         has_secret: bool,
+        code: Option<Code>,
     ) -> Self {
         let goal = match (&peer, room) {
+            _ if code == Some(Code::OtherSide) => {
+                "waiting for the side that made the code up".to_owned()
+            }
+            _ if code.is_some() => "waiting for the other side, for an hour at most".to_owned(),
             (Some(peer), Some(room)) => format!("calling {peer} in the room {room:?}"),
             (Some(peer), None) => format!("calling {peer}"),
             (None, Some(room)) => format!("waiting for the peer in the room {room:?}"),
@@ -125,6 +151,7 @@ impl Waiting {
             goal,
             peer,
             has_secret,
+            code,
             tries: 0,
             attempts: Seldom::default(),
             told_unregistered: false,
@@ -178,6 +205,11 @@ impl Waiting {
     pub(super) fn given_up(&self) -> (Missing, String) {
         let (missing, trouble) = self.trouble();
         let text = match self.back_within {
+            None if missing == Missing::Peer && matches!(self.code, Some(Code::ThisSide { .. })) => {
+                "nobody has come with the code in time, and it is good no longer; run the command again for \
+                 another one"
+                    .to_owned()
+            }
             None => format!("given up, since there is no link: {trouble}"),
             Some(within) if missing == Missing::Peer => format!(
                 "the peer is gone, and has not come back within {} s; the same commands go on from here",
@@ -231,10 +263,25 @@ impl Waiting {
                 let within = retry_in.as_secs() + 1;
                 Heard::Line(format!("{trouble}{after}; next try within {within} s"))
             }
-            Notice::Signal(Signal::Message(FromServer::Error(text)))
-                if self.peer.is_some() && text.ends_with(NOT_REGISTERED) =>
+            Notice::Signal(Signal::Message(FromServer::Error(said)))
+                if self.peer.is_some() && is_not_registered(said) =>
             {
                 self.not_registered()
+            }
+            Notice::Signal(Signal::Message(FromServer::Error(said)))
+                if said.code == Some(ErrorCode::RoomOccupied) =>
+            {
+                let text = match self.code {
+                    Some(_) => {
+                        "somebody else has come to the other side with a code; waiting for what becomes of it"
+                    }
+                    None => {
+                        "two others in this room have each other; waiting until one of them leaves (another --room \
+                         is this side's own)"
+                    }
+                };
+                self.trouble = Some(text.to_owned());
+                Heard::Line(text.to_owned())
             }
             // What this side has closed it has reasons for, and a peer that has left is waited for.
             Notice::LinkEnded(_, _, LinkError::Closed(_)) => Heard::Nothing,
@@ -281,6 +328,9 @@ impl Waiting {
 
     /// A peer has come, and there is no link with it.
     pub(super) fn no_link(&mut self, peer: &WorkerId, why: &LinkError) -> Heard {
+        if let (Some(code), LinkError::WrongSecret) = (&mut self.code, why) {
+            return code.wrong();
+        }
         let text = match why {
             LinkError::SecretMissing(_) if self.has_secret => format!(
                 "no link with {peer}: this side expects a peer with the same --room-secret, and it came \
@@ -324,6 +374,30 @@ impl Waiting {
     }
 }
 
+impl Code {
+    /// Somebody has come with another code, or this side has.
+    fn wrong(&mut self) -> Heard {
+        match self {
+            Self::OtherSide => Heard::Hopeless(
+                "this is not the code that the other side has made up (or somebody stands in between): look at it \
+                 again, and have it read out; three wrong ones end it"
+                    .to_owned(),
+            ),
+            Self::ThisSide { guesses } => {
+                *guesses += 1;
+                if *guesses < GUESSES_MAX {
+                    let text = "somebody has come with a wrong code, and got nothing";
+                    return Heard::Line(format!("{text} ({guesses} of {GUESSES_MAX} wrong ones)"));
+                }
+                Heard::Hopeless(format!(
+                    "{GUESSES_MAX} wrong codes have come, so this one is good no longer: somebody mistypes it, or \
+                     guesses; run the command again for another one"
+                ))
+            }
+        }
+    }
+}
+
 fn line(text: &str, count: Option<u32>, goes_on: &str) -> Heard {
     match count {
         None => Heard::Nothing,
@@ -346,7 +420,7 @@ mod tests {
     }
 
     fn waiting(called: Option<&str>, has_secret: bool) -> Waiting {
-        Waiting::new("host.example".to_owned(), Some("tea"), called.map(peer), has_secret)
+        Waiting::new("host.example".to_owned(), Some("tea"), called.map(peer), has_secret, None)
     }
 
     fn lines(waiting: &mut Waiting, notice: &Notice, times: usize) -> Vec<String> {
@@ -405,7 +479,8 @@ mod tests {
     fn a_worker_that_is_not_there_is_told_once_and_is_what_is_waited_for() {
         let mut waiting = waiting(Some("abc"), false);
         let error = "worker \"abc\" cannot be called: it is not registered here".to_owned();
-        let unknown = Notice::Signal(Signal::Message(FromServer::Error(error)));
+        let complaint = Complaint { code: None, message: error };
+        let unknown = Notice::Signal(Signal::Message(FromServer::Error(complaint)));
         let told = lines(&mut waiting, &unknown, 50);
         assert_eq!(told.len(), 1, "{told:#?}");
         assert!(told[0].starts_with("no worker with this id is registered at host.example"));

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::joining::Invited;
 use crate::path_history::PathChange;
 
 /// What happens to the link, in JSON.
@@ -14,6 +15,8 @@ pub(super) enum LinkLine {
         direct: bool,
     },
     Path(PathChange),
+    /// What the other side needs, where this side has made it up.
+    Code(Invited),
     /// It has ended, and another one is waited for.
     LinkLost {
         why: String,

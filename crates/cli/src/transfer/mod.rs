@@ -19,7 +19,7 @@ use holepunch_programs::transfer::{
 };
 
 use crate::exit::Failure;
-use crate::joining::{self, JoinArgs, Joined, Manner};
+use crate::joining::{self, Alone, JoinArgs, Joined, Manner};
 use crate::path_history::{PathChange, path_changes};
 use crate::settings::Environment;
 use crate::signals::Stop;
@@ -54,7 +54,11 @@ async fn carry_out(
 ) -> Result<ExitCode, Failure> {
     let mut stop = Stop::listen()?;
     let way = Way::new(json);
-    let manner = Manner { telling: way.telling(), replaces: true };
+    let alone = match &part {
+        Part::Send(_) => Alone::MakesCode("receive"),
+        Part::Receive(..) => Alone::AsksForCode,
+    };
+    let manner = Manner { telling: way.telling(), alone, replaces: true };
     let joined = joining::join(join, environment, manner, &mut stop).await;
     let show = Show::new(&way);
     let progress = Arc::new(show.progress());

@@ -6,23 +6,27 @@ use std::process::ExitCode;
 use holepunch_programs::transfer::{self, ReceiveOptions, Summary};
 
 use super::{Part, carry_out, not_begun};
+use crate::code::Code;
 use crate::exit::Failure;
 use crate::joining::JoinArgs;
 use crate::settings::Environment;
 
 /// Receive what a peer sends by `holepunch send`, into a folder
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example, here and there:\n  \
-    holepunch receive --rendezvous-url https://rendezvous.example --room box incoming/\n  \
-    holepunch send --rendezvous-url https://rendezvous.example --room box photos/ notes.txt\n\
+#[command(after_help = "Example, there and here (the first prints the code):\n  \
+    holepunch send photos/ notes.txt\n  \
+    holepunch receive 7-guitar-fox incoming/\n\
     Everything that the peer sends is taken, up to the free space of the disk, and nothing outside the \
     folder is written. A transfer that breaks off leaves files named .NAME.….part, from which it goes on \
     when both sides run the same again; a peer that is back within 10 s goes on by itself.\n\
     Exit code 1 when a file has failed; the others arrive all the same.")]
 pub(crate) struct Args {
-    /// Where to put it; made where there is none
-    #[arg(default_value = ".", value_name = "DIR")]
-    into: PathBuf,
+    /// The code that the sending side has printed, or `-` for a line of standard input [env: CODE]
+    #[arg(value_name = "CODE")]
+    first: Option<String>,
+    /// Where to put it; made where there is none [default: the current folder]
+    #[arg(value_name = "DIR")]
+    second: Option<PathBuf>,
     /// Replace files that are there and differ
     #[arg(long)]
     force: bool,
@@ -36,9 +40,28 @@ pub(crate) struct Args {
     join: JoinArgs,
 }
 
+/// Both may be left out: what looks like a code is one, and a folder of such a name is written `./7-guitar-fox`.
+fn code_and_folder(
+    first: Option<String>,
+    second: Option<PathBuf>,
+) -> Result<(Option<String>, PathBuf), Failure> {
+    let here = || PathBuf::from(".");
+    match (first, second) {
+        (None, second) => Ok((None, second.unwrap_or_else(here))),
+        (Some(text), second) if text == "-" || Code::is_like(&text) => {
+            Ok((Some(text), second.unwrap_or_else(here)))
+        }
+        (Some(folder), None) => Ok((None, folder.into())),
+        (Some(text), Some(_)) => Err(Failure::usage(format!(
+            "expected a code before the folder, such as 7-guitar-fox, and found {text:?}"
+        ))),
+    }
+}
+
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
-    let Args { into, force, hidden, json, join } = args;
+    let Args { first, second, force, hidden, json, join } = args;
+    let (code, into) = code_and_folder(first, second)?;
     transfer::check_folder(&into).map_err(|why| not_begun(json, &Summary::default(), why))?;
     let options = ReceiveOptions { force, hidden };
-    carry_out(join, environment, json, Part::Receive(into, options)).await
+    carry_out(join.with_code(code), environment, json, Part::Receive(into, options)).await
 }

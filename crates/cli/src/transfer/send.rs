@@ -14,9 +14,9 @@ use crate::settings::Environment;
 
 /// Send files and folders to a peer that runs `holepunch receive`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example, here and there:\n  \
-    holepunch send --rendezvous-url https://rendezvous.example --room box photos/ notes.txt\n  \
-    holepunch receive --rendezvous-url https://rendezvous.example --room box incoming/\n\
+#[command(after_help = "Example, here and there (the first prints the code):\n  \
+    holepunch send photos/ notes.txt\n  \
+    holepunch receive 7-guitar-fox incoming/\n\
     A transfer that breaks off goes on where it was when both sides run the same again; a peer that is back \
     within 10 s goes on by itself. Symbolic links \
     and special files in a folder are left out.\n\

@@ -61,7 +61,9 @@ impl Way {
                 ..telling
             },
             Self::Lines => telling,
-            Self::Json => telling.with_json(|change| output::json_line(&LinkLine::Path(change))),
+            Self::Json => telling
+                .with_json(|change| output::json_line(&LinkLine::Path(change)))
+                .with_json_code(|invited| output::json_line(&LinkLine::Code(invited.clone()))),
         }
     }
 

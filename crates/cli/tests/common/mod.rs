@@ -58,6 +58,23 @@ impl Served {
         Program::run(&[arguments, &usual, more].concat(), &[("STUN_SERVERS", &self.stun)])
     }
 
+    /// A program that meets the other side by a code.
+    pub(crate) fn by_code(&self, arguments: &[&str]) -> Program {
+        self.by_code_with(arguments, &[], "")
+    }
+
+    /// Likewise, with variables, and with this on standard input.
+    pub(crate) fn by_code_with(
+        &self,
+        arguments: &[&str],
+        more: &[(&str, &str)],
+        input: &str,
+    ) -> Program {
+        let usual = [("RENDEZVOUS_SERVICE_URL", self.url.as_str()), ("STUN_SERVERS", &self.stun)];
+        let arguments = [arguments, &["--no-port-mapping"]].concat();
+        Program::run_with_input(&arguments, &[&usual, more].concat(), input)
+    }
+
     /// The same as a command whose input and output are the test's; standard error can be read.
     pub(crate) fn command(&self, arguments: &[&str], room: &str) -> Command {
         let usual = ["--room", room, "--no-port-mapping", "--rendezvous-url", &self.url];

@@ -1,5 +1,6 @@
 //! The real binary, run as a process.
 
+use std::io::Write;
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -36,9 +37,18 @@ pub(crate) struct Ended {
 impl Program {
     /// Starts it with these arguments and no environment variables but these.
     pub(crate) fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::run_with_input(arguments, variables, "")
+    }
+
+    /// The same with a short text on standard input.
+    pub(crate) fn run_with_input(
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+        input: &str,
+    ) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_holepunch"));
         command.args(arguments).env_clear().envs(variables.iter().copied());
-        Self::start(command)
+        Self::start(command, input)
     }
 
     /// Starts it with these arguments under limits of its own, as `ulimit` takes them.
@@ -46,12 +56,16 @@ impl Program {
         let binary = env!("CARGO_BIN_EXE_holepunch");
         let mut command = Command::new("sh");
         command.args(["-c", &format!("ulimit {limits}; exec '{binary}' {arguments}")]).env_clear();
-        Self::start(command)
+        Self::start(command, "")
     }
 
-    fn start(mut command: Command) -> Self {
+    fn start(mut command: Command, input: &str) -> Self {
+        // A text that a pipe's buffer holds: nothing waits for its reader.
+        let (read, mut write) = std::io::pipe().unwrap();
+        write.write_all(input.as_bytes()).unwrap();
+        drop(write);
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(if input.is_empty() { Stdio::null() } else { read.into() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)

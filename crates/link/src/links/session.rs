@@ -56,7 +56,11 @@ impl SessionTask {
     pub(super) async fn run(mut self) {
         let (session, peer, events) = (self.session, self.peer.clone(), self.events.clone());
         let error = match self.live().await {
-            Ok(error) | Err(error) => error,
+            Ok(error) => error,
+            // Whoever has seen this side's code and has gone without a link has made a guess, and knows that it was
+            // wrong. That is to be seen, and counted, whatever has ended the session.
+            Err(_) if self.terms.was_guessed() => LinkError::WrongSecret,
+            Err(error) => error,
         };
         if error == LinkError::WrongSecret {
             let wrong_secrets = self.wrong_secrets.fetch_add(1, Ordering::Relaxed) + 1;

@@ -15,7 +15,7 @@ use holepunch_wire::signal::v1::{SessionDetails, SessionOffer};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use super::{LinkConfig, LinkEvent, Links};
+use super::{LinkConfig, LinkEvent, Links, RoomSecret};
 use crate::identity::Identity;
 use crate::link::{Link, LinkError};
 use crate::mux::{Arrived, Mux};
@@ -34,12 +34,17 @@ struct Side {
 
 impl Side {
     async fn new() -> Self {
+        Self::with(None).await
+    }
+
+    async fn with(secret: Option<&str>) -> Self {
         let main = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
         let address = main.local_addr().unwrap();
         let (mux, socket, _arrived) = Mux::new(main).unwrap();
         let identity = Identity::generate().unwrap();
         let key = identity.public_key();
-        let config = LinkConfig { identity, secret: None, relay: false };
+        let secret = secret.map(RoomSecret::new);
+        let config = LinkConfig { identity, secret, relay: false };
         let links = Links::new(mux, socket, Some(config)).unwrap();
         Self { links, key, address, _arrived }
     }
@@ -114,4 +119,17 @@ async fn a_peer_with_another_key_is_refused_on_either_side() {
         let refusal = sides[1 - wrong].link().await.unwrap_err();
         assert_eq!(refusal, LinkError::WrongKey { expected, shown });
     }
+}
+
+#[tokio::test]
+async fn whoever_has_seen_the_code_of_the_secret_and_goes_away_has_made_a_guess() {
+    let [mut own, mut guesser] = [Side::with(Some("a b")).await, Side::with(Some("a c")).await];
+    own.begin(IceRole::Controlled, guesser.address, guesser.key);
+    guesser.begin(IceRole::Controlling, own.address, own.key);
+    // It does not wait for its own refusal to be heard: nothing more comes from it.
+    let heard = guesser.link().await.unwrap_err();
+    assert_eq!(heard, LinkError::WrongSecret);
+    drop(guesser);
+    own.links.handle(SESSION, &SessionEvent::Ended("the peer has left".to_owned()));
+    assert_eq!(own.link().await.unwrap_err(), LinkError::WrongSecret);
 }

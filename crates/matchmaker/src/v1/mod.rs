@@ -10,7 +10,7 @@ use holepunch_wire::WorkerId;
 use holepunch_wire::candidate::{self, Candidate};
 use holepunch_wire::nat::NatProfile;
 use holepunch_wire::session::{RoomMode, RoomName, SessionId};
-use holepunch_wire::signal::v1::{ServerV1, Welcome, WorkerV1};
+use holepunch_wire::signal::v1::{ErrorCode, ServerV1, Welcome, WorkerV1};
 use holepunch_wire::stun::SOFTWARE;
 use holepunch_wire::stun::proof::{AddressProof, ProofNonce};
 use rand::RngExt;
@@ -19,7 +19,17 @@ use crate::connection::{Connection, V1};
 use crate::doors::{ConnectionId, News, Observed};
 use crate::machine::Matchmaker;
 use crate::queue::Place;
+use crate::room::Room;
 use crate::session::{MESH_WORKERS_MAX, SESSIONS_PER_WORKER_MAX};
+
+/// The room that a worker wants.
+struct Wanted {
+    /// That of the URL without it.
+    room: Option<RoomName>,
+    mode: Option<RoomMode>,
+    /// Only if nobody is there.
+    fresh: bool,
+}
 
 impl Matchmaker {
     /// Welcomes a connection: what is known of it from then on.
@@ -47,8 +57,8 @@ impl Matchmaker {
         Box::new(V1::new(nonce, resume, now))
     }
 
-    pub(crate) fn send_error(&mut self, id: ConnectionId, message: String) {
-        self.send(id, ServerV1::Error { message }.encode());
+    pub(crate) fn send_error(&mut self, id: ConnectionId, code: ErrorCode, message: String) {
+        self.send(id, ServerV1::Error { code: Some(code), message }.encode());
     }
 
     fn v1(&mut self, id: ConnectionId) -> Option<&mut V1> {
@@ -70,8 +80,8 @@ impl Matchmaker {
         }
         match message {
             Err(why) => self.ignore(id, why),
-            Ok(WorkerV1::Hello { room, mode, resume, .. }) => {
-                self.hello(id, (room, mode), now);
+            Ok(WorkerV1::Hello { room, mode, resume, fresh, .. }) => {
+                self.hello(id, Wanted { room, mode, fresh }, now);
                 if let Some(token) = resume {
                     self.resume(id, &token);
                 }
@@ -101,12 +111,7 @@ impl Matchmaker {
         }
     }
 
-    fn hello(
-        &mut self,
-        id: ConnectionId,
-        (room, mode): (Option<RoomName>, Option<RoomMode>),
-        now: Instant,
-    ) {
+    fn hello(&mut self, id: ConnectionId, Wanted { room, mode, fresh }: Wanted, now: Instant) {
         let Some(entry) = self.connections.get_mut(&id) else { return };
         let room = room.unwrap_or_else(|| entry.room.clone());
         if room != entry.room {
@@ -116,10 +121,19 @@ impl Matchmaker {
             }
             self.rooms.leave(&before, id);
         }
+        let has_others = |room: &Room| room.members.iter().any(|member| *member != id);
+        if fresh && !room.is_default() && self.rooms.find(&room).is_some_and(has_others) {
+            let message = "somebody is in this room already".to_owned();
+            return self.show_out(id, ErrorCode::RoomTaken, message);
+        }
         let granted = self.rooms.enter(&room, id, mode);
+        if fresh {
+            self.send(id, ServerV1::RoomEntered.encode());
+        }
         if mode.is_some_and(|mode| mode != granted) {
             self.send_error(
                 id,
+                ErrorCode::RoomMode,
                 format!("this room's mode is {granted:?}: the first worker that named one decided"),
             );
         }
@@ -147,13 +161,19 @@ impl Matchmaker {
 
     /// A worker that is one too many in its room goes to the room of all that name none.
     pub(crate) fn turn_away(&mut self, id: ConnectionId) {
-        let Some(entry) = self.connections.get_mut(&id) else { return };
+        let Some(entry) = self.connections.get(&id) else { return };
         let is_full = self.rooms.find(&entry.room).is_some_and(|room| {
             room.mode() == RoomMode::Mesh && room.members.len() > MESH_WORKERS_MAX
         });
-        if !is_full {
-            return;
+        if is_full {
+            let message = format!("this room is full: {MESH_WORKERS_MAX} workers");
+            self.show_out(id, ErrorCode::RoomFull, message);
         }
+    }
+
+    /// Puts a worker into the room of all that name none, where it waits for nobody.
+    fn show_out(&mut self, id: ConnectionId, code: ErrorCode, message: String) {
+        let Some(entry) = self.connections.get_mut(&id) else { return };
         let room = std::mem::take(&mut entry.room);
         let place = entry.place.take();
         if let Some(v1) = &mut entry.v1 {
@@ -164,7 +184,7 @@ impl Matchmaker {
         }
         self.rooms.leave(&room, id);
         self.rooms.enter(&RoomName::default(), id, None);
-        self.send_error(id, format!("this room is full: {MESH_WORKERS_MAX} workers"));
+        self.send_error(id, code, message);
     }
 
     fn candidates(

@@ -81,6 +81,58 @@ fn rooms_keep_workers_apart() {
 }
 
 #[test]
+fn a_room_that_is_to_be_fresh_is_nobody_else_s() {
+    let mut table = Table::new();
+    let said = |table: &Table, number: u64| -> Vec<String> {
+        let frames = table.frames[&number].iter().filter(|frame| !frame.contains("welcome"));
+        frames.filter(|frame| frame.contains("room")).cloned().collect()
+    };
+    table.v1(&[1, 2, 3], "");
+    let fresh = r#"{"type":"hello","room":"7","fresh":true}"#;
+    table.say(1, fresh);
+    table.report(1);
+    assert_eq!(said(&table, 1), [r#"{"type":"room_entered"}"#]);
+    table.say(1, fresh);
+    assert_eq!(said(&table, 1).len(), 2, "it is still the only one there");
+    table.say(2, fresh);
+    table.report(2);
+    let taken =
+        r#"{"type":"error","code":"room_taken","message":"somebody is in this room already"}"#;
+    assert_eq!(said(&table, 2), [taken]);
+    assert!(table.offers(1).is_empty() && table.offers(2).is_empty(), "the two do not meet");
+    table.say(3, r#"{"type":"hello","room":"7"}"#);
+    table.report(3);
+    assert_eq!(table.offers(1)[0].peer.as_str(), "w3", "who does not want it fresh is the guest");
+}
+
+#[test]
+fn two_that_want_a_room_fresh_at_once_do_not_meet() {
+    let mut table = Table::new();
+    // As by `?room=` in the URL: both are there before they say what they want.
+    table.v1(&[1, 2], "7");
+    for number in [1, 2] {
+        table.say(number, r#"{"type":"hello","fresh":true}"#);
+        table.report(number);
+    }
+    let has = |number: u64, what: &str| table.frames[&number].iter().any(|it| it.contains(what));
+    assert!(has(1, "room_taken") && has(2, "room_entered"), "whoever asks last has it for itself");
+    assert!(table.offers(1).is_empty() && table.offers(2).is_empty());
+}
+
+#[test]
+fn a_third_in_a_room_of_two_is_told_once() {
+    let mut table = Table::new();
+    table.v1(&[1, 2, 3], "tea");
+    for number in [1, 2, 3, 3] {
+        table.report(number);
+    }
+    let told = |number: u64| {
+        table.frames[&number].iter().filter(|frame| frame.contains("room_occupied")).count()
+    };
+    assert_eq!([1, 2, 3].map(told), [0, 0, 1]);
+}
+
+#[test]
 fn a_mesh_offers_everyone_to_everyone_and_a_call_one_to_one() {
     let mut table = Table::new();
     table.v1(&[1, 2, 3], "m");

@@ -102,7 +102,7 @@ pub(super) fn frame(text: &str) -> Option<String> {
         Ok(FromServer::Offer(Ok(offer))) => {
             format!("offer of the baseline: {} at {}", offer.peer.as_str(), offer.endpoint)
         }
-        Ok(FromServer::Error(message)) => format!("error: {message}"),
+        Ok(FromServer::Error(said)) => format!("error: {}", said.message),
         _ => text.to_owned(),
     };
     Some(format!("← {words}"))
@@ -121,9 +121,11 @@ fn server(message: &ServerV1) -> Option<String> {
             format!("TURN address of the peer: {address}")
         }
         ServerV1::SessionEnded { reason, .. } => format!("the session is over: {reason}"),
-        ServerV1::Error { message } => format!("error: {message}"),
+        ServerV1::Error { message, .. } => format!("error: {message}"),
         // The machine's events tell of both.
-        ServerV1::Plan { .. } | ServerV1::P2pConnectionOffer { .. } => return None,
+        ServerV1::Plan { .. } | ServerV1::P2pConnectionOffer { .. } | ServerV1::RoomEntered => {
+            return None;
+        }
     })
 }
 

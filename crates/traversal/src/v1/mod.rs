@@ -93,6 +93,7 @@ impl Traversal {
             // Relays are the worker's.
             ServerV1::P2pConnectionOffer { .. }
             | ServerV1::PeerTurnAddress { .. }
+            | ServerV1::RoomEntered
             | ServerV1::Error { .. } => {}
         }
     }

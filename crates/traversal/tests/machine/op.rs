@@ -233,7 +233,7 @@ fn signal() -> impl Strategy<Value = ServerV1> {
             }
         ),
         1 => id().prop_map(|session| ServerV1::SessionEnded { session, reason: "any".to_owned() }),
-        1 => Just(ServerV1::Error { message: "any".to_owned() }),
+        1 => Just(ServerV1::Error { code: None, message: "any".to_owned() }),
     ]
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::endpoint::{EndpointError, endpoint};
-use super::v1::{self, ServerV1, SessionOffer};
+use super::v1::{self, ErrorCode, ServerV1, SessionOffer};
 use super::{MessageError, as_text, kind, object};
 use crate::session::SessionId;
 use crate::{WorkerId, WorkerIdError};
@@ -115,6 +115,15 @@ pub struct BadSessionOffer {
     pub why: String,
 }
 
+/// What the rendezvous says is wrong with something that the worker has asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Complaint {
+    /// For programs; older servers tell none.
+    pub code: Option<ErrorCode>,
+    /// For people.
+    pub message: String,
+}
+
 /// A message as a worker reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromServer {
@@ -131,8 +140,8 @@ pub enum FromServer {
     /// A message of the sub-protocol `holepunch.v1` that the baseline does not have, or what is wrong
     /// with it.
     V1(Result<Box<ServerV1>, String>),
-    /// `error`, with its message.
-    Error(String),
+    /// `error`.
+    Error(Complaint),
     /// A type that this program does not know.
     Unknown(String),
 }
@@ -145,6 +154,8 @@ struct Fields<'a> {
     status: Option<&'a RawValue>,
     #[serde(borrow)]
     detail: Option<&'a RawValue>,
+    #[serde(borrow)]
+    code: Option<&'a RawValue>,
     #[serde(borrow)]
     message: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -197,7 +208,10 @@ impl FromServer {
                 Self::SessionOffer(session_offer(text).map(Box::new).map_err(bad))
             }
             "p2p_connection_offer" => Self::Offer(fields.offer()),
-            "error" => Self::Error(as_text(fields.message).unwrap_or_default()),
+            "error" => Self::Error(Complaint {
+                code: fields.code.and_then(|code| serde_json::from_str(code.get()).ok()),
+                message: as_text(fields.message).unwrap_or_default(),
+            }),
             kind if is_v1 && v1::SERVER_KINDS.contains(&kind) => {
                 Self::V1(ServerV1::parse(text).map(Box::new))
             }

@@ -15,7 +15,7 @@ use serde::Deserialize;
 pub use serde_json::value::RawValue;
 
 pub use endpoint::EndpointError;
-pub use from_server::{BadSessionOffer, FromServer, Offer, OfferError, ServerMessage};
+pub use from_server::{BadSessionOffer, Complaint, FromServer, Offer, OfferError, ServerMessage};
 pub use from_worker::{FromWorker, WorkerMessage};
 
 /// Where a worker registers: this, then its id as one path segment.

@@ -46,6 +46,10 @@ pub enum WorkerV1 {
         /// The token of an earlier welcome: the worker takes its place again.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         resume: Option<String>,
+        /// The worker wants the room only if nobody is there. It is how a room gets a short name that no two pairs
+        /// have at once.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        fresh: bool,
     },
     /// The worker wants a peer, whether it has a UDP endpoint or not.
     Ready,
@@ -253,11 +257,38 @@ pub enum ServerV1 {
         #[serde(default)]
         reason: String,
     },
+    /// The worker is the only one in the room that it wanted `fresh`.
+    RoomEntered,
     /// Something that the worker asked for cannot be.
     Error {
-        /// What is wrong.
+        /// What is wrong, for programs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<ErrorCode>,
+        /// What is wrong, for people.
         message: String,
     },
+}
+
+/// What a worker has asked for that cannot be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// A room that is to be `fresh`, and has somebody in it. The worker is in the room without a name now, and waits
+    /// for nobody.
+    RoomTaken,
+    /// A room of many that has as many workers as it may have. Likewise.
+    RoomFull,
+    /// A peer, in a room of pairs where the others have each other. The worker waits until one of them is free.
+    RoomOccupied,
+    /// A mode for a room that has another one.
+    RoomMode,
+    /// A call of a worker that is not registered, or not in this room.
+    NotRegistered,
+    /// A call of a worker that cannot be called for another reason.
+    NotCallable,
+    /// A code of a later version.
+    #[serde(other)]
+    Unknown,
 }
 
 /// An offer of a session.
@@ -286,8 +317,15 @@ pub(super) const WORKER_KINDS: [&str; 10] = [
 ];
 
 /// The types of [`ServerV1`] that the baseline does not have.
-pub(super) const SERVER_KINDS: [&str; 6] =
-    ["welcome", "peer_candidates", "plan", "peer_accepted", "peer_turn_address", "session_ended"];
+pub(super) const SERVER_KINDS: [&str; 7] = [
+    "welcome",
+    "peer_candidates",
+    "plan",
+    "peer_accepted",
+    "peer_turn_address",
+    "session_ended",
+    "room_entered",
+];
 
 impl WorkerV1 {
     /// Reads one; what is overlong is cut.
@@ -335,9 +373,9 @@ impl ServerV1 {
             }
             Self::Plan { plan, .. } => *plan = plan.clone().bounded(),
             Self::PeerAccepted { ports, .. } => bound_ports(ports),
-            Self::PeerTurnAddress { .. } => {}
+            Self::PeerTurnAddress { .. } | Self::RoomEntered => {}
             Self::SessionEnded { reason, .. } => truncate(reason, REASON_BYTES_MAX),
-            Self::Error { message } => truncate(message, REASON_BYTES_MAX),
+            Self::Error { message, .. } => truncate(message, REASON_BYTES_MAX),
         }
         Ok(message)
     }

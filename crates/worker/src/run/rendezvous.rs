@@ -49,6 +49,9 @@ impl Run {
                     self.welcomed(welcome);
                 } else if let ServerV1::PeerTurnAddress { session, address } = *message {
                     self.turns.peer_at(session, address);
+                } else if *message == ServerV1::RoomEntered {
+                    // From now on the room is its own: a peer may be there when it comes back from a lost connection.
+                    self.config.room_fresh = false;
                 } else {
                     self.tell(Input::V1(message));
                 }
@@ -106,6 +109,7 @@ impl Run {
             key: Some(self.identity.public_key()),
             signature: Some(Box::new(signature)),
             resume: resume.map(|(token, _)| token),
+            fresh: self.config.room_fresh,
         });
         for (session, address) in self.turns.own() {
             self.send_v1(WorkerV1::TurnAddress { session, address });

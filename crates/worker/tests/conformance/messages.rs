@@ -1,6 +1,6 @@
 //! Messages of the rendezvous that ask for nothing: they are noticed, and the connection stays up.
 
-use holepunch_worker::{FromServer, Notice, Signal};
+use holepunch_worker::{Complaint, FromServer, Notice, Signal};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 use crate::common::{Peer, Scene};
@@ -38,7 +38,10 @@ async fn an_acknowledgement_an_echo_and_unknown_types_are_noticed() {
             r#"{"type":"echo_response","original_payload":[1, {"a":null}],"processed_by_rendezvous":"x"}"#,
             FromServer::EchoResponse(r#"[1, {"a":null}]"#.to_owned()),
         ),
-        (r#"{"type":"error","message":"no"}"#, FromServer::Error("no".to_owned())),
+        (
+            r#"{"type":"error","message":"no"}"#,
+            FromServer::Error(Complaint { code: None, message: "no".to_owned() }),
+        ),
         (r#"{"type":"chat","text":"hi"}"#, FromServer::Unknown("chat".to_owned())),
         (r#"{"type":""}"#, FromServer::Unknown(String::new())),
     ] {

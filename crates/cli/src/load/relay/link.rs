@@ -98,6 +98,7 @@ fn hello(
         key: Some(PublicKey::from_bytes(key)),
         signature: Some(Box::new(Signature::from_bytes(signature))),
         resume: None,
+        fresh: false,
     })
 }
 
@@ -140,7 +141,7 @@ async fn next(socket: &mut Socket) -> Result<FromServer, String> {
     loop {
         match socket.next().await {
             Some(Ok(Message::Text(text))) => match FromServer::parse(&text) {
-                Ok(FromServer::Error(why)) => return Err(why),
+                Ok(FromServer::Error(why)) => return Err(why.message),
                 parsed => return parsed.map_err(|error| error.to_string()),
             },
             Some(Ok(_)) => {}

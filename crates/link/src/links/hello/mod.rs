@@ -58,6 +58,11 @@ impl Terms {
         self.guesses.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
+    /// Whether the peer has seen this side's code, and so whether a guess of its was right.
+    pub(super) fn was_guessed(&self) -> bool {
+        self.guesses.load(Ordering::Relaxed) > 0
+    }
+
     fn codes(
         &self,
         connection: &noq::Connection,

@@ -255,6 +255,7 @@ async fn a_peer_that_goes_silent_after_it_has_seen_the_code_ends_in_time() {
 #[tokio::test]
 async fn a_peer_that_goes_away_with_each_code_has_few_guesses() {
     let own_terms = terms(Some("a b"));
+    assert!(!own_terms.was_guessed());
     for guess in 0..=GUESSES_MAX {
         let Ends { connections: [peer, own], sockets: _sockets, .. } = connected().await;
         let (mut send, mut recv) = peer.open_bi().await.unwrap();
@@ -269,5 +270,6 @@ async fn a_peer_that_goes_away_with_each_code_has_few_guesses() {
         assert_eq!(seen, guess < GUESSES_MAX, "{guess}");
         let is_final = outcome == Err(LinkError::WrongSecret);
         assert_eq!(is_final, guess == GUESSES_MAX, "{guess}: {outcome:?}");
+        assert!(own_terms.was_guessed(), "whoever goes away without a word has made a guess, too");
     }
 }

@@ -1,0 +1,78 @@
+//! Asks for a code on a terminal, and completes its words.
+
+use std::io::IsTerminal;
+
+use rustyline::completion::Completer;
+use rustyline::error::ReadlineError;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::history::DefaultHistory;
+use rustyline::validate::Validator;
+use rustyline::{CompletionType, Config, Context, Editor, Helper};
+
+use super::{Code, words};
+use crate::exit::Failure;
+use crate::output;
+
+/// So often somebody may mistype a code.
+const TRIES_MAX: usize = 5;
+
+/// Completes the words of a code.
+struct Words;
+
+impl Completer for Words {
+    type Candidate = String;
+
+    fn complete(
+        &self,
+        line: &str,
+        at: usize,
+        _: &Context<'_>,
+    ) -> rustyline::Result<(usize, Vec<String>)> {
+        let typed = line.get(..at).unwrap_or_default();
+        let Some(between) = typed.rfind(['-', ' ']) else { return Ok((at, Vec::new())) };
+        let begun = typed[between + 1..].to_ascii_lowercase();
+        let words = if begun.is_empty() || typed.contains('@') {
+            Vec::new()
+        } else {
+            words::beginning_with(&begun).map(str::to_owned).collect()
+        };
+        Ok((between + 1, words))
+    }
+}
+
+impl Hinter for Words {
+    type Hint = String;
+}
+
+impl Highlighter for Words {}
+impl Validator for Words {}
+impl Helper for Words {}
+
+/// Asks for a code; `None` where nobody can be asked.
+///
+/// # Errors
+/// Nobody answers, or not with a code.
+pub(crate) fn ask() -> Result<Option<Code>, Failure> {
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Ok(None);
+    }
+    let config = Config::builder().completion_type(CompletionType::List).build();
+    let mut editor: Editor<Words, DefaultHistory> =
+        Editor::with_config(config).map_err(Failure::failed)?;
+    editor.set_helper(Some(Words));
+    for _ in 0..TRIES_MAX {
+        let line = match editor.readline("code (Tab completes a word): ") {
+            Ok(line) => line,
+            Err(ReadlineError::Interrupted | ReadlineError::Eof) => {
+                return Err(Failure::interrupted());
+            }
+            Err(error) => return Err(Failure::failed(format!("cannot read the code: {error}"))),
+        };
+        match line.parse() {
+            Ok(code) => return Ok(Some(code)),
+            Err(why) => output::progress(why),
+        }
+    }
+    Err(Failure::usage(format!("no code in {TRIES_MAX} tries")))
+}

@@ -1,0 +1,160 @@
+//! Codes: what one side makes up and the other side types.
+
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use common::{MAPPED, Program, Rendezvous, Served, Session, StunServer};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A folder with a file to send.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("notes"), "what was sent").unwrap();
+    folder
+}
+
+fn path(folder: &TempDir, name: &str) -> String {
+    folder.path().join(name).to_str().unwrap().to_owned()
+}
+
+/// The code that a program has made up.
+async fn code(program: &mut Program, command: &str) -> String {
+    let start = format!("on the other side:  holepunch {command} ");
+    let line = program.log.line(&start).await;
+    line.strip_prefix(&start).unwrap().to_owned()
+}
+
+/// One with the same number and two other words.
+fn wrong(code: &str) -> String {
+    let number = code.split('-').next().unwrap();
+    let words = if code.contains("zebra") { "abandon-ability" } else { "zebra-zoo" };
+    format!("{number}-{words}")
+}
+
+#[tokio::test]
+async fn a_file_goes_to_whoever_has_the_code_and_a_stranger_is_seen_and_gets_nothing() {
+    let (scene, folder) = (Served::start().await, folder());
+    let (notes, into) = (path(&folder, "notes"), path(&folder, "in"));
+    let mut sender = scene.by_code(&["send", &notes]);
+    let code = code(&mut sender, "receive").await;
+    assert!(code.len() <= 20, "{code}");
+    let stranger =
+        scene.by_code(&["receive", &wrong(&code), &path(&folder, "stranger")]).end().await;
+    assert_eq!(stranger.code, Some(1), "{stranger:?}");
+    assert!(stranger.err.contains("this is not the code"), "{}", stranger.err);
+    sender.log.line("somebody has come with a wrong code, and got nothing (1 of 3").await;
+    // As somebody types it who was read it out; and `receive` goes without saying.
+    let receiver = scene.by_code(&[&code, &into]).end().await;
+    assert_eq!(receiver.code, Some(0), "{receiver:?}");
+    assert_eq!(sender.end().await.code, Some(0));
+    assert_eq!(std::fs::read_to_string(folder.path().join("in/notes")).unwrap(), "what was sent");
+    assert!(!folder.path().join("stranger").exists(), "nothing was written for the stranger");
+}
+
+#[tokio::test]
+async fn three_wrong_codes_end_it() {
+    let (scene, folder) = (Served::start().await, folder());
+    let mut sender = scene.by_code(&["send", "--json", &path(&folder, "notes")]);
+    let code = code(&mut sender, "receive").await;
+    let told: Value = serde_json::from_str(&sender.out.line("\"code\"").await).unwrap();
+    assert_eq!((&told["event"], &told["code"]), (&"code".into(), &code.as_str().into()));
+    assert_eq!(told["command"], format!("holepunch receive {code}"));
+    for _ in 0..3 {
+        let stranger = scene.by_code(&["receive", &wrong(&code), &path(&folder, "in")]).end().await;
+        assert_eq!(stranger.code, Some(1), "{stranger:?}");
+    }
+    let sender = sender.end().await;
+    assert_eq!(sender.code, Some(1), "{sender:?}");
+    assert!(sender.err.contains("3 wrong codes have come"), "{}", sender.err);
+}
+
+#[tokio::test]
+async fn a_code_is_taken_from_standard_input_or_from_the_environment() {
+    let scene = Served::start().await;
+    for is_read in [true, false] {
+        let mut host = scene.by_code_with(&["pipe"], &[], "from the host");
+        let code = code(&mut host, "pipe").await;
+        let guest = if is_read {
+            scene.by_code_with(&["pipe", "-"], &[], &format!("{code}\nfrom the guest"))
+        } else {
+            scene.by_code_with(&["pipe"], &[("CODE", &code)], "from the guest")
+        };
+        let (guest, host) = (guest.end().await, host.end().await);
+        assert_eq!((guest.code, host.code), (Some(0), Some(0)), "{guest:?} {host:?}");
+        let carried = (guest.out.as_str(), host.out.as_str());
+        assert_eq!(carried, ("from the host", "from the guest"), "{is_read}");
+    }
+}
+
+#[tokio::test]
+async fn a_code_names_the_rendezvous_that_only_one_side_was_told() {
+    let (scene, folder) = (Served::start().await, folder());
+    let (url, stun) = (format!("http://{}", scene.addresses().0), scene.addresses().1);
+    let variables = [("STUN_SERVERS", stun)];
+    let flags = ["--rendezvous-url", &url, "--no-port-mapping"];
+    let notes = path(&folder, "notes");
+    let send = [&["send", &notes][..], &flags].concat();
+    let mut sender = Program::run(&send, &variables);
+    let code = code(&mut sender, "receive").await;
+    assert!(code.ends_with(&format!("@{url}")), "{code}");
+    let into = path(&folder, "in");
+    let receive = ["receive", &code, &into, "--no-port-mapping"];
+    assert_eq!(Program::end_of(&receive, &variables).await.code, Some(0));
+    assert_eq!(sender.end().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_code_is_said_before_anybody_is_called() {
+    let nowhere = ["--rendezvous-url", "http://127.0.0.1:9"];
+    for (arguments, words) in [
+        (&["receive"][..], "whose? Give the code that the other side has printed"),
+        (&["receive", "7-abandon-abilitx"], "\"abilitx\" is not a word of codes"),
+        (&["receive", "no-code", "in"], "expected a code before the folder"),
+        (&["chat", "seven"], "expected a code, such as 7-guitar-fox"),
+        (&["chat", "7-abandon-ability", "--room", "tea"], "--room beside a code"),
+        (&["chat", "--room-secret", "one two"], "--room-secret beside a code"),
+        (&["chat", "7-abandon-ability@ftp://x"], "no rendezvous"),
+        (&["send", "--words", "1", "/etc/hostname"], "2..=24"),
+    ] {
+        let ended = Program::end_of(&[arguments, &nowhere].concat(), &[]).await;
+        assert_eq!(ended.code, Some(2), "{arguments:?}: {ended:?}");
+        assert!(ended.err.contains(words), "{arguments:?}: {}", ended.err);
+        assert!(!ended.err.contains("connecting"), "{arguments:?}: {}", ended.err);
+    }
+}
+
+/// What the worker says at first.
+async fn hello(rendezvous: &Rendezvous) -> (Session, Value) {
+    let mut session = rendezvous.accept_selecting("holepunch.v1").await;
+    let welcome = json!({
+        "type": "welcome", "observed_ip": "127.0.0.1", "challenge": "00ff", "resume": "token",
+    });
+    session.send(welcome).await;
+    let hello = session.receive().await;
+    assert_eq!(hello["type"], "hello");
+    (session, hello)
+}
+
+#[tokio::test]
+async fn a_number_that_is_taken_gives_way_to_another_one_and_one_that_is_granted_is_kept() {
+    let (rendezvous, stun) = (Rendezvous::bind(), StunServer::bind().await);
+    let (url, servers) = (format!("http://{}", rendezvous.address), stun.address.to_string());
+    let variables = [("RENDEZVOUS_SERVICE_URL", url.as_str()), ("STUN_SERVERS", &servers)];
+    let mut program = Program::run(&["chat", "--no-port-mapping"], &variables);
+    let (mut taken, asked) = hello(&rendezvous).await;
+    assert_eq!(asked["fresh"], true, "{asked}");
+    taken.send(json!({ "type": "error", "code": "room_taken", "message": "no" })).await;
+    let (mut granted, asked) = hello(&rendezvous).await;
+    assert_eq!(asked["fresh"], true, "{asked}");
+    granted.send(json!({ "type": "room_entered" })).await;
+    let code = code(&mut program, "chat").await;
+    let number = code.split('-').next().unwrap();
+    assert!(granted.path.ends_with(&format!("?room=code-{number}")), "{}", granted.path);
+    stun.answer_next(MAPPED).await;
+    granted.close(1001, "restart").await;
+    let (_again, asked) = hello(&rendezvous).await;
+    assert_eq!(asked.get("fresh"), None, "a guest may be there by now: {asked}");
+}
