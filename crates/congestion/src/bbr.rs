@@ -6,7 +6,7 @@ use crate::BbrConfig;
 use crate::aggregation::Aggregation;
 use crate::cycle::Cycle;
 use crate::filter::MaxFilter;
-use crate::gain::{self, WindowGain};
+use crate::gain::WindowGain;
 use crate::losses::Losses;
 use crate::min_rtt::MinRtt;
 use crate::sampler::{Sample, Sampler};
@@ -17,6 +17,9 @@ const STARTUP_PACING: f64 = 2.77;
 /// The least at the start, in windows per round trip. The first samples are of a handshake, and small: what the window
 /// allows is known better.
 const STARTUP_WINDOWS: f64 = 2.0;
+/// What may be in flight at the start: the rate can double with each round trip, and no queue of one product of rate and
+/// round trip overflows.
+const STARTUP_WINDOW_GAIN: f64 = 2.0;
 /// After the start, until what has gathered in the queue is gone.
 const DRAIN_PACING: f64 = 0.5;
 /// A little less than the path carries: what a clock that is late and a sample that is too high put into the queue
@@ -64,7 +67,7 @@ struct ProbeRtt {
 }
 
 /// A controller after BBR: it sends as fast as the path is measured to deliver, whatever is lost on the way, and keeps
-/// no more in flight than the path holds twice.
+/// little more in flight than the path holds.
 #[derive(Debug, Clone)]
 pub struct Bbr {
     pub(crate) config: BbrConfig,
@@ -243,7 +246,7 @@ impl Bbr {
             self.window += sample.acked;
         } else {
             // No more than what doubles the rate: beyond it, a queue of one product of rate and round trip overflows.
-            let target = self.path_bytes(gain::FULL) + excess;
+            let target = self.path_bytes(STARTUP_WINDOW_GAIN) + excess;
             self.window = self.window.max((self.window + sample.acked).min(target as u64));
         }
         self.window = self.window.max(self.window_min());

@@ -2,7 +2,7 @@
 //!
 //! Cubic takes every lost packet for a queue that overflows. On a radio link, or a line that loses one packet in a hundred for
 //! reasons of its own, it comes to a standstill. [`Bbr`] measures instead: what is delivered in a second, and how long the
-//! shortest round trip is. The product is what the path holds; twice that may be in flight, and what is sent is paced at
+//! shortest round trip is. The product is what the path holds; 1.75 times that may be in flight, and what is sent is paced at
 //! the rate of delivery.
 //!
 //! Logic alone: the QUIC machine tells what it sends and what is acknowledged, and when.

@@ -123,12 +123,13 @@ fn losses_at_random_do_not_lower_it() {
 }
 
 #[test]
-fn after_the_start_the_window_is_twice_what_the_path_holds() {
+fn after_the_start_the_window_is_a_bounded_share_more_than_the_path_holds() {
     let mut path = Path::new(6_000, 0);
     path.play(5 * SECOND, true);
     let holds = 6_000.0 * 40.0;
     let windows = path.bbr.window as f64 / holds;
-    assert!((1.9..2.6).contains(&windows), "{windows}");
+    // 1.75, and the bursts.
+    assert!((1.7..2.3).contains(&windows), "{windows}");
 }
 
 #[test]
