@@ -91,7 +91,7 @@ pub(crate) async fn open(
         Ok(answer) => answer?,
         Err(_) => {
             let why = format!(
-                "no answer within {:?}: {server} has taken the connection, and says nothing on it",
+                "no connection within {:?}: {server} has taken that of TCP, and says nothing on it",
                 way.within
             );
             return Err(Error::Io(io::Error::new(io::ErrorKind::TimedOut, why)));
