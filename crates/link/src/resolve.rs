@@ -19,6 +19,9 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// should not wait for a second opinion.
 const STRAGGLER_TIMEOUT: Duration = Duration::from_millis(200);
 
+/// Addresses of a name that are asked, one more with each request that stays without an answer.
+const ADDRESSES_MAX: usize = 4;
+
 /// The scheme of a STUN server's URI (RFC 7064), as configurations of WebRTC write it.
 const SCHEME: &str = "stun:";
 /// That of one by TLS.
@@ -144,10 +147,30 @@ async fn lookup(name: &ServerName, local_port: u16) -> Result<StunServer, String
     let addresses = tokio::net::lookup_host((name.host.as_str(), name.port))
         .await
         .map_err(|error| format!("{name}: {error}"))?;
-    let address = addresses.into_iter().find(SocketAddr::is_ipv4);
-    let address = address.ok_or_else(|| format!("{name}: it has no IPv4 address"))?;
-    let local = local_towards(address.ip()).map(|ip| SocketAddr::new(ip, local_port));
-    Ok(StunServer { name: name.to_string(), address, local })
+    at_any(name, addresses, local_port)
+}
+
+/// A server whose name has these addresses.
+fn at_any(
+    name: &ServerName,
+    found: impl Iterator<Item = SocketAddr>,
+    local_port: u16,
+) -> Result<StunServer, String> {
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for address in found.filter(SocketAddr::is_ipv4) {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    addresses.truncate(ADDRESSES_MAX);
+    let with_local = |address: SocketAddr| {
+        let local = local_towards(address.ip()).map(|ip| SocketAddr::new(ip, local_port));
+        (address, local)
+    };
+    let mut addresses = addresses.into_iter().map(with_local);
+    let first = addresses.next().ok_or_else(|| format!("{name}: it has no IPv4 address"))?;
+    let (name, (address, local)) = (name.to_string(), first);
+    Ok(StunServer { name, address, local, others: addresses.collect() })
 }
 
 #[cfg(test)]
@@ -188,6 +211,20 @@ mod tests {
         for text in ["x:0", "x:70000", "x:+5", "x:", "x:y"] {
             assert!(matches!(name(text), Err(ServerNameError::BadPort(_))), "{text:?}");
         }
+    }
+
+    #[test]
+    fn each_address_of_a_name_is_one_to_ask_and_there_are_not_many() {
+        let name: ServerName = "stun.example".parse().unwrap();
+        let at = |last: u8| SocketAddr::from(([127, 0, 0, last], 3478));
+        let v6 = "[::1]:3478".parse().unwrap();
+        let found = [v6, at(1), at(1)].into_iter().chain((2..9).map(at));
+        let server = at_any(&name, found, 9).unwrap();
+        assert_eq!((server.address, server.others.len()), (at(1), ADDRESSES_MAX - 1));
+        let (second, local) = server.others[0];
+        assert_eq!(second, at(2));
+        assert!(local.is_some_and(|it| it.port() == 9 && it.ip().is_loopback()), "{local:?}");
+        assert!(at_any(&name, [v6].into_iter(), 9).unwrap_err().contains("no IPv4 address"));
     }
 
     #[tokio::test]

@@ -23,6 +23,10 @@ const MESSAGES_PER_SECOND: u32 = 20;
 /// Likewise of those that are passed on to all its peers.
 const NEWS_BURST: u32 = 24;
 const NEWS_PER_SECOND: u32 = 2;
+/// What a worker says of itself that is told to whoever looks after the server, likewise: an honest one has a new address now
+/// and then, and one that tells another one with each message would fill the log.
+const TOLD_BURST: u32 = 10;
+const TOLD_PER_SECOND: u32 = 1;
 /// Former peers that are remembered, so that they are not the first choice again. Those of the last
 /// [`REMATCH_AFTER`] are remembered beyond that, all of a room of many.
 const PARTNERS_MAX: usize = 4;
@@ -124,6 +128,7 @@ pub(crate) struct Connection {
     pub(crate) rtt: Option<Duration>,
     pub(crate) ignored: u32,
     pub(crate) reports_refused: u32,
+    told: Allowance,
     pub(crate) v1: Option<Box<V1>>,
 }
 
@@ -140,6 +145,7 @@ impl Connection {
         room: RoomName,
         liveness: Liveness,
         v1: Option<Box<V1>>,
+        now: Instant,
     ) -> Self {
         Self {
             worker,
@@ -155,8 +161,14 @@ impl Connection {
             rtt: None,
             ignored: 0,
             reports_refused: 0,
+            told: Allowance::new(TOLD_BURST, now),
             v1,
         }
+    }
+
+    /// Whether one more thing that it says of itself is told.
+    pub(crate) fn is_told(&mut self, now: Instant) -> bool {
+        self.told.allows(TOLD_PER_SECOND, TOLD_BURST, now)
     }
 
     pub(crate) fn is_overdue(&self) -> bool {

@@ -209,9 +209,9 @@ pub enum Event {
     Registered(WorkerId, Observed),
     /// A connection under this id was closed, since it proved no key, or not the right one; and why.
     Refused(WorkerId, &'static str),
-    /// A worker told its HTTP-reported public IP.
+    /// A worker told its HTTP-reported public IP. One that tells another one with each message is heard now and then.
     PublicIp(WorkerId, IpAddr),
-    /// A report was accepted and its worker waits in the queue.
+    /// A report was accepted and its worker waits in the queue; likewise.
     Queued {
         /// The worker.
         worker: WorkerId,

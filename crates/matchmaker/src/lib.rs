@@ -19,6 +19,7 @@
 
 mod bindings;
 mod connection;
+mod counts;
 mod doors;
 #[cfg(debug_assertions)]
 mod invariants;
@@ -36,6 +37,7 @@ mod session;
 mod v1;
 mod waiting;
 
+pub use counts::Counts;
 pub use doors::{
     Action, Closing, Config, ConnectionId, Event, Input, LeaveReason, News, NotAdmitted, Observed,
     Protocol, RelayRefusal, Transmit, Worker,

@@ -209,7 +209,7 @@ impl Matchmaker {
         let Some(entry) = self.connections.get_mut(&id) else { return };
         match message {
             FromWorker::RegisterPublicIp(Some(ip)) => {
-                if entry.http_ip.replace(ip) != Some(ip) {
+                if entry.http_ip.replace(ip) != Some(ip) && entry.is_told(now) {
                     self.events.push_back(Event::PublicIp(entry.worker.clone(), ip));
                 }
             }
@@ -275,7 +275,8 @@ impl Matchmaker {
             self.next_place = next.0;
             entry.place = Some(next);
         }
-        self.enqueue(id, is_news);
+        let is_told = is_news && entry.is_told(now);
+        self.enqueue(id, is_told);
         self.pair(id, now);
     }
 

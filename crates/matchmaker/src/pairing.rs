@@ -19,8 +19,8 @@ const NOT_REGISTERED: &str = "it is not registered here";
 const OCCUPANTS_LOOKED_AT: usize = 16;
 
 impl Matchmaker {
-    /// Puts a worker in its place in the queue of its room.
-    pub(crate) fn enqueue(&mut self, id: ConnectionId, is_news: bool) {
+    /// Puts a worker in its place in the queue of its room; whether that is an event.
+    pub(crate) fn enqueue(&mut self, id: ConnectionId, is_told: bool) {
         let Some(entry) = self.connections.get(&id) else { return };
         let (Some(place), false) = (entry.place, entry.is_overdue()) else { return };
         let waiter =
@@ -28,7 +28,7 @@ impl Matchmaker {
         let Some(room) = self.rooms.find_mut(&entry.room) else { return };
         room.ready.insert(place, waiter);
         let waiting = room.ready.len();
-        if let (true, Some(endpoint)) = (is_news, entry.endpoint) {
+        if let (true, Some(endpoint)) = (is_told, entry.endpoint) {
             let worker = entry.worker.clone();
             self.events.push_back(Event::Queued { worker, endpoint, waiting });
         }
@@ -70,8 +70,12 @@ impl Matchmaker {
         }
         let offered =
             [self.offer(first, first_place, second), self.offer(second, second_place, first)];
-        if let ([Some(()), Some(())], Some(a), Some(b)) =
-            (offered, self.connections.get(&first), self.connections.get(&second))
+        let mut is_told = false;
+        for id in [first, second] {
+            is_told |= self.connections.get_mut(&id).is_some_and(|it| it.is_told(now));
+        }
+        if let ([Some(()), Some(())], true, Some(a), Some(b)) =
+            (offered, is_told, self.connections.get(&first), self.connections.get(&second))
         {
             self.events.push_back(Event::Paired(a.worker.clone(), b.worker.clone()));
         }

@@ -1,33 +1,34 @@
 //! Who has how many places among the workers.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use holepunch_wire::address::{Site, Source};
 
+use crate::counts::Counts;
+
 /// Connections of each address and of each site, those included that have yet to prove a key.
 #[derive(Debug, Default)]
 pub(crate) struct Places {
-    of_sources: BTreeMap<Source, usize>,
-    of_sites: BTreeMap<Site, usize>,
+    of_sources: Counts<Source>,
+    of_sites: Counts<Site>,
 }
 
 impl Places {
     /// How many an address has.
     pub(crate) fn of(&self, source: Source) -> usize {
-        self.of_sources.get(&source).copied().unwrap_or(0)
+        self.of_sources.of(&source)
     }
 
     /// How many all of a site have.
     pub(crate) fn of_site(&self, site: Site) -> usize {
-        self.of_sites.get(&site).copied().unwrap_or(0)
+        self.of_sites.of(&site)
     }
 
     /// Nobody counts those of this machine.
     pub(crate) fn take(&mut self, ip: IpAddr) {
         if let Some(source) = Source::of(ip) {
-            *self.of_sources.entry(source).or_default() += 1;
-            *self.of_sites.entry(source.site()).or_default() += 1;
+            self.of_sources.add(source);
+            self.of_sites.add(source.site());
         }
     }
 
@@ -42,18 +43,9 @@ impl Places {
 
     pub(crate) fn give_back(&mut self, ip: IpAddr) {
         if let Some(source) = Source::of(ip) {
-            take_one(&mut self.of_sources, source);
-            take_one(&mut self.of_sites, source.site());
+            self.of_sources.remove(&source);
+            self.of_sites.remove(&source.site());
         }
-    }
-}
-
-/// One less of them, and none of those that have none.
-fn take_one<K: Ord>(held: &mut BTreeMap<K, usize>, key: K) {
-    let Some(count) = held.get_mut(&key) else { return };
-    *count = count.saturating_sub(1);
-    if *count == 0 {
-        held.remove(&key);
     }
 }
 

@@ -99,7 +99,7 @@ impl Matchmaker {
         let v1 = is_v1.then(|| self.welcome(id, (&worker, observed), challenge, now));
         let room = room.filter(|_| is_v1).unwrap_or_default();
         let liveness = Liveness::quiet(now, self.config.ping_interval);
-        let mut entry = Connection::new(worker, observed, room, liveness, v1);
+        let mut entry = Connection::new(worker, observed, room, liveness, v1, now);
         if needs_proof {
             // The proof answers the welcome at once, as a pong answers a ping.
             entry.pinged_at = Some(now);

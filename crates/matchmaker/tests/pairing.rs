@@ -115,6 +115,29 @@ fn offered_peer(action: &Action) -> Option<String> {
 }
 
 #[test]
+fn what_a_worker_says_of_itself_again_and_again_is_told_now_and_then() {
+    let mut table = Table::new();
+    let told = |table: &mut Table| {
+        table.events.clear();
+        for n in 0..1000 {
+            let ip = n % 2 + 1;
+            table.message(1, &format!(r#"{{"type":"register_public_ip","ip":"8.8.8.{ip}"}}"#));
+            table.report(1, 4001 + ip);
+            table.report(2, 5001 + ip);
+        }
+        table.events.len()
+    };
+    table.connect(1, "a");
+    table.connect(2, "b");
+    let first = told(&mut table);
+    assert!((10..=20).contains(&first), "{first}");
+    table.pass(Duration::from_secs(3));
+    let later = told(&mut table);
+    assert!((3..=6).contains(&later), "{later}");
+    assert!(table.offers(1).len() > 1000, "what is not told happens all the same");
+}
+
+#[test]
 fn two_reports_make_a_pair_and_the_ack_goes_before_the_offer() {
     let mut table = Table::new();
     table.connect(1, "a");

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use holepunch_matchmaker::Counts;
 use holepunch_wire::address::{Site, Source};
 use ipnet::IpNet;
 use tokio::net::TcpStream;
@@ -42,7 +43,7 @@ pub(crate) struct Connections {
 #[derive(Debug, Default)]
 struct Table {
     of_sources: BTreeMap<Source, Waiting>,
-    of_sites: BTreeMap<Site, usize>,
+    of_sites: Counts<Site>,
     /// A trusted proxy has the connections of thousands of clients, and keeps strangers from them by itself. Each of them
     /// will be a WebSocket, or is kept for others, and has a WebSocket's place from the start.
     of_proxies: Waiting,
@@ -237,7 +238,7 @@ impl Table {
         let waiting = match source {
             None => &mut self.of_proxies,
             Some(source) => {
-                *self.of_sites.entry(source.site()).or_default() += 1;
+                self.of_sites.add(source.site());
                 self.of_sources.entry(source).or_default()
             }
         };
@@ -252,13 +253,7 @@ impl Table {
         if waiting.is_empty() {
             self.of_sources.remove(&source);
         }
-        let site = source.site();
-        if let Some(count) = self.of_sites.get_mut(&site) {
-            *count -= 1;
-            if *count == 0 {
-                self.of_sites.remove(&site);
-            }
-        }
+        self.of_sites.remove(&source.site());
         Some(client)
     }
 
@@ -267,7 +262,7 @@ impl Table {
     fn largest(&self) -> Option<(Source, &Waiting)> {
         let size = |(source, waiting): &(&Source, &Waiting)| {
             let first = waiting.keys().next().copied();
-            (self.of_sites.get(&source.site()).copied(), waiting.len(), Reverse(first))
+            (self.of_sites.of(&source.site()), waiting.len(), Reverse(first))
         };
         self.of_sources.iter().max_by_key(size).map(|(source, waiting)| (*source, waiting))
     }

@@ -18,6 +18,7 @@
 //! | `hub` | the pairing machine, its clock, and the outboxes of all sessions |
 //! | `log_budget` | a bound on what strangers can make the server log |
 //! | `origin` | web pages of other sites open no WebSockets |
+//! | `rate` | so much in a second, and so much at once, for each of many clients |
 //! | `relay` | messages between two workers that have no direct path |
 //! | `listing` | `GET /debug/list_workers` |
 //! | `stun` | the STUN server on UDP |
@@ -39,6 +40,7 @@ mod origin;
 mod outbox;
 mod pace;
 mod proxy_protocol;
+mod rate;
 mod relay;
 mod server;
 mod session;

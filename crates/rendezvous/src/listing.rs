@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, RawQuery, State};
@@ -10,13 +11,14 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use holepunch_matchmaker::{Matchmaker, Worker};
+use holepunch_matchmaker::{Counts, Matchmaker, Worker};
 use holepunch_wire::WorkerId;
 use holepunch_wire::address::{Site, Source};
 use serde::Serialize;
 
 use crate::client_address::client_address;
 use crate::http::App;
+use crate::rate::{Rate, Used};
 
 /// Most workers of one listing, and of those that wait for a peer: some 500 KB. A fleet that is larger is listed page by
 /// page.
@@ -25,6 +27,9 @@ const LISTED_MAX: usize = 1000;
 const LISTINGS_MAX: usize = 16;
 /// Of these, for one source, which may be an IPv6 site.
 const LISTINGS_OF_SOURCE_MAX: usize = 4;
+/// Bytes of listings that one source is sent, likewise: a listing of all that fits into one, four times a second, or some 60,000
+/// workers page by page at once. Whoever asks again and again has what costs the operator most.
+const BYTES_OF_SOURCE: Rate = Rate { per_second: 2_000_000, burst: 32_000_000 };
 /// A listing up to this length is sent in one piece.
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -153,10 +158,17 @@ impl ShortEntry {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Listings(Arc<Mutex<Readers>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Readers {
     all: usize,
-    of_sites: BTreeMap<Site, usize>,
+    of_sites: Counts<Site>,
+    bytes: Used<Site>,
+}
+
+impl Default for Readers {
+    fn default() -> Self {
+        Self { all: 0, of_sites: Counts::default(), bytes: Used::new(BYTES_OF_SOURCE) }
+    }
 }
 
 /// One listing under way.
@@ -167,18 +179,19 @@ struct Reading {
 }
 
 impl Listings {
-    fn begin(&self, ip: IpAddr) -> Result<Reading, StatusCode> {
+    fn begin(&self, ip: IpAddr, now: Instant) -> Result<Reading, StatusCode> {
         let site = Source::of(ip).map(Source::site);
         let mut readers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if readers.all >= LISTINGS_MAX {
             return Err(StatusCode::SERVICE_UNAVAILABLE);
         }
         if let Some(site) = site {
-            let own = readers.of_sites.entry(site).or_default();
-            if *own >= LISTINGS_OF_SOURCE_MAX {
+            readers.bytes.forget_idle(now);
+            let has_bytes = readers.bytes.more(Some(site), 1, now).is_some();
+            if readers.of_sites.of(&site) >= LISTINGS_OF_SOURCE_MAX || !has_bytes {
                 return Err(StatusCode::TOO_MANY_REQUESTS);
             }
-            *own += 1;
+            readers.of_sites.add(site);
         }
         readers.all += 1;
         drop(readers);
@@ -186,16 +199,21 @@ impl Listings {
     }
 }
 
+impl Reading {
+    /// Counts what is sent. How much is known once it is there: the last listing may be more than what was left.
+    fn spend(&self, bytes: usize, now: Instant) {
+        let mut readers = self.listings.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        readers.bytes.add(self.site, bytes, now);
+    }
+}
+
 impl Drop for Reading {
     fn drop(&mut self) {
         let mut readers = self.listings.0.lock().unwrap_or_else(PoisonError::into_inner);
         readers.all -= 1;
-        let Some(site) = self.site else { return };
-        if let Some(own) = readers.of_sites.get_mut(&site) {
-            *own -= 1;
-            if *own == 0 {
-                readers.of_sites.remove(&site);
-            }
+        if let Some(site) = &self.site {
+            readers.of_sites.remove(site);
         }
     }
 }
@@ -211,11 +229,13 @@ pub(crate) async fn list_workers(
         Ok(page) => page,
         Err(why) => return (StatusCode::BAD_REQUEST, why).into_response(),
     };
-    let reading = match listings.begin(client_address(from, &headers, &app.trusted_proxies).ip) {
+    let client = client_address(from, &headers, &app.trusted_proxies).ip;
+    let reading = match listings.begin(client, Instant::now()) {
         Ok(reading) => reading,
         Err(status) => {
             let soon = [(RETRY_AFTER, HeaderValue::from_static("1"))];
-            return (status, soon, "too many listings under way").into_response();
+            return (status, soon, "too many listings at once, or in too short a time")
+                .into_response();
         }
     };
     let listing = app.hub.read(|machine| Listing::of(machine, &page));
@@ -223,6 +243,7 @@ pub(crate) async fn list_workers(
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let length = text.len();
+    reading.spend(length, Instant::now());
     let body = if text.len() <= PIECE_BYTES { Body::from(text) } else { in_pieces(text, reading) };
     let kind = HeaderValue::from_static("application/json");
     let headers = [(CONTENT_TYPE, kind), (CONTENT_LENGTH, HeaderValue::from(length))];
@@ -243,6 +264,8 @@ fn in_pieces(text: Vec<u8>, reading: Reading) -> Body {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -261,7 +284,7 @@ mod tests {
     fn nobody_reads_more_listings_at_once_than_his_share() {
         let listings = Listings::default();
         let ip = |text: &str| -> IpAddr { text.parse().unwrap() };
-        let begin = |text: &str| listings.begin(ip(text));
+        let begin = |text: &str| listings.begin(ip(text), Instant::now());
         let mut held: Vec<_> = (0..4).map(|_| begin("192.0.2.1").unwrap()).collect();
         assert_eq!(begin("192.0.2.1").unwrap_err(), StatusCode::TOO_MANY_REQUESTS);
         held.extend((0..4).map(|it| begin(&format!("2001:db8:0:{it}::1")).unwrap()));
@@ -273,5 +296,22 @@ mod tests {
         held.clear();
         assert!(begin("192.0.2.1").is_ok());
         assert!(listings.0.lock().unwrap().of_sites.is_empty());
+    }
+
+    #[test]
+    fn nobody_is_sent_more_bytes_of_listings_than_his_share() {
+        let (listings, start) = (Listings::default(), Instant::now());
+        let begin = |text: &str, now| listings.begin(text.parse().unwrap(), now);
+        let listing = 500_000;
+        let sent = |now| {
+            let spend = |reading: Reading| reading.spend(listing, now);
+            (0..1000).filter(|_| begin("192.0.2.1", now).map(spend).is_ok()).count()
+        };
+        assert_eq!(sent(start), 64);
+        assert_eq!(begin("192.0.2.1", start).unwrap_err(), StatusCode::TOO_MANY_REQUESTS);
+        assert!(begin("192.0.2.2", start).is_ok(), "it is the other one's share");
+        assert!(begin("127.0.0.1", start).is_ok(), "this machine has none");
+        assert_eq!(sent(start + Duration::from_secs(1)), 4);
+        assert_eq!(sent(start + Duration::from_secs(100)), 64);
     }
 }

@@ -82,6 +82,41 @@ pub struct StunServer {
     pub address: SocketAddr,
     /// The local address from which packets to it leave, where the driver knows it.
     pub local: Option<SocketAddr>,
+    /// Further addresses of its name, which are asked, too, while it stays silent; each with the local address toward it.
+    pub others: Vec<(SocketAddr, Option<SocketAddr>)>,
+}
+
+impl StunServer {
+    /// A server at its only address.
+    #[must_use]
+    pub fn at(name: String, address: SocketAddr) -> Self {
+        Self { name, address, local: None, others: Vec::new() }
+    }
+
+    /// Its name; of one that has several addresses, with all that are asked.
+    #[must_use]
+    pub fn in_full(&self) -> String {
+        if self.others.is_empty() {
+            return self.name.clone();
+        }
+        let others = self.others.iter().map(|(other, _)| other);
+        let all: Vec<String> =
+            std::iter::once(&self.address).chain(others).map(ToString::to_string).collect();
+        format!("{} ({})", self.name, all.join(", "))
+    }
+
+    /// Whether a datagram from there may be its answer.
+    pub(crate) fn is_at(&self, from: SocketAddr) -> bool {
+        self.address == from || self.others.iter().any(|(other, _)| *other == from)
+    }
+
+    /// It has answered from there: it is asked there alone from now on.
+    pub(crate) fn settle_at(&mut self, from: SocketAddr) {
+        if let Some((address, local)) = self.others.iter().find(|(other, _)| *other == from) {
+            (self.address, self.local) = (*address, *local);
+        }
+        self.others.clear();
+    }
 }
 
 /// What happens.

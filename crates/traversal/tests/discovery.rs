@@ -26,7 +26,7 @@ struct Bench {
 
 fn server(last: u8) -> StunServer {
     let address = SocketAddr::from(([192, 0, 2, last], 3478));
-    StunServer { name: format!("stun{last}.test:3478"), address, local: None }
+    StunServer::at(format!("stun{last}.test:3478"), address)
 }
 
 impl Bench {
@@ -112,6 +112,31 @@ fn a_silent_server_is_asked_by_the_schedule_of_rfc_8489_and_then_anew() {
     };
     assert!(*delay <= Duration::from_secs(1));
     assert_eq!(bench.pass(Duration::from_secs(1)), [Event::Resolve]);
+}
+
+#[test]
+fn a_silent_address_of_a_server_is_followed_by_the_next_ones_and_the_one_that_answers_is_kept() {
+    let mut bench = Bench::new(None, None);
+    let at = |last: u8| server(last).address;
+    let others = vec![(at(2), Some("10.0.0.2:9".parse().unwrap())), (at(3), None)];
+    let several = StunServer { others, ..server(1) };
+    let told = "stun1.test:3478 (192.0.2.1:3478, 192.0.2.2:3478, 192.0.2.3:3478)";
+    assert_eq!(several.in_full(), told);
+    bench.resolved(&[several]);
+    bench.pass(Duration::from_millis(1499));
+    let sent = |bench: &Bench| -> Vec<(u128, SocketAddr)> {
+        bench.sent.iter().map(|(when, sent)| (when.as_millis(), sent.to)).collect()
+    };
+    assert_eq!(sent(&bench), [(0, at(1)), (500, at(2)), (500, at(1))]);
+    bench.pass(Duration::from_millis(1));
+    assert_eq!(sent(&bench)[3..], [(1500, at(2)), (1500, at(3)), (1500, at(1))]);
+    let events = bench.answer(&server(2), "198.51.100.1:4000");
+    let Some(Event::Mapped { server: by, .. }) = events.first() else { panic!("{events:?}") };
+    assert_eq!((by.address, by.local), (at(2), Some("10.0.0.2:9".parse().unwrap())));
+    let before = bench.sent.len();
+    bench.pass(Duration::from_secs(11));
+    assert!(bench.sent.len() > before, "it is asked again");
+    assert!(bench.sent[before..].iter().all(|(_, sent)| sent.to == at(2)), "there alone");
 }
 
 #[test]

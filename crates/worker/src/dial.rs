@@ -3,9 +3,11 @@
 //! A name often has an address that swallows packets: an IPv6 one behind a broken tunnel, or one of two load
 //! balancers that is down. Waiting for it alone would take all the time there is.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -18,11 +20,16 @@ const NEXT_AFTER: Duration = Duration::from_millis(250);
 /// Addresses of a name that are tried: with both families, three of each.
 const ADDRESSES_MAX: usize = 6;
 
-/// Connects to `host`, a name or an IP address without brackets.
+/// Connects to `host`, a name or an IP address without brackets; to addresses that are `mute` last.
 ///
 /// # Errors
 /// The name is not known, or every address with what it said.
-pub(crate) async fn dial(host: &str, port: u16, within: Duration) -> io::Result<TcpStream> {
+pub(crate) async fn dial(
+    host: &str,
+    port: u16,
+    mute: &Mute,
+    within: Duration,
+) -> io::Result<TcpStream> {
     let until = Instant::now() + within;
     let found = match timeout_at(until, lookup_host((host, port))).await {
         Ok(Ok(found)) => found,
@@ -35,7 +42,41 @@ pub(crate) async fn dial(host: &str, port: u16, within: Duration) -> io::Result<
             return Err(io::Error::new(io::ErrorKind::TimedOut, why));
         }
     };
-    dial_any(&in_turn(found), within.min(until.saturating_duration_since(Instant::now()))).await
+    let addresses = mute.last(in_turn(found));
+    dial_any(&addresses, within.min(until.saturating_duration_since(Instant::now()))).await
+}
+
+/// Addresses that have taken a connection, and on it have said nothing yet that is an answer: behind a load balancer there
+/// may be nobody. Connecting alone tells nothing of that, so the next connection is tried elsewhere first.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Mute(Arc<Mutex<VecDeque<SocketAddr>>>);
+
+impl Mute {
+    /// A connection to there is open.
+    pub(crate) fn connected(&self, address: SocketAddr) {
+        let mut mute = self.lock();
+        mute.retain(|known| *known != address);
+        mute.push_back(address);
+        if mute.len() > ADDRESSES_MAX {
+            mute.pop_front();
+        }
+    }
+
+    /// An answer has come from there.
+    pub(crate) fn answered(&self, address: SocketAddr) {
+        self.lock().retain(|known| *known != address);
+    }
+
+    /// Those of them behind the others, the one that was tried least lately first.
+    pub(crate) fn last(&self, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        let mute = self.lock();
+        addresses.sort_by_key(|address| mute.iter().position(|known| known == address));
+        addresses
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<SocketAddr>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Connects to the first of `addresses` that answers.
@@ -73,7 +114,7 @@ pub(crate) async fn dial_any(addresses: &[SocketAddr], within: Duration) -> io::
 
 /// The addresses in the order in which they are tried: one of each family in turn, beginning with the family that the
 /// system prefers (RFC 8305 §4).
-fn in_turn(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+pub(crate) fn in_turn(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut found: Vec<SocketAddr> = found.collect();
     let mut ordered: Vec<SocketAddr> = Vec::new();
     while !found.is_empty() && ordered.len() < ADDRESSES_MAX {
@@ -199,8 +240,23 @@ pub(crate) mod tests {
 
     #[tokio::test]
     async fn a_name_that_is_not_known_is_named() {
-        let error = dial("no-such-host.invalid", 80, PATIENCE).await.unwrap_err();
+        let error = dial("no-such-host.invalid", 80, &Mute::default(), PATIENCE).await.unwrap_err();
         assert!(error.to_string().contains("the name no-such-host.invalid"), "{error}");
+    }
+
+    #[test]
+    fn who_has_taken_a_connection_without_an_answer_comes_last_until_it_answers() {
+        let [a, b, c] = [1, 2, 3].map(|last| SocketAddr::from(([192, 0, 2, last], 1)));
+        let mute = Mute::default();
+        mute.connected(a);
+        assert_eq!(mute.last(vec![a, b, c]), [b, c, a]);
+        mute.connected(b);
+        mute.connected(a);
+        assert_eq!(mute.last(vec![a, b, c]), [c, b, a], "the other one first");
+        mute.answered(a);
+        assert_eq!(mute.last(vec![a, b, c]), [a, c, b]);
+        (0..=255).for_each(|last| mute.connected(SocketAddr::from(([192, 0, 2, last], 1))));
+        assert_eq!(mute.lock().len(), ADDRESSES_MAX);
     }
 
     #[test]

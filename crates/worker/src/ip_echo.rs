@@ -1,9 +1,12 @@
 //! The public IP, as an HTTP echo service sees it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use holepunch_wire::address::AddressKind;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::net::lookup_host;
 use url::Url;
 
 use crate::tls::{self, Tls};
@@ -21,8 +24,40 @@ const ANSWER_BYTES_MAX: usize = 256;
 /// # Errors
 /// In words, for the log: no connection, another status than 2xx, or no IP address.
 pub(crate) async fn look_up(url: Url, tls: Tls) -> Result<IpAddr, String> {
-    let client = client(&tls).await?.build().map_err(|error| chain(&error))?;
-    ask(&client, url).await
+    let names = Names::default();
+    let client = client(&tls).await?.dns_resolver(names.clone()).build();
+    let client = client.map_err(|error| chain(&error))?;
+    ask(&client, url).await.map_err(|why| names.beside(why))
+}
+
+/// Looks names up, and remembers where they have led: the HTTP library tells what the last address has said, and not which
+/// ones there were.
+#[derive(Debug, Clone, Default)]
+struct Names(Arc<Mutex<Vec<IpAddr>>>);
+
+impl Names {
+    /// A failure with the addresses that were there to be tried.
+    fn beside(&self, why: String) -> String {
+        let found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if found.is_empty() {
+            return why;
+        }
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        format!("{why} (at {})", found.join(", "))
+    }
+}
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        let found = Arc::clone(&self.0);
+        Box::pin(async move {
+            // The library puts the port of the URL in the place of this one.
+            let addresses: Vec<SocketAddr> = lookup_host((name.as_str(), 0)).await?.collect();
+            *found.lock().unwrap_or_else(PoisonError::into_inner) =
+                addresses.iter().map(SocketAddr::ip).collect();
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
 }
 
 async fn client(tls: &Tls) -> Result<reqwest::ClientBuilder, String> {
@@ -99,5 +134,14 @@ mod tests {
         let found = ask(&client, url.parse().unwrap()).await;
         assert!(found.is_ok(), "{found:?}");
         answering.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_failure_names_the_addresses_of_the_service() {
+        let url = |host: &str| format!("http://{host}:1/").parse().unwrap();
+        let by_name = look_up(url("localhost"), Tls::default()).await.unwrap_err();
+        assert!(by_name.contains("127.0.0.1"), "{by_name}");
+        let by_address = look_up(url("127.0.0.1"), Tls::default()).await.unwrap_err();
+        assert!(by_address.contains("127.0.0.1:1"), "{by_address}");
     }
 }

@@ -173,7 +173,7 @@ fn log_discovery(event: &Event) {
             info!(server = server.name, address = %server.address, "STUN request");
         }
         Event::StunSilent(server, waited) => warn!(
-            server = server.name,
+            server = server.in_full(),
             waited_ms = milliseconds(*waited),
             "no STUN answer yet, still asking: is UDP to this address let out?"
         ),

@@ -5,13 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use tokio::net::lookup_host;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use url::Url;
 
 use crate::config::RendezvousUrl;
-use crate::dial::{dial, dial_any};
+use crate::dial::{Mute, dial, dial_any};
 use crate::login::Login;
 use crate::proxy::Proxy;
 use crate::signalling::stream::{Below, Stream};
@@ -27,25 +27,25 @@ pub(crate) struct Access {
     pub(crate) proxy: Option<Proxy>,
     /// What its URL names, for a server in front of it that asks for a password.
     pub(crate) login: Option<Login>,
+    /// Addresses, of the proxy where there is one, at which TCP alone has answered.
+    pub(crate) mute: Mute,
 }
 
 impl Access {
     pub(crate) fn new(rendezvous: &RendezvousUrl, proxy: Option<Proxy>) -> Self {
-        Self { tls: Tls::default(), proxy, login: rendezvous.login() }
+        let (tls, login) = (Tls::default(), rendezvous.login());
+        Self { tls, proxy, login, mute: Mute::default() }
     }
 
-    /// Connects to the host of `url`, and tells whose address the other end of TCP has: the server's, or the proxy's.
-    /// `known` is that address, where it needs no look-up.
-    pub(crate) async fn connect(
+    /// Connects to the host of `url`, or to the proxy; the address of the other end is told. `known` is that address, where
+    /// it needs no look-up.
+    pub(crate) async fn tcp(
         &self,
         url: &Url,
         known: Option<SocketAddr>,
         tcp_within: Duration,
-    ) -> io::Result<(Stream, SocketAddr)> {
+    ) -> io::Result<(TcpStream, SocketAddr)> {
         let (name, port) = host_and_port(url)?;
-        let is_encrypted = url.scheme() == "wss";
-        // What TLS needs is made while TCP connects.
-        let config = async { if is_encrypted { Some(self.tls.config().await) } else { None } };
         let (to, to_port) = match &self.proxy {
             Some(proxy) => (proxy.host.as_str(), proxy.port),
             None => (name, port),
@@ -53,28 +53,43 @@ impl Access {
         let tcp = async {
             match known {
                 Some(known) => dial_any(&[known], tcp_within).await,
-                None => dial(to, to_port, tcp_within).await,
+                None => dial(to, to_port, &self.mute, tcp_within).await,
             }
         };
-        let (stream, config) = tokio::join!(tcp, config);
-        let mut stream = stream.map_err(|error| match &self.proxy {
+        // What TLS needs is made while TCP connects.
+        let config = async {
+            if is_encrypted(url) {
+                _ = self.tls.config().await;
+            }
+        };
+        let (stream, ()) = tokio::join!(tcp, config);
+        let stream = stream.map_err(|error| match &self.proxy {
             Some(proxy) => io::Error::new(error.kind(), format!("{proxy} is not reached: {error}")),
             None => error,
         })?;
         stream.set_nodelay(true)?;
         let peer = stream.peer_addr()?;
+        self.mute.connected(peer);
+        Ok((stream, peer))
+    }
+
+    /// What leads to the rendezvous on a TCP connection: through the proxy where there is one, and with TLS.
+    pub(crate) async fn stream(&self, url: &Url, mut tcp: TcpStream) -> io::Result<Stream> {
+        let (name, port) = host_and_port(url)?;
         if let Some(proxy) = &self.proxy {
             // With the brackets of an IPv6 address.
             let host = url.host_str().unwrap_or_default();
-            proxy.tunnel(&mut stream, &format!("{host}:{port}")).await?;
+            proxy.tunnel(&mut tcp, &format!("{host}:{port}")).await?;
         }
-        let Some(config) = config else { return Ok((Stream::new(Below::Left(stream)), peer)) };
-        let config = config.map_err(io::Error::other)?;
+        if !is_encrypted(url) {
+            return Ok(Stream::new(Below::Left(tcp)));
+        }
+        let config = self.tls.config().await.map_err(io::Error::other)?;
         let server = ServerName::try_from(name.to_owned())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let stream = TlsConnector::from(config).connect(server, stream).await;
+        let stream = TlsConnector::from(config).connect(server, tcp).await;
         let stream = stream.map_err(|error| self.tls.in_words(error))?;
-        Ok((Stream::new(Below::Right(Box::new(stream))), peer))
+        Ok(Stream::new(Below::Right(Box::new(stream))))
     }
 
     /// The rendezvous' own address, where the TCP connection has `peer` at the other end. Behind a proxy it may
@@ -88,6 +103,10 @@ impl Access {
         // A worker's endpoint is IPv4.
         found.map(|address| address.ip().to_canonical()).min_by_key(IpAddr::is_ipv6)
     }
+}
+
+fn is_encrypted(url: &Url) -> bool {
+    url.scheme() == "wss"
 }
 
 /// The host without brackets, and the port.

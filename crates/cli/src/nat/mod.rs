@@ -112,15 +112,16 @@ async fn ask(port: &mut Port, deadline: Instant) -> Report {
         let Ok(PortEvent::Traversal(event)) = timeout_at(look_at, port.next_event()).await else {
             continue;
         };
-        if let Event::StunAsked(StunServer { name, address, local }) = event {
+        if let Event::StunAsked(StunServer { name, address, local, .. }) = event {
             rows.push(Row { server: name, address, local, mapped: None, refused: false });
         } else if let Event::Mapped { server, mapped, nat, .. } = event {
             mapping = nat;
-            if let Some(row) = rows.iter_mut().find(|row| row.address == server.address) {
-                row.mapped = Some(mapped);
+            if let Some(row) = rows.iter_mut().find(|row| row.server == server.name) {
+                // Another one of its name's addresses may have answered.
+                (row.address, row.local, row.mapped) = (server.address, server.local, Some(mapped));
             }
         } else if let Event::StunRefused(server, _) = event {
-            if let Some(row) = rows.iter_mut().find(|row| row.address == server.address) {
+            if let Some(row) = rows.iter_mut().find(|row| row.server == server.name) {
                 row.refused = true;
             }
         } else if let Event::DiscoveryFailed { reason, .. } = event {

@@ -2,11 +2,12 @@
 //! sent there, and they are up to 4.2 times as long (6.6 times by IPv6): it must not be worth his while. Nor must
 //! he be able to use up what somebody else is answered, by a few requests in his name.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use holepunch_wire::address::{SHARES_OF_SITE, Site, Source};
+use holepunch_wire::address::{Site, Source};
+
+use crate::rate::{Rate, Used};
 
 /// Whole answers to one address in a second, and at once. As many workers as may be registered from one
 /// address refresh their mappings with 1,100 requests a second; 1,300 of them may start at once, each with the
@@ -24,32 +25,8 @@ const SHORTEST: Rate = Rate { per_second: 20_000, burst: 25_000 };
 const TOTAL: Rate = Rate { per_second: 50_000, burst: 50_000 };
 /// The shortest answers leave the last tenth of the burst of all: those who are within their share come first.
 const TOTAL_OF_SHORTEST: Rate = Rate { per_second: TOTAL.per_second, burst: 45_000 };
-/// Addresses, and sites, whose use is known, of either kind of answer. One is forgotten once it has its whole
-/// burst again, so that the rate of all keeps each table below this by itself.
-const KNOWN_MAX: usize = 65_536;
 /// What was left out is told so often.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
-
-/// So many in a second, and so many at once (the generic cell rate algorithm, ITU-T I.371).
-#[derive(Debug, Clone, Copy)]
-struct Rate {
-    per_second: u32,
-    burst: u32,
-}
-
-impl Rate {
-    /// When the burst would be whole again after one more, or `None`: that is one too many.
-    fn take(self, whole_at: Option<Instant>, now: Instant) -> Option<Instant> {
-        let interval = Duration::from_secs(1) / self.per_second;
-        let next = whole_at.map_or(now, |at| at.max(now)) + interval;
-        (next <= now + interval * self.burst).then_some(next)
-    }
-
-    /// What all networks of a site have together.
-    fn of_site(self) -> Self {
-        Self { per_second: self.per_second * SHARES_OF_SITE, burst: self.burst * SHARES_OF_SITE }
-    }
-}
 
 /// How much an answer may say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,9 +115,9 @@ impl Shares {
         self.sites.forget_idle(now);
         let site = source.filter(|source| source.has_neighbours()).map(Source::site);
         let (Some(of_source), Some(of_site), Some(of_all)) = (
-            self.sources.one_more(source, now),
-            self.sites.one_more(site, now),
-            self.total.take(*total, now),
+            self.sources.more(source, 1, now),
+            self.sites.more(site, 1, now),
+            self.total.take(1, *total, now),
         ) else {
             return false;
         };
@@ -148,53 +125,6 @@ impl Shares {
         self.sites.put(of_site);
         *total = Some(of_all);
         true
-    }
-}
-
-/// Who has used how much of a rate that each of them has.
-#[derive(Debug)]
-struct Used<K> {
-    rate: Rate,
-    /// When each of them has its whole burst again.
-    whole_at: BTreeMap<K, Instant>,
-    /// The same, by that time.
-    by_time: BTreeSet<(Instant, K)>,
-}
-
-impl<K: Ord + Copy> Used<K> {
-    fn new(rate: Rate) -> Self {
-        Self { rate, whole_at: BTreeMap::new(), by_time: BTreeSet::new() }
-    }
-
-    /// What to [`put`](Self::put) for one more of `key`, or `None`: that is one too many. Nobody has no bound.
-    fn one_more(&self, key: Option<K>, now: Instant) -> Option<Option<(K, Instant)>> {
-        let Some(key) = key else { return Some(None) };
-        let next = self.rate.take(self.whole_at.get(&key).copied(), now)?;
-        Some(Some((key, next)))
-    }
-
-    fn put(&mut self, one_more: Option<(K, Instant)>) {
-        let Some((key, next)) = one_more else { return };
-        match self.whole_at.get(&key) {
-            Some(before) => _ = self.by_time.remove(&(*before, key)),
-            None if self.whole_at.len() >= KNOWN_MAX => self.forget_first(),
-            None => {}
-        }
-        self.whole_at.insert(key, next);
-        self.by_time.insert((next, key));
-    }
-
-    fn forget_idle(&mut self, now: Instant) {
-        while self.by_time.first().is_some_and(|(whole_at, _)| *whole_at <= now) {
-            self.forget_first();
-        }
-    }
-
-    /// The one that has used least of its burst.
-    fn forget_first(&mut self) {
-        if let Some((_, key)) = self.by_time.pop_first() {
-            self.whole_at.remove(&key);
-        }
     }
 }
 

@@ -264,13 +264,12 @@ impl Worker {
         match event {
             Event::Resolve => {
                 let servers = self.servers.iter().take(2).map(|address| StunServer {
-                    name: address.to_string(),
-                    address: *address,
                     local: self
                         .addresses
                         .iter()
                         .find(|ip| ip.is_ipv4())
                         .map(|ip| SocketAddr::new(*ip, MAIN_PORT)),
+                    ..StunServer::at(address.to_string(), *address)
                 });
                 let servers = servers.collect();
                 self.machine.handle_input(Input::Resolved(Ok(servers)), now);

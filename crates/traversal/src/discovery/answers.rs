@@ -23,7 +23,7 @@ impl Discovery {
     ) -> bool {
         // Cheap before dear: a stranger's flood is not even parsed.
         let is_asked = |transaction: &Transaction| {
-            self.servers.get(transaction.server).is_some_and(|server| server.address == from)
+            self.servers.get(transaction.server).is_some_and(|server| server.is_at(from))
         };
         if !self.transactions.iter().any(is_asked) {
             return false;
@@ -31,11 +31,12 @@ impl Discovery {
         let Ok(response) = BindingResponse::parse(payload) else { return false };
         let answered = self.transactions.iter().position(|transaction| {
             transaction.id == response.transaction
-                && self.servers.get(transaction.server).is_some_and(|server| server.address == from)
+                && self.servers.get(transaction.server).is_some_and(|server| server.is_at(from))
         });
         let Some(answered) = answered else { return false };
         let transaction = self.transactions.swap_remove(answered);
         let server = transaction.server;
+        self.servers[server].settle_at(from);
         match response.outcome {
             BindingOutcome::Mapped(mapped) if is_usable(mapped) => {
                 let asked = &self.servers[server];

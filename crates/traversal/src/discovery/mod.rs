@@ -146,9 +146,9 @@ impl Discovery {
         self.servers.iter().map(|server| server.address).collect()
     }
 
-    /// Their names.
+    /// Their names, with the addresses where a name has several.
     pub(crate) fn names(&self) -> Vec<String> {
-        self.servers.iter().map(|server| server.name.clone()).collect()
+        self.servers.iter().map(StunServer::in_full).collect()
     }
 
     /// Why the last attempt that came to nothing did.
@@ -235,6 +235,11 @@ impl Discovery {
             match transaction.handle_timeout(self.nonce, now) {
                 Due::Nothing => true,
                 Due::Send(payload) => {
+                    // One more address with each request that has stayed without an answer.
+                    let late = usize::try_from(transaction.sent - 1).unwrap_or(usize::MAX);
+                    let others = server.others.iter().take(late);
+                    let beside = others.map(|(other, _)| Transmit::new(*other, payload.clone()));
+                    self.transmits.extend(beside);
                     self.transmits.push_back(Transmit::new(server.address, payload));
                     if transaction.sent == SILENT_AFTER_REQUESTS && !transaction.is_refresh() {
                         let waited = now.saturating_duration_since(transaction.started);

@@ -57,7 +57,7 @@ impl Discovery {
             });
             if !is_asked && self.servers.len() < SERVERS_MAX {
                 let name = address.to_string();
-                self.servers.push(StunServer { name, address: *address, local: None });
+                self.servers.push(StunServer::at(name, *address));
                 self.answers.push(None);
             }
         }

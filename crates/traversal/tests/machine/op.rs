@@ -251,10 +251,9 @@ fn surroundings() -> impl Strategy<Value = Surroundings> {
 }
 
 fn resolved() -> impl Strategy<Value = Result<Vec<StunServer>, String>> {
-    let server = source().prop_map(|address| StunServer {
-        name: "stun.test:3478".to_owned(),
-        address,
-        local: None,
+    let server = (source(), vec(source(), 0..3)).prop_map(|(address, others)| StunServer {
+        others: others.into_iter().map(|other| (other, None)).collect(),
+        ..StunServer::at("stun.test:3478".to_owned(), address)
     });
     prop_oneof![4 => vec(server, 0..10).prop_map(Ok), 1 => Just(Err("no such name".to_owned()))]
 }

@@ -40,7 +40,7 @@ fn offer(session: u8, plan: Plan) -> Box<SessionOffer> {
 fn profiling() -> Rig {
     let mut rig = Rig::new(true, true, 1);
     let server = address("192.0.2.1:3478");
-    let server = StunServer { name: server.to_string(), address: server, local: None };
+    let server = StunServer::at(server.to_string(), server);
     rig.input(Input::Resolved(Ok(vec![server])));
     let question = rig.asked[0];
     rig.answer(question, question.to, false, false);

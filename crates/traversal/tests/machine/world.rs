@@ -225,7 +225,7 @@ impl World {
                 continue;
             }
             let name = "stun.test:3478".to_owned();
-            let server = StunServer { name, address: stun_server(), local: None };
+            let server = StunServer::at(name, stun_server());
             world.input(index, Input::Resolved(Ok(vec![server])));
         }
         world.run(Duration::from_secs(1));

@@ -377,7 +377,7 @@ impl World {
             match &event {
                 Event::Resolve => {
                     let name = "stun.test:3478".to_owned();
-                    let server = StunServer { name, address: STUN_SERVER, local: None };
+                    let server = StunServer::at(name, STUN_SERVER);
                     let input = Input::Resolved(Ok(vec![server]));
                     self.hosts[index].machine.handle_input(input, self.now);
                 }

@@ -10,19 +10,17 @@ use std::time::Duration;
 
 use holepunch_wire::relay::RELAY_FRAME_BYTES_MAX;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, http};
 
 use super::RelayAddress;
-use crate::signalling::handshake::{self, Asking, Way};
+use crate::signalling::handshake::{self, Asking, CONNECT_TIMEOUT, Way};
 use crate::signalling::hint;
 use crate::signalling::stream::Stream;
 
-/// TCP, TLS and the WebSocket handshake together may take so long.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// TCP alone, where others are tried beside it: longer than any round trip.
+/// TCP has so long, where others are tried beside it: longer than any round trip.
 const TCP_WITHIN: Duration = Duration::from_secs(2);
 /// While nothing answers, another attempt begins so often ...
 const BESIDE_EVERY: Duration = Duration::from_millis(300);
@@ -166,20 +164,15 @@ async fn attempt(
         .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
         .max_message_size(Some(RELAY_FRAME_BYTES_MAX))
         .max_frame_size(Some(RELAY_FRAME_BYTES_MAX));
-    let way = Way { known, tcp_within: TCP_WITHIN };
+    let way = Way { known, tcp_within: TCP_WITHIN, within: CONNECT_TIMEOUT };
     let token = address.token.reveal();
     let asking = Asking::Relay(&token);
-    let opening = handshake::open(&address.url, &address.access, way, asking, config);
-    match timeout(CONNECT_TIMEOUT, opening).await {
+    match handshake::open(&address.url, &address.access, way, asking, config).await {
         // Boxed: a task that waits for it keeps room for it as long as it lives.
-        Ok(Ok(opened)) => Ok((Box::new(opened.socket), opened.server)),
-        Ok(Err(error)) => {
+        Ok(opened) => Ok((Box::new(opened.socket), opened.server)),
+        Err(error) => {
             Err(Failed { why: hint::on_handshake(&error, &address.url), kind: kind(&error) })
         }
-        Err(_) => Err(Failed {
-            why: format!("no connection within {CONNECT_TIMEOUT:?}"),
-            kind: Kind::Silence,
-        }),
     }
 }
 

@@ -13,14 +13,14 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, protocol::CloseFrame};
 
-use super::handshake::{self, Asking, Opened, Way};
+use super::handshake::{self, Asking, CONNECT_TIMEOUT, Opened, Way};
 use super::stream::Stream;
 use super::{Settings, Signal, hint};
 
-/// TCP, TLS and the WebSocket handshake together may take so long.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// TCP alone, less than both: a failure names the addresses. Its third retransmission is sent after 7 s (RFC 6298 §5).
+/// TCP may take so long, less than all together: a failure names the addresses. Its third retransmission is sent after 7 s
+/// (RFC 6298 §5).
 const TCP_WITHIN: Duration = Duration::from_secs(9);
+const _: () = assert!(TCP_WITHIN.as_secs() < CONNECT_TIMEOUT.as_secs());
 /// A frame that the kernel does not take for so long means that the connection is dead.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for a close handshake; a worker that ends has a second in all.
@@ -65,17 +65,10 @@ impl Connection {
             .max_message_size(Some(2 * FRAME_BYTES_MAX))
             .max_frame_size(Some(2 * FRAME_BYTES_MAX));
         let asking = if settings.ask_v1 { Asking::V1 } else { Asking::Baseline };
-        let way = Way { known: None, tcp_within: TCP_WITHIN };
-        let opening = handshake::open(&settings.url, &settings.access, way, asking, config);
-        let Opened { socket, server, is_v1 } = match timeout(CONNECT_TIMEOUT, opening).await {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => return Err(hint::on_handshake(&error, &settings.url)),
-            Err(_) => {
-                return Err(format!(
-                    "no connection within {CONNECT_TIMEOUT:?}: TCP is there, and nothing is said on it"
-                ));
-            }
-        };
+        let way = Way { known: None, tcp_within: TCP_WITHIN, within: CONNECT_TIMEOUT };
+        let opened = handshake::open(&settings.url, &settings.access, way, asking, config).await;
+        let Opened { socket, server, is_v1 } =
+            opened.map_err(|error| hint::on_handshake(&error, &settings.url))?;
         let server = settings.access.own_address(&settings.url, server).await;
         Ok(Self {
             socket,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use holepunch_wire::relay::{RELAY_SCHEME, RELAY_TOKEN_HEADER};
 use holepunch_wire::signal::v1::SUBPROTOCOL;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
@@ -60,7 +61,12 @@ pub(crate) struct Way {
     pub(crate) known: Option<SocketAddr>,
     /// TCP has so long to connect.
     pub(crate) tcp_within: Duration,
+    /// TCP, TLS and the handshake have so long together.
+    pub(crate) within: Duration,
 }
+
+/// What TCP, TLS and the WebSocket handshake may take together.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opens a WebSocket.
 pub(crate) async fn open(
@@ -70,12 +76,28 @@ pub(crate) async fn open(
     asking: Asking<'_>,
     config: WebSocketConfig,
 ) -> Result<Opened, Error> {
-    let (mut stream, server) = access.connect(url, way.known, way.tcp_within).await?;
+    let until = Instant::now() + way.within;
+    let (tcp, server) = access.tcp(url, way.known, way.tcp_within).await?;
     let key = generate_key();
-    let request = request(url, &key, asking, access.login.as_ref());
-    stream.write_all(request.as_bytes()).await?;
-    stream.flush().await?;
-    let (head, rest) = read_head(&mut stream).await?;
+    let answer = async {
+        let mut stream = access.stream(url, tcp).await?;
+        let request = request(url, &key, asking, access.login.as_ref());
+        stream.write_all(request.as_bytes()).await?;
+        stream.flush().await?;
+        let (head, rest) = read_head(&mut stream).await?;
+        Ok::<_, Error>((stream, head, rest))
+    };
+    let (stream, head, rest) = match timeout_at(until, answer).await {
+        Ok(answer) => answer?,
+        Err(_) => {
+            let why = format!(
+                "no connection within {:?}: {server} has taken that of TCP, and says nothing on it",
+                way.within
+            );
+            return Err(Error::Io(io::Error::new(io::ErrorKind::TimedOut, why)));
+        }
+    };
+    access.mute.answered(server);
     let is_v1 = judge(&head, &rest, &key, matches!(asking, Asking::V1))?;
     let socket =
         WebSocketStream::from_partially_read(stream, rest, Role::Client, Some(config)).await;
@@ -244,5 +266,37 @@ mod tests {
             let has_token = text.contains("\r\nHolepunch-Relay-Token: x\r\n");
             assert_eq!(has_token, matches!(asking, Asking::Relay(_)), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn who_takes_a_connection_and_says_nothing_is_named_and_is_no_one_to_begin_with() {
+        use std::time::Duration;
+
+        use crate::config::RendezvousUrl;
+        use tokio::net::TcpListener;
+
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = silent.local_addr().unwrap();
+        let rendezvous: RendezvousUrl = format!("ws://{address}").parse().unwrap();
+        let access = Access::new(&rendezvous, None);
+        let url: Url = format!("ws://{address}/").parse().unwrap();
+        let (tcp_within, within) = (Duration::from_secs(40), Duration::from_millis(300));
+        let way = Way { known: None, tcp_within, within };
+        let opening = |way| open(&url, &access, way, Asking::Baseline, WebSocketConfig::default());
+        let Err(Error::Io(error)) = opening(way).await else { panic!("it is not open") };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(error.to_string().contains(&format!("{address} has taken")), "{error}");
+        let other = SocketAddr::from(([127, 0, 0, 9], 9));
+        assert_eq!(access.mute.last(vec![address, other]), [other, address]);
+        let way = Way { within: tcp_within, ..way };
+        let answering = async {
+            let (_first, (mut second, _)) =
+                (silent.accept().await.unwrap(), silent.accept().await.unwrap());
+            second.write_all(b"HTTP/1.1 503 Full\r\n\r\n").await.unwrap();
+            second
+        };
+        let (opened, _open) = tokio::join!(opening(way), answering);
+        assert!(matches!(opened, Err(Error::Http(_))));
+        assert_eq!(access.mute.last(vec![address, other]), [address, other], "it has answered");
     }
 }

@@ -13,6 +13,9 @@ use url::Url;
 const REPLACED_REASON_START: &str = "New connection from same";
 /// The same where it does not take a signature.
 const NOT_PROVED_REASON_START: &str = "the signature does not prove the key: it must be over";
+/// What the library makes of a close code that it does not know, among them 1014, which the registry of RFC 6455 §11.7 has
+/// since for a gateway whose server does not answer.
+const UNKNOWN_CODE_REASON: &str = "Protocol violation";
 /// Most characters of the reason in a close frame: its bytes are no more (RFC 6455 §5.5).
 const CLOSE_CHARS_MAX: usize = 123;
 /// Most characters of a server's own words that are repeated.
@@ -46,6 +49,11 @@ pub(crate) fn on_handshake(error: &Error, url: &Url) -> String {
 /// Why the rendezvous closed the WebSocket, in words; `signed` is the host that the worker signed on it.
 pub(crate) fn on_close(frame: Option<&CloseFrame>, signed: Option<&str>) -> String {
     let Some(frame) = frame else { return "the rendezvous closed the connection".to_owned() };
+    if frame.code == CloseCode::Protocol && frame.reason == UNKNOWN_CODE_REASON {
+        return "the connection was closed with a code that is not known here, such as 1014, which a proxy sends when the \
+                rendezvous behind it does not answer"
+            .to_owned();
+    }
     let said: String =
         frame.reason.chars().filter(|c| !c.is_control()).take(CLOSE_CHARS_MAX).collect();
     let hint = if frame.reason.starts_with(REPLACED_REASON_START) {
@@ -93,7 +101,8 @@ fn on_response(response: &Response<Option<Vec<u8>>>, url: &Url) -> String {
         }
         _ if status.is_redirection() => {
             let to = response.headers().get("location").and_then(|to| to.to_str().ok());
-            format!(": a redirect to {:?}; use that URL itself", to.unwrap_or("nowhere"))
+            let to: String = to.unwrap_or("nowhere").chars().take(BODY_CHARS_MAX).collect();
+            format!(": a redirect to {to:?}; use that URL itself")
         }
         _ if said.is_empty() => String::new(),
         _ => format!(": {said}"),
@@ -139,6 +148,23 @@ mod tests {
     }
 
     #[test]
+    fn a_close_code_that_the_library_does_not_know_is_not_told_as_a_violation() {
+        use std::io::Cursor;
+        use tokio_tungstenite::tungstenite::Message;
+        use tokio_tungstenite::tungstenite::protocol::{Role, WebSocket};
+
+        let told = |code: u16| {
+            let [high, low] = code.to_be_bytes();
+            let bytes = Cursor::new(vec![0x88, 3, high, low, b'x']);
+            let read = WebSocket::from_raw_socket(bytes, Role::Client, None).read().unwrap();
+            let Message::Close(frame) = read else { panic!("{read:?}") };
+            on_close(frame.as_ref(), None)
+        };
+        assert!(told(1014).contains("1014") && !told(1014).contains("violation"));
+        assert_eq!(told(1002), "the rendezvous closed the connection (1002 x)");
+    }
+
+    #[test]
     fn a_status_is_explained() {
         assert!(hint(200, "OK").contains("health server"));
         assert!(hint(404, "").contains("/ws/register/"));
@@ -146,6 +172,9 @@ mod tests {
             hint(503, "as many workers as it takes\n").ends_with("as many workers as it takes")
         );
         assert!(hint(301, "").contains("redirect"));
+        let far = Response::builder().status(302).header("location", "A".repeat(15_000));
+        let far = Error::Http(Box::new(far.body(None).unwrap()));
+        assert!(on_handshake(&far, &"ws://a.example".parse().unwrap()).len() < 300);
         assert!(hint(401, "").contains("https://name:password@host"));
         let nginx = "<h1>400 Bad Request</h1> The plain HTTP request was sent to HTTPS port";
         assert!(hint(400, nginx).contains("use https://"));

@@ -1,14 +1,16 @@
 //! One session's task: asks TURN servers for an address, one after the other, and carries packets.
 
+mod open;
+
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use holepunch_link::RelayEnd;
 use holepunch_wire::address::AddressKind;
 use holepunch_wire::relay::{self, RelayFrame};
 use holepunch_wire::session::SessionId;
-use holepunch_wire::turn::{TurnServer, TurnUrl};
+use holepunch_wire::turn::TurnServer;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until, timeout};
@@ -16,8 +18,6 @@ use tokio::time::{sleep, sleep_until, timeout};
 use super::allocation::{Allocation, Failure, HEADER_BYTES, Told};
 use super::knock::{ANSWER, KNOCK, Knocking};
 
-/// A name look-up may take so long.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// The first wait before the next attempt, which doubles up to the longest.
 const AGAIN_FIRST: Duration = Duration::from_millis(500);
 const AGAIN_LONGEST: Duration = Duration::from_secs(60);
@@ -109,6 +109,7 @@ async fn by(end: &mut RelayEnd, server: &TurnServer, given: &mut Given) -> Resul
     if carried.is_ok() {
         end.down();
     }
+    let carried = carried.map_err(|failure| carrier.with_others(failure));
     let _in_time = timeout(DELETE_TIMEOUT, carrier.give_back()).await;
     carried
 }
@@ -123,26 +124,12 @@ struct Carrier {
     knocking: Option<Knocking>,
     /// The server's host has said that nobody is there.
     refusal: Option<io::Error>,
+    /// Other addresses of the server's name, and what they have said.
+    others: Vec<String>,
     message: Vec<u8>,
 }
 
 impl Carrier {
-    async fn open(server: &TurnServer) -> Result<Self, String> {
-        let url: TurnUrl = server.url.parse().map_err(|error| format!("{error}"))?;
-        let looked_up = tokio::net::lookup_host((url.host.as_str(), url.port));
-        let found = timeout(LOOKUP_TIMEOUT, looked_up).await;
-        let found = found.map_err(|_| format!("no address within {LOOKUP_TIMEOUT:?}"))?;
-        let mut found: Vec<SocketAddr> = found.map_err(|error| error.to_string())?.collect();
-        found.sort_by_key(SocketAddr::is_ipv6);
-        let remote = found.first().copied().ok_or("the name has no address")?;
-        let socket = connected(remote).await.map_err(|error| error.to_string())?;
-        let local = socket.local_addr().map_err(|error| error.to_string())?;
-        let allocation = Allocation::new(local, remote, server, Instant::now());
-        let message = Vec::with_capacity(DATAGRAM_BYTES_MAX);
-        let url = server.url.clone();
-        Ok(Self { socket, url, allocation, knocking: None, refusal: None, message })
-    }
-
     async fn carry(&mut self, end: &mut RelayEnd, given: &mut Given) -> Result<(), Failure> {
         given.peer.mark_changed();
         loop {
@@ -310,15 +297,4 @@ impl Carrier {
 
 fn lost(error: io::Error) -> Failure {
     Failure { why: format!("the TURN server cannot be reached: {error}"), is_refused: false }
-}
-
-/// A socket from which `remote` alone is sent to and heard.
-async fn connected(remote: SocketAddr) -> io::Result<UdpSocket> {
-    let any: SocketAddr = match remote {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let socket = UdpSocket::bind(any).await?;
-    socket.connect(remote).await?;
-    Ok(socket)
 }

@@ -12,11 +12,15 @@ use crate::common::{Peer, Rendezvous, Scene, StunServer, Subject, within};
 
 const A_SECOND: Duration = Duration::from_secs(1);
 
-/// Ends the worker; how long that took.
+/// Ends the worker; how long it has waited for anything but the machine that runs this test: time passes when all that has
+/// come is dealt with.
 async fn time_to_end(worker: Subject) -> Duration {
+    tokio::time::pause();
     let start = Instant::now();
     worker.shutdown().await;
-    start.elapsed()
+    let took = start.elapsed();
+    tokio::time::resume();
+    took
 }
 
 #[tokio::test]
@@ -109,7 +113,10 @@ async fn end_while_looking_up(config: Config) -> Duration {
     worker.until_it("the first attempt", connecting).await;
     let bound = |notice: &Notice| matches!(notice, Notice::UdpBound(_));
     worker.until_it("the UDP port", bound).await;
-    time_to_end(worker).await
+    // The clock stands still while a thread of the runtime is blocked, so this one is not paused.
+    let start = Instant::now();
+    worker.shutdown().await;
+    start.elapsed()
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::rate::KNOWN_MAX;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -104,7 +105,7 @@ fn all_networks_of_an_ipv6_site_have_two_shares_together() {
     }
     assert_eq!((whole, alone), (40_000, 50_000));
     budget.allows(host(1), start + 60 * SECOND);
-    assert!(budget.whole.sites.whole_at.is_empty() && budget.whole.sites.by_time.is_empty());
+    assert_eq!(budget.whole.sites.known(), [0, 0]);
 }
 
 #[test]
@@ -112,11 +113,10 @@ fn requests_in_everybody_s_name_are_answered_at_the_rate_of_all() {
     let (start, mut budget) = (Instant::now(), Budget::default());
     let all = || (0..120_000).map(host);
     assert_eq!(answered(&mut budget, all(), start), (50_000, 0));
-    assert_eq!(budget.whole.sources.whole_at.len(), 50_000);
+    assert_eq!(budget.whole.sources.known(), [50_000, 50_000]);
     assert_eq!(answered(&mut budget, all(), start + SECOND), (50_000, 0));
     budget.allows(host(1), start + 60 * SECOND);
-    let Used { whole_at, by_time, .. } = &budget.whole.sources;
-    assert_eq!((whole_at.len(), by_time.len()), (1, 1), "the others are idle");
+    assert_eq!(budget.whole.sources.known(), [1, 1], "the others are idle");
 }
 
 #[test]
@@ -127,8 +127,7 @@ fn the_table_is_bounded_and_whoever_has_used_most_stays_in_it() {
         budget.total = None;
         assert_eq!(budget.allows(host(number), now), Some(Allowance::Whole));
     }
-    let Used { whole_at, by_time, .. } = &budget.whole.sources;
-    assert_eq!((whole_at.len(), by_time.len()), (KNOWN_MAX, KNOWN_MAX));
+    assert_eq!(budget.whole.sources.known(), [KNOWN_MAX, KNOWN_MAX]);
     assert_eq!(budget.allows(host(0), now), Some(Allowance::MappedAlone));
 }
 
@@ -136,7 +135,7 @@ fn the_table_is_bounded_and_whoever_has_used_most_stays_in_it() {
 fn this_machine_counts_in_all_alone() {
     let (now, mut budget) = (Instant::now(), Budget::default());
     assert_eq!(answered(&mut budget, asks([127, 0, 0, 1].into(), 60_000), now), (50_000, 0));
-    assert!(budget.whole.sources.whole_at.is_empty());
+    assert_eq!(budget.whole.sources.known(), [0, 0]);
 }
 
 #[test]
