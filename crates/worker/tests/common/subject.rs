@@ -21,6 +21,7 @@ pub(crate) fn config(rendezvous: &str, stun: SocketAddr) -> Config {
     Config {
         baseline_only: false,
         room: RoomName::default(),
+        room_fresh: false,
         room_mode: None,
         peer: None,
         host_candidates: true,
