@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use holepunch_wire::session::{RoomMode, SessionId};
+use holepunch_wire::session::{RoomMode, SESSIONS_MAX, SessionId};
 
 use crate::connection::Connection;
 use crate::doors::ConnectionId;
 use crate::machine::Matchmaker;
 use crate::queue::Place;
 use crate::room::Room;
-use crate::session::{MESH_WORKERS_MAX, SESSIONS_PER_WORKER_MAX};
+use crate::session::MESH_WORKERS_MAX;
 
 impl Matchmaker {
     /// Looks at everything, which takes time in proportion to all that is known. Only with debug
@@ -91,7 +91,7 @@ impl Matchmaker {
             "{id:?} waits for one peer where there are many"
         );
         let Some(v1) = &entry.v1 else { return };
-        assert!(v1.sessions.len() <= SESSIONS_PER_WORKER_MAX, "{id:?} has too many sessions");
+        assert!(v1.sessions.len() <= SESSIONS_MAX, "{id:?} has too many sessions");
         let mut peers = BTreeSet::new();
         for session in &v1.sessions {
             let Some(found) = self.sessions.get(session) else { panic!("{session} is over") };

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use holepunch_wire::session::{RoomMode, SessionId};
+use holepunch_wire::session::{RoomMode, SESSIONS_MAX, SessionId};
 use holepunch_wire::signal::ServerMessage;
 use holepunch_wire::signal::v1::ErrorCode;
 
@@ -10,7 +10,7 @@ use crate::connection::Connection;
 use crate::doors::{Action, ConnectionId, Event, Protocol, Transmit};
 use crate::machine::Matchmaker;
 use crate::queue::{Place, Waiter};
-use crate::session::{MESH_WORKERS_MAX, REMATCH_AFTER, SESSIONS_PER_WORKER_MAX};
+use crate::session::{MESH_WORKERS_MAX, REMATCH_AFTER};
 
 /// Whoever calls need not know whether the worker is elsewhere.
 const NOT_REGISTERED: &str = "it is not registered here";
@@ -204,7 +204,7 @@ impl Matchmaker {
         let (Some(of_a), Some(of_b)) = (sessions(a), sessions(b)) else {
             return Err("it does not speak holepunch.v1");
         };
-        if of_a.len() >= SESSIONS_PER_WORKER_MAX || of_b.len() >= SESSIONS_PER_WORKER_MAX {
+        if of_a.len() >= SESSIONS_MAX || of_b.len() >= SESSIONS_MAX {
             return Err("one of the two has as many sessions as it may have");
         }
         let met = |session: &SessionId| of_b.contains(session);

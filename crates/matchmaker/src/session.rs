@@ -18,8 +18,6 @@ pub(crate) const RESUME_WITHIN: Duration = Duration::from_secs(30);
 pub(crate) const RETURN_WITHIN: Duration = Duration::from_secs(5);
 /// Two whose session came to nothing are not offered each other again before this.
 pub(crate) const REMATCH_AFTER: Duration = Duration::from_secs(5);
-/// Sessions of one worker.
-pub(crate) const SESSIONS_PER_WORKER_MAX: usize = 64;
 /// Plans of one session: a profile that becomes better, and strategies that fail, need a handful.
 pub(crate) const PLANS_MAX: u32 = 32;
 /// Workers in a room where everyone is offered everyone.
@@ -64,6 +62,8 @@ pub(crate) struct Session {
     pub(crate) plain_failed: bool,
     /// What else has been in vain.
     pub(crate) tried: Tried,
+    /// Whether there is no other plan because a worker has declined the search of one.
+    pub(crate) is_declined: bool,
     /// The last plan whose search each of the two was ready for.
     pub(crate) accepted: [Option<u32>; 2],
     /// What opens the relay for each of the two, where they have one.
@@ -78,6 +78,7 @@ impl Session {
             plans,
             plain_failed: false,
             tried: Tried::default(),
+            is_declined: false,
             accepted: [None; 2],
             relay,
         }

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use holepunch_wire::WorkerId;
-use holepunch_wire::session::SessionId;
-
-use crate::session::SESSIONS_PER_WORKER_MAX;
+use holepunch_wire::session::{SESSIONS_MAX, SessionId};
 
 /// Until when each of them waits, and for whom. A session waits for one worker: where both are gone, it
 /// is over.
@@ -48,7 +46,7 @@ impl Waiting {
     /// Takes one off where more wait for this worker than it may have: it could come, gather sessions and
     /// go, again and again.
     pub(crate) fn pop_surplus(&mut self, worker: &WorkerId) -> Option<SessionId> {
-        let own = self.of_workers.get(worker).filter(|own| own.len() > SESSIONS_PER_WORKER_MAX)?;
+        let own = self.of_workers.get(worker).filter(|own| own.len() > SESSIONS_MAX)?;
         let entry = *own.first()?;
         self.remove(entry);
         Some(entry.1)

@@ -110,10 +110,12 @@ impl<R: Route> Table<R> {
 
     /// These are all paths that QUIC has. The number of paths that were in use, or were to be, and have gone.
     pub(crate) fn listed(&mut self, listed: &[Listed<R>]) -> usize {
-        let is_there = |path: PathId| listed.iter().any(|listed| listed.path == path);
-        let gone = self.paths.keys().copied().filter(|path| !is_there(*path));
-        let gone: Vec<PathId> = gone.collect();
-        let mut lost = gone.into_iter().filter(|path| self.forget(*path)).count();
+        let mut lost = 0;
+        self.paths.retain(|path, entry| {
+            let is_there = listed.iter().any(|listed| listed.path == *path);
+            lost += usize::from(!is_there && entry.stage != Stage::Closed);
+            is_there
+        });
         for Listed { path, is_validated, is_abandoned, route } in listed.iter().copied() {
             if is_abandoned {
                 lost += usize::from(self.close(path));

@@ -469,6 +469,9 @@ pub enum SessionFailure {
     /// Checks arrived, but no answer.
     #[error("the peer's checks arrive, but none of ours is answered: they do not reach it")]
     Unanswered,
+    /// A search was never begun.
+    #[error("the search could not begin: one of the two was not ready for it in time")]
+    SearchUnready,
     /// A search has used up its budget.
     #[error("the search has used up its budget of packets without a hit")]
     SearchExhausted,

@@ -4,10 +4,11 @@
 use std::collections::BTreeSet;
 
 use holepunch_wire::candidate::CANDIDATES_MAX;
+use holepunch_wire::session::SESSIONS_MAX;
 
 use crate::doors::SocketId;
 use crate::machine::Traversal;
-use crate::v1::{Owner, SESSIONS_MAX, SOCKETS_MAX};
+use crate::v1::{Owner, SOCKETS_MAX};
 
 impl Traversal {
     /// Looks at everything. Only with debug assertions.

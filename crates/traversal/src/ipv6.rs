@@ -9,6 +9,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use crate::doors::{SocketId, Transmit};
+use crate::schedule;
 
 /// When the question is sent again; then it has no answer.
 const AGAIN_AFTER: [Duration; 3] =
@@ -99,7 +100,11 @@ impl Ipv6 {
             return None;
         };
         question.sent += 1;
-        question.next_at = now + *after;
+        question.next_at = if question.sent < AGAIN_AFTER.len() {
+            schedule::apart(schedule::next_due(question.next_at, *after, now), now)
+        } else {
+            now + *after
+        };
         let payload = binding_request(question.transaction);
         Some(Transmit { socket: SocketId::MAIN_V6, to: question.server, payload, ttl: None })
     }

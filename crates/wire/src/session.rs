@@ -9,6 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Longest name of a room, in bytes.
 pub const ROOM_BYTES_MAX: usize = 128;
 
+/// Sessions of one worker at a time, on both sides: the rendezvous makes no more of them, and a worker takes no more.
+pub const SESSIONS_MAX: usize = 64;
+
 /// The number of a session, unguessable; 16 hexadecimal digits as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);
@@ -210,7 +213,7 @@ impl From<RelayToken> for String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LinkState {
-    /// Checks are on their way.
+    /// Checks are on their way. After [`Declined`](Self::Declined): the worker may make the search by now.
     Checking,
     /// A direct path answers.
     Direct,

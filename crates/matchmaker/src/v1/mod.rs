@@ -9,7 +9,7 @@ use std::time::Instant;
 use holepunch_wire::WorkerId;
 use holepunch_wire::candidate::{self, Candidate};
 use holepunch_wire::nat::NatProfile;
-use holepunch_wire::session::{RoomMode, RoomName, SessionId};
+use holepunch_wire::session::{RoomMode, RoomName, SESSIONS_MAX, SessionId};
 use holepunch_wire::signal::v1::{ErrorCode, ServerV1, Welcome, WorkerV1};
 use holepunch_wire::stun::SOFTWARE;
 use holepunch_wire::stun::proof::{AddressProof, ProofNonce};
@@ -20,7 +20,7 @@ use crate::doors::{ConnectionId, News, Observed};
 use crate::machine::Matchmaker;
 use crate::queue::Place;
 use crate::room::Room;
-use crate::session::{MESH_WORKERS_MAX, SESSIONS_PER_WORKER_MAX};
+use crate::session::MESH_WORKERS_MAX;
 
 /// The room that a worker wants.
 struct Wanted {
@@ -51,7 +51,7 @@ impl Matchmaker {
             proof_nonce: nonce.to_string(),
             challenge,
             resume: resume.clone(),
-            sessions_max: u32::try_from(SESSIONS_PER_WORKER_MAX).unwrap_or(u32::MAX),
+            sessions_max: u32::try_from(SESSIONS_MAX).unwrap_or(u32::MAX),
         };
         self.send(id, ServerV1::Welcome(welcome).encode());
         Box::new(V1::new(nonce, resume, now))

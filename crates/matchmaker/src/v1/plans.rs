@@ -81,6 +81,7 @@ impl Matchmaker {
         let Plan { strategy, reason, .. } = plans[0].clone();
         if let Some(session) = self.sessions.get_mut(&id) {
             (session.number, session.plans) = (number, plans);
+            session.is_declined &= strategy == Strategy::Relay;
         }
         self.events.push_back(Event::Replanned(id, strategy, reason));
     }
@@ -109,7 +110,12 @@ impl Matchmaker {
                 self.replan(report.session, true, now);
             }
             LinkState::Declined if is_current && !session.is_direct() => {
+                session.is_declined = true;
                 self.relay(report.session, DECLINED);
+            }
+            // The worker may make the search by now.
+            LinkState::Checking if is_current && session.is_declined => {
+                self.replan(report.session, false, now);
             }
             LinkState::Relayed => session.ends[own].relayed = true,
             LinkState::Repairing => session.ends[own].repairing = true,

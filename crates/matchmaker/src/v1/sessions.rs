@@ -5,7 +5,7 @@ use std::time::Instant;
 use holepunch_wire::check::IceRole;
 use holepunch_wire::credentials::IceCredentials;
 use holepunch_wire::plan::Plan;
-use holepunch_wire::session::{RelayToken, SessionId};
+use holepunch_wire::session::{RelayToken, SESSIONS_MAX, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, SessionDetails};
 use rand::RngExt;
 
@@ -14,7 +14,7 @@ use crate::doors::{Action, ConnectionId, Event, News, RelayRefusal, Transmit};
 use crate::machine::Matchmaker;
 use crate::plan::Tried;
 use crate::queue::Place;
-use crate::session::{End, SESSIONS_PER_WORKER_MAX, Session};
+use crate::session::{End, Session};
 
 impl Matchmaker {
     /// A worker that has lost its connection takes its sessions with it to the new one.
@@ -25,7 +25,7 @@ impl Matchmaker {
         let Some(v1) = self.v1(id) else { return };
         let next = v1.resume.clone();
         // It may have begun others before it asks for these.
-        let room = SESSIONS_PER_WORKER_MAX.saturating_sub(v1.sessions.len());
+        let room = SESSIONS_MAX.saturating_sub(v1.sessions.len());
         let mut resumed = Vec::new();
         // Those that have lost this worker, and no others.
         for (at, number) in self.waiting.of(&worker) {

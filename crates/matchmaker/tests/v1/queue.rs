@@ -1,11 +1,9 @@
 //! Workers that wait for one peer and are called meanwhile.
 
 use holepunch_matchmaker::Protocol;
+use holepunch_wire::session::SESSIONS_MAX;
 
 use crate::table::Table;
-
-/// Sessions of one worker.
-const SESSIONS_MAX: u64 = 64;
 
 #[test]
 fn two_that_wait_and_have_called_each_other_are_not_offered_each_other_again() {
@@ -28,7 +26,7 @@ fn a_worker_that_waits_and_has_all_its_sessions_is_offered_to_nobody() {
     let mut table = Table::new();
     table.v1(&[1], "");
     table.report(1);
-    for number in 2..SESSIONS_MAX + 2 {
+    for number in 2..SESSIONS_MAX as u64 + 2 {
         table.connect(number, Protocol::V1, "");
         table.say(number, r#"{"type":"call","peer":"w1"}"#);
     }

@@ -367,6 +367,26 @@ fn a_search_that_a_worker_does_not_make_is_no_failed_one() {
 }
 
 #[test]
+fn a_search_that_was_declined_is_planned_again_when_the_worker_may_make_it() {
+    let (mut table, session) = Table::pair();
+    table.profile(1, "endpoint_independent", r#"{"kind":"preserving"}"#);
+    table.profile(2, "address_and_port_dependent", r#"{"kind":"random"}"#);
+    table.state(1, session, "checking", "birthday", 2);
+    assert_eq!(table.plans(1), [(2, Strategy::Birthday)], "it is under way");
+    table.state(1, session, "declined", "birthday", 2);
+    // Both try again at the same moment; one of them is enough.
+    table.state(1, session, "checking", "relay", 3);
+    table.state(2, session, "checking", "relay", 3);
+    let plans = [(2, Strategy::Birthday), (3, Strategy::Relay), (4, Strategy::Birthday)];
+    assert_eq!((table.plans(1), table.plans(2)), (plans.to_vec(), plans.to_vec()));
+    for round in 0..50 {
+        table.state(1, session, "declined", "birthday", 4 + 2 * round);
+        table.state(1, session, "checking", "relay", 5 + 2 * round);
+    }
+    assert!(table.plans(1).len() < 32, "a session has no more plans for it");
+}
+
+#[test]
 fn the_plans_of_a_session_come_to_an_end() {
     let (mut table, session) = Table::pair();
     for round in 0..50 {

@@ -1,6 +1,7 @@
 //! What the external ports of a few mappings say of the NAT.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use holepunch_wire::nat::{Allocation, Mapping};
 
@@ -15,6 +16,10 @@ const STEP_MAX: i32 = 16;
 const NOISY_STEP_MAX: i32 = 2;
 const TAKEN_MAX: i32 = 3;
 
+/// A mapping surely lives for so long after it was seen: the shortest time that NATs in use give UDP is 20 to 30 s. A
+/// port that is seen again later may have been given back meanwhile.
+const SURELY_LIVES: Duration = Duration::from_secs(15);
+
 /// What a STUN server saw of one mapping, in the order in which the mappings were made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sample {
@@ -24,6 +29,8 @@ pub(crate) struct Sample {
     pub(crate) server: SocketAddr,
     /// The address that it saw.
     pub(crate) mapped: SocketAddr,
+    /// When its answer came.
+    pub(crate) at: Instant,
 }
 
 /// The mapping behaviour, from samples of one socket; `local` is its own address toward the servers,
@@ -102,12 +109,37 @@ fn step(ports: &[u16]) -> Option<i16> {
     (smallest != 0 && (equal || noisy)).then(|| i16::try_from(smallest).ok()).flatten()
 }
 
-/// Whether two of the samples share an external port though their destinations differ, behind a NAT
-/// that gives each destination a mapping of its own.
-pub(crate) fn reuses(samples: &[Sample]) -> bool {
-    samples.iter().enumerate().any(|(index, a)| {
-        samples[index + 1..].iter().any(|b| a.mapped == b.mapped && a.server != b.server)
+/// Whether a NAT with this mapping, a dependent one, keeps apart what goes to the one and to the other.
+pub(crate) fn tells_apart(mapping: Mapping, one: SocketAddr, other: SocketAddr) -> bool {
+    match mapping {
+        Mapping::AddressAndPortDependent => one != other,
+        // Toward two ports of an address there may be one mapping, which is no reuse.
+        Mapping::AddressDependent | Mapping::EndpointDependent => one.ip() != other.ip(),
+        Mapping::None | Mapping::EndpointIndependent | Mapping::Unknown => false,
+    }
+}
+
+/// Pairs of mappings that are there at the same time, toward destinations that the NAT keeps apart: each could share an
+/// external port, where the NAT reuses them.
+fn pairs(samples: &[Sample], mapping: Mapping) -> impl Iterator<Item = (&Sample, &Sample)> {
+    let all = samples
+        .iter()
+        .enumerate()
+        .flat_map(|(index, a)| samples[index + 1..].iter().map(move |b| (a, b)));
+    all.filter(move |(a, b)| {
+        let between = a.at.max(b.at).saturating_duration_since(a.at.min(b.at));
+        between <= SURELY_LIVES && tells_apart(mapping, a.server, b.server)
     })
+}
+
+/// Whether two mappings share an external port, though the NAT keeps their destinations apart.
+pub(crate) fn reuses(samples: &[Sample], mapping: Mapping) -> bool {
+    pairs(samples, mapping).any(|(a, b)| a.mapped == b.mapped)
+}
+
+/// How many pairs of mappings could have shown that.
+pub(crate) fn chances(samples: &[Sample], mapping: Mapping) -> usize {
+    pairs(samples, mapping).count()
 }
 
 #[cfg(test)]
@@ -119,10 +151,13 @@ mod tests {
     const S2P1: &str = "192.0.2.2:3478";
 
     fn samples(list: &[(&str, u16)]) -> Vec<Sample> {
+        #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+        let at = Instant::now();
         let sample = |(server, port): &(&str, u16)| Sample {
             local_port: 8081,
             server: server.parse().unwrap(),
             mapped: SocketAddr::from(([203, 0, 113, 1], *port)),
+            at,
         };
         list.iter().map(sample).collect()
     }
@@ -171,7 +206,27 @@ mod tests {
 
     #[test]
     fn one_port_toward_two_servers_is_reuse() {
-        assert!(reuses(&samples(&[(S1P1, 5), (S1P2, 6), (S2P1, 5)])));
-        assert!(!reuses(&samples(&[(S1P1, 5), (S1P2, 6), (S2P1, 7)])));
+        let of = |list: &[(&str, u16)]| reuses(&samples(list), Mapping::AddressAndPortDependent);
+        assert!(of(&[(S1P1, 5), (S1P2, 6), (S2P1, 5)]));
+        assert!(!of(&[(S1P1, 5), (S1P2, 6), (S2P1, 7)]));
+        assert!(of(&[(S1P1, 5), (S1P2, 5)]));
+    }
+
+    #[test]
+    fn one_mapping_for_all_ports_of_a_host_is_no_reuse() {
+        let seen = samples(&[(S1P1, 5), (S1P2, 5), (S2P1, 6)]);
+        assert_eq!(mapping(&seen, None), Mapping::AddressDependent);
+        assert!(!reuses(&seen, Mapping::AddressDependent));
+        assert_eq!(chances(&seen, Mapping::AddressDependent), 2);
+        assert!(reuses(&samples(&[(S1P1, 5), (S2P1, 5)]), Mapping::AddressDependent));
+    }
+
+    #[test]
+    fn a_port_that_a_dead_mapping_may_have_given_back_is_no_reuse() {
+        let mut seen = samples(&[(S1P1, 5), (S2P1, 5)]);
+        assert_eq!(chances(&seen, Mapping::AddressAndPortDependent), 1);
+        seen[1].at += SURELY_LIVES + Duration::from_millis(1);
+        assert!(!reuses(&seen, Mapping::AddressAndPortDependent));
+        assert_eq!(chances(&seen, Mapping::AddressAndPortDependent), 0);
     }
 }

@@ -11,6 +11,7 @@ use super::classify;
 use super::classify::Sample;
 use super::exchange::Purpose;
 use super::lifetime::{Lifetime, Progress};
+use super::reuse::Reuse;
 use super::{Profiler, Stage};
 use crate::doors::SocketId;
 
@@ -48,7 +49,7 @@ impl Profiler {
             return true;
         };
         let local_port = self.local_port(socket);
-        let sample = Sample { local_port, server: exchange.to, mapped };
+        let sample = Sample { local_port, server: exchange.to, mapped, at: now };
         match exchange.purpose {
             Purpose::Map => {
                 self.main.retain(|(_, known)| known.server != sample.server);
@@ -102,7 +103,7 @@ impl Profiler {
     }
 
     pub(super) fn local_port(&self, socket: SocketId) -> u16 {
-        let reuse = self.reuse.iter().flat_map(|reuse| reuse.sockets.iter());
+        let reuse = self.reuse.iter().flat_map(Reuse::sockets);
         let known = self.fresh.iter().chain(reuse).find(|(known, _)| *known == socket);
         known.map_or(self.main_port, |(_, port)| *port)
     }
@@ -129,7 +130,7 @@ impl Profiler {
             self.profile.ports =
                 samples.iter().skip(skip).map(|sample| sample.mapped.port()).collect();
         }
-        if hard && classify::reuses(&samples) {
+        if hard && classify::reuses(&samples, self.profile.mapping) {
             self.profile.reuses_ports = Some(true);
         }
         let probing = [Purpose::Map, Purpose::FreshMap, Purpose::OtherAddress, Purpose::OtherPort];

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use holepunch_wire::stun::{ChangeRequest, RequestOptions, TransactionId, binding_request_with};
 
 use crate::doors::{SocketId, Transmit};
+use crate::schedule;
 
 /// When a question is asked, after the first time. The profile is to be known within a second, so
 /// these are closer together than the retransmissions of RFC 8489.
@@ -13,9 +14,6 @@ const ASKED_AT: [Duration; 3] =
     [Duration::ZERO, Duration::from_millis(150), Duration::from_millis(350)];
 /// An answer to the last may take so long, or two round trips.
 const PATIENCE: Duration = Duration::from_millis(250);
-
-/// Two of them are never closer, however late the machine is called.
-const APART: Duration = Duration::from_millis(20);
 
 /// What is to be learnt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,7 +111,7 @@ impl Exchange {
         self.asked += 1;
         let next = ASKED_AT.get(self.asked).filter(|_| self.asked < self.purpose.repetitions());
         self.next_at =
-            next.map_or(now + self.patience, |after| (self.started + *after).max(now + APART));
+            next.map_or(now + self.patience, |after| schedule::apart(self.started + *after, now));
         let options = RequestOptions { change: self.purpose.change(), ..RequestOptions::default() };
         let payload = binding_request_with(self.transaction, &options);
         Ok(Some(Transmit { socket: self.socket, to: self.to, payload, ttl: None }))

@@ -124,8 +124,8 @@ impl Profiler {
 
     /// Whether all has been learnt that takes no longer than a second.
     pub(crate) fn is_settled(&self) -> bool {
-        let untestable = self.stage == Stage::Waiting && self.exchanges.is_empty();
-        self.stage == Stage::Done || untestable
+        let is_over = matches!(self.stage, Stage::Waiting | Stage::Done);
+        is_over && !self.is_out(&[Purpose::Map])
     }
 
     /// The own socket is bound to this port.
@@ -160,7 +160,7 @@ impl Profiler {
         self.to_close = before.to_close;
         self.to_close.extend(before.fresh.map(|(socket, _)| socket));
         self.to_close.extend(before.lifetime.map(|lifetime| lifetime.socket()));
-        self.to_close.extend(before.reuse.iter().flat_map(|it| it.sockets.iter().map(|it| it.0)));
+        self.to_close.extend(before.reuse.iter().flat_map(|it| it.sockets().iter().map(|it| it.0)));
         self.to_close.retain(|socket| *socket != SocketId::MAIN);
         self.main_port = before.main_port;
         self.began_anew = before.began_anew;
@@ -200,7 +200,7 @@ impl Profiler {
         self.rtt = self.rtt.max(rtt);
         self.add_servers(&[server]);
         let order = u32::try_from(index).unwrap_or(u32::MAX).min(DISCOVERY_ORDER_MAX);
-        let sample = Sample { local_port: self.main_port, server, mapped };
+        let sample = Sample { local_port: self.main_port, server, mapped, at: now };
         self.main.retain(|(_, known)| known.server != server);
         self.main.push((order, sample));
         let usable = other.filter(|other| other.is_ipv4() && *other != server && other.port() != 0);
@@ -272,12 +272,8 @@ impl Profiler {
         if self.openers.as_ref().is_some_and(|openers| openers.coming > 0) {
             return self.opener_opened(socket, now, rng);
         }
-        if let Some(reuse) = self.reuse.as_mut().filter(|reuse| !reuse.started) {
-            reuse.sockets.push((socket, local.port()));
-            if reuse.sockets.len() == reuse.sockets_wanted {
-                self.start_reuse(now);
-            }
-            return;
+        if self.reuse.as_ref().is_some_and(Reuse::is_opening) {
+            return self.reuse_socket(Some((socket, local.port())), now);
         }
         let (Some(server), None, Stage::Probing) = (self.server, self.fresh, self.stage) else {
             return self.to_close.push(socket);
@@ -293,8 +289,12 @@ impl Profiler {
             openers.coming -= 1;
             return self.conclude(now, rng);
         }
-        if self.reuse.as_ref().is_some_and(|reuse| !reuse.started) {
-            self.start_reuse(now);
+        if self.reuse.as_ref().is_some_and(Reuse::is_opening) {
+            return self.reuse_socket(None, now);
+        }
+        if self.stage == Stage::Probing && self.fresh.is_none() {
+            // What needs a fresh socket is never known.
+            self.stage = Stage::Done;
         }
     }
 
@@ -364,7 +364,7 @@ impl Profiler {
         assert!(self.servers.len() <= REUSE_DESTINATIONS_MAX, "{} servers", self.servers.len());
         let is_drained = self.transmits.is_empty() && self.to_close.is_empty();
         assert!(is_drained && self.sockets_wanted == 0, "the profiler has something to say");
-        let reuse = self.reuse.iter().flat_map(|reuse| reuse.sockets.iter());
+        let reuse = self.reuse.iter().flat_map(Reuse::sockets);
         let own = reuse.chain(&self.fresh).map(|(socket, _)| *socket);
         let own = own.chain(self.opener_sockets());
         own.chain(self.lifetime.as_ref().map(Lifetime::socket)).collect()
@@ -376,7 +376,7 @@ impl Profiler {
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let exchange = self.exchanges.iter().map(|exchange| exchange.next_at).min();
-        let reuse = self.reuse.as_ref().and_then(|reuse| reuse.next_at);
+        let reuse = self.reuse.as_ref().and_then(Reuse::poll_timeout);
         let lifetime = self.lifetime.as_ref().map(Lifetime::poll_timeout);
         exchange.into_iter().chain(reuse).chain(self.hold_until).chain(lifetime).min()
     }

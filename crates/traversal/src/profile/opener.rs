@@ -34,12 +34,12 @@ pub(super) struct Openers {
 impl Profiler {
     /// Begins the test, where there is something to be learnt by it, and it has not been made.
     pub(super) fn test_openers(&mut self) {
-        let is_worth = self.profile.remaps_after_inbound == Some(true) && self.openers.is_none();
-        if is_worth {
-            let coming = u16::from(TTL_LAST - TTL_FIRST + 1);
-            self.sockets_wanted += coming;
-            self.openers = Some(Openers { sockets: Vec::new(), coming });
+        if self.profile.remaps_after_inbound != Some(true) || self.openers.is_some() {
+            return;
         }
+        let coming = u16::from(TTL_LAST - TTL_FIRST + 1);
+        self.sockets_wanted += coming;
+        self.openers = Some(Openers { sockets: Vec::new(), coming });
     }
 
     /// Whether the test is under way.

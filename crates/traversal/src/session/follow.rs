@@ -77,6 +77,7 @@ impl Session {
     pub(crate) fn search_refused(&mut self, refusal: SearchRefusal, now: Instant) {
         self.tell(SessionEvent::SearchRefused(refusal));
         self.report(LinkState::Declined, refusal.to_string(), now);
+        self.refused = Some(refusal);
     }
 
     /// That nothing came of it, and why where somebody has said so.

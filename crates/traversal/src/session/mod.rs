@@ -42,8 +42,8 @@ use rand::rngs::StdRng;
 
 use crate::answers::RateLimit;
 use crate::doors::{
-    Event, RelayState, SessionEvent, SessionFailure, SocketId, Transmit, WakeReason, WakeUp,
-    earlier,
+    Event, RelayState, SearchRefusal, SessionEvent, SessionFailure, SocketId, Transmit, WakeReason,
+    WakeUp, earlier,
 };
 use checks::{Checks, SentCheck};
 use keep::Keep;
@@ -147,6 +147,8 @@ pub(crate) struct Session {
     alarm: bool,
     /// What a relay does for the two.
     relay: RelayState,
+    /// Why the search of a plan was not made, until the rendezvous is asked for another plan.
+    pub(crate) refused: Option<SearchRefusal>,
     /// The plan that the peer is ready for, and what it announces.
     peer_accepted: Option<(u32, Vec<u16>)>,
     transmits: VecDeque<Transmit>,
@@ -204,6 +206,7 @@ impl Session {
             heard_at: BTreeMap::new(),
             alarm: false,
             relay: RelayState::Absent,
+            refused: None,
             peer_accepted: None,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -337,6 +340,7 @@ impl Session {
         self.run_search(now, rng);
         if matches!(self.phase, Phase::Checking) && self.gives_up_at().is_some_and(|at| at <= now) {
             let failure = match (&self.search, self.heard) {
+                (Some(search), _) if !search.has_begun() => SessionFailure::SearchUnready,
                 (Some(_), _) => SessionFailure::SearchExhausted,
                 (None, 0) => SessionFailure::Silence,
                 (None, _) => SessionFailure::Unanswered,

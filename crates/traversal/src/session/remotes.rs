@@ -17,9 +17,6 @@ const PEER_REFLEXIVE_MAX: usize = 8;
 /// from an address of his choice gets no more.
 const TRIGGERED_MAX: u32 = 5;
 
-/// A machine that was not called for long goes on with its checks so far apart.
-const CATCH_UP: Duration = Duration::from_millis(10);
-
 /// How many checks an address is worth, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effort {
@@ -129,11 +126,13 @@ impl Remotes {
     pub(crate) fn due(&mut self, now: Instant, rng: &mut StdRng) -> Vec<Route> {
         let mut due = Vec::new();
         for remote in &mut self.remotes {
-            if remote.next_at.is_some_and(|at| at <= now) {
+            if let Some(at) = remote.next_at.filter(|at| *at <= now) {
                 due.push(remote.route);
                 remote.index += 1;
+                // Where checks have been missed, the others come later.
+                remote.started += schedule::missed(at, now);
                 let next = remote.effort.at(remote.index, rng);
-                remote.next_at = next.map(|after| (remote.started + after).max(now + CATCH_UP));
+                remote.next_at = next.map(|after| schedule::apart(remote.started + after, now));
             }
         }
         due

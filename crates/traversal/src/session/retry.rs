@@ -3,12 +3,14 @@
 //! What kept all checks of the first seconds from passing may be over: an outage, a filter, a NAT that had no port left. Both
 //! sides have to send at about the same time, since the checks of each open its own NAT. Nothing is said between them for
 //! that: both count from the offer, which reaches them at about the same time, and whatever else has happened leaves the
-//! moments as they are.
+//! moments as they are. A side that has declined a search asks the rendezvous for another plan then.
 
 use std::time::{Duration, Instant};
 
+use holepunch_wire::session::LinkState;
+
 use super::{Phase, Session};
-use crate::doors::RelayState;
+use crate::doors::{RelayState, SearchRefusal};
 
 /// Checks begin anew so long after the offer, and then after pauses that double ...
 const FIRST: Duration = Duration::from_secs(60);
@@ -50,6 +52,11 @@ impl Session {
         if self.retry_at().is_some() && self.retry.is_due(now) {
             let endpoint = self.endpoint;
             self.remotes.restart(|to| Some(to) == endpoint, now);
+            // What there was no time, socket or packet for then may be had now; what the user wants is the same.
+            if self.refused.take().is_some_and(|refusal| refusal != SearchRefusal::Unwanted) {
+                let reason = "the direct way is tried again".to_owned();
+                self.report(LinkState::Checking, reason, now);
+            }
         }
     }
 }

@@ -11,16 +11,13 @@ use holepunch_wire::address::AddressKind;
 use holepunch_wire::candidate::{self, CANDIDATES_MAX, Candidate, CandidateKind};
 use holepunch_wire::nat::SearchWish;
 use holepunch_wire::plan::{Plan, Strategy};
-use holepunch_wire::session::{AddressProof, SessionId};
+use holepunch_wire::session::{AddressProof, SESSIONS_MAX, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, SessionOffer, Welcome, WorkerV1};
 use holepunch_wire::stun::proof::ProofNonce;
 
 use crate::doors::{Event, OfferRefusal, SearchRefusal, Surroundings};
 use crate::machine::Traversal;
 use crate::session::{Prepared, SearchRun, Session, Setting, opener};
-
-/// Sessions of one worker at a time.
-pub(crate) const SESSIONS_MAX: usize = 64;
 
 /// Sockets that come and go, open at once.
 pub(crate) const SOCKETS_MAX: usize = 256;
@@ -185,7 +182,7 @@ impl Traversal {
                     opener: opener(plan),
                 };
                 let run = SearchRun::new(plan.number, search, context, now, &mut self.rng);
-                session.search = Some(run);
+                (session.search, session.refused) = (Some(run), None);
             }
             (refusal, _) => {
                 let refusal = refusal.unwrap_or(SearchRefusal::NoEndpoint);

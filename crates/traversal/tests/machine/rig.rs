@@ -9,7 +9,7 @@ use holepunch_wire::WorkerId;
 use holepunch_wire::address::AddressKind;
 use holepunch_wire::check::{Check, ParsedCheck};
 use holepunch_wire::credentials::{IceCredentials, RANDOM_BYTES};
-use holepunch_wire::session::SessionId;
+use holepunch_wire::session::{SESSIONS_MAX, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, WorkerV1};
 use holepunch_wire::stun::{BindingRequest, TransactionId};
 use rand::SeedableRng;
@@ -17,7 +17,6 @@ use rand::rngs::StdRng;
 
 /// Sockets open at once, beside the own two: a search's, the profiler's, and those of paths.
 const SOCKETS_MAX: usize = 256 + 64;
-const SESSIONS_MAX: usize = 64;
 /// Datagrams that one thing that happens may bring about: a check for every address of every session.
 const BURST_MAX: usize = SESSIONS_MAX * 48;
 /// Wake-ups in a second, of all sessions together, and beside them.

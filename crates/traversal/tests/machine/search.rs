@@ -268,7 +268,9 @@ fn an_acceptance_that_comes_before_the_plan_counts() {
 fn a_search_whose_peer_never_accepts_is_given_up() {
     let mut world = offered(&search(Aim::Random, Announce::Nothing));
     world.run(secs(40));
-    assert!(world.parties[0].has(|event| matches!(event, SessionEvent::Failed(_))));
+    // Its budget is untouched.
+    let failed = SessionEvent::Failed(SessionFailure::SearchUnready);
+    assert!(world.parties[0].has(|event| *event == failed));
     assert_eq!(world.parties[0].opened, world.parties[0].closed);
     assert_eq!(probes(&world).len(), 0);
 }
@@ -449,4 +451,28 @@ fn an_answer_that_was_read_from_a_socket_before_it_was_closed_does_not_count() {
     let payload = encode_success(transaction, address("198.51.100.1:1"), &key);
     world.input(0, Input::Datagram { socket: fresh.socket, from, payload: &payload });
     assert!(!world.parties[0].has(|event| matches!(event, SessionEvent::Linked(_))));
+}
+
+#[test]
+fn a_search_that_no_socket_can_be_opened_for_is_refused_for_that_reason() {
+    let specs = [
+        Search { sockets: 3, fresh: true, ..search(Aim::Endpoint, Announce::Nothing) },
+        Search { sockets: 3, fresh: true, ..search(Aim::Announced, Announce::LocalPorts) },
+        Search { sockets: 1, ..search(Aim::Announced, Announce::NextPorts) },
+        Search { sockets: 1, fresh: true, ..search(Aim::FreshPort, Announce::FreshPort) },
+    ];
+    for spec in specs {
+        let mut world = World::new();
+        world.parties[1].is_dead = true;
+        world.parties[0].can_open = false;
+        world.offer(0, |offer| {
+            offer.details.plan = plan(1, Strategy::Birthday, Some(spec.clone()));
+        });
+        world.signal(0, accepted(1));
+        world.run(secs(1));
+        let party = &world.parties[0];
+        let refusal = SessionEvent::SearchRefused(SearchRefusal::NoSocket);
+        assert!(party.has(|event| *event == refusal), "{spec:?}");
+        assert!(party.opened <= 3, "{spec:?}: {} attempts", party.opened);
+    }
 }

@@ -2,7 +2,7 @@
 
 use holepunch_traversal::{Event, Input, OfferRefusal, RelayState, SessionEvent};
 use holepunch_wire::plan::{Aim, Announce, Strategy};
-use holepunch_wire::session::{LinkState, SessionId};
+use holepunch_wire::session::{AddressProof, LinkState, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, WorkerV1};
 
 use crate::secs;
@@ -153,6 +153,35 @@ fn two_that_talk_by_a_relay_alone_try_the_direct_way_again() {
         let after = party.when(is_linked).map(|at| (at - offered).as_secs());
         assert_eq!(after, Some(60));
     }
+}
+
+#[test]
+fn a_worker_that_has_declined_a_search_asks_for_another_plan_when_the_direct_way_is_tried_again() {
+    let mut world = World::new();
+    world.parties[1].is_dead = true;
+    world.offer(0, |offer| {
+        let search = Some(search(Aim::Random, Announce::Nothing));
+        offer.details.plan = plan(1, Strategy::Birthday, search);
+        offer.details.address_proof = AddressProof::None;
+    });
+    world.input(0, Input::Relayed(SESSION, RelayState::Serves));
+    let plan = plan(2, Strategy::Relay, None);
+    world.signal(0, ServerV1::Plan { session: SESSION, plan });
+    let asked = |world: &World| {
+        let is = |(_, event): &&(_, Event)| match event {
+            Event::Signal(WorkerV1::LinkState(it)) => {
+                it.state == LinkState::Checking && it.number == 2
+            }
+            _ => false,
+        };
+        world.parties[0].log.iter().filter(is).count()
+    };
+    world.run(secs(59));
+    assert_eq!(asked(&world), 0);
+    world.run(secs(2));
+    assert_eq!(asked(&world), 1);
+    world.run(secs(600));
+    assert_eq!(asked(&world), 1, "nothing has been declined since");
 }
 
 #[test]

@@ -12,7 +12,8 @@ use holepunch_wire::stun::{TransactionId, binding_request};
 use rand::rngs::StdRng;
 
 use super::{Phase, Session};
-use crate::doors::{Event, SessionEvent, SocketId, Transmit};
+use crate::doors::{Event, SearchRefusal, SessionEvent, SocketId, Transmit};
+use crate::schedule;
 use run::State;
 pub(crate) use run::{Prepared, SearchRun, opener};
 
@@ -23,9 +24,6 @@ pub(crate) const PROBES_MAX: u16 = 2048;
 /// Packets with a new pair of socket and destination, in a second: what NATs bind without trouble.
 pub(crate) const PER_SECOND_MAX: u16 = 100;
 const PACE_MAX: usize = PER_SECOND_MAX as usize;
-/// A search whose machine is called late makes up for so much at once, within that pace. Without, timers that
-/// are 50 ms late make of 96 packets a second 17, and the search ends long before it has sent them all.
-const CATCH_UP: Duration = Duration::from_millis(500);
 
 const SECOND: Duration = Duration::from_secs(1);
 /// The last packet's answer may take so long.
@@ -55,9 +53,11 @@ impl Session {
     }
 
     pub(crate) fn socket_failed(&mut self, now: Instant, rng: &mut StdRng) {
-        if let Some(search) = &mut self.search {
-            search.go_on(now);
-            search.spec.sockets = search.spec.sockets.saturating_sub(1).max(1);
+        if let Some(search) = &mut self.search
+            && search.lacks_socket(now)
+        {
+            self.search = None;
+            return self.search_refused(SearchRefusal::NoSocket, now);
         }
         self.run_search(now, rng);
     }
@@ -196,8 +196,7 @@ impl Session {
             };
             search.shot += 1;
             search.sent += 1;
-            let late = now.saturating_duration_since(search.due).saturating_sub(CATCH_UP);
-            search.wait_until(search.due + late + interval);
+            search.wait_until(schedule::next_due(search.due, interval, now));
             if self.recent_shots.len() >= PACE_MAX {
                 self.recent_shots.pop_front();
             }

@@ -218,6 +218,20 @@ impl SearchRun {
         }
     }
 
+    /// A socket cannot be opened: the search goes on with fewer. Whether it cannot be made without.
+    pub(super) fn lacks_socket(&mut self, now: Instant) -> bool {
+        self.go_on(now);
+        self.spec.sockets = self.spec.sockets.saturating_sub(1);
+        let asks_by_none = self.sample.as_ref().is_some_and(|sample| sample.socket.is_none());
+        let comes = self.opening > 0 || self.wanted > 0 || self.is_lazy() && self.spec.sockets > 0;
+        !comes && (asks_by_none || self.sockets.is_empty())
+    }
+
+    /// Whether it has begun.
+    pub(crate) fn has_begun(&self) -> bool {
+        matches!(self.state, State::Running { .. } | State::Done)
+    }
+
     /// The answer of the STUN server: the next mappings follow this port, or it is the one itself.
     pub(super) fn sampled(&mut self, port: u16) {
         if let Allocation::Sequential { step } = self.context.allocation
