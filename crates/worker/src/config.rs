@@ -225,6 +225,12 @@ impl RendezvousUrl {
         host.trim_start_matches('[').trim_end_matches(']')
     }
 
+    /// The port, that of the scheme where the URL names none.
+    pub(crate) fn port(&self) -> u16 {
+        // Both schemes have one.
+        self.url.port_or_known_default().unwrap_or_default()
+    }
+
     /// The host, with the port where the URL names one: as a person knows the rendezvous.
     #[must_use]
     pub fn authority(&self) -> String {

@@ -47,8 +47,8 @@ pub enum ProxyError {
 
 impl Proxy {
     /// The proxy for `rendezvous`, as `variable` reads the environment: `HTTPS_PROXY` for `wss://`, `HTTP_PROXY` for `ws://`,
-    /// else `ALL_PROXY`, in small letters first, as other programs do; none where `NO_PROXY` names the host,
-    /// or that is this machine.
+    /// else `ALL_PROXY`, in small letters first, as other programs do; none where `NO_PROXY` names the host, alone or with
+    /// the port, or that is this machine.
     ///
     /// # Errors
     /// There is one that is not supported.
@@ -73,7 +73,10 @@ impl Proxy {
         let target = Uri::builder().scheme("http").authority(rendezvous.authority());
         let target = target.path_and_query("/").build();
         let target = target.map_err(|_| ProxyError::Malformed(variable))?;
-        let any = Matcher::builder().all("http://any.example").no(as_curl_reads(&no)).build();
+        let any = Matcher::builder()
+            .all("http://any.example")
+            .no(entries_for(&no, rendezvous.port()))
+            .build();
         if any.intercept(&target).is_none() {
             return Ok(None);
         }
@@ -171,13 +174,30 @@ fn is_this_machine(host: &str) -> bool {
         || name.ends_with(".localhost")
 }
 
-/// `NO_PROXY` with its entries as people write them: spaces between them, and `*.` before a suffix.
-fn as_curl_reads(no: &str) -> String {
+/// The entries of `NO_PROXY` that count for `port`, as the library reads them. People write spaces between them, `*.` before
+/// a suffix, brackets around an IPv6 address, and a port, as Go's programs and Python's read it.
+fn entries_for(no: &str, port: u16) -> String {
     let entries = no.split([',', ' ', '\t']).filter(|entry| !entry.is_empty());
-    let entries: Vec<&str> = entries
-        .map(|entry| entry.strip_prefix('*').filter(|it| it.starts_with('.')).unwrap_or(entry))
-        .collect();
-    entries.join(",")
+    let entries = entries.filter_map(|entry| {
+        let (host, only) = host_and_port(entry);
+        let host = host.strip_prefix('*').filter(|it| it.starts_with('.')).unwrap_or(host);
+        (only.is_none_or(|only| only == port) && !host.is_empty()).then_some(host)
+    });
+    entries.collect::<Vec<_>>().join(",")
+}
+
+/// An entry's host without brackets, and its port where it has one.
+fn host_and_port(entry: &str) -> (&str, Option<u16>) {
+    let bracketed = entry.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    let (host, port) = match bracketed.or_else(|| entry.split_once(':')) {
+        Some((host, "")) => return (host, None),
+        Some((host, rest)) if bracketed.is_some() => (host, rest.strip_prefix(':')),
+        // More than one colon without brackets: an IPv6 address or network alone.
+        Some((host, port)) if !port.contains(':') => (host, Some(port)),
+        Some(_) | None => return (entry, None),
+    };
+    // What has no port there is a name that no host has.
+    port.and_then(|port| port.parse().ok()).map_or((entry, None), |port| (host, Some(port)))
 }
 
 #[cfg(test)]

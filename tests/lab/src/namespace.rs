@@ -7,10 +7,19 @@ use crate::error::LabError;
 use crate::janitor::{self, Owner};
 use crate::tool::{TOOL_WITHIN, run};
 
+/// Runs a program with files of its own in `/run`, and with `hosts` among them in the place of `/etc/hosts`. `ip netns exec`
+/// gives it a mount namespace of its own, so that the files are gone with the program.
+const WITH_FILES: &str = "mount -t tmpfs none /run || exit
+    while [ \"$1\" != -- ]; do printf %s \"$2\" >\"/run/$1\" && shift 2 || exit; done; shift
+    [ ! -e /run/hosts ] || mount --bind /run/hosts /etc/hosts || exit
+    exec \"$@\"";
+
 /// A network namespace; dropping it deletes it.
 #[derive(Debug)]
 pub(crate) struct Namespace {
     name: String,
+    /// What programs find in `/run`, by name.
+    files: Vec<(String, String)>,
 }
 
 impl Namespace {
@@ -20,7 +29,7 @@ impl Namespace {
         let owner = janitor::hire()?;
         let name = format!("{}{lab}-{role}", owner.prefix());
         run(Command::new("ip").args(["netns", "add", &name]), "", TOOL_WITHIN)?;
-        let namespace = Self { name };
+        let namespace = Self { name, files: Vec::new() };
         namespace.ip(&["link set lo up".to_owned()])?;
         Ok(namespace)
     }
@@ -66,10 +75,32 @@ impl Namespace {
         command
     }
 
+    /// Programs that are started from now on find this file in `/run`. One called `hosts` is their `/etc/hosts`.
+    pub(crate) fn give(&mut self, name: &str, text: &str) {
+        self.files.push((name.to_owned(), text.to_owned()));
+    }
+
+    /// The same as [`Self::inside`] where the program finds these files in `/run`, and those of the namespace.
+    pub(crate) fn inside_with(
+        &self,
+        program: impl AsRef<std::ffi::OsStr>,
+        files: &[(&str, &str)],
+    ) -> Command {
+        let own = self.files.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+        let mut command = self.inside("sh");
+        command.args(["-c", WITH_FILES, "sh"]);
+        for (name, text) in own.chain(files.iter().copied()) {
+            command.args([name, text]);
+        }
+        command.arg("--").arg(program);
+        command
+    }
+
     /// A command that runs this very binary inside, as the program `entry`.
     pub(crate) fn own_program(&self, entry: &str) -> Result<Command, LabError> {
         let binary = std::env::current_exe().map_err(|error| LabError::program(entry, error))?;
-        let mut command = self.inside(binary);
+        let mut command =
+            if self.files.is_empty() { self.inside(binary) } else { self.inside_with(binary, &[]) };
         command.arg(entry);
         Ok(command)
     }

@@ -14,6 +14,10 @@ pub(crate) const OUTER: &str = "wan0";
 /// Interface of a NAT box toward its host.
 pub(crate) const INNER: &str = "lan0";
 
+/// Ports of a block that the kernel takes them from.
+pub const BLOCK: u16 = 64;
+const BLOCK_NAME: &str = "symmetric-block64-";
+
 /// What stands between a host and the public network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NatKind {
@@ -25,8 +29,13 @@ pub enum NatKind {
     KernelRemap,
     /// The kernel: each destination sees another port, taken at random; only answers get in.
     Symmetric,
-    /// The same with a service by which the host has ports opened.
+    /// The kernel: likewise, from the block of [`BLOCK`] ports that begins with this one. Ports are used again for other
+    /// destinations.
+    SymmetricBlock(u16),
+    /// The kernel, symmetric, with a service by which the host has ports opened.
     SymmetricWith(PortService),
+    /// Behind it there is no IPv4, but NAT64. What the kernel does with IPv4 is of no account: it lets no UDP through.
+    Nat64,
     /// The simulator's model of this kind.
     Simulated(presets::NatKind),
 }
@@ -53,6 +62,13 @@ impl NatKind {
                 filtering: Filtering::AddressAndPortDependent,
                 ..Behaviour::HOME
             }),
+            Self::SymmetricBlock(_) => Some(Behaviour {
+                mapping: Mapping::AddressAndPortDependent,
+                ports: Ports::Block { size: BLOCK, reused: true },
+                filtering: Filtering::AddressAndPortDependent,
+                ..Behaviour::HOME
+            }),
+            Self::Nat64 => None,
             Self::Simulated(kind) => Behaviour::of_layers(&kind.layers()),
         }
     }
@@ -78,8 +94,10 @@ impl fmt::Display for NatKind {
             Self::PortPreserving => "port-preserving",
             Self::KernelRemap => "kernel-remap",
             Self::Symmetric => "symmetric",
+            Self::SymmetricBlock(first) => return f.pad(&format!("{BLOCK_NAME}{first}")),
             Self::SymmetricWith(PortService::Upnp) => "symmetric-upnp",
             Self::SymmetricWith(PortService::Pcp) => "symmetric-pcp",
+            Self::Nat64 => "nat64",
             Self::Simulated(kind) => return f.pad(&kind.to_string()),
         })
     }
@@ -89,9 +107,13 @@ impl FromStr for NatKind {
     type Err = presets::UnknownNatKind;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(Ok(first)) = text.strip_prefix(BLOCK_NAME).map(str::parse) {
+            return Ok(Self::SymmetricBlock(first));
+        }
         let with = [PortService::Upnp, PortService::Pcp].map(Self::SymmetricWith);
-        let kernel = Self::KERNEL.into_iter().chain(with).find(|kind| kind.to_string() == text);
-        kernel.map_or_else(|| text.parse().map(Self::Simulated), Ok)
+        let mut kernel = Self::KERNEL.into_iter().chain(with).chain([Self::Nat64]);
+        let found = kernel.find(|kind| kind.to_string() == text);
+        found.map_or_else(|| text.parse().map(Self::Simulated), Ok)
     }
 }
 
@@ -103,7 +125,8 @@ mod tests {
     fn each_kind_is_found_by_its_name_and_no_two_have_the_same() {
         let simulated = presets::NatKind::all().into_iter().map(NatKind::Simulated);
         let with = [PortService::Upnp, PortService::Pcp].map(NatKind::SymmetricWith);
-        for kind in NatKind::KERNEL.into_iter().chain(with).chain(simulated) {
+        let others = [NatKind::SymmetricBlock(35_935), NatKind::Nat64];
+        for kind in NatKind::KERNEL.into_iter().chain(others).chain(with).chain(simulated) {
             assert_eq!(kind.to_string().parse::<NatKind>().unwrap(), kind);
         }
         assert!("cone".parse::<NatKind>().is_err());

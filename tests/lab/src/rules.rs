@@ -1,11 +1,21 @@
 //! The rules of NAT boxes, for nftables.
 
 use crate::counters;
-use crate::nat::{INNER, NatKind, OUTER};
+use crate::nat::{self, INNER, NatKind, OUTER};
+use crate::nat64;
 use crate::port_service;
 
 /// Table that holds the translation and the filter.
 const TABLE: &str = "translation";
+
+/// A table for a box that forwards nothing.
+pub(crate) const SHUT: &str = "table ip shut {
+  chain through {
+    type filter hook forward priority filter
+    policy drop
+  }
+}
+";
 
 /// All rules of a box of this kind, its counters included.
 pub(crate) fn of_box(kind: NatKind) -> String {
@@ -18,10 +28,20 @@ pub(crate) fn of_box(kind: NatKind) -> String {
         NatKind::Symmetric => {
             counters + &table(&[outward("", "masquerade fully-random"), through(), to_the_box("")])
         }
+        NatKind::SymmetricBlock(first) => {
+            let last = first.saturating_add(nat::BLOCK - 1);
+            let from_block = format!("masquerade to :{first}-{last} fully-random");
+            let outward = [outward(UDP, &from_block), outward_as("others", NOT_UDP, "masquerade")];
+            counters + &table(&[outward.concat(), through(), to_the_box("")])
+        }
         NatKind::SymmetricWith(_) => {
             let through = through().replace(ESTABLISHED, &format!("{ESTABLISHED}\n    {OPENED}"));
             let chains = [outward("", "masquerade fully-random"), through, to_the_box("")];
             counters + &table(&chains) + &port_service::table()
+        }
+        NatKind::Nat64 => {
+            let through = through().replace(INNER, nat64::DEVICE);
+            counters + &table(&[outward("", "masquerade"), through, to_the_box("")])
         }
         NatKind::KernelRemap => counters + &table(&[outward("", "masquerade"), through()]),
         NatKind::Simulated(_) if kind.translates() => {
@@ -38,6 +58,7 @@ const OPENED: &str = "ct status dnat accept";
 
 /// The simulated NAT does with UDP what the kernel does with everything else.
 const NOT_UDP: &str = "meta l4proto != udp";
+const UDP: &str = "meta l4proto udp";
 
 fn table(chains: &[String]) -> String {
     format!("table ip {TABLE} {{\n{}}}\n", chains.concat())
@@ -45,8 +66,12 @@ fn table(chains: &[String]) -> String {
 
 /// Source translation with connection tracking.
 fn outward(only: &str, how: &str) -> String {
+    outward_as("outward", only, how)
+}
+
+fn outward_as(chain: &str, only: &str, how: &str) -> String {
     format!(
-        "  chain outward {{
+        "  chain {chain} {{
     type nat hook postrouting priority srcnat
     policy accept
     oifname \"{OUTER}\" {only} {how}

@@ -113,6 +113,15 @@ impl<'lab> Session<'lab> {
         Ok(Self { lab, settings, rendezvous, workers: Vec::new() })
     }
 
+    /// The same where these words say where the rendezvous listens for HTTP, too: behind a proxy perhaps.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn start_as(lab: &'lab Lab, settings: Workers, words: &[&str]) -> Result<Self, LabError> {
+        let rendezvous = start_rendezvous_as(&lab.wan, words)?;
+        Ok(Self { lab, settings, rendezvous, workers: Vec::new() })
+    }
+
     /// Starts the worker of the next side.
     ///
     /// # Errors
@@ -164,8 +173,25 @@ impl<'lab> Session<'lab> {
         name: &str,
         arguments: &[&str],
     ) -> Result<Program, LabError> {
+        self.program_with(index, name, arguments, &[])
+    }
+
+    /// The same with these variables beside the usual ones, or in their place.
+    ///
+    /// # Errors
+    /// Likewise.
+    ///
+    /// # Panics
+    /// Likewise.
+    pub fn program_with(
+        &self,
+        index: usize,
+        name: &str,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<Program, LabError> {
         let mut command = self.command(index, name)?;
-        command.args(arguments);
+        command.args(arguments).envs(variables.iter().copied());
         let name = format!("{name} {index} ({})", self.lab.side(index).kind());
         Process::start(&name, command).map(Program::new)
     }
@@ -256,6 +282,19 @@ impl<'lab> Session<'lab> {
         found
     }
 
+    /// The same in the log of the rendezvous.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn wait_for_rendezvous<T>(
+        &self,
+        what: &str,
+        within: Duration,
+        pick: impl FnMut(&[Line]) -> Option<T>,
+    ) -> Result<T, LabError> {
+        self.rendezvous.wait_for(what, within, pick)
+    }
+
     /// All lines that a worker has written so far.
     ///
     /// # Panics
@@ -276,12 +315,18 @@ impl<'lab> Session<'lab> {
 
 /// Starts a rendezvous at the [`SERVICES`] of a namespace, with further words on its command line.
 pub(crate) fn start_rendezvous(wan: &Namespace, more: &[&str]) -> Result<Process, LabError> {
+    let listen = format!("{}:{HTTP_PORT}", SERVICES[0]);
+    start_rendezvous_as(wan, &[&["--listen", &listen], more].concat())
+}
+
+/// The same where the words say where it listens for HTTP.
+fn start_rendezvous_as(wan: &Namespace, words: &[&str]) -> Result<Process, LabError> {
     let [one, two, _] = SERVICES;
     let mut command = with_logs(wan.own_program(multicall::HOLEPUNCH)?, LOG);
-    command.args(["rendezvous", "--listen", &format!("{one}:{HTTP_PORT}")]);
+    command.arg("rendezvous");
     let stun: Vec<String> =
         [one, two].iter().flat_map(|ip| STUN_PORTS.map(|port| format!("{ip}:{port}"))).collect();
-    command.args(["--stun-listen", &stun.join(",")]).args(more);
+    command.args(["--stun-listen", &stun.join(",")]).args(words);
     let rendezvous = Process::start("the rendezvous", command)?;
     let is_up = with_message("rendezvous is running");
     rendezvous.wait_for("rendezvous is running", WITHIN, is_up)?;

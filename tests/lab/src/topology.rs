@@ -11,6 +11,7 @@ use crate::divert;
 use crate::error::LabError;
 use crate::namespace::Namespace;
 use crate::nat::{INNER, NatKind, OUTER};
+use crate::nat64;
 use crate::process::Process;
 use crate::rules;
 
@@ -40,7 +41,7 @@ pub struct Side {
     line: Option<Process>,
     /// The simulated NAT.
     nat: Option<Process>,
-    /// The service that opens ports on request.
+    /// The service that opens ports on request, or that of NAT64.
     service: Option<Process>,
     pub(crate) nat_box: Namespace,
     pub(crate) host: Namespace,
@@ -129,6 +130,33 @@ impl Lab {
         Ok(Self { sides, wan })
     }
 
+    /// Gives all programs that are started from now on a file in `/run`. One called `hosts` is their `/etc/hosts`.
+    pub fn give(&mut self, name: &str, text: &str) {
+        let sides = self.sides.iter_mut().flat_map(|side| [&mut side.nat_box, &mut side.host]);
+        for namespace in sides.chain([&mut self.wan]) {
+            namespace.give(name, text);
+        }
+    }
+
+    /// Gives the public network one more address.
+    ///
+    /// # Errors
+    /// That is not possible.
+    pub fn add_public_address(&self, address: Ipv4Addr) -> Result<(), LabError> {
+        self.wan.ip(&[format!("address add {address}/32 dev lo")])
+    }
+
+    /// Has a NAT box let nothing through, neither way: what is to get out takes a program in the box.
+    ///
+    /// # Errors
+    /// The rules cannot be loaded.
+    ///
+    /// # Panics
+    /// There is no such side.
+    pub fn shut_box(&self, side: usize) -> Result<(), LabError> {
+        self.sides[side].nat_box.load_rules(rules::SHUT)
+    }
+
     /// One of the sides, in the order in which they were asked for.
     ///
     /// # Panics
@@ -183,6 +211,9 @@ impl Side {
         if let NatKind::SymmetricWith(service) = kind {
             side.service = Some(service.start(&side.nat_box, network.gateway)?);
         }
+        if kind == NatKind::Nat64 {
+            side.service = Some(nat64::start(&side.nat_box, &side.host)?);
+        }
         Ok(side)
     }
 
@@ -214,6 +245,9 @@ impl Side {
             lines.extend(divert::through_nat(gateway));
         }
         nat_box.ip(&lines)?;
+        if self.kind == NatKind::Nat64 {
+            return Ok(());
+        }
         host.ip(&[
             format!("address add {address}/24 dev eth0"),
             "link set eth0 up".to_owned(),
@@ -260,6 +294,12 @@ impl Side {
     #[must_use]
     pub fn host_ip(&self) -> Ipv4Addr {
         self.network.host
+    }
+
+    /// The address of the NAT box toward the host.
+    #[must_use]
+    pub fn gateway(&self) -> Ipv4Addr {
+        self.network.gateway
     }
 
     /// The address under which the public network sees the host.
