@@ -1,6 +1,8 @@
 //! The HTTP server for a platform's health check: 200, plain text, to a GET of every path. To its own
 //! machine it tells the stories of its sessions, too.
 
+mod serving;
+
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Duration;
@@ -14,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use url::Url;
 
+use self::serving::{Bounds, serve};
 use crate::story::{Stories, Story};
 use crate::tls;
 
@@ -34,12 +37,7 @@ impl Health {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let router = Router::new().fallback_service(get(answer)).layer(Extension(stories));
-        let router = router.into_make_service_with_connect_info::<SocketAddr>();
-        let task = tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, router).await {
-                tracing::error!(%error, "health server has ended");
-            }
-        });
+        let task = tokio::spawn(serve(listener, router, Bounds::default()));
         Ok(Self { address, task })
     }
 }
