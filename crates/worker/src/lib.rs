@@ -22,7 +22,6 @@
 //! touch them.
 
 mod config;
-mod dial;
 mod health;
 mod identity_file;
 mod ip_echo;

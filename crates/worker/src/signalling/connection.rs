@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Error, Message, protocol::CloseFrame
 use super::handshake::{self, Asking, Opened, Way};
 use super::stream::Stream;
 use super::{Settings, Signal, hint};
+use crate::config::without_brackets;
 
 /// TCP, TLS and the WebSocket handshake together may take so long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,19 +68,23 @@ impl Connection {
         let asking = if settings.ask_v1 { Asking::V1 } else { Asking::Baseline };
         let way = Way { known: None, tcp_within: TCP_WITHIN };
         let opening = handshake::open(&settings.url, &settings.access, way, asking, config);
-        let Opened { socket, server, is_v1 } = match timeout(CONNECT_TIMEOUT, opening).await {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => return Err(hint::on_handshake(&error, &settings.url)),
-            Err(_) => {
-                return Err(format!(
+        let opening = async {
+            match timeout(CONNECT_TIMEOUT, opening).await {
+                Ok(opened) => opened.map_err(|error| hint::on_handshake(&error, &settings.url)),
+                Err(_) => Err(format!(
                     "no connection within {CONNECT_TIMEOUT:?}: TCP is there, and nothing is said on it"
-                ));
+                )),
             }
         };
-        let server = settings.access.own_address(&settings.url, server).await;
+        // Beside it, so that a slow look-up keeps nobody from being registered. A failure waits for none.
+        let looking_up = async { Ok(settings.access.own_address(&settings.url).await) };
+        let (opened, looked_up) = tokio::try_join!(opening, looking_up)?;
+        let Opened { socket, server, is_v1 } = opened;
+        let is_direct = settings.access.proxy.is_none();
+        let server = if is_direct { Some(server.ip().to_canonical()) } else { looked_up };
         Ok(Self {
             socket,
-            host: settings.url.host_str().unwrap_or_default().to_owned(),
+            host: without_brackets(settings.url.host_str().unwrap_or_default()).to_owned(),
             server,
             is_v1,
             ping_interval: settings.ping_interval,
