@@ -1,6 +1,8 @@
 //! The limit of open files. The usual soft limit of 1,024 is for old programs that use `select`; what the system lets a
 //! process have is the hard one.
 
+use holepunch_rendezvous::{OPEN_FILES_RESERVED, open_files_limit};
+
 /// Raises the soft limit to the hard one, for every connection is an open file.
 #[cfg(unix)]
 pub(crate) fn raise_limit() {
@@ -20,14 +22,7 @@ pub(crate) fn raise_limit() {
 #[cfg(not(unix))]
 pub(crate) fn raise_limit() {}
 
-/// Descriptors of a process that are for none of the connections that it carries.
-const RESERVED: usize = 64;
-
 /// How many connections a process may carry that has few other files open; `None`: nobody says.
 pub(crate) fn connections_max() -> Option<usize> {
-    #[cfg(unix)]
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    #[cfg(not(unix))]
-    let limit: Option<u64> = None;
-    Some(usize::try_from(limit?).unwrap_or(usize::MAX).saturating_sub(RESERVED))
+    open_files_limit().map(|limit| limit.saturating_sub(OPEN_FILES_RESERVED))
 }

@@ -10,7 +10,7 @@ use holepunch_worker::{
 };
 
 use crate::exit::Failure;
-use crate::settings::{Environment, Switch};
+use crate::settings::Environment;
 
 /// With whom to link, and how.
 #[derive(Debug, clap::Args)]
@@ -132,10 +132,7 @@ impl PeeringArgs {
                 "ROOM_SECRET (--room-secret): expected words; `holepunch invite` makes some up",
             ));
         }
-        let switch = |flag: &str, on: bool, variable: &str| {
-            let switch = environment.setting(flag, on.then_some(Switch(true)), &[variable])?;
-            Ok::<_, Failure>(switch.is_some_and(|switch| switch.0))
-        };
+        let switch = |flag, on, variable| environment.switch(flag, on, variable);
         let proxy = Proxy::for_rendezvous(&config.rendezvous, |name| environment.get(name));
         let config = Config {
             proxy: proxy.map_err(Failure::usage)?,
@@ -161,13 +158,33 @@ pub(crate) fn rendezvous_url(
     flag: Option<String>,
     environment: &Environment,
 ) -> Result<RendezvousUrl, Failure> {
-    let url = environment.setting("--rendezvous-url", flag, &["RENDEZVOUS_SERVICE_URL"])?;
-    let url: String = url.ok_or_else(|| {
+    named("--rendezvous-url", flag, environment)?.ok_or_else(|| {
         Failure::usage(
             "the URL of the rendezvous is missing: set RENDEZVOUS_SERVICE_URL or --rendezvous-url, \
              for example to https://rendezvous.example",
         )
-    })?;
-    url.parse()
-        .map_err(|why| Failure::usage(format!("RENDEZVOUS_SERVICE_URL (--rendezvous-url): {why}")))
+    })
+}
+
+/// The rendezvous, by another flag and with a default.
+pub(crate) fn rendezvous_url_or(
+    flag: &str,
+    value: Option<String>,
+    default: &str,
+    environment: &Environment,
+) -> Result<RendezvousUrl, Failure> {
+    let named = named(flag, value, environment)?;
+    named.map_or_else(|| default.parse().map_err(Failure::usage), Ok)
+}
+
+/// What is wrong with a setting is told together with its text, and a password may stand in this one. So it is taken as
+/// text first, and what reads it leaves the password out.
+fn named(
+    flag: &str,
+    value: Option<String>,
+    environment: &Environment,
+) -> Result<Option<RendezvousUrl>, Failure> {
+    let text: Option<String> = environment.setting(flag, value, &["RENDEZVOUS_SERVICE_URL"])?;
+    let url = text.map(|text| text.parse()).transpose();
+    url.map_err(|why| Failure::usage(format!("RENDEZVOUS_SERVICE_URL ({flag}): {why}")))
 }

@@ -11,7 +11,7 @@ mod relay;
 mod turn;
 
 use crate::exit::Failure;
-use crate::settings::{Address, Environment, List, OrNone, PortNumber, Seconds, Switch, repeated};
+use crate::settings::{Address, Environment, List, OrNone, PortNumber, Seconds, repeated};
 use crate::signals::Stop;
 
 const DEFAULT_PORT: u16 = 8080;
@@ -136,9 +136,8 @@ fn proxies(
 ) -> Result<(Vec<IpNet>, bool), Failure> {
     let trusted: Option<List<Network>> = repeated("--trusted-proxy", trusted)?;
     let trusted = environment.setting("--trusted-proxy", trusted, &["TRUSTED_PROXY"])?;
-    let proxied = proxy_protocol.then_some(Switch(true));
-    let proxied = environment.setting("--proxy-protocol", proxied, &["PROXY_PROTOCOL"])?;
-    let proxy_protocol = proxied.is_some_and(|proxied| proxied.0);
+    let proxy_protocol =
+        environment.switch("--proxy-protocol", proxy_protocol, "PROXY_PROTOCOL")?;
     if proxy_protocol && trusted.is_none() {
         let why = "--proxy-protocol (PROXY_PROTOCOL) needs the proxy's network: --trusted-proxy";
         return Err(Failure::usage(why));
@@ -164,8 +163,8 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
         proxies(&args.trusted_proxy, args.proxy_protocol, environment)?;
     let hosts: Option<List<HostName>> = repeated("--public-host", &args.public_host)?;
     let hosts = environment.setting("--public-host", hosts, &["HOLEPUNCH_PUBLIC_HOST"])?;
-    let allow = args.allow_private.then_some(Switch(true));
-    let allow = environment.setting("--allow-private", allow, &["ALLOW_PRIVATE"])?;
+    let allow_private =
+        environment.switch("--allow-private", args.allow_private, "ALLOW_PRIVATE")?;
     let interval = args.ping_interval_sec;
     let interval = environment.setting("--ping-interval-sec", interval, &["PING_INTERVAL_SEC"])?;
     let timeout = args.ping_timeout_sec;
@@ -173,8 +172,7 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
     let workers = environment.setting("--max-workers", args.max_workers, &["MAX_WORKERS"])?;
     let per_ip = args.max_workers_per_ip;
     let per_ip = environment.setting("--max-workers-per-ip", per_ip, &["MAX_WORKERS_PER_IP"])?;
-    let no_listing = args.no_listing.then_some(Switch(true));
-    let no_listing = environment.setting("--no-listing", no_listing, &["NO_LISTING"])?;
+    let no_listing = environment.switch("--no-listing", args.no_listing, "NO_LISTING")?;
     let stun_is_optional = stun.is_none();
     let default = MatchmakerConfig::default();
     Ok(Config {
@@ -192,7 +190,7 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
             .unwrap_or_default(),
         trusted_proxies,
         proxy_protocol,
-        listing: !no_listing.is_some_and(|no_listing| no_listing.0),
+        listing: !no_listing,
         open_files_max: None,
         relay: args.relay.limits(environment)?,
         public_hosts: hosts
@@ -201,7 +199,7 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
         matchmaker: MatchmakerConfig {
             ping_interval: interval.map_or(default.ping_interval, |seconds| seconds.0),
             ping_timeout: timeout.map_or(default.ping_timeout, |seconds| seconds.0),
-            allow_private: allow.is_some_and(|allow| allow.0),
+            allow_private,
             workers_max: workers.unwrap_or(default.workers_max),
             workers_per_address_max: match per_ip {
                 None => default.workers_per_address_max,

@@ -58,6 +58,12 @@ impl Environment {
             Failure::usage(format!("the environment variable {name} ({flag}) is {text:?}: {why}"))
         })
     }
+
+    /// Whether a switch is on: by its flag, or by a variable that is true or false.
+    pub(crate) fn switch(&self, flag: &str, on: bool, variable: &str) -> Result<bool, Failure> {
+        let switch = self.setting(flag, on.then_some(Switch(true)), &[variable])?;
+        Ok(switch.is_some_and(|Switch(on)| on))
+    }
 }
 
 /// Whether nobody has set the variable for this program: Kubernetes tells each container of a service `stun` by
@@ -209,7 +215,7 @@ where
 
 /// `true` or `false`, in the usual spellings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Switch(pub(crate) bool);
+struct Switch(bool);
 
 impl FromStr for Switch {
     type Err = String;

@@ -9,7 +9,7 @@ use url::Url;
 
 use crate::exit::Failure;
 use crate::peering::{PeeringArgs, rendezvous_url};
-use crate::settings::{Environment, List, OrNone, Pause, PortNumber, Seconds, Switch, repeated};
+use crate::settings::{Environment, List, OrNone, Pause, PortNumber, Seconds, repeated};
 use crate::signals::Stop;
 
 const DEFAULT_HEALTH_PORT: u16 = 8080;
@@ -152,15 +152,14 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
     let timeout = environment.setting("--ping-timeout-sec", timeout, &["PING_TIMEOUT_SEC"])?;
     let echo = environment.setting("--ip-echo-url", args.ip_echo_url, &["IP_ECHO_URL"])?;
     let room_mode = environment.setting("--room-mode", args.room_mode, &["ROOM_MODE"])?;
-    let baseline =
-        environment.setting("--baseline", args.baseline.then_some(Switch(true)), &["BASELINE"])?;
+    let baseline_only = environment.switch("--baseline", args.baseline, "BASELINE")?;
     let udp_port = args.internal_udp_port;
     let udp_port =
         environment.setting("--internal-udp-port", udp_port, &["INTERNAL_UDP_PORT_ENV"])?;
     let health_port = environment.setting("--port", args.port, &["PORT"])?;
     let (config, identity) = args.peering.apply(Config::new(rendezvous), environment)?;
     let config = Config {
-        baseline_only: baseline.is_some_and(|switch| switch.0),
+        baseline_only,
         room_mode: room_mode.map(|ModeArg(mode)| mode),
         worker_id,
         health_port: Some(health_port.map_or(DEFAULT_HEALTH_PORT, |PortNumber(port)| port)),

@@ -114,3 +114,18 @@ async fn a_full_disk_is_told_on_both_sides() {
     assert_eq!((received.0, sent.0), (Some(1), Some(1)), "{received:?} {sent:?}");
     assert!(received.1.contains("cannot write the output: No space left"), "{}", received.1);
 }
+
+#[tokio::test]
+async fn a_file_beyond_the_limit_of_sizes_is_told_on_both_sides() {
+    let served = Served::start().await;
+    let (folder, _) = content();
+    let source = File::open(folder.path().join("source")).unwrap();
+    let target = File::create(folder.path().join("target")).unwrap();
+    // Bash counts in 1,024 bytes, other shells in 512: less than the source has in either.
+    let limited = served.command_under("-f 2048", &["pipe"], "tea").stdout(target).spawn();
+    let sending = served.command(&["pipe"], "tea").stdin(source).spawn().unwrap();
+    let (received, sent) = tokio::join!(end(limited.unwrap()), end(sending));
+    assert_eq!((received.0, sent.0), (Some(1), Some(1)), "{received:?} {sent:?}");
+    let told = received.1.contains("cannot write the output") && received.1.contains("ulimit -f");
+    assert!(told, "{}", received.1);
+}

@@ -6,6 +6,7 @@
 //! call. Further sockets, which come and go with a search, have a task each that reads them into one
 //! bounded queue.
 
+pub mod dial;
 mod identity;
 mod link;
 mod links;

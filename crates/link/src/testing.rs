@@ -4,9 +4,11 @@
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use holepunch_wire::session::SessionId;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::timeout;
 
 use crate::identity::Identity;
 use crate::link::{Ending, HANDSHAKE_BYTES, Link, LinkPath, PathKind, PathState, Peer, Windows};
@@ -91,4 +93,34 @@ pub async fn pair_through(
         Link::new(connection, peer, paths, Arc::new(Ending::default()), window)
     };
     (link(connected, 0), link(accepted, 1), sockets)
+}
+
+/// A TCP address that swallows connections: its listener takes none, and its queue is full.
+#[derive(Debug)]
+pub struct Swallowing {
+    /// Where.
+    pub address: SocketAddr,
+    _listener: TcpListener,
+    _queued: Vec<TcpStream>,
+}
+
+impl Swallowing {
+    /// One on loopback.
+    ///
+    /// # Panics
+    /// The system gives no socket: in a test, a failure.
+    pub async fn new() -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a socket");
+        let listener = socket.listen(0).expect("a socket");
+        let address = listener.local_addr().expect("a socket");
+        let mut queued = Vec::new();
+        // The handshake of what finds the queue full does not end.
+        while let Ok(stream) =
+            timeout(Duration::from_millis(300), TcpStream::connect(address)).await
+        {
+            queued.push(stream.expect("a socket"));
+        }
+        Self { address, _listener: listener, _queued: queued }
+    }
 }

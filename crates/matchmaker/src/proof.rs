@@ -19,7 +19,8 @@ const PROOF_WITHIN: Duration = Duration::from_secs(10);
 /// Reasons of a close, each within the 123 bytes of RFC 6455 §5.5.
 const LATE: &str = "this id is bound to a key, and a hello with its proof did not come within 10 s";
 const UNSIGNED: &str = "the signature does not prove the key: there is none";
-const NOT_PROVED: &str = "the signature does not prove the key: it must be over this server's host, \
+/// Begins with [`NOT_PROVED`](holepunch_wire::signal::v1::NOT_PROVED).
+const NOT_OVER_THIS: &str = "the signature does not prove the key: it must be over this server's host, \
                           this welcome's challenge, id and room";
 const NOT_OF_ID: &str = "the key does not belong to the id: the id is made from another one";
 const OTHER_KEY: &str = "this id is bound to another key";
@@ -119,7 +120,7 @@ impl Matchmaker {
         let Some(entry) = entry.filter(|entry| entry.v1.is_some()) else { return true };
         let bound = self.bound_to(&entry.worker);
         let refusal = if proved != Some(*key) {
-            Some(if signature.is_some() { NOT_PROVED } else { UNSIGNED })
+            Some(if signature.is_some() { NOT_OVER_THIS } else { UNSIGNED })
         } else if !key.may_be_of(&entry.worker) {
             Some(NOT_OF_ID)
         } else if bound.is_some_and(|bound| bound != *key) {
@@ -148,12 +149,15 @@ impl Matchmaker {
 
 #[cfg(test)]
 mod tests {
+    use holepunch_wire::signal::v1::NOT_PROVED;
+
     use super::*;
 
     #[test]
     fn a_reason_fits_into_a_close_frame() {
-        for reason in [LATE, UNSIGNED, NOT_PROVED, NOT_OF_ID, OTHER_KEY] {
+        for reason in [LATE, UNSIGNED, NOT_OVER_THIS, NOT_OF_ID, OTHER_KEY] {
             assert!(reason.len() <= 123, "{reason}");
         }
+        assert!(NOT_OVER_THIS.starts_with(NOT_PROVED), "a worker knows it by that");
     }
 }

@@ -3,15 +3,16 @@
 use std::fmt::Write;
 
 /// Whether a character acts on a terminal or hides what stands there: controls (C0, DEL, C1), marks
-/// that turn the direction of text around (Unicode TR 9), separators of lines, invisible ones. Joiners
-/// stay: scripts and emoji need them.
+/// that turn the direction of text around (Unicode TR 9), separators of lines, invisible ones (most of Unicode's
+/// `Default_Ignorable_Code_Point`). Joiners and variation selectors stay: scripts and emoji need them.
 pub(crate) fn is_harmful(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}'
-                | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-                | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+                | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+                | '\u{fff9}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e007f}'
         )
 }
 
@@ -20,7 +21,7 @@ pub(crate) fn is_joiner(character: char) -> bool {
     matches!(character, '\u{200c}' | '\u{200d}')
 }
 
-/// As [`harmless`], with joiners written out as well: two names that differ look different.
+/// As [`harmless`], with joiners written out as well: two names that differ look different, but for variation selectors.
 pub(crate) fn exact(text: &str, characters_max: usize) -> String {
     let is_escaped = |character| is_harmful(character) || is_joiner(character);
     escaped(text, characters_max, is_escaped)

@@ -13,6 +13,7 @@ mod harmless;
 mod messages;
 pub mod pipe;
 mod sending;
+mod size_limit;
 pub mod transfer;
 
 /// The reason with which a link is closed after its program has come to its end. Any other reason says

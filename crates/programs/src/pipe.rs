@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use crate::agree::{self, AgreeError, Greeting, greet, hear};
 use crate::ending::{self, CONFIRMS, Silent, Tell, patiently};
 use crate::sending::{CODE_RESET, Sending};
+use crate::size_limit::outlive_the_size_limit;
 use crate::{DONE, is_orderly};
 pub use descriptor::{Stdin, Stdout};
 pub use input::Input;
@@ -85,7 +86,7 @@ pub enum PipeError {
     #[error("cannot read the input: {0}")]
     Input(io::Error),
     /// The output cannot be written.
-    #[error("cannot write the output: {0}")]
+    #[error("cannot write the output: {}", in_words(.0))]
     Output(io::Error),
     /// The peer's output is closed.
     #[error("the peer takes no more, after {0} bytes that were sent: its output is closed")]
@@ -119,6 +120,7 @@ pub async fn pipe(
     output: &mut Output,
     progress: &Progress,
 ) -> Result<Summary, PipeError> {
+    outlive_the_size_limit();
     let own = Greeting::new("pipe", "", VERSION).with(CONFIRMS);
     let _the_same_each_time = progress.received.set(output.written());
     let (send, mut recv) = greet(link, &own).await?;
@@ -170,6 +172,14 @@ pub async fn pipe(
             Err(error)
         }
     }
+}
+
+/// What the system says of an output, and what lies behind it where that is known.
+fn in_words(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::FileTooLarge {
+        return format!("{error}: its file system, or `ulimit -f`, allows no larger one");
+    }
+    error.to_string()
 }
 
 impl PipeError {

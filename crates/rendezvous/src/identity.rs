@@ -8,7 +8,7 @@ use holepunch_wire::WorkerId;
 use holepunch_wire::identity::{PublicKey, Registration, Signature};
 use holepunch_wire::session::RoomName;
 use holepunch_wire::signal::FromWorker;
-use holepunch_wire::signal::v1::WorkerV1;
+use holepunch_wire::signal::v1::{NOT_PROVED, WorkerV1};
 use rand::TryRng;
 use rand::rngs::SysRng;
 use ring::signature::{ED25519, UnparsedPublicKey};
@@ -117,9 +117,7 @@ impl Verifier {
         let is_shown = |c: &char| c.is_ascii_graphic() && *c != '"';
         let name: String = host.chars().filter(is_shown).take(NAME_BYTES_MAX).collect();
         let dots = if name.len() < host.len() { "…" } else { "" };
-        format!(
-            "the signature does not prove the key: it must be over host \"{name}\"{dots}, this challenge, id and room"
-        )
+        format!("{NOT_PROVED} host \"{name}\"{dots}, this challenge, id and room")
     }
 
     /// The same for whoever looks after the server.

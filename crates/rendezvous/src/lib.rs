@@ -49,6 +49,7 @@ mod well_formed;
 
 pub use holepunch_matchmaker::Config as MatchmakerConfig;
 pub use ipnet::IpNet;
+pub use open_files::{RESERVED as OPEN_FILES_RESERVED, limit as open_files_limit};
 pub use relay::RelayLimits;
 #[cfg(feature = "testing")]
 pub use relay::testing;

@@ -2,7 +2,7 @@
 
 /// Descriptors that are for no client: what listens, STUN, the log, the runtime, name look-ups, and clients that have
 /// been ended and whose socket is about to be closed.
-const RESERVED: usize = 64;
+pub const RESERVED: usize = 64;
 /// Connections that are neither workers nor relays, beside those that are admitted: handshakes under way, health
 /// checks, listings.
 const OTHER_CONNECTIONS_MAX: usize = 1024;
@@ -35,7 +35,8 @@ impl Places {
 }
 
 /// The limit of this process, if it has one that can be told.
-pub(crate) fn limit() -> Option<usize> {
+#[must_use]
+pub fn limit() -> Option<usize> {
     #[cfg(unix)]
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     #[cfg(not(unix))]

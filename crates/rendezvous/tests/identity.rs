@@ -11,12 +11,12 @@ use common::v1::Client;
 use holepunch_wire::WorkerId;
 use holepunch_wire::identity::{PublicKey, Registration, Signature};
 use holepunch_wire::session::RoomName;
+use holepunch_wire::signal::v1::NOT_PROVED;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
 
 /// The host in the URL of every client.
 const HOST: &str = "127.0.0.1";
-const NOT_PROVED: &str = "the signature does not prove the key: it must be over";
 
 /// A worker's key.
 struct Key(Ed25519KeyPair);

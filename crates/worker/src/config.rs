@@ -181,6 +181,11 @@ impl FromStr for RendezvousUrl {
     }
 }
 
+/// A URL's host as everything but a URL has it: an IPv6 address stands in brackets there (RFC 3986 §3.2.2).
+pub(crate) fn without_brackets(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
 /// A text that should be a URL, without what stands before its host: that may be a password.
 fn without_login(text: &str) -> String {
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
@@ -221,8 +226,7 @@ impl RendezvousUrl {
     /// The name that a registration is signed for: that of the host, without port and brackets.
     #[must_use]
     pub fn host(&self) -> &str {
-        let host = self.url.host_str().unwrap_or_default();
-        host.trim_start_matches('[').trim_end_matches(']')
+        without_brackets(self.url.host_str().unwrap_or_default())
     }
 
     /// The port, that of the scheme where the URL names none.
@@ -313,6 +317,13 @@ mod tests {
         let url: RendezvousUrl = "https://user:secret@a.example/base/".parse().unwrap();
         let relay = url.relay(SessionId(0xab)).to_string();
         assert_eq!(relay, "wss://user@a.example/base/ws/relay/00000000000000ab");
+    }
+
+    #[test]
+    fn an_ipv6_address_has_brackets_in_a_url_alone() {
+        let url: RendezvousUrl = "ws://[2001:db8::1]:80/".parse().unwrap();
+        assert_eq!((url.host(), url.authority().as_str()), ("2001:db8::1", "[2001:db8::1]"));
+        assert_eq!(without_brackets("a.example"), "a.example");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The HTTP server for a platform's health check: 200, plain text, to a GET of every path. To its own
 //! machine it tells the stories of its sessions, too.
 
-use std::collections::VecDeque;
+mod serving;
+
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Duration;
@@ -11,12 +12,11 @@ use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
-use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use url::Url;
 
+use self::serving::{Bounds, serve};
 use crate::story::{Stories, Story};
 use crate::tls;
 
@@ -24,12 +24,6 @@ use crate::tls;
 const WHY_PATH: &str = "/why";
 /// Whoever asks for them waits so long.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Connections at once. The oldest gives way: a health check is answered in a moment, and whoever opens connections and says
-/// nothing on them would take all the descriptors that links need.
-const CONNECTIONS_MAX: usize = 64;
-/// After an accept that failed, for want of descriptors most likely, before the next.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A running health server; it ends when dropped.
 #[derive(Debug)]
@@ -43,41 +37,8 @@ impl Health {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let router = Router::new().fallback_service(get(answer)).layer(Extension(stories));
-        let task = tokio::spawn(serve(listener, router));
+        let task = tokio::spawn(serve(listener, router, Bounds::default()));
         Ok(Self { address, task })
-    }
-}
-
-async fn serve(listener: TcpListener, router: Router) {
-    let (mut tasks, mut open) = (JoinSet::new(), VecDeque::<AbortHandle>::new());
-    loop {
-        let accepted = listener.accept().await;
-        while tasks.try_join_next().is_some() {}
-        open.retain(|connection| !connection.is_finished());
-        if open.len() >= CONNECTIONS_MAX
-            && let Some(oldest) = open.pop_front()
-        {
-            oldest.abort();
-        }
-        match accepted {
-            Ok((stream, from)) => {
-                open.push_back(tasks.spawn(serve_one(stream, from, router.clone())));
-            }
-            Err(error) => {
-                tracing::debug!(%error, "health server");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-async fn serve_one(stream: TcpStream, from: SocketAddr, router: Router) {
-    let service = TowerToHyperService::new(router.layer(Extension(ConnectInfo(from))));
-    let connection = hyper::server::conn::http1::Builder::new()
-        .header_read_timeout(None)
-        .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = connection.await {
-        tracing::debug!(%from, %error, "connection to the health server ended");
     }
 }
 

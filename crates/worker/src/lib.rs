@@ -22,7 +22,7 @@
 //! touch them.
 
 mod config;
-mod dial;
+mod dialer;
 mod health;
 mod identity_file;
 mod ip_echo;
@@ -42,6 +42,7 @@ mod turn;
 mod worker;
 
 pub use config::{Config, RendezvousUrl, UrlError};
+pub use dialer::Dialer;
 pub use health::ask_why;
 pub use holepunch_link::{
     DatagramError, Event, Identity, Link, LinkError, LinkPath, PathEvent, PathEvents, PathKind,
@@ -55,8 +56,9 @@ pub use no_endpoint::{Left, Unseen};
 pub use notice::{Notice, milliseconds};
 pub use proxy::{Proxy, ProxyError};
 pub use signalling::Signal;
+pub use signalling::handshake::{Asking, Opened};
+pub use signalling::stream::Stream;
 pub use story::{Line, Stories, Story};
-pub use tls::client_config as tls_client_config;
 #[cfg(any(test, feature = "testing"))]
 pub use turn::testing as turn_testing;
 pub use worker::{Links, StartError, Worker};

@@ -8,11 +8,12 @@ use std::net::IpAddr;
 use hyper_util::client::proxy::matcher::Matcher;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::http::{Response, StatusCode, Uri};
 
-use crate::config::RendezvousUrl;
+use crate::config::{RendezvousUrl, without_brackets};
 use crate::login::Login;
-use crate::signalling::handshake::read_head;
+use crate::signalling::handshake::{SpeaksTls, read_head};
 
 /// The port of a proxy where none is named: that of its scheme.
 const DEFAULT_PORT: u16 = 80;
@@ -87,7 +88,7 @@ impl Proxy {
         if scheme != "http" {
             return Err(ProxyError::Scheme(variable, scheme.to_owned()));
         }
-        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let host = without_brackets(uri.host().unwrap_or_default());
         let login = found.basic_auth().and_then(|value| value.to_str().ok());
         Ok(Some(Self {
             host: host.to_owned(),
@@ -105,8 +106,12 @@ impl Proxy {
             .map_or(String::new(), |login| format!("Proxy-Authorization: {}\r\n", login.reveal()));
         let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{login}\r\n");
         stream.write_all(request.as_bytes()).await?;
-        let (head, rest) = read_head(stream).await.map_err(|error| {
-            io::Error::other(format!("{self} does not answer as an HTTP proxy: {error}"))
+        let (head, rest) = read_head(stream).await.map_err(|error| match error {
+            Error::Io(error) if SpeaksTls::is(&error) => io::Error::other(format!(
+                "{self} speaks TLS, and only proxies at http:// are supported: name the port at which it takes plain \
+                 HTTP, or the rendezvous in NO_PROXY to reach it without a proxy"
+            )),
+            error => io::Error::other(format!("{self} does not answer as an HTTP proxy: {error}")),
         })?;
         if !head.status().is_success() {
             return Err(io::Error::other(self.refusal(&head, authority)));

@@ -4,14 +4,14 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use holepunch_link::dial::{Mute, dial, dial_any};
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use url::Url;
 
-use crate::config::RendezvousUrl;
-use crate::dial::{Mute, dial, dial_any};
+use crate::config::{RendezvousUrl, without_brackets};
 use crate::login::Login;
 use crate::proxy::Proxy;
 use crate::signalling::stream::{Below, Stream};
@@ -52,7 +52,7 @@ impl Access {
         };
         let tcp = async {
             match known {
-                Some(known) => dial_any(&[known], tcp_within).await,
+                Some(known) => dial_any(&[known], tcp_within).await.map_err(io::Error::from),
                 None => dial(to, to_port, &self.mute, tcp_within).await,
             }
         };
@@ -92,12 +92,10 @@ impl Access {
         Ok(Stream::new(Below::Right(Box::new(stream))))
     }
 
-    /// The rendezvous' own address, where the TCP connection has `peer` at the other end. Behind a proxy it may
-    /// not be known.
-    pub(crate) async fn own_address(&self, url: &Url, peer: SocketAddr) -> Option<IpAddr> {
-        if self.proxy.is_none() {
-            return Some(peer.ip().to_canonical());
-        }
+    /// The rendezvous' own address behind a proxy, where a look-up finds it; without a proxy, the TCP connection has it at
+    /// the other end.
+    pub(crate) async fn own_address(&self, url: &Url) -> Option<IpAddr> {
+        self.proxy.as_ref()?;
         let (name, port) = host_and_port(url).ok()?;
         let found = timeout(OWN_ADDRESS_WITHIN, lookup_host((name, port))).await.ok()?.ok()?;
         // A worker's endpoint is IPv4.
@@ -114,5 +112,5 @@ fn host_and_port(url: &Url) -> io::Result<(&str, u16)> {
     let invalid = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
     let host = url.host_str().ok_or_else(|| invalid("the URL has no host"))?;
     let port = url.port_or_known_default().ok_or_else(|| invalid("the URL has no port"))?;
-    Ok((host.trim_start_matches('[').trim_end_matches(']'), port))
+    Ok((without_brackets(host), port))
 }

@@ -54,7 +54,7 @@ impl Tls {
 ///
 /// # Errors
 /// The TLS library does not support its own default versions.
-pub fn client_config() -> Result<Arc<ClientConfig>, rustls::Error> {
+pub(crate) fn client_config() -> Result<Arc<ClientConfig>, rustls::Error> {
     make().config
 }
 

@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use holepunch_wire::signal::{FRAME_BYTES_MAX, FromServer, WorkerMessage};
-use holepunch_worker::{RendezvousUrl, WorkerId, tls_client_config};
-use tokio::net::TcpStream;
+use holepunch_worker::{Asking, Dialer, Opened, Proxy, RendezvousUrl, Stream, WorkerId};
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
+use url::Url;
 
 /// A handshake may take so long.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+/// TCP alone, less than all of it: a failure names the addresses.
+const TCP_WITHIN: Duration = Duration::from_secs(25);
 /// Small, since there are thousands.
 const BUFFER_BYTES: usize = 4 * 1024;
 /// 198.18.0.0/15 is set aside for benchmarks (RFC 2544): nobody is probed there.
@@ -22,15 +24,26 @@ const ENDPOINTS_FROM: u32 = 0xc612_0000;
 /// Where all workers of a run connect to.
 pub(super) struct Target {
     pub(super) url: RendezvousUrl,
-    pub(super) connector: Connector,
+    dialer: Dialer,
     /// Tells the ids of one run from those of another.
     pub(super) run: u32,
 }
 
 impl Target {
-    pub(super) fn new(url: RendezvousUrl) -> Result<Self, String> {
-        let tls = tls_client_config().map_err(|error| error.to_string())?;
-        Ok(Self { url, connector: Connector::Rustls(tls), run: std::process::id() })
+    /// A rendezvous, which is reached as every worker reaches it.
+    pub(super) fn new(url: RendezvousUrl, proxy: Option<Proxy>) -> Self {
+        let dialer = Dialer::new(&url, proxy);
+        Self { url, dialer, run: std::process::id() }
+    }
+
+    /// Opens a WebSocket there.
+    pub(super) async fn dial(
+        &self,
+        url: &Url,
+        asking: Asking<'_>,
+        config: WebSocketConfig,
+    ) -> Result<Opened, String> {
+        self.dialer.open(url, asking, config, TCP_WITHIN).await
     }
 }
 
@@ -39,7 +52,7 @@ pub(super) struct Client {
     pub(super) id: Arc<str>,
     /// An endpoint of its own, which nobody has.
     pub(super) endpoint: SocketAddr,
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: WebSocketStream<Stream>,
 }
 
 impl Client {
@@ -53,15 +66,10 @@ impl Client {
             .max_message_size(Some(2 * FRAME_BYTES_MAX));
         let url = target.url.register(&id);
         let started = Instant::now();
-        let opening = tokio_tungstenite::connect_async_tls_with_config(
-            url.as_str(),
-            Some(config),
-            true,
-            Some(target.connector.clone()),
-        );
+        let opening = target.dial(&url, Asking::Baseline, config);
         let opened = tokio::time::timeout(HANDSHAKE_TIMEOUT, opening).await;
         let opened = opened.map_err(|_| format!("no handshake within {HANDSHAKE_TIMEOUT:?}"))?;
-        let (socket, _response) = opened.map_err(|error| error.to_string())?;
+        let Opened { socket, .. } = opened?;
         let number = u32::try_from(index).unwrap_or_default();
         let ip = Ipv4Addr::from(ENDPOINTS_FROM + number % 0x1_fffe + 1);
         let endpoint = SocketAddr::from((ip, 9999));

@@ -11,12 +11,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Subcommand;
-use holepunch_worker::RendezvousUrl;
+use holepunch_worker::Proxy;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::exit::Failure;
 use crate::output;
+use crate::peering::rendezvous_url_or;
 use crate::settings::{Environment, Seconds};
 use crate::signals::Stop;
 use client::{Client, Target};
@@ -24,6 +25,8 @@ use stats::{Meter, Sample};
 
 /// Handshakes under way at once: more would measure the kernel's backlog, not the server.
 const HANDSHAKES_MAX: usize = 128;
+/// A rendezvous on this machine.
+const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 /// Most workers of one process: it needs a file descriptor each.
 const WORKERS_MAX: usize = 60_000;
 
@@ -97,7 +100,7 @@ enum Kind {
 struct Common {
     /// The rendezvous [env: RENDEZVOUS_SERVICE_URL] [default: http://127.0.0.1:8080]
     #[arg(long, value_name = "URL")]
-    url: Option<RendezvousUrl>,
+    url: Option<String>,
     /// Print the result as a JSON object
     #[arg(long)]
     json: bool,
@@ -155,10 +158,9 @@ struct Connected {
 
 impl Common {
     fn target(&self, environment: &Environment) -> Result<Arc<Target>, Failure> {
-        let url = environment.setting("--url", self.url.clone(), &["RENDEZVOUS_SERVICE_URL"])?;
-        let default = || "http://127.0.0.1:8080".parse().map_err(Failure::usage);
-        let url = url.map_or_else(default, Ok)?;
-        Ok(Arc::new(Target::new(url).map_err(Failure::failed)?))
+        let url = rendezvous_url_or("--url", self.url.clone(), DEFAULT_URL, environment)?;
+        let proxy = Proxy::for_rendezvous(&url, |name| environment.get(name));
+        Ok(Arc::new(Target::new(url, proxy.map_err(Failure::usage)?)))
     }
 
     /// Connects `workers` workers; those that fail are counted.

@@ -3,7 +3,7 @@
 use holepunch_rendezvous::RelayLimits;
 
 use crate::exit::Failure;
-use crate::settings::{Environment, OrNone, Size, Switch};
+use crate::settings::{Environment, OrNone, Size};
 
 /// The options of the relay. Sizes have the suffixes K, M, G, T.
 #[derive(Debug, clap::Args)]
@@ -36,8 +36,7 @@ pub(crate) struct Args {
 impl Args {
     /// What is relayed; nothing at all where it is turned off.
     pub(super) fn limits(self, environment: &Environment) -> Result<Option<RelayLimits>, Failure> {
-        let off = self.no_relay.then_some(Switch(true));
-        let off = environment.setting("--no-relay", off, &["NO_RELAY"])?;
+        let is_off = environment.switch("--no-relay", self.no_relay, "NO_RELAY")?;
         let size = |flag, value: Option<OrNone<Size>>, variable, default| {
             Ok(match environment.setting(flag, value, &[variable])? {
                 None => default,
@@ -74,7 +73,7 @@ impl Args {
             )?,
             connections_max: most.unwrap_or(default.connections_max),
         };
-        Ok((!off.is_some_and(|off| off.0)).then_some(limits))
+        Ok((!is_off).then_some(limits))
     }
 }
 

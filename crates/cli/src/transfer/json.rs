@@ -1,5 +1,6 @@
 //! The lines of `--json`.
 
+use holepunch_programs::transfer::Failure;
 use serde::Serialize;
 
 use crate::joining::Invited;
@@ -36,6 +37,8 @@ pub(super) struct Line<'a> {
     pub(super) files_completed: u64,
     pub(super) files_already_there: u64,
     pub(super) files_failed: u64,
+    /// Files that have grown, and are sent as they were when they were listed.
+    pub(super) files_warned: u64,
     pub(super) skipped: u64,
     /// Bytes that went over the link, those that had to be sent again and those of files that have failed, too.
     pub(super) bytes_transferred: u64,
@@ -53,6 +56,9 @@ pub(super) struct Line<'a> {
     /// The first of what has failed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) failures: Vec<FailureLine<'a>>,
+    /// The first of what people were warned of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) warnings: Vec<FailureLine<'a>>,
     /// The ways that this side has sent by, in the summary.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) path_history: Vec<PathChange>,
@@ -68,4 +74,10 @@ pub(super) struct Line<'a> {
 pub(super) struct FailureLine<'a> {
     pub(super) path: &'a str,
     pub(super) reason: &'a str,
+}
+
+impl<'a> From<&'a Failure> for FailureLine<'a> {
+    fn from(failure: &'a Failure) -> Self {
+        Self { path: &failure.path, reason: &failure.reason }
+    }
 }

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use holepunch_programs::transfer::{Notice, Phase, Progress, Summary, Totals};
+use holepunch_programs::transfer::{self, Notice, Phase, Progress, Summary, Totals};
 use holepunch_worker::{Link, PathKind, milliseconds};
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::{MissedTickBehavior, interval};
@@ -196,6 +196,7 @@ impl Show {
             (summary.files_already_there, "there already"),
             (summary.skipped, "left out"),
             (summary.failed, "failed"),
+            (summary.warned, "sent without what was added meanwhile"),
         ] {
             if number > 0 {
                 text += &format!("; {number} {what}");
@@ -232,16 +233,18 @@ impl Show {
         (left > 0 && seconds < ETA_MAX_S).then_some(seconds)
     }
 
-    fn json(
+    fn json<'a>(
         &self,
         event: &str,
-        summary: &Summary,
+        summary: &'a Summary,
         eta: Option<f64>,
         path_history: Vec<PathChange>,
         error: Option<Failure>,
     ) {
         let is_last = event == "summary";
-        let failures = summary.failures.iter().filter(|_| is_last);
+        let lines = |of: &'a [transfer::Failure]| {
+            of.iter().filter(|_| is_last).map(FailureLine::from).collect()
+        };
         let line = Line {
             event,
             phase: match summary.phase {
@@ -255,6 +258,7 @@ impl Show {
             files_completed: summary.files_completed,
             files_already_there: summary.files_already_there,
             files_failed: summary.failed,
+            files_warned: summary.warned,
             skipped: summary.skipped,
             bytes_transferred: summary.bytes_transferred,
             bytes_already_there: summary.bytes_already_there,
@@ -264,9 +268,8 @@ impl Show {
             bytes_per_second: self.rate(summary) as u64,
             longest_pause_ms: milliseconds(summary.longest_pause),
             eta_seconds: eta.map(f64::round),
-            failures: failures
-                .map(|it| FailureLine { path: &it.path, reason: &it.reason })
-                .collect(),
+            failures: lines(&summary.failures),
+            warnings: lines(&summary.warnings),
             path_history,
             error: error.as_ref().map(|error| error.why().to_owned()),
             error_code: error.and_then(|error| error.cause()),
@@ -306,6 +309,7 @@ fn words(notice: &Notice) -> Option<String> {
             Some(format!("{path} goes on after {}", HumanBytes(*from)))
         }
         Notice::Failed(failure) => Some(format!("failed: {failure}")),
+        Notice::Warning(failure) => Some(format!("warning: {failure}")),
         Notice::Waiting(what) => Some(what.clone()),
         Notice::Checking { .. } | Notice::Completed { .. } | Notice::AlreadyThere { .. } => None,
     }

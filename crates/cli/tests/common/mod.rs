@@ -77,8 +77,19 @@ impl Served {
 
     /// The same as a command whose input and output are the test's; standard error can be read.
     pub(crate) fn command(&self, arguments: &[&str], room: &str) -> Command {
+        self.usual(Command::new(env!("CARGO_BIN_EXE_holepunch")), arguments, room)
+    }
+
+    /// The same under limits of its own, as `ulimit` takes them.
+    pub(crate) fn command_under(&self, limits: &str, arguments: &[&str], room: &str) -> Command {
+        let mut command = Command::new("sh");
+        let script = format!("ulimit {limits}; exec \"$0\" \"$@\"");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_holepunch")]);
+        self.usual(command, arguments, room)
+    }
+
+    fn usual(&self, mut command: Command, arguments: &[&str], room: &str) -> Command {
         let usual = ["--room", room, "--no-port-mapping", "--rendezvous-url", &self.url];
-        let mut command = Command::new(env!("CARGO_BIN_EXE_holepunch"));
         command.args(arguments).args(usual).env_clear().env("STUN_SERVERS", &self.stun);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         command.kill_on_drop(true);

@@ -3,25 +3,23 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use holepunch_link::dial::{dial_any, in_turn};
 use holepunch_link::{RecvStream, SendStream};
 use tokio::net::{TcpStream, lookup_host};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 use super::counts::Sent;
 use super::request::{Answer, Failure, asked};
 use super::splice::{self, CODE_BUSY, CODE_REFUSED, Turns};
 use super::target::{Host, Target};
 use super::telling::Asker;
-use super::{DRAIN_WITHIN, SERVED_MAX, Shared};
+use super::{Carried, DRAIN_WITHIN, Shared};
 use crate::messages::{MessageError, framed, write_message};
 use crate::sending::{CODE_RESET, Sending};
-
-/// Addresses of one name that are tried.
-const ADDRESSES_MAX: usize = 8;
 
 /// Serves the peer's streams until the link ends.
 pub(super) async fn serve(shared: Arc<Shared>) {
@@ -31,7 +29,7 @@ pub(super) async fn serve(shared: Arc<Shared>) {
             accepted = shared.link.accept_bi() => {
                 let Ok((mut send, mut recv)) = accepted else { break };
                 while tasks.try_join_next().is_some() {}
-                match place(&shared, tasks.len()) {
+                match shared.place(tasks.len(), Carried::ForThePeer) {
                     Ok(place) => {
                         let served = connection(Arc::clone(&shared), send, recv);
                         tasks.spawn(async move {
@@ -52,14 +50,6 @@ pub(super) async fn serve(shared: Arc<Shared>) {
     }
     let _in_time =
         timeout(DRAIN_WITHIN, async { while tasks.join_next().await.is_some() {} }).await;
-}
-
-/// A place for one more, where so many are served.
-fn place(shared: &Shared, served: usize) -> Result<OwnedSemaphorePermit, String> {
-    if served >= SERVED_MAX {
-        return Err(format!("{SERVED_MAX} connections are made for it already"));
-    }
-    shared.open_file()
 }
 
 async fn connection(shared: Arc<Shared>, send: SendStream, mut recv: RecvStream) {
@@ -147,19 +137,15 @@ async fn splice_served(
     }
 }
 
-/// Connects, where that is allowed: to the very address that was checked.
+/// Connects, where that is allowed: to the very addresses that were checked.
 async fn open(shared: &Arc<Shared>, target: &Target) -> Result<TcpStream, Answer> {
     if !shared.allow.names(target) {
         let reason = format!("{target} is not allowed by --allow on the side that is connected to");
         return Err(Answer::Refused { reason });
     }
     let addresses = look_up(shared, target).await?;
-    let mut allowed: Vec<IpAddr> = Vec::new();
-    for ip in addresses {
-        if shared.allow.leads_to(target, ip) && !allowed.contains(&ip) {
-            allowed.push(ip);
-        }
-    }
+    let allowed = addresses.into_iter().filter(|ip| shared.allow.leads_to(target, *ip));
+    let allowed = in_turn(allowed.map(|ip| SocketAddr::new(ip, target.port)));
     if allowed.is_empty() {
         let reason = format!(
             "the name {target} leads to an address that it may not lead to; --allow on the side that is \
@@ -167,8 +153,7 @@ async fn open(shared: &Arc<Shared>, target: &Target) -> Result<TcpStream, Answer
         );
         return Err(Answer::Refused { reason });
     }
-    allowed.truncate(ADDRESSES_MAX);
-    connect(shared, &allowed, target.port).await
+    connect(&allowed, shared.times.connect).await
 }
 
 async fn look_up(shared: &Arc<Shared>, target: &Target) -> Result<Vec<IpAddr>, Answer> {
@@ -200,21 +185,14 @@ async fn look_up(shared: &Arc<Shared>, target: &Target) -> Result<Vec<IpAddr>, A
     }
 }
 
-/// Tries one address after the other; the time is divided among those that are left.
-async fn connect(shared: &Shared, addresses: &[IpAddr], port: u16) -> Result<TcpStream, Answer> {
-    let deadline = Instant::now() + shared.times.connect;
-    let mut last = None;
-    for (tried, ip) in addresses.iter().enumerate() {
-        let now = Instant::now();
-        let left = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
-        let until = now + deadline.saturating_duration_since(now) / left;
-        match timeout_at(until, TcpStream::connect(SocketAddr::new(*ip, port))).await {
-            Ok(Ok(tcp)) => return Ok(tcp),
-            Ok(Err(error)) => last = Some(error),
-            Err(_) => {}
-        }
-    }
-    let failure = match last.as_ref().map(io::Error::kind) {
+/// Connects to whichever address answers first.
+async fn connect(addresses: &[SocketAddr], within: Duration) -> Result<TcpStream, Answer> {
+    let unanswered = match dial_any(addresses, within).await {
+        Ok(tcp) => return Ok(tcp),
+        Err(unanswered) => unanswered,
+    };
+    let last = unanswered.last_said();
+    let failure = match last.map(io::Error::kind) {
         None => Failure::TimedOut,
         Some(io::ErrorKind::ConnectionRefused) => Failure::Refused,
         Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => {
@@ -222,6 +200,37 @@ async fn connect(shared: &Shared, addresses: &[IpAddr], port: u16) -> Result<Tcp
         }
         Some(_) => Failure::Other,
     };
-    let reason = last.map_or("nothing answers there in time".to_owned(), |it| it.to_string());
+    // Which addresses the name has here does not concern the peer.
+    let reason = last.map_or("nothing answers there in time".to_owned(), ToString::to_string);
     Err(Answer::Failed { failure, reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use holepunch_link::testing::Swallowing;
+    use tokio::net::TcpListener;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_swallows_packets_does_not_keep_the_next_one_waiting() {
+        const WITHIN: Duration = Duration::from_secs(60);
+        let silent = Swallowing::new().await;
+        let good = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = [silent.address, good.local_addr().unwrap()];
+        let began = Instant::now();
+        let tcp = connect(&addresses, WITHIN).await.unwrap();
+        assert_eq!(tcp.peer_addr().unwrap(), addresses[1]);
+        assert!(began.elapsed() < WITHIN / 4, "{:?}", began.elapsed());
+        let Err(Answer::Failed { failure, reason }) =
+            connect(&[silent.address], Duration::from_millis(100)).await
+        else {
+            panic!("a connection to what swallows packets");
+        };
+        assert_eq!(
+            (failure, reason.as_str()),
+            (Failure::TimedOut, "nothing answers there in time")
+        );
+    }
 }

@@ -124,9 +124,23 @@ struct Shared {
     pool: Pool,
 }
 
+/// Whose connection is carried.
+#[derive(Debug, Clone, Copy)]
+enum Carried {
+    OfAListener,
+    ForThePeer,
+}
+
 impl Shared {
-    /// One more open file; else why not.
-    fn open_file(&self) -> Result<OwnedSemaphorePermit, String> {
+    /// A place for one more connection beside so many of its kind; else why there is none.
+    fn place(&self, carried: usize, whose: Carried) -> Result<OwnedSemaphorePermit, String> {
+        let (most, what) = match whose {
+            Carried::OfAListener => (CONNECTIONS_MAX, "of this listener are carried"),
+            Carried::ForThePeer => (SERVED_MAX, "are made for it"),
+        };
+        if carried >= most {
+            return Err(format!("{most} connections {what} already"));
+        }
         Arc::clone(&self.open_files).try_acquire_owned().map_err(|_| {
             "as many files are open as the system allows; raise that limit (ulimit -n)".to_owned()
         })

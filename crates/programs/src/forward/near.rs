@@ -8,7 +8,6 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -18,7 +17,7 @@ use super::socks;
 use super::splice::{self, Broken, CODE_BUSY, Turns};
 use super::target::Target;
 use super::telling::Asker;
-use super::{CONNECTIONS_MAX, DRAIN_WITHIN, Shared};
+use super::{CONNECTIONS_MAX, Carried, DRAIN_WITHIN, Shared};
 use crate::harmless::harmless;
 use crate::sending::{CODE_RESET, Sending};
 
@@ -59,7 +58,7 @@ pub(super) async fn listen(shared: Arc<Shared>, listener: TcpListener, kind: Kin
             accepted = listener.accept() => match accepted {
                 Ok((tcp, from)) => {
                     while tasks.try_join_next().is_some() {}
-                    match place(&shared, tasks.len()) {
+                    match shared.place(tasks.len(), Carried::OfAListener) {
                         Ok(place) => {
                             let carried = connection(Arc::clone(&shared), tcp, from, kind.clone());
                             tasks.spawn(async move {
@@ -82,14 +81,6 @@ pub(super) async fn listen(shared: Arc<Shared>, listener: TcpListener, kind: Kin
     drop(listener);
     let _in_time =
         timeout(DRAIN_WITHIN, async { while tasks.join_next().await.is_some() {} }).await;
-}
-
-/// A place for one more connection of a listener that has so many.
-fn place(shared: &Shared, carried: usize) -> Result<OwnedSemaphorePermit, String> {
-    if carried >= CONNECTIONS_MAX {
-        return Err(format!("{CONNECTIONS_MAX} connections of this listener are carried already"));
-    }
-    shared.open_file()
 }
 
 fn turn_away(shared: &Shared, tcp: &TcpStream, kind: &Kind, why: &str) {

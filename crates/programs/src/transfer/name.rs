@@ -249,7 +249,8 @@ mod tests {
     #[test]
     fn a_name_that_may_look_like_another_one_is_refused() {
         for mark in "\u{202a}\u{202e}\u{2066}\u{2069}\u{200b}\u{200c}\u{200d}\u{200e}\u{200f}\u{61c}\u{feff}\u{2060}\
-                     \u{2028}\u{2029}\u{e0001}\u{e007f}\u{ad}"
+                     \u{2028}\u{2029}\u{e0001}\u{e007f}\u{ad}\u{34f}\u{115f}\u{1160}\u{17b4}\u{17b5}\u{3164}\u{ffa0}\
+                     \u{1d173}\u{1d17a}"
             .chars()
         {
             let name = format!("folder/invoice{mark}fdp.exe");

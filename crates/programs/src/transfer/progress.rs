@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::name::shown;
 use super::summary::{Failure, Notice, Phase, Summary, Totals};
 
-/// Failures that are kept for the end; of more, the number.
+/// Failures, and warnings, that are kept for the end; of more, the number.
 pub const FAILURES_KEPT_MAX: usize = 1000;
 
 /// Takes each notice.
@@ -23,6 +23,7 @@ pub struct Progress {
     files: Mutex<Files>,
     totals: Mutex<Totals>,
     failures: Mutex<Vec<Failure>>,
+    warnings: Mutex<Vec<Failure>>,
     pauses: Mutex<Pauses>,
     phase: Mutex<Phase>,
     counts: [AtomicU64; COUNTS],
@@ -43,7 +44,7 @@ struct Pauses {
     longest: Duration,
 }
 
-const COUNTS: usize = 8;
+const COUNTS: usize = 9;
 
 /// What is counted, by its place.
 #[derive(Clone, Copy)]
@@ -54,6 +55,7 @@ enum Count {
     Kept,
     Skipped,
     Failed,
+    Warned,
     /// Bytes of files that have failed: sent, or there before.
     Wasted,
     /// The sizes of files that have failed.
@@ -85,6 +87,7 @@ impl Progress {
             files: Mutex::default(),
             totals: Mutex::default(),
             failures: Mutex::default(),
+            warnings: Mutex::default(),
             pauses: Mutex::default(),
             phase: Mutex::default(),
             counts: Default::default(),
@@ -96,6 +99,7 @@ impl Progress {
         let so_far = self.summary();
         *lock(&self.totals) = Totals::default();
         lock(&self.failures).clear();
+        lock(&self.warnings).clear();
         *lock(&self.files) = Files::default();
         *lock(&self.phase) = Phase::default();
         self.counts.iter().for_each(|count| count.store(0, Ordering::Relaxed));
@@ -127,6 +131,8 @@ impl Progress {
             skipped: self.count(Count::Skipped),
             failed: self.count(Count::Failed),
             failures: lock(&self.failures).clone(),
+            warned: self.count(Count::Warned),
+            warnings: lock(&self.warnings).clone(),
         }
     }
 
@@ -222,6 +228,24 @@ impl Progress {
         self.add(Count::Failed, number);
     }
 
+    /// A file is sent, and not as somebody may expect. It is told once, over however many links.
+    pub(super) fn warned(&self, path: &str, reason: &str) {
+        self.add(Count::Warned, 1);
+        let warning = Failure { path: shown(path), reason: shown(reason) };
+        let mut warnings = lock(&self.warnings);
+        if warnings.len() < FAILURES_KEPT_MAX {
+            warnings.push(warning.clone());
+        }
+        drop(warnings);
+        let before = lock(&self.before);
+        let is_of_it = |it: &Failure| it.path == warning.path;
+        let is_known = before.as_ref().is_some_and(|before| before.warnings.iter().any(is_of_it));
+        drop(before);
+        if !is_known {
+            (self.listener)(Notice::Warning(warning));
+        }
+    }
+
     pub(super) fn failed(&self, path: &str, reason: &str) {
         self.add(Count::Failed, 1);
         let failure = Failure { path: shown(path), reason: shown(reason) };
@@ -254,6 +278,7 @@ mod tests {
         progress.already_there("a", 10);
         progress.transferred(15);
         progress.completed(1, "b");
+        progress.warned("b", "11 bytes now");
         let first = progress.summary();
         progress.begin_again();
         assert_eq!(progress.summary(), first, "until the new link has its list");
@@ -262,6 +287,7 @@ mod tests {
         // Of the five bytes of the third file two were lost on the way.
         progress.already_there("a", 10);
         progress.already_there("b", 10);
+        progress.warned("b", "12 bytes now");
         progress.resumed(2, "c", 3);
         progress.transferred(7);
         progress.completed(2, "c");
@@ -269,8 +295,11 @@ mod tests {
         assert_eq!((all.files_completed, all.files_already_there, all.failed), (2, 1, 1));
         assert_eq!((all.bytes_transferred, all.bytes_already_there), (22, 10));
         assert_eq!((all.bytes_done, all.totals), (30, totals));
-        let again = |notice: &Notice| matches!(notice, Notice::Listed(_) | Notice::Failed(_));
-        assert_eq!(lock(&told).iter().filter(|it| again(it)).count(), 2, "told once each");
+        assert_eq!((all.warned, all.warnings[0].reason.as_str()), (1, "12 bytes now"));
+        let again = |notice: &Notice| {
+            matches!(notice, Notice::Listed(_) | Notice::Failed(_) | Notice::Warning(_))
+        };
+        assert_eq!(lock(&told).iter().filter(|it| again(it)).count(), 3, "told once each");
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub enum Notice {
     },
     /// A file, or a folder, has failed; the others go on.
     Failed(Failure),
+    /// A file is sent, and not as somebody may expect: as it was when it was listed, since it has grown.
+    Warning(Failure),
     /// It takes long, and this is what is waited for.
     Waiting(String),
 }
@@ -57,7 +59,7 @@ pub enum Phase {
     End,
 }
 
-/// Why one file has failed.
+/// Why one file has failed, or what is to be known of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// Which; as it may be shown.
@@ -110,6 +112,10 @@ pub struct Summary {
     pub failed: u64,
     /// The first [`FAILURES_KEPT_MAX`](super::FAILURES_KEPT_MAX) of these.
     pub failures: Vec<Failure>,
+    /// Files of which a warning was told; each may have failed as well.
+    pub warned: u64,
+    /// The first [`FAILURES_KEPT_MAX`](super::FAILURES_KEPT_MAX) of these.
+    pub warnings: Vec<Failure>,
 }
 
 impl Summary {

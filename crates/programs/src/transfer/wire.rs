@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::error::TransferError;
+use super::summary::Totals;
 use crate::harmless::exact;
 use crate::messages::MESSAGE_BYTES_MAX;
 
@@ -34,6 +35,13 @@ pub const REASON_BYTES_MAX: usize = 300;
 /// and of reason: half a message.
 pub const UNOFFERED_TOLD_MAX: usize = 100;
 const NANOSECONDS: u32 = 1_000_000_000;
+
+/// Whether a list holds more than a transfer may, with so many bytes of paths.
+pub(super) fn is_too_much(totals: Totals, path_bytes: usize) -> bool {
+    totals.files > FILES_MAX as u64
+        || totals.folders > FOLDERS_MAX as u64
+        || path_bytes > PATHS_BYTES_MAX
+}
 
 /// Something that is offered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,6 +16,9 @@ use crate::turn::TurnServer;
 
 /// The WebSocket sub-protocol (RFC 6455 §1.9).
 pub const SUBPROTOCOL: &str = "holepunch.v1";
+/// How the reason begins with which a connection is closed whose signature is not over what the server expects; what that
+/// is follows.
+pub const NOT_PROVED: &str = "the signature does not prove the key: it must be over";
 /// Most ports that an acceptance announces.
 pub const ANNOUNCED_MAX: usize = 12;
 /// Most STUN servers that a welcome names.

@@ -143,4 +143,9 @@ async fn a_tunnel_is_asked_for_and_a_refusal_says_who_refuses_and_what_to_do() {
     }
     let (outcome, _) = asked("http://p:3128", "SSH-2.0-OpenSSH_9.9\r\n").await;
     assert!(outcome.unwrap_err().contains("does not answer as an HTTP proxy"));
+    // An alert that the first message was none of TLS.
+    let (outcome, _) = asked("http://p:3128", "\x15\x03\x01\0\x02\x02\x0a").await;
+    let why = outcome.unwrap_err();
+    assert!(why.contains("the proxy p:3128") && why.contains("only proxies at http://"), "{why}");
+    assert!(!why.contains("https://"), "{why}");
 }

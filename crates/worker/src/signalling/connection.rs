@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Error, Message, protocol::CloseFrame
 use super::handshake::{self, Asking, CONNECT_TIMEOUT, Opened, Way};
 use super::stream::Stream;
 use super::{Settings, Signal, hint};
+use crate::config::without_brackets;
 
 /// TCP may take so long, less than all together: a failure names the addresses. Its third retransmission is sent after 7 s
 /// (RFC 6298 §5).
@@ -66,13 +67,19 @@ impl Connection {
             .max_frame_size(Some(2 * FRAME_BYTES_MAX));
         let asking = if settings.ask_v1 { Asking::V1 } else { Asking::Baseline };
         let way = Way { known: None, tcp_within: TCP_WITHIN, within: CONNECT_TIMEOUT };
-        let opened = handshake::open(&settings.url, &settings.access, way, asking, config).await;
-        let Opened { socket, server, is_v1 } =
-            opened.map_err(|error| hint::on_handshake(&error, &settings.url))?;
-        let server = settings.access.own_address(&settings.url, server).await;
+        let opening = async {
+            let opened = handshake::open(&settings.url, &settings.access, way, asking, config);
+            opened.await.map_err(|error| hint::on_handshake(&error, &settings.url))
+        };
+        // Beside it, so that a slow look-up keeps nobody from being registered. A failure waits for none.
+        let looking_up = async { Ok(settings.access.own_address(&settings.url).await) };
+        let (opened, looked_up) = tokio::try_join!(opening, looking_up)?;
+        let Opened { socket, server, is_v1 } = opened;
+        let is_direct = settings.access.proxy.is_none();
+        let server = if is_direct { Some(server.ip().to_canonical()) } else { looked_up };
         Ok(Self {
             socket,
-            host: settings.url.host_str().unwrap_or_default().to_owned(),
+            host: without_brackets(settings.url.host_str().unwrap_or_default()).to_owned(),
             server,
             is_v1,
             ping_interval: settings.ping_interval,

@@ -34,18 +34,31 @@ const READ_BYTES: usize = 2048;
 /// How a server that speaks TLS complains of what does not: an alert (RFC 8446 §5.1, §6).
 const TLS_ALERT: [u8; 2] = [21, 3];
 
+/// What was asked in plain text speaks TLS.
+#[derive(Debug, thiserror::Error)]
+#[error("the server speaks TLS there; use https:// or wss://")]
+pub(crate) struct SpeaksTls;
+
+impl SpeaksTls {
+    pub(crate) fn is(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+    }
+}
+
 /// An open WebSocket.
-pub(crate) struct Opened {
-    pub(crate) socket: WebSocketStream<Stream>,
+#[derive(Debug)]
+pub struct Opened {
+    /// The WebSocket.
+    pub socket: WebSocketStream<Stream>,
     /// The other end's address: that of a proxy, where there is one.
-    pub(crate) server: SocketAddr,
+    pub server: SocketAddr,
     /// Whether the server has chosen `holepunch.v1`.
-    pub(super) is_v1: bool,
+    pub is_v1: bool,
 }
 
 /// What a WebSocket is asked for with.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Asking<'a> {
+pub enum Asking<'a> {
     /// The baseline: nothing else.
     Baseline,
     /// The sub-protocol `holepunch.v1`.
@@ -135,8 +148,7 @@ pub(crate) async fn read_head(
             return Err(Error::Protocol(ProtocolError::HandshakeIncomplete));
         }
         if read.starts_with(&TLS_ALERT) {
-            let text = "the server speaks TLS there; use https:// or wss://";
-            return Err(Error::Io(io::Error::new(io::ErrorKind::InvalidData, text)));
+            return Err(Error::Io(io::Error::new(io::ErrorKind::InvalidData, SpeaksTls)));
         }
         if let Some((head, length)) = parse_head(&read)? {
             return Ok((head, read.split_off(length)));

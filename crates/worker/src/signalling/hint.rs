@@ -1,6 +1,7 @@
 //! What a failed handshake or a close most likely means, and what to do.
 
 use holepunch_wire::signal::REGISTER_PATH;
+use holepunch_wire::signal::v1::NOT_PROVED;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::http::StatusCode;
@@ -11,8 +12,6 @@ use url::Url;
 
 /// How the reason begins with which a rendezvous of any generation replaces a session.
 const REPLACED_REASON_START: &str = "New connection from same";
-/// The same where it does not take a signature.
-const NOT_PROVED_REASON_START: &str = "the signature does not prove the key: it must be over";
 /// What the library makes of a close code that it does not know, among them 1014, which the registry of RFC 6455 §11.7 has
 /// since for a gateway whose server does not answer.
 const UNKNOWN_CODE_REASON: &str = "Protocol violation";
@@ -33,9 +32,12 @@ pub(crate) fn on_handshake(error: &Error, url: &Url) -> String {
     match error {
         Error::Http(response) => on_response(response, url),
         Error::Protocol(ProtocolError::HandshakeIncomplete) => {
-            "the server ended the connection without an answer: it may expect TLS there (https://), or \
-             something in between lets no WebSocket through"
-                .to_owned()
+            let may_want_tls = if url.scheme() == "ws" {
+                "it may expect TLS there (https://), or something in between lets no WebSocket through"
+            } else {
+                "something in between may let no WebSocket through"
+            };
+            format!("the server ended the connection without an answer: {may_want_tls}")
         }
         Error::Protocol(ProtocolError::HttparseError(_)) => {
             format!("what answers there speaks no HTTP ({error}): is the port right?")
@@ -59,8 +61,7 @@ pub(crate) fn on_close(frame: Option<&CloseFrame>, signed: Option<&str>) -> Stri
     let hint = if frame.reason.starts_with(REPLACED_REASON_START) {
         ": another worker or program runs with this id (the same --identity or WORKER_ID)"
             .to_owned()
-    } else if let Some(host) = signed.filter(|_| frame.reason.starts_with(NOT_PROVED_REASON_START))
-    {
+    } else if let Some(host) = signed.filter(|_| frame.reason.starts_with(NOT_PROVED)) {
         format!(
             ": this worker has signed the host of its URL, {host:?}; a proxy in front of the rendezvous has to pass the \
              Host header on (nginx: proxy_set_header Host $host), or the rendezvous to be told the name (--public-host), \
@@ -162,6 +163,16 @@ mod tests {
         };
         assert!(told(1014).contains("1014") && !told(1014).contains("violation"));
         assert_eq!(told(1002), "the rendezvous closed the connection (1002 x)");
+    }
+
+    #[test]
+    fn tls_is_missed_only_where_it_was_not_spoken() {
+        let ended = Error::Protocol(ProtocolError::HandshakeIncomplete);
+        for (url, may_want_tls) in [("ws://a.example", true), ("wss://a.example", false)] {
+            let told = on_handshake(&ended, &url.parse().unwrap());
+            assert_eq!(told.contains("TLS"), may_want_tls, "{told}");
+            assert!(told.contains("lets no WebSocket") || told.contains("let no WebSocket"));
+        }
     }
 
     #[test]

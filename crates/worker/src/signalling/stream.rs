@@ -18,7 +18,7 @@ const AHEAD_BYTES: usize = 32 * 1024;
 
 /// A connection's bytes.
 #[derive(Debug)]
-pub(crate) struct Stream {
+pub struct Stream {
     below: Below,
     ahead: Ahead,
 }

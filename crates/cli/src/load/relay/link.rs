@@ -2,26 +2,20 @@
 
 use futures_util::{SinkExt, StreamExt};
 use holepunch_wire::identity::{PublicKey, Registration, Signature};
-use holepunch_wire::relay::{RELAY_FRAME_BYTES_MAX, RELAY_SCHEME};
+use holepunch_wire::relay::RELAY_FRAME_BYTES_MAX;
 use holepunch_wire::session::RoomName;
 use holepunch_wire::signal::FromServer;
-use holepunch_wire::signal::v1::{SUBPROTOCOL, ServerV1, SessionDetails, Welcome, WorkerV1};
-use holepunch_worker::WorkerId;
+use holepunch_wire::signal::v1::{ServerV1, SessionDetails, Welcome, WorkerV1};
+use holepunch_worker::{Asking, Opened, Stream, WorkerId};
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
-use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::handshake::client::Request;
-use tokio_tungstenite::tungstenite::http::HeaderName;
-use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
-use url::Url;
 
 use super::super::client::{HANDSHAKE_TIMEOUT, Target};
 
-pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub(super) type Socket = WebSocketStream<Stream>;
 
 /// Bytes of the library's buffers of a relay: a frame at a time.
 const BUFFER_BYTES: usize = RELAY_FRAME_BYTES_MAX;
@@ -60,8 +54,10 @@ async fn register(target: &Target, room: &RoomName, number: u32) -> Result<Socke
     let worker = WorkerId::new(&format!("{}-{number}", room.as_str()));
     let worker = worker.map_err(|error| error.to_string())?;
     let url = target.url.register_in(&worker, room);
-    let request = request(&url, SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL)?;
-    let mut socket = connect(target, request, SIGNALLING_BUFFER_BYTES).await?;
+    let opened = target.dial(&url, Asking::V1, buffers(SIGNALLING_BUFFER_BYTES)).await?;
+    let Opened { mut socket, is_v1: true, .. } = opened else {
+        return Err("this rendezvous does not speak holepunch.v1, and has no relay".to_owned());
+    };
     let welcome = loop {
         if let FromServer::V1(message) = next(&mut socket).await?
             && let ServerV1::Welcome(welcome) = *message?
@@ -69,8 +65,7 @@ async fn register(target: &Target, room: &RoomName, number: u32) -> Result<Socke
             break welcome;
         }
     };
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    for message in [hello(host, &welcome, &worker, room)?, WorkerV1::Ready] {
+    for message in [hello(target.url.host(), &welcome, &worker, room)?, WorkerV1::Ready] {
         let text = serde_json::to_string(&message).map_err(|error| error.to_string())?;
         let sent = socket.send(Message::text(text)).await;
         sent.map_err(|error| error.to_string())?;
@@ -114,26 +109,12 @@ async fn offer(socket: &mut Socket) -> Result<SessionDetails, String> {
 async fn open_relay(target: &Target, offer: &SessionDetails) -> Result<Socket, String> {
     let token = offer.relay_token.as_ref().ok_or("this rendezvous offers no relay")?;
     let url = target.url.relay(offer.session);
-    let request = request(&url, AUTHORIZATION, &format!("{RELAY_SCHEME}{}", token.reveal()))?;
-    connect(target, request, BUFFER_BYTES).await
+    let opened = target.dial(&url, Asking::Relay(&token.reveal()), buffers(BUFFER_BYTES)).await;
+    opened.map(|opened| opened.socket)
 }
 
-fn request(url: &Url, header: HeaderName, value: &str) -> Result<Request, String> {
-    let mut request = url.as_str().into_client_request().map_err(|error| error.to_string())?;
-    let value = value.parse().map_err(|_| "a header that cannot be sent")?;
-    request.headers_mut().insert(header, value);
-    Ok(request)
-}
-
-async fn connect(target: &Target, request: Request, buffers: usize) -> Result<Socket, String> {
-    let config = WebSocketConfig::default().read_buffer_size(buffers).write_buffer_size(buffers);
-    let opened = tokio_tungstenite::connect_async_tls_with_config(
-        request,
-        Some(config),
-        true,
-        Some(target.connector.clone()),
-    );
-    opened.await.map(|(socket, _)| socket).map_err(|error| error.to_string())
+fn buffers(bytes: usize) -> WebSocketConfig {
+    WebSocketConfig::default().read_buffer_size(bytes).write_buffer_size(bytes)
 }
 
 /// The next message of the rendezvous.

@@ -70,11 +70,7 @@ impl List {
                 Some(file)
             }
         };
-        let Totals { files, folders, .. } = self.totals;
-        if files > FILES_MAX as u64
-            || folders > FOLDERS_MAX as u64
-            || self.path_bytes > PATHS_BYTES_MAX
-        {
+        if wire::is_too_much(self.totals, self.path_bytes) {
             return Err(TransferError::TooMuch(format!(
                 "the peer lists more than {FILES_MAX} files, {FOLDERS_MAX} folders, or {PATHS_BYTES_MAX} bytes of \
                  names"

@@ -25,13 +25,14 @@ use super::error::{TransferError, explain};
 use super::progress::Progress;
 use super::summary::Summary;
 use super::{Met, Part, closing, meet};
+use crate::size_limit::outlive_the_size_limit;
 use deciding::Deciding;
 use finishing::Finishing;
 use folder::Folder;
 use ledger::Ledger;
 use taking::Taking;
 use telling::Telling;
-use writing::{Command, Writing, outlive_the_size_limit};
+use writing::{Command, Writing};
 
 /// Pieces that have come and wait to be written: enough that the link and the disk work at the same
 /// time. A sender that is faster than the disk is held back by its window.

@@ -6,7 +6,6 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
-use tokio::signal::unix::SignalKind;
 use tokio::sync::mpsc;
 
 use super::super::error::explain;
@@ -27,15 +26,6 @@ pub(super) enum Command {
     End(Hash),
     /// It goes no further: what is there is kept.
     Leave,
-}
-
-/// Lets a file that reaches `ulimit -f` be an error of its own. Left alone, the signal that comes with it ends the
-/// process; with a handler, whatever it does, the write fails with `EFBIG`. It stays for good, as all of tokio's do.
-pub(super) fn outlive_the_size_limit() {
-    let signal = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
-    if let Err(error) = tokio::signal::unix::signal(signal) {
-        tracing::debug!(%error, "a file beyond the limit of sizes will end this process");
-    }
 }
 
 pub(super) struct Writing {

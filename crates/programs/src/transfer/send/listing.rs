@@ -5,14 +5,17 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::super::error::{TransferError, explain};
 use super::super::name::{NameError, RelativePath, shown};
 use super::super::summary::{Failure, Totals};
 use super::super::wire::{
     Entry, EntryKind, FILES_MAX, FOLDERS_MAX, FileEntry, Modified, PATHS_BYTES_MAX,
-    UNOFFERED_TOLD_MAX, Unoffered, told,
+    UNOFFERED_TOLD_MAX, Unoffered, is_too_much, told,
 };
+use super::opened::FileId;
+use super::sizeless::{self, HELD_BYTES_MAX, HELD_IN_ALL_BYTES_MAX, Sizeless};
 
 /// The bit that lets a file's owner execute it.
 const OWNER_EXECUTES: u32 = 0o100;
@@ -29,6 +32,8 @@ pub struct Listing {
     /// What has failed, as the receiver is told: by its name there, not by its place here.
     pub(super) unoffered: Unoffered,
     path_bytes: usize,
+    /// Bytes of files that are held, since their systems name no size.
+    held_bytes: usize,
 }
 
 /// One entry, and where it is on this machine.
@@ -36,6 +41,18 @@ pub struct Listing {
 pub(super) struct Listed {
     pub(super) source: PathBuf,
     pub(super) entry: Entry,
+    pub(super) content: Content,
+}
+
+/// Where the content of an entry is.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// A folder has none.
+    Nothing,
+    /// In this file.
+    Of(FileId),
+    /// Here, read when it was listed.
+    Held(Arc<[u8]>),
 }
 
 impl Listed {
@@ -163,12 +180,20 @@ impl Listing {
                 }
             }
             self.totals.folders += 1;
-            return self.push(found, EntryKind::Folder {});
+            return self.push(found, EntryKind::Folder {}, Content::Nothing);
         }
         if metadata.is_file() {
-            self.totals.files += 1;
-            self.totals.bytes = self.totals.bytes.saturating_add(metadata.len());
-            return self.push(found, EntryKind::File(file_entry(metadata)));
+            return match self.content(&found.source, metadata) {
+                Ok((file, content)) => {
+                    self.totals.files += 1;
+                    self.totals.bytes = self.totals.bytes.saturating_add(file.size);
+                    self.push(found, EntryKind::File(file), content)
+                }
+                Err(reason) => {
+                    self.fails(&found.source, &found.path, &reason);
+                    Ok(())
+                }
+            };
         }
         let kind = if metadata.is_symlink() { "a symbolic link" } else { "no regular file" };
         if found.is_argument {
@@ -181,19 +206,43 @@ impl Listing {
         Ok(())
     }
 
-    fn push(&mut self, found: Found, kind: EntryKind) -> Result<(), TransferError> {
+    /// A file's part of its entry, and where its content is.
+    fn content(
+        &mut self,
+        source: &Path,
+        metadata: &Metadata,
+    ) -> Result<(FileEntry, Content), String> {
+        let sized = |it: &Metadata| (file_entry(it), Content::Of(FileId::of(it)));
+        if metadata.len() > 0 {
+            return Ok(sized(metadata));
+        }
+        let left = HELD_IN_ALL_BYTES_MAX - self.held_bytes;
+        Ok(match sizeless::read(source, left.min(HELD_BYTES_MAX))? {
+            Sizeless::Empty => sized(metadata),
+            Sizeless::Sized(metadata) => sized(&metadata),
+            Sizeless::Held(bytes) => {
+                self.held_bytes += bytes.len();
+                let size = bytes.len() as u64;
+                (FileEntry { size, ..file_entry(metadata) }, Content::Held(bytes))
+            }
+        })
+    }
+
+    fn push(
+        &mut self,
+        found: Found,
+        kind: EntryKind,
+        content: Content,
+    ) -> Result<(), TransferError> {
         self.path_bytes += found.path.len();
-        let Totals { files, folders, .. } = self.totals;
-        if files > FILES_MAX as u64
-            || folders > FOLDERS_MAX as u64
-            || self.path_bytes > PATHS_BYTES_MAX
-        {
+        if is_too_much(self.totals, self.path_bytes) {
             return Err(TransferError::TooMuch(format!(
                 "more than {FILES_MAX} files, {FOLDERS_MAX} folders, or {PATHS_BYTES_MAX} bytes of names: send them in \
                  parts, or as an archive"
             )));
         }
-        self.entries.push(Listed { source: found.source, entry: Entry { path: found.path, kind } });
+        let entry = Entry { path: found.path, kind };
+        self.entries.push(Listed { source: found.source, entry, content });
         Ok(())
     }
 

@@ -2,7 +2,9 @@
 
 mod arriving;
 mod listing;
+mod opened;
 mod reading;
+mod sizeless;
 mod states;
 
 use std::collections::BTreeMap;
@@ -71,6 +73,7 @@ async fn run(
         answers,
         pieces,
         had: BTreeMap::new(),
+        begun: BTreeMap::new(),
         pending: Vec::new(),
         pending_of_files: 0,
     };

@@ -2,23 +2,24 @@
 //! small files cost as few writes as one large one.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustix::fs::{Mode, OFlags};
 use tokio::sync::mpsc;
 
-use super::super::error::explain;
 use super::super::progress::Progress;
 use super::super::wire::{Answer, FileEntry, FromSender, Hash, PIECE_BYTES_MAX, encode, told};
-use super::listing::{Listed, Listing, file_entry};
+use super::listing::{Listed, Listing};
+use super::opened::Opened;
 use super::states::States;
 
 /// A piece of a file that is shorter is copied behind what is said about it; a longer one goes on its
 /// own, without a copy.
 const COPIED_BYTES_MAX: usize = 64 * 1024;
+
+/// Beginnings of files that were hashed for a receiver that has them, and need not be read again when it wants the rest:
+/// as many as a receiver takes up unfinished files in one run, at some 2 KB each.
+const BEGUN_MAX: usize = 64;
 
 /// What crosses the link next.
 #[derive(Debug)]
@@ -36,6 +37,27 @@ enum Stop {
     Ended,
 }
 
+impl From<String> for Stop {
+    fn from(reason: String) -> Self {
+        Self::File(reason)
+    }
+}
+
+/// The beginning of a file, as it was read.
+#[derive(Debug)]
+pub(super) struct Begun {
+    length: u64,
+    hasher: blake3::Hasher,
+}
+
+/// A file of the list that the receiver has answered to.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    index: u32,
+    listed: &'a Listed,
+    file: &'a FileEntry,
+}
+
 pub(super) struct Reading {
     pub(super) listing: Arc<Listing>,
     pub(super) states: Arc<States>,
@@ -44,6 +66,8 @@ pub(super) struct Reading {
     pub(super) pieces: mpsc::Sender<Piece>,
     /// What the receiver was told that this side has of whole files, and has not answered yet.
     pub(super) had: BTreeMap<u32, Hash>,
+    /// The same of beginnings: at most [`BEGUN_MAX`].
+    pub(super) begun: BTreeMap<u32, Begun>,
     /// Said, and not sent yet.
     pub(super) pending: Vec<u8>,
     pub(super) pending_of_files: u64,
@@ -80,40 +104,44 @@ impl Reading {
         let listing = Arc::clone(&self.listing);
         let Some(listed) = listing.entries.get(index as usize) else { return Ok(()) };
         let Some(file) = listed.file() else { return Ok(()) };
+        let wanted = Wanted { index, listed, file };
+        // Whatever is wanted now, nobody asks about it again.
+        let (had, begun) = (self.had.remove(&index), self.begun.remove(&index));
         match answer {
             Answer::There {} | Answer::Refused { .. } => Ok(()),
-            Answer::Compare { length } => {
-                let (_, hasher) = self.read_to(listed, file, length)?;
-                let hash = hasher.finalize().into();
-                if length == file.size {
-                    self.had.insert(index, hash);
-                }
-                self.say(&FromSender::Have { index, hash })
-            }
+            Answer::Compare { length } => self.compare(wanted, length),
             Answer::Whole {} => {
-                let opened = open(listed, file)?;
-                self.content(index, opened, file, blake3::Hasher::new(), 0)
+                let opened = Opened::new(listed, file)?;
+                self.content(wanted, opened, blake3::Hasher::new(), 0)
             }
             Answer::From { length, hash } => {
-                let (opened, hasher) = self.read_to(listed, file, length)?;
+                let (mut opened, hasher) = match begun {
+                    Some(begun) if begun.length == length => {
+                        let mut opened = Opened::new(listed, file)?;
+                        opened.go_to(length)?;
+                        (opened, begun.hasher)
+                    }
+                    _ => self.read_to(wanted, length)?,
+                };
                 if Hash::from(hasher.finalize()) == hash {
                     self.progress.resumed(index, &listed.entry.path, length);
-                    return self.content(index, opened, file, hasher, length);
+                    return self.content(wanted, opened, hasher, length);
                 }
-                self.content(index, rewound(opened)?, file, blake3::Hasher::new(), 0)
+                opened.go_to(0)?;
+                self.content(wanted, opened, blake3::Hasher::new(), 0)
             }
-            Answer::Unless { hash, .. } if self.had.remove(&index) == Some(hash) => {
-                let mut opened = open(listed, file)?;
-                let end = opened.seek(SeekFrom::Start(file.size));
-                end.map_err(|error| failed("cannot be read", &error))?;
-                self.same(index, listed, file, &mut opened)
+            Answer::Unless { hash, .. } if had == Some(hash) => {
+                let mut opened = Opened::new(listed, file)?;
+                opened.go_to(file.size)?;
+                self.same(wanted, &mut opened)
             }
             Answer::Unless { hash, replace } => {
-                let (mut opened, hasher) = self.read_to(listed, file, file.size)?;
+                let (mut opened, hasher) = self.read_to(wanted, file.size)?;
                 if Hash::from(hasher.finalize()) == hash {
-                    self.same(index, listed, file, &mut opened)
+                    self.same(wanted, &mut opened)
                 } else if replace {
-                    self.content(index, rewound(opened)?, file, blake3::Hasher::new(), 0)
+                    opened.go_to(0)?;
+                    self.content(wanted, opened, blake3::Hasher::new(), 0)
                 } else {
                     self.say(&FromSender::Differs { index })
                 }
@@ -121,32 +149,54 @@ impl Reading {
         }
     }
 
+    /// The receiver asks what the first `length` bytes are.
+    fn compare(&mut self, wanted: Wanted<'_>, length: u64) -> Result<(), Stop> {
+        let Wanted { index, file, .. } = wanted;
+        let (_, hasher) = self.read_to(wanted, length)?;
+        let hash = hasher.finalize().into();
+        if length == file.size {
+            self.had.insert(index, hash);
+        } else if self.begun.len() < BEGUN_MAX {
+            self.begun.insert(index, Begun { length, hasher });
+        }
+        self.say(&FromSender::Have { index, hash })
+    }
+
     /// The receiver has this file, which is open at its end.
-    fn same(
-        &mut self,
-        index: u32,
-        listed: &Listed,
-        file: &FileEntry,
-        opened: &mut File,
-    ) -> Result<(), Stop> {
-        is_at_its_end(opened, file)?;
+    fn same(&mut self, wanted: Wanted<'_>, opened: &mut Opened) -> Result<(), Stop> {
+        self.look_at_end(wanted, opened)?;
+        let Wanted { index, listed, file } = wanted;
         if self.states.settle(index) {
             self.progress.already_there(&listed.entry.path, file.size);
         }
         self.say(&FromSender::Same { index })
     }
 
+    /// What was written to a file since it was listed is not sent, and whoever sends it is told so.
+    fn look_at_end(&self, wanted: Wanted<'_>, opened: &mut Opened) -> Result<(), Stop> {
+        let Wanted { listed, file, .. } = wanted;
+        if let Some(now) = opened.end(file)? {
+            let before = file.size;
+            let warning = format!(
+                "has grown since it was listed ({before} bytes then, {now} now): its first {before} bytes are sent; send it \
+                 again if it was written anew"
+            );
+            self.progress.warned(&listed.entry.path, &warning);
+        }
+        Ok(())
+    }
+
     /// Opens a file and hashes its first `length` bytes.
     fn read_to(
         &mut self,
-        listed: &Listed,
-        file: &FileEntry,
+        wanted: Wanted<'_>,
         length: u64,
-    ) -> Result<(File, blake3::Hasher), Stop> {
+    ) -> Result<(Opened, blake3::Hasher), Stop> {
+        let Wanted { listed, file, .. } = wanted;
         self.progress.checking(&listed.entry.path, length);
         // It may take long, and what is pending is wanted by the receiver.
         self.flush()?;
-        let mut opened = open(listed, file)?;
+        let mut opened = Opened::new(listed, file)?;
         let mut hasher = blake3::Hasher::new();
         let mut left = length;
         let mut buffer = Vec::with_capacity(PIECE_BYTES_MAX);
@@ -154,7 +204,7 @@ impl Reading {
             if self.pieces.is_closed() {
                 return Err(Stop::Ended);
             }
-            read_piece(&mut opened, &mut buffer, left)?;
+            opened.read_piece(&mut buffer, left)?;
             hasher.update(&buffer);
             left -= buffer.len() as u64;
         }
@@ -164,12 +214,12 @@ impl Reading {
     /// Sends a file from where it stands.
     fn content(
         &mut self,
-        index: u32,
-        mut opened: File,
-        file: &FileEntry,
+        wanted: Wanted<'_>,
+        mut opened: Opened,
         mut hasher: blake3::Hasher,
         from: u64,
     ) -> Result<(), Stop> {
+        let Wanted { index, file, .. } = wanted;
         self.say(&FromSender::File { index, from })?;
         let mut left = file.size - from;
         while left > 0 {
@@ -177,13 +227,13 @@ impl Reading {
                 return Err(Stop::File("the receiver wants no more of it".to_owned()));
             }
             let mut piece = Vec::with_capacity(PIECE_BYTES_MAX.min(to_usize(left)));
-            read_piece(&mut opened, &mut piece, left)?;
+            opened.read_piece(&mut piece, left)?;
             hasher.update(&piece);
             left -= piece.len() as u64;
             self.progress.spent(index, piece.len() as u64);
             self.piece(piece)?;
         }
-        is_at_its_end(&mut opened, file)?;
+        self.look_at_end(wanted, &mut opened)?;
         self.say(&FromSender::End { hash: hasher.finalize().into() })
     }
 
@@ -231,69 +281,6 @@ impl Reading {
     fn give(&mut self, piece: Piece) -> Result<(), Stop> {
         self.pieces.blocking_send(piece).map_err(|_| Stop::Ended)
     }
-}
-
-fn failed(what: &str, error: &io::Error) -> Stop {
-    Stop::File(explain(what, error))
-}
-
-/// Opens what was listed, and nothing that has come in its place since.
-fn open(listed: &Listed, file: &FileEntry) -> Result<File, Stop> {
-    // Without NONBLOCK, a pipe in the file's place would hold this up for ever.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(&listed.source, flags, Mode::empty());
-    let opened = opened.map_err(|error| failed("cannot be opened", &error.into()))?;
-    let opened = File::from(opened);
-    let metadata = opened.metadata().map_err(|error| failed("cannot be looked at", &error))?;
-    if !metadata.is_file() {
-        return Err(Stop::File("is no regular file any more".to_owned()));
-    }
-    unchanged(&opened, file)?;
-    Ok(opened)
-}
-
-/// A file that is written to while it is read has no content to speak of.
-fn unchanged(opened: &File, file: &FileEntry) -> Result<(), Stop> {
-    let metadata = opened.metadata().map_err(|error| failed("cannot be looked at", &error))?;
-    let now = file_entry(&metadata);
-    if now.size != file.size || now.modified != file.modified {
-        let (before, now) = (file.size, now.size);
-        return Err(Stop::File(format!(
-            "has changed since it was listed ({before} bytes then, {now} now): send it again"
-        )));
-    }
-    Ok(())
-}
-
-/// Nothing of the file was left unread. Some systems make content when it is read, and say before that there is none
-/// (`/proc`, FUSE): to send such a file as empty would be to claim what nobody has seen.
-fn is_at_its_end(opened: &mut File, file: &FileEntry) -> Result<(), Stop> {
-    unchanged(opened, file)?;
-    let more = opened.read(&mut [0; 1]).map_err(|error| failed("cannot be read", &error))?;
-    if more > 0 {
-        let size = file.size;
-        return Err(Stop::File(format!(
-            "has more content than the {size} bytes that its file system names: send a copy of it"
-        )));
-    }
-    Ok(())
-}
-
-fn rewound(mut opened: File) -> Result<File, Stop> {
-    opened.rewind().map_err(|error| failed("cannot be read from its beginning", &error))?;
-    Ok(opened)
-}
-
-/// Fills `piece` with the next bytes: as many as a piece may have, or `left`.
-fn read_piece(opened: &mut File, piece: &mut Vec<u8>, left: u64) -> Result<(), Stop> {
-    piece.clear();
-    let wanted = PIECE_BYTES_MAX.min(to_usize(left));
-    let read = opened.take(wanted as u64).read_to_end(piece);
-    let read = read.map_err(|error| failed("cannot be read", &error))?;
-    if read < wanted {
-        return Err(Stop::File("has become shorter while it was read: send it again".to_owned()));
-    }
-    Ok(())
 }
 
 fn to_usize(length: u64) -> usize {

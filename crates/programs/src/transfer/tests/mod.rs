@@ -1,5 +1,6 @@
 //! Transfers over two real links on loopback.
 
+mod changing;
 mod disk;
 mod hostile;
 mod intact;

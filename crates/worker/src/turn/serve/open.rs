@@ -10,7 +10,7 @@ use tokio::time::{sleep_until, timeout};
 
 use super::super::allocation::{Allocation, Failure};
 use super::{Carrier, DATAGRAM_BYTES_MAX, LOOK_AGAIN_MIN};
-use crate::dial::in_turn;
+use holepunch_link::dial::in_turn;
 
 /// A name look-up may take so long.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);

@@ -24,7 +24,7 @@ const ADDRESSES_MAX: usize = 6;
 ///
 /// # Errors
 /// The name is not known, or every address with what it said.
-pub(crate) async fn dial(
+pub async fn dial(
     host: &str,
     port: u16,
     mute: &Mute,
@@ -43,17 +43,17 @@ pub(crate) async fn dial(
         }
     };
     let addresses = mute.last(in_turn(found));
-    dial_any(&addresses, within.min(until.saturating_duration_since(Instant::now()))).await
+    Ok(dial_any(&addresses, within.min(until.saturating_duration_since(Instant::now()))).await?)
 }
 
 /// Addresses that have taken a connection, and on it have said nothing yet that is an answer: behind a load balancer there
 /// may be nobody. Connecting alone tells nothing of that, so the next connection is tried elsewhere first.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Mute(Arc<Mutex<VecDeque<SocketAddr>>>);
+pub struct Mute(Arc<Mutex<VecDeque<SocketAddr>>>);
 
 impl Mute {
     /// A connection to there is open.
-    pub(crate) fn connected(&self, address: SocketAddr) {
+    pub fn connected(&self, address: SocketAddr) {
         let mut mute = self.lock();
         mute.retain(|known| *known != address);
         mute.push_back(address);
@@ -63,12 +63,12 @@ impl Mute {
     }
 
     /// An answer has come from there.
-    pub(crate) fn answered(&self, address: SocketAddr) {
+    pub fn answered(&self, address: SocketAddr) {
         self.lock().retain(|known| *known != address);
     }
 
     /// Those of them behind the others, the one that was tried least lately first.
-    pub(crate) fn last(&self, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    pub fn last(&self, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
         let mute = self.lock();
         addresses.sort_by_key(|address| mute.iter().position(|known| known == address));
         addresses
@@ -79,11 +79,11 @@ impl Mute {
     }
 }
 
-/// Connects to the first of `addresses` that answers.
+/// Connects to the first of `addresses` that answers, and to none but these.
 ///
 /// # Errors
-/// Every address with what it said. The kind is that of silence as long as one of them has said nothing.
-pub(crate) async fn dial_any(addresses: &[SocketAddr], within: Duration) -> io::Result<TcpStream> {
+/// Every address with what it said.
+pub async fn dial_any(addresses: &[SocketAddr], within: Duration) -> Result<TcpStream, Unanswered> {
     let until = Instant::now() + within;
     let mut next = addresses.iter();
     let mut running = FuturesUnordered::new();
@@ -93,7 +93,7 @@ pub(crate) async fn dial_any(addresses: &[SocketAddr], within: Duration) -> io::
             tried.push((*address, None));
             running.push(async move { (*address, TcpStream::connect(*address).await) });
         } else if running.is_empty() {
-            return Err(Unanswered { tried }.into());
+            return Err(Unanswered { tried });
         }
         let next_at = Instant::now() + NEXT_AFTER;
         tokio::select! {
@@ -107,14 +107,14 @@ pub(crate) async fn dial_any(addresses: &[SocketAddr], within: Duration) -> io::
                 }
             },
             () = sleep_until(next_at), if next.len() > 0 => {}
-            () = sleep_until(until) => return Err(Unanswered { tried }.into()),
+            () = sleep_until(until) => return Err(Unanswered { tried }),
         }
     }
 }
 
-/// The addresses in the order in which they are tried: one of each family in turn, beginning with the family that the
+/// The addresses in the order in which they are tried, each once, and at most six: one of each family in turn, beginning with the family that the
 /// system prefers (RFC 8305 §4).
-pub(crate) fn in_turn(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+pub fn in_turn(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut found: Vec<SocketAddr> = found.collect();
     let mut ordered: Vec<SocketAddr> = Vec::new();
     while !found.is_empty() && ordered.len() < ADDRESSES_MAX {
@@ -131,9 +131,17 @@ pub(crate) fn in_turn(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr
 
 /// No address has answered with a connection.
 #[derive(Debug)]
-struct Unanswered {
+pub struct Unanswered {
     /// What each has said.
     tried: Vec<(SocketAddr, Option<io::Error>)>,
+}
+
+impl Unanswered {
+    /// What the last one has said that has said anything; not which one that is.
+    #[must_use]
+    pub fn last_said(&self) -> Option<&io::Error> {
+        self.tried.iter().rev().find_map(|(_, said)| said.as_ref())
+    }
 }
 
 impl fmt::Display for Unanswered {
@@ -154,6 +162,7 @@ impl fmt::Display for Unanswered {
 
 impl std::error::Error for Unanswered {}
 
+/// The kind is that of silence as long as one of them has said nothing.
 impl From<Unanswered> for io::Error {
     fn from(unanswered: Unanswered) -> Self {
         let is_silent = unanswered.tried.iter().any(|(_, said)| said.is_none());
@@ -164,37 +173,13 @@ impl From<Unanswered> for io::Error {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use tokio::net::{TcpListener, TcpSocket};
-    use tokio::time::timeout;
 
     use super::*;
+    use crate::testing::Swallowing;
 
     const PATIENCE: Duration = Duration::from_secs(40);
-
-    /// An address that swallows connections: its listener takes none, and its queue is full.
-    pub(crate) struct Swallowing {
-        pub(crate) address: SocketAddr,
-        _listener: TcpListener,
-        _queued: Vec<TcpStream>,
-    }
-
-    impl Swallowing {
-        pub(crate) async fn new() -> Self {
-            let socket = TcpSocket::new_v4().unwrap();
-            socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-            let listener = socket.listen(0).unwrap();
-            let address = listener.local_addr().unwrap();
-            let mut queued = Vec::new();
-            // The handshake of what finds the queue full does not end.
-            while let Ok(stream) =
-                timeout(Duration::from_millis(300), TcpStream::connect(address)).await
-            {
-                queued.push(stream.unwrap());
-            }
-            Self { address, _listener: listener, _queued: queued }
-        }
-    }
 
     /// An address at which connections are refused, as long as the socket lives.
     fn refusing() -> (TcpSocket, SocketAddr) {
@@ -230,11 +215,11 @@ pub(crate) mod tests {
         let silent = Swallowing::new().await;
         let (_held, refusing) = refusing();
         let addresses = [silent.address, refusing];
-        let error = dial_any(&addresses, 3 * NEXT_AFTER).await.unwrap_err();
+        let error: io::Error = dial_any(&addresses, 3 * NEXT_AFTER).await.unwrap_err().into();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         let said = format!("{} does not answer; {refusing}: ", silent.address);
         assert!(error.to_string().starts_with(&said), "{error}");
-        let error = dial_any(&[refusing], PATIENCE).await.unwrap_err();
+        let error: io::Error = dial_any(&[refusing], PATIENCE).await.unwrap_err().into();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "it has answered");
     }
 

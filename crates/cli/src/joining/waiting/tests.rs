@@ -1,0 +1,143 @@
+use holepunch_wire::session::SessionId;
+
+use super::*;
+
+/// An id that is made from a key.
+const OF_A_KEY: &str = "0f8fad5b-d9cb-8f69-a165-70867728950e";
+
+fn peer(id: &str) -> WorkerId {
+    WorkerId::new(id).unwrap()
+}
+
+fn waiting(called: Option<&str>, has_secret: bool) -> Waiting {
+    Waiting::new("host.example".to_owned(), Some("tea"), called.map(peer), has_secret, None)
+}
+
+fn lines(waiting: &mut Waiting, notice: &Notice, times: usize) -> Vec<String> {
+    let heard = (0..times).map(|_| waiting.hear(notice));
+    let line = |heard| if let Heard::Line(text) = heard { Some(text) } else { None };
+    heard.filter_map(line).collect()
+}
+
+fn ended(id: &str, why: LinkError) -> Notice {
+    Notice::LinkEnded(peer(id), SessionId(1), why)
+}
+
+#[test]
+fn attempts_to_reach_the_rendezvous_are_told_more_and_more_seldom() {
+    let mut waiting = waiting(None, false);
+    let connecting = Notice::Signal(Signal::Connecting("ws://host.example".parse().unwrap()));
+    let lost = Notice::Signal(Signal::Disconnected {
+        why: "connection refused".to_owned(),
+        retry_in: Duration::from_millis(2300),
+    });
+    assert_eq!(lines(&mut waiting, &connecting, 3), ["connecting to host.example"]);
+    let told = lines(&mut waiting, &lost, 100);
+    assert_eq!(told.len(), 7, "{told:#?}");
+    let start = "no connection to the rendezvous host.example: connection refused";
+    assert_eq!(told[0], format!("{start}; next try within 3 s"));
+    assert_eq!(told[6], format!("{start} (try 64); next try within 3 s"));
+    let because = "not yet connected to the rendezvous host.example, because connection refused";
+    assert_eq!(waiting.trouble(), (Missing::Rendezvous, because.to_owned()));
+    let connected = Notice::Signal(Signal::ConnectedV1);
+    let room = r#"waiting for the peer in the room "tea""#;
+    assert_eq!(lines(&mut waiting, &connected, 1), [room]);
+    assert_eq!(waiting.trouble(), (Missing::Peer, "no peer has come".to_owned()));
+    assert_eq!(lines(&mut waiting, &lost, 1), told[..1], "from the beginning");
+}
+
+#[test]
+fn each_side_is_told_what_was_expected_what_came_and_what_to_do() {
+    let missing = LinkError::SecretMissing("");
+    for (has_secret, why, words) in [
+        (true, missing.clone(), ["it came without any", "give it the same words"]),
+        (false, missing, ["this side has none", "give the same words here"]),
+        (true, LinkError::WrongSecret, ["other words", "the same words on both sides"]),
+    ] {
+        let mut waiting = waiting(None, has_secret);
+        let told = lines(&mut waiting, &ended("b", why), 20);
+        assert_eq!(told.len(), 3, "{told:#?}");
+        let says = |line: &String| words.iter().all(|word| line.contains(word));
+        assert!(told.iter().all(says), "{told:#?}");
+        assert!(told[0].ends_with("; waiting for others"), "{told:#?}");
+        assert!(told[2].contains("(16 times by now)"), "{told:#?}");
+    }
+}
+
+#[test]
+fn a_worker_that_is_not_there_is_told_once_and_is_what_is_waited_for() {
+    let mut waiting = waiting(Some("abc"), false);
+    let error = "worker \"abc\" cannot be called: it is not registered here".to_owned();
+    let complaint = Complaint { code: None, message: error };
+    let unknown = Notice::Signal(Signal::Message(FromServer::Error(complaint)));
+    let told = lines(&mut waiting, &unknown, 50);
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert!(told[0].starts_with("no worker with this id is registered at host.example"));
+    assert!(told[0].ends_with("; waiting until it comes"), "{told:#?}");
+    waiting.hear(&Notice::Signal(Signal::ConnectedV1));
+    waiting.hear(&unknown);
+    let (missing, text) = waiting.given_up();
+    assert!(text.contains("no worker with this id") && missing == Missing::Link, "{text}");
+}
+
+#[test]
+fn a_peer_that_was_there_and_has_not_come_back_is_gone() {
+    let mut waiting = waiting(None, false);
+    waiting.hear(&Notice::Signal(Signal::ConnectedV1));
+    assert_eq!(waiting.given_up().1, "given up, since there is no link: no peer has come");
+    waiting.lost(Duration::from_secs(10));
+    let gone =
+        "the peer is gone, and has not come back within 10 s; the same commands go on from here";
+    assert_eq!(waiting.given_up(), (Missing::Peer, gone.to_owned()));
+    let why = "connection refused".to_owned();
+    let retry_in = Duration::from_secs(1);
+    waiting.hear(&Notice::Signal(Signal::Disconnected { why, retry_in }));
+    let (missing, text) = waiting.given_up();
+    assert!(text.contains("10 s: no longer connected to the rendezvous host.example, because"));
+    assert_eq!(missing, Missing::Rendezvous);
+    waiting.linked();
+    assert!(waiting.given_up().1.starts_with("given up"));
+}
+
+#[test]
+fn a_rendezvous_that_is_not_reached_is_the_reason_whatever_else_is_missing() {
+    let mut waiting = waiting(None, false);
+    let connecting = Notice::Signal(Signal::Connecting("ws://host.example".parse().unwrap()));
+    waiting.hear(&connecting);
+    let (missing, text) = waiting.given_up();
+    assert_eq!(missing.code(), "no_rendezvous");
+    let silent = "not yet connected to the rendezvous host.example, which has not answered";
+    assert!(text.contains(silent), "{text}");
+    waiting.hear(&Notice::UdpUnavailable("the port is taken".to_owned(), Duration::ZERO));
+    assert!(waiting.given_up().1.contains(silent), "{}", waiting.given_up().1);
+    waiting.hear(&Notice::Signal(Signal::ConnectedV1));
+    let (missing, text) = waiting.given_up();
+    assert!(missing == Missing::Link && text.ends_with("the port is taken"), "{text}");
+    waiting.hear(&Notice::UdpBound(([127, 0, 0, 1], 1).into()));
+    assert_eq!(waiting.given_up().0.code(), "no_peer");
+}
+
+#[test]
+fn a_peer_that_is_called_and_has_another_secret_is_given_up_and_a_stranger_is_not() {
+    let mut waiting = waiting(Some(OF_A_KEY), true);
+    for stranger in 0..10 {
+        let heard = waiting.hear(&ended("stranger", LinkError::WrongSecret));
+        assert!(!matches!(heard, Heard::Hopeless(_)), "{stranger}");
+    }
+    let heard = [(); 3].map(|()| waiting.hear(&ended(OF_A_KEY, LinkError::WrongSecret)));
+    let is_hopeless = heard.each_ref().map(|heard| matches!(heard, Heard::Hopeless(_)));
+    assert_eq!(is_hopeless, [false, false, true], "{heard:?}");
+}
+
+#[test]
+fn whoever_has_taken_the_id_of_own_choice_that_is_called_makes_nobody_give_up() {
+    for why in [LinkError::WrongSecret, LinkError::SecretMissing("")] {
+        let mut waiting = waiting(Some("grandmother"), true);
+        let told = lines(&mut waiting, &ended("grandmother", why), 20);
+        assert_eq!(told.len(), 3, "{told:#?}");
+        let says = |line: &String| line.ends_with("somebody else may have taken it");
+        assert!(told.iter().all(says), "{told:#?}");
+        let heard = waiting.hear(&ended("grandmother", LinkError::WrongSecret));
+        assert_eq!(heard, Heard::Nothing);
+    }
+}

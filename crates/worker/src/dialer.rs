@@ -1,0 +1,42 @@
+//! WebSockets to a rendezvous for programs that speak for themselves, such as a generator of load.
+
+use std::time::Duration;
+
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use url::Url;
+
+use crate::config::RendezvousUrl;
+use crate::proxy::Proxy;
+use crate::reach::Access;
+use crate::signalling::handshake::{self, Asking, Opened, Way};
+use crate::signalling::hint;
+
+/// Opens WebSockets as a worker does: to whichever address of the name answers first, through the network's proxy, with the
+/// login that the URL holds, and trusting the same authorities. Clones share what TLS needs.
+#[derive(Debug, Clone)]
+pub struct Dialer(Access);
+
+impl Dialer {
+    /// For one rendezvous, through `proxy` where there is one.
+    #[must_use]
+    pub fn new(rendezvous: &RendezvousUrl, proxy: Option<Proxy>) -> Self {
+        Self(Access::new(rendezvous, proxy))
+    }
+
+    /// Opens a WebSocket to `url`, which is one of the rendezvous'. `tcp_within` bounds the TCP connection alone; whoever
+    /// calls bounds the rest.
+    ///
+    /// # Errors
+    /// In words, why there is none; no password is in them.
+    pub async fn open(
+        &self,
+        url: &Url,
+        asking: Asking<'_>,
+        config: WebSocketConfig,
+        tcp_within: Duration,
+    ) -> Result<Opened, String> {
+        let way = Way { known: None, tcp_within };
+        let opened = handshake::open(url, &self.0, way, asking, config).await;
+        opened.map_err(|error| hint::on_handshake(&error, url))
+    }
+}
