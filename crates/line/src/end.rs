@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use holepunch_link::machine::Reader;
+use holepunch_link::machine::{Reader, SEGMENTS_MAX};
 use noq_proto::{
     ClientConfig, Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointConfig,
     Event, FourTuple, PathId, PathStats, ServerConfig, StreamEvent, StreamId, VarInt,
@@ -36,9 +36,9 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// As noq on tokio: 32 segments, timers of a millisecond, and datagrams that wait for the reader a moment.
+    /// As noq on tokio: its segments, timers of a millisecond, and datagrams that wait for the reader a moment.
     pub const REAL: Self = Self {
-        segments: NonZeroUsize::new(32).expect("invariant: not zero"),
+        segments: SEGMENTS_MAX,
         timer: Duration::from_millis(1),
         batch: Duration::from_micros(50),
         runs: Duration::ZERO,
@@ -75,6 +75,14 @@ fn round_up(at: Duration, step: Duration) -> Duration {
     Duration::from_nanos(nanos)
 }
 
+/// How much may come unread, in bytes.
+enum Window {
+    /// As much as the reader of a link lets come, which depends on how it is read.
+    OfReader(Reader),
+    /// So much, however it is read.
+    Fixed(u32),
+}
+
 /// A machine, its connection, and what the application does with it: it writes all that is taken, and reads all that
 /// comes.
 pub(crate) struct End {
@@ -87,9 +95,7 @@ pub(crate) struct End {
     stream: Option<StreamId>,
     writes: bool,
     reads: Vec<StreamId>,
-    /// What reading does to the window; `None` where that is `fixed_window`.
-    reader: Option<Reader>,
-    fixed_window: Option<u32>,
+    window: Window,
     /// Stream bytes read in order.
     pub(crate) read_bytes: u64,
     pub(crate) connected: bool,
@@ -115,8 +121,7 @@ impl End {
             stream: None,
             writes: false,
             reads: Vec::new(),
-            reader: Some(Reader::default()),
-            fixed_window: None,
+            window: Window::OfReader(Reader::default()),
             read_bytes: 0,
             connected: false,
             lost: None,
@@ -127,7 +132,7 @@ impl End {
 
     /// So many unread bytes may come, however they are read.
     pub(crate) fn fix_window(&mut self, bytes: u32) {
-        (self.reader, self.fixed_window) = (None, Some(bytes));
+        self.window = Window::Fixed(bytes);
     }
 
     /// Begins the handshake.
@@ -208,7 +213,7 @@ impl End {
             match event {
                 Event::Connected => {
                     self.connected = true;
-                    if let Some(bytes) = self.fixed_window {
+                    if let Window::Fixed(bytes) = self.window {
                         connection.set_receive_window(VarInt::from_u32(bytes));
                     }
                 }
@@ -247,7 +252,7 @@ impl End {
             }
             let _ = chunks.finalize();
         }
-        if let Some(reader) = &self.reader {
+        if let Window::OfReader(reader) = &self.window {
             let came = usize::try_from(self.read_bytes - before).unwrap_or(usize::MAX);
             let round_trip = connection.rtt(PathId::ZERO);
             if let Some(bytes) = reader.read(came, self.epoch + now, round_trip) {

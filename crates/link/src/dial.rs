@@ -24,12 +24,7 @@ const ADDRESSES_MAX: usize = 6;
 ///
 /// # Errors
 /// The name is not known, or every address with what it said.
-pub async fn dial(
-    host: &str,
-    port: u16,
-    mute: &Mute,
-    within: Duration,
-) -> io::Result<TcpStream> {
+pub async fn dial(host: &str, port: u16, mute: &Mute, within: Duration) -> io::Result<TcpStream> {
     let until = Instant::now() + within;
     let found = match timeout_at(until, lookup_host((host, port))).await {
         Ok(Ok(found)) => found,

@@ -1,11 +1,15 @@
 //! The QUIC machine of a link, set up as links set it up, for whoever drives it without sockets: a simulated line.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::identity::Identity;
 use crate::link::{Window, Windows};
 use crate::quic;
+
+/// Datagrams that the driver on real sockets lets leave by one system call, at most.
+pub const SEGMENTS_MAX: NonZeroUsize = noq::MAX_TRANSMIT_SEGMENTS;
 
 /// How the packets of a link are sent and acknowledged.
 #[must_use]

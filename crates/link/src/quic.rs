@@ -6,10 +6,12 @@ use std::time::Duration;
 use holepunch_congestion::BbrConfig;
 use holepunch_paths::PATHS_MAX;
 use holepunch_wire::identity::PublicKey;
+use holepunch_wire::session::SESSIONS_MAX;
 use noq::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use noq::{EndpointConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use crate::identity::Identity;
+use crate::links::INCOMING_MAX;
 use crate::tls::{self, PeerVerifier};
 
 /// Streams that a peer may have open at once, each way to open one: a tunnel of a thousand TCP
@@ -25,8 +27,9 @@ const STREAM_WINDOW_BYTES: u32 = 48 * 1024 * 1024;
 const SEND_WINDOW_BYTES: u64 = 64 * 1024 * 1024;
 /// Datagrams that wait to be read, or to be sent.
 const DATAGRAM_QUEUE_BYTES: usize = 1024 * 1024;
-/// Longest UDP payload that is tried: what an Ethernet frame holds beside the headers of IPv4 and UDP.
-const PAYLOAD_BYTES_MAX: u16 = 1472;
+/// Longest UDP payload that is tried, and that the peer is told to send (RFC 9000 §18.2): what an Ethernet frame holds
+/// beside the headers of IPv4 and UDP. Longer ones are dropped before QUIC: thousands of datagrams may wait there.
+pub(crate) const PAYLOAD_BYTES_MAX: u16 = 1472;
 /// A first guess of the round-trip time: the default of a third of a second would repeat a lost first
 /// packet only after a second.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
@@ -36,9 +39,9 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 const INITIAL_WINDOW_BYTES: u64 = 32 * 1200;
 const _: () = assert!(INITIAL_WINDOW_BYTES * 10 / 160 >= 2 * 1200, "two packets at once");
 
-/// First packets of connections that nobody has looked at yet; those of more are dropped, and repeated by honest peers. A
-/// worker has 64 sessions, of which each may hold four.
-const FIRST_PACKETS_MAX: usize = 256;
+/// First packets of connections that nobody has looked at yet; those of more are dropped, and repeated by honest peers. Each
+/// session of a worker may hold four.
+const FIRST_PACKETS_MAX: usize = SESSIONS_MAX * INCOMING_MAX;
 /// Further bytes of such a connection, and of all of them. A peer that nobody has answered sends its first flight,
 /// which is a packet or two, and the same again.
 const FIRST_BYTES_MAX: u64 = 8 * 1024;
@@ -77,7 +80,8 @@ pub(crate) fn endpoint() -> EndpointConfig {
     let mut config = EndpointConfig::default();
     // The first byte tells QUIC from STUN (RFC 9443).
     config.grease_quic_bit(false);
-    config
+    let advertised = config.max_udp_payload_size(PAYLOAD_BYTES_MAX);
+    advertised.expect("invariant: no less than QUIC needs").clone()
 }
 
 pub(crate) fn client(

@@ -15,7 +15,9 @@ use crate::link::{Ending, HANDSHAKE_BYTES, Link, LinkPath, PathKind, PathState, 
 use crate::quic;
 
 pub use crate::links::testing::{greeting, proof};
-pub use crate::mux::testing::{datagrams_of_batch, datagrams_of_frame, is_quic};
+pub use crate::mux::testing::{
+    DATAGRAM_BYTES_MAX, datagrams_of_batch, datagrams_of_frame, is_quic,
+};
 
 /// Keeps the sockets of a pair; drop it after the links.
 #[derive(Debug)]

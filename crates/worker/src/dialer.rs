@@ -8,7 +8,7 @@ use url::Url;
 use crate::config::RendezvousUrl;
 use crate::proxy::Proxy;
 use crate::reach::Access;
-use crate::signalling::handshake::{self, Asking, Opened, Way};
+use crate::signalling::handshake::{self, Asking, CONNECT_TIMEOUT, Opened, Way};
 use crate::signalling::hint;
 
 /// Opens WebSockets as a worker does: to whichever address of the name answers first, through the network's proxy, with the
@@ -23,8 +23,7 @@ impl Dialer {
         Self(Access::new(rendezvous, proxy))
     }
 
-    /// Opens a WebSocket to `url`, which is one of the rendezvous'. `tcp_within` bounds the TCP connection alone; whoever
-    /// calls bounds the rest.
+    /// Opens a WebSocket to `url`, which is one of the rendezvous'. `tcp_within` bounds the TCP connection alone.
     ///
     /// # Errors
     /// In words, why there is none; no password is in them.
@@ -35,7 +34,7 @@ impl Dialer {
         config: WebSocketConfig,
         tcp_within: Duration,
     ) -> Result<Opened, String> {
-        let way = Way { known: None, tcp_within };
+        let way = Way { known: None, tcp_within, within: CONNECT_TIMEOUT };
         let opened = handshake::open(url, &self.0, way, asking, config).await;
         opened.map_err(|error| hint::on_handshake(&error, url))
     }

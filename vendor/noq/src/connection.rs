@@ -2082,4 +2082,4 @@ const PATH_EVENTS_MAX: usize = 8;
 /// This can be lower than the maximum platform capabilities, to avoid excessive
 /// memory allocations when calling `poll_transmit()`. 32 of 1,472 bytes are 47 KiB, below the 64 that
 /// the kernel takes at once; how many leave at once on a slow line is the pacer's to say.
-const MAX_TRANSMIT_SEGMENTS: NonZeroUsize = NonZeroUsize::new(32).expect("known");
+pub const MAX_TRANSMIT_SEGMENTS: NonZeroUsize = NonZeroUsize::new(32).expect("known");

@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use holepunch_wire::session::SESSIONS_MAX;
+
 /// Unread bytes of all streams of a link together.
 const LINK_BYTES_MAX: u32 = 64 * 1024 * 1024;
 /// What each link gets in any case.
@@ -22,7 +24,7 @@ const _: () = assert!(LINK_BYTES_LEAST as u64 * 8 >= 500_000_000 / 1000 * 200);
 pub(crate) const HANDSHAKE_BYTES: u32 = 256 * 1024;
 /// What all links of a worker have beyond the least: with that of its 64 sessions, 1 GiB.
 const ALL_BYTES_MAX: u64 = 256 * 1024 * 1024;
-const _: () = assert!(ALL_BYTES_MAX + 64 * LINK_BYTES_LEAST as u64 == 1 << 30);
+const _: () = assert!(ALL_BYTES_MAX + SESSIONS_MAX as u64 * LINK_BYTES_LEAST as u64 == 1 << 30);
 /// What a stream has in the window: the least that a forwarded connection may have under way.
 const STREAM_BYTES: u32 = 32 * 1024;
 /// A window grows where this part of it is read in a round trip. A start doubles what is under way in each, and the reader

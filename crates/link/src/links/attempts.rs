@@ -112,7 +112,8 @@ impl Attempts {
             let Some(free_at) = self.of[kind as usize].free_at(now) else { continue };
             let latest = self.of.iter().filter_map(|attempt| attempt.running_since).max();
             let at = free_at.max(latest.map_or(now, |since| since + SECOND_AFTER));
-            let at = if kind == Kind::Direct { at.max(self.guess_has_time_until()) } else { at };
+            let guess_until = self.guess_has_time_until().filter(|_| kind == Kind::Direct);
+            let at = at.max(guess_until.unwrap_or(at));
             if at <= now {
                 return (Some(Start { kind, route, is_guess: false }), None);
             }
@@ -122,14 +123,11 @@ impl Attempts {
     }
 
     /// A handshake that began with the checks should be through by now, if its first packet has not been
-    /// lost at a NAT that was still closed: the peer's checks show how long one way takes.
-    fn guess_has_time_until(&self) -> Instant {
-        match (self.guessed_at, self.heard_at) {
-            (Some(guessed_at), Some(heard_at)) => {
-                heard_at + heard_at.saturating_duration_since(guessed_at) * 3 / 2 + GUESS_GRACE
-            }
-            _ => self.heard_at.unwrap_or_else(Instant::now),
-        }
+    /// lost at a NAT that was still closed: the peer's checks show how long one way takes. `None` where there is no such
+    /// handshake, or no check yet.
+    fn guess_has_time_until(&self) -> Option<Instant> {
+        let (guessed_at, heard_at) = (self.guessed_at?, self.heard_at?);
+        Some(heard_at + heard_at.saturating_duration_since(guessed_at) * 3 / 2 + GUESS_GRACE)
     }
 
     pub(super) fn started(&mut self, start: Start, now: Instant) {

@@ -64,8 +64,17 @@ impl SessionTask {
             let (start, look_at) = attempts.next(&seen, now);
             if let Some(start) = start {
                 attempts.started(start, now);
-                let attempt = self.attempt(start.route, Arc::clone(&turn))?;
-                running.spawn(async move { (start, attempt.await) });
+                match self.attempt(start.route, Arc::clone(&turn)) {
+                    Ok(attempt) => {
+                        running.spawn(async move { (start, attempt.await) });
+                    }
+                    // Another route may still do.
+                    Err(error) => {
+                        tracing::debug!(session = %self.session, ?start, %error, "no handshake");
+                        attempts.failed(start, now);
+                        failures.note(Some(start.kind), error, now);
+                    }
+                }
                 continue;
             }
             tokio::select! {

@@ -48,7 +48,7 @@ use view::View;
 /// What happened to links that nobody has asked for yet; a session says a handful.
 const EVENTS_MAX: usize = 256;
 /// Connections of a session that wait to be looked at; an honest peer makes two.
-const INCOMING_MAX: usize = 4;
+pub(crate) const INCOMING_MAX: usize = 4;
 
 /// How links are made.
 #[derive(Debug, Clone)]
@@ -81,11 +81,39 @@ pub enum LinkEvent {
     Relayed(SessionId, RelayState),
 }
 
+impl LinkEvent {
+    fn session(&self) -> SessionId {
+        match self {
+            Self::Established(link) => link.session(),
+            Self::Ended { session, .. } | Self::Doubt(session) | Self::Relayed(session, _) => {
+                *session
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
+    /// That of its task.
+    number: u64,
     token: Token,
     is_controlling: bool,
     view: watch::Sender<View>,
+}
+
+/// How a session's task tells what has happened.
+#[derive(Debug, Clone)]
+struct Teller {
+    /// A session that is begun anew has another task, which is not to end for what the first one says.
+    number: u64,
+    sender: mpsc::Sender<(u64, LinkEvent)>,
+}
+
+impl Teller {
+    /// `false` when the worker has ended.
+    async fn tell(&self, event: LinkEvent) -> bool {
+        self.sender.send((self.number, event)).await.is_ok()
+    }
 }
 
 type Table = Arc<Mutex<BTreeMap<Token, mpsc::Sender<Incoming>>>>;
@@ -102,8 +130,10 @@ pub(crate) struct Links {
     tasks: JoinSet<()>,
     wrong_secrets: Arc<AtomicU64>,
     windows: Windows,
-    sender: mpsc::Sender<LinkEvent>,
-    events: mpsc::Receiver<LinkEvent>,
+    /// Tasks so far.
+    begun: u64,
+    sender: mpsc::Sender<(u64, LinkEvent)>,
+    events: mpsc::Receiver<(u64, LinkEvent)>,
 }
 
 impl Links {
@@ -140,6 +170,7 @@ impl Links {
             tasks,
             wrong_secrets,
             windows,
+            begun: 0,
             sender,
             events,
         })
@@ -158,6 +189,8 @@ impl Links {
         let view = View { guess: view::guess(offer), ..View::default() };
         let (view, viewed) = watch::channel(view);
         let (incoming, from_incoming) = mpsc::channel(INCOMING_MAX);
+        self.begun += 1;
+        let teller = Teller { number: self.begun, sender: self.sender.clone() };
         let task = SessionTask {
             session,
             peer: offer.peer.clone(),
@@ -173,14 +206,14 @@ impl Links {
             mux: Arc::clone(&self.mux),
             view: viewed,
             incoming: from_incoming,
-            events: self.sender.clone(),
+            teller,
         };
         if !is_controlling {
             lock(&self.expected).insert(token, incoming);
         }
         while self.tasks.try_join_next().is_some() {}
         self.tasks.spawn(task.run());
-        self.sessions.insert(session, Entry { token, is_controlling, view });
+        self.sessions.insert(session, Entry { number: self.begun, token, is_controlling, view });
     }
 
     fn end(&mut self, session: SessionId, reason: &str) {
@@ -247,11 +280,15 @@ impl Links {
 
     /// The next thing that happened.
     pub(crate) async fn next_event(&mut self) -> LinkEvent {
-        match self.events.recv().await {
-            Some(event) => event,
-            // One sender lives as long as this does.
-            None => std::future::pending().await,
+        // One sender lives as long as this does.
+        while let Some((number, event)) = self.events.recv().await {
+            let now = self.sessions.get(&event.session());
+            if now.is_none_or(|entry| entry.number == number) {
+                return event;
+            }
+            tracing::debug!(session = %event.session(), ?event, "of a session that was begun anew");
         }
+        std::future::pending().await
     }
 
     /// A link has ended: its session is forgotten here.

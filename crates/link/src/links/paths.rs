@@ -8,13 +8,13 @@ use futures_util::StreamExt;
 use holepunch_paths::{Action, Answer, End, Event, Input, Listed, PathId, Routes};
 use holepunch_traversal::RelayState;
 use holepunch_wire::session::SessionId;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::sleep_until;
 
 use super::next_packet::Watch;
 use super::session::SessionTask;
 use super::single::Single;
-use super::{LinkEvent, View, shown};
+use super::{LinkEvent, Teller, View, shown};
 use crate::link::{Ending, LinkError, LinkPath, PathKind, PathState};
 use crate::mux::{Mux, Route};
 use crate::quic_paths::{self, id};
@@ -37,7 +37,7 @@ pub(super) struct Paths {
     routes: Routes<Route>,
     /// The machine knows that the session is over.
     is_over: bool,
-    events: mpsc::Sender<LinkEvent>,
+    teller: Teller,
     state: Arc<PathState>,
     ending: Arc<Ending>,
     path_events: noq::PathEvents,
@@ -67,7 +67,7 @@ impl Paths {
             connection: connection.weak_handle(),
             mux: Arc::clone(&task.mux),
             view,
-            events: task.events.clone(),
+            teller: task.teller.clone(),
             state: Arc::clone(state),
             ending: Arc::clone(ending),
             path_events: connection.path_events(),
@@ -86,7 +86,7 @@ impl Paths {
         self.view.mark_changed();
         loop {
             while let Some(event) = self.news.pop_front() {
-                let _or_ended = self.events.send(event).await;
+                let _or_ended = self.teller.tell(event).await;
             }
             let due = self.machine.poll_timeout();
             let due = async {

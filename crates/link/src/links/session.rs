@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use super::hello::Terms;
 use super::paths::Paths;
 use super::token::Token;
-use super::{LinkConfig, LinkEvent, View};
+use super::{LinkConfig, LinkEvent, Teller, View};
 use crate::link::{Ending, Link, LinkError, PathState, Peer, Windows};
 use crate::mux::Mux;
 
@@ -49,12 +49,12 @@ pub(super) struct SessionTask {
     pub(super) mux: Arc<Mux>,
     pub(super) view: watch::Receiver<View>,
     pub(super) incoming: mpsc::Receiver<Incoming>,
-    pub(super) events: mpsc::Sender<LinkEvent>,
+    pub(super) teller: Teller,
 }
 
 impl SessionTask {
     pub(super) async fn run(mut self) {
-        let (session, peer, events) = (self.session, self.peer.clone(), self.events.clone());
+        let (session, peer, teller) = (self.session, self.peer.clone(), self.teller.clone());
         let error = match self.live().await {
             Ok(error) => error,
             // Whoever has seen this side's code and has gone without a link has made a guess, and knows that it was
@@ -72,7 +72,7 @@ impl SessionTask {
             sleep(LAST_WORDS).await;
         }
         let _unless_the_worker_has_ended =
-            events.send(LinkEvent::Ended { session, peer, error }).await;
+            teller.tell(LinkEvent::Ended { session, peer, error }).await;
     }
 
     /// Why the link has ended, or why there was none.
@@ -97,7 +97,7 @@ impl SessionTask {
         let mut paths = Paths::new(self, &connection, route, &state, &ending);
         let window = self.windows.open();
         let link = Link::new(connection, peer, state, Arc::clone(&ending), window);
-        if self.events.send(LinkEvent::Established(link)).await.is_err() {
+        if !self.teller.tell(LinkEvent::Established(link)).await {
             return Ok(LinkError::Closed("the worker has ended".to_owned()));
         }
         tokio::select! {
@@ -107,14 +107,14 @@ impl SessionTask {
     }
 
     async fn established(&mut self) -> Result<super::connect::Connected, LinkError> {
-        let (session, events, mut view) = (self.session, self.events.clone(), self.view.clone());
+        let (session, teller, mut view) = (self.session, self.teller.clone(), self.view.clone());
         let hope = async {
             let over = Instant::now() + RELAY_HOPE;
             let attached = async { view.wait_for(|view| view.may_relay).await.is_ok() };
             if timeout_at(over, attached).await == Ok(true) {
-                let _or_ended = events.send(LinkEvent::Relayed(session, RelayState::Hoped)).await;
+                let _or_ended = teller.tell(LinkEvent::Relayed(session, RelayState::Hoped)).await;
                 sleep_until(over).await;
-                let _or_ended = events.send(LinkEvent::Relayed(session, RelayState::Absent)).await;
+                let _or_ended = teller.tell(LinkEvent::Relayed(session, RelayState::Absent)).await;
             }
             std::future::pending::<()>().await;
         };

@@ -133,3 +133,13 @@ async fn whoever_has_seen_the_code_of_the_secret_and_goes_away_has_made_a_guess(
     own.links.handle(SESSION, &SessionEvent::Ended("the peer has left".to_owned()));
     assert_eq!(own.link().await.unwrap_err(), LinkError::WrongSecret);
 }
+
+#[tokio::test]
+async fn a_session_that_is_begun_anew_is_not_ended_by_what_becomes_of_the_first_one() {
+    let [mut client, mut server] = [Side::new().await, Side::new().await];
+    for _ in 0..2 {
+        server.begin(IceRole::Controlled, client.address, client.key);
+        client.begin(IceRole::Controlling, server.address, server.key);
+    }
+    assert!(client.link().await.is_ok() && server.link().await.is_ok());
+}

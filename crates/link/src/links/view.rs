@@ -2,6 +2,7 @@
 
 use holepunch_paths::Routes;
 use holepunch_traversal::{SessionEvent, SocketId};
+use holepunch_wire::address::AddressKind;
 use holepunch_wire::plan::Strategy;
 use holepunch_wire::session::AddressProof;
 use holepunch_wire::signal::v1::SessionOffer;
@@ -95,21 +96,28 @@ impl View {
     }
 }
 
-/// Where the peer most likely is. Not where a plan holds packets back or searches for a port, and not
-/// where nobody vouches for the address: the first packet of a handshake is a full one.
+/// Where the peer most likely is. Not where no single host could be, not where a plan holds packets back or
+/// searches for a port, and not where nobody vouches for the address: the first packet of a handshake is a full one.
 pub(super) fn guess(offer: &SessionOffer) -> Option<Route> {
     let (endpoint, details) = (offer.endpoint?, &offer.details);
     let plan = &details.plan;
     let is_plain = plan.search.is_none() && plan.opener_ttl.is_none() && plan.delay_ms == 0;
     let may = is_plain && plan.strategy != Strategy::Relay;
     let is_own = details.address_proof != AddressProof::None;
-    (may && is_own && endpoint.is_ipv4()).then_some(Route::Direct(SocketId::MAIN, endpoint))
+    let is_host = endpoint.port() != 0 && AddressKind::of(endpoint.ip()).is_reachable_unicast();
+    (may && is_own && is_host && endpoint.is_ipv4())
+        .then_some(Route::Direct(SocketId::MAIN, endpoint))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holepunch_wire::WorkerId;
+    use holepunch_wire::check::IceRole;
+    use holepunch_wire::credentials::{IceCredentials, RANDOM_BYTES};
+    use holepunch_wire::plan::Plan;
     use holepunch_wire::session::SessionId;
+    use holepunch_wire::signal::v1::SessionDetails;
 
     #[test]
     fn unanswered_data_counts_where_no_check_has_been_answered_and_a_relay_serves() {
@@ -122,5 +130,30 @@ mod tests {
         let mut checked = View { direct: Some(route), ..view.clone() };
         checked.doubted = false;
         assert!(!checked.doubt() && !checked.is_suspect(), "checks know better");
+    }
+
+    #[test]
+    fn no_handshake_begins_with_an_address_where_no_single_host_could_be() {
+        let credentials = |byte| IceCredentials::from_random([byte; RANDOM_BYTES]);
+        let offer = |endpoint: &str| SessionOffer {
+            peer: WorkerId::new("peer").unwrap(),
+            endpoint: Some(endpoint.parse().unwrap()),
+            details: SessionDetails {
+                session: SessionId(1),
+                role: IceRole::Controlling,
+                credentials: credentials(1),
+                peer_credentials: credentials(2),
+                peer_key: None,
+                relay_token: None,
+                candidates: Vec::new(),
+                address_proof: AddressProof::Stun,
+                turn: Vec::new(),
+                plan: Plan::new(Strategy::Plain, "a test"),
+            },
+        };
+        assert!(guess(&offer("203.0.113.1:4000")).is_some());
+        for nobody in ["203.0.113.1:0", "255.255.255.255:9", "224.0.0.251:5353", "0.0.0.0:9"] {
+            assert_eq!(guess(&offer(nobody)), None, "{nobody}");
+        }
     }
 }

@@ -3,6 +3,8 @@
 use holepunch_wire::probe;
 use noq::udp::RecvMeta;
 
+use crate::quic::PAYLOAD_BYTES_MAX;
+
 /// The version of QUIC that links speak (RFC 9000 §15).
 const VERSION: [u8; 4] = [0, 0, 0, 1];
 
@@ -18,25 +20,34 @@ pub(crate) fn is_quic(datagram: &[u8]) -> bool {
     }
 }
 
-/// Takes everything that is not QUIC's out of a buffer of datagrams that came together (each of
-/// `meta.stride` bytes, the last perhaps shorter), and moves the rest to its beginning.
-pub(crate) fn split(buffer: &mut [u8], meta: &mut RecvMeta, mut other: impl FnMut(&[u8])) {
+/// Whether QUIC takes a datagram of this length: no peer is told to send longer ones.
+pub(super) fn is_short_enough(bytes: usize) -> bool {
+    bytes <= usize::from(PAYLOAD_BYTES_MAX)
+}
+
+/// Takes everything that is not QUIC's, or too long for it, out of a buffer of datagrams that came together (each of
+/// `meta.stride` bytes, the last perhaps shorter), and moves the rest to its beginning. How many were too long.
+pub(crate) fn split(buffer: &mut [u8], meta: &mut RecvMeta, mut other: impl FnMut(&[u8])) -> usize {
+    let mut too_long = 0;
     let (length, stride) = (meta.len.min(buffer.len()), meta.stride.max(1));
     let mut kept = 0;
     let mut from = 0;
     while from < length {
         let to = (from + stride).min(length);
-        if is_quic(&buffer[from..to]) {
+        if !is_quic(&buffer[from..to]) {
+            other(&buffer[from..to]);
+        } else if !is_short_enough(to - from) {
+            too_long += 1;
+        } else {
             if kept != from {
                 buffer.copy_within(from..to, kept);
             }
             kept += to - from;
-        } else {
-            other(&buffer[from..to]);
         }
         from = to;
     }
     meta.len = kept;
+    too_long
 }
 
 #[cfg(test)]
@@ -63,6 +74,20 @@ mod tests {
         assert_eq!(other, [stun.to_vec(), stun[..8].to_vec()]);
         let (kept, other) = split_all(&[&stun, &quic, &quic[..5]], 20);
         assert_eq!((kept.len(), other.len()), (25, 1));
+    }
+
+    #[test]
+    fn datagrams_that_are_longer_than_advertised_are_left_out_and_counted() {
+        let longest = usize::from(PAYLOAD_BYTES_MAX);
+        let split_of = |length: usize, stride: usize| {
+            let (mut buffer, mut meta) = (vec![0x41; length], RecvMeta::default());
+            (meta.len, meta.stride) = (length, stride);
+            let too_long = split(&mut buffer, &mut meta, |_| {});
+            (meta.len, too_long)
+        };
+        assert_eq!(split_of(3 * longest, longest), (3 * longest, 0));
+        assert_eq!(split_of(longest + 1, longest + 1), (0, 1));
+        assert_eq!(split_of(2 * 9000 + 100, 9000), (100, 2));
     }
 
     #[test]

@@ -15,8 +15,10 @@ pub struct PacketDrops {
     pub send_refused: u64,
     /// From a socket to the traversal machine, which was too far behind.
     pub machine_busy: u64,
-    /// From a socket or a relay to QUIC, which was too far behind with all or with one link, or longer than it takes.
+    /// From a socket or a relay to QUIC, which was too far behind with all or with one link.
     pub quic_busy: u64,
+    /// From a socket or a relay to QUIC, and longer than peers are told to send.
+    pub quic_too_long: u64,
     /// From a socket to QUIC, and from where no peer is.
     pub unknown_sender: u64,
 }
@@ -30,6 +32,7 @@ pub(super) enum Drop {
     SendRefused,
     MachineBusy,
     QuicBusy,
+    QuicTooLong,
     UnknownSender,
 }
 
@@ -52,6 +55,7 @@ impl Drops {
             send_refused: of(Drop::SendRefused),
             machine_busy: of(Drop::MachineBusy),
             quic_busy: of(Drop::QuicBusy),
+            quic_too_long: of(Drop::QuicTooLong),
             unknown_sender: of(Drop::UnknownSender),
         }
     }

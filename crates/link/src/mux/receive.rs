@@ -58,7 +58,8 @@ impl MuxSocket {
     ) -> Poll<usize> {
         loop {
             if let Some((label, frame)) = &mut self.rest {
-                let filled = fill(*label, frame, buffers, metas);
+                let (filled, too_long) = fill(*label, frame, buffers, metas);
+                self.mux.drops.count(Drop::QuicTooLong, too_long);
                 self.rest.take_if(|(_, frame)| frame.is_empty());
                 if filled > 0 {
                     return Poll::Ready(filled);
@@ -70,13 +71,15 @@ impl MuxSocket {
                     self.mux.follow_handshakes(own, &frame);
                     self.rest = Some((self.mux.named(own), frame));
                 }
-                Some(Injected::Datagram(own, datagram)) if datagram.len() <= buffers[0].len() => {
+                Some(Injected::Datagram(own, datagram))
+                    if demux::is_short_enough(datagram.len()) =>
+                {
                     let label = self.mux.named(own);
                     buffers[0][..datagram.len()].copy_from_slice(&datagram);
                     set(&mut metas[0], label, datagram.len(), datagram.len());
                     return Poll::Ready(1);
                 }
-                Some(Injected::Datagram(..)) => self.mux.drops.count(Drop::QuicBusy, 1),
+                Some(Injected::Datagram(..)) => self.mux.drops.count(Drop::QuicTooLong, 1),
                 // It has woken the task, which looks what sockets there are.
                 Some(Injected::Sockets) => {}
                 // The sender lives as long as this socket does.
@@ -122,9 +125,10 @@ impl MuxSocket {
     fn sort(&self, socket: SocketId, buffer: &mut [u8], meta: &mut RecvMeta) {
         let from = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
         let label = self.mux.label_of(socket, meta.addr).map(|own| self.mux.named(own));
-        demux::split(buffer, meta, |datagram| {
+        let too_long = demux::split(buffer, meta, |datagram| {
             self.mux.arrive(socket, from, datagram);
         });
+        self.mux.drops.count(Drop::QuicTooLong, too_long);
         if label.is_none() {
             // Nobody of ours is there.
             if meta.len > 0 {
@@ -145,18 +149,23 @@ fn set(meta: &mut RecvMeta, label: SocketAddr, length: usize, stride: usize) {
 }
 
 /// Moves datagrams of a frame into buffers: as many of one length as fit into one. How many buffers that
-/// were; a frame that is cut short is emptied.
+/// were, and how many datagrams are too long for QUIC or a buffer; a frame that is cut short is emptied.
 pub(super) fn fill(
     label: SocketAddr,
     frame: &mut Bytes,
     buffers: &mut [IoSliceMut<'_>],
     metas: &mut [RecvMeta],
-) -> usize {
-    let mut filled = 0;
+) -> (usize, usize) {
+    let (mut filled, mut too_long) = (0, 0);
     let mut taken = 0;
     let mut run: Option<(usize, usize)> = None;
     let mut is_full = false;
     for datagram in relay::datagrams(frame) {
+        if !demux::is_short_enough(datagram.len()) {
+            too_long += 1;
+            taken += relay::LENGTH_BYTES + datagram.len();
+            continue;
+        }
         let fits = |length: usize, buffers: &[IoSliceMut<'_>]| {
             buffers.get(filled).is_some_and(|buffer| length + datagram.len() <= buffer.len())
         };
@@ -176,6 +185,8 @@ pub(super) fn fill(
         if length + datagram.len() <= buffers[filled].len() {
             buffers[filled][length..length + datagram.len()].copy_from_slice(datagram);
             run = Some((length + datagram.len(), stride));
+        } else {
+            too_long += 1;
         }
         taken += relay::LENGTH_BYTES + datagram.len();
     }
@@ -188,7 +199,7 @@ pub(super) fn fill(
     } else {
         frame.clear()
     }
-    filled
+    (filled, too_long)
 }
 
 impl AsyncUdpSocket for MuxSocket {
@@ -238,5 +249,31 @@ impl AsyncUdpSocket for MuxSocket {
 
     fn may_fragment(&self) -> bool {
         read(&self.mux.sockets).values().any(|socket| socket.state.may_fragment())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use holepunch_wire::relay::RelayFrame;
+
+    use super::*;
+    use crate::quic::PAYLOAD_BYTES_MAX;
+
+    #[test]
+    fn datagrams_of_a_relay_that_are_longer_than_advertised_are_left_out_and_counted() {
+        let longest = usize::from(PAYLOAD_BYTES_MAX);
+        let mut frame = RelayFrame::default();
+        for length in [longest, longest + 1, 16_000, longest, 100] {
+            assert!(frame.push(&vec![0x41; length]));
+        }
+        let mut frame = Bytes::from(frame.into_bytes());
+        let mut memory = vec![vec![0; 64 * 1024]; 4];
+        let mut buffers: Vec<IoSliceMut<'_>> =
+            memory.iter_mut().map(|it| IoSliceMut::new(it)).collect();
+        let mut metas = [RecvMeta::default(); 4];
+        let label = SocketAddr::from((Ipv6Addr::LOCALHOST, 1));
+        assert_eq!(fill(label, &mut frame, &mut buffers, &mut metas), (1, 2));
+        assert_eq!((metas[0].len, metas[0].stride), (2 * longest + 100, longest));
+        assert!(frame.is_empty());
     }
 }

@@ -8,6 +8,9 @@ use noq::udp::RecvMeta;
 
 use super::{demux, receive};
 
+/// Longest datagram that QUIC takes, in bytes.
+pub const DATAGRAM_BYTES_MAX: usize = crate::quic::PAYLOAD_BYTES_MAX as usize;
+
 /// Whether a datagram is QUIC's.
 #[must_use]
 pub fn is_quic(datagram: &[u8]) -> bool {
@@ -37,7 +40,7 @@ pub fn datagrams_of_frame(frame: &[u8], buffers: usize, bytes: usize) -> Vec<Vec
         let mut slices: Vec<IoSliceMut<'_>> =
             memory.iter_mut().map(|it| IoSliceMut::new(it)).collect();
         let mut metas = vec![RecvMeta::default(); buffers];
-        let filled = receive::fill(label, &mut frame, &mut slices, &mut metas);
+        let (filled, _too_long) = receive::fill(label, &mut frame, &mut slices, &mut metas);
         for (buffer, meta) in memory.iter().zip(&metas).take(filled) {
             got.extend(buffer[..meta.len].chunks(meta.stride.max(1)).map(<[u8]>::to_vec));
         }

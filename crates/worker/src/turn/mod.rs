@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use holepunch_link::RelayEnd;
-use holepunch_wire::session::SessionId;
+use holepunch_wire::session::{SESSIONS_MAX, SessionId};
 use holepunch_wire::signal::v1::SessionDetails;
 use holepunch_wire::turn::TurnServer;
 use tokio::sync::{mpsc, watch};
@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 use serve::{Given, serve};
 
 /// Sessions whose TURN addresses are kept in mind: twice as many as a worker may have.
-const SESSIONS_MAX: usize = 128;
+const KEPT_MAX: usize = 2 * SESSIONS_MAX;
 /// Own addresses that have not been told yet.
 const TOLD_MAX: usize = 64;
 /// At the end of the worker, time to give addresses back to their servers.
@@ -82,7 +82,7 @@ impl Turns {
         let (peer, _) = watch::channel(None);
         let entry = Entry { servers, peer, own: None, has_begun: false };
         self.sessions.insert(details.session, entry);
-        if self.sessions.len() > SESSIONS_MAX {
+        if self.sessions.len() > KEPT_MAX {
             self.sessions.pop_first();
         }
     }

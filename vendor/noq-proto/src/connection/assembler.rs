@@ -143,47 +143,35 @@ impl Assembler {
     /// We merge contiguous chunks in the process of doing so. Each new chunk has an allocation of its own, and
     /// not a large one: of chunks that shared one, the last that is unread would keep the memory of all.
     fn defragment(&mut self) {
-        let mut buffers = mem::take(&mut self.data);
-        self.buffered = 0;
-        let mut offset = self.bytes_read;
-        for chunk in &mut buffers {
-            chunk.try_mark_defragment(offset);
-            let size = chunk.bytes.len();
-            offset = chunk.offset + size as u64;
-            self.buffered += size;
-        }
-        self.allocated = self.buffered;
+        let buffers = mem::take(&mut self.data);
         self.data.reserve(buffers.len());
-        let mut buffer = Vec::new();
-        let mut offset = self.bytes_read;
-        for chunk in buffers {
+        self.buffered = 0;
+        let mut run: Vec<Buffer> = Vec::new();
+        let (mut run_bytes, mut end) = (0, self.bytes_read);
+        for mut chunk in buffers {
+            chunk.try_mark_defragment(end);
+            let is_next = chunk.offset == end;
+            end = chunk.offset + chunk.bytes.len() as u64;
             // bytes might be empty after try_mark_defragment
             if chunk.bytes.is_empty() {
                 continue;
             }
-            // Overlap is resolved by try_mark_defragment
-            let is_next = chunk.offset == offset + (buffer.len() as u64);
-            let is_full = buffer.len() + chunk.bytes.len() > COALESCED_BYTES;
-            // The accumulated chunk starts before this one, so it goes first
-            if (chunk.defragmented || !is_next || is_full) && !buffer.is_empty() {
-                let bytes = Bytes::copy_from_slice(&buffer);
-                self.data.push_back(Buffer::new_defragmented(offset, bytes));
-                buffer.clear();
-            }
-            if buffer.is_empty() {
-                offset = chunk.offset;
+            self.buffered += chunk.bytes.len();
+            let is_full = run_bytes + chunk.bytes.len() > COALESCED_BYTES;
+            // The run starts before this chunk, so it goes first
+            if chunk.defragmented || !is_next || is_full {
+                self.data.extend(Self::join(&mut run, run_bytes));
+                run_bytes = 0;
             }
             if chunk.defragmented {
-                offset += chunk.bytes.len() as u64;
                 self.data.push_back(chunk);
             } else {
-                buffer.extend_from_slice(&chunk.bytes);
+                run_bytes += chunk.bytes.len();
+                run.push(chunk);
             }
         }
-        if !buffer.is_empty() {
-            let bytes = Bytes::copy_from_slice(&buffer);
-            self.data.push_back(Buffer::new_defragmented(offset, bytes));
-        }
+        self.data.extend(Self::join(&mut run, run_bytes));
+        self.allocated = self.buffered;
     }
 
     /// Joins chunks that follow each other without a gap, and returns how many spans there are.
@@ -213,13 +201,14 @@ impl Assembler {
         spans
     }
 
-    /// One chunk of several that follow each other; they are taken out of `run`.
+    /// One chunk, with an allocation of its own, of those that follow each other; they are taken out of `run`.
     fn join(run: &mut Vec<Buffer>, bytes: usize) -> Option<Buffer> {
-        if run.len() < 2 {
+        let first = run.first()?;
+        if run.len() == 1 && first.defragmented {
             return run.pop();
         }
+        let offset = first.offset;
         let mut buffer = BytesMut::with_capacity(bytes);
-        let offset = run[0].offset;
         for chunk in run.drain(..) {
             buffer.extend_from_slice(&chunk.bytes);
         }
@@ -338,6 +327,12 @@ impl Chunk {
     }
 }
 
+/// A copy of what is less than half of the memory that it keeps alive, `allocation_size` bytes: nothing but itself is
+/// kept of it then.
+pub(super) fn own_if_small(bytes: &Bytes, allocation_size: usize) -> Option<Bytes> {
+    (bytes.len() < allocation_size / 2).then(|| Bytes::copy_from_slice(bytes))
+}
+
 #[derive(Debug, Eq)]
 struct Buffer {
     offset: u64,
@@ -353,8 +348,8 @@ impl Buffer {
     /// Constructs a new fragmented Buffer, or copies the bytes where they are less than half of what they keep alive:
     /// from then on, so does whoever reads them.
     fn new(offset: u64, bytes: Bytes, allocation_size: usize) -> Self {
-        if bytes.len() < allocation_size / 2 {
-            return Self::new_defragmented(offset, Bytes::copy_from_slice(&bytes));
+        if let Some(own) = own_if_small(&bytes, allocation_size) {
+            return Self::new_defragmented(offset, own);
         }
         Self {
             offset,

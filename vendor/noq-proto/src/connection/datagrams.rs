@@ -4,7 +4,7 @@ use bytes::Bytes;
 use thiserror::Error;
 use tracing::{debug, trace};
 
-use super::Connection;
+use super::{Connection, assembler::own_if_small};
 use crate::{
     FrameStats, TransportError,
     connection::PacketBuilder,
@@ -207,8 +207,8 @@ impl DatagramState {
         }
 
         // Of a packet that is mostly something else, nothing but the datagram is kept.
-        if datagram.data.len() < payload_len / 2 {
-            datagram.data = Bytes::copy_from_slice(&datagram.data);
+        if let Some(own) = own_if_small(&datagram.data, payload_len) {
+            datagram.data = own;
         }
         self.incoming.push_back(datagram);
         Ok(was_empty)

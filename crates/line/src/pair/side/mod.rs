@@ -3,10 +3,10 @@
 mod serving;
 
 use std::net::{Ipv6Addr, SocketAddr};
-use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use holepunch_link::machine::SEGMENTS_MAX;
 use holepunch_link::quic_paths;
 use holepunch_paths::{Event as PathsEvent, Input, PathId, Paths, Routes};
 use noq_proto::{
@@ -21,8 +21,6 @@ use super::scenario::Load as Use;
 use super::way::{By, Load};
 use super::world::Without;
 
-/// Datagrams that leave by one system call.
-const SEGMENTS: NonZeroUsize = NonZeroUsize::new(32).expect("invariant: not zero");
 /// What one call of the machine may write, in bytes.
 const WRITE_BYTES: usize = 64 * 1024;
 /// A trickle: so many bytes, so often.
@@ -212,7 +210,7 @@ impl Side {
         }
         let mut transmits = Vec::new();
         self.buffer.clear();
-        while let Some(transmit) = connection.poll_transmit(at, SEGMENTS, &mut self.buffer) {
+        while let Some(transmit) = connection.poll_transmit(at, SEGMENTS_MAX, &mut self.buffer) {
             let contents = Bytes::copy_from_slice(&self.buffer[..transmit.size]);
             transmits.push((transmit.destination, transmit.segment_size, contents));
             self.buffer.clear();
