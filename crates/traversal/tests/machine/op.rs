@@ -251,7 +251,8 @@ fn surroundings() -> impl Strategy<Value = Surroundings> {
 }
 
 fn resolved() -> impl Strategy<Value = Result<Vec<StunServer>, String>> {
-    let server = source().prop_map(|address| StunServer {
+    let of_ipv6 = select(vec!["[2001:db8::9]:3478", "[2001:db8::a]:3478"]).prop_map(address);
+    let server = prop_oneof![3 => source(), 1 => of_ipv6].prop_map(|address| StunServer {
         name: "stun.test:3478".to_owned(),
         address,
         local: None,
