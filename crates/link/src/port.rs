@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use crate::links::{LinkConfig, LinkEvent, Links, RelayEnd, RelayKind};
 use crate::mux::{Arrived, Mux, PacketDrops};
 use crate::port_mapping::PortMapping;
-use crate::resolve::{ServerName, resolve};
+use crate::resolve::{LocalPorts, ServerName, resolve};
 use crate::sockets::Sockets;
 use crate::surroundings::interface_addresses;
 
@@ -277,7 +277,9 @@ impl Port {
     /// Does what an event of the machine asks for; the rest is for the owner.
     fn traversal_event(&mut self, event: Event) -> Option<Event> {
         if event == Event::Resolve {
-            let lookup = resolve(self.servers.clone(), self.local.port());
+            let v6 = self.surroundings.main_v6.map(|main| main.port());
+            let ports = LocalPorts { v4: self.local.port(), v6 };
+            let lookup = resolve(self.servers.clone(), ports);
             self.resolving = Some(tokio::spawn(lookup));
             return None;
         } else if let Event::OpenSocket(socket) = event {

@@ -108,22 +108,29 @@ impl fmt::Display for ServerName {
     }
 }
 
-/// Looks all names up at once; those that have an IPv4 address, in the order of the names.
+/// The ports of the worker's own sockets; those of IPv6 may be missing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LocalPorts {
+    pub(crate) v4: u16,
+    pub(crate) v6: Option<u16>,
+}
+
+/// Looks all names up at once; the addresses to which this host has a route, in the order of the names.
 pub(crate) async fn resolve(
     names: Vec<ServerName>,
-    local_port: u16,
+    ports: LocalPorts,
 ) -> Result<Vec<StunServer>, String> {
     let mut lookups = JoinSet::new();
     for (index, name) in names.into_iter().enumerate() {
-        lookups.spawn(async move { (index, lookup(&name, local_port).await) });
+        lookups.spawn(async move { (index, lookup(&name, ports).await) });
     }
     let mut found = Vec::new();
     let mut failures = Vec::new();
     let mut deadline = Instant::now() + LOOKUP_TIMEOUT;
     while let Ok(Some(joined)) = timeout_at(deadline, lookups.join_next()).await {
         match joined {
-            Ok((index, Ok(server))) => {
-                found.push((index, server));
+            Ok((index, Ok(servers))) => {
+                found.push((index, servers));
                 deadline = deadline.min(Instant::now() + STRAGGLER_TIMEOUT);
             }
             Ok((_, Err(why))) => failures.push(why),
@@ -139,38 +146,65 @@ pub(crate) async fn resolve(
     match (found.is_empty(), failures.is_empty()) {
         (true, true) => Err(format!("no answer to a name look-up within {LOOKUP_TIMEOUT:?}")),
         (true, false) => Err(failures.join("; ")),
-        (false, _) => Ok(found.into_iter().map(|(_, server)| server).collect()),
+        (false, _) => Ok(found.into_iter().flat_map(|(_, servers)| servers).collect()),
     }
 }
 
-async fn lookup(name: &ServerName, local_port: u16) -> Result<StunServer, String> {
+/// The first address of each family, in the order that the system prefers (RFC 6724). Both are asked at the same
+/// time, so that nobody has to guess which family works, as RFC 8305 has to with TCP.
+async fn lookup(name: &ServerName, ports: LocalPorts) -> Result<Vec<StunServer>, String> {
     let addresses = tokio::net::lookup_host((name.host.as_str(), name.port))
         .await
         .map_err(|error| format!("{name}: {error}"))?;
-    at_any(name, addresses, local_port)
+    at_any(name, addresses, ports)
 }
 
-/// A server whose name has these addresses.
+/// A server for each family that a name has addresses of, and that this host has a route by.
 fn at_any(
     name: &ServerName,
     found: impl Iterator<Item = SocketAddr>,
-    local_port: u16,
-) -> Result<StunServer, String> {
-    let mut addresses: Vec<SocketAddr> = Vec::new();
-    for address in found.filter(SocketAddr::is_ipv4) {
-        if !addresses.contains(&address) {
-            addresses.push(address);
+    ports: LocalPorts,
+) -> Result<Vec<StunServer>, String> {
+    let mut families: [Vec<SocketAddr>; 2] = Default::default();
+    for address in found {
+        let family = &mut families[usize::from(address.is_ipv6())];
+        if family.len() < ADDRESSES_MAX && !family.contains(&address) {
+            family.push(address);
         }
     }
-    addresses.truncate(ADDRESSES_MAX);
-    let with_local = |address: SocketAddr| {
-        let local = local_towards(address.ip()).map(|ip| SocketAddr::new(ip, local_port));
-        (address, local)
+    let (mut servers, mut failures) = (Vec::new(), Vec::new());
+    for family in families {
+        let mut reached = Vec::new();
+        for address in family {
+            match local_of(address, ports) {
+                Ok(local) => reached.push((address, Some(local))),
+                Err(why) => failures.push(why),
+            }
+        }
+        let mut reached = reached.into_iter();
+        if let Some((address, local)) = reached.next() {
+            let (name, others) = (name.to_string(), reached.collect());
+            servers.push(StunServer { name, address, local, others });
+        }
+    }
+    match (servers.is_empty(), failures.is_empty()) {
+        (true, true) => Err(format!("{name}: it has no address")),
+        (true, false) => Err(format!("{name}: {}", failures.join("; "))),
+        (false, _) => Ok(servers),
+    }
+}
+
+/// From where packets to `address` leave, or why none does.
+fn local_of(address: SocketAddr, ports: LocalPorts) -> Result<SocketAddr, String> {
+    let (family, port) = match address {
+        SocketAddr::V4(_) => ("IPv4", Some(ports.v4)),
+        SocketAddr::V6(_) => ("IPv6", ports.v6),
     };
-    let mut addresses = addresses.into_iter().map(with_local);
-    let first = addresses.next().ok_or_else(|| format!("{name}: it has no IPv4 address"))?;
-    let (name, (address, local)) = (name.to_string(), first);
-    Ok(StunServer { name, address, local, others: addresses.collect() })
+    let ip = address.ip();
+    let port = port.ok_or_else(|| format!("{ip} is of {family}, and this UDP port is not"))?;
+    // A route that is missing is known at once; to ask all the same would look like silence.
+    let local = local_towards(ip).ok_or_else(|| format!("no route by {family} to {ip}"))?;
+    Ok(SocketAddr::new(local, port))
 }
 
 #[cfg(test)]
@@ -213,29 +247,51 @@ mod tests {
         }
     }
 
+    const PORTS: LocalPorts = LocalPorts { v4: 9, v6: Some(10) };
+
+    async fn found(names: &[&str], ports: LocalPorts) -> Result<Vec<StunServer>, String> {
+        resolve(names.iter().map(|name| name.parse().unwrap()).collect(), ports).await
+    }
+
     #[test]
     fn each_address_of_a_name_is_one_to_ask_and_there_are_not_many() {
         let name: ServerName = "stun.example".parse().unwrap();
         let at = |last: u8| SocketAddr::from(([127, 0, 0, last], 3478));
-        let v6 = "[::1]:3478".parse().unwrap();
-        let found = [v6, at(1), at(1)].into_iter().chain((2..9).map(at));
-        let server = at_any(&name, found, 9).unwrap();
+        let found = [at(1), at(1)].into_iter().chain((2..9).map(at));
+        let servers = at_any(&name, found, PORTS).unwrap();
+        let [server] = &servers[..] else { panic!("{servers:?}") };
         assert_eq!((server.address, server.others.len()), (at(1), ADDRESSES_MAX - 1));
         let (second, local) = server.others[0];
         assert_eq!(second, at(2));
         assert!(local.is_some_and(|it| it.port() == 9 && it.ip().is_loopback()), "{local:?}");
-        assert!(at_any(&name, [v6].into_iter(), 9).unwrap_err().contains("no IPv4 address"));
+        assert!(at_any(&name, [].into_iter(), PORTS).unwrap_err().contains("no address"));
     }
 
     #[tokio::test]
     async fn one_name_that_is_unknown_does_not_hide_the_others() {
-        let names = ["no-such-host.invalid:1", "127.0.0.1:7"].map(|name| name.parse().unwrap());
-        let servers = resolve(names.to_vec(), 9).await.unwrap();
+        let servers = found(&["no-such-host.invalid:1", "127.0.0.1:7"], PORTS).await.unwrap();
         assert_eq!(servers.len(), 1);
         assert_eq!(servers[0].address, "127.0.0.1:7".parse().unwrap());
         assert_eq!(servers[0].local, Some("127.0.0.1:9".parse().unwrap()));
-        let names = ["[::1]:7"].map(|name| name.parse().unwrap());
-        let error = resolve(names.to_vec(), 9).await.unwrap_err();
-        assert!(error.contains("no IPv4 address"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn servers_of_both_families_are_found() {
+        if local_towards(Ipv6Addr::LOCALHOST.into()).is_none() {
+            return;
+        }
+        let servers = found(&["[::1]:7", "127.0.0.1:7"], PORTS).await.unwrap();
+        let locals: Vec<_> = servers.iter().map(|server| server.local.unwrap()).collect();
+        assert_eq!(locals, ["[::1]:10".parse().unwrap(), "127.0.0.1:9".parse().unwrap()]);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_cannot_be_asked_says_which_family_is_missing() {
+        let v4_alone = LocalPorts { v6: None, ..PORTS };
+        let error = found(&["[::1]:7"], v4_alone).await.unwrap_err();
+        assert_eq!(error, "[::1]:7: ::1 is of IPv6, and this UDP port is not");
+        // Nobody has a route to a link-local address without its link.
+        let error = found(&["[fe80::1]:7"], PORTS).await.unwrap_err();
+        assert_eq!(error, "[fe80::1]:7: no route by IPv6 to fe80::1");
     }
 }

@@ -131,8 +131,8 @@ pub enum Input<'a> {
         /// Its bytes.
         payload: &'a [u8],
     },
-    /// The answer to [`Event::Resolve`]: every server whose name has an address of the socket's
-    /// family, or why there is none.
+    /// The answer to [`Event::Resolve`]: the addresses of the servers to which this host has a route, one of
+    /// each family and name at most, or why there is none.
     Resolved(Result<Vec<StunServer>, String>),
     /// The worker is registered, in a session that knows no endpoint of it yet.
     Registered,
@@ -304,13 +304,25 @@ pub enum Event {
         /// What all answers together say of the NAT.
         nat: NatMapping,
     },
+    /// A server that was asked by IPv6 saw the socket at this address, for the first time or at another one
+    /// than before. Behind a NAT64 it is an IPv4 address.
+    MappedV6 {
+        /// The server.
+        server: StunServer,
+        /// What it saw.
+        mapped: SocketAddr,
+        /// Whether peers are told of it.
+        is_candidate: bool,
+        /// Whether it is another address than those of the socket.
+        is_translated: bool,
+    },
     /// A server answered with an error (its code), or without an address.
     StunRefused(StunServer, Option<u16>),
     /// The mapping could not be refreshed: all servers are asked anew.
     MappingUnconfirmed(StunServer),
     /// All servers of one round are through and the endpoint is known: what they say together.
     RoundComplete(NatMapping),
-    /// One attempt at discovery failed.
+    /// One attempt at discovery, which is by IPv4, failed.
     DiscoveryFailed {
         /// Which one, from 1.
         attempt: u32,
@@ -318,8 +330,10 @@ pub enum Event {
         reason: String,
         /// When it is tried again; `None`: not in this session.
         retry_in: Option<Duration>,
+        /// Whether a server has answered by IPv6, or may yet do so.
+        ipv6: bool,
     },
-    /// The worker is registered, and no STUN server answers: said at first, when it is another case,
+    /// The worker is registered, and no STUN server answers by IPv4: said at first, when it is another case,
     /// and once in a while.
     NoEndpoint(NoEndpoint),
     /// Send this endpoint to the rendezvous.
@@ -375,13 +389,18 @@ pub enum Event {
     Session(SessionId, WorkerId, SessionEvent),
 }
 
-/// No STUN server has told a public endpoint: who was asked, and what is left.
+/// No STUN server has told a public endpoint, which is of IPv4: who was asked, and what is left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoEndpoint {
-    /// The names of the servers that have not answered; none where no name has led to an address.
+    /// The names of the servers that have not answered, by IPv4, or by IPv6 where none has; none where no name
+    /// has led to an address that could be asked.
     pub asked: Vec<String>,
     /// Why the last attempt came to nothing, where one has.
     pub why: Option<String>,
+    /// Whether a server has answered by IPv6: UDP gets out.
+    pub ipv6: bool,
+    /// Whether an interface has an IPv4 address.
+    pub has_ipv4: bool,
     /// Whether the rendezvous speaks `holepunch.v1`, in which workers without an endpoint are offered
     /// peers, too.
     pub v1: bool,

@@ -18,6 +18,7 @@ impl Traversal {
     /// passed on.
     pub fn check_invariants(&self) {
         self.discovery.check_invariants();
+        self.ipv6.check_invariants();
         assert!(self.sessions.len() <= SESSIONS_MAX, "{} sessions", self.sessions.len());
         let told = self.candidates_told.as_ref().map_or(0, Vec::len);
         assert!(told <= CANDIDATES_MAX, "{told} candidates are told");

@@ -6,11 +6,11 @@
 //! 1. **Discovery** ([`Event::Resolve`], [`Input::Resolved`]): Binding requests to all STUN servers
 //!    at once from the socket that later carries data; the first answer is the public endpoint.
 //!    It is refreshed from the same socket, so that the mapping lives while the worker waits, and a
-//!    change is seen.
+//!    change is seen. Servers that have an IPv6 address are asked from the IPv6 socket as well.
 //! 2. **Profile** ([`Event::Profile`]): what the NATs do, where a server offers the tests.
 //! 3. **Report** ([`Event::Report`], [`Event::Signal`]): whenever the worker is registered, free, and
 //!    has something new to say: a first endpoint, another one, or the wish for another peer. Where no
-//!    STUN server answers, [`Event::NoEndpoint`] says what is left.
+//!    STUN server answers by IPv4, [`Event::NoEndpoint`] says what is left.
 //! 4. **Session** ([`Input::SessionOffer`]): checks in ICE's form to all addresses of the peer and to
 //!    the sources that its checks come from; a search where the plan has one and both have accepted
 //!    it; the path, its keep-alive, its repair. A packet that does not prove itself moves nothing.

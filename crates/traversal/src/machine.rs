@@ -19,8 +19,8 @@ use crate::answers::{EarlyPings, RateLimit};
 use crate::budget::{SearchHistory, Unproven};
 use crate::discovery::{Discovery, RetryBounds};
 use crate::doors::{
-    Config, Dropped, Event, Input, OfferRefusal, SessionStatus, SocketId, Surroundings, Transmit,
-    WakeReason, earlier,
+    Config, Dropped, Event, Input, OfferRefusal, SessionStatus, SocketId, StunServer, Surroundings,
+    Transmit, WakeReason, earlier,
 };
 use crate::ipv6::Ipv6;
 use crate::no_endpoint::Missing;
@@ -29,6 +29,9 @@ use crate::profile::Profiler;
 use crate::reporting::{Reporting, Wish};
 use crate::session::Session;
 use crate::v1::Owner;
+
+/// Why there is nobody to ask for an endpoint where servers have been found.
+const NONE_BY_IPV4: &str = "no STUN server can be asked by IPv4";
 
 /// Discovery, punching and keep-alive for one UDP socket.
 #[derive(Debug)]
@@ -111,7 +114,7 @@ impl Traversal {
                 self.datagram(socket, from, payload, now);
             }
             Input::Resolved(servers) => {
-                self.discovery.handle_resolved(servers, now, &mut self.rng);
+                self.resolved(servers, now);
             }
             Input::Registered => {
                 self.reporting.registered();
@@ -186,7 +189,7 @@ impl Traversal {
     /// once the servers have answered.
     #[must_use]
     pub fn profile_is_settled(&self) -> bool {
-        self.profiler.is_settled()
+        self.profiler.is_settled() && !self.ipv6.is_asking()
     }
 
     /// How every session stands.
@@ -293,6 +296,21 @@ impl Traversal {
         }
     }
 
+    /// Servers of IPv4 show the endpoint; those of IPv6 whether UDP gets out by it, and a candidate.
+    fn resolved(&mut self, resolved: Result<Vec<StunServer>, String>, now: Instant) {
+        let resolved = resolved.and_then(|servers| {
+            let is_ipv6 = |server: &StunServer| server.address.is_ipv6();
+            let (of_ipv6, of_ipv4): (Vec<_>, Vec<_>) = servers.into_iter().partition(is_ipv6);
+            let is_missing = of_ipv4.is_empty() && !of_ipv6.is_empty();
+            if self.surroundings.main_v6.is_some() {
+                self.ipv6.configure(of_ipv6, now, &mut self.rng);
+                self.conclude_ipv6();
+            }
+            if is_missing { Err(NONE_BY_IPV4.to_owned()) } else { Ok(of_ipv4) }
+        });
+        self.discovery.handle_resolved(resolved, now, &mut self.rng);
+    }
+
     /// Lets every part draw its conclusions, and drains them.
     fn settle(&mut self, now: Instant) {
         self.drain_discovery();
@@ -340,9 +358,15 @@ impl Traversal {
                     | Event::DiscoveryFailed { retry_in: None, .. }
             ) || self.v1 && matches!(event, Event::DiscoveryFailed { .. });
             if is_silent && self.discovery.endpoint().is_none() {
-                self.profiler.blocked();
+                self.profiler.silent_by_ipv4();
             }
-            self.events.push_back(event);
+            self.events.push_back(match event {
+                Event::DiscoveryFailed { attempt, reason, retry_in, .. } => {
+                    let ipv6 = self.ipv6.is_open() || self.ipv6.gets_out() == Some(true);
+                    Event::DiscoveryFailed { attempt, reason, retry_in, ipv6 }
+                }
+                other => other,
+            });
         }
     }
 }

@@ -1,9 +1,7 @@
-//! Where no STUN server shows a public endpoint: a peer is wanted all the same, and the user is told what
-//! is missing.
+//! Where no STUN server shows a public endpoint, which is of IPv4: a peer is wanted all the same, and the user is
+//! told what is missing.
 
 use std::time::{Duration, Instant};
-
-use holepunch_wire::nat::UdpState;
 
 use crate::doors::{Event, NoEndpoint};
 use crate::machine::Traversal;
@@ -18,12 +16,15 @@ const TELL_EVERY: Duration = Duration::from_secs(600);
 pub(crate) struct Missing {
     v1: bool,
     has_candidates: bool,
+    ipv6: bool,
 }
 
 impl Traversal {
-    /// Whether no STUN server has answered for long, or none can be asked.
+    /// Whether no STUN server has answered by IPv4 for long, or none can be asked. As long as the first answer may
+    /// come by IPv6, nobody knows yet what is missing.
     fn has_no_endpoint(&self) -> bool {
-        self.discovery.endpoint().is_none() && self.profiler.profile().udp == UdpState::Blocked
+        let is_silent = self.profiler.is_silent_by_ipv4() && !self.ipv6.is_open();
+        is_silent && self.discovery.endpoint().is_none()
     }
 
     /// How a peer is to be asked for at this moment.
@@ -39,15 +40,24 @@ impl Traversal {
             return;
         }
         let candidates = self.candidates();
-        let missing = Missing { v1: self.v1, has_candidates: !candidates.is_empty() };
+        let ipv6 = self.ipv6.gets_out() == Some(true);
+        let missing = Missing { v1: self.v1, has_candidates: !candidates.is_empty(), ipv6 };
         let is_told = self.told_no_endpoint.is_some_and(|(told, at)| {
             told == missing && now.saturating_duration_since(at) < TELL_EVERY
         });
         if !is_told {
             self.told_no_endpoint = Some((missing, now));
+            let mut asked = self.discovery.names();
+            for name in self.ipv6.unanswered().filter(|_| !ipv6) {
+                if !asked.iter().any(|known| known == name) {
+                    asked.push(name.to_owned());
+                }
+            }
             self.events.push_back(Event::NoEndpoint(NoEndpoint {
-                asked: self.discovery.names(),
+                asked,
                 why: self.discovery.last_failure().map(str::to_owned),
+                ipv6,
+                has_ipv4: self.has_ipv4(),
                 v1: self.v1,
                 candidates: candidates.iter().map(|candidate| candidate.address()).collect(),
             }));

@@ -135,7 +135,7 @@ pub enum SearchWish {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NatProfile {
-    /// Whether UDP gets out.
+    /// Whether UDP gets out: by IPv4, or by IPv6. What else is told, but [`ipv6`](Self::ipv6), is of IPv4.
     pub udp: UdpState,
     /// The mapping behaviour.
     pub mapping: Mapping,

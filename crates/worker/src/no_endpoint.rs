@@ -1,4 +1,4 @@
-//! No STUN server has told the worker its public endpoint: what that means, and what to do.
+//! No STUN server has told the worker its public endpoint, which is of IPv4: what that means, and what to do.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,10 +13,14 @@ const SHOWN_MAX: usize = 4;
 /// What was asked, what did not answer, what is left, and what to do, in one sentence each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unseen {
-    /// The STUN servers that have not answered.
+    /// The STUN servers that have not answered: by IPv4, and by IPv6 where none has.
     pub asked: Vec<String>,
     /// Why the last attempt came to nothing, where one has.
     pub why: Option<String>,
+    /// Whether one has answered by IPv6: UDP gets out.
+    pub ipv6: bool,
+    /// Whether this host has an IPv4 address.
+    pub has_ipv4: bool,
     /// The addresses at which peers seek the worker all the same.
     pub candidates: Vec<SocketAddr>,
     /// What can still come of it.
@@ -42,7 +46,7 @@ pub enum Left {
 
 impl Unseen {
     pub(crate) fn new(missing: NoEndpoint, config: &Config) -> Self {
-        let NoEndpoint { asked, why, v1, candidates } = missing;
+        let NoEndpoint { asked, why, ipv6, has_ipv4, v1, candidates } = missing;
         let relays = config.relay && config.links;
         let left = match (v1, candidates.is_empty(), relays) {
             (false, _, _) => Left::Nothing,
@@ -54,7 +58,7 @@ impl Unseen {
         let hides_interfaces = !config.host_candidates;
         // What a baseline rendezvous does not pass on is no address to be sought at.
         let candidates = if v1 { candidates } else { Vec::new() };
-        Self { asked, why, candidates, left, hides_interfaces }
+        Self { asked, why, ipv6, has_ipv4, candidates, left, hides_interfaces }
     }
 
     /// Whether the worker has nothing by which it could be linked on its own account.
@@ -63,17 +67,34 @@ impl Unseen {
         matches!(self.left, Left::ItsPeers | Left::Nothing)
     }
 
+    /// Whether nothing is in the way: UDP gets out by IPv6, and nobody can be asked by IPv4.
+    #[must_use]
+    pub fn is_of_ipv6_alone(&self) -> bool {
+        self.ipv6 && self.asked.is_empty() && !self.is_stuck()
+    }
+
+    /// What is missing, as the beginning of a line.
+    #[must_use]
+    pub fn title(&self) -> &'static str {
+        if self.ipv6 { "no public IPv4 endpoint" } else { "no public UDP endpoint" }
+    }
+
     fn what(&self) -> String {
         match (self.asked.as_slice(), &self.why) {
+            ([], _) if self.ipv6 && !self.has_ipv4 => "this host has no IPv4 address".to_owned(),
             ([], None) => "there is no STUN server to ask".to_owned(),
+            ([], Some(why)) if self.ipv6 => why.clone(),
             ([], Some(why)) => format!("no STUN server could be asked ({why})"),
+            (asked, _) if self.ipv6 => {
+                format!("no answer by IPv4 from the STUN server {}", list(asked))
+            }
             (asked, _) => format!("no answer from the STUN server {}", list(asked)),
         }
     }
 
     fn consequence(&self) -> String {
         let addresses = list(&self.candidates);
-        match self.left {
+        let left = match self.left {
             Left::AddressesAndRelays => {
                 format!("peers can be linked at {addresses}, and by a relay")
             }
@@ -91,20 +112,31 @@ impl Unseen {
                     .to_owned()
             }
             Left::Nothing => {
-                "this rendezvous offers no peer to a worker without a public UDP endpoint"
+                "this rendezvous offers no peer to a worker without a public UDP endpoint of IPv4"
                     .to_owned()
             }
+        };
+        if self.ipv6 { format!("UDP gets out by IPv6, and {left}") } else { left }
+    }
+
+    /// What would give the worker an endpoint. A host without IPv4 gets none.
+    fn ways_to_an_endpoint(&self) -> Vec<&'static str> {
+        let name_another = "name one that can be reached (--stun-servers, STUN_SERVERS)";
+        match (self.asked.is_empty(), self.ipv6, self.has_ipv4) {
+            (true, true, _) => Vec::new(),
+            (true, false, true) => vec![name_another],
+            // Where there is a NAT64, its DNS64 gives every name an IPv6 address (RFC 6147).
+            (true, false, false) => vec![
+                "name one by a host name or an IPv6 address, since this host has no IPv4 address \
+                 (--stun-servers, STUN_SERVERS)",
+            ],
+            (false, true, _) => vec!["let UDP out to that server by IPv4", name_another],
+            (false, false, _) => vec!["let UDP out to that server", name_another],
         }
     }
 
     fn remedy(&self) -> String {
-        let mut all = vec![
-            "let UDP out to that server",
-            "name one that can be reached (--stun-servers, STUN_SERVERS)",
-        ];
-        if self.asked.is_empty() {
-            all.remove(0);
-        }
+        let mut all = self.ways_to_an_endpoint();
         match self.left {
             Left::Addresses => all.push("allow relays (no --no-relay, NO_RELAY)"),
             Left::ItsPeers => {
@@ -131,7 +163,9 @@ fn list(all: &[impl fmt::Display]) -> String {
 
 impl fmt::Display for Unseen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; to change that, {}", self.what(), self.consequence(), self.remedy())
+        write!(f, "{}: {}", self.what(), self.consequence())?;
+        let remedy = self.remedy();
+        if remedy.is_empty() { Ok(()) } else { write!(f, "; to change that, {remedy}") }
     }
 }
 
@@ -147,6 +181,8 @@ mod tests {
         NoEndpoint {
             asked: vec!["stun.example:3478".to_owned()],
             why: None,
+            ipv6: false,
+            has_ipv4: true,
             v1: true,
             candidates: vec!["192.168.1.7:8081".parse().unwrap()],
         }
@@ -193,5 +229,46 @@ mod tests {
         let why = Some("stun.example: no such host".to_owned());
         let unseen = Unseen::new(NoEndpoint { asked: Vec::new(), why, ..missing() }, &config());
         assert!(unseen.to_string().contains("could be asked (stun.example: no such host)"));
+    }
+
+    #[test]
+    fn on_a_network_of_ipv6_alone_nothing_is_called_blocked_and_nothing_is_to_be_changed() {
+        let by_ipv6 = NoEndpoint {
+            asked: Vec::new(),
+            why: Some("no STUN server can be asked by IPv4".to_owned()),
+            ipv6: true,
+            has_ipv4: false,
+            candidates: vec!["[2001:db8::7]:8081".parse().unwrap()],
+            ..missing()
+        };
+        let unseen = Unseen::new(by_ipv6.clone(), &config());
+        assert!(unseen.is_of_ipv6_alone());
+        assert_eq!(unseen.title(), "no public IPv4 endpoint");
+        assert_eq!(
+            unseen.to_string(),
+            "this host has no IPv4 address: UDP gets out by IPv6, and peers can be linked at \
+             [2001:db8::7]:8081, and by a relay"
+        );
+        let unseen = Unseen::new(NoEndpoint { v1: false, ..by_ipv6 }, &config());
+        assert!(unseen.is_stuck() && !unseen.is_of_ipv6_alone());
+        assert!(unseen.to_string().ends_with("use a rendezvous that speaks holepunch.v1"));
+    }
+
+    #[test]
+    fn an_ipv4_address_where_there_is_none_is_not_called_silent() {
+        let why = Some("192.0.2.1:3478: no route by IPv4 to 192.0.2.1".to_owned());
+        let literal = NoEndpoint { asked: Vec::new(), why, has_ipv4: false, ..missing() };
+        let text = Unseen::new(literal, &config()).to_string();
+        assert!(text.contains("could be asked (192.0.2.1:3478: no route by IPv4"), "{text}");
+        assert!(text.contains("by a host name or an IPv6 address"), "{text}");
+        assert!(!text.contains("let UDP out"), "{text}");
+    }
+
+    #[test]
+    fn servers_that_are_silent_by_ipv4_alone_are_told_as_such() {
+        let text = Unseen::new(NoEndpoint { ipv6: true, ..missing() }, &config()).to_string();
+        for part in ["no answer by IPv4 from", "UDP gets out by IPv6", "to that server by IPv4"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
     }
 }

@@ -31,7 +31,7 @@ pub enum Notice {
     PublicIp(IpAddr),
     /// The HTTP echo service did not.
     PublicIpUnknown(String),
-    /// No STUN server answers, said at first and once in a while: what is left, and what to do.
+    /// No STUN server answers by IPv4, said at first and once in a while: what is left, and what to do.
     NoEndpoint(Unseen),
     /// The endpoint was sent to the rendezvous.
     Reported(SocketAddr),
@@ -83,11 +83,12 @@ impl Notice {
             Self::PublicIp(ip) => info!(%ip, "public IP by HTTP"),
             Self::PublicIpUnknown(why) => warn!(why, "public IP by HTTP is not known"),
             Self::NoEndpoint(unseen) if unseen.is_stuck() => {
-                error!("no public UDP endpoint: {unseen}");
+                error!("{}: {unseen}", unseen.title());
             }
-            Self::NoEndpoint(unseen) => {
-                warn!("no public UDP endpoint: {unseen}");
+            Self::NoEndpoint(unseen) if unseen.is_of_ipv6_alone() => {
+                info!("{}: {unseen}", unseen.title());
             }
+            Self::NoEndpoint(unseen) => warn!("{}: {unseen}", unseen.title()),
             Self::Reported(endpoint) => info!(%endpoint, "UDP endpoint sent to the rendezvous"),
             Self::Signal(signal) => log_signal(signal),
             Self::Udp(event) => log_discovery(event),
@@ -186,6 +187,19 @@ fn log_discovery(event: &Event) {
             let replaces = replaces.map(tracing::field::display);
             info!(server = server.name, %mapped, replaces, nat_type = nat.to_string(), "{text}");
         }
+        Event::MappedV6 { server, mapped, is_candidate, is_translated } => {
+            let text = if *is_candidate {
+                "STUN result by IPv6"
+            } else {
+                "STUN answer by IPv6 of another server"
+            };
+            let nat_type = match (mapped, is_translated) {
+                (SocketAddr::V4(_), _) => "NAT64",
+                (SocketAddr::V6(_), true) => "translated",
+                (SocketAddr::V6(_), false) => "no translation",
+            };
+            info!(server = server.name, %mapped, nat_type, "{text}");
+        }
         Event::StunRefused(server, code) => {
             warn!(server = server.name, code, "STUN server answered without an address");
         }
@@ -196,10 +210,14 @@ fn log_discovery(event: &Event) {
             );
         }
         Event::RoundComplete(nat) => info!(nat_type = nat.to_string(), "STUN discovery complete"),
-        Event::DiscoveryFailed { attempt, reason, retry_in: Some(delay) } => {
+        Event::DiscoveryFailed { ipv6: true, attempt, reason, retry_in } => {
+            let retry_in_ms = retry_in.map(milliseconds);
+            debug!(attempt, reason, retry_in_ms, "no STUN result by IPv4");
+        }
+        Event::DiscoveryFailed { attempt, reason, retry_in: Some(delay), .. } => {
             warn!(attempt, reason, retry_in_ms = milliseconds(*delay), "STUN failed, trying again");
         }
-        Event::DiscoveryFailed { attempt, reason, retry_in: None } => error!(
+        Event::DiscoveryFailed { attempt, reason, retry_in: None, .. } => error!(
             attempt,
             reason,
             "STUN failed, given up (STUN_MAX_RETRIES): this worker stays registered, but cannot link"

@@ -13,6 +13,8 @@
 //!    namespaces. A lab that is killed leaves that to its janitor, a process of its own; whatever
 //!    that one could not do is done when the next lab starts.
 //!
+//! [`ipv6`] is a network of its own, of hosts that have IPv6.
+//!
 //! [`fast_line`] is a network of its own, with a line for gigabits between two hosts without NAT, and [`flow`] what is
 //! measured on it.
 //!
@@ -31,6 +33,7 @@ mod divert;
 mod error;
 pub mod fast_line;
 pub mod flow;
+pub mod ipv6;
 mod janitor;
 pub mod logs;
 pub mod multicall;

@@ -295,6 +295,9 @@ impl Waiting {
             }
             Notice::NoEndpoint(unseen) => {
                 self.port = Some(unseen.to_string());
+                if unseen.is_of_ipv6_alone() {
+                    return Heard::Nothing;
+                }
                 Heard::Line(unseen.to_string())
             }
             Notice::UdpBound(_) | Notice::Reported(_) => {

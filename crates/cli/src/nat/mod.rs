@@ -62,12 +62,26 @@ struct Report {
     meaning: &'static str,
     /// All that was learnt.
     profile: NatProfile,
+    /// What the answers by IPv6 say; `null` where nobody could be asked by it.
+    ipv6: Option<ByIpv6>,
     /// With which peers a direct path is to be expected, in words.
     linking: Vec<String>,
     /// What would make linking easier, where there is something.
     fix: Option<String>,
-    /// Why a name could not be looked up.
+    /// Why nobody could be asked, or why nobody by IPv4.
     error: Option<String>,
+}
+
+/// What IPv6 gave.
+#[derive(Debug, Serialize)]
+struct ByIpv6 {
+    /// Whether a server has answered.
+    answered: bool,
+    /// The address that peers are told; `null` without one.
+    address: Option<SocketAddr>,
+    /// Whether it is another address than this machine's.
+    translated: Option<bool>,
+    meaning: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -106,6 +120,7 @@ async fn ask(port: &mut Port, deadline: Instant) -> Report {
     let mut mapping = NatMapping::Unknown;
     let mut error = None;
     let mut complete = false;
+    let mut seen_by_ipv6 = None;
     while Instant::now() < deadline && !(complete && port.profile_is_settled()) {
         // The last test may end without an event.
         let look_at = deadline.min(Instant::now() + LOOK_EVERY);
@@ -120,13 +135,21 @@ async fn ask(port: &mut Port, deadline: Instant) -> Report {
                 // Another one of its name's addresses may have answered.
                 (row.address, row.local, row.mapped) = (server.address, server.local, Some(mapped));
             }
+        } else if let Event::MappedV6 { server, mapped, is_candidate, is_translated } = event {
+            if is_candidate {
+                seen_by_ipv6 = Some((mapped, is_translated));
+            }
+            if let Some(row) = rows.iter_mut().find(|row| row.address == server.address) {
+                row.mapped = Some(mapped);
+            }
         } else if let Event::StunRefused(server, _) = event {
             if let Some(row) = rows.iter_mut().find(|row| row.server == server.name) {
                 row.refused = true;
             }
         } else if let Event::DiscoveryFailed { reason, .. } = event {
+            // A server may yet answer by IPv6.
             error = Some(reason);
-            break;
+            complete = true;
         } else if let Event::RoundComplete(nat) = event {
             mapping = nat;
             complete = true;
@@ -136,7 +159,10 @@ async fn ask(port: &mut Port, deadline: Instant) -> Report {
     let mut profile = port.profile().clone();
     let mapping = words::agree(mapping, &mut profile);
     let (mapping, depends_on_destination, meaning) = explain(mapping, &rows);
-    let linking = words::linking(&profile).iter().map(|it| (*it).to_owned()).collect();
+    let is_seen_by_ipv4 = rows.iter().any(|row| row.address.is_ipv4() && row.mapped.is_some());
+    let linking = words::linking(&profile, is_seen_by_ipv4);
+    let linking = linking.iter().map(|it| (*it).to_owned()).collect();
+    let ipv6 = by_ipv6(&rows, seen_by_ipv6);
     let fix = words::fix(&profile).map(str::to_owned);
     Report {
         local_port,
@@ -145,10 +171,35 @@ async fn ask(port: &mut Port, deadline: Instant) -> Report {
         depends_on_destination,
         meaning,
         profile,
+        ipv6,
         linking,
         fix,
         error,
     }
+}
+
+/// What the rows of IPv6 say together; `seen` is the address that peers are told, and whether it is translated.
+fn by_ipv6(rows: &[Row], seen: Option<(SocketAddr, bool)>) -> Option<ByIpv6> {
+    let mut of_ipv6 = rows.iter().filter(|row| row.address.is_ipv6()).peekable();
+    of_ipv6.peek()?;
+    let mut answers = of_ipv6.filter(|row| row.refused || row.mapped.is_some()).peekable();
+    let answered = answers.peek().is_some();
+    let is_nat64 = answers.any(|row| row.mapped.is_some_and(|mapped| mapped.is_ipv4()));
+    let meaning = match seen {
+        Some((_, false)) => {
+            "By IPv6 UDP gets out, and peers see this machine's own address. A firewall may still drop what \
+             it did not ask for."
+        }
+        Some((_, true)) => "By IPv6 UDP gets out, under another address than this machine's own.",
+        None if is_nat64 => {
+            "By IPv6 UDP gets out through a NAT64: the server has seen an IPv4 address, at which peers \
+             are not sent."
+        }
+        None if answered => "By IPv6 UDP gets out, but the servers show no address.",
+        None => "By IPv6 no server answered.",
+    };
+    let (address, translated) = seen.unzip();
+    Some(ByIpv6 { answered, address, translated, meaning })
 }
 
 fn explain(mapping: NatMapping, rows: &[Row]) -> (&'static str, Option<bool>, &'static str) {
@@ -171,12 +222,19 @@ fn explain(mapping: NatMapping, rows: &[Row]) -> (&'static str, Option<bool>, &'
              open, or that answer whatever source they see, can be linked. Behind a cloud NAT, turn \
              endpoint-independent mapping on.",
         ),
-        NatMapping::Unknown if rows.iter().any(|row| row.mapped.is_some()) => (
-            "unknown",
-            None,
-            "There is a NAT, but one server's answer cannot show whether the mapping depends on the \
+        NatMapping::Unknown
+            if rows.iter().any(|row| row.mapped.is_some() && row.address.is_ipv4()) =>
+        {
+            (
+                "unknown",
+                None,
+                "There is a NAT, but one server's answer cannot show whether the mapping depends on the \
              destination: name a second server, at another IP address.",
-        ),
+            )
+        }
+        NatMapping::Unknown if rows.iter().any(|row| row.mapped.is_some()) => {
+            ("unknown", None, "No server answered by IPv4, which alone shows the mapping.")
+        }
         NatMapping::Unknown => (
             "unknown",
             None,
@@ -200,8 +258,9 @@ fn print(report: &Report) {
     if !rows.is_empty() {
         output::line(table(&["STUN server", "address", "local", "mapped"], &rows));
     }
+    let is_answered = report.servers.iter().any(|row| row.mapped.is_some());
     if let Some(error) = &report.error {
-        output::line(format!("error: {error}"));
+        output::line(format!("{}: {error}", if is_answered { "by IPv4" } else { "error" }));
     }
     let depends = match report.depends_on_destination {
         Some(true) => "yes",
@@ -210,6 +269,9 @@ fn print(report: &Report) {
     };
     output::line(format!("mapping: {}; depends on the destination: {depends}", report.mapping));
     output::line(report.meaning);
+    if let Some(ipv6) = &report.ipv6 {
+        output::line(ipv6.meaning);
+    }
     let rows: Vec<Vec<String>> = words::rows(&report.profile)
         .into_iter()
         .map(|(name, value)| vec![name.to_owned(), value])

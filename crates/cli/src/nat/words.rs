@@ -96,13 +96,22 @@ fn allocation(profile: &NatProfile) -> String {
     format!("{kind}; seen {}; {} % sure", seen.join(", "), profile.confidence)
 }
 
-/// With which peers a direct path is to be expected.
-pub(super) fn linking(profile: &NatProfile) -> Vec<&'static str> {
+/// With which peers a direct path is to be expected. Where UDP gets out and no server has answered by IPv4, one has
+/// by IPv6.
+pub(super) fn linking(profile: &NatProfile, is_seen_by_ipv4: bool) -> Vec<&'static str> {
     if profile.udp == UdpState::Blocked {
         return vec![
             "With workers of this network alone: UDP does not get out of it. With others only a relay \
              can help.",
         ];
+    }
+    if profile.udp == UdpState::Open && !is_seen_by_ipv4 {
+        let others = "With other workers of other networks only a relay can help: no server answers by IPv4.";
+        return if profile.ipv6 == Some(true) {
+            vec!["With peers that have IPv6: at once.", others]
+        } else {
+            vec![others]
+        };
     }
     match profile.mapping {
         Mapping::Unknown => {
@@ -190,10 +199,10 @@ mod tests {
         let block = Allocation::Block { lowest: 2050, highest: 2060, size: 64 };
         let hard = profile(Mapping::AddressAndPortDependent, block);
         assert!(fix(&hard).unwrap().contains("--enable-endpoint-independent-mapping"));
-        assert!(linking(&hard)[1].contains("sweep"));
+        assert!(linking(&hard, true)[1].contains("sweep"));
         let easy = profile(Mapping::EndpointIndependent, Allocation::Preserving);
         assert_eq!(fix(&easy), None);
-        assert!(linking(&easy)[0].contains("at once"));
+        assert!(linking(&easy, true)[0].contains("at once"));
     }
 
     #[test]
@@ -215,8 +224,19 @@ mod tests {
     #[test]
     fn blocked_udp_is_said_first() {
         let blocked = NatProfile { udp: UdpState::Blocked, ..NatProfile::default() };
-        assert!(linking(&blocked)[0].contains("relay"));
+        assert!(linking(&blocked, false)[0].contains("relay"));
         assert!(fix(&blocked).unwrap().contains("let UDP out"));
+    }
+
+    #[test]
+    fn an_answer_by_ipv6_alone_leads_to_peers_that_have_it() {
+        let udp = UdpState::Open;
+        let seen = NatProfile { udp, ipv6: Some(true), ..NatProfile::default() };
+        assert!(linking(&seen, false)[0].contains("have IPv6: at once"));
+        let by_nat64 = NatProfile { udp, ipv6: Some(false), ..NatProfile::default() };
+        let words = linking(&by_nat64, false);
+        assert!(words.len() == 1 && words[0].contains("a relay"), "{words:?}");
+        assert_eq!(fix(&seen), None);
     }
 
     #[test]
@@ -225,6 +245,6 @@ mod tests {
         let rows = rows(&random);
         assert_eq!(rows.len(), 7);
         assert!(rows.iter().any(|(_, value)| value.contains("random; seen 2050, 2060")));
-        assert!(linking(&random)[2].contains("not at all"));
+        assert!(linking(&random, true)[2].contains("not at all"));
     }
 }

@@ -62,6 +62,14 @@ impl Side {
         self.profile.udp == UdpState::Blocked
     }
 
+    /// Whether no STUN server has seen it by IPv4: UDP does not get out, or by IPv6 alone.
+    fn is_unseen(&self) -> bool {
+        let is_of_ipv6_alone = self.profile.udp == UdpState::Open
+            && self.profile.mapping == Mapping::Unknown
+            && self.endpoint.is_none();
+        self.is_blocked() || is_of_ipv6_alone
+    }
+
     fn is_easy(&self) -> bool {
         self.profile.mapping.is_endpoint_independent()
     }
@@ -246,11 +254,11 @@ fn delay(own: &Side, other: &Side, idea: &Idea) -> Duration {
 
 fn ideas(sides: [&Side; 2]) -> Idea {
     let [a, b] = sides;
-    // What STUN shows is of IPv4 alone.
+    // What else a profile says is of IPv4.
     if a.profile.ipv6 == Some(true) && b.profile.ipv6 == Some(true) {
         return Idea::new(Strategy::Plain, "both have IPv6, which is not translated");
     }
-    if a.is_blocked() || b.is_blocked() {
+    if a.is_unseen() || b.is_unseen() {
         return unseen::idea(a, b);
     }
     if a.profile.mapping == Mapping::Unknown || b.profile.mapping == Mapping::Unknown {

@@ -231,6 +231,27 @@ fn without_stun_local_addresses_an_open_port_and_ipv6_are_tried() {
 }
 
 #[test]
+fn one_that_is_seen_by_ipv6_alone_needs_a_peer_with_ipv6_and_nobody_says_that_udp_is_blocked() {
+    let seen = |last| {
+        let mut side = side(Mapping::Unknown, Filtering::Unknown, Allocation::Unknown, last);
+        (side.profile.udp, side.profile.ipv6, side.endpoint) = (UdpState::Open, Some(true), None);
+        side
+    };
+    assert_eq!(strategy(&seen(1), &seen(2)), Strategy::Plain);
+    let mut other = easy(APD);
+    other.endpoint = Some(([198, 51, 100, 1], 4000).into());
+    other.observed = [198, 51, 100, 1].into();
+    let [plan, _] = Planner::default().plan([&seen(1), &other], 1, &none(), now());
+    assert_eq!(plan.strategy, Strategy::Relay);
+    assert!(plan.reason.contains("no IPv4 endpoint"), "{}", plan.reason);
+    other.profile.ipv6 = Some(true);
+    assert_eq!(strategy(&seen(1), &other), Strategy::Plain);
+    let mut early = seen(1);
+    (early.profile.udp, early.profile.ipv6) = (UdpState::Unknown, None);
+    assert_eq!(strategy(&early, &easy(APD)), Strategy::Plain, "its endpoint has yet to come");
+}
+
+#[test]
 fn a_router_that_remaps_gets_an_opener_and_the_nearer_side_waits() {
     let mut remapping = easy(APD);
     remapping.profile.remaps_after_inbound = Some(true);

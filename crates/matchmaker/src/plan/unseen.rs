@@ -1,6 +1,6 @@
-//! Two workers of which at least one has had no answer from any STUN server. UDP may not get out of its
-//! network, or no server may be there: the addresses of its interfaces, and a port that its router has
-//! opened, are all that it can be told by.
+//! Two workers of which at least one has had no answer from any STUN server by IPv4. UDP may not get out of its
+//! network, or only by IPv6, or no server may be there: its IPv6 addresses, the addresses of its interfaces, and a
+//! port that its router has opened, are all that it can be told by. (That both have IPv6 was looked at before.)
 
 use std::net::IpAddr;
 
@@ -11,17 +11,23 @@ use super::{Idea, Side};
 
 /// What can still come of the two.
 pub(super) fn idea(a: &Side, b: &Side) -> Idea {
-    let has_opened = |side: &Side| side.is_blocked() && side.port_mapped;
+    let has_opened = |side: &Side| side.is_unseen() && side.port_mapped;
     if has_opened(a) || has_opened(b) {
         return Idea::new(
             Strategy::Plain,
-            "no STUN server answers one of the two, but its router has opened a port to everybody",
+            "no STUN server answers one of the two by IPv4, but its router has opened a port to everybody",
         );
     }
     if may_share_a_network(a.observed, b.observed) {
         return Idea::new(
             Strategy::Plain,
-            "no STUN server answers one of the two, but they may be in one network: local addresses",
+            "no STUN server answers one of the two by IPv4, but they may be in one network: local addresses",
+        );
+    }
+    if !a.is_blocked() && !b.is_blocked() {
+        return Idea::new(
+            Strategy::Relay,
+            "one of the two has no IPv4 endpoint, and IPv6 does not lead from one to the other",
         );
     }
     Idea::new(

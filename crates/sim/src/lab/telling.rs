@@ -30,6 +30,9 @@ pub(super) fn event(event: &Event) -> Option<String> {
             let replaced = replaces.map(|old| format!(", no longer at {old}")).unwrap_or_default();
             format!("STUN server {} sees it at {mapped}{replaced}", server.name)
         }
+        Event::MappedV6 { server, mapped, .. } => {
+            format!("STUN server {}, asked by IPv6, sees it at {mapped}", server.name)
+        }
         Event::StunRefused(server, code) => {
             format!("STUN server {} refuses ({})", server.name, code.unwrap_or_default())
         }

@@ -107,7 +107,7 @@ impl Discovery {
             self.transactions.clear();
             self.start();
         } else if self.transactions.is_empty() && self.answers.iter().all(Option::is_none) {
-            self.attempt_failed("no STUN server answered", now, rng);
+            self.attempt_failed("no STUN server answered by IPv4", now, rng);
         } else {
             self.sum_up();
         }
@@ -132,7 +132,9 @@ impl Discovery {
         };
         let reason = reason.to_owned();
         self.failure = Some(reason.clone());
-        self.events.push_back(Event::DiscoveryFailed { attempt: self.failed, reason, retry_in });
+        // The machine knows of IPv6.
+        let (attempt, ipv6) = (self.failed, false);
+        self.events.push_back(Event::DiscoveryFailed { attempt, reason, retry_in, ipv6 });
     }
 
     pub(super) fn nat(&self) -> NatMapping {

@@ -1,4 +1,4 @@
-//! Discovery: the public endpoint of the socket, learnt by STUN, kept alive, watched.
+//! Discovery: the public endpoint of the IPv4 socket, learnt by STUN, kept alive, watched.
 
 mod answers;
 mod named;
@@ -69,6 +69,8 @@ pub(crate) struct Discovery {
     servers: Vec<StunServer>,
     /// Those that the rendezvous names, at hosts that are not asked anyway.
     named: Vec<SocketAddr>,
+    /// Whether this host has an IPv4 address: without one, nobody can be asked whom the rendezvous names.
+    has_ipv4: bool,
     answers: Vec<Option<SocketAddr>>,
     transactions: Vec<Transaction>,
     /// What is reported; kept while a new round confirms or replaces it.
@@ -97,6 +99,7 @@ impl Discovery {
             failure: None,
             servers: Vec::new(),
             named: Vec::new(),
+            has_ipv4: true,
             answers: Vec::new(),
             transactions: Vec::new(),
             endpoint: None,
@@ -139,6 +142,11 @@ impl Discovery {
     /// An idle mapping is known to live for so long.
     pub(crate) fn lives_for(&mut self, lifetime: Option<Duration>) {
         self.lifetime = lifetime;
+    }
+
+    /// Whether an interface has an IPv4 address.
+    pub(crate) fn has_ipv4(&mut self, has_ipv4: bool) {
+        self.has_ipv4 = has_ipv4;
     }
 
     /// The servers that are asked in this round.
@@ -185,14 +193,13 @@ impl Discovery {
         if self.state != State::Resolving {
             return;
         }
+        let is_nobody_named = self.named().next().is_none();
         let mut servers = match resolved {
-            Ok(servers) if servers.is_empty() && self.named.is_empty() => {
-                return self.attempt_failed("no STUN server has an address", now, rng);
+            Ok(servers) if servers.is_empty() && is_nobody_named => {
+                return self.nobody_to_ask("no STUN server has an address", now, rng);
             }
             Ok(servers) => servers,
-            Err(reason) if self.named.is_empty() => {
-                return self.attempt_failed(&reason, now, rng);
-            }
+            Err(reason) if is_nobody_named => return self.nobody_to_ask(&reason, now, rng),
             Err(_) => Vec::new(),
         };
         servers.truncate(SERVERS_MAX);
@@ -207,6 +214,15 @@ impl Discovery {
         for index in 0..self.servers.len() {
             self.begin(index, now, rng);
         }
+    }
+
+    /// Those of an earlier round are not those that have not answered now.
+    fn nobody_to_ask(&mut self, reason: &str, now: Instant, rng: &mut StdRng) {
+        self.servers.clear();
+        self.answers.clear();
+        self.transactions.clear();
+        (self.confirmer, self.refresh_at) = (None, None);
+        self.attempt_failed(reason, now, rng);
     }
 
     fn begin(&mut self, server: usize, now: Instant, rng: &mut StdRng) {

@@ -31,9 +31,14 @@ impl Discovery {
                 self.ask_known(before, now, rng);
             }
             // There is somebody to ask now.
-            State::Waiting { .. } if !self.named.is_empty() => self.start(),
+            State::Waiting { .. } if self.named().next().is_some() => self.start(),
             State::Waiting { .. } | State::Resolving | State::GivenUp => {}
         }
+    }
+
+    /// Those of them that can be asked.
+    pub(super) fn named(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.named.iter().copied().filter(|_| self.has_ipv4)
     }
 
     /// Those of them that were asked before this welcome have not seen its nonce.
@@ -48,16 +53,16 @@ impl Discovery {
     }
 
     pub(super) fn append_named(&mut self) {
-        for address in &self.named {
+        let named: Vec<SocketAddr> = self.named().collect();
+        for address in named {
             // A server at another port of the host may be a guess, and nobody there.
             let mut asked = self.servers.iter().zip(&self.answers);
             let is_asked = asked.any(|(server, answer)| {
-                server.address == *address
-                    || server.address.ip() == address.ip() && answer.is_some()
+                server.address == address || server.address.ip() == address.ip() && answer.is_some()
             });
             if !is_asked && self.servers.len() < SERVERS_MAX {
                 let name = address.to_string();
-                self.servers.push(StunServer::at(name, *address));
+                self.servers.push(StunServer::at(name, address));
                 self.answers.push(None);
             }
         }

@@ -81,6 +81,10 @@ pub(crate) struct Profiler {
     lifetime: Option<Lifetime>,
     sockets_wanted: u16,
     to_close: Vec<SocketId>,
+    /// Whether no STUN server has answered by IPv4 for long.
+    is_silent_by_ipv4: bool,
+    /// Whether one has answered by IPv6; `None` as long as the first answer may come.
+    gets_out_by_ipv6: Option<bool>,
     profile: NatProfile,
     told: Option<NatProfile>,
     transmits: VecDeque<Transmit>,
@@ -112,6 +116,8 @@ impl Profiler {
             lifetime: None,
             sockets_wanted: 0,
             to_close: Vec::new(),
+            is_silent_by_ipv4: false,
+            gets_out_by_ipv6: Some(false),
             profile: NatProfile { search, ..NatProfile::default() },
             told: None,
             transmits: VecDeque::new(),
@@ -133,8 +139,12 @@ impl Profiler {
         self.main_port = main_port;
     }
 
-    pub(crate) fn has_ipv6(&mut self, ipv6: bool) {
+    /// Whether IPv6 works, and whether a STUN server has answered by it; `None` as long as the first answer may
+    /// come.
+    pub(crate) fn has_ipv6(&mut self, ipv6: bool, gets_out: Option<bool>) {
         self.profile.ipv6 = Some(ipv6);
+        self.gets_out_by_ipv6 = gets_out;
+        self.conclude_udp();
     }
 
     /// STUN addresses that the rendezvous names.
@@ -165,14 +175,30 @@ impl Profiler {
         self.main_port = before.main_port;
         self.began_anew = before.began_anew;
         self.profile.ipv6 = before.profile.ipv6;
+        self.gets_out_by_ipv6 = before.gets_out_by_ipv6;
         self.told = before.told;
+        self.conclude_udp();
     }
 
-    /// No STUN server has answered for long.
-    pub(crate) fn blocked(&mut self) {
-        if self.profile.udp == UdpState::Unknown {
-            self.profile.udp = UdpState::Blocked;
-        }
+    /// No STUN server has answered by IPv4 for long, or none can be asked.
+    pub(crate) fn silent_by_ipv4(&mut self) {
+        self.is_silent_by_ipv4 = true;
+        self.conclude_udp();
+    }
+
+    pub(crate) fn is_silent_by_ipv4(&self) -> bool {
+        self.is_silent_by_ipv4
+    }
+
+    /// An answer of either family shows that UDP gets out.
+    fn conclude_udp(&mut self) {
+        self.profile.udp = if !self.main.is_empty() || self.gets_out_by_ipv6 == Some(true) {
+            UdpState::Open
+        } else if self.is_silent_by_ipv4 && self.gets_out_by_ipv6.is_some() {
+            UdpState::Blocked
+        } else {
+            UdpState::Unknown
+        };
     }
 
     /// Discovery has learnt a mapping of the own socket, and asks these servers in all.
@@ -195,7 +221,6 @@ impl Profiler {
             self.restart();
             self.began_anew = Some(now);
         }
-        self.profile.udp = UdpState::Open;
         self.local = self.local.or(local);
         self.rtt = self.rtt.max(rtt);
         self.add_servers(&[server]);
@@ -203,6 +228,8 @@ impl Profiler {
         let sample = Sample { local_port: self.main_port, server, mapped, at: now };
         self.main.retain(|(_, known)| known.server != server);
         self.main.push((order, sample));
+        self.is_silent_by_ipv4 = false;
+        self.conclude_udp();
         let usable = other.filter(|other| other.is_ipv4() && *other != server && other.port() != 0);
         if self.server.is_none() || (self.other.is_none() && usable.is_some()) {
             self.server = Some(server);
@@ -344,7 +371,9 @@ impl Profiler {
         if self.tests_openers() && self.profile.opener_ttl.is_none() {
             return None;
         }
+        let is_seen_by_ipv6_alone = self.is_silent_by_ipv4 && self.profile.udp == UdpState::Open;
         let worth = self.profile.udp == UdpState::Blocked
+            || is_seen_by_ipv6_alone
             || self.profile.mapping != Mapping::Unknown && !self.is_out(&[Purpose::Map]);
         if !self.enabled || !worth || self.told.as_ref() == Some(&self.profile) {
             return None;

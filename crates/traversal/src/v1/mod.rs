@@ -44,8 +44,15 @@ impl Traversal {
         }
         self.discovery.add_servers(&servers, now, &mut self.rng);
         if self.surroundings.main_v6.is_some() {
-            self.ipv6.ask(&servers, now, &mut self.rng);
+            self.ipv6.ask_named(&servers, now, &mut self.rng);
+            self.conclude_ipv6();
         }
+    }
+
+    /// Whether an interface has an IPv4 address. As long as none is known, it may.
+    pub(crate) fn has_ipv4(&self) -> bool {
+        let interfaces = &self.surroundings.interfaces;
+        interfaces.is_empty() || interfaces.iter().any(IpAddr::is_ipv4)
     }
 
     /// Whether an interface has an IPv6 address that is no local one.
@@ -56,9 +63,13 @@ impl Traversal {
     }
 
     /// An address alone is no proof that packets get out.
-    pub(super) fn conclude_ipv6(&mut self) {
-        let works = self.has_global_v6() && self.ipv6.works() != Some(false);
-        self.profiler.has_ipv6(works);
+    pub(crate) fn conclude_ipv6(&mut self) {
+        let is_global = |at: SocketAddr| AddressKind::of(at.ip()) == AddressKind::Ordinary;
+        let has_global = self.has_global_v6() || self.ipv6.mapped().is_some_and(is_global);
+        let works = has_global && self.ipv6.works() != Some(false);
+        let gets_out =
+            if self.ipv6.is_open() { None } else { Some(self.ipv6.gets_out() == Some(true)) };
+        self.profiler.has_ipv6(works, gets_out);
     }
 
     pub(crate) fn signalled(&mut self, message: ServerV1, now: Instant) {
@@ -204,7 +215,7 @@ impl Traversal {
         if let Some(main) = self.surroundings.main {
             self.profiler.bound(main.port());
         }
-        self.conclude_ipv6();
+        self.discovery.has_ipv4(self.has_ipv4());
         let moved = before.interfaces != self.surroundings.interfaces;
         if moved && !before.interfaces.is_empty() {
             self.discovery.restart();
@@ -214,6 +225,7 @@ impl Traversal {
                 session.network_changed(now);
             }
         }
+        self.conclude_ipv6();
     }
 
     /// Where the worker may be reached. A host with many interfaces has more addresses than can be told: the last ones

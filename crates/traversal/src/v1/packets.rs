@@ -7,7 +7,7 @@ use holepunch_wire::check::{Check, ParsedCheck};
 use holepunch_wire::stun::{BindingOutcome, BindingResponse, TransactionId};
 
 use super::Owner;
-use crate::doors::SocketId;
+use crate::doors::{SocketId, Surroundings};
 use crate::machine::Traversal;
 use crate::session::{PeerCheck, Route, Session, Source};
 
@@ -26,7 +26,7 @@ impl Traversal {
             return true;
         }
         if let Ok(response) = BindingResponse::parse(payload)
-            && (self.answered_by_ipv6(socket, from, &response)
+            && (self.answered_by_ipv6(socket, from, &response, now)
                 || self.profiler.handle_response(socket, from, &response, now, &mut self.rng)
                 || self.sampled(socket, &response, now))
         {
@@ -46,8 +46,13 @@ impl Traversal {
         socket: SocketId,
         from: SocketAddr,
         response: &BindingResponse,
+        now: Instant,
     ) -> bool {
-        let is_answer = self.ipv6.handle_response(socket, from, response);
+        let Surroundings { main_v6, interfaces, .. } = &self.surroundings;
+        let port = main_v6.map(|main| main.port());
+        let is_own = |at: SocketAddr| port == Some(at.port()) && interfaces.contains(&at.ip());
+        let source = (socket, from);
+        let is_answer = self.ipv6.handle_response(source, response, is_own, now, &mut self.rng);
         if is_answer {
             self.conclude_ipv6();
         }

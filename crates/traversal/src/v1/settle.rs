@@ -26,8 +26,14 @@ impl Traversal {
             }
         }
         if self.ipv6.poll_timeout().is_some_and(|at| at <= now) {
-            self.transmits.extend(self.ipv6.handle_timeout(now));
+            self.ipv6.handle_timeout(now, &mut self.rng);
             self.conclude_ipv6();
+        }
+        while let Some(transmit) = self.ipv6.poll_transmit() {
+            self.transmits.push_back(transmit);
+        }
+        while let Some(event) = self.ipv6.poll_event() {
+            self.events.push_back(event);
         }
         self.profiler.handle_timeout(now, &mut self.rng);
         let lifetime = self.profiler.profile().lifetime_s;

@@ -167,6 +167,8 @@ fn what_is_missing_is_said_once_and_again_every_ten_minutes() {
     let expected = NoEndpoint {
         asked: Vec::new(),
         why: Some("no STUN server has an address".to_owned()),
+        ipv6: false,
+        has_ipv4: true,
         v1: true,
         candidates: vec![own],
     };

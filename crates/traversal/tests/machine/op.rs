@@ -251,7 +251,9 @@ fn surroundings() -> impl Strategy<Value = Surroundings> {
 }
 
 fn resolved() -> impl Strategy<Value = Result<Vec<StunServer>, String>> {
-    let server = (source(), vec(source(), 0..3)).prop_map(|(address, others)| StunServer {
+    let of_ipv6 = select(vec!["[2001:db8::9]:3478", "[2001:db8::a]:3478"]).prop_map(address);
+    let first = prop_oneof![3 => source(), 1 => of_ipv6];
+    let server = (first, vec(source(), 0..3)).prop_map(|(address, others)| StunServer {
         others: others.into_iter().map(|other| (other, None)).collect(),
         ..StunServer::at("stun.test:3478".to_owned(), address)
     });

@@ -1,6 +1,6 @@
 //! One WebSocket to the rendezvous.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -194,13 +194,16 @@ impl Connection {
 }
 
 /// A STUN address that is left open in a welcome means the host that the welcome comes from. Where that is not known,
-/// behind a proxy, nobody can be asked there.
+/// behind a proxy, nobody can be asked there. A socket for all of IPv4 is none for IPv6.
 fn with_own_host(mut message: FromServer, server: Option<IpAddr>) -> FromServer {
     if let FromServer::V1(Ok(message)) = &mut message
         && let ServerV1::Welcome(welcome) = &mut **message
     {
         match server {
             Some(server) => {
+                let is_elsewhere =
+                    |stun: &SocketAddr| stun.ip() == Ipv4Addr::UNSPECIFIED && server.is_ipv6();
+                welcome.stun.retain(|stun| !is_elsewhere(stun));
                 let open = welcome.stun.iter_mut().filter(|stun| stun.ip().is_unspecified());
                 open.for_each(|stun| stun.set_ip(server));
             }
@@ -228,5 +231,6 @@ mod tests {
         let address = |text: &str| text.parse().unwrap();
         assert_eq!(stun(Some("192.0.2.5")), [address("192.0.2.5:3478"), address("192.0.2.9:1")]);
         assert_eq!(stun(None), [address("192.0.2.9:1")]);
+        assert_eq!(stun(Some("2001:db8::5")), [address("192.0.2.9:1")], "nobody listens there");
     }
 }

@@ -147,7 +147,8 @@ async fn retries_of_a_name_that_does_not_resolve_are_bounded_and_the_worker_stay
     let mut failures = Vec::new();
     for _ in 0..3 {
         let failure = worker.until("a failed attempt", |notice| {
-            let Notice::Udp(Event::DiscoveryFailed { attempt, reason, retry_in }) = notice else {
+            let Notice::Udp(Event::DiscoveryFailed { attempt, reason, retry_in, .. }) = notice
+            else {
                 return None;
             };
             assert!(reason.contains(NOWHERE), "{reason}");

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod ipv6;
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -31,11 +33,14 @@ fn server(last: u8) -> StunServer {
 
 impl Bench {
     fn new(stun_retries_max: Option<u32>, stun_retry_delay: Option<Duration>) -> Self {
+        let own_id = WorkerId::new("me").unwrap();
+        let config = Config { stun_retries_max, stun_retry_delay, ..Config::new(own_id) };
+        Self::with(Config { profile: false, ..config })
+    }
+
+    fn with(config: Config) -> Self {
         #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
         let now = Instant::now();
-        let own_id = WorkerId::new("me").unwrap();
-        let config =
-            Config { stun_retries_max, stun_retry_delay, profile: false, ..Config::new(own_id) };
         let machine = Traversal::new(config, StdRng::seed_from_u64(1));
         let mut bench = Self { machine, now, sent: Vec::new(), start: now };
         assert_eq!(bench.events(), [Event::Resolve]);
@@ -79,11 +84,9 @@ impl Bench {
         let mapped = mapped.parse().unwrap();
         let success = BindingSuccess { mapped, origin, other: None, proof: None };
         let payload = BindingRequest::parse(&request).unwrap().success(&success);
-        self.input(Input::Datagram {
-            socket: SocketId::MAIN,
-            from: from.address,
-            payload: &payload,
-        })
+        let is_v6 = from.address.is_ipv6();
+        let socket = if is_v6 { SocketId::MAIN_V6 } else { SocketId::MAIN };
+        self.input(Input::Datagram { socket, from: from.address, payload: &payload })
     }
 
     fn times(&self) -> Vec<u128> {
@@ -227,55 +230,6 @@ fn another_port_of_a_host_that_has_answered_is_not_asked() {
     bench.input(Input::Registered);
     bench.answer(&server(1), "203.0.113.9:4000");
     assert_eq!(asked_of(&bench.input(welcome(&["192.0.2.1:9"]))), [""; 0]);
-}
-
-fn with_ipv6() -> (Bench, SocketAddr) {
-    let mut bench = Bench::new(None, None);
-    bench.input(Input::Surroundings(Surroundings {
-        interfaces: vec!["192.168.1.2".parse().unwrap(), "2a00:1450::5".parse().unwrap()],
-        main: Some("0.0.0.0:5000".parse().unwrap()),
-        main_v6: Some("[::]:5000".parse().unwrap()),
-        port_mapped: None,
-    }));
-    assert_eq!(bench.machine.profile().ipv6, Some(true), "as far as the interfaces tell");
-    bench.input(welcome(&["192.0.2.2:3478", "[2a00:1450::9]:3478", "[2a00:1450::a]:3478"]));
-    (bench, "[2a00:1450::9]:3478".parse().unwrap())
-}
-
-#[test]
-fn the_ipv6_address_that_a_server_sees_is_a_candidate() {
-    let (mut bench, server) = with_ipv6();
-    let (_, sent) = bench.sent.iter().find(|(_, sent)| sent.to == server).unwrap();
-    assert_eq!(sent.socket, SocketId::MAIN_V6);
-    let mapped: SocketAddr = "[2a00:1450::77]:6000".parse().unwrap();
-    let success = BindingSuccess { mapped, origin: server, other: None, proof: None };
-    let payload = BindingRequest::parse(&sent.payload).unwrap().success(&success);
-    let stranger = "[2a00:1450::66]:3478".parse().unwrap();
-    for (socket, from) in [(SocketId::MAIN_V6, stranger), (SocketId::MAIN, server)] {
-        bench.input(Input::Datagram { socket, from, payload: &payload });
-    }
-    let is_told = |events: &[Event]| {
-        events.iter().any(|event| {
-            let Event::Signal(WorkerV1::Candidates { candidates, .. }) = event else {
-                return false;
-            };
-            candidates.iter().any(|it| it.address() == mapped)
-        })
-    };
-    assert!(!is_told(&bench.pass(Duration::from_millis(1))));
-    let answer = Input::Datagram { socket: SocketId::MAIN_V6, from: server, payload: &payload };
-    assert!(is_told(&bench.input(answer)));
-    bench.pass(Duration::from_secs(20));
-    assert_eq!(bench.sent.iter().filter(|(_, sent)| sent.to == server).count(), 1);
-    assert_eq!(bench.machine.profile().ipv6, Some(true));
-}
-
-#[test]
-fn ipv6_that_no_server_answers_by_is_none() {
-    let (mut bench, server) = with_ipv6();
-    bench.pass(Duration::from_secs(20));
-    assert_eq!(bench.sent.iter().filter(|(_, sent)| sent.to == server).count(), 3);
-    assert_eq!(bench.machine.profile().ipv6, Some(false));
 }
 
 #[test]
