@@ -28,7 +28,7 @@ pub(crate) struct Args {
     code: Option<String>,
     #[command(flatten)]
     join: JoinArgs,
-    /// The name that the peer sees [default: the beginning of this worker's id]
+    /// The name that the peer sees [env: CHAT_NAME] [default: the beginning of this worker's id]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// Print what the peer says as JSON, one object a line
@@ -62,7 +62,8 @@ async fn talk(args: Args, environment: &Environment) -> Result<ExitCode, Failure
         telling
     };
     let form = if args.json { Form::Json } else { Form::Text(TimeZone::system()) };
-    let settings = Chat { name: args.name, form };
+    let name = environment.setting("--name", args.name, &["CHAT_NAME"])?;
+    let settings = Chat { name, form };
     let manner = Manner { telling, alone: Alone::MakesCode("chat"), replaces: false };
     let mut joined =
         joining::join(args.join.with_code(args.code), environment, manner, &mut stop).await?;

@@ -7,6 +7,7 @@
 mod bench;
 mod chat;
 mod code;
+mod config_file;
 mod demo;
 mod exit;
 mod forward;
@@ -30,12 +31,14 @@ mod why;
 mod worker;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 use code::Code;
+use config_file::ConfigFile;
 use exit::Failure;
 use logging::LogFormat;
 use settings::Environment;
@@ -62,6 +65,9 @@ struct Cli {
     /// info; less for all but rendezvous and worker]
     #[arg(long, global = true, value_name = "FILTER", help_heading = "Logging")]
     log: Option<String>,
+    /// The settings file [env: HOLEPUNCH_CONFIG] [default: ~/.config/holepunch/config.toml]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Settings")]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -86,6 +92,10 @@ enum Command {
     Nat(nat::Args),
     /// Make up a room and a secret, and print the commands for both sides
     Invite(invite::Args),
+    /// Show the settings that are remembered, and where each comes from
+    Config(config_file::ConfigArgs),
+    /// Try a rendezvous, and remember it for all programs
+    Login(config_file::LoginArgs),
     /// Send files and folders to a peer
     Send(transfer::SendArgs),
     /// Receive what a peer sends
@@ -104,6 +114,8 @@ impl Command {
         match self {
             Self::Rendezvous(_) | Self::Worker(_) => "info",
             Self::Lab(_) | Self::Load(_) | Self::Nat(_) | Self::Invite(_) | Self::Why(_) => "warn",
+            // What it says is its result, or its error.
+            Self::Config(_) | Self::Login(_) => "error",
             // They show each step themselves.
             Self::Bench(_)
             | Self::Chat(_)
@@ -131,7 +143,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let environment = Environment::of_process();
-    match start(cli, &environment) {
+    let file = ConfigFile::read(cli.config.clone(), |name| environment.get(name));
+    let started = file.and_then(|file| start(cli, &environment.with_file(file)));
+    match started {
         Ok(code) => written(code),
         Err(failure) => failure.print(),
     }
@@ -179,6 +193,8 @@ async fn run_command(command: Command, environment: &Environment) -> Result<Exit
         Command::Load(args) => load::run(args, environment).await,
         Command::Nat(args) => nat::run(args, environment).await,
         Command::Invite(args) => invite::run(args, environment),
+        Command::Config(args) => config_file::run_config(&args, environment),
+        Command::Login(args) => config_file::run_login(args, environment).await,
         Command::Why(args) => why::run(args).await,
         Command::Bench(args) => bench::run(args, environment).await,
         Command::Send(args) => transfer::run_send(args, environment).await,

@@ -45,6 +45,12 @@ pub(crate) fn progress(text: impl Display) {
     let _when_nobody_reads = writeln!(std::io::stderr(), "{}", one_line(text));
 }
 
+/// Prints a question on standard error; the answer follows on the same line.
+pub(crate) fn prompt(text: &str) {
+    let mut err = std::io::stderr();
+    let _when_nobody_reads = write!(err, "{text}").and_then(|()| err.flush());
+}
+
 /// `1 file`, `2 files`.
 pub(crate) fn counted(number: u64, one: &str) -> String {
     format!("{number} {one}{}", if number == 1 { "" } else { "s" })

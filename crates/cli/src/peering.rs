@@ -1,6 +1,8 @@
 //! With whom a worker links, and how: the settings that `worker` and every program over a link share.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use holepunch_wire::nat::SearchWish;
@@ -9,8 +11,12 @@ use holepunch_worker::{
     Config, Identity, Proxy, RendezvousUrl, RoomSecret, WorkerId, load_or_create,
 };
 
+use crate::config_file::make_folder;
 use crate::exit::Failure;
-use crate::settings::Environment;
+use crate::settings::{Environment, Source};
+
+/// Longest first line of a file with a room's secret, in bytes.
+const SECRET_BYTES_MAX: u64 = 4096;
 
 /// With whom to link, and how.
 #[derive(Debug, clap::Args)]
@@ -22,12 +28,16 @@ pub(crate) struct PeeringArgs {
     /// room and the other one names that room, too [env: PEER]
     #[arg(long, value_name = "ID")]
     peer: Option<String>,
-    /// File of the worker's key, made where there is none [env: IDENTITY] [default: a fresh key]
+    /// File of the worker's key, made where there is none; `default` is one that stays beside the settings file
+    /// [env: IDENTITY] [default: a fresh key]
     #[arg(long, value_name = "FILE")]
     identity: Option<PathBuf>,
     /// Words that the peers of all links have to know too, and the rendezvous does not [env: ROOM_SECRET]
     #[arg(long, value_name = "WORDS")]
     room_secret: Option<String>,
+    /// A file with these words in its first line, so that no list of processes shows them [env: ROOM_SECRET_FILE]
+    #[arg(long, value_name = "FILE", conflicts_with = "room_secret")]
+    room_secret_file: Option<PathBuf>,
     /// Use no relay: a link is direct or there is none [env: NO_RELAY]
     #[arg(long)]
     no_relay: bool,
@@ -100,6 +110,7 @@ impl PeeringArgs {
             ("--room", self.room.is_some()),
             ("--peer", self.peer.is_some()),
             ("--room-secret", self.room_secret.is_some()),
+            ("--room-secret-file", self.room_secret_file.is_some()),
         ];
         match flags.iter().find(|(_, is_set)| *is_set) {
             Some((flag, _)) => Err(Failure::usage(format!(
@@ -124,12 +135,12 @@ impl PeeringArgs {
         let search = environment.setting("--search", self.search, &["SEARCH"])?;
         let identity: Option<PathBuf> =
             environment.setting("--identity", self.identity, &["IDENTITY"])?;
-        let secret: Option<String> =
-            of_meeting.setting("--room-secret", self.room_secret, &["ROOM_SECRET"])?;
+        let identity = identity.map(|path| of_default(path, environment)).transpose()?;
+        let secret = secret_words(self.room_secret, self.room_secret_file, of_meeting)?;
         let secret = secret.map(|words| RoomSecret::new(&words));
         if secret.as_ref().is_some_and(RoomSecret::is_empty) {
             return Err(Failure::usage(
-                "ROOM_SECRET (--room-secret): expected words; `holepunch invite` makes some up",
+                "ROOM_SECRET or ROOM_SECRET_FILE (--room-secret, --room-secret-file): expected words; `holepunch invite` makes some up",
             ));
         }
         let switch = |flag, on, variable| environment.switch(flag, on, variable);
@@ -153,6 +164,49 @@ impl PeeringArgs {
     }
 }
 
+/// The words of the room's secret: those of a flag, of a variable, or of a file.
+fn secret_words(
+    words: Option<String>,
+    file: Option<PathBuf>,
+    environment: &Environment,
+) -> Result<Option<String>, Failure> {
+    let file_is_meant = file.is_some();
+    let words = environment.setting("--room-secret", words, &["ROOM_SECRET"])?;
+    let file = environment.setting("--room-secret-file", file, &["ROOM_SECRET_FILE"])?;
+    match (words, file) {
+        (Some(words), _) if !file_is_meant => Ok(Some(words)),
+        (_, Some(path)) => first_line(&path).map(Some).map_err(|error| {
+            let path = path.display();
+            Failure::usage(format!("cannot read the room's secret from {path}: {error}"))
+        }),
+        (words, None) => Ok(words),
+    }
+}
+
+fn first_line(path: &Path) -> std::io::Result<String> {
+    let mut line = String::new();
+    BufReader::new(File::open(path)?.take(SECRET_BYTES_MAX)).read_line(&mut line)?;
+    Ok(line)
+}
+
+/// `default` is the key beside the settings file; a file of that name is written `./default`.
+fn of_default(path: PathBuf, environment: &Environment) -> Result<PathBuf, Failure> {
+    if path != Path::new("default") {
+        return Ok(path);
+    }
+    let path = environment.file().default_identity().ok_or_else(|| {
+        Failure::usage(
+            "IDENTITY (--identity): `default` needs a folder for settings, and the system names none (HOME); give \
+             a file",
+        )
+    })?;
+    let made = path.parent().map_or(Ok(()), make_folder);
+    made.map_err(|error| {
+        Failure::failed(format!("cannot make the folder of {}: {error}", path.display()))
+    })?;
+    Ok(path)
+}
+
 /// The rendezvous, which has to be named.
 pub(crate) fn rendezvous_url(
     flag: Option<String>,
@@ -160,8 +214,8 @@ pub(crate) fn rendezvous_url(
 ) -> Result<RendezvousUrl, Failure> {
     named("--rendezvous-url", flag, environment)?.ok_or_else(|| {
         Failure::usage(
-            "the URL of the rendezvous is missing: set RENDEZVOUS_SERVICE_URL or --rendezvous-url, \
-             for example to https://rendezvous.example",
+            "the URL of the rendezvous is missing: `holepunch login https://rendezvous.example` remembers one, and \
+             RENDEZVOUS_SERVICE_URL or --rendezvous-url name one",
         )
     })
 }
@@ -184,7 +238,12 @@ fn named(
     value: Option<String>,
     environment: &Environment,
 ) -> Result<Option<RendezvousUrl>, Failure> {
-    let text: Option<String> = environment.setting(flag, value, &["RENDEZVOUS_SERVICE_URL"])?;
+    let variables = ["RENDEZVOUS_SERVICE_URL"];
+    let place = match environment.found(&variables) {
+        Some((Source::File(name), _)) if value.is_none() => environment.file().place(name),
+        Some(_) | None => format!("RENDEZVOUS_SERVICE_URL ({flag})"),
+    };
+    let text: Option<String> = environment.setting(flag, value, &variables)?;
     let url = text.map(|text| text.parse()).transpose();
-    url.map_err(|why| Failure::usage(format!("RENDEZVOUS_SERVICE_URL ({flag}): {why}")))
+    url.map_err(|why| Failure::usage(format!("{place}: {why}")))
 }

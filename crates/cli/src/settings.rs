@@ -1,5 +1,5 @@
-//! Settings from flags and environment variables of the same meaning. A flag wins; an environment
-//! variable that is empty counts as not set, since many platforms cannot unset one.
+//! Settings from flags, environment variables and the settings file. A flag wins, and a variable is over the file; one
+//! that is empty counts as not set, since many platforms cannot unset one.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::config_file::ConfigFile;
 use crate::exit::Failure;
 
 /// Longest time that a setting may name: a day.
@@ -14,9 +15,20 @@ const SECONDS_MAX: f64 = 86_400.0;
 /// Shortest: a ping or a wait every hundredth of a second is a load, not a setting.
 const SECONDS_MIN: f64 = 0.01;
 
-/// The environment variables of the process, or of a test.
+/// The environment variables of the process, or of a test, and what the settings file says.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Environment(BTreeMap<String, String>);
+pub(crate) struct Environment {
+    variables: BTreeMap<String, String>,
+    file: ConfigFile,
+}
+
+/// Where a setting comes from that no flag has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source<'a> {
+    Variable(&'a str),
+    /// The setting in the file that means the same as this variable.
+    File(&'a str),
+}
 
 impl Environment {
     /// Those of this process; a variable that is not UTF-8 is nobody's setting.
@@ -24,20 +36,43 @@ impl Environment {
         let utf8 = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
-        Self(std::env::vars_os().filter_map(utf8).collect())
+        let variables = std::env::vars_os().filter_map(utf8).collect();
+        Self { variables, file: ConfigFile::default() }
+    }
+
+    /// With what a settings file says.
+    pub(crate) fn with_file(self, file: ConfigFile) -> Self {
+        Self { file, ..self }
+    }
+
+    /// The settings file.
+    pub(crate) fn file(&self) -> &ConfigFile {
+        &self.file
     }
 
     #[cfg(test)]
     pub(crate) fn of(variables: &[(&str, &str)]) -> Self {
-        Self(variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Self { variables: variables.iter().map(own).collect(), file: ConfigFile::default() }
     }
 
     /// A variable as it is, where it is set.
     pub(crate) fn get(&self, name: &str) -> Option<String> {
-        self.0.get(name).cloned()
+        self.variables.get(name).cloned()
     }
 
-    /// The flag's value, or else that of the first of `variables` that is set.
+    /// The value of the first of `variables` that is set, or else that of the file, and where it stands.
+    pub(crate) fn found<'a>(&'a self, variables: &[&'a str]) -> Option<(Source<'a>, &'a str)> {
+        let set = |name: &&'a str| {
+            let text = self.variables.get(*name)?.trim();
+            let is_set = !text.is_empty() && !is_service_link(name, text);
+            is_set.then_some((Source::Variable(name), text))
+        };
+        let in_file = |name: &&'a str| Some((Source::File(name), self.file.get(name)?));
+        variables.iter().find_map(set).or_else(|| variables.iter().find_map(in_file))
+    }
+
+    /// The flag's value, or else that of the first of `variables` that is set, or else that of the file.
     pub(crate) fn setting<T>(
         &self,
         flag: &str,
@@ -51,11 +86,13 @@ impl Environment {
         if value.is_some() {
             return Ok(value);
         }
-        let mut set = variables.iter().filter_map(|name| Some((name, self.0.get(*name)?.trim())));
-        let found = set.find(|(name, text)| !text.is_empty() && !is_service_link(name, text));
-        let Some((name, text)) = found else { return Ok(None) };
+        let Some((source, text)) = self.found(variables) else { return Ok(None) };
         text.parse().map(Some).map_err(|why| {
-            Failure::usage(format!("the environment variable {name} ({flag}) is {text:?}: {why}"))
+            let place = match source {
+                Source::Variable(name) => format!("the environment variable {name} ({flag})"),
+                Source::File(name) => self.file.place(name),
+            };
+            Failure::usage(format!("{place} is {text:?}: {why}"))
         })
     }
 

@@ -158,3 +158,70 @@ async fn a_number_that_is_taken_gives_way_to_another_one_and_one_that_is_granted
     let (_again, asked) = hello(&rendezvous).await;
     assert_eq!(asked.get("fresh"), None, "a guest may be there by now: {asked}");
 }
+
+/// What the program says on a terminal, where this is typed, and its exit code.
+async fn on_terminal(scene: &Served, arguments: &str, typed: &str) -> (Option<i32>, String) {
+    let command = format!("{} {arguments} --no-port-mapping", env!("CARGO_BIN_EXE_holepunch"));
+    let (read, mut write) = std::io::pipe().unwrap();
+    std::io::Write::write_all(&mut write, typed.as_bytes()).unwrap();
+    drop(write);
+    let (address, stun) = scene.addresses();
+    let ended = tokio::process::Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("RENDEZVOUS_SERVICE_URL", format!("http://{address}"))
+        .env("STUN_SERVERS", stun)
+        .stdin(read)
+        .kill_on_drop(true)
+        .output();
+    let ended = common::within("the end on the terminal", ended).await.unwrap();
+    (ended.status.code(), String::from_utf8(ended.stdout).unwrap())
+}
+
+#[tokio::test]
+async fn on_a_terminal_what_comes_is_named_and_taken_only_by_a_yes() {
+    let (scene, folder) = (Served::start().await, folder());
+    let (notes, more) = (path(&folder, "notes"), path(&folder, "more"));
+    std::fs::write(&more, "x").unwrap();
+    for (typed, code_expected) in [("n\n", 1), ("y\n", 0)] {
+        let mut sender = scene.by_code(&["send", &notes, &more]);
+        let code = code(&mut sender, "receive").await;
+        let into = path(&folder, "in");
+        let (ended, said) = on_terminal(&scene, &format!("receive {code} {into}"), typed).await;
+        assert_eq!(ended, Some(code_expected), "{said}");
+        assert!(said.contains("2 files, 14 B, into") && said.contains("  notes  13 B"), "{said}");
+        assert!(said.contains("take it? [y/N]"), "{said}");
+        let sender = sender.end().await;
+        assert_eq!(sender.code, Some(code_expected), "{sender:?}");
+        assert_eq!(sender.err.contains("whoever receives does not want it"), typed == "n\n");
+        assert_eq!(folder.path().join("in").exists(), typed == "y\n");
+    }
+    let (ended, said) = on_terminal(&scene, "receive", "7 aband abilitx\n7-aban").await;
+    assert!(
+        said.contains("code (Tab completes a word)") && said.contains("is not a word"),
+        "{said}"
+    );
+    assert_eq!(ended, Some(130), "the end of what is typed is no code: {said}");
+}
+
+#[tokio::test]
+async fn several_files_come_into_a_folder_of_their_own_unless_one_is_named() {
+    let (scene, folder) = (Served::start().await, folder());
+    let (notes, more) = (path(&folder, "notes"), path(&folder, "more"));
+    std::fs::write(&more, "x").unwrap();
+    let here = tempfile::tempdir().unwrap();
+    let mut sender = scene.by_code(&["send", &notes, &more]);
+    let code = code(&mut sender, "receive").await;
+    let mut receive = scene.command_by_code(&["receive", &code, "--json"]);
+    let output = receive.current_dir(here.path()).stdout(std::process::Stdio::piped()).output();
+    let ended = common::within("the end", output).await.unwrap();
+    let said = String::from_utf8(ended.stdout).unwrap();
+    let listed = said.lines().find(|line| line.contains("\"listed\"")).unwrap();
+    let listed: Value = serde_json::from_str(listed).unwrap();
+    assert_eq!(listed["names"], json!(["more", "notes"]));
+    let into = here.path().join(listed["into"].as_str().unwrap());
+    assert_ne!(into, here.path().join("."));
+    assert_eq!(std::fs::read_dir(into).unwrap().count(), 2);
+    assert_eq!(sender.end().await.code, Some(0));
+}

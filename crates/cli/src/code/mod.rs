@@ -158,11 +158,16 @@ pub(crate) fn given(
     environment: &Environment,
 ) -> Result<Option<Code>, Failure> {
     let text = match text {
-        Some(text) if text == "-" => Some(first_line(Unbuffered)?),
+        Some(text) if text == "-" => Some(first_line_of_input()?),
         text => text,
     };
     let from_line = text.as_ref().map(|text| text.parse().map_err(Failure::usage)).transpose()?;
     environment.setting("CODE", from_line, &["CODE"])
+}
+
+/// A line of standard input, and nothing of what stands behind it.
+pub(crate) fn first_line_of_input() -> Result<String, Failure> {
+    first_line(Unbuffered)
 }
 
 /// Standard input byte by byte: what stands behind the code is the program's.
@@ -181,7 +186,8 @@ impl Read for Unbuffered {
 }
 
 fn first_line(mut input: impl Read) -> Result<String, Failure> {
-    let cannot = |why: &dyn fmt::Display| Failure::failed(format!("cannot read the code: {why}"));
+    let cannot =
+        |why: &dyn fmt::Display| Failure::failed(format!("cannot read standard input: {why}"));
     let (mut line, mut byte) = (Vec::new(), [0]);
     while line.len() < BYTES_MAX {
         match input.read(&mut byte) {

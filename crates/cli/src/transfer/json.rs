@@ -1,6 +1,9 @@
 //! The lines of `--json`.
 
 use holepunch_programs::transfer::Failure;
+use std::path::Path;
+
+use holepunch_programs::transfer::{Incoming, Totals};
 use serde::Serialize;
 
 use crate::joining::Invited;
@@ -22,6 +25,29 @@ pub(super) enum LinkLine {
     LinkLost {
         why: String,
     },
+}
+
+/// What a sender has listed, in JSON.
+#[derive(Debug, Serialize)]
+pub(super) struct Listed<'a> {
+    event: &'static str,
+    files: u64,
+    folders: u64,
+    bytes: u64,
+    /// The folder that it comes into.
+    into: String,
+    /// What stands in no folder of the list: 20 at most, and how many more there are.
+    names: Vec<&'a str>,
+    more: usize,
+}
+
+impl<'a> Listed<'a> {
+    pub(super) fn new(incoming: &'a Incoming, into: &Path) -> Self {
+        let Totals { files, folders, bytes } = incoming.totals;
+        let names = incoming.tops.iter().map(|top| top.name.as_str()).collect();
+        let into = into.display().to_string();
+        Self { event: "listed", files, folders, bytes, into, names, more: incoming.more }
+    }
 }
 
 /// One line of `--json`.

@@ -1,5 +1,6 @@
 //! `holepunch send` and `holepunch receive`: files and folders over a link.
 
+mod approval;
 mod json;
 mod receive;
 mod send;
@@ -8,7 +9,6 @@ mod show;
 pub(crate) use receive::{Args as ReceiveArgs, run as run_receive};
 pub(crate) use send::{Args as SendArgs, run as run_send};
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -23,12 +23,13 @@ use crate::joining::{self, Alone, JoinArgs, Joined, Manner};
 use crate::path_history::{PathChange, path_changes};
 use crate::settings::Environment;
 use crate::signals::Stop;
+use approval::Approval;
 use show::{Show, Way};
 
 /// A side's own part.
 enum Part {
     Send(Arc<Listing>),
-    Receive(PathBuf, ReceiveOptions),
+    Receive(Approval, ReceiveOptions),
 }
 
 impl Part {
@@ -39,7 +40,9 @@ impl Part {
     ) -> Result<Summary, TransferError> {
         match self {
             Self::Send(listing) => transfer::send(link, listing, progress).await,
-            Self::Receive(into, options) => transfer::receive(link, into, *options, progress).await,
+            Self::Receive(approval, options) => {
+                transfer::receive_asking(link, approval, *options, progress).await
+            }
         }
     }
 }

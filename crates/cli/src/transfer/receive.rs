@@ -1,10 +1,12 @@
 //! `holepunch receive`: what the peer sends, into a folder.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use holepunch_programs::transfer::{self, ReceiveOptions, Summary};
 
+use super::approval::Approval;
+use super::show::Way;
 use super::{Part, carry_out, not_begun};
 use crate::code::Code;
 use crate::exit::Failure;
@@ -16,7 +18,7 @@ use crate::settings::Environment;
 #[command(after_help = "Example, there and here (the first prints the code):\n  \
     holepunch send photos/ notes.txt\n  \
     holepunch receive 7-guitar-fox incoming/\n\
-    Everything that the peer sends is taken, up to the free space of the disk, and nothing outside the \
+    On a terminal it names what would come, and asks. Everything that the peer sends is taken then, up to the free space of the disk, and nothing outside the \
     folder is written. A transfer that breaks off leaves files named .NAME.….part, from which it goes on \
     when both sides run the same again; a peer that is back within 10 s goes on by itself.\n\
     Exit code 1 when a file has failed; the others arrive all the same.")]
@@ -24,9 +26,13 @@ pub(crate) struct Args {
     /// The code that the sending side has printed, or `-` for a line of standard input [env: CODE]
     #[arg(value_name = "CODE")]
     first: Option<String>,
-    /// Where to put it; made where there is none [default: the current folder]
+    /// Where to put it; made where there is none [default: the current folder, or one of its own in it where
+    /// several files come]
     #[arg(value_name = "DIR")]
     second: Option<PathBuf>,
+    /// Take what comes without a question; nobody is asked without a terminal, either
+    #[arg(long, short)]
+    yes: bool,
     /// Replace files that are there and differ
     #[arg(long)]
     force: bool,
@@ -44,14 +50,11 @@ pub(crate) struct Args {
 fn code_and_folder(
     first: Option<String>,
     second: Option<PathBuf>,
-) -> Result<(Option<String>, PathBuf), Failure> {
-    let here = || PathBuf::from(".");
+) -> Result<(Option<String>, Option<PathBuf>), Failure> {
     match (first, second) {
-        (None, second) => Ok((None, second.unwrap_or_else(here))),
-        (Some(text), second) if text == "-" || Code::is_like(&text) => {
-            Ok((Some(text), second.unwrap_or_else(here)))
-        }
-        (Some(folder), None) => Ok((None, folder.into())),
+        (None, second) => Ok((None, second)),
+        (Some(text), second) if text == "-" || Code::is_like(&text) => Ok((Some(text), second)),
+        (Some(folder), None) => Ok((None, Some(folder.into()))),
         (Some(text), Some(_)) => Err(Failure::usage(format!(
             "expected a code before the folder, such as 7-guitar-fox, and found {text:?}"
         ))),
@@ -59,9 +62,11 @@ fn code_and_folder(
 }
 
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
-    let Args { first, second, force, hidden, json, join } = args;
+    let Args { first, second, yes, force, hidden, json, join } = args;
     let (code, into) = code_and_folder(first, second)?;
-    transfer::check_folder(&into).map_err(|why| not_begun(json, &Summary::default(), why))?;
+    let folder = into.as_deref().unwrap_or(Path::new("."));
+    transfer::check_folder(folder).map_err(|why| not_begun(json, &Summary::default(), why))?;
     let options = ReceiveOptions { force, hidden };
-    carry_out(join.with_code(code), environment, json, Part::Receive(into, options)).await
+    let approval = Approval::new(into, yes, &Way::new(json));
+    carry_out(join.with_code(code), environment, json, Part::Receive(approval, options)).await
 }

@@ -75,6 +75,16 @@ impl Served {
         Program::run_with_input(&arguments, &[&usual, more].concat(), input)
     }
 
+    /// The same as a command.
+    pub(crate) fn command_by_code(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_holepunch"));
+        command.args(arguments).arg("--no-port-mapping").env_clear();
+        command.env("RENDEZVOUS_SERVICE_URL", &self.url).env("STUN_SERVERS", &self.stun);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.kill_on_drop(true);
+        command
+    }
+
     /// The same as a command whose input and output are the test's; standard error can be read.
     pub(crate) fn command(&self, arguments: &[&str], room: &str) -> Command {
         self.usual(Command::new(env!("CARGO_BIN_EXE_holepunch")), arguments, room)

@@ -58,6 +58,9 @@ pub enum TransferError {
     /// The receiver's folder cannot be used.
     #[error("{0}")]
     Folder(String),
+    /// Whoever was asked does not want it.
+    #[error("declined: whoever receives does not want it")]
+    Declined,
     /// A thread of this process has failed.
     #[error("a thread of the transfer has failed: {0}")]
     Thread(String),

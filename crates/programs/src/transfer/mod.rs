@@ -22,7 +22,9 @@ pub mod wire;
 pub use error::TransferError;
 pub use name::{COMPONENT_BYTES_MAX, DEPTH_MAX, NameError, PATH_BYTES_MAX, RelativePath, shown};
 pub use progress::{FAILURES_KEPT_MAX, Progress};
-pub use receive::{ReceiveOptions, check_folder, receive};
+pub use receive::{
+    Answer, Ask, Incoming, ReceiveOptions, Top, check_folder, receive, receive_asking,
+};
 pub use send::{Listing, send};
 pub use summary::{Failure, Notice, Phase, Summary, Totals};
 

@@ -3,6 +3,7 @@
 mod deciding;
 mod finishing;
 mod folder;
+mod incoming;
 mod knowing;
 mod ledger;
 mod list;
@@ -29,6 +30,7 @@ use crate::size_limit::outlive_the_size_limit;
 use deciding::Deciding;
 use finishing::Finishing;
 use folder::Folder;
+pub use incoming::{Answer, Ask, Incoming, Top};
 use ledger::Ledger;
 use taking::Taking;
 use telling::Telling;
@@ -59,7 +61,20 @@ pub async fn receive(
     options: ReceiveOptions,
     progress: &Arc<Progress>,
 ) -> Result<Summary, TransferError> {
-    closing(link, run(link, into, options, progress).await)
+    receive_asking(link, &into.to_owned(), options, progress).await
+}
+
+/// The same where somebody is asked, once the sender has listed what it has: nothing is made or written before.
+///
+/// # Errors
+/// Likewise, and where the answer is that nothing is to come.
+pub async fn receive_asking(
+    link: &Link,
+    ask: &dyn Ask,
+    options: ReceiveOptions,
+    progress: &Arc<Progress>,
+) -> Result<Summary, TransferError> {
+    closing(link, run(link, ask, options, progress).await)
 }
 
 fn unusable(into: &Path, error: &io::Error) -> TransferError {
@@ -97,14 +112,21 @@ pub fn check_folder(into: &Path) -> Result<(), TransferError> {
 
 async fn run(
     link: &Link,
-    into: &Path,
+    ask: &dyn Ask,
     options: ReceiveOptions,
     progress: &Arc<Progress>,
 ) -> Result<Summary, TransferError> {
     outlive_the_size_limit();
-    let folder = Folder::open(into).map_err(|error| unusable(into, &error))?;
     let Met { mut send, mut recv, reports, confirms, proves } = meet(link, Part::Receive).await?;
     let (items, totals, unoffered) = list::read(&mut recv).await?;
+    let incoming = Incoming::of(&items, totals);
+    // A person may take their time, and is not to answer for a peer that has gone.
+    let answer = tokio::select! {
+        answer = ask.ask(&incoming) => answer,
+        ended = link.closed() => return Err(ended.into()),
+    };
+    let Answer::Into(into) = answer else { return Err(TransferError::Declined) };
+    let folder = Folder::open(&into).map_err(|error| unusable(&into, &error))?;
     for (path, reason) in &unoffered.first {
         progress.failed(path, &format!("at the sender: {reason}"));
     }

@@ -1,0 +1,81 @@
+//! `holepunch login`: tries a rendezvous, and remembers it.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use holepunch_worker::{Config, Notice, Proxy, RendezvousUrl, Signal, Worker};
+use tokio::time::{sleep, timeout};
+
+use super::write;
+use crate::code::first_line_of_input;
+use crate::exit::Failure;
+use crate::output;
+use crate::settings::Environment;
+
+/// A rendezvous that has not let a worker in by then is not remembered.
+const WITHIN: Duration = Duration::from_secs(20);
+
+/// Try a rendezvous, and remember it for all programs
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    holepunch login https://rendezvous.example\n  \
+    echo https://user:password@rendezvous.example | holepunch login -\n\
+    It is written into the settings file (see `holepunch config`), which is its owner's alone.")]
+pub(crate) struct Args {
+    /// The rendezvous, or `-` for a line of standard input
+    #[arg(value_name = "URL")]
+    url: String,
+}
+
+pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
+    let text = if args.url == "-" { first_line_of_input()? } else { args.url };
+    let url: RendezvousUrl = text.parse().map_err(Failure::usage)?;
+    let path = environment.file().path.clone().ok_or_else(|| {
+        Failure::usage("the system names no folder for settings (HOME): give a file with --config")
+    })?;
+    try_out(&url, environment).await?;
+    write(&path, "rendezvous", text.trim()).map_err(|error| {
+        Failure::failed(format!("cannot write the settings file {}: {error}", path.display()))
+    })?;
+    output::line(format!("{} answers, and is remembered in {}", url.authority(), path.display()));
+    if environment.get("RENDEZVOUS_SERVICE_URL").is_some_and(|set| set.trim() != text.trim()) {
+        output::progress("RENDEZVOUS_SERVICE_URL is set as well, and is over the file: unset it");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Registers a worker that links with nobody.
+async fn try_out(url: &RendezvousUrl, environment: &Environment) -> Result<(), Failure> {
+    let proxy = Proxy::for_rendezvous(url, |name| environment.get(name)).map_err(Failure::usage)?;
+    let config = Config {
+        proxy,
+        links: false,
+        port_mapping: false,
+        host_candidates: false,
+        stun_servers: Vec::new(),
+        ..Config::new(url.clone())
+    };
+    let mut worker = Worker::start(config).await.map_err(Failure::failed)?;
+    let outcome = tokio::select! {
+        outcome = registered(&mut worker) => outcome,
+        () = sleep(WITHIN) => Err(format!("no answer within {} s", WITHIN.as_secs())),
+    };
+    let _or_a_second = timeout(Duration::from_secs(1), worker.shutdown()).await;
+    outcome.map_err(|why| {
+        Failure::failed(format!(
+            "{} is not remembered, since it cannot be used: {why}",
+            url.authority()
+        ))
+    })
+}
+
+async fn registered(worker: &mut Worker) -> Result<(), String> {
+    while let Some(notice) = worker.next_notice().await {
+        match notice {
+            Notice::Signal(Signal::Connected | Signal::ConnectedV1) => return Ok(()),
+            Notice::Signal(Signal::Disconnected { why, .. }) => return Err(why),
+            _ => {}
+        }
+    }
+    Err("the worker has ended by itself".to_owned())
+}

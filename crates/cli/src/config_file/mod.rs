@@ -1,0 +1,228 @@
+//! The settings file: what a person sets once for all programs. Flags and environment variables are over it.
+
+mod command;
+mod login;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+use toml_edit::{DocumentMut, Item, Value};
+
+use crate::exit::Failure;
+
+pub(crate) use command::{Args as ConfigArgs, run as run_config};
+pub(crate) use login::{Args as LoginArgs, run as run_login};
+
+/// Longest file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+/// The variable that names another file.
+const PATH_VARIABLE: &str = "HOLEPUNCH_CONFIG";
+/// The name of the key that stays, beside the settings file.
+const IDENTITY_NAME: &str = "identity.pem";
+
+/// A setting of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Key {
+    /// Its name in the file.
+    pub(crate) name: &'static str,
+    /// The variables that mean the same, the first of which counts.
+    pub(crate) variables: &'static [&'static str],
+    /// The flag that means the same.
+    pub(crate) flag: &'static str,
+    /// What a person may want to know.
+    pub(crate) meaning: &'static str,
+}
+
+/// All settings that a file may hold.
+pub(crate) const KEYS: [Key; 5] = [
+    Key {
+        name: "rendezvous",
+        variables: &["RENDEZVOUS_SERVICE_URL"],
+        flag: "--rendezvous-url",
+        meaning: "the rendezvous",
+    },
+    Key {
+        name: "stun_servers",
+        variables: &["STUN_SERVERS"],
+        flag: "--stun-servers",
+        meaning: "STUN servers beside that of the rendezvous",
+    },
+    Key {
+        name: "identity",
+        variables: &["IDENTITY"],
+        flag: "--identity",
+        meaning: "the file of the own key, or `default`",
+    },
+    Key {
+        name: "room_secret_file",
+        variables: &["ROOM_SECRET_FILE"],
+        flag: "--room-secret-file",
+        meaning: "the file with the words that peers have to know",
+    },
+    Key {
+        name: "name",
+        variables: &["CHAT_NAME"],
+        flag: "--name",
+        meaning: "the name that peers see in a chat",
+    },
+];
+
+/// What a settings file says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ConfigFile {
+    /// Where it is, or would be; none where the system names no place.
+    pub(crate) path: Option<PathBuf>,
+    /// By the first variable of the setting.
+    values: BTreeMap<&'static str, String>,
+}
+
+impl ConfigFile {
+    /// The file that `flag` or a variable names, or that of the user, which need not be there.
+    ///
+    /// # Errors
+    /// It cannot be read, or says something that no setting is.
+    pub(crate) fn read(
+        flag: Option<PathBuf>,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Failure> {
+        let set = |name: &str| variable(name).filter(|text| !text.is_empty());
+        let named = flag.or_else(|| set(PATH_VARIABLE).map(PathBuf::from));
+        let has_to_be_there = named.is_some();
+        let Some(path) = named.or_else(|| Some(folder(set)?.join("config.toml"))) else {
+            return Ok(Self::default());
+        };
+        match text(&path) {
+            Ok(text) => Self::parse(path, &text),
+            Err(error) if error.kind() == ErrorKind::NotFound && !has_to_be_there => {
+                Ok(Self { path: Some(path), ..Self::default() })
+            }
+            Err(error) => {
+                let path = path.display();
+                Err(Failure::usage(format!("cannot read the settings file {path}: {error}")))
+            }
+        }
+    }
+
+    fn parse(path: PathBuf, text: &str) -> Result<Self, Failure> {
+        let at = path.display();
+        let document = text.parse::<DocumentMut>();
+        let document = document.map_err(|error| {
+            Failure::usage(format!("the settings file {at} is not TOML: {}", one_line(&error)))
+        })?;
+        let mut values = BTreeMap::new();
+        for (name, item) in document.iter() {
+            let key = KEYS.iter().find(|key| key.name == name).ok_or_else(|| {
+                let known = KEYS.map(|key| key.name).join(", ");
+                Failure::usage(format!(
+                    "the settings file {at} has {name:?}, which is no setting of it: expected {known}"
+                ))
+            })?;
+            let value = as_text(item).ok_or_else(|| {
+                let what = if key.name == "stun_servers" { "a list of texts" } else { "a text" };
+                Failure::usage(format!(
+                    "{name} in the settings file {at}: expected {what} in quotes"
+                ))
+            })?;
+            values.insert(key.variables[0], value);
+        }
+        Ok(Self { path: Some(path), values })
+    }
+
+    /// What it says of a setting, by one of the setting's variables.
+    pub(crate) fn get(&self, variable: &str) -> Option<&str> {
+        self.values.get(variable).map(String::as_str)
+    }
+
+    /// How a value of it is named in an error.
+    pub(crate) fn place(&self, variable: &str) -> String {
+        let key = KEYS.iter().find(|key| key.variables.contains(&variable));
+        let path = self.path.as_deref().unwrap_or(Path::new("")).display();
+        format!("{} in the settings file {path}", key.map_or(variable, |key| key.name))
+    }
+
+    /// Where the key is that `--identity default` means.
+    pub(crate) fn default_identity(&self) -> Option<PathBuf> {
+        Some(self.path.as_ref()?.parent()?.join(IDENTITY_NAME))
+    }
+}
+
+/// The user's folder for settings of this program: that of the XDG base directory specification, or of the system.
+fn folder(variable: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let of_user = || {
+        if cfg!(windows) { absolute("APPDATA") } else { Some(absolute("HOME")?.join(".config")) }
+    };
+    Some(absolute("XDG_CONFIG_HOME").or_else(of_user)?.join("holepunch"))
+}
+
+fn text(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        let why = format!("it is longer than {FILE_BYTES_MAX} bytes");
+        return Err(std::io::Error::new(ErrorKind::FileTooLarge, why));
+    }
+    Ok(text)
+}
+
+/// A text, or a list of texts as variables have it, with commas between them.
+fn as_text(item: &Item) -> Option<String> {
+    let list = |values: &toml_edit::Array| {
+        values.iter().map(Value::as_str).collect::<Option<Vec<_>>>().map(|all| all.join(","))
+    };
+    item.as_str().map(str::to_owned).or_else(|| list(item.as_array()?))
+}
+
+/// A TOML error has a line for the place, and one that points to it.
+fn one_line(error: &impl std::fmt::Display) -> String {
+    let text = error.to_string();
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.join(" ")
+}
+
+/// Writes one setting into a file, and leaves all else of it as it is. The file, and a folder that has to be made, are
+/// the owner's alone: a URL may hold a password.
+fn write(path: &Path, name: &str, value: &str) -> std::io::Result<()> {
+    let before = match text(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error),
+    };
+    let mut document = before
+        .parse::<DocumentMut>()
+        .map_err(|error| std::io::Error::new(ErrorKind::InvalidData, one_line(&error)))?;
+    document[name] = toml_edit::value(value);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    make_folder(folder)?;
+    // Whoever reads it meanwhile sees the old one or the new one.
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let _of_an_earlier_attempt = std::fs::remove_file(&new);
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&new)?;
+    let written = file
+        .write_all(document.to_string().as_bytes())
+        .and_then(|()| file.sync_all())
+        .and_then(|()| std::fs::rename(&new, path));
+    if written.is_err() {
+        let _if_it_can_be = std::fs::remove_file(&new);
+    }
+    written
+}
+
+/// Makes a folder that is the owner's alone, where there is none.
+pub(crate) fn make_folder(folder: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}
