@@ -261,6 +261,11 @@ impl Matchmaker {
     pub(crate) fn wants_peer(&mut self, id: ConnectionId, is_news: bool, now: Instant) {
         let next = Place(self.next_place + 1);
         let Some(entry) = self.connections.get_mut(&id) else { return };
+        if entry.is_shown_out() {
+            // Its report comes after the hello by which it was shown out: those in the room without a name are not
+            // whom it wants.
+            return;
+        }
         if entry.is_engaged() && entry.place.is_none() {
             // It tells where it is to be found now, and has a peer.
             return self.mesh(id, now);

@@ -236,7 +236,7 @@ impl Matchmaker {
         if other == id {
             return Err("that is the caller itself");
         }
-        if entry.room != called.room {
+        if entry.room != called.room || entry.is_shown_out() || called.is_shown_out() {
             return Err(NOT_REGISTERED);
         }
         if called.protocol() != Protocol::V1 {

@@ -14,6 +14,8 @@ pub(crate) struct Room {
     decided: Option<RoomMode>,
     pub(crate) ready: ReadyQueue,
     pub(crate) members: BTreeSet<ConnectionId>,
+    /// Whose own it is: two of those would each take the other one for a guest.
+    pub(crate) owner: Option<ConnectionId>,
 }
 
 impl Room {
@@ -48,6 +50,9 @@ impl Rooms {
     pub(crate) fn leave(&mut self, name: &RoomName, connection: ConnectionId) {
         let Some(room) = self.rooms.get_mut(name) else { return };
         room.members.remove(&connection);
+        if room.owner == Some(connection) {
+            room.owner = None;
+        }
         if room.members.is_empty() && room.ready.is_empty() {
             self.rooms.remove(name);
         }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use holepunch_link::{Identity, RoomSecret, ServerName};
+use holepunch_link::{Guesses, Identity, RoomSecret, ServerName};
 use holepunch_wire::WorkerId;
 use holepunch_wire::nat::SearchWish;
 use holepunch_wire::relay::RELAY_PATH;
@@ -59,6 +59,8 @@ pub struct Config {
     pub links: bool,
     /// What the peers of all links have to know as well.
     pub room_secret: Option<RoomSecret>,
+    /// How often all peers together may guess it, as long as the worker lives; without a bound by default.
+    pub room_guesses: Guesses,
     /// Whether links may go through the relays that the rendezvous offers.
     pub relay: bool,
     /// The worker's id; without one that of its key, and in the baseline a fresh UUID.
@@ -103,6 +105,7 @@ impl Config {
             identity: None,
             links: true,
             room_secret: None,
+            room_guesses: Guesses::default(),
             relay: true,
             worker_id: None,
             listen_ip: Ipv4Addr::UNSPECIFIED,

@@ -8,7 +8,8 @@ use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use axum::extract::ConnectInfo;
-use axum::http::Uri;
+use axum::http::header::{FORWARDED, HOST, ORIGIN};
+use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
@@ -50,15 +51,41 @@ impl Drop for Health {
 
 async fn answer(
     uri: Uri,
+    headers: HeaderMap,
     ConnectInfo(from): ConnectInfo<SocketAddr>,
     Extension(stories): Extension<Stories>,
 ) -> Response {
     match uri.path() {
         // With whom the worker is linked, and at which addresses, is nobody else's business.
-        WHY_PATH if from.ip().to_canonical().is_loopback() => Json(stories.all()).into_response(),
+        WHY_PATH if from.ip().to_canonical().is_loopback() && is_own(&uri, &headers) => {
+            Json(stories.all()).into_response()
+        }
         "/health" => "OK".into_response(),
         _ => "OK: this holepunch worker is running\n".into_response(),
     }
+}
+
+/// Whether the request is of a program on this machine. A web page whose name was made to resolve to here (DNS
+/// rebinding) comes from this machine, too, and so does what a reverse proxy passes on for somebody else: the first
+/// has another host, and the second one says for whom.
+fn is_own(uri: &Uri, headers: &HeaderMap) -> bool {
+    let is_for_another = [FORWARDED.as_str(), "x-forwarded-for", "x-real-ip", ORIGIN.as_str()]
+        .into_iter()
+        .any(|name| headers.contains_key(name));
+    let host = match uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => headers.get(HOST).map(|host| host.to_str().unwrap_or("?")),
+    };
+    let is_here = host.is_none_or(|host| {
+        let url = Url::parse(&format!("http://{host}"));
+        url.is_ok_and(|url| match url.host() {
+            Some(url::Host::Domain(name)) => name == "localhost",
+            Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(url::Host::Ipv6(ip)) => ip.to_canonical().is_loopback(),
+            None => false,
+        })
+    });
+    is_here && !is_for_another
 }
 
 /// Asks a worker on this machine for its stories.
@@ -107,4 +134,29 @@ fn cause(error: &(dyn std::error::Error + 'static)) -> String {
         innermost = source;
     }
     innermost.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_own_of(headers: &[(&'static str, &str)]) -> bool {
+        let headers = headers.iter().map(|(name, value)| {
+            (axum::http::HeaderName::from_static(name), value.parse().unwrap())
+        });
+        is_own(&Uri::from_static(WHY_PATH), &headers.collect())
+    }
+
+    #[test]
+    fn the_stories_are_no_web_page_s_and_no_proxy_s() {
+        for own in ["127.0.0.1:8080", "localhost:8080", "[::1]:8080", "127.0.0.2"] {
+            assert!(is_own_of(&[("host", own)]), "{own}");
+        }
+        for other in ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "192.0.2.1"] {
+            assert!(!is_own_of(&[("host", other)]), "{other}");
+        }
+        for header in ["x-forwarded-for", "forwarded", "origin"] {
+            assert!(!is_own_of(&[("host", "127.0.0.1"), (header, "x")]), "{header}");
+        }
+    }
 }

@@ -45,8 +45,8 @@ pub use config::{Config, RendezvousUrl, UrlError};
 pub use dialer::Dialer;
 pub use health::ask_why;
 pub use holepunch_link::{
-    DatagramError, Event, Identity, Link, LinkError, LinkPath, PathEvent, PathEvents, PathKind,
-    ReadError, RecvStream, RoomSecret, SendStream, ServerName, WriteError,
+    DatagramError, Event, Guesses, Identity, Link, LinkError, LinkPath, PathEvent, PathEvents,
+    PathKind, ReadError, RecvStream, RoomSecret, SendStream, ServerName, WriteError,
 };
 pub use holepunch_wire::WorkerId;
 pub use holepunch_wire::signal::v1::{ErrorCode, ServerV1};

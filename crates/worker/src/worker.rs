@@ -135,6 +135,7 @@ impl Worker {
             bind_at: Instant::now(),
             call_at: Instant::now() + CALL_AGAIN_AFTER,
             registered: false,
+            room_own: false,
             welcome: None,
             resume: None,
             look_up: None,

@@ -25,6 +25,9 @@ pub(crate) use words::{WORD_BITS, WORDS_MAX, random, random_words};
 pub(crate) const GOOD_FOR: Duration = Duration::from_secs(60 * 60);
 /// So many wrong guesses end a code.
 pub(crate) const GUESSES_MAX: u32 = 3;
+/// So often all peers together see whether a guess was right, also in sessions at the same time: in three sessions, six
+/// times in each.
+pub(crate) const GUESSES_SHOWN_MAX: u32 = 6 * GUESSES_MAX;
 /// Words of a code where nothing else is said, and the fewest.
 pub(crate) const WORDS: u16 = 2;
 /// Letters of two words, at most: with a number of three digits, a code has 20 characters.

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use holepunch_worker::{
-    Config, ErrorCode, FromServer, Links, Notice, RendezvousUrl, ServerV1, Signal, Worker,
+    Config, ErrorCode, FromServer, Guesses, Links, Notice, RendezvousUrl, ServerV1, Signal, Worker,
 };
 use serde::Serialize;
 
 use super::{Company, Manner};
-use crate::code::{Code, GOOD_FOR, ask};
+use crate::code::{Code, GOOD_FOR, GUESSES_SHOWN_MAX, ask};
 use crate::exit::Failure;
 use crate::signals::Stop;
 
@@ -115,8 +115,11 @@ pub(super) async fn invite(
         let Some(code) = Code::make(attempt, inviting.words) else { break };
         let code = code?;
         let config = Config {
+            // An older rendezvous leaves it to the first who names one.
+            room_mode: Some(holepunch_wire::session::RoomMode::Pair),
             room: code.room(),
             room_secret: Some(code.secret()),
+            room_guesses: Guesses::new(Some(GUESSES_SHOWN_MAX)),
             room_fresh: true,
             peer: None,
             ..config.clone()

@@ -11,11 +11,11 @@ use futures_util::FutureExt;
 use holepunch_programs::{BUSY, INTERRUPTED};
 use holepunch_wire::session::SessionId;
 use holepunch_worker::{
-    Config, Identity, Link, LinkError, LinkPath, Links, Notice, PathKind, Worker,
+    Config, Guesses, Identity, Link, LinkError, LinkPath, Links, Notice, PathKind, Worker,
 };
 use tokio::task::JoinHandle;
 
-use crate::code::{self, WORDS, WORDS_MAX};
+use crate::code::{self, GUESSES_SHOWN_MAX, WORDS, WORDS_MAX};
 use crate::exit::Failure;
 use crate::output;
 use crate::peering::{IdentityFile, PeeringArgs, rendezvous_url};
@@ -319,6 +319,7 @@ fn config(
     config.stun_servers.extend(stun.named(environment)?);
     if let By::Code(code) = by {
         (config.room, config.room_secret) = (code.room(), Some(code.secret()));
+        config.room_guesses = Guesses::new(Some(GUESSES_SHOWN_MAX));
     }
     Ok((config, identity))
 }

@@ -283,6 +283,26 @@ impl Waiting {
                 self.trouble = Some(text.to_owned());
                 Heard::Line(text.to_owned())
             }
+            // Somebody has decided that nobody is offered to anybody here, or has taken all places.
+            Notice::Signal(Signal::Message(FromServer::Error(said)))
+                if matches!(said.code, Some(ErrorCode::RoomFull | ErrorCode::RoomMode)) =>
+            {
+                let text = format!(
+                    "the rendezvous has no peer for this side in its room: {}",
+                    said.message
+                );
+                self.trouble = Some(text.clone());
+                Heard::Line(text)
+            }
+            // Before it had the room, it would have tried another one.
+            Notice::Signal(Signal::Message(FromServer::Error(said)))
+                if said.code == Some(ErrorCode::RoomTaken)
+                    && matches!(self.code, Some(Code::ThisSide { .. })) =>
+            {
+                let text = "somebody else got the number of this code while the connection to the rendezvous was lost; \
+                            run the command again for another one";
+                Heard::Hopeless(text.to_owned())
+            }
             // What this side has closed it has reasons for, and a peer that has left is waited for.
             Notice::LinkEnded(_, _, LinkError::Closed(_)) => Heard::Nothing,
             Notice::LinkEnded(_, _, LinkError::Unreachable(why)) if why == PEER_LEFT => {

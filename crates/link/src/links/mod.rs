@@ -32,9 +32,9 @@ use holepunch_wire::signal::v1::SessionOffer;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-pub use hello::RoomSecret;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use hello::testing;
+pub use hello::{Guesses, RoomSecret};
 pub use relay_end::{RelayEnd, RelayKind};
 
 use crate::identity::Identity;
@@ -57,6 +57,8 @@ pub struct LinkConfig {
     pub identity: Identity,
     /// What both sides of every link have to know.
     pub secret: Option<RoomSecret>,
+    /// How often all peers together may guess it.
+    pub guesses: Guesses,
     /// Whether relays may be used.
     pub relay: bool,
 }
@@ -197,7 +199,7 @@ impl Links {
             key,
             is_controlling,
             token,
-            terms: hello::Terms::new(session, config.secret.clone()),
+            terms: hello::Terms::new(session, config.secret.clone(), config.guesses.clone()),
             wrong_secrets: Arc::clone(&self.wrong_secrets),
             began: Instant::now(),
             config: config.clone(),
@@ -283,7 +285,9 @@ impl Links {
         // One sender lives as long as this does.
         while let Some((number, event)) = self.events.recv().await {
             let now = self.sessions.get(&event.session());
-            if now.is_none_or(|entry| entry.number == number) {
+            // A guess is told of whatever has become of its session: who begins sessions anew may be who guesses.
+            let is_guess = matches!(event, LinkEvent::Ended { error: LinkError::WrongSecret, .. });
+            if is_guess || now.is_none_or(|entry| entry.number == number) {
                 return event;
             }
             tracing::debug!(session = %event.session(), ?event, "of a session that was begun anew");

@@ -79,6 +79,7 @@ impl SessionTask {
     async fn live(&mut self) -> Result<LinkError, LinkError> {
         // Boxed, so that a link does not keep the room of its handshake.
         let (connection, route) = Box::pin(self.established()).await?;
+        self.terms.was_right();
         // Others of the session come too late. Those that wait would keep their datagrams as long as the link lives.
         self.incoming.close();
         while let Ok(Incoming(late)) = self.incoming.try_recv() {

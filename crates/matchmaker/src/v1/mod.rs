@@ -29,6 +29,8 @@ struct Wanted {
     mode: Option<RoomMode>,
     /// Only if nobody is there.
     fresh: bool,
+    /// It has been this worker's own.
+    own: bool,
 }
 
 impl Matchmaker {
@@ -80,8 +82,8 @@ impl Matchmaker {
         }
         match message {
             Err(why) => self.ignore(id, why),
-            Ok(WorkerV1::Hello { room, mode, resume, fresh, .. }) => {
-                self.hello(id, Wanted { room, mode, fresh }, now);
+            Ok(WorkerV1::Hello { room, mode, resume, fresh, own, .. }) => {
+                self.hello(id, Wanted { room, mode, fresh, own }, now);
                 if let Some(token) = resume {
                     self.resume(id, &token);
                 }
@@ -111,8 +113,20 @@ impl Matchmaker {
         }
     }
 
-    fn hello(&mut self, id: ConnectionId, Wanted { room, mode, fresh }: Wanted, now: Instant) {
+    fn hello(&mut self, id: ConnectionId, Wanted { room, mode, fresh, own }: Wanted, now: Instant) {
         let Some(entry) = self.connections.get_mut(&id) else { return };
+        let shown_out = entry.v1.as_mut().and_then(|v1| v1.shown_out.take());
+        if let (Some(code), None) = (shown_out, &room) {
+            // It means the room of its URL still, which is not to be had, and has been told so.
+            if let Some(v1) = &mut entry.v1 {
+                v1.shown_out = Some(code);
+            }
+            if fresh {
+                let message = "somebody is in this room already".to_owned();
+                self.send_error(id, ErrorCode::RoomTaken, message);
+            }
+            return;
+        }
         let room = room.unwrap_or_else(|| entry.room.clone());
         if room != entry.room {
             let before = std::mem::replace(&mut entry.room, room.clone());
@@ -121,12 +135,21 @@ impl Matchmaker {
             }
             self.rooms.leave(&before, id);
         }
+        let mode_before = self.rooms.find(&room).map(Room::mode);
         let has_others = |room: &Room| room.members.iter().any(|member| *member != id);
-        if fresh && !room.is_default() && self.rooms.find(&room).is_some_and(has_others) {
+        let has_owner = |room: &Room| room.owner.is_some_and(|owner| owner != id);
+        let found = self.rooms.find(&room).filter(|_| !room.is_default());
+        if found.is_some_and(|room| fresh && has_others(room) || own && has_owner(room)) {
             let message = "somebody is in this room already".to_owned();
             return self.show_out(id, ErrorCode::RoomTaken, message);
         }
-        let granted = self.rooms.enter(&room, id, mode);
+        // Whoever has a room of its own decides of what kind it is, also where it says nothing: else a stranger who comes
+        // next could make it one in which nobody is offered to anybody.
+        let decided = if fresh || own { Some(mode.unwrap_or_default()) } else { mode };
+        let granted = self.rooms.enter(&room, id, decided);
+        if let (true, Some(room)) = (fresh || own, self.rooms.find_mut(&room)) {
+            room.owner = Some(id);
+        }
         if fresh {
             self.send(id, ServerV1::RoomEntered.encode());
         }
@@ -138,7 +161,10 @@ impl Matchmaker {
             );
         }
         self.turn_away(id);
-        self.disband_queue(&room, now);
+        // Once, by the hello that decides: it looks at everybody in the room.
+        if mode_before.is_some_and(|before| before != granted) {
+            self.disband_queue(&room, now);
+        }
     }
 
     /// Those who wait in a room for one peer each want all others, once somebody has decided that the room
@@ -177,7 +203,7 @@ impl Matchmaker {
         let room = std::mem::take(&mut entry.room);
         let place = entry.place.take();
         if let Some(v1) = &mut entry.v1 {
-            v1.wants_peers = false;
+            (v1.wants_peers, v1.shown_out) = (false, Some(code));
         }
         if let (Some(place), Some(room)) = (place, self.rooms.find_mut(&room)) {
             room.ready.remove(place);

@@ -106,6 +106,41 @@ fn a_room_that_is_to_be_fresh_is_nobody_else_s() {
 }
 
 #[test]
+fn who_is_shown_out_of_a_room_meets_nobody_in_the_one_without_a_name() {
+    let mut table = Table::new();
+    table.v1(&[1, 2, 3, 4], "");
+    table.report(1);
+    table.say(2, r#"{"type":"hello","room":"7"}"#);
+    table.say(3, r#"{"type":"hello","room":"7","fresh":true}"#);
+    table.report(3);
+    assert!(table.offers(1).is_empty() && table.offers(3).is_empty());
+    table.say(3, r#"{"type":"call","peer":"w1"}"#);
+    assert!(table.offers(3).is_empty());
+    // What it names next, it gets.
+    table.say(3, r#"{"type":"hello","room":""}"#);
+    table.report(3);
+    assert_eq!(table.offers(1).len(), 1);
+}
+
+#[test]
+fn who_comes_back_to_a_room_that_has_become_somebody_else_s_does_not_meet_its_owner() {
+    let mut table = Table::new();
+    table.v1(&[1, 2, 3], "");
+    // 2 has had it before, and 1 got it meanwhile.
+    table.say(1, r#"{"type":"hello","room":"7","fresh":true}"#);
+    table.report(1);
+    table.say(2, r#"{"type":"hello","room":"7","own":true}"#);
+    assert!(table.frames[&2].iter().any(|it| it.contains("room_taken")));
+    // A guest is no owner.
+    table.say(3, r#"{"type":"hello","room":"8"}"#);
+    table.report(3);
+    table.say(2, r#"{"type":"hello","room":"8","own":true}"#);
+    table.report(2);
+    assert_eq!(table.offers(3)[0].peer.as_str(), "w2");
+    assert!(table.offers(1).is_empty());
+}
+
+#[test]
 fn two_that_want_a_room_fresh_at_once_do_not_meet() {
     let mut table = Table::new();
     // As by `?room=` in the URL: both are there before they say what they want.

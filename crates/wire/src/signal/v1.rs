@@ -53,6 +53,10 @@ pub enum WorkerV1 {
         /// have at once.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         fresh: bool,
+        /// It has had this room for itself, before it lost its connection: guests may be there by now, but nobody else
+        /// whose own it is.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        own: bool,
     },
     /// The worker wants a peer, whether it has a UDP endpoint or not.
     Ready,

@@ -39,6 +39,8 @@ pub(crate) struct Run {
     pub(crate) call_at: Instant,
     /// Whether there is a session with the rendezvous.
     pub(crate) registered: bool,
+    /// Whether the rendezvous has given it a room of its own.
+    pub(crate) room_own: bool,
     /// What the rendezvous has said at first in this session, where it speaks `holepunch.v1`.
     pub(crate) welcome: Option<Welcome>,
     /// Lets the worker take its place again, for a while after it has lost its connection.

@@ -34,6 +34,7 @@ impl Run {
         let links = (self.config.links && !self.config.baseline_only).then(|| LinkConfig {
             identity: self.identity.clone(),
             secret: self.config.room_secret.clone(),
+            guesses: self.config.room_guesses.clone(),
             relay: self.config.relay,
         });
         match Port::open(

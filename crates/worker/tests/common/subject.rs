@@ -42,6 +42,7 @@ pub(crate) fn config(rendezvous: &str, stun: SocketAddr) -> Config {
         identity: None,
         links: true,
         room_secret: None,
+        room_guesses: Default::default(),
         relay: true,
     }
 }

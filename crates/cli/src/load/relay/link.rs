@@ -94,6 +94,7 @@ fn hello(
         signature: Some(Box::new(Signature::from_bytes(signature))),
         resume: None,
         fresh: false,
+        own: false,
     })
 }
 

@@ -39,23 +39,63 @@ const EXPORTER: &[u8] = b"EXPORTER-holepunch-room";
 /// time that a session has, and goes away from all but one.
 const GUESSES_MAX: u32 = 6;
 
+/// How many guesses at the secret all peers have together, in sessions at the same time, one after the other or begun
+/// anew. Clones share what is left.
+#[derive(Debug, Clone)]
+pub struct Guesses(Arc<AtomicU32>);
+
+impl Guesses {
+    /// So many; without a bound where there is none: for a secret that cannot be guessed.
+    #[must_use]
+    pub fn new(most: Option<u32>) -> Self {
+        Self(Arc::new(AtomicU32::new(most.unwrap_or(u32::MAX))))
+    }
+
+    fn take(&self) -> bool {
+        let less = |left: u32| match left {
+            // Without a bound.
+            u32::MAX => Some(left),
+            left => left.checked_sub(1),
+        };
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+
+    fn give_back(&self, count: u32) {
+        let more = |left: u32| (left < u32::MAX).then(|| left + count);
+        let _unless_unbounded = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+    }
+}
+
+impl Default for Guesses {
+    fn default() -> Self {
+        Self::new(None)
+    }
+}
+
 /// What a session asks of its peer. Clones share what the peer has used up.
 #[derive(Debug, Clone)]
 pub(super) struct Terms {
     session: SessionId,
     secret: Option<RoomSecret>,
     guesses: Arc<AtomicU32>,
+    of_all: Guesses,
 }
 
 impl Terms {
-    pub(super) fn new(session: SessionId, secret: Option<RoomSecret>) -> Self {
-        Self { session, secret, guesses: Arc::default() }
+    pub(super) fn new(session: SessionId, secret: Option<RoomSecret>, of_all: Guesses) -> Self {
+        Self { session, secret, guesses: Arc::default(), of_all }
     }
 
     /// Whether there is one more guess for the peer; it is used up.
     fn allow_guess(&self) -> bool {
         let more = |made: u32| (made < GUESSES_MAX).then_some(made + 1);
-        self.guesses.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+        self.of_all.take()
+            && self.guesses.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// The peer knows the words: what it has seen on the way to the link was no guess.
+    pub(super) fn was_right(&self) {
+        self.of_all.give_back(self.guesses.swap(0, Ordering::Relaxed));
     }
 
     /// Whether the peer has seen this side's code, and so whether a guess of its was right.
@@ -183,9 +223,11 @@ async fn prove_connecting(
     let message: [u8; MESSAGE_BYTES] = read(&mut recv).await?;
     let codes = terms.codes(connection, proof, &message)?;
     let code = read_code(&mut recv).await?;
-    if !codes.fits(&code) {
+    // Taken before the answer is known, so that no two connections have the last one.
+    if !terms.of_all.take() || !codes.fits(&code) {
         return Err(refuse(connection, LinkError::WrongSecret));
     }
+    terms.of_all.give_back(1);
     Ok(codes.own())
 }
 

@@ -11,7 +11,7 @@ const NO_PROOF: &str = "what should begin the proof of the room's secret does no
 type Outcome = Result<(), LinkError>;
 
 fn terms(words: Option<&str>) -> Terms {
-    Terms::new(SESSION, words.map(RoomSecret::new))
+    Terms::new(SESSION, words.map(RoomSecret::new), Guesses::default())
 }
 
 /// The only connection of a session.
@@ -94,7 +94,7 @@ async fn a_secret_that_the_connecting_side_lacks_ends_the_link_that_it_has() {
 #[tokio::test]
 async fn another_session_is_a_wrong_secret() {
     let Ends { connections: [first, second], sockets: _sockets, .. } = connected().await;
-    let other = Terms::new(SessionId(8), Some(RoomSecret::new("a b")));
+    let other = Terms::new(SessionId(8), Some(RoomSecret::new("a b")), Guesses::default());
     let own = terms(Some("a b"));
     let (first, second) = tokio::join!(connect(&first, &own), accept(&second, &other));
     assert_eq!([first, second], [Err(LinkError::WrongSecret), Err(LinkError::WrongSecret)]);
@@ -272,4 +272,22 @@ async fn a_peer_that_goes_away_with_each_code_has_few_guesses() {
         assert_eq!(is_final, guess == GUESSES_MAX, "{guess}: {outcome:?}");
         assert!(own_terms.was_guessed(), "whoever goes away without a word has made a guess, too");
     }
+}
+
+#[tokio::test]
+async fn all_sessions_have_a_bounded_number_of_guesses_together() {
+    let all = Guesses::new(Some(2));
+    let terms =
+        |number, words| Terms::new(SessionId(number), Some(RoomSecret::new(words)), all.clone());
+    // Its peer knows the words, and costs nothing.
+    let Ends { connections: [first, second], sockets: _sockets, .. } = connected().await;
+    let (own, peer) = (
+        terms(1, "a b"),
+        Terms::new(SessionId(1), Some(RoomSecret::new("a b")), Guesses::default()),
+    );
+    let both = tokio::join!(connect(&first, &peer), accept(&second, &own));
+    assert_eq!(both, (Ok(()), Ok(())));
+    own.was_right();
+    let own: Vec<Terms> = (2..5).map(|number| terms(number, "a b")).collect();
+    assert_eq!(own.iter().map(Terms::allow_guess).collect::<Vec<_>>(), [true, true, false]);
 }
