@@ -54,7 +54,7 @@ const LINGER: Duration = Duration::from_millis(50);
                   Examples:\n  \
                     holepunch demo             all of it, on this machine\n  \
                     holepunch send FILE        prints a code, such as 7-guitar-fox\n  \
-                    holepunch 7-guitar-fox     on the other side: the same as holepunch receive 7-guitar-fox\n\
+                    holepunch 7-guitar-fox     on the other side: receives it\n\
                   Both sides set RENDEZVOUS_SERVICE_URL to a rendezvous that both reach."
 )]
 struct Cli {

@@ -30,7 +30,8 @@ pub enum TransferError {
     },
     /// The link has ended.
     #[error(
-        "the link has ended before the transfer: {0}; run both commands again to go on from here (a code is a new one then)"
+        "the link has ended before the transfer: {0}; run both commands again to go on from here (a code is a \
+         new one then)"
     )]
     Link(#[from] LinkError),
     /// The link has ended after everything was written, and nobody knows whether the sender knows that.
@@ -44,7 +45,8 @@ pub enum TransferError {
     Silent(#[from] Silent),
     /// The peer has ended its stream.
     #[error(
-        "the peer has ended the transfer before its end; run both commands again to go on from here (a code is a new one then)"
+        "the peer has ended the transfer before its end; run both commands again to go on from here (a code is a \
+         new one then)"
     )]
     Ended,
     /// A message is longer than any may be.
