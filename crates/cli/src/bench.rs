@@ -77,7 +77,7 @@ async fn measure(args: Args, environment: &Environment) -> Result<ExitCode, Fail
                 }
             };
             if !shows_steps {
-                output::progress("measuring");
+                output::progress("measuring: about 15 s with the usual --seconds");
             }
             (linked, bench::bench(link, settings, step).await)
         };

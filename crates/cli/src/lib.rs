@@ -54,7 +54,11 @@ const LINGER: Duration = Duration::from_millis(50);
     version,
     propagate_version = true,
     after_help = "Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.\n\
-                  Example: holepunch demo"
+                  Examples:\n  \
+                    holepunch demo             all of it, on this machine\n  \
+                    holepunch send FILE        prints a code, such as 7-guitar-fox\n  \
+                    holepunch 7-guitar-fox     on the other side: receives it\n\
+                  Both sides set RENDEZVOUS_SERVICE_URL to a rendezvous that both reach."
 )]
 struct Cli {
     /// How logs are written to standard error [env: LOG_FORMAT] [default: text on a terminal, else

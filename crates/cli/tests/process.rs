@@ -117,7 +117,7 @@ async fn every_command_has_a_help_with_an_example() {
     for command in ["rendezvous", "worker", "demo", "load", "nat"] {
         let all = Program::end_of(&["--help"], &[]).await;
         assert_eq!(all.code, Some(0), "{all:?}");
-        assert!(all.out.contains("Example: holepunch"), "{}", all.out);
+        assert!(all.out.contains("Examples:\n  holepunch"), "{}", all.out);
         assert!(all.out.contains("Exit codes: "), "{}", all.out);
         assert!(all.out.contains(&format!("\n  {command} ")), "{}", all.out);
         let help = Program::end_of(&[command, "--help"], &[]).await;

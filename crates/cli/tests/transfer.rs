@@ -271,8 +271,8 @@ async fn a_peer_that_is_gone_for_good_is_told_with_all_that_had_come() {
     receiver.log.line("waiting 10 s for the peer to come back").await;
     let received = receiver.end().await;
     assert_eq!(received.code, Some(1), "{received:?}");
-    let gone =
-        "the peer is gone, and has not come back within 10 s; the same commands go on from here";
+    let gone = "the peer is gone, and has not come back within 10 s; run both commands again to go on from here (a \
+                code is a new one then)";
     assert!(received.err.lines().last().unwrap().contains(gone), "{}", received.err);
     let last = summary(&received.out);
     assert_eq!(last["error"], gone);

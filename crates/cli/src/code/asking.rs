@@ -62,7 +62,7 @@ pub(crate) fn ask() -> Result<Option<Code>, Failure> {
         Editor::with_config(config).map_err(Failure::failed)?;
     editor.set_helper(Some(Words));
     for _ in 0..TRIES_MAX {
-        let line = match editor.readline("code (Tab completes a word): ") {
+        let line = match editor.readline("code, such as 7-guitar-fox (Tab completes a word): ") {
             Ok(line) => line,
             Err(ReadlineError::Interrupted | ReadlineError::Eof) => {
                 return Err(Failure::interrupted());

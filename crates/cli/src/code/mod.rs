@@ -85,7 +85,10 @@ impl Code {
         let is_word =
             |word: &str| word.len() >= 3 && word.bytes().all(|byte| byte.is_ascii_alphabetic());
         let words: Vec<&str> = parts.collect();
-        is_number && words.len() >= usize::from(WORDS) && words.into_iter().all(is_word)
+        let has_form =
+            is_number && words.len() >= usize::from(WORDS) && words.into_iter().all(is_word);
+        // With blanks, as somebody has it in quotes, it has to be one.
+        has_form || text.parse::<Self>().is_ok()
     }
 
     /// The room in which the two meet.

@@ -76,6 +76,7 @@ fn a_folder_is_not_taken_for_a_code() {
         assert!(!Code::is_like(name), "{name}");
     }
     assert!(Code::is_like("7-abandon-ability@http://127.0.0.1:8080"));
+    assert!(Code::is_like("7 abandon ability") && !Code::is_like("7 abandon folder"));
 }
 
 #[test]

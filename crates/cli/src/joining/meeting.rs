@@ -77,7 +77,7 @@ impl Invited {
         let mut lines = vec![format!("on the other side:  {}", self.command)];
         if !self.command.ends_with(&self.code_with_rendezvous) {
             let there = &self.code_with_rendezvous;
-            lines.push(format!("with no rendezvous set there, or another one:  {there}"));
+            lines.push(format!("with another rendezvous there, or none, the code is  {there}"));
         }
         lines
     }

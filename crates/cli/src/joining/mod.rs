@@ -53,8 +53,8 @@ pub(crate) struct JoinArgs {
     code: Option<String>,
     #[command(flatten)]
     stun: StunArgs,
-    /// Fail (exit code 1) where there is no link within so long; wait for ever without it
-    /// [env: GIVE_UP_AFTER_SEC]
+    /// Fail (exit code 1) where there is no link within so long; without it wait for ever, or an hour with a code
+    /// of this side [env: GIVE_UP_AFTER_SEC]
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     give_up_after_sec: Option<Seconds>,
     /// Say nothing of the way to the link, and of its changes, on standard error

@@ -212,12 +212,13 @@ impl Waiting {
             }
             None => format!("given up, since there is no link: {trouble}"),
             Some(within) if missing == Missing::Peer => format!(
-                "the peer is gone, and has not come back within {} s; the same commands go on from here",
+                "the peer is gone, and has not come back within {} s; run both commands again to go on from here (a \
+                 code is a new one then)",
                 within.as_secs()
             ),
             Some(within) => format!(
-                "the link is lost, and there was no other one within {} s: {trouble}; the same commands go \
-                 on from here",
+                "the link is lost, and there was no other one within {} s: {trouble}; run both commands \
+                 again to go on from here (a code is a new one then)",
                 within.as_secs()
             ),
         };
@@ -271,17 +272,18 @@ impl Waiting {
             Notice::Signal(Signal::Message(FromServer::Error(said)))
                 if said.code == Some(ErrorCode::RoomOccupied) =>
             {
-                let text = match self.code {
-                    Some(_) => {
-                        "somebody else has come to the other side with a code; waiting for what becomes of it"
-                    }
-                    None => {
-                        "two others in this room have each other; waiting until one of them leaves (another --room \
-                         is this side's own)"
-                    }
+                let (text, waiting) = match self.code {
+                    Some(_) => (
+                        "somebody else has come to the other side with a code",
+                        "its code proves wrong",
+                    ),
+                    None => (
+                        "two others in this room have each other (another --room is this side's own)",
+                        "one of them leaves",
+                    ),
                 };
                 self.trouble = Some(text.to_owned());
-                Heard::Line(text.to_owned())
+                Heard::Line(format!("{text}; waiting until {waiting}"))
             }
             // Somebody has decided that nobody is offered to anybody here, or has taken all places.
             Notice::Signal(Signal::Message(FromServer::Error(said)))

@@ -2,6 +2,7 @@
 
 mod words;
 
+use std::io::IsTerminal;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -104,6 +105,9 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
     let address = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, args.udp_port);
     let mut port = Port::open(address, servers, config, None).await.map_err(Failure::failed)?;
     let time = args.timeout_sec.map_or(DEFAULT_TIMEOUT, |seconds| seconds.0);
+    if !args.json && std::io::stderr().is_terminal() {
+        output::progress(format!("asking STUN servers, for {} s at most", time.as_secs_f64()));
+    }
     let report = ask(&mut port, Instant::now() + time).await;
     let answered = report.servers.iter().any(|row| row.mapped.is_some());
     if args.json {

@@ -20,7 +20,8 @@ use crate::settings::Environment;
     holepunch receive 7-guitar-fox incoming/\n\
     On a terminal it names what would come, and asks. Everything that the peer sends is taken then, up to the free space of the disk, and nothing outside the \
     folder is written. A transfer that breaks off leaves files named .NAME.….part, from which it goes on \
-    when both sides run the same again; a peer that is back within 10 s goes on by itself.\n\
+    when both commands are run again (a code is a new one then); a peer that is back within 10 s goes on \
+    by itself.\n\
     Exit code 1 when a file has failed; the others arrive all the same.")]
 pub(crate) struct Args {
     /// The code that the sending side has printed, or `-` for a line of standard input [env: CODE]

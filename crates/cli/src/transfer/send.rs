@@ -17,9 +17,9 @@ use crate::settings::Environment;
 #[command(after_help = "Example, here and there (the first prints the code):\n  \
     holepunch send photos/ notes.txt\n  \
     holepunch receive 7-guitar-fox incoming/\n\
-    A transfer that breaks off goes on where it was when both sides run the same again; a peer that is back \
-    within 10 s goes on by itself. Symbolic links \
-    and special files in a folder are left out.\n\
+    A transfer that breaks off goes on where it was when both commands are run again (a code is a new one \
+    then); a peer that is back within 10 s goes on by itself. Symbolic links and special files in a folder \
+    are left out.\n\
     Exit code 1 when a file has failed; the others arrive all the same.")]
 pub(crate) struct Args {
     /// The files and folders

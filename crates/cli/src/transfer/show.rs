@@ -287,7 +287,7 @@ fn at(summary: &Summary) -> &'static str {
 }
 
 fn style() -> ProgressStyle {
-    let template = "[{bar:30}] {bytes} of {total_bytes}{msg}";
+    let template = "[{wide_bar}] {bytes} of {total_bytes}{msg}";
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("=> ")

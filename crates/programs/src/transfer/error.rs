@@ -29,19 +29,25 @@ pub enum TransferError {
         other: &'static str,
     },
     /// The link has ended.
-    #[error("the link has ended before the transfer: {0}; the same commands go on from here")]
+    #[error(
+        "the link has ended before the transfer: {0}; run both commands again to go on from here (a code is a \
+         new one then)"
+    )]
     Link(#[from] LinkError),
     /// The link has ended after everything was written, and nobody knows whether the sender knows that.
     #[error(
-        "everything is here, but the sender may not know it: the link ended before it could say so: {0}; the same \
-         commands find everything in its place"
+        "everything is here, but the sender may not know it: the link ended before it could say so: {0}; both \
+         commands, run again, find everything in its place"
     )]
     Unconfirmed(LinkError),
     /// The peer is there, and does not say its last word.
-    #[error("{0}; the same commands find what is in its place, and go on from there")]
+    #[error("{0}; both commands, run again, find what is in its place, and go on from there")]
     Silent(#[from] Silent),
     /// The peer has ended its stream.
-    #[error("the peer has ended the transfer before its end; the same commands go on from here")]
+    #[error(
+        "the peer has ended the transfer before its end; run both commands again to go on from here (a code is a \
+         new one then)"
+    )]
     Ended,
     /// A message is longer than any may be.
     #[error("the peer sent a message of {0} bytes, expected at most {MESSAGE_BYTES_MAX}")]
@@ -85,7 +91,9 @@ impl From<holepunch_link::WriteError> for TransferError {
 /// An error of the system in words: what did not work, why, and what helps where that is known.
 pub(super) fn explain(what: &str, error: &io::Error) -> String {
     let why = match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::NOSPC) => "no space is left on the disk: free some, and run the same again",
+        Some(Errno::NOSPC) => {
+            "no space is left on the disk: free some, and run both commands again"
+        }
         Some(Errno::DQUOT) => "the disk quota is used up",
         Some(Errno::ACCESS | Errno::PERM) => "permission denied",
         Some(Errno::ROFS) => "the file system is read-only",

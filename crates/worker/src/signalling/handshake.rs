@@ -104,7 +104,7 @@ pub(crate) async fn open(
         Ok(answer) => answer?,
         Err(_) => {
             let why = format!(
-                "no connection within {:?}: {server} has taken that of TCP, and says nothing on it",
+                "{server} has not answered within {:?}: it takes the TCP connection, and says nothing on it",
                 way.within
             );
             return Err(Error::Io(io::Error::new(io::ErrorKind::TimedOut, why)));

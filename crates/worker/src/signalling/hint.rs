@@ -85,7 +85,9 @@ fn on_response(response: &Response<Option<Vec<u8>>>, url: &Url) -> String {
             ": that is no rendezvous, or it is this worker's own health server (PORT)".to_owned()
         }
         StatusCode::NOT_FOUND => {
-            format!(": the URL must be the one to which {REGISTER_PATH}… is appended")
+            format!(
+                ": that is no rendezvous, or its URL has another path ({REGISTER_PATH}… is appended to it)"
+            )
         }
         StatusCode::UNAUTHORIZED if url.username().is_empty() => {
             ": a server in front of it wants a name and a password; write them into the URL, as \

@@ -101,7 +101,7 @@ async fn a_server_that_takes_the_connection_and_says_nothing_is_given_up_and_tri
     stun.answer_next(MAPPED).await;
     let silent = rendezvous.accept_tcp().await;
     let (why, _) = worker.until_disconnected().await;
-    let told = format!("no connection within 10s: {} has taken", rendezvous.address);
+    let told = format!("{} has not answered within 10s: it takes", rendezvous.address);
     assert!(why.starts_with(&told), "{why}");
     assert_eq!(rendezvous.accept().await.report().await, MAPPED);
     drop(silent);

@@ -86,8 +86,8 @@ fn a_peer_that_was_there_and_has_not_come_back_is_gone() {
     waiting.hear(&Notice::Signal(Signal::ConnectedV1));
     assert_eq!(waiting.given_up().1, "given up, since there is no link: no peer has come");
     waiting.lost(Duration::from_secs(10));
-    let gone =
-        "the peer is gone, and has not come back within 10 s; the same commands go on from here";
+    let gone = "the peer is gone, and has not come back within 10 s; run both commands again to go on from here (a \
+                code is a new one then)";
     assert_eq!(waiting.given_up(), (Missing::Peer, gone.to_owned()));
     let why = "connection refused".to_owned();
     let retry_in = Duration::from_secs(1);

@@ -138,7 +138,9 @@ impl Deciding {
         let missing = file.size - there;
         if let Some(free) = &mut self.free_bytes {
             let left = free.checked_sub(missing).ok_or_else(|| {
-                format!("no space is left on the disk for it: {missing} bytes, {free} are free")
+                format!(
+                    "no space is left on the disk for it: it needs {missing} bytes, and {free} are free"
+                )
             })?;
             *free = left;
         }
