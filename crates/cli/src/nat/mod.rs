@@ -94,6 +94,13 @@ struct Row {
     refused: bool,
 }
 
+impl Row {
+    /// Whether it is that of a server, of whose name each family has a row.
+    fn is_of(&self, server: &StunServer) -> bool {
+        self.server == server.name && self.address.is_ipv4() == server.address.is_ipv4()
+    }
+}
+
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let mut servers = args.stun.named(environment)?;
     if servers.is_empty() {
@@ -135,7 +142,7 @@ async fn ask(port: &mut Port, deadline: Instant) -> Report {
             rows.push(Row { server: name, address, local, mapped: None, refused: false });
         } else if let Event::Mapped { server, mapped, nat, .. } = event {
             mapping = nat;
-            if let Some(row) = rows.iter_mut().find(|row| row.server == server.name) {
+            if let Some(row) = rows.iter_mut().find(|row| row.is_of(&server)) {
                 // Another one of its name's addresses may have answered.
                 (row.address, row.local, row.mapped) = (server.address, server.local, Some(mapped));
             }
@@ -147,7 +154,7 @@ async fn ask(port: &mut Port, deadline: Instant) -> Report {
                 row.mapped = Some(mapped);
             }
         } else if let Event::StunRefused(server, _) = event {
-            if let Some(row) = rows.iter_mut().find(|row| row.server == server.name) {
+            if let Some(row) = rows.iter_mut().find(|row| row.is_of(&server)) {
                 row.refused = true;
             }
         } else if let Event::DiscoveryFailed { reason, .. } = event {
