@@ -348,7 +348,7 @@ impl Traversal {
         while let Some(transmit) = self.discovery.poll_transmit() {
             self.transmits.push_back(transmit);
         }
-        while let Some(event) = self.discovery.poll_event() {
+        while let Some(mut event) = self.discovery.poll_event() {
             // The first attempt may fail for want of a server alone; the rendezvous may name one, unless
             // its welcome has been here.
             let is_silent = matches!(
@@ -360,13 +360,10 @@ impl Traversal {
             if is_silent && self.discovery.endpoint().is_none() {
                 self.profiler.silent_by_ipv4();
             }
-            self.events.push_back(match event {
-                Event::DiscoveryFailed { attempt, reason, retry_in, .. } => {
-                    let ipv6 = self.ipv6.is_open() || self.ipv6.gets_out() == Some(true);
-                    Event::DiscoveryFailed { attempt, reason, retry_in, ipv6 }
-                }
-                other => other,
-            });
+            if let Event::DiscoveryFailed { ipv6, .. } = &mut event {
+                *ipv6 = self.ipv6.is_open() || self.ipv6.gets_out() == Some(true);
+            }
+            self.events.push_back(event);
         }
     }
 }

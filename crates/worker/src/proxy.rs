@@ -106,12 +106,16 @@ impl Proxy {
             .map_or(String::new(), |login| format!("Proxy-Authorization: {}\r\n", login.reveal()));
         let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{login}\r\n");
         stream.write_all(request.as_bytes()).await?;
-        let (head, rest) = read_head(stream).await.map_err(|error| match error {
-            Error::Io(error) if SpeaksTls::is(&error) => io::Error::other(format!(
-                "{self} speaks TLS, and only proxies at http:// are supported: name the port at which it takes plain \
-                 HTTP, or the rendezvous in NO_PROXY to reach it without a proxy"
-            )),
-            error => io::Error::other(format!("{self} does not answer as an HTTP proxy: {error}")),
+        let (head, rest) = read_head(stream).await.map_err(|error| {
+            let speaks_tls = matches!(&error, Error::Io(error) if SpeaksTls::is(error));
+            io::Error::other(if speaks_tls {
+                format!(
+                    "{self} speaks TLS, and only proxies at http:// are supported: name the port at which it takes \
+                     plain HTTP, or the rendezvous in NO_PROXY to reach it without a proxy"
+                )
+            } else {
+                format!("{self} does not answer as an HTTP proxy: {error}")
+            })
         })?;
         if !head.status().is_success() {
             return Err(io::Error::other(self.refusal(&head, authority)));

@@ -69,6 +69,7 @@ async fn try_out(url: &RendezvousUrl, environment: &Environment) -> Result<(), F
     })
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "nothing else says whether it is let in")]
 async fn registered(worker: &mut Worker) -> Result<(), String> {
     while let Some(notice) = worker.next_notice().await {
         match notice {

@@ -264,47 +264,7 @@ impl Waiting {
                 let within = retry_in.as_secs() + 1;
                 Heard::Line(format!("{trouble}{after}; next try within {within} s"))
             }
-            Notice::Signal(Signal::Message(FromServer::Error(said)))
-                if self.peer.is_some() && is_not_registered(said) =>
-            {
-                self.not_registered()
-            }
-            Notice::Signal(Signal::Message(FromServer::Error(said)))
-                if said.code == Some(ErrorCode::RoomOccupied) =>
-            {
-                let (text, waiting) = match self.code {
-                    Some(_) => (
-                        "somebody else has come to the other side with a code",
-                        "its code proves wrong",
-                    ),
-                    None => (
-                        "two others in this room have each other (another --room is this side's own)",
-                        "one of them leaves",
-                    ),
-                };
-                self.trouble = Some(text.to_owned());
-                Heard::Line(format!("{text}; waiting until {waiting}"))
-            }
-            // Somebody has decided that nobody is offered to anybody here, or has taken all places.
-            Notice::Signal(Signal::Message(FromServer::Error(said)))
-                if matches!(said.code, Some(ErrorCode::RoomFull | ErrorCode::RoomMode)) =>
-            {
-                let text = format!(
-                    "the rendezvous has no peer for this side in its room: {}",
-                    said.message
-                );
-                self.trouble = Some(text.clone());
-                Heard::Line(text)
-            }
-            // Before it had the room, it would have tried another one.
-            Notice::Signal(Signal::Message(FromServer::Error(said)))
-                if said.code == Some(ErrorCode::RoomTaken)
-                    && matches!(self.code, Some(Code::ThisSide { .. })) =>
-            {
-                let text = "somebody else got the number of this code while the connection to the rendezvous was lost; \
-                            run the command again for another one";
-                Heard::Hopeless(text.to_owned())
-            }
+            Notice::Signal(Signal::Message(FromServer::Error(said))) => self.complained(said),
             // What this side has closed it has reasons for, and a peer that has left is waited for.
             Notice::LinkEnded(_, _, LinkError::Closed(_)) => Heard::Nothing,
             Notice::LinkEnded(_, _, LinkError::Unreachable(why)) if why == PEER_LEFT => {
@@ -327,6 +287,49 @@ impl Waiting {
                 Heard::Nothing
             }
             _ => Heard::Nothing,
+        }
+    }
+
+    /// The rendezvous has refused something.
+    fn complained(&mut self, said: &Complaint) -> Heard {
+        if self.peer.is_some() && is_not_registered(said) {
+            return self.not_registered();
+        }
+        match said.code {
+            Some(ErrorCode::RoomOccupied) => {
+                let (text, waiting) = match self.code {
+                    Some(_) => (
+                        "somebody else has come to the other side with a code",
+                        "its code proves wrong",
+                    ),
+                    None => (
+                        "two others in this room have each other (another --room is this side's own)",
+                        "one of them leaves",
+                    ),
+                };
+                self.trouble = Some(text.to_owned());
+                Heard::Line(format!("{text}; waiting until {waiting}"))
+            }
+            // Somebody has decided that nobody is offered to anybody here, or has taken all places.
+            Some(ErrorCode::RoomFull | ErrorCode::RoomMode) => {
+                let said = &said.message;
+                let text = format!("the rendezvous has no peer for this side in its room: {said}");
+                self.trouble = Some(text.clone());
+                Heard::Line(text)
+            }
+            // Before it had the room, it would have tried another one.
+            Some(ErrorCode::RoomTaken) if matches!(self.code, Some(Code::ThisSide { .. })) => {
+                let text = "somebody else got the number of this code while the connection to the rendezvous was lost; \
+                            run the command again for another one";
+                Heard::Hopeless(text.to_owned())
+            }
+            Some(
+                ErrorCode::RoomTaken
+                | ErrorCode::NotRegistered
+                | ErrorCode::NotCallable
+                | ErrorCode::Unknown,
+            )
+            | None => Heard::Nothing,
         }
     }
 
