@@ -297,7 +297,8 @@ mod tests {
         let opening = |way| open(&url, &access, way, Asking::Baseline, WebSocketConfig::default());
         let Err(Error::Io(error)) = opening(way).await else { panic!("it is not open") };
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!(error.to_string().contains(&format!("{address} has taken")), "{error}");
+        let told = format!("{address} has not answered within");
+        assert!(error.to_string().contains(&told), "{error}");
         let other = SocketAddr::from(([127, 0, 0, 9], 9));
         assert_eq!(access.mute.last(vec![address, other]), [other, address]);
         let way = Way { within: tcp_within, ..way };
