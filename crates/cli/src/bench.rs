@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::sync::OnceCell;
 
 use crate::exit::Failure;
-use crate::joining::{Alone, JoinArgs, Manner, Telling, Turn, first_direct, join, until_direct};
+use crate::joining::{Alone, Manner, MeetArgs, Telling, Turn, first_direct, join, until_direct};
 use crate::output;
 use crate::path_history::{PathChange, path_changes};
 use crate::settings::{Environment, Seconds};
@@ -24,11 +24,8 @@ use crate::signals::Stop;
     holepunch bench\n  \
     holepunch bench 7-guitar-fox")]
 pub(crate) struct Args {
-    /// The code that the other side has printed, or `-` for a line of standard input; without it this side makes one up
-    /// [env: CODE]
-    code: Option<String>,
     #[command(flatten)]
-    join: JoinArgs,
+    meet: MeetArgs,
     /// How long each direction is filled, and most that any other measurement takes; that of the side that
     /// measures counts [default: 5]
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
@@ -61,8 +58,8 @@ async fn measure(args: Args, environment: &Environment) -> Result<ExitCode, Fail
         args.seconds.map_or_else(Settings::default, |seconds| Settings::of_at_most(seconds.0));
     let mut stop = Stop::listen()?;
     let manner =
-        Manner { telling: Telling::lines(), alone: Alone::MakesCode("bench"), replaces: false };
-    let mut joined = join(args.join.with_code(args.code), environment, manner, &mut stop).await?;
+        Manner { telling: Telling::lines(), alone: Alone::BothWays("bench"), replaces: false };
+    let mut joined = join(args.meet.into(), environment, manner, &mut stop).await?;
     let began = joined.began();
     // On a terminal the result follows, with all that the steps say.
     let shows_steps = args.json || !std::io::stdout().is_terminal();

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::io::{BufReader, stdin, stdout};
 
 use crate::exit::Failure;
-use crate::joining::{self, Alone, Invited, JoinArgs, Manner, Telling, Turn};
+use crate::joining::{self, Alone, Invited, Manner, MeetArgs, Telling, Turn};
 use crate::output::{self, json_line};
 use crate::path_history::PathChange;
 use crate::settings::Environment;
@@ -23,11 +23,8 @@ use crate::signals::Stop;
     holepunch chat 7-guitar-fox\n\
     It ends with the input, when everything has arrived, or when the peer leaves.")]
 pub(crate) struct Args {
-    /// The code that the other side has printed, or `-` for a line of standard input; without it this side makes one up
-    /// [env: CODE]
-    code: Option<String>,
     #[command(flatten)]
-    join: JoinArgs,
+    meet: MeetArgs,
     /// The name that the peer sees [env: CHAT_NAME] [default: the beginning of this worker's id]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -64,9 +61,8 @@ async fn talk(args: Args, environment: &Environment) -> Result<ExitCode, Failure
     let form = if args.json { Form::Json } else { Form::Text(TimeZone::system()) };
     let name = environment.setting("--name", args.name, &["CHAT_NAME"])?;
     let settings = Chat { name, form };
-    let manner = Manner { telling, alone: Alone::MakesCode("chat"), replaces: false };
-    let mut joined =
-        joining::join(args.join.with_code(args.code), environment, manner, &mut stop).await?;
+    let manner = Manner { telling, alone: Alone::BothWays("chat"), replaces: false };
+    let mut joined = joining::join(args.meet.into(), environment, manner, &mut stop).await?;
     if std::io::stdin().is_terminal() {
         output::progress("type a line to send it, Ctrl-D to end");
     }

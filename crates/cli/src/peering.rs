@@ -88,12 +88,22 @@ impl FromStr for SearchArg {
 /// The file of a worker's key, if it has one. Not read, or even made, before all settings are known to be
 /// right.
 #[derive(Debug)]
-pub(crate) struct IdentityFile(Option<PathBuf>);
+pub(crate) struct IdentityFile {
+    path: Option<PathBuf>,
+    /// Whether it is the one beside the settings file, whose folder may not be there yet.
+    is_default: bool,
+}
 
 impl IdentityFile {
     /// Reads the key, and makes one where there is no file.
     pub(crate) fn load(self) -> Result<Option<Identity>, Failure> {
-        self.0.map(|path| load_or_create(&path)).transpose().map_err(Failure::failed)
+        let Some(path) = self.path else { return Ok(None) };
+        if let (true, Some(folder)) = (self.is_default, path.parent()) {
+            make_folder(folder).map_err(|error| {
+                Failure::failed(format!("cannot make the folder of {}: {error}", path.display()))
+            })?;
+        }
+        load_or_create(&path).map(Some).map_err(Failure::failed)
     }
 }
 
@@ -135,7 +145,7 @@ impl PeeringArgs {
         let search = environment.setting("--search", self.search, &["SEARCH"])?;
         let identity: Option<PathBuf> =
             environment.setting("--identity", self.identity, &["IDENTITY"])?;
-        let identity = identity.map(|path| of_default(path, environment)).transpose()?;
+        let identity = identity_file(identity, environment)?;
         let secret = secret_words(self.room_secret, self.room_secret_file, of_meeting)?;
         let secret = secret.map(|words| RoomSecret::new(&words));
         if secret.as_ref().is_some_and(RoomSecret::is_empty) {
@@ -160,7 +170,7 @@ impl PeeringArgs {
             )?,
             ..config
         };
-        Ok((config, IdentityFile(identity)))
+        Ok((config, identity))
     }
 }
 
@@ -190,21 +200,19 @@ fn first_line(path: &Path) -> std::io::Result<String> {
 }
 
 /// `default` is the key beside the settings file; a file of that name is written `./default`.
-fn of_default(path: PathBuf, environment: &Environment) -> Result<PathBuf, Failure> {
-    if path != Path::new("default") {
-        return Ok(path);
-    }
-    let path = environment.file().default_identity().ok_or_else(|| {
-        Failure::usage(
+fn identity_file(
+    path: Option<PathBuf>,
+    environment: &Environment,
+) -> Result<IdentityFile, Failure> {
+    let is_default = path.as_deref() == Some(Path::new("default"));
+    let path = if is_default { environment.file().default_identity() } else { path };
+    if is_default && path.is_none() {
+        return Err(Failure::usage(
             "IDENTITY (--identity): `default` needs a folder for settings, and the system names none (HOME); give \
              a file",
-        )
-    })?;
-    let made = path.parent().map_or(Ok(()), make_folder);
-    made.map_err(|error| {
-        Failure::failed(format!("cannot make the folder of {}: {error}", path.display()))
-    })?;
-    Ok(path)
+        ));
+    }
+    Ok(IdentityFile { path, is_default })
 }
 
 /// The rendezvous, which has to be named.

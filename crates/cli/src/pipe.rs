@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::exit::Failure;
-use crate::joining::{self, Alone, Invited, JoinArgs, Manner, Telling, Turn};
+use crate::joining::{self, Alone, Invited, Manner, MeetArgs, Telling, Turn};
 use crate::output;
 use crate::path_history::PathChange;
 use crate::settings::Environment;
@@ -27,11 +27,8 @@ const SHOW_EVERY: Duration = Duration::from_secs(1);
     It ends when both inputs have ended and everything has arrived, or when nobody reads the output.\n\
     Exit code 1 when something is missing.")]
 pub(crate) struct Args {
-    /// The code that the other side has printed, or `-` for a line of standard input; without it this side makes one up
-    /// [env: CODE]
-    code: Option<String>,
     #[command(flatten)]
-    join: JoinArgs,
+    meet: MeetArgs,
     /// Show on standard error how many bytes have gone each way
     #[arg(long)]
     progress: bool,
@@ -60,9 +57,8 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
     } else {
         telling
     };
-    let manner = Manner { telling, alone: Alone::MakesCode("pipe"), replaces: false };
-    let mut joined =
-        joining::join(args.join.with_code(args.code), environment, manner, &mut stop).await?;
+    let manner = Manner { telling, alone: Alone::BothWays("pipe"), replaces: false };
+    let mut joined = joining::join(args.meet.into(), environment, manner, &mut stop).await?;
     let progress = Progress::telling(|text| output::progress(text));
     let mut input = Input::new(Stdin::new());
     let mut output = Output::new(Stdout::new()).map_err(Failure::failed)?;

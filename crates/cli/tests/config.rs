@@ -99,6 +99,16 @@ async fn the_key_called_default_stays_and_a_secret_comes_from_its_file() {
 }
 
 #[tokio::test]
+async fn no_folder_is_made_for_a_key_before_all_settings_are_known_to_be_right() {
+    let home = Home::new();
+    let wrong = ["chat", "--room", "tea", "--identity", "default", "--room-secret", " "];
+    let url = ("RENDEZVOUS_SERVICE_URL", "http://127.0.0.1:9");
+    let ended = Program::end_of(&wrong, &[home.variable(), url]).await;
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(!home.file().parent().unwrap().exists());
+}
+
+#[tokio::test]
 async fn a_settings_file_that_is_wrong_is_told_with_its_place() {
     let home = Home::new();
     std::fs::create_dir_all(home.file().parent().unwrap()).unwrap();

@@ -183,7 +183,9 @@ fn at_any(
         }
         let mut reached = reached.into_iter();
         if let Some((address, local)) = reached.next() {
-            let (name, others) = (name.to_string(), reached.collect());
+            // Of IPv6, the first alone is asked.
+            let others = reached.filter(|(other, _)| other.is_ipv4()).collect();
+            let name = name.to_string();
             servers.push(StunServer { name, address, local, others });
         }
     }

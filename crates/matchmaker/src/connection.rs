@@ -9,7 +9,6 @@ use holepunch_wire::candidate::{Candidate, CandidateKind};
 use holepunch_wire::identity::PublicKey;
 use holepunch_wire::nat::NatProfile;
 use holepunch_wire::session::{AddressProof, RoomName, SessionId};
-use holepunch_wire::signal::v1::ErrorCode;
 use holepunch_wire::stun::proof::ProofNonce;
 
 use crate::doors::{ConnectionId, Observed, Protocol, Worker};
@@ -47,9 +46,9 @@ pub(crate) struct V1 {
     pub(crate) sessions: BTreeSet<SessionId>,
     /// Whether it has asked for peers, in a room of many.
     pub(crate) wants_peers: bool,
-    /// Whether it was shown out of the room that it wanted, and with what: it is in the room without a name, and meets
-    /// nobody there, until it has named another one.
-    pub(crate) shown_out: Option<ErrorCode>,
+    /// Whether it was shown out of the room that it wanted: it is in the room without a name, and meets nobody there, until
+    /// it has named another one.
+    pub(crate) shown_out: bool,
     /// Whether it was told that the others in its room have each other.
     pub(crate) told_occupied: bool,
     /// When it was told what opens the TURN servers.
@@ -77,7 +76,7 @@ impl V1 {
             resume,
             sessions: BTreeSet::new(),
             wants_peers: false,
-            shown_out: None,
+            shown_out: false,
             told_occupied: false,
             turn_issued_at: now,
             messages: Allowance::new(MESSAGES_BURST, now),
@@ -186,7 +185,7 @@ impl Connection {
 
     /// Whether it is where it is since it was shown out of its room.
     pub(crate) fn is_shown_out(&self) -> bool {
-        self.v1.as_ref().is_some_and(|v1| v1.shown_out.is_some())
+        self.v1.as_ref().is_some_and(|v1| v1.shown_out)
     }
 
     /// Whether it has a session under way.

@@ -13,7 +13,10 @@ use crate::queue::{Place, Waiter};
 use crate::session::{MESH_WORKERS_MAX, REMATCH_AFTER};
 
 /// Whoever calls need not know whether the worker is elsewhere.
-const NOT_REGISTERED: &str = "it is not registered here";
+const NOT_REGISTERED: NoCall = (ErrorCode::NotRegistered, "it is not registered here");
+
+/// Why a call comes to nothing, for programs and for people.
+type NoCall = (ErrorCode, &'static str);
 
 /// Of a room, so many workers are looked at for two that have each other: rooms of two are small.
 const OCCUPANTS_LOOKED_AT: usize = 16;
@@ -213,38 +216,33 @@ impl Matchmaker {
 
     /// A call by id.
     pub(crate) fn call(&mut self, id: ConnectionId, peer: &str, now: Instant) {
-        if let Err(why) = self.try_call(id, peer, now) {
+        if let Err((code, why)) = self.try_call(id, peer, now) {
             let shown: String = peer.chars().take(64).collect();
-            let code = if why == NOT_REGISTERED {
-                ErrorCode::NotRegistered
-            } else {
-                ErrorCode::NotCallable
-            };
             self.send_error(id, code, format!("worker {shown:?} cannot be called: {why}"));
         }
     }
 
-    fn try_call(&mut self, id: ConnectionId, peer: &str, now: Instant) -> Result<(), &'static str> {
-        let Ok(peer) = holepunch_wire::WorkerId::new(peer) else {
-            return Err("that is not a worker's id");
-        };
+    fn try_call(&mut self, id: ConnectionId, peer: &str, now: Instant) -> Result<(), NoCall> {
+        let not_callable = |why| (ErrorCode::NotCallable, why);
+        let peer = holepunch_wire::WorkerId::new(peer)
+            .map_err(|_| not_callable("that is not a worker's id"))?;
         let other = self.current.get(&peer).copied().ok_or(NOT_REGISTERED)?;
         let (Some(entry), Some(called)) = (self.connections.get(&id), self.connections.get(&other))
         else {
             return Err(NOT_REGISTERED);
         };
         if other == id {
-            return Err("that is the caller itself");
+            return Err(not_callable("that is the caller itself"));
         }
         if entry.room != called.room || entry.is_shown_out() || called.is_shown_out() {
             return Err(NOT_REGISTERED);
         }
         if called.protocol() != Protocol::V1 {
-            return Err("it does not speak holepunch.v1");
+            return Err(not_callable("it does not speak holepunch.v1"));
         }
-        self.may_meet(id, other)?;
+        self.may_meet(id, other).map_err(not_callable)?;
         if parted(entry, called).is_some_and(|at| at > now) {
-            return Err("the two have parted only seconds ago");
+            return Err(not_callable("the two have parted only seconds ago"));
         }
         self.begin_session([(other, None), (id, None)], now);
         Ok(())

@@ -82,7 +82,7 @@ pub struct StunServer {
     pub address: SocketAddr,
     /// The local address from which packets to it leave, where the driver knows it.
     pub local: Option<SocketAddr>,
-    /// Further addresses of its name, which are asked, too, while it stays silent; each with the local address toward it.
+    /// Further addresses of its name, of IPv4 alone, which are asked, too, while it stays silent; each with the local address toward it.
     pub others: Vec<(SocketAddr, Option<SocketAddr>)>,
 }
 
@@ -131,8 +131,8 @@ pub enum Input<'a> {
         /// Its bytes.
         payload: &'a [u8],
     },
-    /// The answer to [`Event::Resolve`]: the addresses of the servers to which this host has a route, one of
-    /// each family and name at most, or why there is none.
+    /// The answer to [`Event::Resolve`]: the servers to which this host has a route, one for each family and name
+    /// at most, or why there is none.
     Resolved(Result<Vec<StunServer>, String>),
     /// The worker is registered, in a session that knows no endpoint of it yet.
     Registered,

@@ -53,8 +53,8 @@ struct Settings {
 
 impl Setting {
     fn of(key: &Key, environment: &Environment) -> Self {
-        let Key { name, variables, flag, meaning } = *key;
-        let found = environment.found(variables);
+        let Key { name, variable, flag, meaning } = *key;
+        let found = environment.found(&[variable]);
         let (from, variable) = match &found {
             None => ("none", None),
             Some((Source::Variable(variable), _)) => ("environment", Some(variable.to_string())),

@@ -29,8 +29,8 @@ const IDENTITY_NAME: &str = "identity.pem";
 pub(crate) struct Key {
     /// Its name in the file.
     pub(crate) name: &'static str,
-    /// The variables that mean the same, the first of which counts.
-    pub(crate) variables: &'static [&'static str],
+    /// The variable that means the same.
+    pub(crate) variable: &'static str,
     /// The flag that means the same.
     pub(crate) flag: &'static str,
     /// What a person may want to know.
@@ -41,31 +41,31 @@ pub(crate) struct Key {
 pub(crate) const KEYS: [Key; 5] = [
     Key {
         name: "rendezvous",
-        variables: &["RENDEZVOUS_SERVICE_URL"],
+        variable: "RENDEZVOUS_SERVICE_URL",
         flag: "--rendezvous-url",
         meaning: "the rendezvous",
     },
     Key {
         name: "stun_servers",
-        variables: &["STUN_SERVERS"],
+        variable: "STUN_SERVERS",
         flag: "--stun-servers",
         meaning: "STUN servers beside that of the rendezvous",
     },
     Key {
         name: "identity",
-        variables: &["IDENTITY"],
+        variable: "IDENTITY",
         flag: "--identity",
         meaning: "the file of the own key, or `default`",
     },
     Key {
         name: "room_secret_file",
-        variables: &["ROOM_SECRET_FILE"],
+        variable: "ROOM_SECRET_FILE",
         flag: "--room-secret-file",
         meaning: "the file with the words that peers have to know",
     },
     Key {
         name: "name",
-        variables: &["CHAT_NAME"],
+        variable: "CHAT_NAME",
         flag: "--name",
         meaning: "the name that peers see in a chat",
     },
@@ -76,7 +76,7 @@ pub(crate) const KEYS: [Key; 5] = [
 pub(crate) struct ConfigFile {
     /// Where it is, or would be; none where the system names no place.
     pub(crate) path: Option<PathBuf>,
-    /// By the first variable of the setting.
+    /// By the variable of the setting.
     values: BTreeMap<&'static str, String>,
 }
 
@@ -127,19 +127,19 @@ impl ConfigFile {
                     "{name} in the settings file {at}: expected {what} in quotes"
                 ))
             })?;
-            values.insert(key.variables[0], value);
+            values.insert(key.variable, value);
         }
         Ok(Self { path: Some(path), values })
     }
 
-    /// What it says of a setting, by one of the setting's variables.
+    /// What it says of a setting, by its variable.
     pub(crate) fn get(&self, variable: &str) -> Option<&str> {
         self.values.get(variable).map(String::as_str)
     }
 
     /// How a value of it is named in an error.
     pub(crate) fn place(&self, variable: &str) -> String {
-        let key = KEYS.iter().find(|key| key.variables.contains(&variable));
+        let key = KEYS.iter().find(|key| key.variable == variable);
         let path = self.path.as_deref().unwrap_or(Path::new("")).display();
         format!("{} in the settings file {path}", key.map_or(variable, |key| key.name))
     }

@@ -16,7 +16,7 @@ use holepunch_worker::{Link, PathKind};
 use tokio::net::TcpListener;
 
 use crate::exit::Failure;
-use crate::joining::{self, Alone, JoinArgs, Manner, Telling, Turn};
+use crate::joining::{self, Alone, Manner, MeetArgs, Telling, Turn};
 use crate::open_files::connections_max;
 use crate::output;
 use crate::settings::Environment;
@@ -32,11 +32,8 @@ use telling::{Event, in_words, tell_not_made};
     ssh -p 2222 127.0.0.1\n\
     It runs until it is interrupted, the peer leaves (exit code 0), or the link is lost (1).")]
 pub(crate) struct Args {
-    /// The code that the other side has printed, or `-` for a line of standard input; without it this side makes one up
-    /// [env: CODE]
-    code: Option<String>,
     #[command(flatten)]
-    join: JoinArgs,
+    meet: MeetArgs,
     /// Where to take connections for --to, on this side
     #[arg(long, value_name = "IP:PORT", requires = "to")]
     listen: Option<Entry>,
@@ -127,9 +124,8 @@ async fn carry(
     } else {
         telling
     };
-    let manner = Manner { telling, alone: Alone::MakesCode("forward"), replaces: false };
-    let mut joined =
-        joining::join(args.join.with_code(args.code), environment, manner, &mut stop).await?;
+    let manner = Manner { telling, alone: Alone::BothWays("forward"), replaces: false };
+    let mut joined = joining::join(args.meet.into(), environment, manner, &mut stop).await?;
     let mut ended = |why: String, summary: Summary| {
         *has_ended = true;
         if json {

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use holepunch_wire::session::RoomMode;
 use holepunch_worker::{
     Config, ErrorCode, FromServer, Guesses, Links, Notice, RendezvousUrl, ServerV1, Signal, Worker,
 };
 use serde::Serialize;
 
-use super::{Company, Manner};
+use super::{Company, Manner, started};
 use crate::code::{Code, GOOD_FOR, GUESSES_SHOWN_MAX, ask};
 use crate::exit::Failure;
 use crate::signals::Stop;
@@ -17,6 +18,8 @@ use crate::signals::Stop;
 pub(crate) enum Alone {
     /// It makes up a code for the other side, which runs this command.
     MakesCode(&'static str),
+    /// Likewise, and it takes one that the other side has made up.
+    BothWays(&'static str),
     /// It asks for the one that the other side has made up, where somebody can be asked.
     AsksForCode,
 }
@@ -38,7 +41,9 @@ impl By {
         match (code, alone) {
             (Some(code), _) => Ok(Self::Code(code)),
             (None, _) if is_named => Ok(Self::Settings),
-            (None, Alone::MakesCode(command)) => Ok(Self::OwnCode(command)),
+            (None, Alone::MakesCode(command) | Alone::BothWays(command)) => {
+                Ok(Self::OwnCode(command))
+            }
             (None, Alone::AsksForCode) => {
                 let missing = "whose? Give the code that the other side has printed, or name a room (--room) or the \
                                worker to call (--peer)";
@@ -99,7 +104,7 @@ pub(super) struct Claimed {
 pub(super) struct Inviting<'a> {
     pub(super) words: u16,
     pub(super) command: &'a str,
-    /// Whether the code has to name the rendezvous: nothing that stays on this machine does.
+    /// Whether the code has to name the rendezvous: a flag has named it here, and the other side has no such flag.
     pub(super) tells_rendezvous: bool,
 }
 
@@ -116,7 +121,7 @@ pub(super) async fn invite(
         let code = code?;
         let config = Config {
             // An older rendezvous leaves it to the first who names one.
-            room_mode: Some(holepunch_wire::session::RoomMode::Pair),
+            room_mode: Some(RoomMode::Pair),
             room: code.room(),
             room_secret: Some(code.secret()),
             room_guesses: Guesses::new(Some(GUESSES_SHOWN_MAX)),
@@ -124,9 +129,7 @@ pub(super) async fn invite(
             peer: None,
             ..config.clone()
         };
-        let mut worker = Worker::start(config.clone()).await.map_err(Failure::failed)?;
-        let links =
-            worker.take_links().ok_or_else(|| Failure::failed("the worker has no links"))?;
+        let (worker, links) = started(config.clone()).await?;
         let mut company = company(worker, &config);
         match company.claim(stop).await {
             Ok(Claim::Granted) => {

@@ -65,6 +65,22 @@ pub(crate) struct JoinArgs {
     why: bool,
 }
 
+/// With whom to link, where either side may make the code up
+#[derive(Debug, clap::Args)]
+pub(crate) struct MeetArgs {
+    /// The code that the other side has printed, or `-` for a line of standard input; without it this side makes one up
+    /// [env: CODE]
+    code: Option<String>,
+    #[command(flatten)]
+    join: JoinArgs,
+}
+
+impl From<MeetArgs> for JoinArgs {
+    fn from(MeetArgs { code, join }: MeetArgs) -> Self {
+        join.with_code(code)
+    }
+}
+
 impl JoinArgs {
     /// With the code of the other side, where there is one.
     pub(crate) fn with_code(self, code: Option<String>) -> Self {
@@ -239,11 +255,10 @@ pub(crate) async fn join(
         args.give_up_after_sec,
         &["GIVE_UP_AFTER_SEC"],
     )?;
-    // What `send` makes up is for others, and it has no use for a code in the environment.
-    let code = if manner.alone == Alone::MakesCode("receive") {
-        None
-    } else {
-        code::given(args.code, environment)?
+    let code = match manner.alone {
+        // What this side makes up is for others: a code in the environment is none of its own.
+        Alone::MakesCode(_) => None,
+        Alone::BothWays(_) | Alone::AsksForCode => code::given(args.code, environment)?,
     };
     let by = By::new(code, args.peering.is_named(environment), manner.alone)?;
     let (config, identity) =
@@ -283,14 +298,19 @@ pub(crate) async fn join(
             meeting::invite(&config, &inviting, &manner, stop, company).await?
         }
         By::Settings | By::Code(_) => {
-            let mut worker = Worker::start(config.clone()).await.map_err(Failure::failed)?;
-            let links =
-                worker.take_links().ok_or_else(|| Failure::failed("the worker has no links"))?;
+            let (worker, links) = started(config.clone()).await?;
             Claimed { company: company(worker, &config), links }
         }
     };
     let outcome = company.next_link(links, stop, patience).await;
     company.or_leave(outcome).await
+}
+
+/// A worker, and its links.
+async fn started(config: Config) -> Result<(Worker, Links), Failure> {
+    let mut worker = Worker::start(config).await.map_err(Failure::failed)?;
+    let links = worker.take_links().ok_or_else(|| Failure::failed("the worker has no links"))?;
+    Ok((worker, links))
 }
 
 fn waiting(config: &Config, by: &By) -> Waiting {

@@ -22,6 +22,9 @@ use crate::queue::Place;
 use crate::room::Room;
 use crate::session::MESH_WORKERS_MAX;
 
+/// What a worker is told that wants a room for itself.
+const ROOM_TAKEN: &str = "somebody is in this room already";
+
 /// The room that a worker wants.
 struct Wanted {
     /// That of the URL without it.
@@ -115,17 +118,15 @@ impl Matchmaker {
 
     fn hello(&mut self, id: ConnectionId, Wanted { room, mode, fresh, own }: Wanted, now: Instant) {
         let Some(entry) = self.connections.get_mut(&id) else { return };
-        let shown_out = entry.v1.as_mut().and_then(|v1| v1.shown_out.take());
-        if let (Some(code), None) = (shown_out, &room) {
+        if entry.is_shown_out() && room.is_none() {
             // It means the room of its URL still, which is not to be had, and has been told so.
-            if let Some(v1) = &mut entry.v1 {
-                v1.shown_out = Some(code);
-            }
             if fresh {
-                let message = "somebody is in this room already".to_owned();
-                self.send_error(id, ErrorCode::RoomTaken, message);
+                self.send_error(id, ErrorCode::RoomTaken, ROOM_TAKEN.to_owned());
             }
             return;
+        }
+        if let Some(v1) = &mut entry.v1 {
+            v1.shown_out = false;
         }
         let room = room.unwrap_or_else(|| entry.room.clone());
         if room != entry.room {
@@ -140,8 +141,7 @@ impl Matchmaker {
         let has_owner = |room: &Room| room.owner.is_some_and(|owner| owner != id);
         let found = self.rooms.find(&room).filter(|_| !room.is_default());
         if found.is_some_and(|room| fresh && has_others(room) || own && has_owner(room)) {
-            let message = "somebody is in this room already".to_owned();
-            return self.show_out(id, ErrorCode::RoomTaken, message);
+            return self.show_out(id, ErrorCode::RoomTaken, ROOM_TAKEN.to_owned());
         }
         // Whoever has a room of its own decides of what kind it is, also where it says nothing: else a stranger who comes
         // next could make it one in which nobody is offered to anybody.
@@ -203,7 +203,7 @@ impl Matchmaker {
         let room = std::mem::take(&mut entry.room);
         let place = entry.place.take();
         if let Some(v1) = &mut entry.v1 {
-            (v1.wants_peers, v1.shown_out) = (false, Some(code));
+            (v1.wants_peers, v1.shown_out) = (false, true);
         }
         if let (Some(place), Some(room)) = (place, self.rooms.find_mut(&room)) {
             room.ready.remove(place);

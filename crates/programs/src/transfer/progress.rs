@@ -232,16 +232,9 @@ impl Progress {
     pub(super) fn warned(&self, path: &str, reason: &str) {
         self.add(Count::Warned, 1);
         let warning = Failure { path: shown(path), reason: shown(reason) };
-        let mut warnings = lock(&self.warnings);
-        if warnings.len() < FAILURES_KEPT_MAX {
-            warnings.push(warning.clone());
-        }
-        drop(warnings);
-        let before = lock(&self.before);
+        keep(&self.warnings, &warning);
         let is_of_it = |it: &Failure| it.path == warning.path;
-        let is_known = before.as_ref().is_some_and(|before| before.warnings.iter().any(is_of_it));
-        drop(before);
-        if !is_known {
+        if !self.was_told(|before| before.warnings.iter().any(is_of_it)) {
             (self.listener)(Notice::Warning(warning));
         }
     }
@@ -249,17 +242,23 @@ impl Progress {
     pub(super) fn failed(&self, path: &str, reason: &str) {
         self.add(Count::Failed, 1);
         let failure = Failure { path: shown(path), reason: shown(reason) };
-        let mut failures = lock(&self.failures);
-        if failures.len() < FAILURES_KEPT_MAX {
-            failures.push(failure.clone());
-        }
-        drop(failures);
-        let before = lock(&self.before);
-        let is_known = before.as_ref().is_some_and(|before| before.failures.contains(&failure));
-        drop(before);
-        if !is_known {
+        keep(&self.failures, &failure);
+        if !self.was_told(|before| before.failures.contains(&failure)) {
             (self.listener)(Notice::Failed(failure));
         }
+    }
+
+    /// Whether something was told on an earlier link.
+    fn was_told(&self, is_in: impl Fn(&Summary) -> bool) -> bool {
+        lock(&self.before).as_ref().is_some_and(is_in)
+    }
+}
+
+/// Keeps one more for the end, as long as there are not too many.
+fn keep(kept: &Mutex<Vec<Failure>>, one: &Failure) {
+    let mut kept = lock(kept);
+    if kept.len() < FAILURES_KEPT_MAX {
+        kept.push(one.clone());
     }
 }
 

@@ -51,7 +51,7 @@ impl Run {
                     self.turns.peer_at(session, address);
                 } else if *message == ServerV1::RoomEntered {
                     // From now on the room is its own: a peer may be there when it comes back from a lost connection.
-                    (self.config.room_fresh, self.room_own) = (false, true);
+                    self.room_own = true;
                 } else {
                     self.tell(Input::V1(message));
                 }
@@ -109,7 +109,7 @@ impl Run {
             key: Some(self.identity.public_key()),
             signature: Some(Box::new(signature)),
             resume: resume.map(|(token, _)| token),
-            fresh: self.config.room_fresh,
+            fresh: self.config.room_fresh && !self.room_own,
             own: self.room_own,
         });
         for (session, address) in self.turns.own() {

@@ -4,13 +4,13 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use holepunch_link::dial::in_turn;
 use holepunch_wire::turn::{TurnServer, TurnUrl};
 use tokio::net::UdpSocket;
 use tokio::time::{sleep_until, timeout};
 
 use super::super::allocation::{Allocation, Failure};
 use super::{Carrier, DATAGRAM_BYTES_MAX, LOOK_AGAIN_MIN};
-use holepunch_link::dial::in_turn;
 
 /// A name look-up may take so long.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
