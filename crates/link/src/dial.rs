@@ -38,7 +38,7 @@ pub async fn dial(host: &str, port: u16, mute: &Mute, within: Duration) -> io::R
         }
     };
     let addresses = mute.last(in_turn(found));
-    Ok(dial_any(&addresses, within.min(until.saturating_duration_since(Instant::now()))).await?)
+    Ok(dial_any(&addresses, until.saturating_duration_since(Instant::now())).await?)
 }
 
 /// Addresses that have taken a connection, and on it have said nothing yet that is an answer: behind a load balancer there
@@ -107,8 +107,8 @@ pub async fn dial_any(addresses: &[SocketAddr], within: Duration) -> Result<TcpS
     }
 }
 
-/// The addresses in the order in which they are tried, each once, and at most six: one of each family in turn, beginning with the family that the
-/// system prefers (RFC 8305 §4).
+/// The addresses in the order in which they are tried, each once, and at most six: one of each family in turn, beginning
+/// with the family that the system prefers (RFC 8305 §4).
 pub fn in_turn(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut found: Vec<SocketAddr> = found.collect();
     let mut ordered: Vec<SocketAddr> = Vec::new();

@@ -34,7 +34,9 @@ pub use link::{
     DatagramError, Link, LinkError, LinkPath, PathEvent, PathEvents, PathKind, ReadError,
     RecvStream, SendStream, Traffic, WriteError,
 };
-pub use links::{Guesses, LinkConfig, LinkEvent, RelayEnd, RelayKind, RoomSecret};
+pub use links::{
+    Guesses, LinkConfig, LinkEvent, RelayEnd, RelayKind, RoomSecret, SESSION_GUESSES_MAX,
+};
 pub use mux::PacketDrops;
 pub use port::{OpenError, Port, PortEvent};
 pub use resolve::{ServerName, ServerNameError};

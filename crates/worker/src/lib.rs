@@ -46,7 +46,8 @@ pub use dialer::Dialer;
 pub use health::ask_why;
 pub use holepunch_link::{
     DatagramError, Event, Guesses, Identity, Link, LinkError, LinkPath, PathEvent, PathEvents,
-    PathKind, ReadError, RecvStream, RoomSecret, SendStream, ServerName, WriteError,
+    PathKind, ReadError, RecvStream, RoomSecret, SESSION_GUESSES_MAX, SendStream, ServerName,
+    WriteError,
 };
 pub use holepunch_wire::WorkerId;
 pub use holepunch_wire::signal::v1::{ErrorCode, ServerV1};

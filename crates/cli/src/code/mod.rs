@@ -13,7 +13,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use holepunch_wire::session::RoomName;
-use holepunch_worker::{RendezvousUrl, RoomSecret};
+use holepunch_worker::{RendezvousUrl, RoomSecret, SESSION_GUESSES_MAX};
 
 use crate::exit::Failure;
 use crate::settings::Environment;
@@ -25,9 +25,9 @@ pub(crate) use words::{WORD_BITS, WORDS_MAX, random, random_words};
 pub(crate) const GOOD_FOR: Duration = Duration::from_secs(60 * 60);
 /// So many wrong guesses end a code.
 pub(crate) const GUESSES_MAX: u32 = 3;
-/// So often all peers together see whether a guess was right, also in sessions at the same time: in three sessions, six
-/// times in each.
-pub(crate) const GUESSES_SHOWN_MAX: u32 = 6 * GUESSES_MAX;
+/// So often all peers together see whether a guess was right, also in sessions at the same time: in three sessions, as
+/// often as in each.
+pub(crate) const GUESSES_SHOWN_MAX: u32 = SESSION_GUESSES_MAX * GUESSES_MAX;
 /// Words of a code where nothing else is said, and the fewest.
 pub(crate) const WORDS: u16 = 2;
 /// Letters of two words, at most: with a number of three digits, a code has 20 characters.

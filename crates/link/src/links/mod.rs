@@ -34,7 +34,7 @@ use tokio::task::JoinSet;
 
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use hello::testing;
-pub use hello::{Guesses, RoomSecret};
+pub use hello::{Guesses, RoomSecret, SESSION_GUESSES_MAX};
 pub use relay_end::{RelayEnd, RelayKind};
 
 use crate::identity::Identity;

@@ -37,7 +37,7 @@ const EXPORTER: &[u8] = b"EXPORTER-holepunch-room";
 /// How often the side that accepts shows its code in one session. Each time the peer learns whether one
 /// guess was right, and can go away without showing any. An honest peer makes five connections in the
 /// time that a session has, and goes away from all but one.
-const GUESSES_MAX: u32 = 6;
+pub const SESSION_GUESSES_MAX: u32 = 6;
 
 /// How many guesses at the secret all peers have together, in sessions at the same time, one after the other or begun
 /// anew. Clones share what is left.
@@ -88,7 +88,7 @@ impl Terms {
 
     /// Whether there is one more guess for the peer; it is used up.
     fn allow_guess(&self) -> bool {
-        let more = |made: u32| (made < GUESSES_MAX).then_some(made + 1);
+        let more = |made: u32| (made < SESSION_GUESSES_MAX).then_some(made + 1);
         self.of_all.take()
             && self.guesses.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }

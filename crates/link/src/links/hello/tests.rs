@@ -256,7 +256,7 @@ async fn a_peer_that_goes_silent_after_it_has_seen_the_code_ends_in_time() {
 async fn a_peer_that_goes_away_with_each_code_has_few_guesses() {
     let own_terms = terms(Some("a b"));
     assert!(!own_terms.was_guessed());
-    for guess in 0..=GUESSES_MAX {
+    for guess in 0..=SESSION_GUESSES_MAX {
         let Ends { connections: [peer, own], sockets: _sockets, .. } = connected().await;
         let (mut send, mut recv) = peer.open_bi().await.unwrap();
         send.write_all(&hello(&first_message(Role::Connecting, "a guess"))).await.unwrap();
@@ -267,9 +267,9 @@ async fn a_peer_that_goes_away_with_each_code_has_few_guesses() {
             seen
         };
         let (outcome, seen) = tokio::join!(accept(&own, &own_terms), look);
-        assert_eq!(seen, guess < GUESSES_MAX, "{guess}");
+        assert_eq!(seen, guess < SESSION_GUESSES_MAX, "{guess}");
         let is_final = outcome == Err(LinkError::WrongSecret);
-        assert_eq!(is_final, guess == GUESSES_MAX, "{guess}: {outcome:?}");
+        assert_eq!(is_final, guess == SESSION_GUESSES_MAX, "{guess}: {outcome:?}");
         assert!(own_terms.was_guessed(), "whoever goes away without a word has made a guess, too");
     }
 }
