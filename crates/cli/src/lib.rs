@@ -1,4 +1,4 @@
-//! The command line: `holepunch rendezvous | worker | bench | chat | pipe | forward | send | receive | demo | …`.
+//! The command line: `holepunch rendezvous | worker | bench | chat | pipe | forward | send | receive | demo | doctor | …`.
 //!
 //! A library so that test laboratories can run the same commands in processes of their own.
 //! Each command is a module: it turns flags and environment variables into the configuration of a
@@ -9,6 +9,7 @@ mod chat;
 mod code;
 mod config_file;
 mod demo;
+mod doctor;
 mod exit;
 mod forward;
 mod invite;
@@ -94,6 +95,8 @@ enum Command {
     Bench(bench::Args),
     /// Ask STUN servers what the NAT in front of this machine does, and what that means for linking
     Nat(nat::Args),
+    /// Try all that lies between this machine and a rendezvous, and say what each finding means
+    Doctor(doctor::Args),
     /// Make up a room and a secret, and print the commands for both sides
     Invite(invite::Args),
     /// Show the settings that are remembered, and where each comes from
@@ -119,7 +122,7 @@ impl Command {
             Self::Rendezvous(_) | Self::Worker(_) => "info",
             Self::Lab(_) | Self::Load(_) | Self::Nat(_) | Self::Invite(_) | Self::Why(_) => "warn",
             // What it says is its result, or its error.
-            Self::Config(_) | Self::Login(_) => "error",
+            Self::Config(_) | Self::Login(_) | Self::Doctor(_) => "error",
             // They show each step themselves.
             Self::Bench(_)
             | Self::Chat(_)
@@ -196,6 +199,7 @@ async fn run_command(command: Command, environment: &Environment) -> Result<Exit
         Command::Lab(args) => lab::run(*args, environment).await,
         Command::Load(args) => load::run(args, environment).await,
         Command::Nat(args) => nat::run(args, environment).await,
+        Command::Doctor(args) => doctor::run(args, environment).await,
         Command::Invite(args) => invite::run(args, environment),
         Command::Config(args) => config_file::run_config(&args, environment),
         Command::Login(args) => config_file::run_login(args, environment).await,

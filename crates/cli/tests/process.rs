@@ -114,7 +114,7 @@ async fn a_health_port_that_is_taken_ends_the_worker_with_an_error_that_names_po
 
 #[tokio::test]
 async fn every_command_has_a_help_with_an_example() {
-    for command in ["rendezvous", "worker", "demo", "load", "nat"] {
+    for command in ["rendezvous", "worker", "demo", "doctor", "load", "nat"] {
         let all = Program::end_of(&["--help"], &[]).await;
         assert_eq!(all.code, Some(0), "{all:?}");
         assert!(all.out.contains("Examples:\n  holepunch"), "{}", all.out);

@@ -39,4 +39,5 @@ pub use links::{
 };
 pub use mux::PacketDrops;
 pub use port::{OpenError, Port, PortEvent};
+pub use port_mapping::{RouterAnswer, ask_router};
 pub use resolve::{ServerName, ServerNameError};

@@ -217,7 +217,8 @@ impl RendezvousUrl {
     }
 
     /// Whether TLS is spoken there.
-    pub(crate) fn is_encrypted(&self) -> bool {
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
         self.url.scheme() == "wss"
     }
 
@@ -233,7 +234,8 @@ impl RendezvousUrl {
     }
 
     /// The port, that of the scheme where the URL names none.
-    pub(crate) fn port(&self) -> u16 {
+    #[must_use]
+    pub fn port(&self) -> u16 {
         // Both schemes have one.
         self.url.port_or_known_default().unwrap_or_default()
     }
@@ -264,6 +266,11 @@ impl RendezvousUrl {
     pub fn register(&self, worker: &WorkerId) -> Url {
         let segment = utf8_percent_encode(worker.as_str(), SEGMENT);
         self.at(&format!("{REGISTER_PATH}{segment}"))
+    }
+
+    /// What it is, for whoever asks by HTTP.
+    pub(crate) fn index(&self) -> Url {
+        self.at("/")
     }
 
     fn at(&self, path: &str) -> Url {

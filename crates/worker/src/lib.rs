@@ -7,6 +7,7 @@
 //! | `worker` | the worker as a program sees it |
 //! | `run` | its one task: what the rendezvous says goes to the UDP port, what the port says goes to the rendezvous |
 //! | `reach`, `dial`, `proxy`, `login`, `tls` | how a connection to the rendezvous comes about |
+//! | `steps` | the same step by step, for a program that tells which one fails |
 //! | `relay` | the second WebSocket of a session, for its packets |
 //! | `turn` | an address on a TURN server, for packets where nothing else serves |
 //! | `identity_file` | the worker's key in a file |
@@ -36,6 +37,7 @@ mod reach;
 mod relay;
 mod run;
 mod signalling;
+mod steps;
 mod story;
 mod tls;
 mod turn;
@@ -53,12 +55,14 @@ pub use holepunch_wire::WorkerId;
 pub use holepunch_wire::signal::v1::{ErrorCode, ServerV1};
 pub use holepunch_wire::signal::{Complaint, FromServer, Offer};
 pub use identity_file::{IdentityFileError, load_or_create};
+pub use nat_words::in_words as nat_in_words;
 pub use no_endpoint::{Left, Unseen};
 pub use notice::{Notice, milliseconds};
 pub use proxy::{Proxy, ProxyError};
 pub use signalling::Signal;
 pub use signalling::handshake::{Asking, Opened};
 pub use signalling::stream::Stream;
+pub use steps::{Certificate, Index, Steps};
 pub use story::{Line, Stories, Story};
 #[cfg(any(test, feature = "testing"))]
 pub use turn::testing as turn_testing;

@@ -75,15 +75,25 @@ impl Access {
 
     /// What leads to the rendezvous on a TCP connection: through the proxy where there is one, and with TLS.
     pub(crate) async fn stream(&self, url: &Url, mut tcp: TcpStream) -> io::Result<Stream> {
-        let (name, port) = host_and_port(url)?;
-        if let Some(proxy) = &self.proxy {
-            // With the brackets of an IPv6 address.
-            let host = url.host_str().unwrap_or_default();
-            proxy.tunnel(&mut tcp, &format!("{host}:{port}")).await?;
-        }
+        self.tunnel(url, &mut tcp).await?;
+        self.secure(url, tcp).await
+    }
+
+    /// Asks the proxy, where there is one, for a connection to the host of `url`.
+    pub(crate) async fn tunnel(&self, url: &Url, tcp: &mut TcpStream) -> io::Result<()> {
+        let Some(proxy) = &self.proxy else { return Ok(()) };
+        let (_, port) = host_and_port(url)?;
+        // With the brackets of an IPv6 address.
+        let host = url.host_str().unwrap_or_default();
+        proxy.tunnel(tcp, &format!("{host}:{port}")).await
+    }
+
+    /// Speaks TLS on a connection to the host of `url`, where the URL asks for it.
+    pub(crate) async fn secure(&self, url: &Url, tcp: TcpStream) -> io::Result<Stream> {
         if !is_encrypted(url) {
             return Ok(Stream::new(Below::Left(tcp)));
         }
+        let (name, _) = host_and_port(url)?;
         let config = self.tls.config().await.map_err(io::Error::other)?;
         let server = ServerName::try_from(name.to_owned())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
