@@ -73,11 +73,7 @@ impl Terminal {
     }
 
     /// What stands on the terminal, once it is as it should be.
-    pub(crate) async fn until_shown(
-        &mut self,
-        what: &str,
-        is_so: impl Fn(&str) -> bool,
-    ) -> String {
+    pub(crate) async fn until_shown(&mut self, what: &str, is_so: impl Fn(&str) -> bool) -> String {
         let shown = async {
             loop {
                 let shown = self.shown();
