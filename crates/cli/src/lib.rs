@@ -47,6 +47,8 @@ use headings::LOGGING;
 use logging::LogFormat;
 use settings::Environment;
 
+pub use config_file::{KEYS as SETTINGS_FILE_KEYS, Key as SettingsFileKey};
+
 /// After a command has ended, time for what still runs in the background (a name look-up that
 /// hangs, say) before the process ends all the same.
 const LINGER: Duration = Duration::from_millis(50);
@@ -132,6 +134,11 @@ impl Command {
             | Self::Receive(_) => "error",
         }
     }
+}
+
+/// The whole command line, with all commands and flags and their help.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command line `args`, the program's name first.

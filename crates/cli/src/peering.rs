@@ -32,7 +32,7 @@ pub(crate) struct PeeringArgs {
     /// Either both sides name each other, or one waits in a room and the other one names that room, too [env: PEER]
     #[arg(long, value_name = "ID", help_heading = MEETING)]
     peer: Option<String>,
-    /// File of the own key [default: a fresh one]
+    /// File of the own key [default: a fresh key]
     ///
     /// The worker's id is made from it. The file is made where there is none; `default` is one that stays beside the settings file [env: IDENTITY]
     #[arg(long, value_name = "FILE", help_heading = MEETING)]

@@ -24,9 +24,9 @@ const DEFAULT_STUN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIE
     holepunch rendezvous --listen [::]:9000 --stun-listen [::]:3478,[::]:3479\n  \
     holepunch rendezvous --stun-listen none --trusted-proxy 10.0.0.0/8")]
 pub(crate) struct Args {
-    /// Where HTTP is served [default: port 8080]
+    /// Where HTTP is served; else on port 8080
     ///
-    /// And WebSocket, on all addresses by default [env: PORT, the port alone]
+    /// And WebSocket [env: PORT, the port alone] [default: 0.0.0.0:8080]
     #[arg(long, value_name = "ADDR")]
     listen: Option<Address>,
     /// UDP addresses for STUN, or `none`

@@ -62,9 +62,9 @@ pub(crate) struct Args {
     /// `none` asks nobody [env: IP_ECHO_URL] [default: https://api.ipify.org]
     #[arg(long, value_name = "URL|none", help_heading = NETWORK)]
     ip_echo_url: Option<OrNone<Url>>,
-    /// The worker's id [default: made of its key]
+    /// The worker's id; else one made from its key
     ///
-    /// With --baseline it is a fresh UUID by default [env: WORKER_ID]
+    /// [env: WORKER_ID] [default: the one that is made from its key; a fresh UUID with --baseline]
     #[arg(long, value_name = "ID", help_heading = MEETING)]
     worker_id: Option<String>,
     /// Who is offered to whom: pair, mesh or call

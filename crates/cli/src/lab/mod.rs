@@ -44,9 +44,9 @@ pub(crate) struct Args {
     /// In place of the table of requirements.
     #[arg(long, conflicts_with_all = ["pair", "list"])]
     matrix: bool,
-    /// Kinds of the matrix, or `all` [default: usual ones]
+    /// Kinds of the matrix, or `all`; else 17 usual ones
     ///
-    /// Those are 17. --list shows all.
+    /// [default: 17 usual ones; --list shows all]
     #[arg(long, value_name = "KIND,KIND,…", conflicts_with_all = ["pair", "list"])]
     kinds: Option<Kinds>,
     /// Play one pair: what each of the two stands behind

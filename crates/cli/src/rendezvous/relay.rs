@@ -17,12 +17,12 @@ pub(crate) struct Args {
     no_relay: bool,
     /// Bytes a second of a session
     ///
-    /// That are relayed [env: RELAY_RATE]
+    /// That are relayed [env: RELAY_RATE] [default: none]
     #[arg(long, value_name = "SIZE|none")]
     relay_rate: Option<OrNone<Size>>,
     /// Bytes of a session
     ///
-    /// That are relayed [env: RELAY_QUOTA]
+    /// That are relayed [env: RELAY_QUOTA] [default: none]
     #[arg(long, value_name = "SIZE|none")]
     relay_quota: Option<OrNone<Size>>,
     /// Bytes a second that are relayed from one IP address [env: RELAY_RATE_PER_IP] [default: none]
