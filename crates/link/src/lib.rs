@@ -41,3 +41,4 @@ pub use mux::PacketDrops;
 pub use port::{OpenError, Port, PortEvent};
 pub use port_mapping::{RouterAnswer, ask_router};
 pub use resolve::{ServerName, ServerNameError};
+pub use tls::ALPN;

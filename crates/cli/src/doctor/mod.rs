@@ -15,6 +15,7 @@ use holepunch_wire::signal::v1::Welcome;
 use holepunch_worker::Proxy;
 
 use crate::exit::Failure;
+use crate::headings::NETWORK;
 use crate::peering::rendezvous_url;
 use crate::settings::Environment;
 use crate::signals::Stop;
@@ -39,25 +40,24 @@ const _: () = {
     assert!(way + links + 4 <= TOTAL.as_secs());
 };
 
-/// Try all that lies between this machine and a rendezvous, and say what each finding means
+/// Try all that lies between this machine and a rendezvous
+///
+/// Each check is one line: ok, warning, fault or not tried; what was seen, what it means, the fix. It takes 48 s at most, and a few seconds where all is well. It links with nobody but itself. Exit code 1 with a fault.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     holepunch doctor\n  \
-    holepunch doctor https://rendezvous.example --json\n\
-    Each check is one line: ok, warning, fault or not tried; what was seen, what it means, the fix. It takes \
-    48 s at most, and a few seconds where all is well. It links with nobody but itself.\n\
-    Exit code 1 with a fault.")]
+    holepunch doctor https://rendezvous.example --json")]
 pub(crate) struct Args {
     /// The rendezvous [env: RENDEZVOUS_SERVICE_URL]
     #[arg(value_name = "URL")]
     url: Option<String>,
     /// The same
-    #[arg(long, value_name = "URL", conflicts_with = "url")]
+    #[arg(long, value_name = "URL", conflicts_with = "url", hide_short_help = true)]
     rendezvous_url: Option<String>,
     #[command(flatten)]
     stun: StunArgs,
     /// Do not ask the router for a port by UPnP, NAT-PMP or PCP [env: NO_PORT_MAPPING]
-    #[arg(long)]
+    #[arg(long, help_heading = NETWORK)]
     no_port_mapping: bool,
     /// Print a JSON object
     #[arg(long)]
