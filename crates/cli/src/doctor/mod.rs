@@ -48,11 +48,11 @@ const _: () = {
     holepunch doctor\n  \
     holepunch doctor https://rendezvous.example --json")]
 pub(crate) struct Args {
-    /// The rendezvous [env: RENDEZVOUS_SERVICE_URL]
+    /// The rendezvous
     #[arg(value_name = "URL")]
     url: Option<String>,
-    /// The same
-    #[arg(long, value_name = "URL", conflicts_with = "url", hide_short_help = true)]
+    /// The same [env: RENDEZVOUS_SERVICE_URL]
+    #[arg(long, value_name = "URL", conflicts_with = "url")]
     rendezvous_url: Option<String>,
     #[command(flatten)]
     stun: StunArgs,
