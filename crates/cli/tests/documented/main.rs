@@ -5,8 +5,10 @@
 
 mod constants;
 mod limits;
+mod links;
 mod markdown;
 mod settings;
+mod tarball;
 
 use std::path::{Path, PathBuf};
 
