@@ -57,10 +57,13 @@ pub(crate) fn anchors(text: &str) -> Vec<String> {
     let mut anchors: Vec<String> = Vec::new();
     for (_, title) in outside_fences(text).into_iter().filter_map(|(_, line)| heading(line)) {
         let kept = title.to_lowercase().replace(' ', "-");
-        let kept: String = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect();
+        let kept: String =
+            kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect();
         let same = |known: &&String| **known == kept || known.starts_with(&format!("{kept}-"));
-        let is_number = |known: &&String| known[kept.len()..].trim_start_matches('-').parse::<u32>().is_ok();
-        let before = anchors.iter().filter(same).filter(|known| **known == kept || is_number(known)).count();
+        let is_number =
+            |known: &&String| known[kept.len()..].trim_start_matches('-').parse::<u32>().is_ok();
+        let before =
+            anchors.iter().filter(same).filter(|known| **known == kept || is_number(known)).count();
         anchors.push(if before == 0 { kept } else { format!("{kept}-{before}") });
     }
     anchors

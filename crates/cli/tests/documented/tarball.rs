@@ -1,5 +1,6 @@
 //! `scripts/release-tarball`, with the binary of the tests.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -13,18 +14,18 @@ fn output(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn make(out: &Path) -> String {
-    let script = repository().join("scripts/release-tarball");
-    let binary = env!("CARGO_BIN_EXE_holepunch");
-    let mut command = Command::new(script);
-    let made = output(command.args(["--binary", binary, "--out"]).arg(out).env("SOURCE_DATE_EPOCH", "1"));
+/// Makes one, and tells its name.
+fn make(out: &Path, binary: &Path, strip: &str) -> String {
+    let mut command = Command::new(repository().join("scripts/release-tarball"));
+    command.arg("--binary").arg(binary).arg("--out").arg(out);
+    let made = output(command.env("SOURCE_DATE_EPOCH", "1").env("STRIP", strip));
     Path::new(made.trim()).file_name().unwrap().to_str().unwrap().to_owned()
 }
 
 #[test]
 fn a_tarball_has_a_program_that_runs_and_what_belongs_to_it() {
     let folder = tempfile::tempdir().unwrap();
-    let name = make(folder.path());
+    let name = make(folder.path(), Path::new(env!("CARGO_BIN_EXE_holepunch")), "strip");
     let within = |program: &str| {
         let mut command = Command::new(program);
         command.current_dir(folder.path());
@@ -33,7 +34,9 @@ fn a_tarball_has_a_program_that_runs_and_what_belongs_to_it() {
     output(within("sha256sum").args(["-c", &format!("{name}.sha256")]));
     output(within("tar").args(["xzf", &name]));
     let inside = folder.path().join(name.strip_suffix(".tar.gz").unwrap());
-    for file in ["README.md", "LICENSE-MIT", "LICENSE-APACHE", "docs/settings.md", "docs/picture.svg"] {
+    for file in
+        ["README.md", "LICENSE-MIT", "LICENSE-APACHE", "docs/settings.md", "docs/picture.svg"]
+    {
         assert!(inside.join(file).exists(), "{file} is in {name}");
     }
     let version = output(Command::new(inside.join("holepunch")).arg("--version"));
@@ -45,8 +48,12 @@ fn a_tarball_has_a_program_that_runs_and_what_belongs_to_it() {
 #[test]
 fn the_same_binary_makes_the_same_tarball() {
     let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let name = make(one.path());
-    assert_eq!(make(other.path()), name);
+    let program = one.path().join("program");
+    std::fs::write(&program, "#!/bin/sh\n[ \"$1\" = --version ] && echo holepunch 7\n").unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let name = make(one.path(), &program, "true");
+    assert!(name.starts_with("holepunch-7-"), "{name}");
+    assert_eq!(make(other.path(), &program, "true"), name);
     let read = |folder: &Path| std::fs::read(folder.join(&name)).unwrap();
     assert!(read(one.path()) == read(other.path()), "they differ");
 }
