@@ -34,9 +34,15 @@ fn a_tarball_has_a_program_that_runs_and_what_belongs_to_it() {
     output(within("sha256sum").args(["-c", &format!("{name}.sha256")]));
     output(within("tar").args(["xzf", &name]));
     let inside = folder.path().join(name.strip_suffix(".tar.gz").unwrap());
-    for file in
-        ["README.md", "LICENSE-MIT", "LICENSE-APACHE", "docs/settings.md", "docs/picture.svg"]
-    {
+    for file in [
+        "README.md",
+        "LICENSE-MIT",
+        "LICENSE-APACHE",
+        "docs/settings.md",
+        "docs/picture.svg",
+        "man/man1/holepunch-send.1",
+        "completions/holepunch.fish",
+    ] {
         assert!(inside.join(file).exists(), "{file} is in {name}");
     }
     let version = output(Command::new(inside.join("holepunch")).arg("--version"));
