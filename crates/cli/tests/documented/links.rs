@@ -10,7 +10,7 @@ use crate::{none_of, read, repository};
 const FOLDERS: [&str; 4] = ["docs", "deploy", "tests/lab", "fuzz"];
 
 /// All documents, by their paths in the repository.
-fn documents() -> Vec<String> {
+pub(crate) fn documents() -> Vec<String> {
     let mut found = Vec::new();
     for folder in [&[""], &FOLDERS[..]].concat() {
         for entry in std::fs::read_dir(repository().join(folder)).unwrap() {

@@ -55,7 +55,7 @@ fn a_tarball_has_a_program_that_runs_and_what_belongs_to_it() {
 fn the_same_binary_makes_the_same_tarball() {
     let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let program = one.path().join("program");
-    std::fs::write(&program, "#!/bin/sh\n[ \"$1\" = --version ] && echo holepunch 7\n").unwrap();
+    std::fs::write(&program, "#!/bin/sh\n[ \"$1\" != --version ] || echo holepunch 7\n").unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     let name = make(one.path(), &program, "true");
     assert!(name.starts_with("holepunch-7-"), "{name}");
