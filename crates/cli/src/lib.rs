@@ -11,6 +11,7 @@ mod config_file;
 mod demo;
 mod exit;
 mod forward;
+mod hints;
 mod invite;
 mod joining;
 mod lab;
