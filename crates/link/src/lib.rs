@@ -45,3 +45,4 @@ pub use mux::PacketDrops;
 pub use port::{OpenError, Port, PortEvent};
 pub use protocol::{PROTOCOL_BYTES_MAX, PROTOCOLS_MAX, Protocols, ProtocolsError};
 pub use resolve::{ServerName, ServerNameError};
+pub use tls::ALPN;
