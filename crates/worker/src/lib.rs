@@ -1,23 +1,45 @@
 //! The worker, as a library: it registers with a rendezvous, learns its public UDP endpoint, and links with the peers that
 //! it calls ([`Worker::connect`]) or is offered ([`Worker::accept`]); [`Worker::shutdown`] ends it within a second.
 //!
-//! ```no_run
-//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! ```
 //! use holepunch_worker::Worker;
-//! use tokio::io::AsyncWriteExt;
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //!
-//! let worker = Worker::builder("https://rendezvous.example")
-//!     .room("tea")
-//!     .protocols(["greeting/1"])
-//!     .start()
-//!     .await?;
-//! let link = worker.accept().await?;
+//! # use holepunch_rendezvous::{Config, MatchmakerConfig, RelayLimits, Server};
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let any_port: std::net::SocketAddr = "127.0.0.1:0".parse()?;
+//! # let server = Server::bind(Config {
+//! #     listen: any_port,
+//! #     stun_listen: vec![any_port],
+//! #     stun_is_optional: false,
+//! #     listing: false,
+//! #     open_files_max: None,
+//! #     trusted_proxies: Vec::new(),
+//! #     proxy_protocol: false,
+//! #     public_hosts: Vec::new(),
+//! #     stun_advertise: Vec::new(),
+//! #     relay: Some(RelayLimits::default()),
+//! #     matchmaker: MatchmakerConfig { allow_private: true, ..MatchmakerConfig::default() },
+//! # })?;
+//! # let url = format!("http://{}", server.http_address());
+//! // Two of these, on any two machines: `url` is that of the rendezvous, https://rendezvous.example, say.
+//! let start = || Worker::builder(&url).room("tea").protocols(["greeting/1"]).start();
+//! let (first, second) = (start().await?, start().await?);
+//!
+//! let (link, other) = tokio::join!(first.accept(), second.accept());
+//! let (link, other) = (link?, other?);
 //! println!("linked with {}, {}", link.peer(), link.path().kind);
+//!
 //! let mut stream = link.open_stream().await?;
 //! stream.write_all(b"hello").await?;
 //! stream.shutdown().await?;
-//! stream.send().stopped().await?;
-//! worker.shutdown().await;
+//!
+//! let mut said = String::new();
+//! other.accept_stream().await?.read_to_string(&mut said).await?;
+//! assert_eq!(said, "hello");
+//! tokio::join!(first.shutdown(), second.shutdown());
+//! # server.shutdown().await;
 //! # Ok(())
 //! # }
 //! ```

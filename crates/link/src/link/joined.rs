@@ -10,6 +10,24 @@ use super::{RecvStream, SendStream};
 
 /// A stream of a link, in both directions, as tokio's `AsyncRead` and `AsyncWrite`. `shutdown` says that nothing more
 /// follows from this side; what the peer sends can still be read then.
+///
+/// ```
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (link, other, _sockets) = holepunch_link::testing::pair().await;
+/// let mut near = link.open_stream().await?;
+/// near.write_all(b"hello").await?;
+/// near.shutdown().await?;
+///
+/// let mut far = other.accept_stream().await?;
+/// let mut said = String::new();
+/// far.read_to_string(&mut said).await?;
+/// assert_eq!(said, "hello");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct BiStream {
     send: SendStream,

@@ -87,7 +87,8 @@ async fn two_that_call_each_other_at_once_have_one_link() {
 async fn in_a_room_of_pairs_the_link_comes_to_both_by_itself() {
     let rendezvous = Rendezvous::start();
     let pair = || rendezvous.worker().room("pair").room_mode(RoomMode::Pair);
-    let (first, second) = (pair().start().await.unwrap(), pair().start().await.unwrap());
+    let (mut first, second) = (pair().start().await.unwrap(), pair().start().await.unwrap());
+    registered(&mut first).await;
     let both = async { tokio::join!(first.accept(), second.connect(first.id())) };
     let (one, other) = within("both links", both).await;
     assert_eq!(one.unwrap().session(), other.unwrap().session());
