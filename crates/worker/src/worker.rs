@@ -163,14 +163,7 @@ impl Worker {
         let stories = Stories::default();
         let health = health(&config, &stories).await?;
         let access = Access::new(&config.rendezvous, config.proxy.clone());
-        let signalling = Signalling::start(Settings {
-            url: config.rendezvous.register_in(&id, &config.room),
-            ask_v1: !config.baseline_only,
-            names: config.names,
-            ping_interval: config.ping_interval,
-            ping_timeout: config.ping_timeout,
-            access: access.clone(),
-        });
+        let signalling = signalling(&config, &id, &access);
         let (sender, notices) = mpsc::channel(NOTICES_MAX);
         let (handover, (stop, stopped)) = (Handover::default(), oneshot::channel());
         let makes_links = config.links && !config.baseline_only;
@@ -295,6 +288,17 @@ impl Worker {
         }
         tracing::info!(worker = %self.id, "worker has ended");
     }
+}
+
+fn signalling(config: &Config, id: &WorkerId, access: &Access) -> Signalling {
+    Signalling::start(Settings {
+        url: config.rendezvous.register_in(id, &config.room),
+        ask_v1: !config.baseline_only,
+        names: config.names,
+        ping_interval: config.ping_interval,
+        ping_timeout: config.ping_timeout,
+        access: access.clone(),
+    })
 }
 
 fn own_id(config: &Config, identity: &Identity) -> Result<WorkerId, StartError> {
