@@ -8,7 +8,6 @@ use holepunch_link::dial::{Unanswered, dial_any};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use tokio::net::TcpStream;
-use url::Url;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
@@ -18,6 +17,7 @@ use crate::proxy::Proxy;
 use crate::reach::Access;
 use crate::signalling::stream::Stream;
 use crate::signalling::{handshake, hint};
+use crate::url::WebSocketUrl;
 
 /// Names of a certificate that are told.
 const NAMES_MAX: usize = 8;
@@ -28,7 +28,7 @@ const SAID_CHARS_MAX: usize = 80;
 #[derive(Debug, Clone)]
 pub struct Steps {
     access: Access,
-    index: Url,
+    index: WebSocketUrl,
     /// The host and the port of the first TCP connection.
     first: (String, u16),
 }

@@ -19,11 +19,11 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderName, HeaderValue, Response};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, http};
-use url::Url;
 
 use super::stream::Stream;
 use crate::login::Login;
 use crate::reach::Access;
+use crate::url::WebSocketUrl;
 
 /// Longest head of an answer, in bytes, and most headers in it.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -83,7 +83,7 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opens a WebSocket.
 pub(crate) async fn open(
-    url: &Url,
+    url: &WebSocketUrl,
     access: &Access,
     way: Way,
     asking: Asking<'_>,
@@ -118,13 +118,15 @@ pub(crate) async fn open(
 }
 
 /// Longest body that is read of an answer to [`get`], in bytes.
+#[cfg(feature = "steps")]
 const BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// Asks for the page at `url` on a connection to its host, and reads the answer: its head, and as much of its body as there is
 /// room for.
+#[cfg(feature = "steps")]
 pub(crate) async fn get(
     stream: &mut Stream,
-    url: &Url,
+    url: &WebSocketUrl,
     login: Option<&Login>,
 ) -> Result<Response<Vec<u8>>, Error> {
     let request = format!(
@@ -146,16 +148,16 @@ pub(crate) async fn get(
 }
 
 /// The host of a URL, and its port where the URL names one, as a request names them.
-fn host_header(url: &Url) -> String {
+fn host_header(url: &WebSocketUrl) -> String {
     let port = url.port().map_or(String::new(), |port| format!(":{port}"));
-    format!("{}{port}", url.host_str().unwrap_or_default())
+    format!("{}{port}", url.host())
 }
 
 fn authorization(login: Option<&Login>) -> String {
     login.map_or(String::new(), |login| format!("Authorization: {}\r\n", login.reveal()))
 }
 
-fn request(url: &Url, key: &str, asking: Asking<'_>, login: Option<&Login>) -> String {
+fn request(url: &WebSocketUrl, key: &str, asking: Asking<'_>, login: Option<&Login>) -> String {
     let query = url.query().map_or(String::new(), |query| format!("?{query}"));
     let asking = match asking {
         Asking::Baseline => String::new(),
@@ -292,20 +294,20 @@ mod tests {
 
     #[test]
     fn the_request_is_what_the_rfc_asks_for() {
-        let url: Url = "ws://a.example:8080/ws/register/x?room=r".parse().unwrap();
+        let url: WebSocketUrl = "ws://a.example:8080/ws/register/x?room=r".parse().unwrap();
         let text = request(&url, KEY, Asking::V1, None);
         assert!(text.starts_with("GET /ws/register/x?room=r HTTP/1.1\r\nHost: a.example:8080\r\n"));
         assert!(text.contains("\r\nSec-WebSocket-Protocol: holepunch.v1\r\n\r\n"));
         assert!(!request(&url, KEY, Asking::Baseline, None).contains("Protocol"));
         let relay = request(&url, KEY, Asking::Relay("x"), None);
         assert!(relay.contains("\r\nAuthorization: Bearer x\r\n\r\n"));
-        let v6: Url = "ws://[::1]:9/".parse().unwrap();
+        let v6: WebSocketUrl = "ws://[::1]:9/".parse().unwrap();
         assert!(request(&v6, KEY, Asking::Baseline, None).contains("\r\nHost: [::1]:9\r\n"));
     }
 
     #[test]
     fn the_password_of_a_url_goes_with_every_request_beside_a_relay_s_token() {
-        let url: Url = "wss://a.example/base/ws/relay/1".parse().unwrap();
+        let url: WebSocketUrl = "wss://a.example/base/ws/relay/1".parse().unwrap();
         let login = Login::of(&"wss://Aladdin:open%20sesame@a.example".parse().unwrap());
         let basic = "\r\nAuthorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n";
         for asking in [Asking::Baseline, Asking::V1, Asking::Relay("x")] {
@@ -327,7 +329,7 @@ mod tests {
         let address = silent.local_addr().unwrap();
         let rendezvous: RendezvousUrl = format!("ws://{address}").parse().unwrap();
         let access = Access::new(&rendezvous, None);
-        let url: Url = format!("ws://{address}/").parse().unwrap();
+        let url: WebSocketUrl = format!("ws://{address}/").parse().unwrap();
         let (tcp_within, within) = (Duration::from_secs(40), Duration::from_millis(300));
         let way = Way { known: None, tcp_within, within };
         let opening = |way| open(&url, &access, way, Asking::Baseline, WebSocketConfig::default());

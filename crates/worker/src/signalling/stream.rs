@@ -7,6 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+#[cfg(feature = "steps")]
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -44,6 +45,7 @@ impl Stream {
     }
 
     /// The certificate that the other end has shown, where TLS is spoken.
+    #[cfg(feature = "steps")]
     pub(crate) fn certificate(&self) -> Option<&CertificateDer<'static>> {
         match &self.below {
             Below::Left(_) => None,
