@@ -47,8 +47,9 @@ const QUIET_WITHIN: Duration = Duration::from_secs(5);
 const DRAINED_WITHIN: Duration = Duration::from_secs(1);
 /// How often the thread is told to end: between two lines it does not hear it.
 const TELL_EVERY: Duration = Duration::from_millis(20);
-/// All threads of the process have stopped so long after Ctrl-Z. Time goes on meanwhile.
-const STOPPED_WITHIN: Duration = Duration::from_millis(200);
+/// All threads of the process have stopped so long after Ctrl-Z, on a busy machine as well. Time goes on while they stand still,
+/// so nobody who comes back later waits for it.
+const STOPPED_WITHIN: Duration = Duration::from_secs(1);
 /// Printed above the line, this changes nothing that is seen: one line up, and down again. Only one text waits at a time, so that
 /// it has been taken means that all before it were printed.
 const NOTHING_SEEN: &str = "\u{1b}[A\n";
