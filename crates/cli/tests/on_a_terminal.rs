@@ -155,10 +155,12 @@ async fn what_is_typed_when_the_peer_leaves_does_not_reach_the_shell() {
 #[tokio::test]
 async fn ctrl_c_ends_a_chat_with_130_and_the_terminal_is_as_before() {
     let served = Served::start().await;
-    let other = Other::chat(&served, "tea");
+    let mut other = Other::chat(&served, "tea");
     let script = r#""$0" chat; echo "ended $?"; stty -a"#;
     let mut ada = Terminal::script(80, script, &served.variables("tea"));
     ada.until(HINT).await;
+    other.says("hello").await;
+    ada.until("Bob: hello").await;
     ada.typed("not sent").await;
     ada.until("> not sent").await;
     ada.typed("\u{3}").await;
