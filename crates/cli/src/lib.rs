@@ -18,6 +18,7 @@ mod hints;
 mod invite;
 mod joining;
 mod lab;
+mod line_editor;
 mod load;
 mod logging;
 mod nat;
@@ -27,6 +28,7 @@ mod path_history;
 mod peering;
 mod pipe;
 mod rendezvous;
+mod screen;
 mod settings;
 mod signals;
 mod table;
@@ -40,7 +42,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use code::Code;
 use config_file::ConfigFile;
@@ -172,7 +174,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn parse(args: Vec<OsString>) -> Result<Cli, clap::Error> {
-    let matches = Cli::command().try_get_matches_from(args)?;
+    // What clap decides by itself heeds more variables than NO_COLOR.
+    let colours = if screen::colours_are_wanted() { ColorChoice::Auto } else { ColorChoice::Never };
+    let matches = Cli::command().color(colours).try_get_matches_from(args)?;
     Cli::from_arg_matches(&matches)
 }
 
@@ -214,7 +218,7 @@ async fn run_command(command: Command, environment: &Environment) -> Result<Exit
         Command::Rendezvous(args) => rendezvous::run(args, environment).await,
         Command::Worker(args) => worker::run(args, environment).await,
         Command::Demo(args) => demo::run(args).await,
-        Command::Lab(args) => lab::run(*args, environment).await,
+        Command::Lab(args) => lab::run(*args).await,
         Command::Load(args) => load::run(args, environment).await,
         Command::Nat(args) => nat::run(args, environment).await,
         Command::Doctor(args) => doctor::run(args, environment).await,

@@ -98,7 +98,7 @@ pub(crate) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
             vec![it.name.to_owned(), value, from]
         })
         .collect();
-    output::line(table(&["setting", "value", "from"], &rows).trim_end());
+    output::table(&table(&["setting", "value", "from"], &rows));
     output::line(match (&settings.file, settings.is_there) {
         (Some(path), true) => format!("file: {path}"),
         (Some(path), false) => {

@@ -2,7 +2,6 @@
 
 mod words;
 
-use std::io::IsTerminal;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::exit::Failure;
 use crate::output;
+use crate::screen::{Stream, is_terminal};
 use crate::settings::{Environment, Seconds};
 use crate::table::table;
 use crate::worker::StunArgs;
@@ -126,7 +126,7 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
     }
     let mut port = open(servers, args.udp_port).await?;
     let time = args.timeout_sec.map_or(DEFAULT_TIMEOUT, |seconds| seconds.0);
-    if !args.json && std::io::stderr().is_terminal() {
+    if !args.json && is_terminal(Stream::Err) {
         output::progress(format!("asking STUN servers, for {} s at most", time.as_secs_f64()));
     }
     let report = ask(&mut port, Instant::now() + time).await;
@@ -290,7 +290,8 @@ fn print(report: &Report) {
         })
         .collect();
     if !rows.is_empty() {
-        output::line(table(&["STUN server", "address", "local", "mapped"], &rows));
+        output::table(&table(&["STUN server", "address", "local", "mapped"], &rows));
+        output::line("");
     }
     let is_answered = report.servers.iter().any(|row| row.mapped.is_some());
     if let Some(error) = &report.error {
@@ -311,7 +312,8 @@ fn print(report: &Report) {
         .map(|(name, value)| vec![name.to_owned(), value])
         .collect();
     output::line("");
-    output::line(table(&["NAT profile", ""], &rows));
+    output::table(&table(&["NAT profile", ""], &rows));
+    output::line("");
     output::line("What it means for linking:");
     for line in &report.linking {
         output::line(format!("- {line}"));
