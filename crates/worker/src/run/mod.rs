@@ -68,6 +68,8 @@ enum Woken {
     Udp(PortEvent),
     Bind,
     PublicIp(Result<IpAddr, String>),
+    /// Another peer is to be called.
+    Called,
     CallDue,
     /// An address on a TURN server, which the peer of the session is to be told.
     TurnAddress(SessionId, SocketAddr),
@@ -84,7 +86,8 @@ impl Run {
                 Woken::Udp(PortEvent::Link(event)) => self.link(event),
                 Woken::Bind => self.bind().await,
                 Woken::PublicIp(found) => self.public_ip(found),
-                Woken::CallDue => self.call(),
+                Woken::Called => self.call(),
+                Woken::CallDue => self.call_again(),
                 Woken::TurnAddress(session, address) => {
                     self.send_v1(WorkerV1::TurnAddress { session, address });
                 }
@@ -132,7 +135,7 @@ impl Run {
             woken = udp => woken,
             (session, address) = self.turns.next() => Woken::TurnAddress(session, address),
             found = look_up => Woken::PublicIp(found),
-            () = self.handover.called() => Woken::CallDue,
+            () = self.handover.called() => Woken::Called,
             () = tokio::time::sleep_until(self.call_at), if has_calls => Woken::CallDue,
         }
     }

@@ -132,12 +132,22 @@ impl Run {
         // Candidates go out before the report that asks for a peer.
         self.tell(Input::V1(Box::new(ServerV1::Welcome(welcome))));
         self.registered();
+        self.call_at = Instant::now();
+        self.call();
+    }
+
+    /// Calls the peers that are wanted anew, also those of which the rendezvous has said nothing, or nothing with a code.
+    pub(super) fn call_again(&mut self) {
+        self.called.clear();
         self.call();
     }
 
     /// Calls the peers that are wanted, unless there is a session with them already.
     pub(super) fn call(&mut self) {
-        self.call_at = Instant::now() + CALL_AGAIN_AFTER;
+        let now = Instant::now();
+        if self.call_at <= now {
+            self.call_at = now + CALL_AGAIN_AFTER;
+        }
         if self.welcome.is_none() {
             return;
         }
