@@ -1,7 +1,6 @@
 //! `holepunch bench`.
 
 use std::convert::Infallible;
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use crate::exit::Failure;
 use crate::joining::{Alone, Manner, MeetArgs, Telling, Turn, first_direct, join, until_direct};
 use crate::output;
 use crate::path_history::{PathChange, path_changes};
+use crate::screen::{Stream, is_terminal};
 use crate::settings::{Environment, Seconds};
 use crate::signals::Stop;
 
@@ -66,7 +66,7 @@ async fn measure(args: Args, environment: &Environment) -> Result<ExitCode, Fail
     let mut joined = join(args.meet.into(), environment, manner, &mut stop).await?;
     let began = joined.began();
     // On a terminal the result follows, with all that the steps say.
-    let shows_steps = args.json || !std::io::stdout().is_terminal();
+    let shows_steps = args.json || !is_terminal(Stream::Out);
     let direct_at = OnceCell::new();
     let (joined, (linked, report)) = loop {
         let measuring = async {

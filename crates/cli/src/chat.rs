@@ -4,13 +4,14 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use holepunch_programs::DONE;
-use holepunch_programs::chat::{Chat, ChatError, Form, chat};
+use holepunch_programs::chat::{Chat, ChatError, Form, Summary, chat};
 use jiff::tz::TimeZone;
 use serde::Serialize;
-use tokio::io::{BufReader, stdin, stdout};
+use tokio::io::{AsyncBufRead, AsyncWrite, BufReader, stdin, stdout};
 
 use crate::exit::Failure;
-use crate::joining::{self, Alone, Invited, Manner, MeetArgs, Telling, Turn};
+use crate::joining::{self, Alone, Invited, Joined, Manner, MeetArgs, Telling, Turn};
+use crate::line_editor::{LineEditor, discard_typed};
 use crate::output::{self, json_line};
 use crate::path_history::PathChange;
 use crate::settings::Environment;
@@ -65,27 +66,55 @@ async fn talk(args: Args, environment: &Environment) -> Result<ExitCode, Failure
     let name = environment.setting("--name", args.name, &["CHAT_NAME"])?;
     let settings = Chat { name, form };
     let manner = Manner { telling, alone: Alone::BothWays("chat"), replaces: false };
-    let mut joined = joining::join(args.meet.into(), environment, manner, &mut stop).await?;
+    let joined = joining::join(args.meet.into(), environment, manner, &mut stop).await?;
+    let mut editor = if args.json { None } else { LineEditor::start().await? };
     if std::io::stdin().is_terminal() {
         output::progress("type a line to send it, Ctrl-D to end");
     }
-    let mut input = BufReader::new(stdin());
+    let outcome = over_links(joined, &settings, &mut editor, &mut stop).await;
+    if let Some(editor) = editor {
+        // Whoever has ended it expects that.
+        let is_surprised = !matches!(&outcome, Ok(summary) if !summary.peer_left);
+        editor.close(is_surprised).await;
+    } else if std::io::stdin().is_terminal() {
+        discard_typed();
+    }
+    outcome.map(|_| ExitCode::SUCCESS)
+}
+
+/// Chats over one link after the other, until a peer that shares the secret has had its turn.
+async fn over_links(
+    mut joined: Joined,
+    settings: &Chat,
+    editor: &mut Option<LineEditor>,
+    stop: &mut Stop,
+) -> Result<Summary, Failure> {
+    let mut input: Box<dyn AsyncBufRead + Send + Unpin> = match editor {
+        Some(editor) => Box::new(BufReader::new(editor.input())),
+        None => Box::new(BufReader::new(stdin())),
+    };
     let tell = |text: &str| output::progress(text);
     let (joined, outcome) = loop {
+        let output: Box<dyn AsyncWrite + Send + Unpin> = match editor {
+            Some(editor) => Box::new(editor.output()),
+            None => Box::new(stdout()),
+        };
         let outcome = tokio::select! {
-            outcome = chat(&joined.link, &settings, &mut input, stdout(), &tell) => outcome,
+            outcome = chat(&joined.link, settings, &mut input, output, &tell) => outcome,
             _signal = stop.wait() => return Err(joined.interrupted().await),
         };
         let has_begun = !matches!(outcome, Err(ChatError::Agree(_)));
-        match joined.turn(has_begun, outcome, &mut stop).await? {
+        match joined.turn(has_begun, outcome, stop).await? {
             Turn::Over(joined, outcome) => break (joined, outcome),
             Turn::Again(next) => joined = next,
         }
     };
-    joined.leave(if outcome.is_ok() { DONE } else { "the chat has failed" }).await;
-    let summary = outcome.map_err(Failure::failed)?;
-    if summary.peer_left {
+    if let Some(editor) = editor {
+        editor.hears_nobody();
+    }
+    if outcome.as_ref().is_ok_and(|summary| summary.peer_left) {
         output::progress("the peer has left");
     }
-    Ok(ExitCode::SUCCESS)
+    joined.leave(if outcome.is_ok() { DONE } else { "the chat has failed" }).await;
+    outcome.map_err(Failure::failed)
 }

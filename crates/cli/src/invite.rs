@@ -96,10 +96,10 @@ fn print(invitation: &Invitation) {
     output::line("");
     output::line("Files, here and there:");
     for command in commands {
-        output::line(format!("  {command}"));
+        output::command(command);
     }
     output::line("Any other command that links (chat, pipe, forward, bench), on both sides:");
-    output::line(format!("  {variables} holepunch chat"));
+    output::command(&format!("{variables} holepunch chat"));
 }
 
 #[cfg(test)]

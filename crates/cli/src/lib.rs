@@ -1,4 +1,4 @@
-//! The command line: `holepunch rendezvous | worker | bench | chat | pipe | forward | send | receive | demo | …`.
+//! The command line: `holepunch rendezvous | worker | bench | chat | pipe | forward | send | receive | demo | doctor | …`.
 //!
 //! A library so that test laboratories can run the same commands in processes of their own.
 //! Each command is a module: it turns flags and environment variables into the configuration of a
@@ -9,6 +9,7 @@ mod chat;
 mod code;
 mod config_file;
 mod demo;
+mod doctor;
 mod documents;
 mod exit;
 mod forward;
@@ -17,6 +18,7 @@ mod hints;
 mod invite;
 mod joining;
 mod lab;
+mod line_editor;
 mod load;
 mod logging;
 mod nat;
@@ -26,6 +28,7 @@ mod path_history;
 mod peering;
 mod pipe;
 mod rendezvous;
+mod screen;
 mod settings;
 mod signals;
 mod table;
@@ -39,7 +42,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use code::Code;
 use config_file::ConfigFile;
@@ -106,6 +109,7 @@ enum Command {
     Login(config_file::LoginArgs),
     Config(config_file::ConfigArgs),
     Invite(invite::Args),
+    Doctor(doctor::Args),
     Nat(nat::Args),
     Why(why::Args),
     Demo(demo::Args),
@@ -124,7 +128,11 @@ impl Command {
             Self::Rendezvous(_) | Self::Worker(_) => "info",
             Self::Lab(_) | Self::Load(_) | Self::Nat(_) | Self::Invite(_) | Self::Why(_) => "warn",
             // What it says is its result, or its error.
-            Self::Config(_) | Self::Login(_) | Self::Completions(_) | Self::Man(_) => "error",
+            Self::Config(_)
+            | Self::Login(_)
+            | Self::Doctor(_)
+            | Self::Completions(_)
+            | Self::Man(_) => "error",
             // They show each step themselves.
             Self::Bench(_)
             | Self::Chat(_)
@@ -166,7 +174,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn parse(args: Vec<OsString>) -> Result<Cli, clap::Error> {
-    let matches = Cli::command().try_get_matches_from(args)?;
+    // What clap decides by itself heeds more variables than NO_COLOR.
+    let colours = if screen::colours_are_wanted() { ColorChoice::Auto } else { ColorChoice::Never };
+    let matches = Cli::command().color(colours).try_get_matches_from(args)?;
     Cli::from_arg_matches(&matches)
 }
 
@@ -208,9 +218,10 @@ async fn run_command(command: Command, environment: &Environment) -> Result<Exit
         Command::Rendezvous(args) => rendezvous::run(args, environment).await,
         Command::Worker(args) => worker::run(args, environment).await,
         Command::Demo(args) => demo::run(args).await,
-        Command::Lab(args) => lab::run(*args, environment).await,
+        Command::Lab(args) => lab::run(*args).await,
         Command::Load(args) => load::run(args, environment).await,
         Command::Nat(args) => nat::run(args, environment).await,
+        Command::Doctor(args) => doctor::run(args, environment).await,
         Command::Invite(args) => invite::run(args, environment),
         Command::Config(args) => config_file::run_config(&args, environment),
         Command::Login(args) => config_file::run_login(args, environment).await,

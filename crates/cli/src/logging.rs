@@ -1,21 +1,27 @@
 //! Logs on standard error: text for people, JSON with Cloud Logging's severities for machines.
 
+mod ids;
 mod tame;
 
-use std::io::IsTerminal;
+use std::fmt;
 use std::time::Duration;
 
+use jiff::Zoned;
 use json_subscriber::JsonLayer;
 use tracing::{Level, Subscriber};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::time::SystemTime;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::exit::Failure;
+use crate::output::Log;
+use crate::screen::{Stream, has_colours, is_terminal};
+use ids::Ids;
 use tame::{Form, tame};
 
 /// Always added to the filter: this codec warns about every malformed datagram of a stranger, and these two
@@ -76,16 +82,19 @@ pub(crate) fn start(
     let filter = EnvFilter::try_new(format!("{QUIET},{chosen}")).map_err(|error| {
         Failure::usage(format!("the log filter {chosen:?} (--log, RUST_LOG) is not valid: {error}"))
     })?;
-    let is_terminal = std::io::stderr().is_terminal();
+    let is_terminal = is_terminal(Stream::Err);
     let default = if is_terminal { LogFormat::Text } else { LogFormat::Json };
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(LINES_WAITING_MAX)
         .thread_name("log")
-        .finish(std::io::stderr());
+        .finish(Log);
     let registry = tracing_subscriber::registry().with(filter);
     let started = match format.unwrap_or(default) {
-        LogFormat::Text => registry.with(text_layer(writer, is_terminal)).try_init(),
+        LogFormat::Text => {
+            let look = Look { is_terminal, coloured: has_colours(Stream::Err) };
+            registry.with(text_layer(writer, look)).try_init()
+        }
         LogFormat::Json => registry.with(json_layer(writer)).try_init(),
     };
     // A second command in one process, as in a laboratory, keeps the first one's log.
@@ -95,15 +104,45 @@ pub(crate) fn start(
     Ok(Logging(Some(guard)))
 }
 
-fn text_layer<S, W>(writer: W, coloured: bool) -> impl Layer<S>
+/// How text looks.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    /// Whether it is read where it appears: times and ids are short then.
+    is_terminal: bool,
+    coloured: bool,
+}
+
+/// The time of a line.
+enum Clock {
+    /// The date and the time, in UTC: in a file.
+    Whole,
+    /// The time of the day, where somebody looks on.
+    OfDay,
+}
+
+impl FormatTime for Clock {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        match self {
+            Self::Whole => SystemTime.format_time(writer),
+            Self::OfDay => write!(writer, "{}", Zoned::now().strftime("%H:%M:%S%.3f")),
+        }
+    }
+}
+
+fn text_layer<S, W>(writer: W, look: Look) -> impl Layer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let form = if coloured { Form::Coloured } else { Form::Plain };
+    let form = if look.coloured { Form::Coloured } else { Form::Plain };
+    let (clock, ids) = match look.is_terminal {
+        true => (Clock::OfDay, Some(Ids::default())),
+        false => (Clock::Whole, None),
+    };
     tracing_subscriber::fmt::layer()
-        .with_writer(tame(writer, form))
-        .with_ansi(coloured)
+        .with_writer(tame(writer, form, ids))
+        .with_timer(clock)
+        .with_ansi(look.coloured)
         .with_target(false)
 }
 
@@ -112,7 +151,7 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let mut layer = JsonLayer::<S>::new(tame(writer, Form::Json));
+    let mut layer = JsonLayer::<S>::new(tame(writer, Form::Json, None));
     layer.with_timer("time", SystemTime);
     layer.add_dynamic_field("severity", |event, _| Some(severity(*event.metadata().level())));
     layer.with_flattened_event();
@@ -172,7 +211,8 @@ mod tests {
         for coloured in [false, true] {
             let written = Written::default();
             let writer = written.clone();
-            let layer = text_layer(move || writer.clone(), coloured);
+            let look = Look { is_terminal: coloured, coloured };
+            let layer = text_layer(move || writer.clone(), look);
             logged(tracing_subscriber::registry().with(layer));
             let text = written.text();
             let (line, rest) = text.split_once('\n').unwrap();
@@ -183,6 +223,45 @@ mod tests {
             }
             assert_eq!(own != line, coloured, "{text:?}");
             assert_eq!(holepunch_programs::harmless(&own, usize::MAX), own);
+        }
+    }
+
+    #[test]
+    fn on_a_terminal_an_id_stands_there_whole_once_and_elsewhere_each_time() {
+        const ID: &str = "3f420cb5-1ff7-83ba-a222-9a80c7313115";
+        let expected = [
+            (
+                true,
+                [
+                    "worker starts worker=3f420cb5-1ff7-83ba-a222-9a80c7313115",
+                    "worker{worker=3f420cb5}: done",
+                ],
+            ),
+            (
+                false,
+                [
+                    "worker starts worker=3f420cb5-1ff7-83ba-a222-9a80c7313115",
+                    "worker{worker=3f420cb5-1ff7-83ba-a222-9a80c7313115}: done",
+                ],
+            ),
+        ];
+        for (is_terminal, expected) in expected {
+            let written = Written::default();
+            let writer = written.clone();
+            let look = Look { is_terminal, coloured: false };
+            let layer = text_layer(move || writer.clone(), look);
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+                tracing::info!(worker = %ID, "worker starts");
+                let _span = tracing::info_span!("worker", worker = %ID).entered();
+                tracing::info!("done");
+            });
+            let text = written.text();
+            for (line, expected) in text.lines().zip(expected) {
+                let (time, told) = line.split_once(" INFO ").unwrap();
+                assert_eq!(told, expected);
+                assert_eq!(time.trim().len() == "12:34:56.789".len(), is_terminal, "{line}");
+            }
+            assert_eq!(text.lines().count(), 2);
         }
     }
 

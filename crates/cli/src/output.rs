@@ -1,35 +1,92 @@
 //! What is printed: results on standard output, progress on standard error.
 //!
 //! Much of it tells what the rendezvous or a peer has said. So all of it is made harmless here, where it
-//! leaves the program, and not in each of the places that put a sentence together.
+//! leaves the program, and not in each of the places that put a sentence together. Here, too, a long line is broken
+//! between words where a terminal is too narrow for it.
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use holepunch_programs::{harmless, harmless_json};
 
 use crate::exit::Failure;
+use crate::screen::{self, Stream, columns};
 
 /// Why standard output has not taken a result: the first time. One for the process, as standard output is.
 static LOST: OnceLock<String> = OnceLock::new();
 
+/// Prints text above a line that is being edited.
+pub(crate) type Above = Arc<dyn Fn(String) + Send + Sync>;
+
+/// Where everything is printed while somebody edits a line on the terminal.
+static ABOVE: Mutex<Option<Above>> = Mutex::new(None);
+
+/// From now on everything is printed so, or as ever.
+pub(crate) fn print_above(above: Option<Above>) {
+    *ABOVE.lock().unwrap_or_else(PoisonError::into_inner) = above;
+}
+
+/// Writes a text that ends with its last line.
+fn write(stream: Stream, text: &str) -> std::io::Result<()> {
+    let above = ABOVE.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match (above, stream) {
+        (Some(above), _) => above(text.to_owned()),
+        (None, Stream::Out) => std::io::stdout().write_all(text.as_bytes())?,
+        (None, Stream::Err) => std::io::stderr().write_all(text.as_bytes())?,
+    }
+    Ok(())
+}
+
+/// Standard error for the log, which hands over whole lines.
+#[derive(Debug)]
+pub(crate) struct Log;
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        write(Stream::Err, &String::from_utf8_lossy(bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}
+
 /// Prints a result, which may have several lines. Where it cannot be written, the command fails in its end
 /// ([`lost`]).
 pub(crate) fn line(text: impl Display) {
-    let lines: Vec<_> = text.to_string().split('\n').map(one_line).collect();
-    own(lines.join("\n"));
+    let columns = columns(Stream::Out);
+    let text = text.to_string();
+    let lines = text.split('\n').map(|line| screen::wrapped(&one_line(line), columns));
+    own(lines.collect::<Vec<_>>().join("\n"));
+}
+
+/// Prints a table, which has been fitted to the terminal.
+pub(crate) fn table(text: &str) {
+    own(text.trim_end().split('\n').map(one_line).collect::<Vec<_>>().join("\n"));
+}
+
+/// Prints a command for a shell, indented. Where the terminal is too narrow, it goes on behind a backslash.
+pub(crate) fn command(text: &str) {
+    own(screen::command(&one_line(text), columns(Stream::Out)));
 }
 
 /// Prints a text with colours as it stands. All of it has to be this program's own.
 pub(crate) fn own(text: impl Display) {
-    checked(writeln!(std::io::stdout(), "{text}"));
+    checked(write(Stream::Out, &format!("{text}\n")));
 }
 
 /// Prints a document of this program's own: what a shell or another program reads.
 pub(crate) fn bytes(document: &[u8]) {
     let mut out = std::io::stdout();
     checked(out.write_all(document).and_then(|()| out.flush()));
+}
+
+/// Prints a text of this program's own, with colours, in the width of the terminal.
+pub(crate) fn fitted(text: &str) {
+    let columns = columns(Stream::Out);
+    own(text.split('\n').map(|line| screen::wrapped(line, columns)).collect::<Vec<_>>().join("\n"));
 }
 
 /// Keeps why something could not be written. A reader that has gone away (`| head`) is no reason to fail.
@@ -48,7 +105,8 @@ pub(crate) fn lost() -> Option<&'static str> {
 
 /// Prints a line of progress: on standard error, so that standard output stays the result's.
 pub(crate) fn progress(text: impl Display) {
-    let _when_nobody_reads = writeln!(std::io::stderr(), "{}", one_line(text));
+    let text = screen::wrapped(&one_line(text), columns(Stream::Err));
+    let _when_nobody_reads = write(Stream::Err, &format!("{text}\n"));
 }
 
 /// Prints a question on standard error; the answer follows on the same line.

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-#[allow(dead_code, reason = "the build script has more than is tested")]
+#[allow(dead_code, clippy::print_stdout, reason = "the build script has more than is tested")]
 #[path = "../build.rs"]
 mod build;
 

@@ -13,6 +13,7 @@ use rustyline::{CompletionType, Config, Context, Editor, Helper};
 use super::{Code, words};
 use crate::exit::Failure;
 use crate::output;
+use crate::screen::{Stream, can_redraw, is_terminal};
 
 /// So often somebody may mistype a code.
 const TRIES_MAX: usize = 5;
@@ -49,20 +50,26 @@ impl Highlighter for Words {}
 impl Validator for Words {}
 impl Helper for Words {}
 
+const PROMPT: &str = "code, such as 7-guitar-fox (Tab completes a word): ";
+/// Where words cannot be completed.
+const PLAIN_PROMPT: &str = "code, such as 7-guitar-fox: ";
+
 /// Asks for a code; `None` where nobody can be asked.
 ///
 /// # Errors
 /// Nobody answers, or not with a code.
 pub(crate) fn ask() -> Result<Option<Code>, Failure> {
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+    if !std::io::stdin().is_terminal() || !is_terminal(Stream::Err) {
         return Ok(None);
     }
-    let config = Config::builder().completion_type(CompletionType::List).build();
-    let mut editor: Editor<Words, DefaultHistory> =
-        Editor::with_config(config).map_err(Failure::failed)?;
-    editor.set_helper(Some(Words));
+    // The line is edited on standard output, which may be a file.
+    let mut editor = can_redraw(Stream::Out).then(editor).transpose()?;
     for _ in 0..TRIES_MAX {
-        let line = match editor.readline("code, such as 7-guitar-fox (Tab completes a word): ") {
+        let line = match &mut editor {
+            Some(editor) => editor.readline(PROMPT),
+            None => plain_line(),
+        };
+        let line = match line {
             Ok(line) => line,
             Err(ReadlineError::Interrupted | ReadlineError::Eof) => {
                 return Err(Failure::interrupted());
@@ -75,4 +82,20 @@ pub(crate) fn ask() -> Result<Option<Code>, Failure> {
         }
     }
     Err(Failure::usage(format!("no code in {TRIES_MAX} tries")))
+}
+
+fn editor() -> Result<Editor<Words, DefaultHistory>, Failure> {
+    let config = Config::builder().completion_type(CompletionType::List).build();
+    let mut editor = Editor::with_config(config).map_err(Failure::failed)?;
+    editor.set_helper(Some(Words));
+    Ok(editor)
+}
+
+fn plain_line() -> rustyline::Result<String> {
+    output::prompt(PLAIN_PROMPT);
+    let mut line = String::new();
+    match std::io::stdin().read_line(&mut line)? {
+        0 => Err(ReadlineError::Eof),
+        _ => Ok(line),
+    }
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{Company, Manner, started};
 use crate::code::{Code, GOOD_FOR, GUESSES_SHOWN_MAX, ask};
 use crate::exit::Failure;
+use crate::screen::together;
 use crate::signals::Stop;
 
 /// What a program does where nobody has named a room, a peer or a code.
@@ -79,7 +80,7 @@ impl Invited {
 
     /// The lines for a person.
     pub(super) fn lines(&self) -> Vec<String> {
-        let mut lines = vec![format!("on the other side:  {}", self.command)];
+        let mut lines = vec![format!("on the other side:  {}", together(&self.command))];
         if !self.command.ends_with(&self.code_with_rendezvous) {
             let there = &self.code_with_rendezvous;
             lines.push(format!("with another rendezvous there, or none, the code is  {there}"));

@@ -6,7 +6,6 @@ mod play;
 mod tests;
 
 use std::fs::OpenOptions;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -16,7 +15,7 @@ use holepunch_sim::report::{self, Job, Made, Request, Style, usual_kinds};
 
 use crate::exit::Failure;
 use crate::output;
-use crate::settings::Environment;
+use crate::screen::{Stream, columns, has_colours};
 use arguments::{Kinds, Ms, PairOfKinds, Percent, PlainSeconds, TwoMs, Unusual};
 use play::play;
 
@@ -133,9 +132,8 @@ struct PairArgs {
     incident: Option<Unusual>,
 }
 
-pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
-    let no_colour: Option<String> = environment.setting("", None, &["NO_COLOR"])?;
-    let style = Style { colour: no_colour.is_none() && std::io::stdout().is_terminal() };
+pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
+    let style = Style { colour: has_colours(Stream::Out), columns: columns(Stream::Out) };
     if args.list {
         list(args.json);
         return Ok(ExitCode::SUCCESS);
@@ -154,14 +152,14 @@ fn list(json: bool) {
     }
     let rows: Vec<Vec<String>> =
         kinds.iter().map(|kind| vec![kind.to_string(), kind.describe()]).collect();
-    output::line(crate::table::table(&["kind", "what it does"], &rows).trim_end());
+    output::table(&crate::table::table(&["kind", "what it does"], &rows));
 }
 
 async fn one_pair(args: &Args, scenario: Scenario, style: Style) -> Result<ExitCode, Failure> {
     let seed = args.seed.unwrap_or(args.first_seed);
     if args.trace {
         let (outcome, text) = report::trace(&scenario, seed, style);
-        output::own(text.trim_end());
+        output::fitted(text.trim_end());
         return Ok(ExitCode::from(u8::from(outcome.verdict == Verdict::Failed)));
     }
     let seeds = if args.seed.is_some() { 1 } else { args.seeds.unwrap_or(SEEDS) };
@@ -171,7 +169,7 @@ async fn one_pair(args: &Args, scenario: Scenario, style: Style) -> Result<ExitC
     if args.json {
         output::own(report::json_of_one(&scenario, seed, summary));
     } else {
-        output::own(report::one(&scenario, summary, style).trim_end());
+        output::fitted(report::one(&scenario, summary, style).trim_end());
     }
     Ok(ExitCode::from(u8::from(summary.unsettled() > 0)))
 }
@@ -191,7 +189,7 @@ async fn all_pairs(args: &Args, style: Style) -> Result<ExitCode, Failure> {
     if args.json {
         output::own(report::json(&report));
     } else {
-        output::own(report::text(&report, style).trim_end());
+        output::fitted(report::text(&report, style).trim_end());
     }
     Ok(ExitCode::from(u8::from(report.violated() > 0)))
 }

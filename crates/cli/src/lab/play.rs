@@ -1,6 +1,6 @@
 //! Playing many histories, with progress for whoever waits, until the user has had enough.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::exit::Failure;
 use crate::output;
+use crate::screen::{Stream, can_redraw};
 use crate::signals::Stop;
 
 /// How often progress is shown.
@@ -73,7 +74,7 @@ struct Progress {
 
 impl Progress {
     fn show(&mut self, done: u64, all: u64) {
-        if self.started.elapsed() < QUIET_FOR || !std::io::stderr().is_terminal() {
+        if self.started.elapsed() < QUIET_FOR || !can_redraw(Stream::Err) {
             return;
         }
         self.shown = true;

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use holepunch_programs::{harmless, harmless_json};
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::ids::Ids;
+
 /// What a line of the log is.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Form {
@@ -16,22 +18,23 @@ pub(super) enum Form {
     Json,
 }
 
-/// A writer of whole lines, each in one call, that makes them harmless.
-pub(super) fn tame<W>(writer: W, form: Form) -> Tame<W> {
-    Tame { writer, form }
+/// A writer of whole lines, each in one call, that makes them harmless, and ids short where `ids` keeps them.
+pub(super) fn tame<W>(writer: W, form: Form, ids: Option<Ids>) -> Tame<W> {
+    Tame { writer, form, ids }
 }
 
 #[derive(Debug)]
 pub(super) struct Tame<W> {
     writer: W,
     form: Form,
+    ids: Option<Ids>,
 }
 
 impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Tame<W> {
     type Writer = Tame<W::Writer>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        Tame { writer: self.writer.make_writer(), form: self.form }
+        Tame { writer: self.writer.make_writer(), form: self.form, ids: self.ids.clone() }
     }
 }
 
@@ -44,6 +47,9 @@ impl<W: Write> Write for Tame<W> {
             Form::Coloured => between_colours(line),
             Form::Json => harmless_json(line),
         };
+        if let Some(ids) = &self.ids {
+            shown = ids.shortened(&shown);
+        }
         shown.push_str(end);
         self.writer.write_all(shown.as_bytes())?;
         Ok(bytes.len())

@@ -12,6 +12,7 @@ use tokio::task::spawn_blocking;
 use super::json::Listed;
 use super::show::Way;
 use crate::output::{self, counted};
+use crate::screen::{Stream, is_terminal};
 
 /// Hexadecimal digits of a folder's name that tell one list from another.
 const DIGITS: usize = 6;
@@ -30,7 +31,7 @@ pub(super) struct Approval {
 impl Approval {
     /// `yes`: nobody is to be asked. Nobody can be where standard input or error is no terminal.
     pub(super) fn new(into: Option<PathBuf>, yes: bool, way: &Way) -> Self {
-        let can_ask = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+        let can_ask = std::io::stdin().is_terminal() && is_terminal(Stream::Err);
         let asks = !yes && can_ask && !matches!(way, Way::Json);
         Self { into, asks, way: way.clone(), said: Mutex::default() }
     }

@@ -1,7 +1,6 @@
 //! Shows a transfer: as a bar on a terminal, as a line now and then elsewhere, or as JSON.
 
 use std::convert::Infallible;
-use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use crate::exit::Failure;
 use crate::joining::Telling;
 use crate::output::{self, counted};
 use crate::path_history::PathChange;
+use crate::screen::{Stream, can_redraw, columns};
 
 /// How often a bar moves.
 const BAR_EVERY: Duration = Duration::from_millis(100);
@@ -22,6 +22,11 @@ const BAR_EVERY: Duration = Duration::from_millis(100);
 const JSON_EVERY: Duration = Duration::from_secs(1);
 /// How often a line is written into a log: seldom enough to be read.
 const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// A bar of fewer columns, with its brackets and a blank, says nothing.
+const BAR_COLUMNS_MIN: usize = 13;
+/// A terminal that does not say how wide it is, is taken to be so wide.
+const COLUMNS_UNKNOWN: usize = 80;
 
 /// Before this, the time since the beginning makes no rate.
 const RATE_AFTER_S: f64 = 0.5;
@@ -42,10 +47,9 @@ impl Way {
     pub(super) fn new(json: bool) -> Self {
         if json {
             Self::Json
-        } else if std::io::stderr().is_terminal() {
+        } else if can_redraw(Stream::Err) {
             // Not shown before there is something to show.
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-            bar.set_style(style());
             Self::Bar(bar)
         } else {
             Self::Lines
@@ -142,7 +146,10 @@ impl Show {
                 Way::Bar(bar) => {
                     bar.set_length(summary.totals.bytes);
                     bar.set_position(summary.bytes_done);
-                    bar.set_message(self.pace(&summary, eta) + at(&summary));
+                    let columns = columns(Stream::Err).unwrap_or(COLUMNS_UNKNOWN);
+                    let (text, has_room) = beside_a_bar(&self.parts(&summary, eta), columns);
+                    bar.set_style(style(has_room));
+                    bar.set_message(text);
                     if bar.is_hidden() {
                         bar.set_draw_target(ProgressDrawTarget::stderr());
                     }
@@ -188,7 +195,8 @@ impl Show {
         if is_last {
             text += &format!(", in {seconds:.1} s");
         }
-        text += &self.pace(summary, eta);
+        text += &self.rate_in_words(summary).unwrap_or_default();
+        text += &eta_in_words(eta).unwrap_or_default();
         if !is_last {
             text += at(summary);
         }
@@ -205,17 +213,23 @@ impl Show {
         text
     }
 
-    /// How fast it is, and how long it takes, behind a comma; nothing where that is not known.
-    fn pace(&self, summary: &Summary, eta: Option<f64>) -> String {
-        let mut text = String::new();
-        // Of a moment, or of nothing, a rate says nothing.
-        if self.began.elapsed().as_secs_f64() >= RATE_AFTER_S && summary.bytes_transferred > 0 {
-            text += &format!(", {}/s", HumanBytes(self.rate(summary) as u64));
-        }
-        if let Some(seconds) = eta {
-            text += &format!(", {} left", HumanDuration(Duration::from_secs_f64(seconds)));
-        }
-        text
+    /// How fast it is, behind a comma. Of a moment, or of nothing, a rate says nothing.
+    fn rate_in_words(&self, summary: &Summary) -> Option<String> {
+        let is_known =
+            self.began.elapsed().as_secs_f64() >= RATE_AFTER_S && summary.bytes_transferred > 0;
+        is_known.then(|| format!(", {}/s", HumanBytes(self.rate(summary) as u64)))
+    }
+
+    /// What stands beside a bar, what matters most first.
+    fn parts(&self, summary: &Summary, eta: Option<f64>) -> Vec<String> {
+        let (done, all) = (HumanBytes(summary.bytes_done), HumanBytes(summary.totals.bytes));
+        let parts = [
+            Some(format!("{done} of {all}")),
+            Some(at(summary).to_owned()),
+            self.rate_in_words(summary),
+            eta_in_words(eta),
+        ];
+        parts.into_iter().flatten().collect()
     }
 
     fn rate(&self, summary: &Summary) -> f64 {
@@ -286,8 +300,27 @@ fn at(summary: &Summary) -> &'static str {
     }
 }
 
-fn style() -> ProgressStyle {
-    let template = "[{wide_bar}] {bytes} of {total_bytes}{msg}";
+/// How long it takes, behind a comma.
+fn eta_in_words(eta: Option<f64>) -> Option<String> {
+    let left = HumanDuration(Duration::from_secs_f64(eta?));
+    Some(format!(", {left} left"))
+}
+
+/// As many of the parts as a line of so many columns has room for, and whether there is room for a bar beside them. The last
+/// column stays free: some terminals begin a new line there.
+fn beside_a_bar(parts: &[String], columns: usize) -> (String, bool) {
+    let mut text = String::new();
+    for part in parts {
+        if text.is_empty() || text.len() + part.len() < columns {
+            text += part;
+        }
+    }
+    let has_room = text.len() + BAR_COLUMNS_MIN < columns;
+    (text, has_room)
+}
+
+fn style(has_bar: bool) -> ProgressStyle {
+    let template = if has_bar { "[{wide_bar}] {msg}" } else { "{msg}" };
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("=> ")
@@ -356,6 +389,27 @@ mod tests {
         assert_eq!(show.eta(&summary, Some(at(10)), at(10)), Some(40.0));
         assert_eq!(show.eta(&summary, Some(at(10)), at(12)), Some(40.0), "it does not grow");
         assert_eq!(show.eta(&summary, Some(at(10)), at(13)), None);
+    }
+
+    #[test]
+    fn beside_a_bar_stands_what_there_is_room_for() {
+        let parts = [
+            "1.00 GiB of 10.00 GiB",
+            ", the receiver is writing to its disk",
+            ", 100.00 MiB/s",
+            ", 90 seconds left",
+        ];
+        let parts = parts.map(str::to_owned);
+        let shown = |columns| beside_a_bar(&parts, columns);
+        assert_eq!(shown(200), (parts.concat(), true));
+        for columns in [20, 40, 60, 80, 100] {
+            let (text, has_bar) = shown(columns);
+            assert!(text.len() < columns || text == parts[0], "{columns}: {text}");
+            assert_eq!(has_bar, text.len() + BAR_COLUMNS_MIN < columns);
+        }
+        assert_eq!(shown(80).0, parts[..3].concat());
+        assert_eq!(shown(60).0, parts[..2].concat());
+        assert_eq!(shown(40), (parts[0].clone() + &parts[2], false));
     }
 
     #[test]

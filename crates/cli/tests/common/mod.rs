@@ -60,6 +60,16 @@ impl Served {
         Program::run(&[arguments, &usual, more].concat(), &[("STUN_SERVERS", &self.stun)])
     }
 
+    /// What a program's environment says, so that it joins a room there.
+    pub(crate) fn variables<'a>(&'a self, room: &'a str) -> [(&'a str, &'a str); 4] {
+        [
+            ("RENDEZVOUS_SERVICE_URL", &self.url),
+            ("STUN_SERVERS", &self.stun),
+            ("NO_PORT_MAPPING", "true"),
+            ("ROOM", room),
+        ]
+    }
+
     /// A program that meets the other side by a code.
     pub(crate) fn by_code(&self, arguments: &[&str]) -> Program {
         self.by_code_with(arguments, &[], "")

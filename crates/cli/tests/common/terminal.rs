@@ -8,10 +8,8 @@ use tokio::process::Child;
 
 use super::within;
 
-/// Rows of the terminal.
-const ROWS: u16 = 50;
-/// Lines that have left the screen by its top, and are kept.
-const LINES_KEPT: usize = 1000;
+/// Rows of the terminal: enough for everything that a test looks at.
+const ROWS: u16 = 120;
 
 /// A running program, whose standard input, output and error are a terminal of its own, which is its controlling one. It is
 /// killed when dropped.
@@ -28,7 +26,7 @@ pub(crate) struct Terminal {
 pub(crate) struct EndedThere {
     /// The exit code, or that of the shell after a signal.
     pub(crate) code: i32,
-    /// What stands on the terminal in the end, from its first line on.
+    /// What stands on the terminal in the end.
     pub(crate) shown: String,
     /// Everything that was written to the terminal.
     pub(crate) written: String,
@@ -52,7 +50,7 @@ impl Terminal {
         let command = Command::new(name).args(arguments).env_clear().env("TERM", "xterm");
         let command = command.env("PATH", path).envs(variables.iter().copied()).kill_on_drop(true);
         let child = command.spawn(pts).unwrap();
-        let screen = vt100::Parser::new(ROWS, columns, LINES_KEPT);
+        let screen = vt100::Parser::new(ROWS, columns, 0);
         Self { child, pty, screen, written: Vec::new() }
     }
 
@@ -86,26 +84,16 @@ impl Terminal {
         within(what, shown).await
     }
 
-    /// Everything that stands on the terminal and has left it by its top.
-    pub(crate) fn shown(&mut self) -> String {
-        let screen = self.screen.screen_mut();
-        screen.set_scrollback(LINES_KEPT);
-        let above = screen.scrollback();
-        let mut lines: Vec<String> = Vec::new();
-        let (rows, columns) = screen.size();
-        let mut at = above;
-        // Page by page: the last one is the screen itself.
-        loop {
-            screen.set_scrollback(at);
-            let page: Vec<String> = screen.rows(0, columns).collect();
-            let whole = at.min(usize::from(rows));
-            lines.extend(page.into_iter().take(if at == 0 { usize::from(rows) } else { whole }));
-            if at == 0 {
-                break;
-            }
-            at -= whole;
-        }
+    /// What stands on the terminal.
+    pub(crate) fn shown(&self) -> String {
+        let screen = self.screen.screen();
+        let lines: Vec<String> = screen.rows(0, screen.size().1).collect();
         lines.join("\n").trim_end().to_owned()
+    }
+
+    /// Waits until something more is written.
+    pub(crate) async fn more(&mut self) {
+        assert!(within("more of the program's output", self.read()).await, "the program has ended");
     }
 
     /// Reads once; whether there was something.

@@ -8,6 +8,8 @@ use super::table::one_violation;
 
 /// Columns of a cell: three digits, a mark, and a space before them.
 const CELL: usize = 5;
+/// Columns of the number before a name, and of the blank behind that.
+const MARGIN: usize = 3;
 
 /// The shares, the times, and what does not hold.
 pub(super) fn matrix(matrix: &Matrix, style: Style) -> String {
@@ -66,20 +68,26 @@ fn legend(matrix: &Matrix) -> String {
 fn grid(matrix: &Matrix, style: Style, cell: fn(&Cell) -> (String, Option<Tone>)) -> String {
     let names: Vec<String> = matrix.kinds.iter().map(ToString::to_string).collect();
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
-    let mut head = " ".repeat(width + 3);
-    for column in 1..=names.len() {
-        head += &format!("{column:>4} ");
-    }
-    let mut text = style.paint(Tone::Quiet, head.trim_end()) + "\n";
-    for (index, (name, row)) in names.iter().zip(matrix.rows()).enumerate() {
-        text += &format!("{:>2} {name:width$}", index + 1);
-        for each in row {
-            let (content, tone) = cell(each);
-            let padded = format!("{content:>CELL$}");
-            text += &tone.map_or(padded.clone(), |tone| style.paint(tone, &padded));
+    // Where there is no room for all columns, the others follow below.
+    let at_once = (style.columns().saturating_sub(width + MARGIN) / CELL).max(1);
+    let columns: Vec<usize> = (0..names.len()).collect();
+    let mut text = String::new();
+    for columns in columns.chunks(at_once) {
+        let mut head = " ".repeat(width + MARGIN);
+        for column in columns {
+            head += &format!("{:>4} ", column + 1);
         }
-        text.truncate(text.trim_end_matches(' ').len());
-        text.push('\n');
+        text += &format!("{}\n", style.paint(Tone::Quiet, head.trim_end()));
+        for (index, (name, row)) in names.iter().zip(matrix.rows()).enumerate() {
+            text += &format!("{:>2} {name:width$}", index + 1);
+            for each in columns.iter().filter_map(|column| row.get(*column)) {
+                let (content, tone) = cell(each);
+                let padded = format!("{content:>CELL$}");
+                text += &tone.map_or(padded.clone(), |tone| style.paint(tone, &padded));
+            }
+            text.truncate(text.trim_end_matches(' ').len());
+            text.push('\n');
+        }
     }
     text
 }

@@ -1,4 +1,4 @@
-//! A report for a terminal of 120 columns.
+//! A report for a terminal of 120 columns, or of as many as it has.
 
 mod layout;
 mod matrix;

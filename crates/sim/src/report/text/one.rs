@@ -126,7 +126,7 @@ fn labelled(lines: &[(&str, String)], style: Style) -> String {
     const MARGIN: usize = 12;
     let mut text = String::new();
     for (label, content) in lines {
-        for (index, part) in wrap(content, 120 - MARGIN).iter().enumerate() {
+        for (index, part) in wrap(content, style.columns() - MARGIN).iter().enumerate() {
             let label = if index == 0 { *label } else { "" };
             text += &format!("  {}{part}\n", style.paint(Tone::Quiet, &format!("{label:10}")));
         }

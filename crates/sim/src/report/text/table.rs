@@ -9,8 +9,10 @@ use crate::lab::{Group, Percentiles, Violation};
 
 /// Failed seeds that a row names.
 const SEEDS_NAMED: usize = 5;
-/// Width of remarks: they stand on a terminal of 120 columns.
-const REMARK_COLUMNS: usize = 112;
+/// What stands before a remark, and is left free behind it.
+const REMARK_MARGIN: usize = 8;
+/// What stands before a row.
+const ROW_MARGIN: usize = 2;
 
 /// The rows, group by group.
 pub(super) fn table(rows: &[Row], style: Style) -> String {
@@ -37,7 +39,7 @@ fn one_group(group: Group, rows: &[&Row], style: Style) -> String {
         Some(strategy) => title.push(format!("strategy: {strategy}")),
         None => columns.push(strategies),
     }
-    let lines = lines(&columns);
+    let lines = lines(&columns, style.columns() - ROW_MARGIN);
     let mut text = style.paint(Tone::Heading, &title.join(" · ")) + "\n";
     for head in lines.head {
         text += &format!("  {}\n", style.paint(Tone::Quiet, &head));
@@ -46,10 +48,14 @@ fn one_group(group: Group, rows: &[&Row], style: Style) -> String {
         let (tone, mark) =
             if row.violations.is_empty() { (Tone::Good, "✓") } else { (Tone::Bad, "✗") };
         text += &format!("{} {}\n", style.paint(tone, mark), line.join("\n  "));
-        for remark in remarks(group, row) {
+        for remark in remarks(group, row, style) {
             text += &format!("    {}\n", style.paint(Tone::Quiet, &remark));
         }
         text += &row_violations(row, style);
+    }
+    if !lines.left_out.is_empty() {
+        let left_out = format!("  without room here: {}", lines.left_out.join("; "));
+        text += &format!("{}\n", style.paint(Tone::Quiet, &left_out));
     }
     text
 }
@@ -106,10 +112,11 @@ fn time_columns(
 }
 
 /// What else there is to be said of a row.
-fn remarks(group: Group, row: &Row) -> Vec<String> {
+fn remarks(group: Group, row: &Row, style: Style) -> Vec<String> {
     let summary = &row.summary;
     if group == Group::Relay {
-        return summary.reasons.keys().flat_map(|reason| wrap(reason, REMARK_COLUMNS)).collect();
+        let columns = style.columns() - REMARK_MARGIN;
+        return summary.reasons.keys().flat_map(|reason| wrap(reason, columns)).collect();
     }
     match summary.verdict_time.filter(|_| summary.relay.count > 0) {
         Some(times) => {

@@ -7,8 +7,6 @@ use crate::lab::{Outcome, ROWS, Scenario, Verdict};
 
 /// Columns before the text of a line: time and worker.
 const MARGIN: usize = 21;
-/// Columns of the text of a line.
-const TEXT_COLUMNS: usize = 120 - MARGIN;
 
 /// What happened on both sides, and how it ended.
 #[must_use]
@@ -58,7 +56,7 @@ impl Line {
             ["LINKED", "REPAIRED", "VERDICT", "FAILED"].iter().any(|word| text.starts_with(word));
         let is_packet = self.row().is_some();
         let mut shown = String::new();
-        for (index, part) in wrap(&text, TEXT_COLUMNS).iter().enumerate() {
+        for (index, part) in wrap(&text, style.columns() - MARGIN).iter().enumerate() {
             let part = match (is_result, is_packet) {
                 (true, _) => style.paint(Tone::Heading, part),
                 (false, true) => style.paint(Tone::Quiet, part),
