@@ -59,7 +59,8 @@ impl Program {
         Self::start(command, "")
     }
 
-    fn start(mut command: Command, input: &str) -> Self {
+    /// Starts a command of the test's own, with this on standard input.
+    pub(crate) fn start(mut command: Command, input: &str) -> Self {
         // A text that a pipe's buffer holds: nothing waits for its reader.
         let (read, mut write) = std::io::pipe().unwrap();
         write.write_all(input.as_bytes()).unwrap();
@@ -79,6 +80,11 @@ impl Program {
     /// Runs it to its end.
     pub(crate) async fn end_of(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
         Self::run(arguments, variables).end().await
+    }
+
+    /// The id of the process, as long as it runs.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.child.id()
     }
 
     /// Sends a signal, by its name without SIG.

@@ -118,3 +118,9 @@ fn the_book_has_every_document_of_its_folder() {
     }
     none_of(&faults);
 }
+
+#[test]
+fn the_readme_is_for_five_minutes() {
+    let lines = read("README.md").lines().count();
+    assert!(lines <= 150, "README.md has {lines} lines: what is longer has a page in docs/");
+}

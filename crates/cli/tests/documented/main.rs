@@ -4,11 +4,15 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod commands;
+#[path = "../common/mod.rs"]
+mod common;
 mod constants;
 mod limits;
 mod links;
 mod markdown;
+mod scenarios;
 mod settings;
+mod shell;
 mod tarball;
 
 use std::path::{Path, PathBuf};
