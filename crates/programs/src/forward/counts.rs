@@ -57,6 +57,7 @@ pub struct Counts {
     pub(super) opened: Count,
     pub(super) served: Count,
     pub(super) turned_away: Count,
+    pub(super) without_link: Count,
     pub(super) refused_by_peer: Count,
     pub(super) forbidden: Count,
     pub(super) busy: Count,
@@ -76,6 +77,8 @@ pub struct Summary {
     pub served: u64,
     /// Connections of programs here beyond the limit.
     pub turned_away: u64,
+    /// Connections of programs here that came while there was no link.
+    pub without_link: u64,
     /// Connections that the peer refused or could not make.
     pub refused_by_peer: u64,
     /// Requests of the peer's for what it may not reach.
@@ -102,6 +105,7 @@ impl Counts {
             opened: self.opened.get(),
             served: self.served.get(),
             turned_away: self.turned_away.get(),
+            without_link: self.without_link.get(),
             refused_by_peer: self.refused_by_peer.get(),
             forbidden: self.forbidden.get(),
             busy: self.busy.get(),
