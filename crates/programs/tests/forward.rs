@@ -394,7 +394,7 @@ async fn requests_that_are_none_are_refused() {
     let request = Request::Connect { target: "127.0.0.1:1".parse().unwrap() };
     write_message(&mut send, &request).await.unwrap();
     let answer: Option<Answer> = within(read_message(&mut recv)).await.unwrap();
-    let Some(Answer::Refused { reason }) = answer else { panic!("{answer:?}") };
+    let Some(Answer::Refused { reason, .. }) = answer else { panic!("{answer:?}") };
     assert!(reason.contains("127.0.0.1:1") && reason.contains("--allow"), "{reason}");
     still_serves(&link, target).await;
     link.close(DONE);

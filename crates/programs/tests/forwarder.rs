@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use holepunch_link::{Link, testing};
+use holepunch_link::{Link, RecvStream, SendStream, testing};
 use holepunch_programs::forward::{
     Answer, Ended, Entrance, Forward, ForwardError, Forwarder, LISTENERS_FOR_PEER_MAX, Listener,
     Missing, Refusal, Remote, Request, Times, Told,
@@ -180,7 +180,7 @@ fn older() -> Greeting {
     Greeting::new("forward", "", 2)
 }
 
-async fn asks(link: &Link, request: &Request) -> (Option<Answer>, impl Sized) {
+async fn asks(link: &Link, request: &Request) -> (Option<Answer>, (SendStream, RecvStream)) {
     let (mut send, mut recv) = link.open_bi().await.unwrap();
     write_message(&mut send, request).await.unwrap();
     let answer = within(read_message(&mut recv)).await.unwrap();
