@@ -21,49 +21,64 @@ use crate::settings::Environment;
 use forms::{Entry, Pair, Reverse, is_open};
 use telling::{Event, in_words, teller};
 
-/// Carry connections to what the peer can reach, and the peer's to what is allowed here
+/// Carry connections to what the other side can reach
+///
+/// Those of this side go to what the peer can reach, and the peer's to what is allowed here. It stays: after the link is lost, or the peer was started again, it goes on with the next link, and the listeners are open meanwhile. By a code, and with --once, it ends when the peer leaves (exit code 0); with --once, also when the link is lost (1).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: SSH to a machine behind a NAT. On that machine:\n  \
     holepunch forward --allow 127.0.0.1:22\n\
     which prints a code, and on the other side:\n  \
     holepunch forward 7-guitar-fox -L 2222:127.0.0.1:22\n  \
     ssh -p 2222 127.0.0.1\n\
-    For good, and for many peers (each with the words of `holepunch invite`):\n  \
+    For good, and for many peers:\n  \
     holepunch forward --room office --room-mode mesh --room-secret-file words --allow 127.0.0.1:22\n  \
     holepunch forward --room office --room-secret-file words -L 2222:127.0.0.1:22\n\
-    A web server here, for the other side's browser (which allows it by --allow-listen 8080):\n  \
-    holepunch forward 7-guitar-fox -R 8080:127.0.0.1:3000\n\
-    It runs until it is interrupted (exit code 130). By a code, or with --once, it ends when the peer leaves (0); with \
-    --once also when the link is lost (1).")]
+    A web server of this side, on a port of the other one (which has --allow-listen 8080):\n  \
+    holepunch forward 7-guitar-fox -R 8080:127.0.0.1:3000")]
 pub(crate) struct Args {
     #[command(flatten)]
     meet: MeetArgs,
-    /// Where to take connections for --to, on this side; PORT means 127.0.0.1
+    /// Where to take connections for --to, on this side
+    ///
+    /// PORT alone is on the loopback.
     #[arg(long, value_name = "[IP:]PORT", requires = "to")]
     listen: Option<Entry>,
     /// Where they lead, on the peer's side
     #[arg(long, value_name = "HOST:PORT", requires = "listen")]
     to: Option<Target>,
-    /// The same as --listen with --to, as often as needed; also IP:PORT=HOST:PORT
+    /// The same as --listen with --to, as often as needed
+    ///
+    /// IP:PORT=HOST:PORT is another form. PORT alone is on the loopback.
     #[arg(short = 'L', value_name = "[BIND:]PORT:HOST:HOSTPORT")]
     pairs: Vec<Pair>,
-    /// Where the peer is to listen, and what that leads to on this side; the peer has to --allow-listen it
+    /// Where the peer is to listen, and what that leads to on this side
+    ///
+    /// The peer has to allow it by --allow-listen. Without BIND it listens on the loopback.
     #[arg(short = 'R', value_name = "[BIND:]PORT:HOST:HOSTPORT")]
     reverse: Vec<Reverse>,
-    /// What the peer may reach through this side; nothing without it. Of the port or the host `*`: any
+    /// What the peer may reach; nothing without it
+    ///
+    /// It reaches that through this side. Of the port or the host `*`: any.
     #[arg(long, value_name = "HOST:PORT")]
     allow: Vec<Rule>,
-    /// Where the peer may have this side listen (-R there), on the loopback unless an address is named; nowhere without it
+    /// Where the peer may have this side listen; nowhere without it
+    ///
+    /// It asks by -R. PORT alone is on the loopback.
     #[arg(long, value_name = "PORT|IP:PORT")]
     allow_listen: Vec<ListenRule>,
-    /// Where to speak SOCKS 5; names are looked up on the peer's side
+    /// Where to speak SOCKS 5
+    ///
+    /// Names are looked up on the peer's side. PORT alone is on the loopback.
     #[arg(long, short = 'D', value_name = "[IP:]PORT")]
     socks: Vec<Entry>,
-    /// End when the peer leaves or the link is lost; without it, wait for the next link
+    /// End when the peer leaves or the link is lost
+    ///
+    /// Without it, wait for the next link.
     #[arg(long)]
     once: bool,
-    /// Who is offered to whom in the room, where nobody has decided: pair, mesh (everyone with everyone) or call
-    /// [env: ROOM_MODE] [default: pair]
+    /// Who is offered to whom in the room: pair, mesh or call
+    ///
+    /// With mesh (everyone with everyone) or call (whoever calls), one side serves many. The first that names one decides [env: ROOM_MODE] [default: pair]
     #[arg(long, value_name = "MODE")]
     room_mode: Option<ModeArg>,
     /// Print what happens as JSON, one object a line
