@@ -13,6 +13,7 @@ use holepunch_programs::forward::{self, Forward, ListenRule, Listener, Rule, Sum
 use tokio::net::TcpListener;
 
 use crate::exit::Failure;
+use crate::headings::MEETING;
 use crate::joining::{Alone, JoinArgs, MeetArgs};
 use crate::open_files::connections_max;
 use crate::output;
@@ -25,7 +26,11 @@ use telling::{Event, in_words, teller};
 ///
 /// Those of this side go to what the peer can reach, and the peer's to what is allowed here. It stays: after the link is lost, or the peer was started again, it goes on with the next link, and the listeners are open meanwhile. By a code, and with --once, it ends when the peer leaves (exit code 0); with --once, also when the link is lost (1).
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: SSH to a machine behind a NAT. On that machine:\n  \
+#[command(
+    after_help = "Example: SSH to a machine behind a NAT. There, and here:\n  \
+    holepunch forward --allow 127.0.0.1:22\n  \
+    holepunch forward 7-guitar-fox -L 2222:127.0.0.1:22",
+    after_long_help = "Example: SSH to a machine behind a NAT. On that machine:\n  \
     holepunch forward --allow 127.0.0.1:22\n\
     which prints a code, and on the other side:\n  \
     holepunch forward 7-guitar-fox -L 2222:127.0.0.1:22\n  \
@@ -34,37 +39,38 @@ use telling::{Event, in_words, teller};
     holepunch forward --room office --room-mode mesh --room-secret-file words --allow 127.0.0.1:22\n  \
     holepunch forward --room office --room-secret-file words -L 2222:127.0.0.1:22\n\
     A web server of this side, on a port of the other one (which has --allow-listen 8080):\n  \
-    holepunch forward 7-guitar-fox -R 8080:127.0.0.1:3000")]
+    holepunch forward 7-guitar-fox -R 8080:127.0.0.1:3000"
+)]
 pub(crate) struct Args {
     #[command(flatten)]
     meet: MeetArgs,
     /// Where to take connections for --to, on this side
     ///
     /// PORT alone is on the loopback.
-    #[arg(long, value_name = "[IP:]PORT", requires = "to")]
+    #[arg(long, value_name = "[IP:]PORT", requires = "to", hide_short_help = true)]
     listen: Option<Entry>,
     /// Where they lead, on the peer's side
-    #[arg(long, value_name = "HOST:PORT", requires = "listen")]
+    #[arg(long, value_name = "HOST:PORT", requires = "listen", hide_short_help = true)]
     to: Option<Target>,
-    /// The same as --listen with --to, as often as needed
+    /// Listen here, and reach HOST:PORT from the peer
     ///
-    /// IP:PORT=HOST:PORT is another form. PORT alone is on the loopback.
-    #[arg(short = 'L', value_name = "[BIND:]PORT:HOST:HOSTPORT")]
+    /// As ssh has it, and as often as needed. --listen with --to, and IP:PORT=HOST:PORT, mean the same. PORT alone is on the loopback.
+    #[arg(short = 'L', value_name = "[IP:]PORT:HOST:PORT")]
     pairs: Vec<Pair>,
-    /// Where the peer is to listen, and what that leads to on this side
+    /// The peer listens, and this side reaches HOST:PORT
     ///
-    /// The peer has to allow it by --allow-listen. Without BIND it listens on the loopback.
-    #[arg(short = 'R', value_name = "[BIND:]PORT:HOST:HOSTPORT")]
+    /// The peer has to allow it by --allow-listen. PORT alone is on its loopback.
+    #[arg(short = 'R', value_name = "[IP:]PORT:HOST:PORT")]
     reverse: Vec<Reverse>,
     /// What the peer may reach; nothing without it
     ///
     /// It reaches that through this side. Of the port or the host `*`: any.
     #[arg(long, value_name = "HOST:PORT")]
     allow: Vec<Rule>,
-    /// Where the peer may have this side listen; nowhere without it
+    /// Where the peer may listen here (-R there)
     ///
-    /// It asks by -R. PORT alone is on the loopback.
-    #[arg(long, value_name = "PORT|IP:PORT")]
+    /// Nowhere without it. PORT alone is on the loopback.
+    #[arg(long, value_name = "[IP:]PORT")]
     allow_listen: Vec<ListenRule>,
     /// Where to speak SOCKS 5
     ///
@@ -76,10 +82,10 @@ pub(crate) struct Args {
     /// Without it, wait for the next link.
     #[arg(long)]
     once: bool,
-    /// Who is offered to whom in the room: pair, mesh or call
+    /// pair, mesh or call: who is offered to whom
     ///
     /// With mesh (everyone with everyone) or call (whoever calls), one side serves many. The first that names one decides [env: ROOM_MODE] [default: pair]
-    #[arg(long, value_name = "MODE")]
+    #[arg(long, value_name = "MODE", help_heading = MEETING)]
     room_mode: Option<ModeArg>,
     /// Print what happens as JSON, one object a line
     #[arg(long)]
