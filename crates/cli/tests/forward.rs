@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 use common::{Program, Served, within};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Duration, sleep};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::time::{Duration, sleep, timeout};
 
 /// Sends back what comes.
 async fn echo() -> SocketAddr {
@@ -137,6 +137,44 @@ async fn one_side_serves_many_peers_of_a_mesh_by_themselves() {
     let far = far.end().await;
     assert_eq!(far.code, Some(130), "{far:?}");
     assert!(far.err.contains("for the peer"), "{}", far.err);
+}
+
+#[tokio::test]
+async fn udp_goes_through_and_the_summary_counts_it() {
+    let served = Served::start().await;
+    let target = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = target.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut buffer = [0; 2048];
+        loop {
+            let (length, from) = target.recv_from(&mut buffer).await.unwrap();
+            target.send_to(&buffer[..length], from).await.unwrap();
+        }
+    });
+    let allow = format!("{address}/udp");
+    let far = served.program(&["forward", "--json", "--allow", &allow], "udp", &[]);
+    let form = format!("0:{address}/udp");
+    let (mut near, entry) = listening(&served, "udp", &form, &[]).await;
+    near.out.line("linked").await;
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (sent, mut back) = ([7; 1452], [0; 2048]);
+    let again = Duration::from_millis(500);
+    within("a datagram", async {
+        loop {
+            client.send_to(&sent, entry).await.unwrap();
+            if let Ok(Ok(length)) = timeout(again, client.recv(&mut back)).await {
+                return assert!(back[..length] == sent);
+            }
+        }
+    })
+    .await;
+    for (side, flows) in [(near, "udp_opened"), (far, "udp_served")] {
+        side.signal("INT").await;
+        let ended = side.end().await;
+        let summary = event(ended.out.lines().last().unwrap());
+        assert_eq!(summary["summary"][flows], 1, "{summary}");
+        assert!(summary["summary"]["udp_received"].as_u64() > Some(0), "{summary}");
+    }
 }
 
 #[tokio::test]

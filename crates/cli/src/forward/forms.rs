@@ -3,18 +3,23 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-use holepunch_programs::forward::{Remote, Target, TargetError};
+use holepunch_programs::forward::{Protocol, Remote, Target, TargetError};
 
 /// Where to listen: `PORT`, on the loopback, `IP:PORT`, `localhost:PORT`, or `*:PORT`, on all IPv4 addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry(pub(super) SocketAddr);
 
-/// Where to listen, and where that leads: `[BIND:]PORT:HOST:HOSTPORT`, or `ENTRY=HOST:PORT`.
+/// Where to listen, and where that leads: `[BIND:]PORT:HOST:HOSTPORT`, or `ENTRY=HOST:PORT`; for UDP with `/udp` behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pair {
     pub(super) listen: SocketAddr,
     pub(super) to: Target,
+    pub(super) protocol: Protocol,
 }
+
+/// The same for UDP, with or without `/udp`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct UdpPair(pub(super) Pair);
 
 /// The same where the other side listens. Its port is named: nobody there would read which one the system has chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +40,9 @@ pub(super) enum FormError {
     Parts,
     #[error("an IPv6 address stands in brackets, such as [::1]:2222:[::1]:22")]
     Brackets,
-    #[error("sockets of the file system are not forwarded: expected [BIND:]PORT:HOST:HOSTPORT")]
+    #[error(
+        "expected [BIND:]PORT:HOST:HOSTPORT, or that with /udp: sockets of the file system are not forwarded"
+    )]
     Path,
     #[error("where to listen ({0:?}): {1}")]
     Listen(String, Box<FormError>),
@@ -43,6 +50,12 @@ pub(super) enum FormError {
     To(String, TargetError),
     #[error("the port on the other side is to be named, from 1 to 65535: 0 would be any")]
     PortOfOtherSide,
+    #[error(
+        "the other side listens for TCP alone: for UDP, it gives -L with /udp, and this side --allow"
+    )]
+    UdpOfOtherSide,
+    #[error("expected UDP, and /tcp stands behind it")]
+    Tcp,
 }
 
 /// A port in digits; 0 is one of the system's choice.
@@ -101,6 +114,7 @@ impl FromStr for Pair {
     type Err = FormError;
 
     fn from_str(text: &str) -> Result<Self, FormError> {
+        let (text, protocol) = Protocol::split(text);
         if text.contains('/') {
             return Err(FormError::Path);
         }
@@ -119,7 +133,18 @@ impl FromStr for Pair {
         let Entry(address) =
             listen.parse().map_err(|why| FormError::Listen(listen.clone(), Box::new(why)))?;
         let target = to.parse().map_err(|why| FormError::To(to.clone(), why))?;
-        Ok(Self { listen: address, to: target })
+        Ok(Self { listen: address, to: target, protocol })
+    }
+}
+
+impl FromStr for UdpPair {
+    type Err = FormError;
+
+    fn from_str(text: &str) -> Result<Self, FormError> {
+        if text.ends_with("/tcp") {
+            return Err(FormError::Tcp);
+        }
+        Ok(Self(Pair { protocol: Protocol::Udp, ..text.parse()? }))
     }
 }
 
@@ -127,7 +152,10 @@ impl FromStr for Reverse {
     type Err = FormError;
 
     fn from_str(text: &str) -> Result<Self, FormError> {
-        let Pair { listen, to } = text.parse()?;
+        let Pair { listen, to, protocol } = text.parse()?;
+        if protocol == Protocol::Udp {
+            return Err(FormError::UdpOfOtherSide);
+        }
         if listen.port() == 0 {
             return Err(FormError::PortOfOtherSide);
         }
@@ -145,8 +173,8 @@ mod tests {
     use super::*;
 
     fn pair(text: &str) -> String {
-        let Pair { listen, to } = text.parse().unwrap();
-        format!("{listen} {to}")
+        let Pair { listen, to, protocol } = text.parse().unwrap();
+        format!("{listen} {to}{}", if protocol == Protocol::Udp { " by UDP" } else { "" })
     }
 
     #[test]
@@ -164,6 +192,9 @@ mod tests {
             ("127.0.0.1:2222=127.0.0.1:22", "127.0.0.1:2222 127.0.0.1:22"),
             ("2222=host:22", "127.0.0.1:2222 host:22"),
             ("[::1]:2222=[::1]:22", "[::1]:2222 [::1]:22"),
+            ("51820:host:51820/udp", "127.0.0.1:51820 host:51820 by UDP"),
+            ("0.0.0.0:53=[::1]:53/udp", "0.0.0.0:53 [::1]:53 by UDP"),
+            ("22:host:22/tcp", "127.0.0.1:22 host:22"),
         ] {
             assert_eq!(pair(text), expected, "{text}");
         }
@@ -233,5 +264,15 @@ mod tests {
         let Reverse(remote) = "8080:127.0.0.1:3000".parse().unwrap();
         assert_eq!(remote.listen.to_string(), "127.0.0.1:8080");
         assert_eq!("0:127.0.0.1:3000".parse::<Reverse>(), Err(FormError::PortOfOtherSide));
+        assert_eq!("53:127.0.0.1:53/udp".parse::<Reverse>(), Err(FormError::UdpOfOtherSide));
+    }
+
+    #[test]
+    fn udp_needs_no_word_where_nothing_else_is_meant() {
+        let both = ["53:host:53", "53:host:53/udp"].map(|text| text.parse::<UdpPair>().unwrap());
+        assert_eq!(both[0], both[1]);
+        assert_eq!(both[0].0.protocol, Protocol::Udp);
+        assert_eq!("53:host:53/tcp".parse::<UdpPair>(), Err(FormError::Tcp));
+        assert_eq!("53:host:53/sctp".parse::<UdpPair>(), Err(FormError::Path));
     }
 }

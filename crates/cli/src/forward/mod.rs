@@ -9,8 +9,10 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use holepunch_programs::forward::{self, Forward, ListenRule, Listener, Rule, Summary, Target};
-use tokio::net::TcpListener;
+use holepunch_programs::forward::{
+    self, Forward, ListenRule, Listener, Protocol, Rule, Summary, Target,
+};
+use tokio::net::{TcpListener, UdpSocket};
 
 use crate::exit::Failure;
 use crate::headings::MEETING;
@@ -19,7 +21,7 @@ use crate::open_files::connections_max;
 use crate::output;
 use crate::peering::ModeArg;
 use crate::settings::Environment;
-use forms::{Entry, Pair, Reverse, is_open};
+use forms::{Entry, Pair, Reverse, UdpPair, is_open};
 use telling::{Event, in_words, teller};
 
 /// Carry connections to what the other side can reach
@@ -54,23 +56,28 @@ pub(crate) struct Args {
     to: Option<Target>,
     /// Listen here, and reach HOST:PORT from the peer
     ///
-    /// As ssh has it, and as often as needed. --listen with --to, and IP:PORT=HOST:PORT, mean the same. PORT alone is on the loopback.
-    #[arg(short = 'L', value_name = "[IP:]PORT:HOST:PORT")]
+    /// As ssh has it, and as often as needed. PORT alone is on the loopback; IP:PORT:HOST:PORT names another address. --listen with --to, and IP:PORT=HOST:PORT, mean the same. With /udp behind it, it is for UDP.
+    #[arg(short = 'L', value_name = "PORT:HOST:PORT")]
     pairs: Vec<Pair>,
+    /// The same for UDP: a game, DNS, WireGuard
+    ///
+    /// -L with /udp behind it means the same.
+    #[arg(long, value_name = "PORT:HOST:PORT", hide_short_help = true)]
+    udp: Vec<UdpPair>,
     /// The peer listens, and this side reaches HOST:PORT
     ///
-    /// The peer has to allow it by --allow-listen. PORT alone is on its loopback.
-    #[arg(short = 'R', value_name = "[IP:]PORT:HOST:PORT")]
+    /// The peer has to allow it by --allow-listen. PORT alone is on its loopback; IP:PORT:HOST:PORT names another address.
+    #[arg(short = 'R', value_name = "PORT:HOST:PORT")]
     reverse: Vec<Reverse>,
     /// What the peer may reach; nothing without it
     ///
-    /// It reaches that through this side. Of the port or the host `*`: any.
+    /// It reaches that through this side. Of the port or the host `*`: any. For UDP, with /udp behind it.
     #[arg(long, value_name = "HOST:PORT")]
     allow: Vec<Rule>,
     /// Where the peer may listen here (-R there)
     ///
-    /// Nowhere without it. PORT alone is on the loopback.
-    #[arg(long, value_name = "[IP:]PORT")]
+    /// Nowhere without it. PORT alone is on the loopback; IP:PORT is that very address.
+    #[arg(long, value_name = "PORT")]
     allow_listen: Vec<ListenRule>,
     /// Where to speak SOCKS 5
     ///
@@ -85,7 +92,7 @@ pub(crate) struct Args {
     /// pair, mesh or call: who is offered to whom
     ///
     /// With mesh (everyone with everyone) or call (whoever calls), one side serves many. The first that names one decides [env: ROOM_MODE] [default: pair]
-    #[arg(long, value_name = "MODE", help_heading = MEETING)]
+    #[arg(long, value_name = "MODE", help_heading = MEETING, hide_short_help = true)]
     room_mode: Option<ModeArg>,
     /// Print what happens as JSON, one object a line
     #[arg(long)]
@@ -119,8 +126,11 @@ impl End {
 }
 
 async fn carry(args: Args, environment: &Environment, end: &mut End) -> Result<ExitCode, Failure> {
-    let single = args.listen.zip(args.to).map(|(Entry(listen), to)| Pair { listen, to });
-    let pairs: Vec<Pair> = single.into_iter().chain(args.pairs).collect();
+    let tcp = Protocol::Tcp;
+    let single = args.listen.zip(args.to);
+    let single = single.map(|(Entry(listen), to)| Pair { listen, to, protocol: tcp });
+    let udp = args.udp.into_iter().map(|UdpPair(pair)| pair);
+    let pairs: Vec<Pair> = single.into_iter().chain(args.pairs).chain(udp).collect();
     let is_idle = pairs.is_empty() && args.socks.is_empty() && args.reverse.is_empty();
     if is_idle && args.allow.is_empty() && args.allow_listen.is_empty() {
         return Err(Failure::usage(
@@ -174,8 +184,11 @@ fn listen(
     socks: Vec<Entry>,
     json: bool,
 ) -> Result<(), Failure> {
-    for Pair { listen, to } in pairs {
-        what.listeners.push((bind(listen, Some(&to), json)?, to));
+    for Pair { listen, to, protocol } in pairs {
+        match protocol {
+            Protocol::Tcp => what.listeners.push((bind(listen, Some(&to), json)?, to)),
+            Protocol::Udp => what.udp.push((bind_udp(listen, &to, json)?, to)),
+        }
     }
     for Entry(address) in socks {
         if is_open(address) {
@@ -189,27 +202,38 @@ fn listen(
     Ok(())
 }
 
+/// Why nothing can be taken there, and what to do.
+fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
+    let hints = [
+        (ErrorKind::AddrInUse, "; choose another port"),
+        (ErrorKind::AddrNotAvailable, "; expected an address of this machine, such as 127.0.0.1"),
+        (ErrorKind::PermissionDenied, "; choose a port from 1024 on"),
+    ];
+    let hint = hints.iter().find(|(kind, _)| *kind == error.kind()).map_or("", |(_, hint)| hint);
+    Failure::failed(format!("cannot listen on {address}: {error}{hint}"))
+}
+
 fn bind(address: SocketAddr, to: Option<&Target>, json: bool) -> Result<TcpListener, Failure> {
-    let failed = |error: std::io::Error| {
-        let hints = [
-            (ErrorKind::AddrInUse, "; choose another port"),
-            (
-                ErrorKind::AddrNotAvailable,
-                "; expected an address of this machine, such as 127.0.0.1",
-            ),
-            (ErrorKind::PermissionDenied, "; choose a port from 1024 on"),
-        ];
-        let hint =
-            hints.iter().find(|(kind, _)| *kind == error.kind()).map_or("", |(_, hint)| hint);
-        Failure::failed(format!("cannot listen on {address}: {error}{hint}"))
-    };
+    let failed = |error| cannot_listen(address, &error);
     let listener = forward::bind(address).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     if json {
-        output::json_line(&Event::Listening { address, to });
+        output::json_line(&Event::Listening { address, to, protocol: "tcp" });
     } else {
         let to = to.map_or("by SOCKS".to_owned(), |to| format!("to {to} on the peer's side"));
         output::progress(format!("listening on {address}, {to}"));
     }
     Ok(listener)
+}
+
+fn bind_udp(address: SocketAddr, to: &Target, json: bool) -> Result<UdpSocket, Failure> {
+    let failed = |error| cannot_listen(address, &error);
+    let socket = forward::bind_udp(address).map_err(failed)?;
+    let address = socket.local_addr().map_err(failed)?;
+    if json {
+        output::json_line(&Event::Listening { address, to: Some(to), protocol: "udp" });
+    } else {
+        output::progress(format!("listening on {address} (UDP), to {to} on the peer's side"));
+    }
+    Ok(socket)
 }

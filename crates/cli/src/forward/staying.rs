@@ -32,7 +32,8 @@ pub(super) async fn carry(
     end: &mut End,
 ) -> Result<ExitCode, Failure> {
     let mut stop = Stop::listen()?;
-    what.peers_max = LINKS_MAX;
+    // A code is for one.
+    what.peers_max = if join.is_named(environment) { LINKS_MAX } else { 1 };
     // From here on programs are listened to, whether there is a link or not.
     let forwarder = Arc::new(Forwarder::new(what));
     let manner = Manner { telling: telling(end.json, None), alone: ALONE, replaces: false };

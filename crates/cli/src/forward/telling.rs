@@ -27,6 +27,7 @@ pub(super) enum Event<'a> {
     Listening {
         address: SocketAddr,
         to: Option<&'a Target>,
+        protocol: &'static str,
     },
     Linked {
         peer: &'a str,
@@ -209,6 +210,16 @@ pub(super) fn in_words(summary: &Summary) -> String {
         HumanBytes(summary.sent_bytes),
         HumanBytes(summary.received_bytes)
     );
+    if summary.udp_opened + summary.udp_served + summary.udp_dropped > 0 {
+        text += &format!(
+            "; UDP: {} through the peer, {} for the peer, {} sent, {} received, {} dropped",
+            counted(summary.udp_opened, "flow"),
+            summary.udp_served,
+            counted(summary.udp_sent, "datagram"),
+            summary.udp_received,
+            summary.udp_dropped
+        );
+    }
     let not_made = summary.forbidden + summary.failed + summary.busy + summary.malformed;
     for (number, what) in [
         (summary.turned_away, "too many at once"),

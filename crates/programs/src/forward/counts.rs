@@ -64,6 +64,11 @@ pub struct Counts {
     pub(super) malformed: Count,
     pub(super) failed: Count,
     pub(super) broken: Count,
+    pub(super) udp_opened: Count,
+    pub(super) udp_served: Count,
+    pub(super) udp_sent: Count,
+    pub(super) udp_received: Count,
+    pub(super) udp_dropped: Count,
     pub(super) sent_bytes: Count,
     pub(super) received_bytes: Count,
 }
@@ -91,9 +96,19 @@ pub struct Summary {
     pub failed: u64,
     /// Connections that were reset, or lost with the link.
     pub broken: u64,
-    /// Bytes of connections sent to the peer.
+    /// UDP flows made through the peer.
+    pub udp_opened: u64,
+    /// UDP flows made for the peer.
+    pub udp_served: u64,
+    /// UDP datagrams sent to the peer.
+    pub udp_sent: u64,
+    /// UDP datagrams of the peer's that were passed on.
+    pub udp_received: u64,
+    /// UDP datagrams that this side has dropped: there was no link or no flow, too much waited, or pieces were missing.
+    pub udp_dropped: u64,
+    /// Bytes of connections and of UDP sent to the peer.
     pub sent_bytes: u64,
-    /// Bytes of connections that came from the peer.
+    /// Bytes of connections and of UDP that came from the peer.
     pub received_bytes: u64,
 }
 
@@ -112,6 +127,11 @@ impl Counts {
             malformed: self.malformed.get(),
             failed: self.failed.get(),
             broken: self.broken.get(),
+            udp_opened: self.udp_opened.get(),
+            udp_served: self.udp_served.get(),
+            udp_sent: self.udp_sent.get(),
+            udp_received: self.udp_received.get(),
+            udp_dropped: self.udp_dropped.get(),
             sent_bytes: self.sent_bytes.get(),
             received_bytes: self.received_bytes.get(),
         }

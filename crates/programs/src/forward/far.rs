@@ -17,8 +17,9 @@ use super::remote;
 use super::request::{Answer, Failure, Refusal, Request, asked};
 use super::splice::{self, CODE_BUSY, CODE_REFUSED, Turns};
 use super::station::{Carried, Carrier, Station, Way};
-use super::target::{Host, Target};
+use super::target::{Host, Protocol, Target};
 use super::telling::Asker;
+use super::udp;
 use crate::messages::{MessageError, framed, write_message};
 use crate::sending::{CODE_RESET, Sending};
 
@@ -97,6 +98,11 @@ async fn answer(way: &Way, request: Request, mut send: Sending, mut recv: RecvSt
             let outcome = remote::serve(way, listen, &mut send, &mut recv).await;
             let Err(answer) = outcome else { return };
             return not_opened(way, None, answer, send, recv).await;
+        }
+        Request::Flow { flow } => {
+            let outcome = udp::far::serve(way, &flow, &mut send, &mut recv).await;
+            let Err(answer) = outcome else { return };
+            return not_opened(way, Some(&flow.target), answer, send, recv).await;
         }
     };
     match outcome {
@@ -186,7 +192,7 @@ async fn splice_served(
 /// Connects, where that is allowed: to the very addresses that were checked.
 async fn open(carrier: &Carrier, target: &Target) -> Result<TcpStream, Answer> {
     let station = &carrier.station;
-    let addresses = allowed(carrier, target).await?;
+    let addresses = allowed(carrier, target, Protocol::Tcp).await?;
     connect(&addresses, station.times.connect).await
 }
 
@@ -198,14 +204,23 @@ async fn open_own(carrier: &Carrier, target: &Target) -> Result<TcpStream, Answe
 }
 
 /// The addresses that a target of the peer's may be reached at.
-pub(super) async fn allowed(carrier: &Carrier, target: &Target) -> Result<Vec<SocketAddr>, Answer> {
+pub(super) async fn allowed(
+    carrier: &Carrier,
+    target: &Target,
+    protocol: Protocol,
+) -> Result<Vec<SocketAddr>, Answer> {
     let allow = &carrier.station.allow;
-    if !allow.names(target) {
-        let reason = format!("{target} is not allowed by --allow on the side that is connected to");
+    if !allow.names(target, protocol) {
+        let how = match protocol {
+            Protocol::Tcp => "",
+            Protocol::Udp => "/udp",
+        };
+        let reason =
+            format!("{target}{how} is not allowed by --allow on the side that is connected to");
         return Err(Answer::Refused { reason, code: Some(Refusal::NotAllowed) });
     }
     let addresses = look_up(carrier, target).await?;
-    let allowed = addresses.into_iter().filter(|ip| allow.leads_to(target, *ip));
+    let allowed = addresses.into_iter().filter(|ip| allow.leads_to(target, protocol, *ip));
     let allowed = in_turn(allowed.map(|ip| SocketAddr::new(ip, target.port)));
     if allowed.is_empty() {
         let reason = format!(

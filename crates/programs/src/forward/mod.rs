@@ -22,13 +22,14 @@ mod splice;
 mod station;
 mod target;
 mod telling;
+pub mod udp;
 mod window;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use holepunch_link::{Link, LinkError};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
@@ -41,10 +42,11 @@ pub use allow_listen::{AllowListen, ListenRule, ListenRuleError};
 pub use counts::{Counts, Summary};
 pub use near::bind;
 pub use remote::{LISTENERS_FOR_PEER_MAX, Remote};
-pub use request::{Answer, Entrance, Failure, REQUEST_BYTES_MAX, Refusal, Request};
+pub use request::{Answer, Entrance, Failure, FlowRequest, REQUEST_BYTES_MAX, Refusal, Request};
 pub use station::Missing;
-pub use target::{Host, NAME_BYTES_MAX, Target, TargetError};
+pub use target::{Host, NAME_BYTES_MAX, Protocol, Target, TargetError};
 pub use telling::{Asker, Listener, NotListening, NotMade, RemoteListening, Told};
+pub use udp::bind_udp;
 
 /// The version of what goes over the link; the two sides have to have the same one.
 pub const VERSION: u32 = 2;
@@ -92,6 +94,8 @@ pub struct Forward {
     pub listeners: Vec<(TcpListener, Target)>,
     /// Where SOCKS 5 is spoken; names are looked up on the peer's side.
     pub socks: Vec<TcpListener>,
+    /// Where UDP is taken, and what it leads to on the peer's side.
+    pub udp: Vec<(UdpSocket, Target)>,
     /// Where the peer is to listen, and what that leads to on this side.
     pub remotes: Vec<Remote>,
     /// What the peer may reach through this side.
@@ -141,6 +145,7 @@ impl Forwarder {
     pub fn new(mut what: Forward) -> Self {
         let (listeners, socks) =
             (std::mem::take(&mut what.listeners), std::mem::take(&mut what.socks));
+        let udp = std::mem::take(&mut what.udp);
         let station = Arc::new(Station::new(&mut what));
         let mut listening = JoinSet::new();
         for (listener, target) in listeners {
@@ -148,6 +153,9 @@ impl Forwarder {
         }
         for listener in socks {
             listening.spawn(near::listen(Arc::clone(&station), listener, Kind::Socks));
+        }
+        for (socket, target) in udp {
+            listening.spawn(udp::near::listen(Arc::clone(&station), socket, target));
         }
         Self { station, _listening: listening }
     }
@@ -179,6 +187,7 @@ impl Forwarder {
         let (entered, mut gone) = self.station.enter(link, greeted.peer.clone());
         let mut parts = JoinSet::new();
         parts.spawn(far::serve(entered.way().clone()));
+        parts.spawn(udp::carry(Arc::clone(&entered.way().carrier)));
         let asking = tokio::spawn(remote::ask(entered.way().clone()));
         let asking = AbortOnDrop(asking);
         let why = link.closed().await;

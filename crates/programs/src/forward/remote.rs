@@ -85,6 +85,10 @@ async fn keep(way: Way, number: u32, remote: Remote) {
         carrier.asked.with(|asked| asked.insert(number));
         let outcome = listener(carrier, number, &remote).await;
         carrier.asked.with(|asked| asked.remove(&number));
+        // What has ended with the link comes again with the next one.
+        if carrier.link.ended().is_some() {
+            return;
+        }
         match outcome {
             Ok(Answer::Refused { reason, code }) => {
                 return tell(code.unwrap_or(Refusal::Other).word(), &reason);
@@ -93,7 +97,6 @@ async fn keep(way: Way, number: u32, remote: Remote) {
             Ok(Answer::Listening { .. } | Answer::Connected) => {
                 tell("closed", "the peer listens there no longer");
             }
-            Err(_) if carrier.link.ended().is_some() => return,
             Err(error) => tell("other", &error.to_string()),
         }
         sleep(AGAIN_AFTER).await;

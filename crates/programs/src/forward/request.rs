@@ -28,11 +28,25 @@ pub enum Request {
         /// Which.
         listen: Entrance,
     },
+    /// A UDP flow, for as long as the stream is open.
+    Flow {
+        /// Which.
+        flow: FlowRequest,
+    },
     /// A connection that has come to the listener of this number. Its first bytes follow at once.
     Accepted {
         /// The number.
         accepted: u32,
     },
+}
+
+/// A UDP flow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowRequest {
+    /// What its datagrams are called by: even on the side that began the link, else odd.
+    pub id: u32,
+    /// Where to.
+    pub target: Target,
 }
 
 /// Where the peer is to listen.
@@ -186,6 +200,10 @@ mod tests {
                 r#"{"listen":{"address":"127.0.0.1:8080","number":1}}"#,
             ),
             (Request::Accepted { accepted: 1 }, r#"{"accepted":1}"#),
+            (
+                Request::Flow { flow: FlowRequest { id: 2, target: "db:53".parse().unwrap() } },
+                r#"{"flow":{"id":2,"target":"db:53"}}"#,
+            ),
         ] {
             assert_eq!(serde_json::to_string(&request).unwrap(), json);
             assert_eq!(Request::parse(json.as_bytes()).unwrap(), request);

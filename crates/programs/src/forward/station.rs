@@ -12,12 +12,15 @@ use super::allow_listen::AllowListen;
 use super::counts::Counts;
 use super::remote::{Asked, Remote};
 use super::telling::{Asker, Listener, NotMade};
+use super::udp::Flows;
 use super::window::{Pool, Pools};
 use super::{CONNECTIONS_MAX, Forward, LOOKUPS_MAX, SERVED_MAX, Target, Times, VERSION};
 use crate::agree::Greeting;
 
 /// In a greeting: this side lets the peer reach something. One that says nothing of that may be an older one.
 const SERVES: &str = "serves";
+/// In a greeting: this side carries UDP.
+const UDP: &str = "udp";
 /// In a greeting: this side listens for the peer, where that is allowed.
 const LISTENS: &str = "listens";
 
@@ -66,6 +69,8 @@ pub(super) struct Carrier {
     pub(super) pool: Pool,
     /// What this side has asked the peer to listen for.
     pub(super) asked: Asked,
+    /// The UDP flows.
+    pub(super) flows: Flows,
     peer: Greeting,
     lookups: Arc<Semaphore>,
     /// Places that are taken for the peer.
@@ -155,6 +160,7 @@ impl Station {
             link: link.clone(),
             pool: Pool::of(&self.pools),
             asked: Asked::default(),
+            flows: Flows::new(link.is_initiator()),
             peer,
             lookups: Arc::new(Semaphore::new(of_one)),
             places: AtomicUsize::new(0),
@@ -197,6 +203,11 @@ impl Station {
         let come = timeout(within, current.wait_for(Option::is_some)).await;
         let way = come.ok().and_then(|come| come.ok()?.clone());
         way.ok_or_else(|| self.missing())
+    }
+
+    /// The way of the moment.
+    pub(super) fn way_now(&self) -> Option<Way> {
+        self.current.borrow().clone()
     }
 
     /// Returns when the listeners' connections take this link.
@@ -265,7 +276,7 @@ impl Station {
 
 /// The greeting of a side that allows so much.
 pub(super) fn greeting_of(allow: &Allow, allow_listen: &AllowListen) -> Greeting {
-    let greeting = Greeting::new("forward", "", VERSION).with(LISTENS);
+    let greeting = Greeting::new("forward", "", VERSION).with(LISTENS).with(UDP);
     if allow.is_empty() && allow_listen.is_empty() { greeting } else { greeting.with(SERVES) }
 }
 
@@ -278,6 +289,11 @@ impl Carrier {
     /// Whether the peer can be asked to listen.
     pub(super) fn peer_listens(&self) -> bool {
         self.peer.has(LISTENS)
+    }
+
+    /// Whether the peer can carry UDP.
+    pub(super) fn peer_has_udp(&self) -> bool {
+        self.peer.has(UDP)
     }
 
     /// A place for one more look-up, once there is one among those of this peer and of all.

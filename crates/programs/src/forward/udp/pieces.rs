@@ -71,7 +71,11 @@ impl Assembly {
     ///
     /// # Errors
     /// It is no piece.
-    pub fn take(&mut self, mut piece: Bytes, now: Instant) -> Result<Option<(u32, Bytes)>, NoPiece> {
+    pub fn take(
+        &mut self,
+        mut piece: Bytes,
+        now: Instant,
+    ) -> Result<Option<(u32, Bytes)>, NoPiece> {
         let head = piece.get(..HEAD_BYTES).ok_or(NoPiece)?;
         let flow = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
         let number = u16::from_be_bytes([head[4], head[5]]);
@@ -95,10 +99,18 @@ impl Assembly {
         bytes: Bytes,
         now: Instant,
     ) -> Option<Bytes> {
-        let is_this = |it: &Partial| it.flow == flow && it.number == number && it.pieces.len() == count;
+        let is_this =
+            |it: &Partial| it.flow == flow && it.number == number && it.pieces.len() == count;
         let at = self.partials.iter().position(is_this).unwrap_or_else(|| {
             let pieces = vec![None; count];
-            self.partials.push_back(Partial { flow, number, pieces, missing: count, bytes: 0, began: now });
+            self.partials.push_back(Partial {
+                flow,
+                number,
+                pieces,
+                missing: count,
+                bytes: 0,
+                began: now,
+            });
             self.partials.len() - 1
         });
         let partial = self.partials.get_mut(at)?;
@@ -206,7 +218,9 @@ mod tests {
     #[test]
     fn what_is_no_piece_is_said_to_be_none() {
         let (mut assembly, now) = (Assembly::default(), Instant::now());
-        for bad in [&[][..], &[0; 7], &[0; 8], &[0, 0, 0, 0, 0, 0, 1, 1], &[0, 0, 0, 0, 0, 0, 0, 65]] {
+        for bad in
+            [&[][..], &[0; 7], &[0; 8], &[0, 0, 0, 0, 0, 0, 1, 1], &[0, 0, 0, 0, 0, 0, 0, 65]]
+        {
             assert_eq!(assembly.take(Bytes::copy_from_slice(bad), now), Err(NoPiece), "{bad:?}");
         }
     }

@@ -54,7 +54,13 @@ impl<F> Table<F> {
     ///
     /// # Errors
     /// None has given way, or the number is taken.
-    pub fn open(&mut self, id: u32, whose: Whose, flow: F, now: Instant) -> Result<Option<F>, NoFlow> {
+    pub fn open(
+        &mut self,
+        id: u32,
+        whose: Whose,
+        flow: F,
+        now: Instant,
+    ) -> Result<Option<F>, NoFlow> {
         if self.0.contains_key(&id) {
             return Err(NoFlow::Taken);
         }
