@@ -57,7 +57,7 @@ impl SessionTask {
         let (session, peer, teller) = (self.session, self.peer.clone(), self.teller.clone());
         let error = match self.live().await {
             Ok(error) => error,
-            // Whoever has seen this side's code and has gone without a link has made a guess, and knows that it was
+            // Whoever has seen this side's proof and has gone without a link has made a guess, and knows that it was
             // wrong. That is to be seen, and counted, whatever has ended the session.
             Err(_) if self.terms.was_guessed() => LinkError::WrongSecret,
             Err(error) => error,
@@ -93,6 +93,7 @@ impl SessionTask {
             key: self.key,
             is_controlling: self.is_controlling,
             knows_secret: self.config.secret.is_some(),
+            protocol: self.config.protocols.agreed(&connection)?,
         };
         let closed = connection.on_closed();
         let mut paths = Paths::new(self, &connection, route, &state, &ending);
