@@ -190,7 +190,8 @@ impl Staying {
             | LinkError::Unreachable(_)
             | LinkError::WrongKey { .. }
             | LinkError::Impostor { .. }
-            | LinkError::Protocol(_) => return Ok(()),
+            | LinkError::Protocol(_)
+            | _ => return Ok(()),
         };
         self.company.take(heard)
     }

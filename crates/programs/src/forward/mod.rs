@@ -1,5 +1,5 @@
-//! TCP connections through a link: what one side listens for, the other connects to, where it allows
-//! that.
+//! TCP connections, and [UDP](udp), through a link: what one side listens for, the other connects to, where it allows
+//! that. A [`Forwarder`] outlives links: its listeners stay open from one to the next, and it serves many at once.
 //!
 //! Each connection has a stream of its own. It begins with a [`Request`], which the connection's first
 //! bytes follow at once, and which the other side answers with an [`Answer`]: the first byte arrives after
