@@ -5,11 +5,13 @@
 use std::path::{Component, Path};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use holepunch_programs::bench::{Heard, heard};
 use holepunch_programs::chat::{Chat, Form, TimeZone, line};
 use holepunch_programs::forward::frames::{DATA_BYTES_MAX, Frame, Malformed, Piece, Reader};
 use holepunch_programs::forward::socks::{BYTES_MAX, Parsed, Step, greeting, request};
+use holepunch_programs::forward::udp::pieces::{Assembly, HEAD_BYTES, NoPiece, PIECES_MAX};
 use holepunch_programs::forward::{Answer, Request, Rule, Target};
 use holepunch_programs::transfer::wire::{
     BATCH_MAX, FromReceiver, FromSender, PIECE_BYTES_MAX, encode,
@@ -23,13 +25,14 @@ use holepunch_programs::{
 pub(crate) type Decoder = fn(&[u8]);
 
 /// All of them, by the name of their fuzz target.
-pub(crate) const DECODERS: [(&str, Decoder); 10] = [
+pub(crate) const DECODERS: [(&str, Decoder); 11] = [
     ("transfer_from_sender", transfer_from_sender),
     ("transfer_from_receiver", transfer_from_receiver),
     ("transfer_path", transfer_path),
     ("program_socks", socks),
     ("program_forward_request", forward_request),
     ("program_forward_frames", forward_frames),
+    ("program_forward_pieces", forward_pieces),
     ("program_text", text),
     ("program_messages", messages),
     ("program_chat", chat_message),
@@ -133,6 +136,22 @@ fn forward_frames(input: &[u8]) {
     let behind = ended.map_or(&[][..], |at| &heads[at + 1..]);
     assert!(behind.iter().all(|head| matches!(head, Frame::Credit(1..))));
     assert!(!may_end || ended.is_some());
+}
+
+/// Pieces of UDP datagrams, each behind a byte that says how long it is.
+fn forward_pieces(mut input: &[u8]) {
+    let (mut assembly, now) = (Assembly::default(), Instant::now());
+    while let Some((length, rest)) = input.split_first() {
+        let (piece, rest) = rest.split_at(usize::from(*length).min(rest.len()));
+        input = rest;
+        match assembly.take(piece.to_vec().into(), now) {
+            Ok(Some((_, datagram))) => assert!(datagram.len() <= PIECES_MAX * usize::from(u8::MAX)),
+            Ok(None) => assert!(piece[7] > 1 && piece[6] < piece[7]),
+            Err(NoPiece) => {
+                assert!(piece.len() < HEAD_BYTES || piece[6] >= piece[7] || piece[7] > 64)
+            }
+        }
+    }
 }
 
 /// The connection's bytes, the frames that carry none, and whether the stream may end there.

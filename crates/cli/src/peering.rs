@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use holepunch_wire::nat::SearchWish;
-use holepunch_wire::session::{RoomName, RoomNameError};
+use holepunch_wire::session::{RoomMode, RoomName, RoomNameError};
 use holepunch_worker::{
     Config, Identity, Proxy, RendezvousUrl, RoomSecret, WorkerId, load_or_create,
 };
@@ -77,6 +77,23 @@ impl FromStr for RoomArg {
 
     fn from_str(text: &str) -> Result<Self, RoomNameError> {
         RoomName::new(text).map(Self)
+    }
+}
+
+/// The mode of a room.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ModeArg(pub(crate) RoomMode);
+
+impl FromStr for ModeArg {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        match text {
+            "pair" => Ok(Self(RoomMode::Pair)),
+            "mesh" => Ok(Self(RoomMode::Mesh)),
+            "call" => Ok(Self(RoomMode::Call)),
+            _ => Err("expected pair, mesh or call"),
+        }
     }
 }
 

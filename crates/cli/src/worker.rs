@@ -1,16 +1,14 @@
 //! `holepunch worker`.
 
 use std::process::ExitCode;
-use std::str::FromStr;
 
-use holepunch_wire::session::RoomMode;
 use holepunch_worker::{Config, ServerName, Worker, WorkerId};
 use url::Url;
 
 use crate::exit::Failure;
 use crate::headings::{MEETING, NETWORK};
 use crate::hints::not_started;
-use crate::peering::{PeeringArgs, rendezvous_url};
+use crate::peering::{ModeArg, PeeringArgs, rendezvous_url};
 use crate::settings::{Environment, List, OrNone, Pause, PortNumber, Seconds, repeated};
 use crate::signals::Stop;
 
@@ -80,23 +78,6 @@ pub(crate) struct Args {
     /// [env: BASELINE]
     #[arg(long)]
     baseline: bool,
-}
-
-/// The mode of a room.
-#[derive(Debug, Clone, Copy)]
-struct ModeArg(RoomMode);
-
-impl FromStr for ModeArg {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, &'static str> {
-        match text {
-            "pair" => Ok(Self(RoomMode::Pair)),
-            "mesh" => Ok(Self(RoomMode::Mesh)),
-            "call" => Ok(Self(RoomMode::Call)),
-            _ => Err("expected pair, mesh or call"),
-        }
-    }
 }
 
 /// Which STUN servers to ask.

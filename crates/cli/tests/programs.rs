@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 
 /// Nothing listens there.
 const NOWHERE: &str = "http://127.0.0.1:9";
-/// What lets `forward` run without doing anything.
-const IDLE: [&str; 3] = ["forward", "--allow", "127.0.0.1:9"];
+/// What lets `forward` run without doing anything, until its link has ended.
+const IDLE: [&str; 4] = ["forward", "--once", "--allow", "127.0.0.1:9"];
 
 /// A rendezvous.
 struct Scene(Served);
@@ -106,7 +106,9 @@ async fn what_is_wrong_on_this_side_is_said_before_anything_is_written_or_anybod
         (&["chat", "--room", "tea", "--room-secret", " "], 2, "--room-secret"),
         (&["pipe", "--room", "tea", "--stun-host", "two words"], 2, "--stun-host"),
         (&["forward", "--room", "tea"], 2, "nothing to forward"),
-        (&["forward", "--room", "tea", "--listen", "2222", "--to", "a:1"], 2, "127.0.0.1:2222"),
+        (&["forward", "--room", "tea", "--listen", "a", "--to", "a:1"], 2, "127.0.0.1:2222"),
+        (&["forward", "--room", "tea", "-R", "0:a:1"], 2, "from 1 to 65535"),
+        (&["forward", "--room-mode", "mesh", "--allow", "a:1"], 2, "--room-mode without --room"),
         (&["receive", "--room", "tea", file], 1, "a file stands where a folder is needed"),
     ] {
         let ended = Program::end_of(&[arguments, &url].concat(), &[]).await;

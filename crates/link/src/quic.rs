@@ -27,7 +27,7 @@ const STREAM_WINDOW_BYTES: u32 = 48 * 1024 * 1024;
 /// of a slow link would fill it, and the first byte of a further one would not even be queued.
 const SEND_WINDOW_BYTES: u64 = 64 * 1024 * 1024;
 /// Datagrams that wait to be read, or to be sent.
-const DATAGRAM_QUEUE_BYTES: usize = 1024 * 1024;
+pub(crate) const DATAGRAM_QUEUE_BYTES: usize = 1024 * 1024;
 /// Longest UDP payload that is tried, and that the peer is told to send (RFC 9000 §18.2): what an Ethernet frame holds
 /// beside the headers of IPv4 and UDP. Longer ones are dropped before QUIC: thousands of datagrams may wait there.
 pub(crate) const PAYLOAD_BYTES_MAX: u16 = 1472;

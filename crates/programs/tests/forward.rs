@@ -12,8 +12,8 @@ use std::time::Duration;
 use holepunch_link::{Link, testing};
 use holepunch_programs::forward::frames::Frame;
 use holepunch_programs::forward::{
-    Answer, Asker, Ended, Failure, Forward, ForwardError, Listener, REQUEST_BYTES_MAX, Request,
-    Times, forward,
+    Answer, Asker, Ended, Failure, Forward, ForwardError, Listener, NotMade, REQUEST_BYTES_MAX,
+    Request, Times, Told, forward,
 };
 use holepunch_programs::{DONE, Greeting, agree, read_message, write_message};
 use holepunch_sim::link::{LinkConfig, Loss};
@@ -323,7 +323,7 @@ async fn a_connection_that_has_ended_both_ways_is_whole_though_its_stream_has_no
     let target = echo().await;
     let (link, running, _greeted, _sockets) = hostile(&[&target.to_string()]).await;
     let (mut send, mut recv) = link.open_bi().await.unwrap();
-    let request = Request { target: target.to_string().parse().unwrap() };
+    let request = Request::Connect { target: target.to_string().parse().unwrap() };
     write_message(&mut send, &request).await.unwrap();
     let answer: Option<Answer> = within(read_message(&mut recv)).await.unwrap();
     assert!(matches!(answer, Some(Answer::Connected)), "{answer:?}");
@@ -343,7 +343,7 @@ async fn still_serves(link: &Link, target: SocketAddr) {
     within(async {
         loop {
             let (mut send, mut recv) = link.open_bi().await.unwrap();
-            let request = Request { target: target.to_string().parse().unwrap() };
+            let request = Request::Connect { target: target.to_string().parse().unwrap() };
             let written = write_message(&mut send, &request).await;
             // While its streams fill the limit, a newcomer is turned away.
             let answer = read_message::<Answer>(&mut recv).await;
@@ -391,10 +391,10 @@ async fn requests_that_are_none_are_refused() {
         assert!(matches!(answer, Some(Answer::Refused { .. })), "{answer:?}");
     }
     let (mut send, mut recv) = link.open_bi().await.unwrap();
-    let request = Request { target: "127.0.0.1:1".parse().unwrap() };
+    let request = Request::Connect { target: "127.0.0.1:1".parse().unwrap() };
     write_message(&mut send, &request).await.unwrap();
     let answer: Option<Answer> = within(read_message(&mut recv)).await.unwrap();
-    let Some(Answer::Refused { reason }) = answer else { panic!("{answer:?}") };
+    let Some(Answer::Refused { reason, .. }) = answer else { panic!("{answer:?}") };
     assert!(reason.contains("127.0.0.1:1") && reason.contains("--allow"), "{reason}");
     still_serves(&link, target).await;
     link.close(DONE);
@@ -408,7 +408,7 @@ async fn a_connection_that_nobody_listens_for_says_so() {
     drop(closed);
     let (link, _running, _greeted, _sockets) = hostile(&[&target.to_string()]).await;
     let (mut send, mut recv) = link.open_bi().await.unwrap();
-    let request = Request { target: target.to_string().parse().unwrap() };
+    let request = Request::Connect { target: target.to_string().parse().unwrap() };
     write_message(&mut send, &request).await.unwrap();
     let answer: Option<Answer> = within(read_message(&mut recv)).await.unwrap();
     assert!(matches!(answer, Some(Answer::Failed { failure: Failure::Refused, .. })), "{answer:?}");
@@ -485,6 +485,11 @@ async fn connections_that_nobody_reads_from_stall_no_other() {
     assert!(read.ends_with(b"the end") && read.len() == written + b"the end".len());
 }
 
+fn not_made(told: Told) -> NotMade {
+    let Told::NotMade(not_made) = told else { panic!("{told:?}") };
+    not_made
+}
+
 /// What each side is told of connections that do not come about.
 #[tokio::test]
 async fn both_sides_are_told_which_connection_was_not_made_and_why() {
@@ -502,7 +507,7 @@ async fn both_sides_are_told_which_connection_was_not_made_and_why() {
     let mut far = Forward { allow, ..Forward::default() };
     let told = [&mut near, &mut far].map(|side| {
         let (sender, told) = unbounded_channel();
-        side.listener = Listener::new(move |not_made| sender.send(not_made).unwrap());
+        side.listener = Listener::new(move |told| sender.send(not_made(told)).unwrap());
         told
     });
     let counts = [&near, &far].map(|side| Arc::clone(&side.counts));
@@ -535,7 +540,7 @@ async fn a_connection_too_many_is_reset_told_and_counted_and_there_is_room_again
     let mut near = Forward {
         listeners: vec![(to_target, target.to_string().parse().unwrap())],
         open_files_max: Some(2),
-        listener: Listener::new(move |not_made| sender.send(not_made).unwrap()),
+        listener: Listener::new(move |told| sender.send(not_made(told)).unwrap()),
         ..Forward::default()
     };
     let allow = [target.to_string().parse().unwrap()].into_iter().collect();

@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use holepunch_programs::forward::{Asker, NotMade, Summary, Target};
+use holepunch_programs::forward::{
+    Asker, NotListening, NotMade, RemoteListening, Summary, Target, Told,
+};
+use holepunch_worker::{Link, PathKind};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
@@ -24,14 +27,33 @@ pub(super) enum Event<'a> {
     Listening {
         address: SocketAddr,
         to: Option<&'a Target>,
+        protocol: &'static str,
     },
     Linked {
         peer: &'a str,
         path: String,
         direct: bool,
     },
-    Path(PathChange),
+    /// A link has ended, and another one is waited for.
+    Unlinked {
+        peer: &'a str,
+        why: String,
+    },
+    Path {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        peer: Option<String>,
+        #[serde(flatten)]
+        path: PathChange,
+    },
     Code(Invited),
+    /// The peer listens for this side (-R).
+    RemoteListening(RemoteListening),
+    /// It does not.
+    RemoteNotListening(NotListening),
+    /// This side listens for the peer (--allow-listen).
+    ListensForPeer {
+        address: SocketAddr,
+    },
     /// A connection that did not come about; `untold` others came before.
     NotMade {
         #[serde(flatten)]
@@ -44,23 +66,27 @@ pub(super) enum Event<'a> {
     },
 }
 
-/// How many may be told.
-#[derive(Debug)]
-struct Allowance {
-    left: u32,
-    refilled_at: Instant,
-    untold: u64,
-    /// What was told last, and when: the same is not told again at once.
-    last: Option<(NotMade, Instant)>,
+/// A link, in JSON.
+pub(super) fn linked(link: &Link) {
+    let kind = link.path().kind;
+    let direct = matches!(kind, PathKind::Direct { .. });
+    let (peer, path) = (link.peer().as_str(), kind.to_string());
+    output::json_line(&Event::Linked { peer, path, direct });
 }
 
-impl Allowance {
-    fn new(now: Instant) -> Self {
-        Self { left: BURST, refilled_at: now, untold: 0, last: None }
+/// How many lines may be told.
+#[derive(Debug)]
+pub(super) struct Pace {
+    left: u32,
+    refilled_at: Instant,
+}
+
+impl Pace {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { left: BURST, refilled_at: now }
     }
 
-    /// Whether one more may be told; then, how many were not since the last one.
-    fn take(&mut self, not_made: &NotMade, now: Instant) -> Option<u64> {
+    fn refill(&mut self, now: Instant) {
         while self.left < BURST && now.duration_since(self.refilled_at) >= REFILL {
             self.left += 1;
             self.refilled_at += REFILL;
@@ -68,21 +94,76 @@ impl Allowance {
         if self.left == BURST {
             self.refilled_at = now;
         }
+    }
+
+    /// Whether one more may be told.
+    pub(super) fn take(&mut self, now: Instant) -> bool {
+        self.refill(now);
+        let may = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        may
+    }
+}
+
+/// How many connections that were not made may be told.
+#[derive(Debug)]
+struct Allowance {
+    pace: Pace,
+    untold: u64,
+    /// What was told last, and when: the same is not told again at once.
+    last: Option<(NotMade, Instant)>,
+}
+
+impl Allowance {
+    fn new(now: Instant) -> Self {
+        Self { pace: Pace::new(now), untold: 0, last: None }
+    }
+
+    /// Whether one more may be told; then, how many were not since the last one.
+    fn take(&mut self, not_made: &NotMade, now: Instant) -> Option<u64> {
+        self.pace.refill(now);
         let is_known = self.last.as_ref().is_some_and(|(last, told_at)| {
             last == not_made && now.duration_since(*told_at) < REFILL
         });
-        if self.left == 0 || is_known {
+        if is_known || !self.pace.take(now) {
             self.untold += 1;
             return None;
         }
-        self.left -= 1;
         self.last = Some((not_made.clone(), now));
         Some(std::mem::take(&mut self.untold))
     }
 }
 
+/// Tells what happens to connections and listeners. Peers cause it, so there is a bound.
+pub(super) fn teller(json: bool) -> impl Fn(Told) + Send + Sync + 'static {
+    let not_made = tell_not_made(json);
+    let pace = Mutex::new(Pace::new(Instant::now()));
+    move |told| {
+        let (event, text) = match told {
+            Told::NotMade(it) => return not_made(it),
+            Told::Listening(it) => {
+                let text =
+                    format!("the peer listens on {} (-R), to {} on this side", it.address, it.to);
+                (Event::RemoteListening(it), text)
+            }
+            Told::NotListening(it) => {
+                let text = format!("the peer does not listen on {} (-R): {}", it.listen, it.reason);
+                (Event::RemoteNotListening(it), text)
+            }
+            Told::ListensForPeer(address) => (
+                Event::ListensForPeer { address },
+                format!("listening on {address} for the peer (-R there)"),
+            ),
+        };
+        if !pace.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now()) {
+            return;
+        }
+        if json { output::json_line(&event) } else { output::progress(text) }
+    }
+}
+
 /// Tells of connections that were not made, up to a bound.
-pub(super) fn tell_not_made(json: bool) -> impl Fn(NotMade) + Send + Sync + 'static {
+fn tell_not_made(json: bool) -> impl Fn(NotMade) + Send + Sync + 'static {
     let allowance = Mutex::new(Allowance::new(Instant::now()));
     move |not_made| {
         let mut allowance = allowance.lock().unwrap_or_else(PoisonError::into_inner);
@@ -98,7 +179,7 @@ pub(super) fn tell_not_made(json: bool) -> impl Fn(NotMade) + Send + Sync + 'sta
 }
 
 fn line(not_made: &NotMade, untold: u64) -> String {
-    let NotMade { asked_by, target, reason } = not_made;
+    let NotMade { asked_by, target, reason, code: _ } = not_made;
     // Some reasons name it.
     let to = match target {
         Some(target) if reason.contains(&target.to_string()) => String::new(),
@@ -106,6 +187,8 @@ fn line(not_made: &NotMade, untold: u64) -> String {
         None => String::new(),
     };
     let what = match (asked_by, target) {
+        // Nothing of the peer's is in the way.
+        (Asker::ThisSide, Some(_)) if not_made.code.is_some() => format!("no connection{to}"),
         (Asker::ThisSide, Some(_)) => format!("no connection{to} on the peer's side"),
         (Asker::ThisSide, None) => "no connection".to_owned(),
         (Asker::Peer, _) => format!("no connection{to} for the peer"),
@@ -127,9 +210,20 @@ pub(super) fn in_words(summary: &Summary) -> String {
         HumanBytes(summary.sent_bytes),
         HumanBytes(summary.received_bytes)
     );
+    if summary.udp_opened + summary.udp_served + summary.udp_dropped > 0 {
+        text += &format!(
+            "; UDP: {} through the peer, {} for the peer, {} sent, {} received, {} dropped",
+            counted(summary.udp_opened, "flow"),
+            summary.udp_served,
+            counted(summary.udp_sent, "datagram"),
+            summary.udp_received,
+            summary.udp_dropped
+        );
+    }
     let not_made = summary.forbidden + summary.failed + summary.busy + summary.malformed;
     for (number, what) in [
         (summary.turned_away, "too many at once"),
+        (summary.without_link, "without a link"),
         (summary.refused_by_peer, "not made by the peer"),
         (not_made, "not made for the peer"),
         (summary.broken, "cut short"),
@@ -166,7 +260,7 @@ mod tests {
 
     fn refused(reason: &str) -> NotMade {
         let target = Some("db:5432".parse().unwrap());
-        NotMade { asked_by: Asker::ThisSide, target, reason: reason.to_owned() }
+        NotMade { asked_by: Asker::ThisSide, target, reason: reason.to_owned(), code: None }
     }
 
     #[test]

@@ -151,16 +151,27 @@ async fn run(
     }
 }
 
+/// Tells the changes of a link's path until it ends.
+pub(crate) async fn tell_paths(link: Link, telling: Telling) {
+    let mut paths = Paths::of(&link);
+    loop {
+        tokio::select! {
+            _ended = link.closed() => return,
+            told = paths.next() => telling.tell(told),
+        }
+    }
+}
+
 /// Who has called in vain.
 #[derive(Debug, Default)]
-struct TurnedAway {
+pub(super) struct TurnedAway {
     named: BTreeSet<WorkerId>,
     again: Seldom,
 }
 
 impl TurnedAway {
     /// Whether this call is worth a line: each caller's first one is, up to a bound.
-    fn is_told(&mut self, caller: &WorkerId) -> bool {
+    pub(super) fn is_told(&mut self, caller: &WorkerId) -> bool {
         let is_new = self.named.len() < CALLERS_NAMED_MAX && self.named.insert(caller.clone());
         is_new || self.again.again(CALLERS_TOLD).is_some()
     }

@@ -2,6 +2,7 @@
 
 mod attending;
 mod meeting;
+mod staying;
 mod waiting;
 
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use holepunch_programs::{BUSY, INTERRUPTED};
-use holepunch_wire::session::SessionId;
+use holepunch_wire::session::{RoomMode, SessionId};
 use holepunch_worker::{
     Config, Guesses, Identity, Link, LinkError, LinkPath, Links, Notice, PathKind, Worker,
 };
@@ -26,9 +27,10 @@ use crate::signals::Stop;
 use crate::why::in_words;
 use crate::worker::StunArgs;
 use attending::{Left, REPLACED, attend};
-pub(crate) use attending::{Manner, Telling};
+pub(crate) use attending::{Manner, Telling, tell_paths};
 pub(crate) use meeting::{Alone, Invited};
 use meeting::{By, Claimed, Inviting};
+pub(crate) use staying::{LINKS_MAX, Staying, stay};
 use waiting::{Code as CodeOf, Heard, Waiting};
 
 /// A peer whose link is lost is given so long to come back: one that has crashed and is started again by
@@ -55,6 +57,9 @@ pub(crate) struct JoinArgs {
     /// The code of the other side, or `-` for a line of standard input [env: CODE]
     #[arg(skip)]
     code: Option<String>,
+    /// Who is offered to whom in a room that is named.
+    #[arg(skip)]
+    room_mode: Option<RoomMode>,
     #[command(flatten)]
     stun: StunArgs,
     /// Fail where there is no link within so long
@@ -94,6 +99,16 @@ impl JoinArgs {
     pub(crate) fn with_code(self, code: Option<String>) -> Self {
         Self { code, ..self }
     }
+
+    /// In a room of this mode, where this side is its first.
+    pub(crate) fn in_room_of(self, room_mode: Option<RoomMode>) -> Self {
+        Self { room_mode, ..self }
+    }
+
+    /// Whether a room or a peer is named.
+    pub(crate) fn is_named(&self, environment: &Environment) -> bool {
+        self.peering.is_named(environment)
+    }
 }
 
 /// What does not change from one link to the next.
@@ -107,6 +122,8 @@ struct Company {
     began: Instant,
     /// How long a link is waited for.
     patience: Option<Duration>,
+    /// How long somebody has said that one is waited for.
+    own_patience: Option<Duration>,
     /// Whether the peer has refused the last link.
     was_refused: bool,
     /// The session of the last link: what is said of its end is known.
@@ -252,6 +269,15 @@ fn is_direct(path: &LinkPath) -> bool {
     matches!(path.kind, PathKind::Direct { .. })
 }
 
+/// A worker that has begun to look for its peer.
+struct Begun {
+    company: Company,
+    links: Links,
+    /// What the worker is; its key among it, where it meets by a code.
+    config: Config,
+    is_by_code: bool,
+}
+
 /// Starts a worker and waits for the first link; says on standard error what it waits for.
 pub(crate) async fn join(
     args: JoinArgs,
@@ -259,6 +285,19 @@ pub(crate) async fn join(
     manner: Manner,
     stop: &mut Stop,
 ) -> Result<Joined, Failure> {
+    let Begun { mut company, links, .. } = begin(args, environment, manner, stop).await?;
+    let patience = company.patience;
+    let outcome = company.next_link(links, stop, patience).await;
+    company.or_leave(outcome).await
+}
+
+/// Starts a worker; by a code of its own, once the rendezvous has granted the room.
+async fn begin(
+    args: JoinArgs,
+    environment: &Environment,
+    manner: Manner,
+    stop: &mut Stop,
+) -> Result<Begun, Failure> {
     let began = Instant::now();
     let patience = environment.setting(
         "--give-up-after-sec",
@@ -273,7 +312,13 @@ pub(crate) async fn join(
     let by = By::new(code, args.peering.is_named(environment), manner.alone)?;
     let (config, identity) =
         config(args.rendezvous_url.clone(), args.peering, args.stun, &by, environment)?;
-    let config = Config { identity: identity.load()?, ..config };
+    let is_by_code = by != By::Settings;
+    let identity = match identity.load()? {
+        // By it the two know each other again.
+        None if is_by_code => Some(Identity::generate().map_err(Failure::failed)?),
+        identity => identity,
+    };
+    let config = Config { identity, room_mode: args.room_mode, ..config };
     let own_id = config.identity.as_ref().map(Identity::worker_id);
     if own_id.is_some() && own_id == config.peer {
         return Err(Failure::usage(
@@ -281,7 +326,8 @@ pub(crate) async fn join(
         ));
     }
     let (quiet, why) = (args.quiet, args.why);
-    let patience = meeting::patience(patience.map(|Seconds(patience)| patience), &by);
+    let own_patience = patience.map(|Seconds(patience)| patience);
+    let patience = meeting::patience(own_patience, &by);
     let company = |worker: Worker, config: &Config| {
         let company = Company {
             waiting: waiting(config, &by),
@@ -291,6 +337,7 @@ pub(crate) async fn join(
             why,
             began,
             patience,
+            own_patience,
             was_refused: false,
             last: None,
         };
@@ -300,7 +347,7 @@ pub(crate) async fn join(
         }
         company
     };
-    let Claimed { mut company, links } = match by {
+    let Claimed { company, links } = match by {
         By::OwnCode(command) => {
             let words = args.words.unwrap_or(WORDS);
             let tells_rendezvous = args.rendezvous_url.is_some();
@@ -312,8 +359,7 @@ pub(crate) async fn join(
             Claimed { company: company(worker, &config), links }
         }
     };
-    let outcome = company.next_link(links, stop, patience).await;
-    company.or_leave(outcome).await
+    Ok(Begun { company, links, config, is_by_code })
 }
 
 /// A worker, and its links.

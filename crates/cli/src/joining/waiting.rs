@@ -178,6 +178,18 @@ impl Waiting {
         self.back_within = Some(back_within);
     }
 
+    /// There is no link any more, and another one is waited for as long as it takes.
+    pub(super) fn without_link(&mut self) {
+        self.trouble = None;
+        self.back_within = None;
+    }
+
+    /// What is missing for a link: a word for programs, and the same for people.
+    pub(super) fn missing(&self) -> (&'static str, String) {
+        let (missing, text) = self.trouble();
+        (missing.code(), text)
+    }
+
     /// Why there is no link: without the rendezvous nothing else can come about.
     fn trouble(&self) -> (Missing, String) {
         let rendezvous = &self.rendezvous;

@@ -191,6 +191,13 @@ impl Link {
         })
     }
 
+    /// Bytes of datagrams that wait to be sent. Whoever sends into a long queue has its datagrams arrive late.
+    #[must_use]
+    pub fn datagrams_waiting_bytes(&self) -> usize {
+        crate::quic::DATAGRAM_QUEUE_BYTES
+            .saturating_sub(self.0.connection.datagram_send_buffer_space())
+    }
+
     /// The next datagram of the peer's.
     ///
     /// # Errors

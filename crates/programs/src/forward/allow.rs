@@ -4,13 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use super::metadata::serves_credentials;
-use super::target::{Host, Target, TargetError, port, split};
+use super::target::{Host, Protocol, Target, TargetError, port, split};
 
 /// Rules that allow; without one nothing is allowed.
 #[derive(Debug, Clone, Default)]
 pub struct Allow(Vec<Rule>);
 
-/// One rule: `host:port`, `host:*`, `*:port` or `*:*`.
+/// One rule: `host:port`, `host:*`, `*:port` or `*:*`; for UDP with `/udp` behind it.
 ///
 /// An address allows itself, however it is written. A name allows exactly itself. A star allows names
 /// and addresses, but only public ones.
@@ -20,16 +20,18 @@ pub struct Rule {
     host: Option<Host>,
     /// `None`: any.
     port: Option<u16>,
+    protocol: Protocol,
 }
 
 impl FromStr for Rule {
     type Err = TargetError;
 
     fn from_str(text: &str) -> Result<Self, TargetError> {
+        let (text, protocol) = Protocol::split(text);
         let (host, after) = split(text)?;
         let host = if host == "*" { None } else { Some(Host::parse(host)?) };
         let port = if after == "*" { None } else { Some(port(after)?) };
-        Ok(Self { host, port })
+        Ok(Self { host, port, protocol })
     }
 }
 
@@ -59,10 +61,10 @@ impl Allow {
 
     /// Whether the peer may name this target, before any look-up.
     #[must_use]
-    pub fn names(&self, target: &Target) -> bool {
+    pub fn names(&self, target: &Target, protocol: Protocol) -> bool {
         match &target.host {
-            Host::Ip(ip) => self.leads_to(target, *ip),
-            Host::Name(_) => self.rules(target.port).any(|rule| match &rule.host {
+            Host::Ip(ip) => self.leads_to(target, protocol, *ip),
+            Host::Name(_) => self.rules(target.port, protocol).any(|rule| match &rule.host {
                 Some(host) => *host == target.host,
                 None => true,
             }),
@@ -78,19 +80,20 @@ impl Allow {
     ///   machine's loopback, nor to link-local and other addresses where cloud providers keep credentials.
     /// - What only a star allows may lead to public addresses.
     #[must_use]
-    pub fn leads_to(&self, target: &Target, ip: IpAddr) -> bool {
+    pub fn leads_to(&self, target: &Target, protocol: Protocol, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         let reach = reach(ip);
         let is_localhost = target.host == Host::Name("localhost".to_owned()) && ip.is_loopback();
-        self.rules(target.port).any(|rule| match &rule.host {
+        self.rules(target.port, protocol).any(|rule| match &rule.host {
             Some(Host::Ip(allowed)) => *allowed == ip,
             Some(host) => *host == target.host && (reach <= Reach::Private || is_localhost),
             None => reach == Reach::Public,
         })
     }
 
-    fn rules(&self, port: u16) -> impl Iterator<Item = &Rule> {
-        self.0.iter().filter(move |rule| rule.port.is_none_or(|allowed| allowed == port))
+    fn rules(&self, port: u16, protocol: Protocol) -> impl Iterator<Item = &Rule> {
+        let of_port = move |rule: &&Rule| rule.port.is_none_or(|allowed| allowed == port);
+        self.0.iter().filter(of_port).filter(move |rule| rule.protocol == protocol)
     }
 }
 
@@ -145,11 +148,11 @@ mod tests {
     }
 
     fn names(allow: &Allow, target: &str) -> bool {
-        allow.names(&target.parse().unwrap())
+        allow.names(&target.parse().unwrap(), Protocol::Tcp)
     }
 
     fn leads(allow: &Allow, target: &str, ip: &str) -> bool {
-        allow.leads_to(&target.parse().unwrap(), ip.parse().unwrap())
+        allow.leads_to(&target.parse().unwrap(), Protocol::Tcp, ip.parse().unwrap())
     }
 
     #[test]
@@ -221,6 +224,36 @@ mod tests {
         assert!(leads(&named, "db.example:80", "64:ff9b::808:808"));
         let itself = allow(&["db.example:80", "168.63.129.16:80"]);
         assert!(leads(&itself, "db.example:80", "168.63.129.16"));
+    }
+
+    #[test]
+    fn udp_is_allowed_by_rules_of_its_own_and_protected_alike() {
+        let target = |text: &str| text.parse::<Target>().unwrap();
+        let both = allow(&[
+            "127.0.0.1:51820/udp",
+            "db.example:53/udp",
+            "*:443/udp",
+            "127.0.0.1:22",
+            "x:1/tcp",
+        ]);
+        assert!(both.names(&target("127.0.0.1:51820"), Protocol::Udp));
+        assert!(!both.names(&target("127.0.0.1:51820"), Protocol::Tcp));
+        assert!(!both.names(&target("127.0.0.1:22"), Protocol::Udp));
+        assert!(
+            both.names(&target("127.0.0.1:22"), Protocol::Tcp)
+                && both.names(&target("x:1"), Protocol::Tcp)
+        );
+        let leads =
+            |name: &str, ip: &str| both.leads_to(&target(name), Protocol::Udp, ip.parse().unwrap());
+        assert!(leads("db.example:53", "10.0.0.5") && leads("any.example:443", "203.0.113.5"));
+        for ip in
+            ["127.0.0.1", "169.254.169.254", "fd00:ec2::254", "224.0.0.251", "255.255.255.255"]
+        {
+            assert!(!leads("db.example:53", ip) && !leads("any.example:443", ip), "{ip}");
+        }
+        for bad in ["127.0.0.1:22/sctp", "127.0.0.1/udp", "127.0.0.1:22/udp/udp", "/udp"] {
+            assert!(bad.parse::<Rule>().is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -57,12 +57,18 @@ pub struct Counts {
     pub(super) opened: Count,
     pub(super) served: Count,
     pub(super) turned_away: Count,
+    pub(super) without_link: Count,
     pub(super) refused_by_peer: Count,
     pub(super) forbidden: Count,
     pub(super) busy: Count,
     pub(super) malformed: Count,
     pub(super) failed: Count,
     pub(super) broken: Count,
+    pub(super) udp_opened: Count,
+    pub(super) udp_served: Count,
+    pub(super) udp_sent: Count,
+    pub(super) udp_received: Count,
+    pub(super) udp_dropped: Count,
     pub(super) sent_bytes: Count,
     pub(super) received_bytes: Count,
 }
@@ -76,6 +82,8 @@ pub struct Summary {
     pub served: u64,
     /// Connections of programs here beyond the limit.
     pub turned_away: u64,
+    /// Connections of programs here that came while there was no link.
+    pub without_link: u64,
     /// Connections that the peer refused or could not make.
     pub refused_by_peer: u64,
     /// Requests of the peer's for what it may not reach.
@@ -88,9 +96,19 @@ pub struct Summary {
     pub failed: u64,
     /// Connections that were reset, or lost with the link.
     pub broken: u64,
-    /// Bytes of connections sent to the peer.
+    /// UDP flows made through the peer.
+    pub udp_opened: u64,
+    /// UDP flows made for the peer.
+    pub udp_served: u64,
+    /// UDP datagrams sent to the peer.
+    pub udp_sent: u64,
+    /// UDP datagrams of the peer's that were passed on.
+    pub udp_received: u64,
+    /// UDP datagrams that this side has dropped: there was no link or no flow, too much waited, or pieces were missing.
+    pub udp_dropped: u64,
+    /// Bytes of connections and of UDP sent to the peer.
     pub sent_bytes: u64,
-    /// Bytes of connections that came from the peer.
+    /// Bytes of connections and of UDP that came from the peer.
     pub received_bytes: u64,
 }
 
@@ -102,12 +120,18 @@ impl Counts {
             opened: self.opened.get(),
             served: self.served.get(),
             turned_away: self.turned_away.get(),
+            without_link: self.without_link.get(),
             refused_by_peer: self.refused_by_peer.get(),
             forbidden: self.forbidden.get(),
             busy: self.busy.get(),
             malformed: self.malformed.get(),
             failed: self.failed.get(),
             broken: self.broken.get(),
+            udp_opened: self.udp_opened.get(),
+            udp_served: self.udp_served.get(),
+            udp_sent: self.udp_sent.get(),
+            udp_received: self.udp_received.get(),
+            udp_dropped: self.udp_dropped.get(),
             sent_bytes: self.sent_bytes.get(),
             received_bytes: self.received_bytes.get(),
         }

@@ -1,5 +1,5 @@
-//! TCP connections through a link: what one side listens for, the other connects to, where it allows
-//! that.
+//! TCP connections, and [UDP](udp), through a link: what one side listens for, the other connects to, where it allows
+//! that. A [`Forwarder`] outlives links: its listeners stay open from one to the next, and it serves many at once.
 //!
 //! Each connection has a stream of its own. It begins with a [`Request`], which the connection's first
 //! bytes follow at once, and which the other side answers with an [`Answer`]: the first byte arrives after
@@ -8,37 +8,45 @@
 //! reset; and where the link breaks, every connection is reset, never ended.
 
 mod allow;
+mod allow_listen;
 mod buffer;
 mod counts;
 mod far;
 pub mod frames;
 mod metadata;
 mod near;
+mod remote;
 mod request;
 pub mod socks;
 mod splice;
+mod station;
 mod target;
 mod telling;
+pub mod udp;
 mod window;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use holepunch_link::{Link, LinkError};
-use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 
-use crate::agree::{AgreeError, Greeting, agree};
+use crate::agree::{AgreeError, Agreed, agree};
 use near::Kind;
-use window::Pool;
+use station::Station;
 
 pub use allow::{Allow, Rule};
+pub use allow_listen::{AllowListen, ListenRule, ListenRuleError};
 pub use counts::{Counts, Summary};
 pub use near::bind;
-pub use request::{Answer, Failure, REQUEST_BYTES_MAX, Request};
-pub use target::{Host, NAME_BYTES_MAX, Target, TargetError};
-pub use telling::{Asker, Listener, NotMade};
+pub use remote::{LISTENERS_FOR_PEER_MAX, Remote};
+pub use request::{Answer, Entrance, Failure, FlowRequest, REQUEST_BYTES_MAX, Refusal, Request};
+pub use station::Missing;
+pub use target::{Host, NAME_BYTES_MAX, Protocol, Target, TargetError};
+pub use telling::{Asker, Listener, NotListening, NotMade, RemoteListening, Told};
+pub use udp::bind_udp;
 
 /// The version of what goes over the link; the two sides have to have the same one.
 pub const VERSION: u32 = 2;
@@ -63,6 +71,8 @@ pub struct Times {
     pub connect: Duration,
     /// The peer's answer to a request: its look-up, its connection, and the way there and back.
     pub answer: Duration,
+    /// The wait of a connection for a link, where there is none.
+    pub link: Duration,
 }
 
 impl Default for Times {
@@ -72,6 +82,7 @@ impl Default for Times {
             lookup: Duration::from_secs(5),
             connect: Duration::from_secs(10),
             answer: Duration::from_secs(20),
+            link: Duration::from_secs(5),
         }
     }
 }
@@ -83,10 +94,18 @@ pub struct Forward {
     pub listeners: Vec<(TcpListener, Target)>,
     /// Where SOCKS 5 is spoken; names are looked up on the peer's side.
     pub socks: Vec<TcpListener>,
+    /// Where UDP is taken, and what it leads to on the peer's side.
+    pub udp: Vec<(UdpSocket, Target)>,
+    /// Where the peer is to listen, and what that leads to on this side.
+    pub remotes: Vec<Remote>,
     /// What the peer may reach through this side.
     pub allow: Allow,
-    /// Most connections at once, of all listeners and for the peer: as many files as may be open. `None`: no bound.
+    /// Where the peer may have this side listen.
+    pub allow_listen: AllowListen,
+    /// Most connections at once, of all listeners and for the peers: as many files as may be open. `None`: no bound.
     pub open_files_max: Option<usize>,
+    /// Most peers at once, as far as this side knows: where there may be several, none takes what others need.
+    pub peers_max: usize,
     /// How long each step may take.
     pub times: Times,
     /// What is counted.
@@ -112,39 +131,84 @@ pub struct Ended {
     pub why: LinkError,
 }
 
-/// What all connections of a link share.
+/// Forwards through one link after the other, or through many at once: the listeners stay open meanwhile. Where it is
+/// dropped, they are closed, and all connections are reset.
 #[derive(Debug)]
-struct Shared {
-    link: Link,
-    allow: Allow,
-    times: Times,
-    counts: Arc<Counts>,
-    listener: Listener,
-    lookups: Arc<Semaphore>,
-    open_files: Arc<Semaphore>,
-    pool: Pool,
+pub struct Forwarder {
+    station: Arc<Station>,
+    _listening: JoinSet<()>,
 }
 
-/// Whose connection is carried.
-#[derive(Debug, Clone, Copy)]
-enum Carried {
-    OfAListener,
-    ForThePeer,
-}
-
-impl Shared {
-    /// A place for one more connection beside so many of its kind; else why there is none.
-    fn place(&self, carried: usize, whose: Carried) -> Result<OwnedSemaphorePermit, String> {
-        let (most, what) = match whose {
-            Carried::OfAListener => (CONNECTIONS_MAX, "of this listener are carried"),
-            Carried::ForThePeer => (SERVED_MAX, "are made for it"),
-        };
-        if carried >= most {
-            return Err(format!("{most} connections {what} already"));
+impl Forwarder {
+    /// Begins to take connections. One that comes while there is no link waits for one, [`Times::link`] long.
+    #[must_use]
+    pub fn new(mut what: Forward) -> Self {
+        let (listeners, socks) =
+            (std::mem::take(&mut what.listeners), std::mem::take(&mut what.socks));
+        let udp = std::mem::take(&mut what.udp);
+        let station = Arc::new(Station::new(&mut what));
+        let mut listening = JoinSet::new();
+        for (listener, target) in listeners {
+            listening.spawn(near::listen(Arc::clone(&station), listener, Kind::To(target)));
         }
-        Arc::clone(&self.open_files).try_acquire_owned().map_err(|_| {
-            "as many files are open as the system allows; raise that limit (ulimit -n)".to_owned()
-        })
+        for listener in socks {
+            listening.spawn(near::listen(Arc::clone(&station), listener, Kind::Socks));
+        }
+        for (socket, target) in udp {
+            listening.spawn(udp::near::listen(Arc::clone(&station), socket, target));
+        }
+        Self { station, _listening: listening }
+    }
+
+    /// What is missing while there is no link: connections that do not get one are told so.
+    pub fn is_missing(&self, missing: Missing) {
+        self.station.is_missing(missing);
+    }
+
+    /// What has been forwarded so far.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        self.station.counts.summary()
+    }
+
+    /// Forwards through this link until it ends; then its connections that are not at their end are reset. No single
+    /// connection ends it. Of several links, each serves its peer, and the listeners' connections take the first whose
+    /// peer lets anything be reached.
+    ///
+    /// # Errors
+    /// The peer runs something else.
+    pub async fn through(&self, link: &Link) -> Result<Ended, ForwardError> {
+        // The stream stays open as long as the program runs.
+        let greeted = agree(link, &self.station.greeting()).await?;
+        Ok(self.carry(link, greeted).await)
+    }
+
+    async fn carry(&self, link: &Link, greeted: Agreed) -> Ended {
+        let (entered, mut gone) = self.station.enter(link, greeted.peer.clone());
+        let mut parts = JoinSet::new();
+        parts.spawn(far::serve(entered.way().clone()));
+        parts.spawn(udp::carry(Arc::clone(&entered.way().carrier)));
+        let asking = tokio::spawn(remote::ask(entered.way().clone()));
+        let asking = AbortOnDrop(asking);
+        let why = link.closed().await;
+        drop((entered, asking));
+        // Those that have the way write what has arrived.
+        let in_time = async {
+            while parts.join_next().await.is_some() {}
+            gone.recv().await
+        };
+        let _in_time = timeout(DRAIN_WITHIN, in_time).await;
+        Ended { summary: self.summary(), why }
+    }
+}
+
+/// A task that ends with this value.
+#[derive(Debug)]
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -157,30 +221,8 @@ impl Shared {
 /// # Errors
 /// The peer runs something else.
 pub async fn forward(link: &Link, what: &mut Forward) -> Result<Ended, ForwardError> {
-    let own = Greeting::new("forward", "", VERSION);
-    // The stream stays open as long as the program runs.
-    let _greeted = agree(link, &own).await?;
-    let what = std::mem::take(what);
-    let open_files = what.open_files_max.unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-    let shared = Arc::new(Shared {
-        link: link.clone(),
-        allow: what.allow,
-        times: what.times,
-        counts: what.counts,
-        listener: what.listener,
-        lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
-        open_files: Arc::new(Semaphore::new(open_files)),
-        pool: Pool::default(),
-    });
-    let mut parts = JoinSet::new();
-    parts.spawn(far::serve(Arc::clone(&shared)));
-    for (listener, target) in what.listeners {
-        parts.spawn(near::listen(Arc::clone(&shared), listener, Kind::To(target)));
-    }
-    for listener in what.socks {
-        parts.spawn(near::listen(Arc::clone(&shared), listener, Kind::Socks));
-    }
-    while parts.join_next().await.is_some() {}
-    let why = link.closed().await;
-    Ok(Ended { summary: shared.counts.summary(), why })
+    let own = station::greeting_of(&what.allow, &what.allow_listen);
+    let greeted = agree(link, &own).await?;
+    let forwarder = Forwarder::new(std::mem::take(what));
+    Ok(forwarder.carry(link, greeted).await)
 }

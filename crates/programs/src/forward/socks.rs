@@ -107,6 +107,9 @@ fn host(address: &[u8], kind: u8) -> Option<Host> {
     Some(Host::Ip(ip.to_canonical()))
 }
 
+/// The code of a reply where there is no link.
+pub(super) const UNREACHABLE: u8 = 3;
+
 /// Answers a request. The address that the far side connects from is its own affair.
 pub(super) fn reply(code: u8) -> [u8; 10] {
     [VERSION, code, 0, IPV4, 0, 0, 0, 0, 0, 0]
@@ -116,9 +119,11 @@ pub(super) fn reply(code: u8) -> [u8; 10] {
 pub(super) fn code(answer: &Answer) -> u8 {
     match answer {
         Answer::Connected => 0,
+        // No answer to a request for a connection.
+        Answer::Listening { .. } => 1,
         Answer::Refused { .. } => 2,
         Answer::Failed { failure, .. } => match failure {
-            Failure::Other => 1,
+            Failure::Other | Failure::InUse | Failure::NotAvailable | Failure::NoPermission => 1,
             Failure::Unreachable => 3,
             Failure::Unknown | Failure::TimedOut => 4,
             Failure::Refused => 5,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// Longest name of a host (RFC 1035 §2.3.4, without the last dot).
 pub const NAME_BYTES_MAX: usize = 253;
 
-/// A host and a TCP port.
+/// A host and a port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Target {
@@ -17,6 +17,26 @@ pub struct Target {
     pub host: Host,
     /// The port, never 0.
     pub port: u16,
+}
+
+/// What a target is reached by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// Connections.
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
+impl Protocol {
+    /// What stands before `/tcp` or `/udp` at the end of a text, and which of the two; without one, TCP is meant.
+    #[must_use]
+    pub fn split(text: &str) -> (&str, Self) {
+        if let Some(before) = text.strip_suffix("/udp") {
+            return (before, Self::Udp);
+        }
+        (text.strip_suffix("/tcp").unwrap_or(text), Self::Tcp)
+    }
 }
 
 /// A host by its address or by its name.

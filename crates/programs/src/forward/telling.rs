@@ -1,6 +1,7 @@
 //! What is told of single connections, beside the counts.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use serde::Serialize;
 
@@ -25,19 +26,71 @@ pub struct NotMade {
     pub target: Option<Target>,
     /// Why, in words that may be shown.
     pub reason: String,
+    /// The same for programs, where nothing but the link, or the peer's version, is in the way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<&'static str>,
 }
 
-/// Who is told of each connection that did not come about.
-pub struct Listener(Box<dyn Fn(NotMade) + Send + Sync>);
+/// The peer listens for this side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RemoteListening {
+    /// Where it was to listen.
+    pub listen: SocketAddr,
+    /// Where what comes there leads to, from this side.
+    pub to: Target,
+    /// Where it does, as the peer says.
+    pub address: SocketAddr,
+}
+
+/// The peer does not listen for this side, or no longer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NotListening {
+    /// Where it was to listen.
+    pub listen: SocketAddr,
+    /// Where what comes there would lead to, from this side.
+    pub to: Target,
+    /// Why: `not_allowed`, `in_use`, `peer_too_old`, …
+    pub code: &'static str,
+    /// The same in words that may be shown.
+    pub reason: String,
+}
+
+/// What is told while connections are forwarded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// A connection did not come about.
+    NotMade(NotMade),
+    /// The peer listens for this side.
+    Listening(RemoteListening),
+    /// It does not.
+    NotListening(NotListening),
+    /// This side listens for the peer.
+    ListensForPeer(SocketAddr),
+}
+
+/// Who is told of each connection that did not come about, and of listeners on the peer's side and for the peer.
+pub struct Listener(Box<dyn Fn(Told) + Send + Sync>);
 
 impl Listener {
     /// Told from whatever task it happens in: it must not wait.
-    pub fn new(listener: impl Fn(NotMade) + Send + Sync + 'static) -> Self {
+    pub fn new(listener: impl Fn(Told) + Send + Sync + 'static) -> Self {
         Self(Box::new(listener))
     }
 
-    pub(super) fn tell(&self, asked_by: Asker, target: Option<&Target>, reason: &str) {
-        (self.0)(NotMade { asked_by, target: target.cloned(), reason: reason.to_owned() });
+    pub(super) fn not_made(&self, not_made: NotMade) {
+        (self.0)(Told::NotMade(not_made));
+    }
+
+    pub(super) fn listening(&self, there: RemoteListening) {
+        (self.0)(Told::Listening(there));
+    }
+
+    pub(super) fn not_listening(&self, why: NotListening) {
+        (self.0)(Told::NotListening(why));
+    }
+
+    pub(super) fn listens_for_peer(&self, address: SocketAddr) {
+        (self.0)(Told::ListensForPeer(address));
     }
 }
 

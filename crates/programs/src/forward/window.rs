@@ -5,6 +5,7 @@
 //! read, and what its connection does not take is kept here, within a window: each connection has a small
 //! one for certain, and more as long as its reader is quick, out of a pool for all of a link.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,8 @@ pub(super) const WINDOW_BYTES_MIN: u32 = 32 * 1024;
 pub(super) const WINDOW_BYTES_MAX: u32 = 2 * 1024 * 1024;
 /// Beyond the smallest windows, those of all connections of a link together.
 pub(super) const POOL_BYTES: u32 = 64 * 1024 * 1024;
+/// The same of all links together: a link takes no more than is left for others.
+const ALL_POOLS_BYTES: u32 = 2 * POOL_BYTES;
 /// A connection holds at most this part of what is free: those that come later find some, however many have
 /// stopped before. One alone may have the largest window.
 const SHARE: u32 = 32;
@@ -28,20 +31,20 @@ const ROUND_TRIP_MIN: Duration = Duration::from_millis(5);
 /// Credit is told once this part of the window was taken.
 const TOLD_PART: u32 = 4;
 
-/// What the windows of a link's connections may hold beyond the smallest.
+/// What the pools of all links may hold together.
 #[derive(Debug)]
-pub(super) struct Pool(AtomicU32);
+pub(super) struct Pools(AtomicU32);
 
-impl Default for Pool {
+impl Default for Pools {
     fn default() -> Self {
-        Self(AtomicU32::new(POOL_BYTES))
+        Self(AtomicU32::new(ALL_POOLS_BYTES))
     }
 }
 
-impl Pool {
-    /// Up to `wanted` bytes for one that holds `has` already.
+impl Pools {
+    /// Up to `wanted` bytes for a link that has `has` already: of what there is, it holds no more than is left.
     fn take(&self, wanted: u32, has: u32) -> u32 {
-        let share = |free: u32| (free / SHARE).saturating_sub(has).min(wanted);
+        let share = |free: u32| (free.saturating_sub(has) / 2).min(wanted);
         let taken = self
             .0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| Some(free - share(free)));
@@ -50,6 +53,38 @@ impl Pool {
 
     fn give_back(&self, bytes: u32) {
         self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// What the windows of a link's connections may hold beyond the smallest.
+#[derive(Debug)]
+pub(super) struct Pool {
+    free: AtomicU32,
+    all: Arc<Pools>,
+}
+
+impl Pool {
+    /// That of one more link.
+    pub(super) fn of(all: &Arc<Pools>) -> Self {
+        Self { free: AtomicU32::new(POOL_BYTES), all: Arc::clone(all) }
+    }
+
+    /// Up to `wanted` bytes for one that holds `has` already.
+    fn take(&self, wanted: u32, has: u32) -> u32 {
+        let share = |free: u32| (free / SHARE).saturating_sub(has).min(wanted);
+        let taken = self
+            .free
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| Some(free - share(free)));
+        let Ok(before) = taken else { return 0 };
+        let share = share(before);
+        let granted = self.all.take(share, POOL_BYTES - before);
+        self.free.fetch_add(share - granted, Ordering::Relaxed);
+        granted
+    }
+
+    fn give_back(&self, bytes: u32) {
+        self.free.fetch_add(bytes, Ordering::Relaxed);
+        self.all.give_back(bytes);
     }
 }
 
@@ -146,7 +181,7 @@ mod tests {
 
     #[test]
     fn the_window_of_a_quick_reader_grows_and_that_of_a_slow_one_stays() {
-        let (pool, now) = (Pool::default(), Instant::now());
+        let (pool, now) = (Pool::of(&Arc::default()), Instant::now());
         let mut quick = Window::new(&pool, now);
         assert_eq!(run(&mut quick, now, ROUND_TRIP, 10), WINDOW_BYTES_MAX);
         let mut slow = Window::new(&pool, now);
@@ -155,7 +190,7 @@ mod tests {
 
     #[test]
     fn more_than_the_credit_breaks_the_rules() {
-        let (pool, now) = (Pool::default(), Instant::now());
+        let (pool, now) = (Pool::of(&Arc::default()), Instant::now());
         let mut window = Window::new(&pool, now);
         window.received(WINDOW_BYTES_MIN as usize).unwrap();
         assert_eq!(window.received(1), Err(Malformed));
@@ -165,24 +200,45 @@ mod tests {
 
     #[test]
     fn credit_comes_back_to_the_pool_when_it_is_returned_and_when_the_connection_ends() {
-        let (pool, now) = (Pool::default(), Instant::now());
+        let (pool, now) = (Pool::of(&Arc::default()), Instant::now());
         let mut window = Window::new(&pool, now);
         assert_eq!(window.returned(1), Err(Malformed), "the smallest window stays");
         run(&mut window, now, ROUND_TRIP, 10);
         let more = WINDOW_BYTES_MAX - WINDOW_BYTES_MIN;
-        assert_eq!(pool.0.load(Ordering::Relaxed), POOL_BYTES - more);
+        assert_eq!(pool.free.load(Ordering::Relaxed), POOL_BYTES - more);
         window.returned(more).unwrap();
-        assert_eq!(pool.0.load(Ordering::Relaxed), POOL_BYTES);
+        assert_eq!(pool.free.load(Ordering::Relaxed), POOL_BYTES);
         assert_eq!(window.open, WINDOW_BYTES_MIN);
         run(&mut window, now, ROUND_TRIP, 3);
-        assert!(pool.0.load(Ordering::Relaxed) < POOL_BYTES);
+        assert!(pool.free.load(Ordering::Relaxed) < POOL_BYTES);
         drop(window);
-        assert_eq!(pool.0.load(Ordering::Relaxed), POOL_BYTES);
+        assert_eq!(pool.free.load(Ordering::Relaxed), POOL_BYTES);
+    }
+
+    #[test]
+    fn a_link_that_holds_all_it_gets_leaves_a_share_to_the_next_ones() {
+        let (all, now) = (Arc::<Pools>::default(), Instant::now());
+        let pools: Vec<Pool> = (0..4).map(|_| Pool::of(&all)).collect();
+        let mut held = Vec::new();
+        for pool in &pools {
+            let mut windows: Vec<_> = (0..500).map(|_| Window::new(pool, now)).collect();
+            for window in &mut windows {
+                run(window, now, ROUND_TRIP, 12);
+            }
+            held.push(windows);
+        }
+        let of_link = |windows: &Vec<Window<'_>>| -> u32 {
+            windows.iter().map(|window| window.size - WINDOW_BYTES_MIN).sum()
+        };
+        let shares: Vec<u32> = held.iter().map(of_link).collect();
+        assert!(shares[0] > POOL_BYTES / 2 && shares[3] > WINDOW_BYTES_MAX, "{shares:?}");
+        drop(held);
+        assert_eq!(all.0.load(Ordering::Relaxed), ALL_POOLS_BYTES);
     }
 
     #[test]
     fn those_that_come_later_find_a_share_however_many_hold_all_they_got() {
-        let (pool, now) = (Pool::default(), Instant::now());
+        let (pool, now) = (Pool::of(&Arc::default()), Instant::now());
         let mut all: Vec<Window<'_>> = (0..1024).map(|_| Window::new(&pool, now)).collect();
         let sizes: Vec<u32> =
             all.iter_mut().map(|window| run(window, now, ROUND_TRIP, 12)).collect();

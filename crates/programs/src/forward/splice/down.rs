@@ -10,9 +10,9 @@ use holepunch_link::RecvStream;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::tcp::WriteHalf;
 
-use super::super::Shared;
 use super::super::buffer::Buffer;
 use super::super::frames::{Malformed, Piece, Reader};
+use super::super::station::Carrier;
 use super::super::window::Window;
 use super::{Broken, Turns};
 
@@ -27,9 +27,9 @@ pub(in crate::forward) async fn down(
     recv: &mut RecvStream,
     mut tcp: WriteHalf<'_>,
     turns: &Turns,
-    shared: &Shared,
+    carrier: &Carrier,
 ) -> Result<(), Broken> {
-    let window = Window::new(&shared.pool, Instant::now());
+    let window = Window::new(&carrier.pool, Instant::now());
     let mut down =
         Down { window, reader: Reader::default(), buffer: Buffer::default(), is_done: false };
     let (mut is_shut, mut is_over) = (false, false);
@@ -38,7 +38,7 @@ pub(in crate::forward) async fn down(
             biased;
             writable = tcp.writable(), if !down.buffer.is_empty() => {
                 writable?;
-                down.write(&tcp, turns, shared)?;
+                down.write(&tcp, turns, carrier)?;
             }
             read = poll_fn(|context| down.poll_read(recv, turns, context)), if !is_over => {
                 is_over = match read {
@@ -110,15 +110,15 @@ impl Down<'_> {
     }
 
     /// Writes what TCP takes of what waits.
-    fn write(&mut self, tcp: &WriteHalf<'_>, turns: &Turns, shared: &Shared) -> io::Result<()> {
+    fn write(&mut self, tcp: &WriteHalf<'_>, turns: &Turns, carrier: &Carrier) -> io::Result<()> {
         let written = match tcp.try_write(self.buffer.first()) {
             Ok(written) => written,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error),
         };
         self.buffer.take(written);
-        shared.counts.received_bytes.add(written as u64);
-        let round_trip = || shared.link.path().rtt.unwrap_or(ROUND_TRIP_UNKNOWN);
+        carrier.station.counts.received_bytes.add(written as u64);
+        let round_trip = || carrier.link.path().rtt.unwrap_or(ROUND_TRIP_UNKNOWN);
         let credit = self.window.taken(written, Instant::now(), round_trip);
         if let Some(credit) = credit.filter(|_| !self.is_done) {
             turns.tell(|told| told.grant += credit);

@@ -1,0 +1,61 @@
+//! `holepunch forward --once`: one link, and its end is that of the program.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use holepunch_programs::forward::{Ended, Forward, ForwardError, forward};
+use holepunch_programs::{INTERRUPTED, is_orderly};
+
+use super::telling::{Event, linked};
+use super::{ALONE, End};
+use crate::exit::Failure;
+use crate::joining::{self, JoinArgs, Manner, Telling, Turn};
+use crate::output;
+use crate::settings::Environment;
+use crate::signals::Stop;
+
+pub(super) async fn carry(
+    join: JoinArgs,
+    environment: &Environment,
+    mut what: Forward,
+    end: &mut End,
+) -> Result<ExitCode, Failure> {
+    let json = end.json;
+    let mut stop = Stop::listen()?;
+    let counts = Arc::clone(&what.counts);
+    let telling = Telling::lines();
+    let telling = if json {
+        telling
+            .with_json(|path| output::json_line(&Event::Path { peer: None, path }))
+            .with_json_code(|invited| output::json_line(&Event::Code(invited.clone())))
+    } else {
+        telling
+    };
+    let manner = Manner { telling, alone: ALONE, replaces: false };
+    let mut joined = joining::join(join, environment, manner, &mut stop).await?;
+    let (joined, outcome) = loop {
+        if json {
+            linked(&joined.link);
+        }
+        let outcome = tokio::select! {
+            outcome = forward(&joined.link, &mut what) => outcome,
+            _signal = stop.wait() => {
+                end.tell(INTERRUPTED.to_owned(), counts.summary());
+                return Err(joined.interrupted().await);
+            }
+        };
+        let has_begun = !matches!(outcome, Err(ForwardError::Agree(_)));
+        match joined.turn(has_begun, outcome, &mut stop).await? {
+            Turn::Over(joined, outcome) => break (joined, outcome),
+            Turn::Again(next) => joined = next,
+        }
+    };
+    joined.leave("forwarding has ended").await;
+    let Ended { why, summary } = outcome.map_err(Failure::failed)?;
+    end.tell(why.to_string(), summary);
+    if is_orderly(&why) {
+        output::progress("the peer has left; nothing is listened for any more");
+        return Ok(ExitCode::SUCCESS);
+    }
+    Err(Failure::failed(format!("{why}; nothing is listened for any more")))
+}

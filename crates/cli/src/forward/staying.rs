@@ -1,0 +1,154 @@
+//! `holepunch forward`: one link after the other, or many at once, until somebody ends it.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use holepunch_programs::forward::{Forward, ForwardError, Forwarder, Missing};
+use holepunch_programs::{INTERRUPTED, is_orderly};
+use holepunch_worker::{Link, LinkError};
+use tokio::task::JoinSet;
+
+use super::telling::{Event, Pace, linked};
+use super::{ALONE, End};
+use crate::exit::Failure;
+use crate::joining::{self, JoinArgs, LINKS_MAX, Manner, Staying, Telling, tell_paths};
+use crate::output;
+use crate::settings::Environment;
+use crate::signals::Stop;
+
+/// What has become of a link.
+struct Served {
+    link: Link,
+    why: LinkError,
+    /// Why the two have not begun.
+    not_begun: Option<ForwardError>,
+}
+
+pub(super) async fn carry(
+    join: JoinArgs,
+    environment: &Environment,
+    mut what: Forward,
+    end: &mut End,
+) -> Result<ExitCode, Failure> {
+    let mut stop = Stop::listen()?;
+    // A code is for one.
+    what.peers_max = if join.is_named(environment) { LINKS_MAX } else { 1 };
+    // From here on programs are listened to, whether there is a link or not.
+    let forwarder = Arc::new(Forwarder::new(what));
+    let manner = Manner { telling: telling(end.json, None), alone: ALONE, replaces: false };
+    let staying = joining::stay(join, environment, manner, &mut stop).await?;
+    Service { staying, forwarder, served: JoinSet::new(), pace: Pace::new(Instant::now()) }
+        .run(&mut stop, end)
+        .await
+}
+
+/// Lines, and JSON; of the link with this peer, where there are several.
+fn telling(json: bool, peer: Option<String>) -> Telling {
+    let mut telling = Telling::lines();
+    if let Some(peer) = peer.clone() {
+        telling.line = Arc::new(move |text| output::progress(format!("{peer}: {text}")));
+    }
+    if !json {
+        return telling;
+    }
+    telling
+        .with_json(move |path| output::json_line(&Event::Path { peer: peer.clone(), path }))
+        .with_json_code(|invited| output::json_line(&Event::Code(invited.clone())))
+}
+
+struct Service {
+    staying: Staying,
+    forwarder: Arc<Forwarder>,
+    served: JoinSet<Served>,
+    /// Links that come and go are told at this pace: peers cause them.
+    pace: Pace,
+}
+
+impl Service {
+    async fn run(mut self, stop: &mut Stop, end: &mut End) -> Result<ExitCode, Failure> {
+        let why = loop {
+            let forwarder = &self.forwarder;
+            let is_missing = |code, text| forwarder.is_missing(Missing { code, text });
+            tokio::select! {
+                _signal = stop.wait() => {
+                    end.tell(INTERRUPTED.to_owned(), self.forwarder.summary());
+                    return Err(self.staying.interrupted().await);
+                }
+                next = self.staying.next(is_missing) => match next {
+                    Ok(link) => self.serve(link, end.json),
+                    Err(failure) => break Err(failure),
+                },
+                Some(served) = self.served.join_next() => {
+                    let served = served.map_err(Failure::failed)?;
+                    match self.ended(served, end.json) {
+                        Ok(None) => {}
+                        Ok(Some(why)) => break Ok(why),
+                        Err(failure) => break Err(failure),
+                    }
+                }
+            }
+        };
+        self.staying.leave("forwarding has ended").await;
+        let why = why?;
+        end.tell(why.to_string(), self.forwarder.summary());
+        output::progress("the peer has left; nothing is listened for any more");
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Serves a link by itself: what becomes of it touches no other.
+    fn serve(&mut self, link: Link, json: bool) {
+        if self.pace.take(Instant::now()) {
+            self.staying.say(format!("linked with {}, {}", link.peer(), link.path().kind));
+            if json {
+                linked(&link);
+            }
+        }
+        let several = !self.staying.is_by_code();
+        let telling = telling(json, several.then(|| link.peer().to_string()));
+        let telling = self.staying.quietly(telling);
+        let forwarder = Arc::clone(&self.forwarder);
+        self.served.spawn(async move {
+            let paths = tokio::spawn(tell_paths(link.clone(), telling));
+            let outcome = forwarder.through(&link).await;
+            let not_begun = outcome.err();
+            if let Some(error) = &not_begun {
+                link.close(&error.to_string());
+            }
+            let why = link.closed().await;
+            paths.abort();
+            Served { link, why, not_begun }
+        });
+    }
+
+    /// What follows the end of a link: nothing, the end of the program because the one peer of a code has left, or a failure.
+    fn ended(&mut self, served: Served, json: bool) -> Result<Option<LinkError>, Failure> {
+        let Served { link, why, not_begun } = served;
+        let has_begun = not_begun.is_none();
+        let peer = link.peer();
+        if self.staying.is_by_code() {
+            if is_orderly(&why) {
+                return Ok(Some(why));
+            }
+            if let (Some(error), LinkError::Closed(_)) = (&not_begun, &why) {
+                return Err(Failure::failed(error));
+            }
+        }
+        if self.pace.take(Instant::now()) {
+            if json {
+                output::json_line(&Event::Unlinked { peer: peer.as_str(), why: why.to_string() });
+            }
+            let text = match (&not_begun, &why) {
+                (Some(error), LinkError::Closed(_)) => format!("{peer} is not served: {error}"),
+                (Some(_), _) => String::new(),
+                (None, why) if is_orderly(why) => format!("{peer} has left"),
+                (None, why) => format!("the link with {peer} has ended: {why}"),
+            };
+            if !text.is_empty() {
+                self.staying.say(format!("{text}; waiting for the next link"));
+            }
+        }
+        self.staying.ended(&link, &why, has_begun)?;
+        Ok(None)
+    }
+}

@@ -1,0 +1,249 @@
+//! A worker for a program that stays: one link after the other, or many at once.
+//!
+//! In a room, or by the ids of the settings, it takes whoever comes, for ever. By a code it has one peer: after the first
+//! link the two know each other's keys. A link that is lost is waited for in the room of the code, as long as a receiver may
+//! come again with the same one; then each of the two calls the other by its id, which is made from its key, for as long as
+//! both programs run. From then on no words are needed, and nobody can guess any.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use holepunch_programs::{BUSY, INTERRUPTED};
+use holepunch_wire::identity::is_made_from_a_key;
+use holepunch_wire::session::{RoomName, SESSIONS_MAX, SessionId};
+use holepunch_worker::{Config, Guesses, Link, LinkError, Links, Notice, WorkerId};
+use tokio::time::sleep_until;
+
+use super::attending::{REPLACED, TurnedAway};
+use super::waiting::Waiting;
+use super::{BACK_WITHIN, Begun, Company, JoinArgs, Manner, Telling, begin, started};
+use crate::exit::Failure;
+use crate::settings::Environment;
+use crate::signals::Stop;
+
+/// Most links at once: a worker has no more sessions.
+pub(crate) const LINKS_MAX: usize = SESSIONS_MAX;
+/// Sessions whose end this side tells itself.
+const SESSIONS_KNOWN_MAX: usize = 2 * SESSIONS_MAX;
+
+/// A worker, its links, and what they have told.
+pub(crate) struct Staying {
+    company: Company,
+    links: Links,
+    /// Those that have not ended.
+    live: Vec<Link>,
+    known: VecDeque<SessionId>,
+    turned_away: TurnedAway,
+    /// Since when there is no link.
+    alone_since: Instant,
+    code: Option<ByCode>,
+}
+
+/// How the two find each other after a first link by a code.
+struct ByCode {
+    config: Config,
+    /// The peer of the last link.
+    peer: Option<WorkerId>,
+    /// In the room of the code still.
+    is_in_room: bool,
+}
+
+/// Starts a worker that stays.
+pub(crate) async fn stay(
+    args: JoinArgs,
+    environment: &Environment,
+    manner: Manner,
+    stop: &mut Stop,
+) -> Result<Staying, Failure> {
+    let Begun { company, links, config, is_by_code } =
+        begin(args, environment, manner, stop).await?;
+    let code = is_by_code.then_some(ByCode { config, peer: None, is_in_room: true });
+    Ok(Staying {
+        company,
+        links,
+        live: Vec::new(),
+        known: VecDeque::new(),
+        turned_away: TurnedAway::default(),
+        alone_since: Instant::now(),
+        code,
+    })
+}
+
+impl Staying {
+    /// Whether the two have met by a code, so that there is this one peer and no other.
+    pub(crate) fn is_by_code(&self) -> bool {
+        self.code.is_some()
+    }
+
+    /// How many links there are.
+    pub(crate) fn live(&self) -> usize {
+        self.live.iter().filter(|link| link.ended().is_none()).count()
+    }
+
+    /// Says a line, unless `--quiet` is given.
+    pub(crate) fn say(&self, text: impl AsRef<str>) {
+        self.company.say(text);
+    }
+
+    /// The same telling, without lines where `--quiet` is given.
+    pub(crate) fn quietly(&self, telling: Telling) -> Telling {
+        if self.company.quiet { Telling { line: Arc::new(|_| ()), ..telling } } else { telling }
+    }
+
+    /// The next link. Whenever something else has happened, `is_missing` is told what is missing for one. May be dropped
+    /// and called again.
+    ///
+    /// # Errors
+    /// It makes no sense to go on, or there was no link for so long as `--give-up-after-sec` says.
+    pub(crate) async fn next(
+        &mut self,
+        is_missing: impl Fn(&'static str, String),
+    ) -> Result<Link, Failure> {
+        let ended = || Failure::failed("the worker has ended by itself");
+        loop {
+            let (code, text) = self.company.waiting.missing();
+            is_missing(code, text);
+            let is_alone = self.live() == 0;
+            let gives_up_at = self.company.patience.map(|patience| self.alone_since + patience);
+            let by_keys_at = self.alone_since + BACK_WITHIN;
+            tokio::select! {
+                link = self.links.next() => {
+                    if let Some(link) = self.take(link.ok_or_else(ended)?) {
+                        return Ok(link);
+                    }
+                }
+                notice = self.company.worker.next_notice() => {
+                    self.hear(&notice.ok_or_else(ended)?)?;
+                }
+                () = until(gives_up_at), if is_alone => return Err(self.company.given_up()),
+                () = until(Some(by_keys_at)), if is_alone && self.goes_by_keys() => {
+                    self.go_by_keys().await?;
+                }
+            }
+        }
+    }
+
+    /// A link that has come; nothing where it is turned away.
+    fn take(&mut self, link: Link) -> Option<Link> {
+        self.live.retain(|live| live.ended().is_none());
+        let most = if self.is_by_code() { 1 } else { LINKS_MAX };
+        let replaced = self.live.iter().position(|live| live.peer_key() == link.peer_key());
+        if let Some(at) = replaced {
+            // The same key has begun anew: the old link is nobody's.
+            self.live.swap_remove(at).close(REPLACED);
+        } else if self.live.len() >= most {
+            if self.turned_away.is_told(link.peer()) {
+                self.say(format!("turned away {}: {BUSY}", link.peer()));
+            }
+            link.close(BUSY);
+            return None;
+        }
+        if self.known.len() >= SESSIONS_KNOWN_MAX {
+            self.known.pop_front();
+        }
+        self.known.push_back(link.session());
+        self.company.waiting.linked();
+        if let Some(code) = &mut self.code {
+            code.peer = Some(link.peer().clone());
+            // From now on the time that a code is good for is over; what people have said counts anew.
+            self.company.patience = self.company.own_patience;
+        }
+        self.live.push(link.clone());
+        Some(link)
+    }
+
+    fn hear(&mut self, notice: &Notice) -> Result<(), Failure> {
+        if matches!(notice, Notice::LinkEnded(_, session, _) if self.known.contains(session)) {
+            return Ok(());
+        }
+        let heard = self.company.waiting.hear(notice);
+        self.company.take(heard)
+    }
+
+    /// A link has ended; `has_begun` says whether its program had.
+    ///
+    /// # Errors
+    /// It makes no sense to wait for another one.
+    pub(crate) fn ended(
+        &mut self,
+        link: &Link,
+        why: &LinkError,
+        has_begun: bool,
+    ) -> Result<(), Failure> {
+        let was_alone = self.live.is_empty();
+        self.live.retain(|live| live.session() != link.session() && live.ended().is_none());
+        if self.live.is_empty() && !was_alone {
+            self.alone_since = Instant::now();
+        }
+        self.company.waiting.without_link();
+        let waiting = &mut self.company.waiting;
+        let heard = match why {
+            LinkError::ClosedByPeer(reason) if reason == BUSY && !has_begun => waiting.busy(),
+            LinkError::SecretMissing(_) | LinkError::WrongSecret if !has_begun => {
+                waiting.no_link(link.peer(), why)
+            }
+            LinkError::SecretMissing(_)
+            | LinkError::WrongSecret
+            | LinkError::Closed(_)
+            | LinkError::ClosedByPeer(_)
+            | LinkError::Unreachable(_)
+            | LinkError::WrongKey { .. }
+            | LinkError::Impostor { .. }
+            | LinkError::Protocol(_)
+            | _ => return Ok(()),
+        };
+        self.company.take(heard)
+    }
+
+    /// Whether the two are to look for each other by their keys, now that the room of the code has had its time.
+    fn goes_by_keys(&self) -> bool {
+        self.code.as_ref().is_some_and(|code| {
+            code.is_in_room && code.peer.as_ref().is_some_and(is_made_from_a_key)
+        })
+    }
+
+    /// Leaves the room of the code. The worker is the same, by its key, and calls the peer by its own.
+    async fn go_by_keys(&mut self) -> Result<(), Failure> {
+        let Some(code) = &mut self.code else { return Ok(()) };
+        code.is_in_room = false;
+        let config = Config {
+            peer: code.peer.clone(),
+            room: RoomName::default(),
+            room_mode: None,
+            room_secret: None,
+            room_fresh: false,
+            room_guesses: Guesses::default(),
+            ..code.config.clone()
+        };
+        let rendezvous = config.rendezvous.authority();
+        let waiting = Waiting::new(rendezvous, None, config.peer.clone(), false, None);
+        let (worker, links) = started(config).await?;
+        let before = std::mem::replace(&mut self.company.worker, worker);
+        // It ends within a second, and has no link any more.
+        drop(tokio::spawn(before.shutdown()));
+        (self.company.waiting, self.links) = (waiting, links);
+        Ok(())
+    }
+
+    /// Ends all links and the worker, within a second.
+    pub(crate) async fn leave(self, reason: &str) {
+        for link in &self.live {
+            link.close(reason);
+        }
+        self.company.leave().await;
+    }
+
+    /// Ends everything because somebody wants that.
+    pub(crate) async fn interrupted(self) -> Failure {
+        self.leave(INTERRUPTED).await;
+        Failure::interrupted()
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
