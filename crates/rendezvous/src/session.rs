@@ -24,8 +24,8 @@ use crate::websocket::WebSocket;
 
 /// Time that a client has to take its close frame and answer it.
 const CLOSE_GRACE: Duration = Duration::from_millis(500);
-/// Messages of one client handled before the others have a turn and the answers are flushed.
-const BATCH_MAX: usize = 64;
+/// Messages of one client handled before the answers are flushed and the others have a turn.
+const BATCH_MAX: usize = 16;
 /// Frames that are looked through for a client's end before it is sent an offer.
 const LOOK_AHEAD_MAX: usize = 8;
 
@@ -54,6 +54,7 @@ pub(crate) async fn serve(
         said_goodbye: false,
         close: None,
         bad: 0,
+        batch_was_full: false,
     };
     session.run().await;
     hub.closed(id, session.closing());
@@ -80,6 +81,8 @@ struct Session<'a> {
     close: Option<(u16, Cow<'static, str>)>,
     /// Frames that were no messages.
     bad: u32,
+    /// There is more behind the last batch: the others come first.
+    batch_was_full: bool,
 }
 
 /// Whether a session goes on.
@@ -103,6 +106,9 @@ impl Session<'_> {
 
     async fn run(&mut self) {
         while self.write_out().await == Flow::Goes {
+            if std::mem::take(&mut self.batch_was_full) {
+                tokio::task::yield_now().await;
+            }
             let frame = match self.arrived.pop_front() {
                 Some(frame) => frame,
                 None => tokio::select! {
@@ -128,7 +134,10 @@ impl Session<'_> {
         }
         // The batch is full, and one more frame has been taken off already.
         match next {
-            Some(frame) => self.handle_frame(frame).await,
+            Some(frame) => {
+                self.batch_was_full = true;
+                self.handle_frame(frame).await
+            }
             None => Flow::Goes,
         }
     }
