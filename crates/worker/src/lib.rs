@@ -44,6 +44,7 @@ mod worker;
 pub use config::{Config, RendezvousUrl, UrlError};
 pub use dialer::Dialer;
 pub use health::ask_why;
+pub use holepunch_link::dial::without_name;
 pub use holepunch_link::{
     DatagramError, Event, Guesses, Identity, Link, LinkError, LinkPath, PathEvent, PathEvents,
     PathKind, ReadError, RecvStream, RoomSecret, SESSION_GUESSES_MAX, SendStream, ServerName,

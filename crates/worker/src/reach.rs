@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use holepunch_link::dial::{Mute, dial, dial_any};
+use holepunch_link::dial::{Mute, dial, dial_any, without_name};
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -64,7 +64,11 @@ impl Access {
         };
         let (stream, ()) = tokio::join!(tcp, config);
         let stream = stream.map_err(|error| match &self.proxy {
-            Some(proxy) => io::Error::new(error.kind(), format!("{proxy} is not reached: {error}")),
+            Some(proxy) => {
+                let why = error.to_string();
+                let why = without_name(&proxy.authority(), &why);
+                io::Error::new(error.kind(), format!("{proxy} is not reached: {why}"))
+            }
             None => error,
         })?;
         stream.set_nodelay(true)?;

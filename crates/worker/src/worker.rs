@@ -1,6 +1,6 @@
 //! A running worker, for whoever embeds it.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Duration;
@@ -144,7 +144,7 @@ impl Worker {
             log_budget: LogBudget::default(),
             links: link_sender,
             stories: stories.clone(),
-            tokens: BTreeMap::new(),
+            tokens: VecDeque::new(),
             relays: JoinSet::new(),
             turns: Turns::new(),
         };

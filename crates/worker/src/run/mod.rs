@@ -3,7 +3,7 @@
 mod port;
 mod rendezvous;
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
 use holepunch_link::{Identity, Link, Port, PortEvent};
@@ -52,8 +52,8 @@ pub(crate) struct Run {
     pub(crate) log_budget: LogBudget,
     pub(crate) links: mpsc::Sender<Link>,
     pub(crate) stories: Stories,
-    /// What opens the relays of sessions that have been offered and have not begun yet.
-    pub(crate) tokens: BTreeMap<SessionId, RelayToken>,
+    /// What opens the relays of sessions that have been offered and have not begun yet, the oldest first.
+    pub(crate) tokens: VecDeque<(SessionId, RelayToken)>,
     pub(crate) relays: JoinSet<()>,
     pub(crate) turns: Turns,
 }
