@@ -29,7 +29,7 @@ use crate::listing::{self, Listings};
 use crate::log_budget::{LogBudget, excerpt};
 use crate::origin;
 use crate::relay::{self, Relay};
-use crate::session;
+use crate::signalling;
 use crate::websocket;
 use crate::well_formed;
 
@@ -55,7 +55,7 @@ pub(crate) struct App {
     pub(crate) connections: Arc<Connections>,
     /// `None` where it is turned off.
     pub(crate) listings: Option<Listings>,
-    /// Held by every session; the server waits for all to be dropped when it ends.
+    /// Held by every connection; the server waits for all to be dropped when it ends.
     pub(crate) alive: mpsc::WeakSender<()>,
 }
 
@@ -147,7 +147,7 @@ async fn register(
     tokio::spawn(async move {
         if let Ok(upgraded) = upgrade.await {
             let socket = websocket::open(upgraded, websocket_config()).await;
-            session::serve(Arc::clone(&app.hub), socket, visitor, verifier).await;
+            signalling::serve(Arc::clone(&app.hub), socket, visitor, verifier).await;
         }
         drop((alive, place));
     });

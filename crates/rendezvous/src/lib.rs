@@ -14,9 +14,9 @@
 //! | `proxy_protocol` | who the client of a proxy is that passes on bytes alone |
 //! | `identity` | what a worker signs to prove its key, and whether it has |
 //! | `websocket`, `close_watch`, `close_code` | a request becomes a WebSocket; how its client may close it |
-//! | `session` | one WebSocket: frames in, actions out |
+//! | `signalling` | one WebSocket: frames in, actions out |
 //! | `outbox` | what waits to be written to one WebSocket |
-//! | `hub` | the pairing machine, its clock, and the outboxes of all sessions |
+//! | `hub` | the pairing machine, its clock, and the outboxes of all connections |
 //! | `log_budget` | a bound on what strangers can make the server log |
 //! | `origin` | web pages of other sites open no WebSockets |
 //! | `rate` | so much in a second, and so much at once, for each of many clients |
@@ -46,7 +46,7 @@ mod proxy_protocol;
 mod rate;
 mod relay;
 mod server;
-mod session;
+mod signalling;
 mod stun;
 mod websocket;
 mod well_formed;
