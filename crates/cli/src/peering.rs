@@ -14,6 +14,7 @@ use holepunch_worker::{
 use crate::config_file::make_folder;
 use crate::exit::Failure;
 use crate::headings::{MEETING, NETWORK};
+use crate::hints::NAMES;
 use crate::settings::{Environment, Source};
 
 /// Longest first line of a file with a room's secret, in bytes.
@@ -167,6 +168,7 @@ impl PeeringArgs {
         let switch = |flag, on, variable| environment.switch(flag, on, variable);
         let proxy = Proxy::for_rendezvous(&config.rendezvous, |name| environment.get(name));
         let config = Config {
+            names: NAMES,
             proxy: proxy.map_err(Failure::usage)?,
             room: room.map(|RoomArg(room)| room).unwrap_or_default(),
             peer: peer.map_err(|why| Failure::usage(format!("PEER (--peer): {why}")))?,

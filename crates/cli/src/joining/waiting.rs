@@ -269,7 +269,7 @@ impl Waiting {
                 (self.standing, self.trouble) = (Standing::Registered, None);
                 Heard::Line(self.goal.clone())
             }
-            Notice::Signal(Signal::Disconnected { why, retry_in }) => {
+            Notice::Signal(Signal::Disconnected { why, retry_in, .. }) => {
                 let why = without_name(&self.rendezvous, why);
                 let (standing, why) = match (&self.standing, self.doubt) {
                     (Standing::NotYet(_), Some(doubt)) => {
@@ -403,8 +403,10 @@ impl Waiting {
             | LinkError::ClosedByPeer(_)
             | LinkError::WrongKey { .. }
             | LinkError::Impostor { .. }
+            | LinkError::NoProtocol(_)
             | LinkError::Unreachable(_)
-            | LinkError::Protocol(_) => {
+            | LinkError::Protocol(_)
+            | _ => {
                 let text = format!("no link with {peer}: {why}");
                 self.trouble = Some(text.clone());
                 return line(&text, self.others.again(PEERS_TOLD), "");
