@@ -43,6 +43,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
+use holepunch_programs::outlive_the_size_limit;
 
 use code::Code;
 use config_file::ConfigFile;
@@ -214,6 +215,8 @@ fn start(cli: Cli, environment: &Environment) -> Result<ExitCode, Failure> {
 }
 
 async fn run_command(command: Command, environment: &Environment) -> Result<ExitCode, Failure> {
+    // Any of them may have a file for its standard output.
+    outlive_the_size_limit();
     match command {
         Command::Rendezvous(args) => rendezvous::run(args, environment).await,
         Command::Worker(args) => worker::run(args, environment).await,

@@ -128,6 +128,23 @@ async fn refusals_alone_and_names_that_do_not_resolve_are_failures() {
 }
 
 #[tokio::test]
+async fn a_name_that_cannot_be_looked_up_is_told_and_udp_is_not_called_blocked() {
+    let server = format!("{NOWHERE}:3478");
+    let ended = Program::end_of(&["nat", "--stun-servers", &server, "--json"], &[]).await;
+    let report = json(&ended);
+    assert_ne!(report["profile"]["udp"], "blocked", "{report}");
+    assert!(report["fix"].is_null(), "{report}");
+    let error = report["error"].as_str().unwrap();
+    assert!(error.contains(&format!("the name {NOWHERE} cannot be looked up")), "{error}");
+    let ended = Program::end_of(&["nat", "--stun-servers", &server], &[]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(
+        ended.out.contains("cannot be looked up") && !ended.out.contains("blocked"),
+        "{ended:?}"
+    );
+}
+
+#[tokio::test]
 async fn without_json_a_table_and_a_sentence_are_printed() {
     let servers = servers().await;
     let program = asks(&servers, &[]);

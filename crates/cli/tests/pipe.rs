@@ -116,6 +116,23 @@ async fn a_full_disk_is_told_on_both_sides() {
 }
 
 #[tokio::test]
+async fn a_chat_whose_output_is_a_file_beyond_the_limit_of_sizes_fails_with_the_reason() {
+    let served = Served::start().await;
+    let target = tempfile::tempfile().unwrap();
+    let (line, mut typing) = pipe().unwrap();
+    typing.write_all(b"hello\n").unwrap();
+    drop(typing);
+    // It hears: one that had ended its own side might leave before anything came.
+    let (open, _typing) = pipe().unwrap();
+    let mut limited = served.command_under("-f 0", &["chat", "--json"], "tea");
+    let limited = limited.stdin(open).stdout(target).spawn();
+    let talking = served.command(&["chat"], "tea").stdin(line).spawn().unwrap();
+    let (told, _) = tokio::join!(end(limited.unwrap()), end(talking));
+    assert_eq!(told.0, Some(1), "{told:?}");
+    assert!(told.1.contains("File too large"), "{}", told.1);
+}
+
+#[tokio::test]
 async fn a_file_beyond_the_limit_of_sizes_is_told_on_both_sides() {
     let served = Served::start().await;
     let (folder, _) = content();

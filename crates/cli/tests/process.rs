@@ -23,6 +23,16 @@ async fn a_worker_without_the_url_of_a_rendezvous_ends_with_a_usage_error_that_n
 }
 
 #[tokio::test]
+async fn a_result_that_goes_to_a_file_beyond_the_limit_of_sizes_is_a_failure_with_a_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("result");
+    let command = format!("invite --json --rendezvous-url {} > '{}'", URL.1, file.display());
+    let ended = Program::run_under("-f 0", &command).end().await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.err.contains("cannot write the output: File too large"), "{}", ended.err);
+}
+
+#[tokio::test]
 async fn a_url_that_can_never_work_ends_the_worker_with_a_usage_error() {
     for url in ["ftp://host", "http://", "ws://:80", "http://host:99999", "a b", "http://h/#f"] {
         let ended = Program::end_of(&["worker"], &[("RENDEZVOUS_SERVICE_URL", url)]).await;

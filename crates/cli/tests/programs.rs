@@ -213,6 +213,34 @@ async fn figures_say_whose_they_are_and_have_no_digits_that_mean_nothing() {
 }
 
 #[tokio::test]
+async fn a_rendezvous_that_takes_tcp_and_says_nothing_is_waited_for_with_a_word() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap();
+    let url = format!("http://{address}");
+    for own in [&["--room", "tea"][..], &[]] {
+        let of = [&["chat", "--rendezvous-url", &url, "--give-up-after-sec", "4"], own].concat();
+        let ended = Program::end_of(&of, &[]).await;
+        let line = format!("still waiting for an answer of the rendezvous {address}");
+        assert_eq!(ended.err.lines().filter(|it| **it == line).count(), 1, "{}", ended.err);
+    }
+}
+
+#[tokio::test]
+async fn a_host_without_a_scheme_is_told_for_what_it_was_taken() {
+    let as_code = ["chat", "7-abandon-ability@127.0.0.1:9", "--give-up-after-sec", "1"];
+    let as_url = ["chat", "--room", "t", "--rendezvous-url", "127.0.0.1:9"];
+    let as_url = [&as_url[..], &["--give-up-after-sec", "1"]].concat();
+    for (of, told) in [(&as_code[..], "means https://"), (&as_url, "means http://")] {
+        let ended = Program::end_of(of, &[]).await;
+        let last = ended.err.lines().last().unwrap();
+        assert!(last.contains("Connection refused") && last.contains(told), "{}", ended.err);
+    }
+    let whole = ["chat", "7-abandon-ability@https://127.0.0.1:9", "--give-up-after-sec", "1"];
+    let ended = Program::end_of(&whole, &[]).await;
+    assert!(!ended.err.contains("means http"), "{}", ended.err);
+}
+
+#[tokio::test]
 async fn without_a_link_there_is_a_reason_for_people_and_for_programs() {
     let nowhere =
         ["--room", "tea", "--rendezvous-url", NOWHERE, "--give-up-after-sec", "1", "--why"];
@@ -223,7 +251,7 @@ async fn without_a_link_there_is_a_reason_for_people_and_for_programs() {
         assert_eq!(last["type"] == "failed", program != "receive", "{last}");
         let error = last["error"].as_str().unwrap();
         let start = "given up, since there is no link: not yet connected to the rendezvous 127.0.0.1:9, \
-                     because 127.0.0.1:9: Connection refused";
+                     because Connection refused";
         assert!(error.starts_with(start), "{last}");
         assert_eq!(last["error_code"], "no_rendezvous", "{last}");
         let why = "why: the rendezvous 127.0.0.1:9 was tried ";

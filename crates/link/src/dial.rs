@@ -137,6 +137,14 @@ pub fn in_turn(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     ordered
 }
 
+/// What was said of a connection to `name`, for a text that has the name already: where that is an address, what failed begins
+/// with it as well.
+#[must_use]
+pub fn without_name<'a>(name: &str, why: &'a str) -> &'a str {
+    let rest = why.strip_prefix(name);
+    rest.and_then(|rest| rest.strip_prefix(": ").or_else(|| rest.strip_prefix(' '))).unwrap_or(why)
+}
+
 /// No address has answered with a connection.
 #[derive(Debug)]
 pub struct Unanswered {
@@ -195,6 +203,16 @@ mod tests {
         socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = socket.local_addr().unwrap();
         (socket, address)
+    }
+
+    #[test]
+    fn an_address_that_is_the_name_is_told_once() {
+        let name = "127.0.0.1:9";
+        assert_eq!(without_name(name, "127.0.0.1:9: Connection refused"), "Connection refused");
+        assert_eq!(without_name(name, "127.0.0.1:9 does not answer"), "does not answer");
+        for whole in ["127.0.0.1:99: Connection refused", "[::1]:9: Connection refused", "no"] {
+            assert_eq!(without_name(name, whole), whole);
+        }
     }
 
     #[tokio::test]

@@ -155,7 +155,7 @@ pub(crate) async fn resolve(
 async fn lookup(name: &ServerName, ports: LocalPorts) -> Result<Vec<StunServer>, String> {
     let addresses = tokio::net::lookup_host((name.host.as_str(), name.port))
         .await
-        .map_err(|error| format!("{name}: {error}"))?;
+        .map_err(|error| format!("the name {} cannot be looked up: {error}", name.host))?;
     at_any(name, addresses, ports)
 }
 

@@ -38,3 +38,4 @@ pub use agree::{AgreeError, Agreed, Greeting, agree, greet, hear};
 pub use ending::{Silent, Tell};
 pub use harmless::{harmless, harmless_json};
 pub use messages::{MESSAGE_BYTES_MAX, MessageError, read_frame, read_message, write_message};
+pub use size_limit::outlive_the_size_limit;

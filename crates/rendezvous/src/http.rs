@@ -1,11 +1,11 @@
 //! The paths.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::{ConnectInfo, Path, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{ConnectInfo, Path, Request, State};
+use axum::http::header::SEC_WEBSOCKET_PROTOCOL;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -18,6 +18,7 @@ use holepunch_wire::signal::v1::SUBPROTOCOL;
 use holepunch_wire::signal::{FRAME_BYTES_MAX, REGISTER_PATH};
 use ipnet::IpNet;
 use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::client_address::{client_address, is_trusted};
 use crate::connections::{Connections, Place};
@@ -29,6 +30,7 @@ use crate::log_budget::{LogBudget, excerpt};
 use crate::origin;
 use crate::relay::{self, Relay};
 use crate::signalling;
+use crate::websocket;
 use crate::well_formed;
 
 /// Per WebSocket: messages are small, and thousands of connections are idle. The library's default
@@ -101,43 +103,36 @@ async fn register(
     ConnectInfo(from): ConnectInfo<SocketAddr>,
     Extension(place): Extension<Arc<Place>>,
     Path(worker_id): Path<String>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
+    mut request: Request,
 ) -> Response {
+    let (mut response, upgrade) = match websocket::upgrade(&mut request) {
+        Ok(upgrade) => upgrade,
+        Err(refusal) => return refusal,
+    };
+    let headers = request.headers();
     let worker = match WorkerId::new(&worker_id) {
         Ok(worker) => worker,
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
-    let observed = client_address(from, &headers, &app.trusted_proxies);
+    let observed = client_address(from, headers, &app.trusted_proxies);
     if let Err(why) = app.hub.admits(&worker, observed.ip) {
-        let status = match why {
-            NotAdmitted::Full => StatusCode::SERVICE_UNAVAILABLE,
-            NotAdmitted::ShareOfAddress(_) | NotAdmitted::ShareOfSite(_) => {
-                StatusCode::TOO_MANY_REQUESTS
-            }
-        };
-        if app.refusals.allows_one() {
-            tracing::warn!(%worker, ip = %observed.ip, %why, "registration refused");
-        }
-        return (status, why.to_string()).into_response();
+        return not_admitted(&app, &worker, observed.ip, why);
     }
     let Some(alive) = app.alive.upgrade() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "shutting down").into_response();
     };
-    let room = match room_of(query.as_deref()) {
+    let room = match room_of(request.uri().query()) {
         Ok(room) => room,
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
-    let upgrade = upgrade.protocols([SUBPROTOCOL]);
-    let is_v1 = upgrade.selected_protocol().is_some();
+    let is_v1 = offers_v1(headers);
     let protocol = if is_v1 { Protocol::V1 } else { Protocol::Baseline };
     let challenge = if is_v1 { identity::challenge() } else { Some(String::new()) };
     let Some(challenge) = challenge else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let verifier = is_v1.then(|| Verifier {
-        hosts: identity::hosts(&app.public_hosts, &headers, app.trusts(from)),
+        hosts: identity::hosts(&app.public_hosts, headers, app.trusts(from)),
         challenge: challenge.clone(),
         room: room.clone(),
         forwarded_host: headers.get(FORWARDED_HOST).map(|host| excerpt(host.as_bytes())),
@@ -148,16 +143,48 @@ async fn register(
         return no_more_websockets(&app);
     };
     let visitor = Visitor { worker, observed, protocol, room, challenge };
-    upgrade
+    if is_v1 {
+        let selected = HeaderValue::from_static(SUBPROTOCOL);
+        response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, selected);
+    }
+    tokio::spawn(async move {
+        if let Ok(upgraded) = upgrade.await {
+            let socket = websocket::open(upgraded, websocket_config()).await;
+            signalling::serve(Arc::clone(&app.hub), socket, visitor, verifier).await;
+        }
+        drop((alive, place));
+    });
+    response
+}
+
+fn websocket_config() -> WebSocketConfig {
+    WebSocketConfig::default()
         .read_buffer_size(WS_BUFFER_BYTES)
         .write_buffer_size(WS_BUFFER_BYTES)
         .max_write_buffer_size(WS_WRITE_BUFFER_BYTES_MAX)
-        .max_message_size(FRAME_BYTES_MAX)
-        .max_frame_size(FRAME_BYTES_MAX)
-        .on_upgrade(move |socket| async move {
-            signalling::serve(Arc::clone(&app.hub), socket, visitor, verifier).await;
-            drop((alive, place));
-        })
+        .max_message_size(Some(FRAME_BYTES_MAX))
+        .max_frame_size(Some(FRAME_BYTES_MAX))
+}
+
+/// Whether a handshake offers the sub-protocol, among others perhaps.
+fn offers_v1(headers: &HeaderMap) -> bool {
+    let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+    let mut offered = offered.filter_map(|it| it.to_str().ok()).flat_map(|it| it.split(','));
+    offered.any(|protocol| protocol.trim() == SUBPROTOCOL)
+}
+
+/// The answer where there is no room for a worker.
+fn not_admitted(app: &App, worker: &WorkerId, ip: IpAddr, why: NotAdmitted) -> Response {
+    let status = match why {
+        NotAdmitted::Full => StatusCode::SERVICE_UNAVAILABLE,
+        NotAdmitted::ShareOfAddress(_) | NotAdmitted::ShareOfSite(_) => {
+            StatusCode::TOO_MANY_REQUESTS
+        }
+    };
+    if app.refusals.allows_one() {
+        tracing::warn!(%worker, %ip, %why, "registration refused");
+    }
+    (status, why.to_string()).into_response()
 }
 
 /// The answer where descriptors would run out. What is left of them is for health checks and for those who look after

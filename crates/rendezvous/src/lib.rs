@@ -13,6 +13,7 @@
 //! | `forwarded` | what a trusted proxy says about a request |
 //! | `proxy_protocol` | who the client of a proxy is that passes on bytes alone |
 //! | `identity` | what a worker signs to prove its key, and whether it has |
+//! | `websocket`, `close_watch`, `close_code` | a request becomes a WebSocket; how its client may close it |
 //! | `signalling` | one WebSocket: frames in, actions out |
 //! | `outbox` | what waits to be written to one WebSocket |
 //! | `hub` | the pairing machine, its clock, and the outboxes of all connections |
@@ -27,6 +28,8 @@
 
 mod client_address;
 mod client_io;
+mod close_code;
+mod close_watch;
 mod connections;
 mod forwarded;
 mod front;
@@ -45,6 +48,7 @@ mod relay;
 mod server;
 mod signalling;
 mod stun;
+mod websocket;
 mod well_formed;
 
 pub use holepunch_matchmaker::Config as MatchmakerConfig;

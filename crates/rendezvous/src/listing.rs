@@ -156,7 +156,12 @@ impl ShortEntry {
 
 /// Who reads a listing. This machine has no share of its own.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Listings(Arc<Mutex<Readers>>);
+pub(crate) struct Listings {
+    readers: Arc<Mutex<Readers>>,
+    /// Held by the one that is being made: a listing takes longer than anything else that is asked of the server, which has
+    /// to get on with all else between two of them.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
 
 #[derive(Debug)]
 struct Readers {
@@ -181,7 +186,7 @@ struct Reading {
 impl Listings {
     fn begin(&self, ip: IpAddr, now: Instant) -> Result<Reading, StatusCode> {
         let site = Source::of(ip).map(Source::site);
-        let mut readers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         if readers.all >= LISTINGS_MAX {
             return Err(StatusCode::SERVICE_UNAVAILABLE);
         }
@@ -202,7 +207,7 @@ impl Listings {
 impl Reading {
     /// Counts what is sent. How much is known once it is there: the last listing may be more than what was left.
     fn spend(&self, bytes: usize, now: Instant) {
-        let mut readers = self.listings.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut readers = self.listings.readers.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         readers.bytes.add(self.site, bytes, now);
     }
@@ -210,7 +215,7 @@ impl Reading {
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        let mut readers = self.listings.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut readers = self.listings.readers.lock().unwrap_or_else(PoisonError::into_inner);
         readers.all -= 1;
         if let Some(site) = &self.site {
             readers.of_sites.remove(site);
@@ -230,6 +235,7 @@ pub(crate) async fn list_workers(
         Err(why) => return (StatusCode::BAD_REQUEST, why).into_response(),
     };
     let client = client_address(from, &headers, &app.trusted_proxies).ip;
+    let turn = listings.turn.lock().await;
     let reading = match listings.begin(client, Instant::now()) {
         Ok(reading) => reading,
         Err(status) => {
@@ -244,6 +250,8 @@ pub(crate) async fn list_workers(
     };
     let length = text.len();
     reading.spend(length, Instant::now());
+    tokio::task::yield_now().await;
+    drop(turn);
     let body = if text.len() <= PIECE_BYTES { Body::from(text) } else { in_pieces(text, reading) };
     let kind = HeaderValue::from_static("application/json");
     let headers = [(CONTENT_TYPE, kind), (CONTENT_LENGTH, HeaderValue::from(length))];
@@ -295,7 +303,7 @@ mod tests {
         }
         held.clear();
         assert!(begin("192.0.2.1").is_ok());
-        assert!(listings.0.lock().unwrap().of_sites.is_empty());
+        assert!(listings.readers.lock().unwrap().of_sites.is_empty());
     }
 
     #[test]

@@ -39,7 +39,7 @@ enum Wait {
 /// How a connection is to be ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Due {
-    /// As HTTP does: a request that is on its way is still answered. (All answers here are made without waiting.)
+    /// As HTTP does: a request that is on its way is still answered.
     Politely,
     /// At once.
     Cut,
@@ -55,6 +55,8 @@ struct State {
     wait: Wait,
     since: Instant,
     answer_since: Instant,
+    /// A request has come that waits for its turn to be answered.
+    answering: bool,
     idle_timeout: Duration,
     /// Its place goes to somebody else.
     evicted: bool,
@@ -71,6 +73,7 @@ impl Pace {
             wait: Wait::Head,
             since: now,
             answer_since: now,
+            answering: false,
             idle_timeout,
             evicted: false,
             stopped: false,
@@ -86,14 +89,19 @@ impl Pace {
         }
     }
 
-    /// A whole request has come, and is answered.
+    /// A whole request has come, to be [answered](Self::answered).
     pub(crate) fn request(&self, now: Instant) {
         let mut state = self.lock();
-        state.answer_since = now;
+        (state.answer_since, state.answering) = (now, true);
         // Whoever asks for more without reading what there is does not read it by that.
         if state.wait != Wait::Reader {
             (state.wait, state.since) = (Wait::Idle, now);
         }
+    }
+
+    /// The answer to the request is there, to be written.
+    pub(crate) fn answered(&self) {
+        self.lock().answering = false;
     }
 
     /// The kernel has taken something, or has no room.
@@ -171,6 +179,7 @@ impl State {
             return (self.since, Due::Cut);
         }
         match self.wait {
+            Wait::Idle if self.answering => (self.answer_since + ANSWER_TIMEOUT, Due::Cut),
             Wait::Idle | Wait::Head if self.stopped => (self.since, Due::Politely),
             Wait::Idle => (self.since + self.idle_timeout, Due::Politely),
             Wait::Head => (self.since + HEADER_TIMEOUT, Due::Cut),
@@ -204,6 +213,7 @@ mod tests {
                 let now = start + seconds(60 * minute);
                 pace.read(now);
                 pace.request(now);
+                pace.answered();
                 pace.written(true, now);
                 assert_eq!(due(&pace, now), (seconds(idle), Due::Politely));
             }
@@ -216,6 +226,7 @@ mod tests {
         let pace = Pace::new(true, start);
         assert_eq!(due(&pace, start), (seconds(10), Due::Cut), "and the first one from the start");
         pace.request(start);
+        pace.answered();
         for second in 1..9 {
             pace.read(start + seconds(second));
             assert_eq!(due(&pace, start), (seconds(11), Due::Cut));
@@ -223,10 +234,22 @@ mod tests {
     }
 
     #[test]
+    fn a_request_whose_turn_has_not_come_is_answered_before_the_connection_ends() {
+        let start = Instant::now();
+        let pace = Pace::new(false, start);
+        pace.request(start);
+        pace.stop();
+        assert_eq!(due(&pace, start), (seconds(30), Due::Cut));
+        pace.answered();
+        assert_eq!(due(&pace, start), (Duration::ZERO, Due::Politely));
+    }
+
+    #[test]
     fn a_reader_that_stops_is_cut_soon_and_a_slow_one_in_the_end() {
         let start = Instant::now();
         let pace = Pace::new(false, start);
         pace.request(start);
+        pace.answered();
         pace.written(true, start);
         pace.written(false, start);
         pace.written(false, start + seconds(1));

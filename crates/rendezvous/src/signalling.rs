@@ -5,34 +5,32 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use axum::body::Bytes;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use holepunch_matchmaker::{Action, Closing, ConnectionId, Input, echo_response};
 use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
 use holepunch_wire::signal::FromWorker;
-use tokio_tungstenite::tungstenite;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
+use crate::close_code::{INVALID_DATA, POLICY, PROTOCOL_ERROR, TOO_BIG, TRY_AGAIN};
+use crate::close_watch::ClosedWith;
 use crate::hub::{Hub, IGNORED_LOGGED_MAX, Visitor};
 use crate::identity::Verifier;
 use crate::log_budget::LOGGED_CHARS_MAX;
 use crate::outbox::Outbox;
+use crate::websocket::WebSocket;
 
 /// Time that a client has to take its close frame and answer it.
 const CLOSE_GRACE: Duration = Duration::from_millis(500);
-/// Messages of one client handled before the others have a turn and the answers are flushed.
-const BATCH_MAX: usize = 64;
+/// Messages of one client handled before the answers are flushed and the others have a turn.
+const BATCH_MAX: usize = 16;
 /// Frames that are looked through for a client's end before it is sent an offer.
 const LOOK_AHEAD_MAX: usize = 8;
-/// Close codes (RFC 6455 §7.4.1).
-const CLOSE_PROTOCOL_ERROR: u16 = 1002;
-const CLOSE_INVALID_DATA: u16 = 1007;
-const CLOSE_POLICY: u16 = 1008;
-const CLOSE_TOO_BIG: u16 = 1009;
-const CLOSE_TRY_AGAIN: u16 = 1013;
 
 /// What comes off a WebSocket; `None` is its end.
-type Frame = Option<Result<Message, axum::Error>>;
+type Frame = Option<Result<Message, Error>>;
 
 /// Serves one worker until its WebSocket ends.
 pub(crate) async fn serve(
@@ -56,6 +54,7 @@ pub(crate) async fn serve(
         said_goodbye: false,
         close: None,
         bad: 0,
+        batch_was_full: false,
     };
     connection.run().await;
     hub.closed(id, connection.closing());
@@ -82,6 +81,8 @@ struct Connection<'a> {
     close: Option<(u16, Cow<'static, str>)>,
     /// Frames that were no messages.
     bad: u32,
+    /// There is more behind the last batch: the others come first.
+    batch_was_full: bool,
 }
 
 /// Whether a connection goes on.
@@ -105,6 +106,9 @@ impl Connection<'_> {
 
     async fn run(&mut self) {
         while self.write_out().await == Flow::Goes {
+            if std::mem::take(&mut self.batch_was_full) {
+                tokio::task::yield_now().await;
+            }
             let frame = match self.arrived.pop_front() {
                 Some(frame) => frame,
                 None => tokio::select! {
@@ -130,7 +134,10 @@ impl Connection<'_> {
         }
         // The batch is full, and one more frame has been taken off already.
         match next {
-            Some(frame) => self.handle_frame(frame).await,
+            Some(frame) => {
+                self.batch_was_full = true;
+                self.handle_frame(frame).await
+            }
             None => Flow::Goes,
         }
     }
@@ -159,9 +166,12 @@ impl Connection<'_> {
             Some(Ok(Message::Pong(_))) => self.hub.input(Input::Pong { connection: self.id }),
             // Pings and closes are answered by the library; the stream ends after a close.
             Some(Ok(Message::Close(_))) => self.said_goodbye = true,
-            Some(Ok(Message::Binary(_) | Message::Ping(_))) => {}
+            Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Frame(_))) => {}
             Some(Err(error)) => {
-                self.close = close_for(error).map(|(code, reason)| (code, reason.into()));
+                let closed = closed_with(&error);
+                self.said_goodbye |= closed.is_some();
+                let close = closed.map(|code| (code, "")).or_else(|| close_for(&error));
+                self.close = close.map(|(code, reason)| (code, reason.into()));
                 return Flow::Ends;
             }
             None => return Flow::Ends,
@@ -236,12 +246,12 @@ impl Connection<'_> {
                     self.offer_unflushed = true;
                     Message::Text(text.into())
                 }
-                Action::Ping => Message::Ping(axum::body::Bytes::new()),
+                Action::Ping => Message::Ping(Bytes::new()),
                 Action::Close { code, reason } => {
                     let failed = self.verifier.as_ref().filter(|verifier| verifier.has_failed);
                     let reason = match failed {
                         // The machine does not know the host.
-                        Some(verifier) if code == CLOSE_POLICY => verifier.reason().into(),
+                        Some(verifier) if code == POLICY => verifier.reason().into(),
                         _ => reason.into(),
                     };
                     self.close = Some((code, reason));
@@ -253,7 +263,7 @@ impl Connection<'_> {
             }
         }
         if self.outbox.is_ending() {
-            self.close = Some((CLOSE_TRY_AGAIN, "this client reads too slowly".into()));
+            self.close = Some((TRY_AGAIN, "this client reads too slowly".into()));
             return Flow::Ends;
         }
         Flow::Goes
@@ -267,12 +277,13 @@ impl Connection<'_> {
     /// with unread bytes is reset, and the close frame may be lost with it.
     async fn farewell(mut self) {
         let Some((code, reason)) = self.close else { return };
-        let frame = Message::Close(Some(CloseFrame { code, reason: reason.as_ref().into() }));
+        let frame = CloseFrame { code: code.into(), reason: reason.as_ref().into() };
         let goodbye = async {
-            if self.socket.send(frame).await.is_err() {
+            // An answer to the client's own close frame is the last word (RFC 6455 §5.5.1).
+            if self.socket.send(Message::Close(Some(frame))).await.is_err() || self.said_goodbye {
                 return;
             }
-            if matches!(code, CLOSE_PROTOCOL_ERROR | CLOSE_INVALID_DATA | CLOSE_TOO_BIG) {
+            if matches!(code, PROTOCOL_ERROR | INVALID_DATA | TOO_BIG) {
                 // The rest of the stream cannot be read as frames any more.
                 return tokio::time::sleep(CLOSE_GRACE).await;
             }
@@ -283,7 +294,7 @@ impl Connection<'_> {
 }
 
 /// Waits for a write, but not for a client that reads nothing when the connection is to end.
-async fn patient(outbox: &Outbox, write: impl Future<Output = Result<(), axum::Error>>) -> Flow {
+async fn patient(outbox: &Outbox, write: impl Future<Output = Result<(), Error>>) -> Flow {
     let give_up = async {
         outbox.ending().await;
         tokio::time::sleep(CLOSE_GRACE).await;
@@ -295,15 +306,20 @@ async fn patient(outbox: &Outbox, write: impl Future<Output = Result<(), axum::E
     }
 }
 
+/// The code of a client's close frame that the library does not know.
+fn closed_with(error: &Error) -> Option<u16> {
+    let Error::Io(error) = error else { return None };
+    error.get_ref()?.downcast_ref().map(|ClosedWith(code)| *code)
+}
+
 /// The close frame that a broken stream deserves; none where it just ended.
-fn close_for(error: axum::Error) -> Option<(u16, &'static str)> {
-    let error = error.into_inner().downcast::<tungstenite::Error>().ok()?;
-    if let tungstenite::Error::Capacity(_) = *error {
-        Some((CLOSE_TOO_BIG, "a message has at most 64 KiB"))
-    } else if let tungstenite::Error::Utf8(_) = *error {
-        Some((CLOSE_INVALID_DATA, "a text frame must be UTF-8"))
-    } else if let tungstenite::Error::Protocol(_) = *error {
-        Some((CLOSE_PROTOCOL_ERROR, "not a valid WebSocket frame"))
+fn close_for(error: &Error) -> Option<(u16, &'static str)> {
+    if let Error::Capacity(_) = error {
+        Some((TOO_BIG, "a message has at most 64 KiB"))
+    } else if let Error::Utf8(_) = error {
+        Some((INVALID_DATA, "a text frame must be UTF-8"))
+    } else if let Error::Protocol(_) = error {
+        Some((PROTOCOL_ERROR, "not a valid WebSocket frame"))
     } else {
         None
     }

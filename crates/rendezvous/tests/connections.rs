@@ -130,6 +130,15 @@ async fn with_long_ids(rendezvous: &Rendezvous) -> Vec<common::worker::Worker> {
     workers
 }
 
+/// A client for which the kernel takes little that it does not read: what a sender's side may keep at most is a fraction of what
+/// it asks for.
+async fn unreading(server: SocketAddr) -> RawClient {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let stream = within("a connection", socket.connect(server)).await.unwrap();
+    RawClient { stream }
+}
+
 #[tokio::test]
 async fn clients_that_do_not_read_their_listings_stop_nobody_and_are_cut_off_soon() {
     const LISTING: &[u8] = b"GET /debug/list_workers HTTP/1.1\r\nHost: t\r\n\r\n";
@@ -137,11 +146,12 @@ async fn clients_that_do_not_read_their_listings_stop_nobody_and_are_cut_off_soo
     let _workers = with_long_ids(&rendezvous).await;
     let mut clients = Vec::new();
     for _ in 0..4 {
-        let mut client = RawClient::connect(rendezvous.address()).await;
+        let mut client = unreading(rendezvous.address()).await;
         client.write(&LISTING.repeat(400)).await;
         clients.push(client);
     }
-    // As many answers as the kernel takes are written meanwhile, and all of these exchanges succeed.
+    // As many answers as the kernel takes are written meanwhile, since each of the others has one of its own between two of
+    // these; and all of these exchanges succeed.
     for _ in 0..100 {
         rendezvous.listing_with(80).await;
     }

@@ -5,7 +5,7 @@
 mod common;
 
 use common::http::{exchange, get, upgrade_request};
-use common::raw::{CLOSE, RawClient, TEXT};
+use common::raw::{CLOSE, RawClient, TEXT, frame};
 use common::{Rendezvous, within};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
@@ -105,26 +105,40 @@ async fn a_websocket_key_that_is_not_16_bytes_is_refused() {
     assert_eq!(rendezvous.listing().await["connected_workers_count"], 0);
 }
 
-/// RFC 6455 §7.4.2, and the registry of IANA. (1014 is a gateway's, and the library does not know it.)
+/// RFC 6455 §7.4.2, and the registry of IANA.
 #[tokio::test]
 async fn a_client_may_close_with_any_code_that_is_registered_or_of_its_own() {
     let rendezvous = Rendezvous::start();
-    for (code, answered) in [
-        (1000, 1000),
-        (1012, 1012),
-        (1013, 1013),
-        (3000, 3000),
-        (3999, 3999),
-        (4000, 4000),
-        (4999, 4999),
-        (1005, 1002),
-        (2000, 1002),
-        (5000, 1002),
-    ] {
-        let mut client = RawClient::register(rendezvous.address(), "a").await;
-        client.send_frame(CLOSE, &u16::to_be_bytes(code)).await;
-        assert_eq!(client.read_close().await.0, answered, "{code}");
+    let registered = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014];
+    let own = [3000, 3003, 3008, 3999, 4000, 4999];
+    let others = [0, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 65_535];
+    let good = registered.into_iter().chain(own).map(|code| (code, code));
+    for (code, answered) in good.chain(others.map(|code| (code, 1002))) {
+        for reason in ["", "bye"] {
+            let mut client = RawClient::register(rendezvous.address(), "a").await;
+            let payload = [&u16::to_be_bytes(code)[..], reason.as_bytes()].concat();
+            client.send_frame(CLOSE, &payload).await;
+            assert_eq!(client.read_close().await.0, answered, "{code}");
+            if answered == code {
+                assert_eq!(client.read_frame().await, None, "{code}");
+            }
+        }
     }
+    rendezvous.listing_with(0).await;
+}
+
+#[tokio::test]
+async fn what_a_client_says_right_before_it_closes_is_answered_whatever_its_code() {
+    let rendezvous = Rendezvous::start();
+    let mut client = RawClient::register(rendezvous.address(), "a").await;
+    let echo = frame(TEXT, br#"{"type":"echo_request","payload":1}"#);
+    let close = frame(CLOSE, &1014_u16.to_be_bytes());
+    client.write(&[echo.repeat(3), close].concat()).await;
+    for _ in 0..3 {
+        assert_eq!(client.read_frame().await.unwrap().0, TEXT);
+    }
+    assert_eq!(client.read_frame().await, Some((CLOSE, 1014_u16.to_be_bytes().to_vec())));
+    assert_eq!(client.read_frame().await, None);
 }
 
 #[tokio::test]

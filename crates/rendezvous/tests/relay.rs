@@ -9,6 +9,7 @@ use common::{Rendezvous, config, within};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use holepunch_rendezvous::RelayLimits;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 const FRAME_BYTES_MAX: usize = 64 * 1024;
 
@@ -157,6 +158,18 @@ async fn a_second_connection_of_a_worker_replaces_its_first() {
     assert_eq!(receive(&mut again).await, b"2");
     send(&mut again, "3").await;
     assert_eq!(receive(&mut first).await, b"3");
+}
+
+#[tokio::test]
+async fn a_worker_that_closes_its_relay_is_answered_with_its_own_code() {
+    let rendezvous = Rendezvous::start();
+    let linked = Linked::new(rendezvous.address(), "a").await;
+    for code in [1001_u16, 1014, 4001] {
+        let mut socket = linked.open(0).await;
+        let frame = CloseFrame { code: code.into(), reason: "bye".into() };
+        socket.close(Some(frame)).await.unwrap();
+        assert_eq!(closed(&mut socket).await.0, code);
+    }
 }
 
 #[tokio::test]

@@ -247,14 +247,22 @@ pub enum OfferRefusal {
     #[error("{0} is an IPv6 address, and this worker's UDP socket is IPv4")]
     NotIpv4(IpAddr),
     /// It came before the worker's own endpoint was known.
-    #[error("this worker's own UDP endpoint is not known yet")]
-    NotReady,
+    #[error("this worker's own UDP endpoint is not known yet{}", because(why.as_deref()))]
+    NotReady {
+        /// Why the last attempt to learn it came to nothing, where one has.
+        why: Option<String>,
+    },
     /// There were too many in a short time.
     #[error("the rendezvous sends offers faster than any could be followed")]
     TooMany,
     /// It is incomplete or malformed.
     #[error("{0}")]
     Malformed(String),
+}
+
+/// A reason behind a colon, where there is one.
+fn because(why: Option<&str>) -> String {
+    why.map_or(String::new(), |why| format!(": {why}"))
 }
 
 /// Why a punch came to nothing.

@@ -282,7 +282,8 @@ impl Traversal {
         } else if !kind.is_reachable_unicast() {
             Some(OfferRefusal::NotUnicast { ip, kind })
         } else if self.discovery.endpoint().is_none() {
-            Some(OfferRefusal::NotReady)
+            let why = self.discovery.last_failure().map(str::to_owned);
+            Some(OfferRefusal::NotReady { why })
         } else {
             None
         }

@@ -138,6 +138,8 @@ pub use dialer::Dialer;
 #[doc(hidden)]
 pub use health::ask_why;
 #[doc(hidden)]
+pub use holepunch_link::dial::without_name;
+#[doc(hidden)]
 pub use holepunch_link::{Event, SessionEvent};
 #[doc(hidden)]
 pub use holepunch_wire::signal::v1::{ErrorCode, ServerV1};

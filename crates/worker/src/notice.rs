@@ -216,7 +216,12 @@ fn log_discovery(event: &Event, names: SettingNames) {
         Event::RoundComplete(nat) => info!(nat_type = nat.to_string(), "STUN discovery complete"),
         Event::DiscoveryFailed { ipv6: true, attempt, reason, retry_in } => {
             let retry_in_ms = retry_in.map(milliseconds);
-            debug!(attempt, reason, retry_in_ms, "no STUN result by IPv4");
+            // What it asks by IPv6 may be enough; once, so that whoever wonders finds it.
+            if *attempt == 1 {
+                info!(attempt, reason, retry_in_ms, "no STUN result by IPv4");
+            } else {
+                debug!(attempt, reason, retry_in_ms, "no STUN result by IPv4");
+            }
         }
         Event::DiscoveryFailed { attempt, reason, retry_in: Some(delay), .. } => {
             warn!(attempt, reason, retry_in_ms = milliseconds(*delay), "STUN failed, trying again");
@@ -360,7 +365,7 @@ mod tests {
         let unknown = FromServer::Unknown("x".to_owned());
         assert!(of(Notice::Signal(Signal::Message(unknown))));
         assert!(of(Notice::Signal(Signal::Malformed("x".to_owned()))));
-        assert!(of(Notice::Udp(Event::OfferIgnored(OfferRefusal::NotReady))));
+        assert!(of(Notice::Udp(Event::OfferIgnored(OfferRefusal::NotReady { why: None }))));
         assert!(!of(Notice::Signal(Signal::Connected)) && !of(Notice::Udp(Event::Resolve)));
     }
 }

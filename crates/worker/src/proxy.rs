@@ -42,6 +42,13 @@ impl Proxy {
         Self { login: Some(Login::new(name, password)), ..self }
     }
 
+    /// Its host and port, as an address is written.
+    pub(crate) fn authority(&self) -> String {
+        let is_ipv6 = self.host.contains(':');
+        let (open, close) = if is_ipv6 { ("[", "]") } else { ("", "") };
+        format!("{open}{}{close}:{}", self.host, self.port)
+    }
+
     /// Asks the proxy, to which `stream` leads, for a connection to `authority`, a host and a port.
     pub(crate) async fn tunnel(&self, stream: &mut TcpStream, authority: &str) -> io::Result<()> {
         let login = self
@@ -114,7 +121,7 @@ impl Proxy {
 
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the proxy {}:{}", self.host, self.port)?;
+        write!(f, "the proxy {}", self.authority())?;
         self.variable.map_or(Ok(()), |variable| write!(f, " ({variable})"))
     }
 }

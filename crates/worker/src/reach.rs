@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use holepunch_link::FailureCode;
-use holepunch_link::dial::{Mute, dial, dial_any};
+use holepunch_link::dial::{Mute, dial, dial_any, without_name};
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -67,7 +67,9 @@ impl Access {
         let (stream, ()) = tokio::join!(tcp, config);
         let stream = stream.map_err(|error| match &self.proxy {
             Some(proxy) => {
-                let why = format!("{proxy} is not reached: {error}");
+                let why = error.to_string();
+                let why = without_name(&proxy.authority(), &why);
+                let why = format!("{proxy} is not reached: {why}");
                 Told::io(FailureCode::Proxy, error.kind(), why)
             }
             None => error,

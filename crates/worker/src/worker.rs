@@ -1,6 +1,6 @@
 //! A running worker, for whoever embeds it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 #[cfg(feature = "health")]
 use std::io;
 use std::net::SocketAddr;
@@ -187,7 +187,7 @@ impl Worker {
             handover: handover.clone(),
             called: VecDeque::new(),
             stories: stories.clone(),
-            tokens: BTreeMap::new(),
+            tokens: VecDeque::new(),
             relays: JoinSet::new(),
             turns: Turns::new(),
         };

@@ -48,6 +48,8 @@ pub(crate) struct Code {
     words: Vec<&'static str>,
     /// The rendezvous, where the code names one.
     rendezvous: Option<String>,
+    /// Whether it is named without a scheme, which means `https`.
+    is_bare: bool,
 }
 
 /// Why a text is no code.
@@ -69,7 +71,8 @@ impl Code {
         let digits = *DIGITS.get(attempt)?;
         let make = || {
             let number = random_number(digits)?.to_string();
-            Ok(Self { number, words: random_words(words, LETTERS_MAX)?, rendezvous: None })
+            let words = random_words(words, LETTERS_MAX)?;
+            Ok(Self { number, words, rendezvous: None, is_bare: false })
         };
         Some(make())
     }
@@ -107,9 +110,17 @@ impl Code {
         self.rendezvous.as_deref()
     }
 
+    /// Likewise, where it is named without a scheme.
+    pub(crate) fn bare_rendezvous(&self) -> Option<&str> {
+        self.rendezvous().filter(|_| self.is_bare)
+    }
+
     /// The same with the rendezvous that it is for.
     pub(crate) fn at(&self, rendezvous: &RendezvousUrl) -> Self {
-        Self { rendezvous: Some(rendezvous.public()), ..self.clone() }
+        let rendezvous = rendezvous.public();
+        // As it is printed.
+        let is_bare = rendezvous.starts_with("https://");
+        Self { rendezvous: Some(rendezvous), is_bare, ..self.clone() }
     }
 }
 
@@ -153,6 +164,7 @@ impl FromStr for Code {
             number: number.to_owned(),
             words: words.into_iter().map(word).collect::<Result<_, _>>()?,
             rendezvous: rendezvous.transpose()?,
+            is_bare: at.is_some_and(|at| !at.contains("://")),
         })
     }
 }

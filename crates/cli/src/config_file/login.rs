@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use holepunch_worker::{Config, Notice, Proxy, RendezvousUrl, Signal, Worker};
+use holepunch_worker::{Config, Notice, Proxy, RendezvousUrl, Signal, Worker, without_name};
 use tokio::time::{sleep, timeout};
 
 use super::write;
@@ -56,8 +56,9 @@ async fn try_out(url: &RendezvousUrl, environment: &Environment) -> Result<(), F
     let _or_a_second = timeout(Duration::from_secs(1), worker.shutdown()).await;
     outcome.map(drop).map_err(|why| {
         Failure::failed(format!(
-            "{} is not remembered, since it cannot be used: {why}",
-            url.authority()
+            "{} is not remembered, since it cannot be used: {}",
+            url.authority(),
+            without_name(&url.authority(), &why)
         ))
     })
 }

@@ -8,7 +8,7 @@ use holepunch_worker::{
 };
 use serde::Serialize;
 
-use super::{Company, Manner, started};
+use super::{Company, Manner, started, until_some};
 use crate::code::{Code, GOOD_FOR, GUESSES_SHOWN_MAX, ask};
 use crate::exit::Failure;
 use crate::screen::together;
@@ -164,6 +164,7 @@ impl Company {
                     }
                     self.hear(&notice)?;
                 }
+                () = until_some(self.unanswered_at) => self.unanswered(),
                 () = tokio::time::sleep_until(patience.into()) => return Err(self.given_up()),
             }
         }

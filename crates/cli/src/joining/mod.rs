@@ -12,7 +12,8 @@ use futures_util::FutureExt;
 use holepunch_programs::{BUSY, INTERRUPTED};
 use holepunch_wire::session::{RoomMode, SessionId};
 use holepunch_worker::{
-    Config, Guesses, Identity, Link, LinkError, LinkPath, Links, Notice, PathKind, Worker,
+    Config, Guesses, Identity, Link, LinkError, LinkPath, Links, Notice, PathKind, RendezvousUrl,
+    Worker,
 };
 use tokio::task::JoinHandle;
 
@@ -36,6 +37,10 @@ use waiting::{Code as CodeOf, Heard, Waiting};
 /// A peer whose link is lost is given so long to come back: one that has crashed and is started again by
 /// hand, or by its supervisor, is there by then, once the rendezvous has missed it for 5 s.
 const BACK_WITHIN: Duration = Duration::from_secs(10);
+
+/// When the first attempt to reach the rendezvous has not ended by then, it is said: by then a person wonders, and the
+/// handshake has had three round trips of the longest that there are.
+const UNANSWERED_AFTER: Duration = Duration::from_secs(3);
 
 /// What is said of a room that keeps nobody out.
 const OPEN_TO_ALL: &str = "whoever comes first to this room is the peer, known or not: a code (no --room at all) or \
@@ -124,6 +129,8 @@ struct Company {
     patience: Option<Duration>,
     /// How long somebody has said that one is waited for.
     own_patience: Option<Duration>,
+    /// When it is said that the rendezvous has not answered yet.
+    unanswered_at: Option<Instant>,
     /// Whether the peer has refused the last link.
     was_refused: bool,
     /// The session of the last link: what is said of its end is known.
@@ -338,6 +345,7 @@ async fn begin(
             began,
             patience,
             own_patience,
+            unanswered_at: Some(Instant::now() + UNANSWERED_AFTER),
             was_refused: false,
             last: None,
         };
@@ -362,6 +370,14 @@ async fn begin(
     Ok(Begun { company, links, config, is_by_code })
 }
 
+/// Returns at that time, and never without one.
+async fn until_some(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// A worker, and its links.
 async fn started(config: Config) -> Result<(Worker, Links), Failure> {
     let mut worker = Worker::start(config).await.map_err(not_started)?;
@@ -378,6 +394,24 @@ fn waiting(config: &Config, by: &By) -> Waiting {
     let room = (code.is_none() && !config.room.is_default()).then(|| config.room.as_str());
     let has_secret = config.room_secret.is_some();
     Waiting::new(config.rendezvous.authority(), room, config.peer.clone(), has_secret, code)
+        .doubting(doubt(&config.rendezvous, by))
+}
+
+/// What a host without a scheme was taken for: the two places where one stands differ in that.
+fn doubt(rendezvous: &RendezvousUrl, by: &By) -> Option<&'static str> {
+    let of_code = if let By::Code(code) = by { code.bare_rendezvous() } else { None };
+    if of_code.is_some_and(|url| url.parse::<RendezvousUrl>().as_ref() == Ok(rendezvous)) {
+        Some(
+            "the code names it without a scheme, which means https:// (one that speaks no TLS is written as \
+             @http://HOST)",
+        )
+    } else if rendezvous.scheme_was_missing() {
+        Some(
+            "its URL has no scheme, which means http:// (one that speaks TLS is written as https://HOST)",
+        )
+    } else {
+        None
+    }
 }
 
 /// What the worker is to be; everything is looked at before anything is written.
@@ -427,21 +461,23 @@ impl Company {
     ) -> Result<(Link, Links), Failure> {
         let ended = || Failure::failed("the worker has ended by itself");
         let until = patience.map(|patience| self.began + patience);
-        let over = async {
-            match until {
-                Some(until) => tokio::time::sleep_until(until.into()).await,
-                None => std::future::pending().await,
-            }
-        };
+        let over = until_some(until);
         tokio::pin!(over);
         loop {
             tokio::select! {
                 _signal = stop.wait() => return Err(Failure::interrupted()),
                 link = links.next() => return Ok((link.ok_or_else(ended)?, links)),
                 notice = self.worker.next_notice() => self.hear(&notice.ok_or_else(ended)?)?,
+                () = until_some(self.unanswered_at) => self.unanswered(),
                 () = &mut over => return Err(self.given_up()),
             }
         }
+    }
+
+    /// Says what is waited for, once.
+    fn unanswered(&mut self) {
+        self.unanswered_at = None;
+        self.waiting.unanswered().iter().for_each(|text| self.say(text));
     }
 
     /// What is missing, when it has been waited for long enough.

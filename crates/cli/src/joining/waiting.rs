@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use holepunch_wire::identity::is_made_from_a_key;
-use holepunch_worker::{Complaint, ErrorCode, FromServer, LinkError, Notice, Signal, WorkerId};
+use holepunch_worker::{
+    Complaint, ErrorCode, FromServer, LinkError, Notice, Signal, WorkerId, without_name,
+};
 
 use crate::code::GUESSES_MAX;
 
@@ -103,6 +105,8 @@ pub(super) enum Code {
 pub(super) struct Waiting {
     /// Where the rendezvous is, as it is shown.
     rendezvous: String,
+    /// What a person may have meant otherwise, where the rendezvous is not reached.
+    doubt: Option<&'static str>,
     /// What is waited for.
     goal: String,
     /// The one that is called.
@@ -148,6 +152,7 @@ impl Waiting {
         };
         Self {
             rendezvous,
+            doubt: None,
             goal,
             peer,
             has_secret,
@@ -165,6 +170,18 @@ impl Waiting {
             trouble: None,
             back_within: None,
         }
+    }
+
+    /// With what may be wrong where the rendezvous is never reached.
+    pub(super) fn doubting(self, doubt: Option<&'static str>) -> Self {
+        Self { doubt, ..self }
+    }
+
+    /// What is waited for where the first attempt to reach the rendezvous has not ended by now.
+    pub(super) fn unanswered(&self) -> Option<String> {
+        let is_first = matches!(self.standing, Standing::NotYet(None));
+        is_first
+            .then(|| format!("still waiting for an answer of the rendezvous {}", self.rendezvous))
     }
 
     /// A link is there.
@@ -265,11 +282,21 @@ impl Waiting {
                 Heard::Line(self.goal.clone())
             }
             Notice::Signal(Signal::Disconnected { why, retry_in, .. }) => {
-                let trouble = format!("no connection to the rendezvous {}: {why}", self.rendezvous);
-                self.standing = match self.standing {
-                    Standing::NotYet(_) => Standing::NotYet(Some(why.clone())),
-                    Standing::Registered | Standing::Lost(_) => Standing::Lost(why.clone()),
+                let why = without_name(&self.rendezvous, why);
+                let (standing, why) = match (&self.standing, self.doubt) {
+                    (Standing::NotYet(_), Some(doubt)) => {
+                        let why = format!("{why}; {doubt}");
+                        (Standing::NotYet(Some(why.clone())), why)
+                    }
+                    (Standing::NotYet(_), None) => {
+                        (Standing::NotYet(Some(why.to_owned())), why.to_owned())
+                    }
+                    (Standing::Registered | Standing::Lost(_), _) => {
+                        (Standing::Lost(why.to_owned()), why.to_owned())
+                    }
                 };
+                self.standing = standing;
+                let trouble = format!("no connection to the rendezvous {}: {why}", self.rendezvous);
                 let Some(count) = self.attempts.again(ATTEMPTS_TOLD) else { return Heard::Nothing };
                 let after = if count > 1 { format!(" (try {count})") } else { String::new() };
                 // Rounded up, so that the line is true and does not jump about.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use holepunch_link::{Event, NatMapping, Port, PortEvent, ServerName, StunServer, TraversalConfig};
 use holepunch_wire::WorkerId;
-use holepunch_wire::nat::NatProfile;
+use holepunch_wire::nat::{NatProfile, UdpState};
 use holepunch_worker::milliseconds;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
@@ -191,10 +191,14 @@ pub(crate) async fn ask(port: &mut Port, deadline: Instant) -> Report {
     }
     let local_port = port.local_address().port();
     let mut profile = port.profile().clone();
+    if rows.is_empty() {
+        // The machine counts it like silence, but nothing was sent that could show it.
+        profile.udp = UdpState::Unknown;
+    }
     let mapping = words::agree(mapping, &mut profile);
     let (mapping, depends_on_destination, meaning) = explain(mapping, &rows);
     let is_seen_by_ipv4 = rows.iter().any(|row| row.address.is_ipv4() && row.mapped.is_some());
-    let linking = words::linking(&profile, is_seen_by_ipv4);
+    let linking = words::linking(&profile, is_seen_by_ipv4, !rows.is_empty());
     let linking = linking.iter().map(|it| (*it).to_owned()).collect();
     let ipv6 = by_ipv6(&rows, seen_by_ipv6);
     let fix = words::fix(&profile).map(str::to_owned);
@@ -269,11 +273,12 @@ fn explain(mapping: NatMapping, rows: &[Row]) -> (&'static str, Option<bool>, &'
         NatMapping::Unknown if rows.iter().any(|row| row.mapped.is_some()) => {
             ("unknown", None, "No server answered by IPv4, which alone shows the mapping.")
         }
-        NatMapping::Unknown => (
+        NatMapping::Unknown if rows.is_empty() => (
             "unknown",
             None,
-            "No server answered: UDP may be blocked, or the servers' names may not resolve.",
+            "No STUN server could be asked, so nothing is known of UDP: the reason stands above.",
         ),
+        NatMapping::Unknown => ("unknown", None, "No server answered: UDP may be blocked."),
     }
 }
 

@@ -97,8 +97,15 @@ fn allocation(profile: &NatProfile) -> String {
 }
 
 /// With which peers a direct path is to be expected. Where UDP gets out and no server has answered by IPv4, one has
-/// by IPv6.
-pub(super) fn linking(profile: &NatProfile, is_seen_by_ipv4: bool) -> Vec<&'static str> {
+/// by IPv6. Where nobody `was_asked`, nothing is known.
+pub(super) fn linking(
+    profile: &NatProfile,
+    is_seen_by_ipv4: bool,
+    was_asked: bool,
+) -> Vec<&'static str> {
+    if !was_asked {
+        return vec!["Not known: no STUN server could be asked."];
+    }
     if profile.udp == UdpState::Blocked {
         return vec![
             "With workers of this network alone: UDP does not get out of it. With others only a relay \
@@ -199,10 +206,10 @@ mod tests {
         let block = Allocation::Block { lowest: 2050, highest: 2060, size: 64 };
         let hard = profile(Mapping::AddressAndPortDependent, block);
         assert!(fix(&hard).unwrap().contains("--enable-endpoint-independent-mapping"));
-        assert!(linking(&hard, true)[1].contains("sweep"));
+        assert!(linking(&hard, true, true)[1].contains("sweep"));
         let easy = profile(Mapping::EndpointIndependent, Allocation::Preserving);
         assert_eq!(fix(&easy), None);
-        assert!(linking(&easy, true)[0].contains("at once"));
+        assert!(linking(&easy, true, true)[0].contains("at once"));
     }
 
     #[test]
@@ -222,9 +229,16 @@ mod tests {
     }
 
     #[test]
+    fn without_a_server_to_ask_nothing_is_said_of_udp() {
+        let unknown = NatProfile::default();
+        assert_eq!(linking(&unknown, false, false), ["Not known: no STUN server could be asked."]);
+        assert_eq!(fix(&unknown), None);
+    }
+
+    #[test]
     fn blocked_udp_is_said_first() {
         let blocked = NatProfile { udp: UdpState::Blocked, ..NatProfile::default() };
-        assert!(linking(&blocked, false)[0].contains("relay"));
+        assert!(linking(&blocked, false, true)[0].contains("relay"));
         assert!(fix(&blocked).unwrap().contains("let UDP out"));
     }
 
@@ -232,9 +246,9 @@ mod tests {
     fn an_answer_by_ipv6_alone_leads_to_peers_that_have_it() {
         let udp = UdpState::Open;
         let seen = NatProfile { udp, ipv6: Some(true), ..NatProfile::default() };
-        assert!(linking(&seen, false)[0].contains("have IPv6: at once"));
+        assert!(linking(&seen, false, true)[0].contains("have IPv6: at once"));
         let by_nat64 = NatProfile { udp, ipv6: Some(false), ..NatProfile::default() };
-        let words = linking(&by_nat64, false);
+        let words = linking(&by_nat64, false, true);
         assert!(words.len() == 1 && words[0].contains("a relay"), "{words:?}");
         assert_eq!(fix(&seen), None);
     }
@@ -245,6 +259,6 @@ mod tests {
         let rows = rows(&random);
         assert_eq!(rows.len(), 7);
         assert!(rows.iter().any(|(_, value)| value.contains("random; seen 2050, 2060")));
-        assert!(linking(&random, true)[2].contains("not at all"));
+        assert!(linking(&random, true, true)[2].contains("not at all"));
     }
 }

@@ -109,3 +109,34 @@ pub(super) fn explain(what: &str, error: &io::Error) -> String {
     };
     format!("{what}: {why}")
 }
+
+/// Bytes, as people read them.
+pub(super) fn amount(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let power = bytes.ilog2() / 10;
+    let unit = usize::try_from(power).ok().and_then(|power| UNITS.get(power - 1));
+    let hundredths = u128::from(bytes) * 100 >> (10 * power);
+    format!("{}.{:02} {}", hundredths / 100, hundredths % 100, unit.unwrap_or(&""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_told_in_the_unit_that_suits_them() {
+        for (bytes, told) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.00 KiB"),
+            (1_048_575, "1023.99 KiB"),
+            (5_368_709_120, "5.00 GiB"),
+            (u64::MAX, "15.99 EiB"),
+        ] {
+            assert_eq!(amount(bytes), told);
+        }
+    }
+}

@@ -11,8 +11,9 @@ use tokio::net::TcpStream;
 
 use super::budget::{Bound, Payer, Verdict};
 use super::end::{Close, End};
-use super::frame::{CLOSE_NORMAL, CLOSE_POLICY, PING, PONG, Reader, Received};
+use super::frame::{PING, PONG, Reader, Received};
 use super::{Pair, Relay};
+use crate::close_code::POLICY;
 
 /// A worker that has said nothing for so long is sent a ping: within the two minutes after which
 /// some routers forget a TCP connection, and rare enough for a battery.
@@ -144,8 +145,8 @@ impl Connection<'_> {
                     let payload = Bytes::copy_from_slice(&payload);
                     self.pair.ends[self.own].send_control(self.number, PONG, payload);
                 }
-                Ok(Some(Received::Close)) => {
-                    break Some(Outcome::Closes(Some((CLOSE_NORMAL, ""))));
+                Ok(Some(Received::Close(code))) => {
+                    break Some(Outcome::Closes(Some((code, ""))));
                 }
                 Ok(None) => break None,
                 Err(broken) => break Some(Outcome::Closes(Some((broken.0, broken.1)))),
@@ -175,7 +176,7 @@ impl Connection<'_> {
                         "this session has used up what is relayed for it"
                     }
                 };
-                Some(Outcome::Closes(Some((CLOSE_POLICY, reason))))
+                Some(Outcome::Closes(Some((POLICY, reason))))
             }
         }
     }

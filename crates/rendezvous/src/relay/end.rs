@@ -7,14 +7,16 @@ use axum::body::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::frame::{CLOSE, CLOSE_NORMAL, OwnHead, close_payload};
+use crate::close_code::NORMAL;
+
+use super::frame::{CLOSE, OwnHead, close_payload};
 use super::queue::{Queue, WRITE_PIECES_MAX};
 
 /// The code and the reason of a close frame.
 pub(super) type Close = (u16, &'static str);
 
 /// Told to a connection when its worker has opened another one.
-pub(super) const REPLACED: Close = (CLOSE_NORMAL, "replaced by another connection of this worker");
+pub(super) const REPLACED: Close = (NORMAL, "replaced by another connection of this worker");
 
 /// One end.
 #[derive(Debug, Default)]

@@ -8,6 +8,8 @@ use axum::body::Bytes;
 use bytes::{Buf, BytesMut};
 use holepunch_wire::relay::RELAY_FRAME_BYTES_MAX;
 
+use crate::close_code::{self, INVALID_DATA, NORMAL, PROTOCOL_ERROR};
+
 /// First byte of a whole message: FIN, and the kind.
 pub(super) const BINARY: u8 = 0x82;
 pub(super) const CLOSE: u8 = 0x88;
@@ -22,13 +24,6 @@ const CONTROL_BYTES_MAX: usize = 125;
 /// Longest head of a frame: kind, length in eight bytes, mask.
 const HEAD_BYTES_MAX: usize = 14;
 
-/// Close codes (RFC 6455 §7.4.1).
-pub(super) const CLOSE_NORMAL: u16 = 1000;
-pub(super) const CLOSE_GOING_AWAY: u16 = 1001;
-const CLOSE_PROTOCOL_ERROR: u16 = 1002;
-pub(super) const CLOSE_POLICY: u16 = 1008;
-const CLOSE_TOO_BIG: u16 = 1009;
-
 /// What a client has sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Received {
@@ -38,16 +33,16 @@ pub(super) enum Received {
     Nothing,
     /// A ping, to be answered with the same payload.
     Ping(Bytes),
-    /// The client's end of it.
-    Close,
+    /// The client's end of it, to be answered with this code.
+    Close(u16),
 }
 
 /// Why a stream cannot be read any further: the close code and its reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Broken(pub(super) u16, pub(super) &'static str);
 
-const INVALID: Broken = Broken(CLOSE_PROTOCOL_ERROR, "not a valid WebSocket frame");
-const TOO_BIG: Broken = Broken(CLOSE_TOO_BIG, "a frame of the relay has at most 64 KiB");
+const INVALID: Broken = Broken(PROTOCOL_ERROR, "not a valid WebSocket frame");
+const TOO_BIG: Broken = Broken(close_code::TOO_BIG, "a frame of the relay has at most 64 KiB");
 
 /// The head of a frame.
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +92,7 @@ impl Reader {
     /// Takes the payload of a frame; `None` where its message goes on.
     fn take(&mut self, first: u8, payload: BytesMut) -> Result<Option<Received>, Broken> {
         match first {
-            CLOSE => return Ok(Some(Received::Close)),
+            CLOSE => return answer_to_close(&payload).map(|code| Some(Received::Close(code))),
             PING => return Ok(Some(Received::Ping(payload.freeze()))),
             PONG => return Ok(Some(Received::Nothing)),
             _ => {}
@@ -120,6 +115,22 @@ impl Reader {
         }
         let is_data = kind | FIN == BINARY;
         Ok(Some(if is_data { Received::Data(payload.freeze()) } else { Received::Nothing }))
+    }
+}
+
+/// The code that answers a close frame: its own, where it may have one (RFC 6455 §5.5.1).
+fn answer_to_close(payload: &[u8]) -> Result<u16, Broken> {
+    match payload {
+        [] => Ok(NORMAL),
+        [_] => Err(INVALID),
+        [high, low, reason @ ..] => {
+            let code = u16::from_be_bytes([*high, *low]);
+            if !close_code::may_be_sent(code) {
+                return Err(INVALID);
+            }
+            let is_text = std::str::from_utf8(reason).is_ok();
+            is_text.then_some(code).ok_or(Broken(INVALID_DATA, "a reason must be UTF-8"))
+        }
     }
 }
 
@@ -276,7 +287,21 @@ mod tests {
     fn texts_and_pongs_say_nothing() {
         let bytes = [frame(0x81, b"\xff"), frame(PONG, b"x"), frame(CLOSE, b"")].concat();
         let all = read(&mut Reader::default(), &bytes).unwrap();
-        assert_eq!(all, [Received::Nothing, Received::Nothing, Received::Close]);
+        assert_eq!(all, [Received::Nothing, Received::Nothing, Received::Close(NORMAL)]);
+    }
+
+    #[test]
+    fn a_close_is_answered_with_its_own_code_where_that_may_be_sent() {
+        let closed = |payload: &[u8]| read(&mut Reader::default(), &frame(CLOSE, payload));
+        for code in [1000_u16, 1011, 1013, 1014, 3000, 4999] {
+            let payload = [&code.to_be_bytes()[..], "ü".as_bytes()].concat();
+            assert_eq!(closed(&payload), Ok(vec![Received::Close(code)]));
+        }
+        for code in [0_u16, 999, 1004, 1005, 1006, 1015, 2999, 5000] {
+            assert_eq!(closed(&code.to_be_bytes()), Err(INVALID), "{code}");
+        }
+        assert_eq!(closed(&[3]), Err(INVALID));
+        assert_eq!(closed(&[3, 0xe8, 0xff]).map_err(|broken| broken.0), Err(INVALID_DATA));
     }
 
     #[test]

@@ -28,15 +28,15 @@ use axum::body::Bytes;
 use holepunch_wire::session::SessionId;
 use tokio::net::TcpStream;
 
+use crate::close_code::{GOING_AWAY, NORMAL};
 use crate::log_budget::LogBudget;
 use budget::{Budgets, Payer, Refusal, Verdict};
 use connection::{Connection, Counts};
 use end::{Close, End};
-use frame::{CLOSE_GOING_AWAY, CLOSE_NORMAL};
 
 pub(crate) use request::relay;
 
-const SHUTDOWN: Close = (CLOSE_GOING_AWAY, "server is shutting down");
+const SHUTDOWN: Close = (GOING_AWAY, "server is shutting down");
 
 /// How much a relay carries. What is `None` has no bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,7 +168,7 @@ impl Relay {
     pub(crate) fn session_ended(&self, session: SessionId, reason: &'static str) {
         let pair = self.with_table(|table| table.pairs.remove(&session));
         for end in pair.iter().flat_map(|pair| &pair.ends) {
-            end.close((CLOSE_NORMAL, reason));
+            end.close((NORMAL, reason));
         }
         self.budgets.lock().unwrap_or_else(PoisonError::into_inner).forget(session);
     }

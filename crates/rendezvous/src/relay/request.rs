@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
@@ -13,15 +13,15 @@ use holepunch_matchmaker::{Input, RelayRefusal};
 use holepunch_wire::address::Source;
 use holepunch_wire::relay::{RELAY_SCHEME, RELAY_TOKEN_HEADER};
 use holepunch_wire::session::{RelayToken, SessionId};
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
 use crate::client_address::client_address;
 use crate::client_io::ClientIo;
 use crate::connections::Place as ConnectionPlace;
 use crate::http::{App, no_more_websockets};
+use crate::websocket;
 
 use super::Relay;
 use super::budget::{Payer, Refusal};
@@ -53,11 +53,9 @@ pub(crate) async fn relay(
     };
     let client = client_address(from, request.headers(), &app.trusted_proxies);
     let payer = Payer { session, source: Source::of(client.ip) };
-    let Ok(response) = create_response_with_body(&request, Body::empty) else {
-        return refuse(StatusCode::BAD_REQUEST, &"expected a WebSocket handshake (RFC 6455)");
-    };
-    let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
-        return refuse(StatusCode::UPGRADE_REQUIRED, &"this connection cannot be upgraded");
+    let (response, upgrade) = match websocket::upgrade(&mut request) {
+        Ok(upgrade) => upgrade,
+        Err(refusal) => return refusal,
     };
     if let Err(refusal) = relay.enter(payer) {
         let status = match refusal {

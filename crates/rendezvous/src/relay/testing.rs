@@ -32,7 +32,7 @@ pub fn read<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Message>, Opt
                 Ok(Some(Received::Data(bytes))) => all.push(Message::Data(bytes.to_vec())),
                 Ok(Some(Received::Nothing)) => all.push(Message::Nothing),
                 Ok(Some(Received::Ping(bytes))) => all.push(Message::Ping(bytes.to_vec())),
-                Ok(Some(Received::Close)) => all.push(Message::Close),
+                Ok(Some(Received::Close(_))) => all.push(Message::Close),
                 Ok(None) => break,
                 Err(broken) => return (all, Some(broken.0)),
             }

@@ -329,13 +329,27 @@ fn a_mapped_address_that_is_no_hosts_is_not_believed() {
 }
 
 #[test]
+fn an_offer_that_no_endpoint_is_there_for_is_refused_with_what_stands_in_the_way() {
+    let mut bench = Bench::new(None, None);
+    bench.input(Input::Resolved(Err("the name stun.example cannot be looked up".to_owned())));
+    bench.input(Input::Registered);
+    let offer = Offer { peer: WorkerId::new("b").unwrap(), endpoint: server(9).address };
+    let events = bench.input(Input::Offer(offer));
+    let Some(Event::OfferIgnored(refusal)) = events.last() else { panic!("{events:?}") };
+    let expected = "this worker's own UDP endpoint is not known yet: the name stun.example cannot be looked up";
+    assert_eq!(refusal.to_string(), expected);
+}
+
+#[test]
 fn an_offer_before_the_endpoint_is_known_leaves_nothing_due() {
     let mut bench = Bench::new(None, None);
     bench.resolved(&[server(1)]);
     bench.input(Input::Registered);
     let offer = Offer { peer: WorkerId::new("b").unwrap(), endpoint: server(9).address };
     let events = bench.input(Input::Offer(offer));
-    assert!(matches!(events[..], [Event::OfferIgnored(OfferRefusal::NotReady)]), "{events:?}");
+    let [Event::OfferIgnored(OfferRefusal::NotReady { why: None })] = &events[..] else {
+        panic!("{events:?}");
+    };
     bench.input(Input::BadOffer("no peer".to_owned()));
     let (at, _) = bench.machine.poll_timeout().unwrap();
     assert!(at > bench.now, "the machine must not ask to be called at once, again and again");

@@ -3,7 +3,7 @@
 mod port;
 mod rendezvous;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
 use holepunch_link::{Identity, Port, PortEvent};
@@ -55,8 +55,8 @@ pub(crate) struct Run {
     /// Those that the rendezvous was asked for, and that it has said nothing of: it answers in order.
     pub(crate) called: VecDeque<WorkerId>,
     pub(crate) stories: Stories,
-    /// What opens the relays of sessions that have been offered and have not begun yet.
-    pub(crate) tokens: BTreeMap<SessionId, RelayToken>,
+    /// What opens the relays of sessions that have been offered and have not begun yet, the oldest first.
+    pub(crate) tokens: VecDeque<(SessionId, RelayToken)>,
     pub(crate) relays: JoinSet<()>,
     pub(crate) turns: Turns,
 }

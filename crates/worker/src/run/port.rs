@@ -72,7 +72,7 @@ impl Run {
         if let Some(port) = &mut self.port {
             port.handle(input);
         } else if let Input::Offer(_) = input {
-            self.notice(Notice::Udp(Event::OfferIgnored(OfferRefusal::NotReady)));
+            self.notice(Notice::Udp(Event::OfferIgnored(OfferRefusal::NotReady { why: None })));
         }
     }
 
@@ -99,7 +99,8 @@ impl Run {
         {
             self.turns.begin(session, end);
         }
-        let Some(token) = self.tokens.remove(&session) else { return };
+        let at = self.tokens.iter().position(|(of, _)| *of == session);
+        let Some((_, token)) = at.and_then(|at| self.tokens.remove(at)) else { return };
         let end = self.port.as_ref().and_then(|port| port.relay(session, RelayKind::Rendezvous));
         if let Some(end) = end {
             let url = self.config.rendezvous.relay(session);

@@ -86,10 +86,12 @@ impl Run {
         }
         self.turns.offered(&offer.details);
         if let Some(token) = &offer.details.relay_token {
-            self.tokens.insert(offer.details.session, token.clone());
+            let session = offer.details.session;
+            self.tokens.retain(|(known, _)| *known != session);
+            self.tokens.push_back((session, token.clone()));
         }
         if self.tokens.len() > TOKENS_MAX {
-            self.tokens.pop_first();
+            self.tokens.pop_front();
         }
         self.tell(Input::SessionOffer(offer));
     }

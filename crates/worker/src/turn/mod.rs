@@ -38,6 +38,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(150);
 #[derive(Debug)]
 pub(crate) struct Turns {
     sessions: BTreeMap<SessionId, Entry>,
+    /// Offers so far.
+    offers: u64,
     tasks: JoinSet<()>,
     stop: watch::Sender<bool>,
     /// What the rendezvous has told last, in a welcome or an offer.
@@ -48,6 +50,8 @@ pub(crate) struct Turns {
 
 #[derive(Debug)]
 struct Entry {
+    /// Counts offers.
+    offer: u64,
     /// What the session may use, until its task has it.
     servers: Vec<TurnServer>,
     peer: watch::Sender<Option<SocketAddr>>,
@@ -60,7 +64,15 @@ impl Turns {
         let (sender, told) = mpsc::channel(TOLD_MAX);
         let (stop, _) = watch::channel(false);
         let (newest, _) = watch::channel(Vec::new());
-        Self { sessions: BTreeMap::new(), tasks: JoinSet::new(), stop, newest, sender, told }
+        Self {
+            sessions: BTreeMap::new(),
+            offers: 0,
+            tasks: JoinSet::new(),
+            stop,
+            newest,
+            sender,
+            told,
+        }
     }
 
     /// The rendezvous tells servers, and what opens them: for the sessions to come, and for those that have
@@ -79,11 +91,20 @@ impl Turns {
         if servers.is_empty() {
             return;
         }
+        self.keep(details.session, servers);
+    }
+
+    /// Keeps a session in mind, and for one too many forgets the one that was offered first.
+    fn keep(&mut self, session: SessionId, servers: Vec<TurnServer>) {
         let (peer, _) = watch::channel(None);
-        let entry = Entry { servers, peer, own: None, has_begun: false };
-        self.sessions.insert(details.session, entry);
+        self.offers += 1;
+        let entry = Entry { offer: self.offers, servers, peer, own: None, has_begun: false };
+        self.sessions.insert(session, entry);
         if self.sessions.len() > KEPT_MAX {
-            self.sessions.pop_first();
+            // Ids of sessions are random numbers.
+            let oldest = self.sessions.iter().min_by_key(|(_, entry)| entry.offer);
+            let oldest = oldest.map(|(session, _)| *session);
+            oldest.map(|session| self.sessions.remove(&session));
         }
     }
 
@@ -140,5 +161,22 @@ impl Turns {
         self.stop.send_replace(true);
         let all = async { while self.tasks.join_next().await.is_some() {} };
         let _in_time = tokio::time::timeout(CLOSE_TIMEOUT, all).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_session_that_was_offered_first_gives_way_whatever_its_number() {
+        let mut turns = Turns::new();
+        let most = u64::try_from(KEPT_MAX).unwrap();
+        for number in (1..=most + 1).rev() {
+            turns.keep(SessionId(number), Vec::new());
+        }
+        assert_eq!(turns.sessions.len(), KEPT_MAX);
+        assert!(!turns.expects(SessionId(most + 1)), "it was the first");
+        assert!(turns.expects(SessionId(1)), "it is the newest");
     }
 }

@@ -2,6 +2,7 @@
 //! proxy of an office.
 
 mod apache;
+mod caddy;
 mod front;
 mod haproxy;
 mod nginx;
@@ -19,7 +20,8 @@ fn main() -> ExitCode {
     if let Some(code) = multicall::dispatch() {
         return code;
     }
-    let trials = [office::trials(), nginx::trials(), haproxy::trials(), apache::trials()];
+    let trials =
+        [office::trials(), nginx::trials(), caddy::trials(), haproxy::trials(), apache::trials()];
     let trials = trials.into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

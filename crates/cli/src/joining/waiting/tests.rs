@@ -49,6 +49,33 @@ fn attempts_to_reach_the_rendezvous_are_told_more_and_more_seldom() {
 }
 
 #[test]
+fn a_rendezvous_that_is_an_address_is_told_once_and_what_was_meant_is_told_until_it_is_reached() {
+    let mut waiting = waiting(None, false).doubting(Some("https is meant"));
+    waiting.rendezvous = "127.0.0.1:9".to_owned();
+    let why = "127.0.0.1:9: Connection refused".to_owned();
+    let lost = Notice::Signal(Signal::Disconnected {
+        why,
+        code: FailureCode::ConnectionRefused,
+        retry_in: Duration::ZERO,
+    });
+    let expected = "no connection to the rendezvous 127.0.0.1:9: Connection refused";
+    let told = |waiting: &mut Waiting| lines(waiting, &lost, 1)[0].clone();
+    assert_eq!(told(&mut waiting), format!("{expected}; https is meant; next try within 1 s"));
+    assert!(waiting.trouble().1.ends_with("because Connection refused; https is meant"));
+    lines(&mut waiting, &Notice::Signal(Signal::ConnectedV1), 1);
+    assert_eq!(told(&mut waiting), format!("{expected}; next try within 1 s"));
+}
+
+#[test]
+fn what_is_waited_for_is_said_as_long_as_the_first_attempt_has_not_ended() {
+    let mut waiting = waiting(None, false);
+    let still = Some("still waiting for an answer of the rendezvous host.example".to_owned());
+    assert_eq!(waiting.unanswered(), still);
+    lines(&mut waiting, &Notice::Signal(Signal::ConnectedV1), 1);
+    assert_eq!(waiting.unanswered(), None);
+}
+
+#[test]
 fn each_side_is_told_what_was_expected_what_came_and_what_to_do() {
     let missing = LinkError::SecretMissing("");
     for (has_secret, why, words) in [

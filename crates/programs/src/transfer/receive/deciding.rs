@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use super::super::error::explain;
+use super::super::error::{amount, explain};
 use super::super::name::RelativePath;
 use super::super::wire::{Answer, FILE_BYTES_MAX, FileEntry, PIECE_BYTES_MAX};
 use super::folder::{Folder, Standing, open_existing, open_partial, standing};
@@ -138,8 +138,9 @@ impl Deciding {
         let missing = file.size - there;
         if let Some(free) = &mut self.free_bytes {
             let left = free.checked_sub(missing).ok_or_else(|| {
+                let (missing, free) = (amount(missing), amount(*free));
                 format!(
-                    "no space is left on the disk for it: it needs {missing} bytes, and {free} are free"
+                    "no space is left on the disk for it: it needs {missing}, and {free} are free"
                 )
             })?;
             *free = left;
