@@ -1,6 +1,7 @@
 //! `holepunch pipe`.
 
 use std::convert::Infallible;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -24,7 +25,8 @@ const SHOW_EVERY: Duration = Duration::from_secs(1);
 #[command(after_help = "Examples:\n  \
     tar c photos | holepunch pipe             on one side, which prints the code\n  \
     holepunch pipe 7-guitar-fox | tar x       on the other, with `< /dev/null` where nothing goes back\n\
-    It ends when both inputs have ended and everything has arrived, or when nobody reads the output.\n\
+    It ends when both inputs have ended and everything has arrived, or when nobody reads the output. A terminal at which\n\
+    nothing is typed ends with the peer's output.\n\
     Exit code 1 when something is missing.")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -60,7 +62,7 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
     let manner = Manner { telling, alone: Alone::BothWays("pipe"), replaces: false };
     let mut joined = joining::join(args.meet.into(), environment, manner, &mut stop).await?;
     let progress = Progress::telling(|text| output::progress(text));
-    let mut input = Input::new(Stdin::new());
+    let mut input = Input::new(Stdin::new()).typed(std::io::stdin().is_terminal());
     let mut output = Output::new(Stdout::new()).map_err(Failure::failed)?;
     let (joined, outcome) = loop {
         let outcome = tokio::select! {

@@ -24,10 +24,20 @@ pub(crate) enum Alone {
     AsksForCode,
 }
 
+impl Alone {
+    /// What the other side runs.
+    pub(super) fn other_side(self) -> String {
+        match self {
+            Self::MakesCode(command) | Self::BothWays(command) => format!("holepunch {command}"),
+            Self::AsksForCode => "holepunch send FILE".to_owned(),
+        }
+    }
+}
+
 /// How this side finds the other one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum By {
-    /// By the room and the peer of the settings.
+    /// By the room, the peer or the callers of the settings.
     Settings,
     /// By the code that the other side has made up.
     Code(Code),
@@ -45,8 +55,8 @@ impl By {
                 Ok(Self::OwnCode(command))
             }
             (None, Alone::AsksForCode) => {
-                let missing = "whose? Give the code that the other side has printed, or name a room (--room) or the \
-                               worker to call (--peer)";
+                let missing = "whose? Give the code that the other side has printed, name a room (--room) or the worker to \
+                               call (--peer), or wait for a call (--accept)";
                 ask()?.map(Self::Code).ok_or_else(|| Failure::usage(missing))
             }
         }

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use crate::code::{self, GUESSES_SHOWN_MAX, WORDS, WORDS_MAX};
 use crate::exit::Failure;
 use crate::output;
-use crate::peering::{IdentityFile, PeeringArgs, rendezvous_url};
+use crate::peering::{IdentityFile, PeeringArgs, is_room_of_calls, rendezvous_url};
 use crate::settings::{Environment, Seconds};
 use crate::signals::Stop;
 use crate::why::in_words;
@@ -32,6 +32,10 @@ use waiting::{Code as CodeOf, Heard, Waiting};
 /// A peer whose link is lost is given so long to come back: one that has crashed and is started again by
 /// hand, or by its supervisor, is there by then, once the rendezvous has missed it for 5 s.
 const BACK_WITHIN: Duration = Duration::from_secs(10);
+
+/// What is said of a worker that whoever knows its id may call.
+const OPEN_TO_CALLS: &str = "whoever calls this id is the peer, known or not, and a rendezvous may list it: \
+                             --accept=ID or --room-secret keeps strangers out";
 
 /// What is said of a room that keeps nobody out.
 const OPEN_TO_ALL: &str = "whoever comes first to this room is the peer, known or not: a code (no --room at all) or \
@@ -82,6 +86,12 @@ impl From<MeetArgs> for JoinArgs {
 }
 
 impl JoinArgs {
+    /// Whether anybody who has read this worker's id somewhere may become the peer by a call.
+    pub(crate) fn lets_anybody_call(&self, environment: &Environment) -> Result<bool, Failure> {
+        let has_code = self.code.is_some();
+        Ok(!has_code && self.peering.lets_anybody_call(environment)?)
+    }
+
     /// With the code of the other side, where there is one.
     pub(crate) fn with_code(self, code: Option<String>) -> Self {
         Self { code, ..self }
@@ -272,6 +282,12 @@ pub(crate) async fn join(
     }
     let (quiet, why) = (args.quiet, args.why);
     let patience = meeting::patience(patience.map(|Seconds(patience)| patience), &by);
+    let other_side = config.callable.then(|| {
+        let elsewhere =
+            |url: &String| format!("{} --rendezvous-url {url}", manner.alone.other_side());
+        let named = args.rendezvous_url.as_ref().map(|_| config.rendezvous.public());
+        named.as_ref().map_or_else(|| manner.alone.other_side(), elsewhere)
+    });
     let company = |worker: Worker, config: &Config| {
         let company = Company {
             waiting: waiting(config, &by),
@@ -285,8 +301,11 @@ pub(crate) async fn join(
             last: None,
         };
         company.say(format!("worker {}", company.worker.id()));
-        if config.room_secret.is_none() && config.peer.is_none() {
-            company.say(OPEN_TO_ALL);
+        if let Some(command) = &other_side {
+            company.say(format!("on the other side:  {command} --peer {}", company.worker.id()));
+        }
+        if config.room_secret.is_none() && config.peer.is_none() && config.callers.is_empty() {
+            company.say(if config.callable { OPEN_TO_CALLS } else { OPEN_TO_ALL });
         }
         company
     };
@@ -321,7 +340,9 @@ fn waiting(config: &Config, by: &By) -> Waiting {
     };
     let room = (code.is_none() && !config.room.is_default()).then(|| config.room.as_str());
     let has_secret = config.room_secret.is_some();
-    Waiting::new(config.rendezvous.authority(), room, config.peer.clone(), has_secret, code)
+    let waiting =
+        Waiting::new(config.rendezvous.authority(), room, config.peer.clone(), has_secret, code);
+    if is_room_of_calls(config) { waiting.for_calls(&config.room) } else { waiting }
 }
 
 /// What the worker is to be; everything is looked at before anything is written.

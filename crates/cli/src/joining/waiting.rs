@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use holepunch_wire::identity::is_made_from_a_key;
-use holepunch_worker::{Complaint, ErrorCode, FromServer, LinkError, Notice, Signal, WorkerId};
+use holepunch_wire::session::RoomName;
+use holepunch_wire::signal::v1::Welcome;
+use holepunch_worker::{
+    Complaint, ErrorCode, FromServer, LinkError, Notice, ServerV1, Signal, WorkerId,
+};
 
 use crate::code::GUESSES_MAX;
 
@@ -109,6 +113,10 @@ pub(super) struct Waiting {
     peer: Option<WorkerId>,
     has_secret: bool,
     code: Option<Code>,
+    /// The room of a worker that waits for calls from everywhere.
+    calls: Option<RoomName>,
+    /// Whether the rendezvous brings calls from other rooms, as far as it has said so.
+    calls_from_anywhere: bool,
     /// How often the rendezvous was tried, in all.
     tries: u32,
     attempts: Seldom,
@@ -118,6 +126,7 @@ pub(super) struct Waiting {
     secrets_of_peer: u32,
     busy: Seldom,
     others: Seldom,
+    lefts: Seldom,
     unbound: Seldom,
     standing: Standing,
     /// What is in the way of this side's UDP port.
@@ -152,6 +161,8 @@ impl Waiting {
             peer,
             has_secret,
             code,
+            calls: None,
+            calls_from_anywhere: false,
             tries: 0,
             attempts: Seldom::default(),
             told_unregistered: false,
@@ -159,12 +170,19 @@ impl Waiting {
             secrets_of_peer: 0,
             busy: Seldom::default(),
             others: Seldom::default(),
+            lefts: Seldom::default(),
             unbound: Seldom::default(),
             standing: Standing::NotYet(None),
             port: None,
             trouble: None,
             back_within: None,
         }
+    }
+
+    /// The same of a worker that waits for calls from everywhere, in a room of its own.
+    pub(super) fn for_calls(self, room: &RoomName) -> Self {
+        let goal = "waiting for a call".to_owned();
+        Self { goal, calls: Some(room.clone()), ..self }
     }
 
     /// A link is there.
@@ -265,10 +283,14 @@ impl Waiting {
                 Heard::Line(format!("{trouble}{after}; next try within {within} s"))
             }
             Notice::Signal(Signal::Message(FromServer::Error(said))) => self.complained(said),
+            Notice::Signal(Signal::Message(FromServer::V1(Ok(message)))) => match &**message {
+                ServerV1::Welcome(welcome) => self.welcomed(welcome),
+                _ => Heard::Nothing,
+            },
             // What this side has closed it has reasons for, and a peer that has left is waited for.
             Notice::LinkEnded(_, _, LinkError::Closed(_)) => Heard::Nothing,
-            Notice::LinkEnded(_, _, LinkError::Unreachable(why)) if why == PEER_LEFT => {
-                Heard::Nothing
+            Notice::LinkEnded(peer, _, LinkError::Unreachable(why)) if why == PEER_LEFT => {
+                self.left(peer)
             }
             Notice::LinkEnded(peer, _, why) => self.no_link(peer, why),
             Notice::UdpUnavailable(why, _) => {
@@ -288,6 +310,31 @@ impl Waiting {
             }
             _ => Heard::Nothing,
         }
+    }
+
+    fn welcomed(&mut self, welcome: &Welcome) -> Heard {
+        self.calls_from_anywhere = welcome.calls_from_anywhere;
+        match &self.calls {
+            Some(room) if !welcome.calls_from_anywhere => Heard::Line(format!(
+                "the rendezvous {} is older than calls from everywhere: whoever calls has to name the room of this side, \
+                 too: --room {room}",
+                self.rendezvous
+            )),
+            Some(_) | None => Heard::Nothing,
+        }
+    }
+
+    /// The peer has left a session that has not become a link.
+    fn left(&mut self, peer: &WorkerId) -> Heard {
+        if self.peer.as_ref() != Some(peer) {
+            return Heard::Nothing;
+        }
+        let text = format!(
+            "{peer} has ended the session before there was a link: perhaps it lets others call it alone (--accept=ID \
+             there), or has another secret"
+        );
+        self.trouble = Some(text.clone());
+        line(&text, self.lefts.again(PEERS_TOLD), "; trying again")
     }
 
     /// The rendezvous has refused something.
@@ -335,11 +382,12 @@ impl Waiting {
 
     /// The worker that is called is not there.
     fn not_registered(&mut self) -> Heard {
-        let text = format!(
-            "no worker with this id is registered at {} (one that waits in a room is called with the same \
-             --room)",
-            self.rendezvous
-        );
+        let how = if self.calls_from_anywhere {
+            "it has to run with --accept, or to wait in the room that --room names here"
+        } else {
+            "this rendezvous is older than calls from everywhere: give the --room that it waits in"
+        };
+        let text = format!("no worker with this id can be called at {} ({how})", self.rendezvous);
         self.trouble = Some(text.clone());
         if std::mem::replace(&mut self.told_unregistered, true) {
             return Heard::Nothing;

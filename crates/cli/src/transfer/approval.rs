@@ -35,6 +35,11 @@ impl Approval {
         Self { into, asks, way: way.clone(), said: Mutex::default() }
     }
 
+    /// Whether somebody is asked before anything is taken.
+    pub(super) fn asks(&self) -> bool {
+        self.asks
+    }
+
     async fn answer(&self, incoming: &Incoming) -> Answer {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((_, answer)) = said.filter(|(known, _)| known == incoming) {

@@ -18,6 +18,9 @@ use crate::settings::Environment;
 #[command(after_help = "Example, there and here (the first prints the code):\n  \
     holepunch send photos/ notes.txt\n  \
     holepunch receive 7-guitar-fox incoming/\n\
+    Without a code, on a machine that others send to (its id is printed, and stays the same):\n  \
+    holepunch receive --accept --identity default\n  \
+    holepunch send notes.txt --peer ID\n\
     On a terminal it names what would come, and asks. Everything that the peer sends is taken then, up to the free space of the disk, and nothing outside the \
     folder is written. A transfer that breaks off leaves files named .NAME.….part, from which it goes on \
     when both commands are run again (a code is a new one then); a peer that is back within 10 s goes on \
@@ -69,5 +72,12 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
     transfer::check_folder(folder).map_err(|why| not_begun(json, &Summary::default(), why))?;
     let options = ReceiveOptions { force, hidden };
     let approval = Approval::new(into, yes, &Way::new(json));
-    carry_out(join.with_code(code), environment, json, Part::Receive(approval, options)).await
+    let join = join.with_code(code);
+    if !yes && !approval.asks() && join.lets_anybody_call(environment)? {
+        return Err(Failure::usage(
+            "ACCEPT (--accept) lets anybody send who knows this id, and nobody can be asked here: name who may (--accept=ID), \
+             or take everything from everybody (--yes)",
+        ));
+    }
+    carry_out(join, environment, json, Part::Receive(approval, options)).await
 }

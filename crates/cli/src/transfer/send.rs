@@ -17,6 +17,8 @@ use crate::settings::Environment;
 #[command(after_help = "Example, here and there (the first prints the code):\n  \
     holepunch send photos/ notes.txt\n  \
     holepunch receive 7-guitar-fox incoming/\n\
+    To a machine that runs `holepunch receive --accept`, by the id that it prints:\n  \
+    holepunch send notes.txt --peer ID\n\
     A transfer that breaks off goes on where it was when both commands are run again (a code is a new one \
     then); a peer that is back within 10 s goes on by itself. Symbolic links and special files in a folder \
     are left out.\n\

@@ -221,6 +221,14 @@ impl Link {
         self.lost(&error)
     }
 
+    /// Asks the peer for a sign of life, which its QUIC gives whatever its program does: [`Traffic::received_datagrams`] grows
+    /// within a round trip where it is there.
+    pub fn ping(&self) {
+        for path in self.0.connection.paths() {
+            let _unless_it_is_closed = path.ping();
+        }
+    }
+
     /// What has gone over the link so far.
     #[must_use]
     pub fn traffic(&self) -> Traffic {

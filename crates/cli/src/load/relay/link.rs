@@ -95,6 +95,7 @@ fn hello(
         resume: None,
         fresh: false,
         own: false,
+        callable: false,
     })
 }
 
