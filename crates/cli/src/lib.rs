@@ -35,13 +35,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use code::Code;
 use config_file::ConfigFile;
 use exit::Failure;
 use logging::LogFormat;
 use settings::Environment;
+
+pub use config_file::{KEYS as SETTINGS_FILE_KEYS, Key as SettingsFileKey};
 
 /// After a command has ended, time for what still runs in the background (a name look-up that
 /// hangs, say) before the process ends all the same.
@@ -130,6 +132,11 @@ impl Command {
             | Self::Receive(_) => "error",
         }
     }
+}
+
+/// The whole command line, with all commands and flags and their help.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command line `args`, the program's name first.

@@ -26,19 +26,19 @@ const IDENTITY_NAME: &str = "identity.pem";
 
 /// A setting of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Key {
+pub struct Key {
     /// Its name in the file.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// The variable that means the same.
-    pub(crate) variable: &'static str,
+    pub variable: &'static str,
     /// The flag that means the same.
-    pub(crate) flag: &'static str,
+    pub flag: &'static str,
     /// What a person may want to know.
-    pub(crate) meaning: &'static str,
+    pub meaning: &'static str,
 }
 
 /// All settings that a file may hold.
-pub(crate) const KEYS: [Key; 5] = [
+pub const KEYS: [Key; 5] = [
     Key {
         name: "rendezvous",
         variable: "RENDEZVOUS_SERVICE_URL",
