@@ -36,8 +36,8 @@ pub(crate) struct PeeringArgs {
     /// or calls this one [env: PEER]
     #[arg(long, value_name = "ID")]
     peer: Option<String>,
-    /// Wait for a call by this worker's id, which is printed (--identity default keeps it), from whoever knows it, or
-    /// from these workers alone; may stand several times [env: ACCEPT: any, or ids with commas]
+    /// Wait for a call by this worker's id, which is printed (--identity default keeps it), from whoever knows it; with
+    /// =ID from these workers alone, as often as needed; `any` or ids with commas in the variable [env: ACCEPT]
     #[arg(long, value_name = "ID", num_args = 0..=1, require_equals = true, default_missing_value = "any")]
     accept: Vec<String>,
     /// File of the worker's key, made where there is none; `default` is one that stays beside the settings file
@@ -290,12 +290,23 @@ pub(crate) fn rendezvous_url(
     flag: Option<String>,
     environment: &Environment,
 ) -> Result<RendezvousUrl, Failure> {
-    named("--rendezvous-url", flag, environment)?.ok_or_else(|| {
-        Failure::usage(
-            "the URL of the rendezvous is missing: `holepunch login https://rendezvous.example` remembers one, and \
-             RENDEZVOUS_SERVICE_URL or --rendezvous-url name one",
-        )
-    })
+    rendezvous_if_named(flag, environment)?.ok_or_else(no_rendezvous)
+}
+
+/// The rendezvous, where one is named.
+pub(crate) fn rendezvous_if_named(
+    flag: Option<String>,
+    environment: &Environment,
+) -> Result<Option<RendezvousUrl>, Failure> {
+    named("--rendezvous-url", flag, environment)
+}
+
+/// No rendezvous is named.
+pub(crate) fn no_rendezvous() -> Failure {
+    Failure::usage(
+        "the URL of the rendezvous is missing: `holepunch login https://rendezvous.example` remembers one, and \
+         RENDEZVOUS_SERVICE_URL or --rendezvous-url name one",
+    )
 }
 
 /// The rendezvous, by another flag and with a default.

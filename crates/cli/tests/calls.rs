@@ -48,6 +48,24 @@ async fn a_file_is_sent_to_whoever_waits_for_a_call_without_a_room_or_a_code() {
 }
 
 #[tokio::test]
+async fn a_stranger_who_runs_something_else_does_not_end_a_receiver_that_waits_for_calls() {
+    let served = Served::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("notes.txt");
+    std::fs::write(&file, "hello").unwrap();
+    let into = folder.path().join("in");
+    let (mut receiving, id) =
+        accepting(&served, &["receive", into.to_str().unwrap(), "--accept", "--yes"]).await;
+    for stranger in [&["chat"][..], &["receive", "--yes"]] {
+        let ended = served.by_code(&[stranger, &["--peer", &id]].concat()).end().await;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        receiving.log.line("waiting for another call").await;
+    }
+    let sending = served.by_code(&["send", file.to_str().unwrap(), "--peer", &id]).end().await;
+    assert_eq!((sending.code, receiving.end().await.code), (Some(0), Some(0)), "{sending:?}");
+}
+
+#[tokio::test]
 async fn whoever_names_its_callers_is_linked_with_them_alone() {
     let served = Served::start().await;
     let keys = tempfile::tempdir().unwrap();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use holepunch_link::{Identity, IdentityError, Link};
 use holepunch_wire::probe::PROBE_ID_BYTES_MAX;
 use holepunch_wire::{WorkerId, WorkerIdError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -87,12 +87,22 @@ async fn health(config: &Config, stories: &Stories) -> Result<Option<Health>, St
 
 /// The links of a worker, as they come about.
 #[derive(Debug)]
-pub struct Links(mpsc::Receiver<Link>);
+pub struct Links {
+    links: mpsc::Receiver<Link>,
+    wrong_secrets: watch::Receiver<u64>,
+}
 
 impl Links {
     /// The next one; `None` when the worker has ended.
     pub async fn next(&mut self) -> Option<Link> {
-        self.0.recv().await
+        self.links.recv().await
+    }
+
+    /// How many peers have not known the room's secret so far, and when another one has not. Whoever waits for links meanwhile
+    /// needs no notices for that.
+    #[must_use]
+    pub fn wrong_secrets(&self) -> watch::Receiver<u64> {
+        self.wrong_secrets.clone()
     }
 }
 
@@ -125,6 +135,7 @@ impl Worker {
         let (sender, notices) = mpsc::channel(NOTICES_MAX);
         let ((link_sender, links), (stop, stopped)) =
             (mpsc::channel(LINKS_MAX), oneshot::channel());
+        let (wrong_sender, wrong_secrets) = watch::channel(0);
         let run = Run {
             id: id.clone(),
             identity,
@@ -143,6 +154,7 @@ impl Worker {
             notices: sender,
             log_budget: LogBudget::default(),
             links: link_sender,
+            wrong_secrets: wrong_sender,
             stories: stories.clone(),
             tokens: BTreeMap::new(),
             relays: JoinSet::new(),
@@ -161,7 +173,7 @@ impl Worker {
             id,
             health: health_address,
             notices,
-            links: Some(Links(links)),
+            links: Some(Links { links, wrong_secrets }),
             stories,
             stop,
             task,

@@ -49,11 +49,20 @@ impl Highlighter for Words {}
 impl Validator for Words {}
 impl Helper for Words {}
 
-/// Asks for a code; `None` where nobody can be asked.
+/// What is asked for.
+const CODE: &str = "code, such as 7-guitar-fox (Tab completes a word): ";
+/// The same where no rendezvous is known on this side.
+const CODE_WITH_RENDEZVOUS: &str = "no rendezvous is set here, so the code has to name one; code, such as \
+                                    7-guitar-fox@rendezvous.example (Tab completes a word): ";
+/// What is said of one that does not.
+const NAMES_NONE: &str = "this code names no rendezvous, and none is set here: ask the other side for the code with \
+                          its rendezvous, which it has printed, too";
+
+/// Asks for a code, which has to name its rendezvous unless one is known here; `None` where nobody can be asked.
 ///
 /// # Errors
 /// Nobody answers, or not with a code.
-pub(crate) fn ask() -> Result<Option<Code>, Failure> {
+pub(crate) fn ask(has_rendezvous: bool) -> Result<Option<Code>, Failure> {
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return Ok(None);
     }
@@ -62,14 +71,17 @@ pub(crate) fn ask() -> Result<Option<Code>, Failure> {
         Editor::with_config(config).map_err(Failure::failed)?;
     editor.set_helper(Some(Words));
     for _ in 0..TRIES_MAX {
-        let line = match editor.readline("code, such as 7-guitar-fox (Tab completes a word): ") {
+        let line = match editor.readline(if has_rendezvous { CODE } else { CODE_WITH_RENDEZVOUS }) {
             Ok(line) => line,
             Err(ReadlineError::Interrupted | ReadlineError::Eof) => {
                 return Err(Failure::interrupted());
             }
             Err(error) => return Err(Failure::failed(format!("cannot read the code: {error}"))),
         };
-        match line.parse() {
+        match line.parse::<Code>() {
+            Ok(code) if !has_rendezvous && code.rendezvous().is_none() => {
+                output::progress(NAMES_NONE)
+            }
             Ok(code) => return Ok(Some(code)),
             Err(why) => output::progress(why),
         }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{Company, Manner, started};
 use crate::code::{Code, GOOD_FOR, GUESSES_SHOWN_MAX, ask};
 use crate::exit::Failure;
+use crate::peering::no_rendezvous;
 use crate::signals::Stop;
 
 /// What a program does where nobody has named a room, a peer or a code.
@@ -46,8 +47,13 @@ pub(super) enum By {
 }
 
 impl By {
-    /// `is_named`: whether a room or a peer is.
-    pub(super) fn new(code: Option<Code>, is_named: bool, alone: Alone) -> Result<Self, Failure> {
+    /// `is_named`: whether a room, a peer or callers are. `has_rendezvous`: whether a code need not name one.
+    pub(super) fn new(
+        code: Option<Code>,
+        is_named: bool,
+        alone: Alone,
+        has_rendezvous: bool,
+    ) -> Result<Self, Failure> {
         match (code, alone) {
             (Some(code), _) => Ok(Self::Code(code)),
             (None, _) if is_named => Ok(Self::Settings),
@@ -57,7 +63,9 @@ impl By {
             (None, Alone::AsksForCode) => {
                 let missing = "whose? Give the code that the other side has printed, name a room (--room) or the worker to \
                                call (--peer), or wait for a call (--accept)";
-                ask()?.map(Self::Code).ok_or_else(|| Failure::usage(missing))
+                ask(has_rendezvous)?.map(Self::Code).ok_or_else(|| {
+                    if has_rendezvous { Failure::usage(missing) } else { no_rendezvous() }
+                })
             }
         }
     }

@@ -18,12 +18,14 @@ use tokio::task::JoinHandle;
 use crate::code::{self, GUESSES_SHOWN_MAX, WORDS, WORDS_MAX};
 use crate::exit::Failure;
 use crate::output;
-use crate::peering::{IdentityFile, PeeringArgs, is_room_of_calls, rendezvous_url};
+use crate::peering::{
+    IdentityFile, PeeringArgs, is_room_of_calls, rendezvous_if_named, rendezvous_url,
+};
 use crate::settings::{Environment, Seconds};
 use crate::signals::Stop;
 use crate::why::in_words;
 use crate::worker::StunArgs;
-use attending::{Left, REPLACED, attend};
+use attending::{Left, REPLACED, ToTell, attend};
 pub(crate) use attending::{Manner, Telling};
 pub(crate) use meeting::{Alone, Invited};
 use meeting::{By, Claimed, Inviting};
@@ -141,6 +143,8 @@ pub(crate) enum Another {
     Replaced,
     /// The network, or the peer, has gone.
     Lost(LinkError),
+    /// Whoever has called is not the one that was waited for.
+    Unwanted,
 }
 
 impl Joined {
@@ -157,7 +161,9 @@ impl Joined {
                 Err(Failure::failed("the peer is busy with another link"))
             }
             Some(refused @ Another::Secret(_)) => Ok(Turn::Again(self.next(refused, stop).await?)),
-            Some(Another::Replaced | Another::Lost(_)) | None => Ok(Turn::Over(self, outcome)),
+            Some(Another::Replaced | Another::Lost(_) | Another::Unwanted) | None => {
+                Ok(Turn::Over(self, outcome))
+            }
         }
     }
 
@@ -179,6 +185,17 @@ impl Joined {
         }
     }
 
+    /// Where calls are waited for, whoever knows the id may come: one that is not meant is sent away with the reason, and does
+    /// not end the program.
+    pub(crate) fn after_caller(&self, why: &str) -> Option<Another> {
+        if !self.company.waiting.is_for_calls() {
+            return None;
+        }
+        self.company.say(why);
+        self.link.close(why);
+        Some(Another::Unwanted)
+    }
+
     /// Waits for the link that follows one that has ended.
     pub(crate) async fn next(self, why: Another, stop: &mut Stop) -> Result<Self, Failure> {
         let Self { link, attendant, mut company } = self;
@@ -189,11 +206,18 @@ impl Joined {
             }
             return Ok(company.joined(link, left.links));
         }
-        while company.worker.next_notice().now_or_never().flatten().is_some() {}
+        // What was told meanwhile is not told again; but wrong codes count, whenever they come.
+        let mut counted = Ok(());
+        while let Some(notice) = company.worker.next_notice().now_or_never().flatten() {
+            if company.last != session_of_end(&notice) {
+                counted = counted.and(company.waiting.recount(&notice));
+            }
+        }
         let heard = match &why {
             Another::Busy => company.waiting.busy(),
             Another::Secret(error) => company.waiting.no_link(link.peer(), error),
             Another::Replaced => Heard::Nothing,
+            Another::Unwanted => Heard::Line("waiting for another call".to_owned()),
             Another::Lost(error) => {
                 company.waiting.lost(BACK_WITHIN);
                 Heard::Line(format!(
@@ -206,9 +230,11 @@ impl Joined {
         company.was_refused = matches!(why, Another::Busy | Another::Secret(_));
         let patience = match why {
             Another::Lost(_) => Some(company.began.elapsed() + BACK_WITHIN),
-            Another::Busy | Another::Secret(_) | Another::Replaced => company.patience,
+            Another::Busy | Another::Secret(_) | Another::Replaced | Another::Unwanted => {
+                company.patience
+            }
         };
-        let outcome = match company.take(heard) {
+        let outcome = match counted.map_err(Failure::failed).and_then(|()| company.take(heard)) {
             Ok(()) => company.next_link(left.links, stop, patience).await,
             Err(failure) => Err(failure),
         };
@@ -270,7 +296,9 @@ pub(crate) async fn join(
         Alone::MakesCode(_) => None,
         Alone::BothWays(_) | Alone::AsksForCode => code::given(args.code, environment)?,
     };
-    let by = By::new(code, args.peering.is_named(environment), manner.alone)?;
+    // What is wrong with it is said before anybody is asked.
+    let has_rendezvous = rendezvous_if_named(args.rendezvous_url.clone(), environment)?.is_some();
+    let by = By::new(code, args.peering.is_named(environment), manner.alone, has_rendezvous)?;
     let (config, identity) =
         config(args.rendezvous_url.clone(), args.peering, args.stun, &by, environment)?;
     let config = Config { identity: identity.load()?, ..config };
@@ -323,6 +351,19 @@ pub(crate) async fn join(
     };
     let outcome = company.next_link(links, stop, patience).await;
     company.or_leave(outcome).await
+}
+
+/// Waits for a moment, or for ever.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The session whose end a notice tells.
+fn session_of_end(notice: &Notice) -> Option<SessionId> {
+    if let Notice::LinkEnded(_, session, _) = notice { Some(*session) } else { None }
 }
 
 /// A worker, and its links.
@@ -391,19 +432,17 @@ impl Company {
         patience: Option<Duration>,
     ) -> Result<(Link, Links), Failure> {
         let ended = || Failure::failed("the worker has ended by itself");
-        let until = patience.map(|patience| self.began + patience);
-        let over = async {
-            match until {
-                Some(until) => tokio::time::sleep_until(until.into()).await,
-                None => std::future::pending().await,
-            }
-        };
+        let over = until(patience.map(|patience| self.began + patience));
         tokio::pin!(over);
         loop {
             tokio::select! {
                 _signal = stop.wait() => return Err(Failure::interrupted()),
                 link = links.next() => return Ok((link.ok_or_else(ended)?, links)),
                 notice = self.worker.next_notice() => self.hear(&notice.ok_or_else(ended)?)?,
+                () = until(self.waiting.is_taken_at()) => {
+                    let heard = self.waiting.is_taken();
+                    self.take(heard)?;
+                }
                 () = &mut over => return Err(self.given_up()),
             }
         }
@@ -416,7 +455,8 @@ impl Company {
     }
 
     fn hear(&mut self, notice: &Notice) -> Result<(), Failure> {
-        if matches!(notice, Notice::LinkEnded(_, session, _) if Some(*session) == self.last) {
+        let session = session_of_end(notice);
+        if session.is_some() && session == self.last {
             return Ok(());
         }
         let heard = self.waiting.hear(notice);
@@ -436,7 +476,8 @@ impl Company {
         if self.quiet {
             manner.telling.line = Arc::new(|_| ());
         }
-        let attendant = attend(link.clone(), links, manner, later);
+        let told = ToTell { linked: later, wrong_secret: self.waiting.wrong_secret() };
+        let attendant = attend(link.clone(), links, manner, told);
         Joined { link, attendant, company: self }
     }
 

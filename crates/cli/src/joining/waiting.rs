@@ -1,6 +1,8 @@
 //! What is said while there is no link yet: each cause once, and then more and more seldom.
 
-use std::time::Duration;
+mod guesses;
+
+use std::time::{Duration, Instant};
 
 use holepunch_wire::identity::is_made_from_a_key;
 use holepunch_wire::session::RoomName;
@@ -9,7 +11,7 @@ use holepunch_worker::{
     Complaint, ErrorCode, FromServer, LinkError, Notice, ServerV1, Signal, WorkerId,
 };
 
-use crate::code::GUESSES_MAX;
+pub(super) use guesses::Code;
 
 /// Of attempts to reach the rendezvous these are told: the first, the second, the fourth, the eighth, …
 const ATTEMPTS_TOLD: u32 = 2;
@@ -23,6 +25,9 @@ const NOT_REGISTERED: &str = "cannot be called: it is not registered here";
 /// made from a key, it is the same one each time. An id of people's own choice is whoever's that came first,
 /// which is no reason to give up: the peer may get it back.
 const SECRETS_REFUSED_MAX: u32 = 3;
+
+/// A wrong code has shown itself by then: whoever still has the other side to itself has come with the right one.
+const TAKEN_AFTER: Duration = Duration::from_secs(5);
 
 /// Whether the one that is called is not there. Older servers say so in words alone.
 fn is_not_registered(said: &Complaint) -> bool {
@@ -92,16 +97,6 @@ impl Missing {
     }
 }
 
-/// Who has made up the code by which the two meet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Code {
-    /// This side, where so many wrong ones have come by now.
-    ThisSide {
-        guesses: u32,
-    },
-    OtherSide,
-}
-
 /// What has been waited for so far.
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -129,6 +124,8 @@ pub(super) struct Waiting {
     lefts: Seldom,
     unbound: Seldom,
     standing: Standing,
+    /// Since when somebody else has the other side, with a code.
+    occupied_since: Option<Instant>,
     /// What is in the way of this side's UDP port.
     port: Option<String>,
     /// What else is in the way at the moment.
@@ -173,6 +170,7 @@ impl Waiting {
             lefts: Seldom::default(),
             unbound: Seldom::default(),
             standing: Standing::NotYet(None),
+            occupied_since: None,
             port: None,
             trouble: None,
             back_within: None,
@@ -185,8 +183,57 @@ impl Waiting {
         Self { goal, calls: Some(room.clone()), ..self }
     }
 
+    /// What is said of somebody who comes without the secret while there is a link.
+    pub(super) fn wrong_secret(&self) -> Option<&'static str> {
+        match self.code {
+            Some(Code::ThisSide { .. }) => {
+                Some("somebody has come with a wrong code meanwhile, and got nothing")
+            }
+            Some(Code::OtherSide) => None,
+            None => self.has_secret.then_some(
+                "somebody has come meanwhile who does not know the --room-secret, and got nothing",
+            ),
+        }
+    }
+
+    /// Counts a wrong code that came while there was a link, and was told then.
+    ///
+    /// # Errors
+    /// It was one too many: the code is good no longer.
+    pub(super) fn recount(&mut self, notice: &Notice) -> Result<(), String> {
+        match (notice, &mut self.code) {
+            (
+                Notice::LinkEnded(_, _, LinkError::WrongSecret),
+                Some(code @ Code::ThisSide { .. }),
+            ) => match code.wrong() {
+                Heard::Hopeless(why) => Err(why),
+                Heard::Line(_) | Heard::Nothing => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// When it is known that the code is taken, as long as that is open.
+    pub(super) fn is_taken_at(&self) -> Option<Instant> {
+        self.occupied_since.map(|since| since + TAKEN_AFTER)
+    }
+
+    /// By now the one that has come to the other side would have shown that its code is wrong.
+    pub(super) fn is_taken(&mut self) -> Heard {
+        self.occupied_since = None;
+        let text = "this code is taken: somebody else has come with it before, and it is good for one; ask for another one";
+        self.trouble = Some(text.to_owned());
+        Heard::Line(format!("{text} (still waiting, in case that it comes free)"))
+    }
+
+    /// Whether it is one that waits for calls from everywhere.
+    pub(super) fn is_for_calls(&self) -> bool {
+        self.calls.is_some()
+    }
+
     /// A link is there.
     pub(super) fn linked(&mut self) {
+        self.occupied_since = None;
         self.back_within = None;
     }
 
@@ -344,6 +391,7 @@ impl Waiting {
         }
         match said.code {
             Some(ErrorCode::RoomOccupied) => {
+                self.occupied_since = (self.code == Some(Code::OtherSide)).then(Instant::now);
                 let (text, waiting) = match self.code {
                     Some(_) => (
                         "somebody else has come to the other side with a code",
@@ -404,6 +452,7 @@ impl Waiting {
 
     /// A peer has come, and there is no link with it.
     pub(super) fn no_link(&mut self, peer: &WorkerId, why: &LinkError) -> Heard {
+        self.occupied_since = None;
         if let (Some(code), LinkError::WrongSecret) = (&mut self.code, why) {
             return code.wrong();
         }
@@ -447,30 +496,6 @@ impl Waiting {
             Some(_) => "; trying again",
         };
         line(&text, self.secrets.again(PEERS_TOLD), goes_on)
-    }
-}
-
-impl Code {
-    /// Somebody has come with another code, or this side has.
-    fn wrong(&mut self) -> Heard {
-        match self {
-            Self::OtherSide => Heard::Hopeless(
-                "this is not the code that the other side has made up (or somebody stands in between): look at it \
-                 again, and have it read out; three wrong ones end it"
-                    .to_owned(),
-            ),
-            Self::ThisSide { guesses } => {
-                *guesses += 1;
-                if *guesses < GUESSES_MAX {
-                    let text = "somebody has come with a wrong code, and got nothing";
-                    return Heard::Line(format!("{text} ({guesses} of {GUESSES_MAX} wrong ones)"));
-                }
-                Heard::Hopeless(format!(
-                    "{GUESSES_MAX} wrong codes have come, so this one is good no longer: somebody mistypes it, or \
-                     guesses; run the command again for another one"
-                ))
-            }
-        }
     }
 }
 

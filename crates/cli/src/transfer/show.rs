@@ -11,6 +11,7 @@ use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, Prog
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::json::{FailureLine, Line, LinkLine};
+use super::names;
 use crate::exit::Failure;
 use crate::joining::Telling;
 use crate::output::{self, counted};
@@ -22,6 +23,15 @@ const BAR_EVERY: Duration = Duration::from_millis(100);
 const JSON_EVERY: Duration = Duration::from_secs(1);
 /// How often a line is written into a log: seldom enough to be read.
 const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// Of a terminal's width, a third is the name's.
+const NAME_SHARE: u16 = 3;
+/// A name of fewer columns tells nothing.
+const NAME_COLUMNS_MIN: usize = 8;
+/// Where nobody says how wide the terminal is.
+const WIDTH_USUAL: u16 = 80;
+/// Columns of a name in a line of a log.
+const LINE_NAME_COLUMNS: usize = 60;
 
 /// Before this, the time since the beginning makes no rate.
 const RATE_AFTER_S: f64 = 0.5;
@@ -142,6 +152,7 @@ impl Show {
                 Way::Bar(bar) => {
                     bar.set_length(summary.totals.bytes);
                     bar.set_position(summary.bytes_done);
+                    bar.set_prefix(prefix(&summary));
                     bar.set_message(self.pace(&summary, eta) + at(&summary));
                     if bar.is_hidden() {
                         bar.set_draw_target(ProgressDrawTarget::stderr());
@@ -177,8 +188,13 @@ impl Show {
     /// Where it stands, in words.
     fn sentence(&self, summary: &Summary, eta: Option<f64>, is_last: bool) -> String {
         let Summary { totals, .. } = summary;
-        let mut text = format!(
-            "{} of {}, {} of {}",
+        let names = if is_last { names::in_brackets(&summary.names) } else { String::new() };
+        let mut text = match &summary.current {
+            Some(name) if !is_last => format!("{}: ", names::shortened(name, LINE_NAME_COLUMNS)),
+            Some(_) | None => String::new(),
+        };
+        text += &format!(
+            "{} of {}{names}, {} of {}",
             summary.files_completed + summary.files_already_there,
             counted(totals.files, "file"),
             HumanBytes(summary.bytes_done),
@@ -252,6 +268,9 @@ impl Show {
                 Phase::Disk => "disk",
                 Phase::End => "end",
             },
+            names: summary.names.first.iter().filter(|_| is_last).map(String::as_str).collect(),
+            more_names: Some(summary.names.more).filter(|more| is_last && *more > 0),
+            file: summary.current.as_deref().filter(|_| !is_last),
             files: summary.totals.files,
             folders: summary.totals.folders,
             bytes: summary.totals.bytes,
@@ -278,6 +297,14 @@ impl Show {
     }
 }
 
+/// The name of the file that is under way, before the bar.
+fn prefix(summary: &Summary) -> String {
+    let width = console::Term::stderr().size_checked().map_or(WIDTH_USUAL, |(_, columns)| columns);
+    let columns = usize::from(width / NAME_SHARE);
+    let name = summary.current.as_deref().filter(|_| columns >= NAME_COLUMNS_MIN);
+    name.map_or_else(String::new, |name| names::shortened(name, columns) + " ")
+}
+
 /// What is waited for once everything has come.
 fn at(summary: &Summary) -> &'static str {
     match summary.phase {
@@ -287,7 +314,7 @@ fn at(summary: &Summary) -> &'static str {
 }
 
 fn style() -> ProgressStyle {
-    let template = "[{wide_bar}] {bytes} of {total_bytes}{msg}";
+    let template = "{prefix}[{wide_bar}] {bytes} of {total_bytes}{msg}";
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("=> ")

@@ -5,6 +5,8 @@ use std::io;
 use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
 
+use crate::links::PROOF_BYTES;
+
 /// Longest reason of a close that is kept, in bytes.
 pub(crate) const REASON_BYTES_MAX: usize = 256;
 
@@ -16,6 +18,10 @@ const CODE_SECRET_NEEDED: u32 = 2;
 const CODE_NO_SECRET: u32 = 3;
 /// The code for a peer that has shown not to know the room's secret.
 const CODE_WRONG_SECRET: u32 = 4;
+
+/// The code of a side that closes a link at once that it has just proved its knowledge for: the proof, which the close may
+/// overtake, stands before the reason.
+pub(crate) const CODE_PROVED: u32 = 5;
 
 /// The side that says it has a room secret, and the peer none.
 pub(crate) const REFUSED_HERE: LinkError =
@@ -95,7 +101,9 @@ impl LinkError {
                 {
                     return refusal;
                 }
-                let reason = String::from_utf8_lossy(&close.reason);
+                let is_behind_proof = close.error_code == CODE_PROVED.into();
+                let reason = close.reason.get(if is_behind_proof { PROOF_BYTES } else { 0 }..);
+                let reason = String::from_utf8_lossy(reason.unwrap_or_default());
                 Self::ClosedByPeer(
                     reason.chars().filter(|c| !c.is_control()).take(REASON_BYTES_MAX).collect(),
                 )

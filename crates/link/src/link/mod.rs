@@ -13,7 +13,9 @@ use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
 use holepunch_wire::session::SessionId;
 
-pub(crate) use error::{CODE_DONE, REASON_BYTES_MAX, REFUSED_HERE, REFUSED_THERE};
+use crate::links::LastWord;
+
+pub(crate) use error::{CODE_DONE, CODE_PROVED, REASON_BYTES_MAX, REFUSED_HERE, REFUSED_THERE};
 pub use error::{DatagramError, LinkError, ReadError, WriteError};
 pub(crate) use path::PathState;
 pub use path::{LinkPath, PathEvent, PathEvents, PathKind};
@@ -33,6 +35,7 @@ struct Inner {
     peer: Peer,
     paths: Arc<PathState>,
     ending: Arc<Ending>,
+    last_word: LastWord,
     window: Window,
 }
 
@@ -70,11 +73,11 @@ impl Link {
         connection: noq::Connection,
         peer: Peer,
         paths: Arc<PathState>,
-        ending: Arc<Ending>,
+        (ending, last_word): (Arc<Ending>, LastWord),
         window: Window,
     ) -> Self {
         connection.set_receive_window(noq::VarInt::from_u32(window.bytes()));
-        Self(Arc::new(Inner { connection, peer, paths, ending, window }))
+        Self(Arc::new(Inner { connection, peer, paths, ending, last_word, window }))
     }
 
     /// The peer's id.
@@ -206,7 +209,7 @@ impl Link {
         let mut reason = reason.to_owned();
         holepunch_wire::plan::truncate(&mut reason, REASON_BYTES_MAX);
         self.0.ending.because(LinkError::Closed(reason.clone()));
-        self.0.connection.close(CODE_DONE.into(), reason.as_bytes());
+        self.0.last_word.close(&self.0.connection, CODE_DONE, reason.as_bytes());
     }
 
     /// Why the link has ended, where it has.

@@ -10,7 +10,7 @@ use holepunch_link::{Identity, Link, Port, PortEvent};
 use holepunch_wire::WorkerId;
 use holepunch_wire::session::{RelayToken, SessionId};
 use holepunch_wire::signal::v1::{Welcome, WorkerV1};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
@@ -51,6 +51,8 @@ pub(crate) struct Run {
     /// What the rendezvous may still have logged.
     pub(crate) log_budget: LogBudget,
     pub(crate) links: mpsc::Sender<Link>,
+    /// How many peers have not known the room's secret.
+    pub(crate) wrong_secrets: watch::Sender<u64>,
     pub(crate) stories: Stories,
     /// What opens the relays of sessions that have been offered and have not begun yet.
     pub(crate) tokens: BTreeMap<SessionId, RelayToken>,

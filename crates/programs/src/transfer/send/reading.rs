@@ -230,7 +230,7 @@ impl Reading {
             opened.read_piece(&mut piece, left)?;
             hasher.update(&piece);
             left -= piece.len() as u64;
-            self.progress.spent(index, piece.len() as u64);
+            self.progress.spent(index, &wanted.listed.entry.path, piece.len() as u64);
             self.piece(piece)?;
         }
         self.look_at_end(wanted, &mut opened)?;
