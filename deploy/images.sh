@@ -35,6 +35,9 @@ allow_push() {
     --role roles/artifactregistry.writer "${at_location[@]}"
 }
 
+# What the images' --version tells; "unknown" where the source is in no repository.
+commit() { git -C "$REPO_ROOT" rev-parse --short=12 HEAD 2>/dev/null || printf unknown; }
+
 # `gcloud builds submit` takes no name of a Dockerfile; the configuration file names both.
 build_in_cloud() {
   heading "the account of Cloud Build may push"
@@ -43,7 +46,8 @@ build_in_cloud() {
   allow_push "$WORKER_REPO"
   heading "images, by Cloud Build"
   run gcloud builds submit "$REPO_ROOT" --config "$DEPLOY_DIR/cloudbuild.yaml" \
-    --substitutions "_RENDEZVOUS_IMAGE=$(rendezvous_image),_WORKER_IMAGE=$(worker_image)" "${in_project[@]}"
+    --substitutions "_RENDEZVOUS_IMAGE=$(rendezvous_image),_WORKER_IMAGE=$(worker_image),_COMMIT=$(commit)" \
+    "${in_project[@]}"
 }
 
 build_locally() {
@@ -54,7 +58,8 @@ build_locally() {
 }
 
 build_image() {
-  run docker buildx build --platform linux/amd64 --file "$1" --tag "$2" --push "$REPO_ROOT"
+  run docker buildx build --platform linux/amd64 --build-arg "HOLEPUNCH_COMMIT=$(commit)" --file "$1" --tag "$2" \
+    --push "$REPO_ROOT"
 }
 
 need_buildx() {

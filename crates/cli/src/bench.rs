@@ -26,18 +26,22 @@ use crate::signals::Stop;
 pub(crate) struct Args {
     #[command(flatten)]
     meet: MeetArgs,
-    /// How long each direction is filled, and most that any other measurement takes; that of the side that
-    /// measures counts [default: 5]
+    /// How long each way is filled [default: 5]
+    ///
+    /// No other measurement takes longer. That of the side that measures counts.
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     seconds: Option<Seconds>,
-    /// Wait so long for a direct path before measuring; what there is then is measured. It counts on the side that
-    /// measures, which is one of the two: give both the same [default: 10]
+    /// Wait so long for a direct path [default: 10]
+    ///
+    /// It is waited for before measuring. What there is then is measured. It counts on the side that measures, which is one of the two: give both the same.
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     wait_direct_sec: Option<Seconds>,
-    /// Measure at once, by whichever path there is: on both sides, as for --wait-direct-sec
+    /// Measure at once, by whichever path there is
+    ///
+    /// On both sides, as for --wait-direct-sec.
     #[arg(long, conflicts_with = "wait_direct_sec")]
     now: bool,
-    /// Print the result as a JSON object, in one line
+    /// Print the result as JSON, in one line
     #[arg(long)]
     json: bool,
 }

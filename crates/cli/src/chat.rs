@@ -17,15 +17,18 @@ use crate::settings::Environment;
 use crate::signals::Stop;
 
 /// Chat with the peer, line by line
+///
+/// It ends with the input, when everything has arrived, or when the peer leaves.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples, here and there (the first prints the code):\n  \
     holepunch chat --name Ada\n  \
-    holepunch chat 7-guitar-fox\n\
-    It ends with the input, when everything has arrived, or when the peer leaves.")]
+    holepunch chat 7-guitar-fox")]
 pub(crate) struct Args {
     #[command(flatten)]
     meet: MeetArgs,
-    /// The name that the peer sees [env: CHAT_NAME] [default: the beginning of this worker's id]
+    /// The name that the peer sees
+    ///
+    /// [env: CHAT_NAME] [default: the beginning of this worker's id]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// Print what the peer says as JSON, one object a line

@@ -16,17 +16,18 @@ const WORDS_MIN: u16 = 4;
 /// Bytes of a room's name: two rooms never have the same one by chance.
 const ROOM_BYTES: usize = 8;
 
-/// Make up a room and a secret, and print whole commands for both sides
+/// Make up a room and a secret for two that meet again and again
 ///
-/// Nobody is asked, and nothing is stored: the rendezvous learns the room's name when the first worker
+/// It prints whole commands for both sides. Nobody is asked, and nothing is stored: the rendezvous learns the room's name when the first worker
 /// enters it, and the words never.
+///
+/// For two that meet again and again, or by scripts; for one time, a code is shorter (holepunch send FILE). Tell the
+/// other side by a way that you trust. A peer that does not know the words gets no link, nor does a rendezvous that puts
+/// somebody in between.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     holepunch invite\n  \
-    holepunch invite --words 8 --json\n\
-    For two that meet again and again, or by scripts; for one time, a code is shorter (holepunch send FILE). \
-    Tell the other side by a way that you trust. A peer that does not know the words gets no link, \
-    nor does a rendezvous that puts somebody in between.")]
+    holepunch invite --words 8 --json")]
 pub(crate) struct Args {
     /// How many words, from 4 to 24; each is worth 11 bits
     #[arg(

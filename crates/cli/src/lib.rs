@@ -9,8 +9,10 @@ mod chat;
 mod code;
 mod config_file;
 mod demo;
+mod documents;
 mod exit;
 mod forward;
+mod headings;
 mod invite;
 mod joining;
 mod lab;
@@ -27,6 +29,7 @@ mod settings;
 mod signals;
 mod table;
 mod transfer;
+mod version;
 mod why;
 mod worker;
 
@@ -35,11 +38,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use code::Code;
 use config_file::ConfigFile;
 use exit::Failure;
+use headings::LOGGING;
 use logging::LogFormat;
 use settings::Environment;
 
@@ -49,12 +53,17 @@ pub use config_file::{KEYS as SETTINGS_FILE_KEYS, Key as SettingsFileKey};
 /// hangs, say) before the process ends all the same.
 const LINGER: Duration = Duration::from_millis(50);
 
+/// A page of the help is no wider than this, however wide the terminal is.
+const HELP_COLUMNS_MAX: usize = 100;
+
 /// Connects two workers directly by UDP through their NATs.
 #[derive(Debug, Parser)]
 #[command(
     name = "holepunch",
-    version,
+    version = version::short(),
+    long_version = version::long(),
     propagate_version = true,
+    max_term_width = HELP_COLUMNS_MAX,
     after_help = "Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.\n\
                   Examples:\n  \
                     holepunch demo             all of it, on this machine\n  \
@@ -65,14 +74,21 @@ const LINGER: Duration = Duration::from_millis(50);
 struct Cli {
     /// How logs are written to standard error [env: LOG_FORMAT] [default: text on a terminal, else
     /// json]
-    #[arg(long, global = true, value_name = "text|json", help_heading = "Logging")]
+    #[arg(long, global = true, value_name = "text|json", help_heading = LOGGING, hide_short_help = true)]
     log_format: Option<LogFormat>,
-    /// Which logs are written, as `info` or `warn,holepunch_worker=debug` [env: RUST_LOG] [default:
-    /// info; less for all but rendezvous and worker]
-    #[arg(long, global = true, value_name = "FILTER", help_heading = "Logging")]
+    /// Which logs, as `info` or `warn,holepunch_worker=debug`
+    ///
+    /// [env: RUST_LOG] [default: info; less for all but rendezvous and worker]
+    #[arg(long, global = true, value_name = "FILTER", help_heading = LOGGING)]
     log: Option<String>,
     /// The settings file [env: HOLEPUNCH_CONFIG] [default: ~/.config/holepunch/config.toml]
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Settings")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        help_heading = "Settings",
+        hide_short_help = true
+    )]
     config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
@@ -80,38 +96,24 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the rendezvous service: registration, pairing, STUN
-    Rendezvous(rendezvous::Args),
-    /// Run a worker: register, learn the public UDP endpoint, link with offered peers
-    Worker(worker::Args),
-    /// Link two workers on this machine: rendezvous, STUN and both workers in one process
-    Demo(demo::Args),
-    /// Link workers behind simulated NATs: how often, how fast, pair by pair
-    Lab(Box<lab::Args>),
-    /// Put load on a rendezvous: idle workers, pairings, echoes
-    Load(load::Args),
-    /// Tell the history of a worker's links: which ways to the peer were tried and taken, and why
-    Why(why::Args),
-    /// Measure a link: throughput each way, round trips, datagrams
-    Bench(bench::Args),
-    /// Ask STUN servers what the NAT in front of this machine does, and what that means for linking
-    Nat(nat::Args),
-    /// Make up a room and a secret, and print the commands for both sides
-    Invite(invite::Args),
-    /// Show the settings that are remembered, and where each comes from
-    Config(config_file::ConfigArgs),
-    /// Try a rendezvous, and remember it for all programs
-    Login(config_file::LoginArgs),
-    /// Send files and folders to a peer
     Send(transfer::SendArgs),
-    /// Receive what a peer sends
     Receive(transfer::ReceiveArgs),
-    /// Chat with a peer, line by line
     Chat(chat::Args),
-    /// Send standard input to a peer, and print what the peer sends
     Pipe(pipe::Args),
-    /// Carry TCP connections to what the peer can reach, and the peer's to what is allowed here
     Forward(forward::Args),
+    Bench(bench::Args),
+    Login(config_file::LoginArgs),
+    Config(config_file::ConfigArgs),
+    Invite(invite::Args),
+    Nat(nat::Args),
+    Why(why::Args),
+    Demo(demo::Args),
+    Worker(worker::Args),
+    Rendezvous(rendezvous::Args),
+    Lab(Box<lab::Args>),
+    Load(load::Args),
+    Completions(documents::CompletionsArgs),
+    Man(documents::ManArgs),
 }
 
 impl Command {
@@ -121,7 +123,7 @@ impl Command {
             Self::Rendezvous(_) | Self::Worker(_) => "info",
             Self::Lab(_) | Self::Load(_) | Self::Nat(_) | Self::Invite(_) | Self::Why(_) => "warn",
             // What it says is its result, or its error.
-            Self::Config(_) | Self::Login(_) => "error",
+            Self::Config(_) | Self::Login(_) | Self::Completions(_) | Self::Man(_) => "error",
             // They show each step themselves.
             Self::Bench(_)
             | Self::Chat(_)
@@ -141,7 +143,7 @@ pub fn command() -> clap::Command {
 
 /// Runs the command line `args`, the program's name first.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(with_command(args)) {
+    let cli = match parse(with_command(args)) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors; clap knows where each text belongs.
@@ -160,6 +162,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(code) => written(code),
         Err(failure) => failure.print(),
     }
+}
+
+fn parse(args: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let matches = Cli::command().try_get_matches_from(args)?;
+    Cli::from_arg_matches(&matches)
 }
 
 /// A code alone is what `receive` is called with.
@@ -213,5 +220,7 @@ async fn run_command(command: Command, environment: &Environment) -> Result<Exit
         Command::Chat(args) => chat::run(args, environment).await,
         Command::Pipe(args) => pipe::run(args, environment).await,
         Command::Forward(args) => forward::run(args, environment).await,
+        Command::Completions(args) => documents::run_completions(&args, Cli::command()),
+        Command::Man(args) => documents::run_man(&args, Cli::command()),
     }
 }

@@ -26,6 +26,12 @@ pub(crate) fn own(text: impl Display) {
     checked(writeln!(std::io::stdout(), "{text}"));
 }
 
+/// Prints a document of this program's own: what a shell or another program reads.
+pub(crate) fn bytes(document: &[u8]) {
+    let mut out = std::io::stdout();
+    checked(out.write_all(document).and_then(|()| out.flush()));
+}
+
 /// Keeps why something could not be written. A reader that has gone away (`| head`) is no reason to fail.
 pub(crate) fn checked(written: std::io::Result<()>) {
     if let Err(error) = written

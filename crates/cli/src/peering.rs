@@ -14,6 +14,7 @@ use holepunch_worker::{
 use crate::code::random;
 use crate::config_file::make_folder;
 use crate::exit::Failure;
+use crate::headings::{MEETING, NETWORK};
 use crate::settings::{Environment, Source, repeated};
 
 /// Longest first line of a file with a room's secret, in bytes.
@@ -29,39 +30,58 @@ const ROOM_BYTES: usize = 8;
 /// With whom to link, and how.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PeeringArgs {
-    /// The room in which the peers meet: the same name on both sides [env: ROOM]
-    #[arg(long, value_name = "NAME")]
+    /// The room to meet in, the same on both sides
+    ///
+    /// [env: ROOM]
+    #[arg(long, value_name = "NAME", help_heading = MEETING)]
     room: Option<RoomArg>,
-    /// A worker to call by its id, and no other: one that runs with --accept, waits in the room that is named here, too,
-    /// or calls this one [env: PEER]
-    #[arg(long, value_name = "ID")]
+    /// A worker to call by its id, and no other
+    ///
+    /// It runs with --accept, waits in the room that is named here, too, or calls this one [env: PEER]
+    #[arg(long, value_name = "ID", help_heading = MEETING)]
     peer: Option<String>,
-    /// Wait for a call by this worker's id, which is printed (--identity default keeps it), from whoever knows it; with
-    /// =ID from these workers alone, as often as needed; `any` or ids with commas in the variable [env: ACCEPT]
-    #[arg(long, value_name = "ID", num_args = 0..=1, require_equals = true, default_missing_value = "any")]
+    /// Wait for a call by this worker's id; with =ID, of that one
+    ///
+    /// The id is printed, and --identity default keeps it. Whoever knows it may call, or with =ID these workers alone; that may
+    /// stand several times. In the variable stand ids with commas, or `any` [env: ACCEPT]
+    #[arg(
+        long,
+        value_name = "ID",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "any",
+        help_heading = MEETING
+    )]
     accept: Vec<String>,
-    /// File of the worker's key, made where there is none; `default` is one that stays beside the settings file
-    /// [env: IDENTITY] [default: a fresh key]
-    #[arg(long, value_name = "FILE")]
+    /// File of the own key [default: a fresh key]
+    ///
+    /// The worker's id is made from it. The file is made where there is none; `default` is one that stays beside the settings file [env: IDENTITY]
+    #[arg(long, value_name = "FILE", help_heading = MEETING)]
     identity: Option<PathBuf>,
-    /// Words that the peers of all links have to know too, and the rendezvous does not [env: ROOM_SECRET]
-    #[arg(long, value_name = "WORDS")]
+    /// Words that the peer has to know, too
+    ///
+    /// The peers of all links have to, and the rendezvous does not know them [env: ROOM_SECRET]
+    #[arg(long, value_name = "WORDS", help_heading = MEETING)]
     room_secret: Option<String>,
-    /// A file with these words in its first line, so that no list of processes shows them [env: ROOM_SECRET_FILE]
-    #[arg(long, value_name = "FILE", conflicts_with = "room_secret")]
+    /// A file with these words in its first line
+    ///
+    /// So no list of processes shows them [env: ROOM_SECRET_FILE]
+    #[arg(long, value_name = "FILE", conflicts_with = "room_secret", help_heading = MEETING)]
     room_secret_file: Option<PathBuf>,
-    /// Use no relay: a link is direct or there is none [env: NO_RELAY]
-    #[arg(long)]
+    /// Use no relay: a link is direct or none
+    ///
+    /// [env: NO_RELAY]
+    #[arg(long, help_heading = NETWORK)]
     no_relay: bool,
     /// Which searches for ports to take part in: usual, never or exhaustive [env: SEARCH]
     /// [default: usual]
-    #[arg(long, value_name = "WHICH")]
+    #[arg(long, value_name = "WHICH", help_heading = NETWORK, hide_short_help = true)]
     search: Option<SearchArg>,
     /// Do not tell peers the addresses of this machine's interfaces [env: NO_HOST_CANDIDATES]
-    #[arg(long)]
+    #[arg(long, help_heading = NETWORK, hide_short_help = true)]
     no_host_candidates: bool,
     /// Do not ask the router for a port by UPnP, NAT-PMP or PCP [env: NO_PORT_MAPPING]
-    #[arg(long)]
+    #[arg(long, help_heading = NETWORK, hide_short_help = true)]
     no_port_mapping: bool,
     /// Whether a code stands for room, peer and secret.
     #[arg(skip)]

@@ -20,21 +20,25 @@ use crate::signals::Stop;
 /// Progress is shown this often.
 const SHOW_EVERY: Duration = Duration::from_secs(1);
 
-/// Send standard input to the peer, and print what the peer sends
+/// Send standard input to the peer, print what comes
+///
+/// It ends when both inputs have ended and everything has arrived, or when nobody reads the output. Where nothing goes
+/// back, `< /dev/null` ends that direction at once; a terminal at which nothing is typed ends with the peer's output.
+///
+/// Exit code 1 when something is missing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
-    tar c photos | holepunch pipe             on one side, which prints the code\n  \
-    holepunch pipe 7-guitar-fox | tar x       on the other, with `< /dev/null` where nothing goes back\n\
-    It ends when both inputs have ended and everything has arrived, or when nobody reads the output. A terminal at which\n\
-    nothing is typed ends with the peer's output.\n\
-    Exit code 1 when something is missing.")]
+    tar c photos | holepunch pipe                     which prints the code\n  \
+    holepunch pipe 7-guitar-fox < /dev/null | tar x   on the other side")]
 pub(crate) struct Args {
     #[command(flatten)]
     meet: MeetArgs,
     /// Show on standard error how many bytes have gone each way
     #[arg(long)]
     progress: bool,
-    /// Print the result as a JSON object, on standard error: standard output is the peer's
+    /// Print the result as a JSON object, on standard error
+    ///
+    /// Standard output is the peer's.
     #[arg(long)]
     json: bool,
 }

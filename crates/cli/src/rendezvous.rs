@@ -21,53 +21,69 @@ const DEFAULT_STUN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIE
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     holepunch rendezvous\n  \
-    holepunch rendezvous --listen 0.0.0.0:9000 --stun-listen 0.0.0.0:3478,0.0.0.0:3479\n  \
+    holepunch rendezvous --listen [::]:9000 --stun-listen [::]:3478,[::]:3479\n  \
     holepunch rendezvous --stun-listen none --trusted-proxy 10.0.0.0/8")]
 pub(crate) struct Args {
-    /// Where HTTP and WebSocket are served [env: PORT, the port alone] [default: 0.0.0.0:8080]
+    /// Where HTTP is served; else on port 8080
+    ///
+    /// And WebSocket [env: PORT, the port alone] [default: 0.0.0.0:8080]
     #[arg(long, value_name = "ADDR")]
     listen: Option<Address>,
-    /// UDP addresses where STUN is served, or `none`; a second port or address turns RFC 5780 on
-    /// [env: STUN_LISTEN] [default: 0.0.0.0:3478, unless it is taken]
+    /// UDP addresses for STUN, or `none`
+    ///
+    /// A second port or address turns RFC 5780 on [env: STUN_LISTEN] [default: 0.0.0.0:3478, unless it is taken]
     #[arg(long, value_name = "ADDR,…|none")]
     stun_listen: Vec<String>,
-    /// STUN addresses or names to tell workers of, where they are not those that are listened on (a NAT, a load
-    /// balancer); names are looked up at the start. As many as --stun-listen has, in the same order, are named in STUN's
+    /// STUN addresses that workers are told of
+    ///
+    /// Or names. They are other ones than those that are listened on behind a NAT or a load balancer. Names are looked up at the start. As many as --stun-listen has, in the same order, are named in STUN's
     /// answers as well (RFC 5780); of another number workers alone are told [env: STUN_ADVERTISE]
     #[arg(long, value_name = "ADDR,…")]
     stun_advertise: Vec<String>,
-    /// Networks of proxies whose X-Forwarded-For and X-Forwarded-Host (or Forwarded) are believed [env:
-    /// TRUSTED_PROXY]
+    /// Proxies whose X-Forwarded-For is believed
+    ///
+    /// Their networks. X-Forwarded-Host and Forwarded are believed as well [env: TRUSTED_PROXY]
     #[arg(long, value_name = "CIDR,…", alias = "trusted-proxies")]
     trusted_proxy: Vec<String>,
-    /// Each connection of a trusted proxy begins with a header of the PROXY protocol, version 1 or 2, which names
-    /// the client; of others no such header is taken [env: PROXY_PROTOCOL]
+    /// Trusted proxies speak the PROXY protocol
+    ///
+    /// Each connection of a trusted proxy begins with a header of version 1 or 2, which names the client; of others no
+    /// such header is taken [env: PROXY_PROTOCOL]
     #[arg(long)]
     proxy_protocol: bool,
-    /// Names of this server as in the URLs of its workers: a worker that proves its key signs one of
-    /// them. Without it, it signs the host that it has asked for (the Host header); then another
+    /// Names of this server in its workers' URLs
+    ///
+    /// A worker that proves its key signs one of them. Without it, it signs the host that it has asked for (the Host header); then another
     /// rendezvous could pass this one's challenge on to a worker of its own, and register here in that
     /// worker's name. Web pages of these names may open WebSockets; without it, those of the Host header
     /// [env: HOLEPUNCH_PUBLIC_HOST]
     #[arg(long, value_name = "NAME,…")]
     public_host: Vec<String>,
-    /// Take private, link-local and loopback UDP endpoints from every worker [env: ALLOW_PRIVATE]
+    /// Take private endpoints from every worker
+    ///
+    /// UDP endpoints that are private, link-local or loopback [env: ALLOW_PRIVATE]
     #[arg(long)]
     allow_private: bool,
     /// Time between two pings of a worker [env: PING_INTERVAL_SEC] [default: 25]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", hide_short_help = true)]
     ping_interval_sec: Option<Seconds>,
     /// Time that a ping may stay without an answer [env: PING_TIMEOUT_SEC] [default: 25]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", hide_short_help = true)]
     ping_timeout_sec: Option<Seconds>,
-    /// Most workers registered at once [env: MAX_WORKERS] [default: 100000]
+    /// Most workers at once [default: 100000]
+    ///
+    /// [env: MAX_WORKERS]
     #[arg(long, value_name = "N")]
     max_workers: Option<usize>,
-    /// Most of them from one IP address (IPv6: one /64, and twice as many from one /48), such as that of a NAT
-    /// or of a proxy that is not trusted; the next one is refused (429) [env: MAX_WORKERS_PER_IP] [default: 10000]
+    /// Most of one IP address [default: 10000]
+    ///
+    /// IPv6: one /64, and twice as many from one /48. The address may be that of a NAT or of a proxy that is not
+    /// trusted. The next one is refused (429) [env: MAX_WORKERS_PER_IP]
     #[arg(long, value_name = "N|none")]
     max_workers_per_ip: Option<OrNone<usize>>,
-    /// Tell nobody who is registered: no /debug/list_workers [env: NO_LISTING]
+    /// Tell nobody who is registered
+    ///
+    /// There is no /debug/list_workers then [env: NO_LISTING]
     #[arg(long)]
     no_listing: bool,
     #[command(flatten)]

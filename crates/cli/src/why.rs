@@ -9,11 +9,12 @@ use url::Url;
 use crate::exit::Failure;
 use crate::output::{self, one_line};
 
-/// Tell the history of a worker's links: which ways to the peer were tried and taken, and why
+/// Tell the history of a worker's links
+///
+/// Which ways to the peer were tried and taken, and why. The worker tells it to its own machine alone. Programs over a link tell it with --why.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example, on the machine of a worker:\n  \
-    holepunch why --url http://127.0.0.1:8080\n\
-    The worker tells it to its own machine alone. Programs over a link tell it with --why.")]
+    holepunch why --url http://127.0.0.1:8080")]
 pub(crate) struct Args {
     /// Where the worker tells it: http:// with the worker's PORT (--port)
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]

@@ -8,6 +8,7 @@ use holepunch_worker::{Config, ServerName, Worker, WorkerId};
 use url::Url;
 
 use crate::exit::Failure;
+use crate::headings::{MEETING, NETWORK};
 use crate::peering::{PeeringArgs, rendezvous_url};
 use crate::settings::{Environment, List, OrNone, Pause, PortNumber, Seconds, repeated};
 use crate::signals::Stop;
@@ -18,52 +19,64 @@ const DEFAULT_STUN_PORT: u16 = 19302;
 const DEFAULT_UDP_PORT: u16 = 8081;
 const DEFAULT_IP_ECHO_URL: &str = "https://api.ipify.org";
 
-/// Run a worker: register, learn the public UDP endpoint, link with offered peers
+/// Run a worker
+///
+/// It registers, learns its public UDP endpoint, and links with the peers that it is offered. Without --room a worker is in the room of all that name none.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Without --room a worker is in the room of all that name none.\n\
-    Examples:\n  \
+#[command(after_help = "Examples:\n  \
     holepunch worker --rendezvous-url https://rendezvous.example\n  \
-    RENDEZVOUS_SERVICE_URL=http://127.0.0.1:8080 STUN_SERVERS=127.0.0.1:3478 IP_ECHO_URL=none \\\n    \
-    PORT=0 INTERNAL_UDP_PORT_ENV=0 holepunch worker")]
+    PORT=0 INTERNAL_UDP_PORT_ENV=0 IP_ECHO_URL=none STUN_SERVERS=127.0.0.1:3478 \\\n    \
+    holepunch worker --rendezvous-url http://127.0.0.1:8080")]
 pub(crate) struct Args {
-    /// The rendezvous; required [env: RENDEZVOUS_SERVICE_URL]
-    #[arg(long, value_name = "URL")]
+    /// The rendezvous, unless one is remembered
+    ///
+    /// `holepunch login URL` remembers one [env: RENDEZVOUS_SERVICE_URL]
+    #[arg(long, value_name = "URL", help_heading = MEETING)]
     rendezvous_url: Option<String>,
-    /// TCP port of the health server, 0 for any free one [env: PORT] [default: 8080]
+    /// TCP port of the health server [default: 8080]
+    ///
+    /// 0 for any free one [env: PORT]
     #[arg(long, value_name = "PORT")]
     port: Option<PortNumber>,
     #[command(flatten)]
     stun: StunArgs,
     /// Repetitions of STUN discovery after it failed; for ever without it [env: STUN_MAX_RETRIES]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = NETWORK, hide_short_help = true)]
     stun_max_retries: Option<u32>,
     /// Pause before each repetition; half a second to 30 s, growing, without it [env: STUN_RETRY_DELAY_SEC]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", help_heading = NETWORK, hide_short_help = true)]
     stun_retry_delay_sec: Option<Pause>,
-    /// UDP port for STUN and peers, 0 for any free one [env: INTERNAL_UDP_PORT_ENV] [default: 8081]
+    /// UDP port for STUN and peers [default: 8081]
+    ///
+    /// 0 for any free one [env: INTERNAL_UDP_PORT_ENV]
     #[arg(long, value_name = "PORT")]
     internal_udp_port: Option<PortNumber>,
     /// Time between two pings on the WebSocket [env: PING_INTERVAL_SEC] [default: 25]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", help_heading = NETWORK, hide_short_help = true)]
     ping_interval_sec: Option<Seconds>,
     /// Time that a ping may stay without an answer [env: PING_TIMEOUT_SEC] [default: 25]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", help_heading = NETWORK, hide_short_help = true)]
     ping_timeout_sec: Option<Seconds>,
-    /// HTTP service that answers with the caller's IP, or `none` [env: IP_ECHO_URL] [default:
-    /// https://api.ipify.org]
-    #[arg(long, value_name = "URL|none")]
+    /// HTTP service that tells the caller's IP
+    ///
+    /// `none` asks nobody [env: IP_ECHO_URL] [default: https://api.ipify.org]
+    #[arg(long, value_name = "URL|none", help_heading = NETWORK)]
     ip_echo_url: Option<OrNone<Url>>,
-    /// The worker's id [env: WORKER_ID] [default: the one that is made from its
-    /// key; a fresh UUID with --baseline]
-    #[arg(long, value_name = "ID")]
+    /// The worker's id; else one made from its key
+    ///
+    /// [env: WORKER_ID] [default: the one that is made from its key; a fresh UUID with --baseline]
+    #[arg(long, value_name = "ID", help_heading = MEETING)]
     worker_id: Option<String>,
-    /// Who is offered to whom in the room, where this worker is its first: pair, mesh or call
-    /// [env: ROOM_MODE] [default: pair]
-    #[arg(long, value_name = "MODE")]
+    /// Who is offered to whom: pair, mesh or call
+    ///
+    /// It counts where this worker is the first of the room [env: ROOM_MODE] [default: pair]
+    #[arg(long, value_name = "MODE", help_heading = MEETING)]
     room_mode: Option<ModeArg>,
     #[command(flatten)]
     peering: PeeringArgs,
-    /// Speak the baseline protocol only [env: BASELINE]
+    /// Speak the baseline protocol only
+    ///
+    /// [env: BASELINE]
     #[arg(long)]
     baseline: bool,
 }
@@ -89,14 +102,15 @@ impl FromStr for ModeArg {
 #[derive(Debug, clap::Args)]
 pub(crate) struct StunArgs {
     /// STUN server [env: STUN_HOST_ENV, STUN_HOST] [default: stun.l.google.com]
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, value_name = "HOST", help_heading = NETWORK, hide_short_help = true)]
     stun_host: Option<String>,
     /// Its port [env: STUN_PORT_ENV, STUN_PORT] [default: 19302]
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", help_heading = NETWORK, hide_short_help = true)]
     stun_port: Option<PortNumber>,
-    /// More STUN servers, asked at the same time; with these the default one is left out [env:
-    /// STUN_SERVERS]
-    #[arg(long, value_name = "HOST:PORT,…")]
+    /// STUN servers, asked at the same time
+    ///
+    /// With these the default one of --stun-host is left out [env: STUN_SERVERS]
+    #[arg(long, value_name = "HOST:PORT,…", help_heading = NETWORK)]
     stun_servers: Vec<String>,
 }
 

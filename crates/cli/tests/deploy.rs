@@ -136,10 +136,9 @@ fn cloud_build_may_push_and_gets_the_configuration_and_both_images() {
         "_RENDEZVOUS_IMAGE={registry}/rendezvous-repo/rendezvous-service:latest,_WORKER_IMAGE={registry}/ip-worker-repo/ip-worker-service:latest"
     );
     let config = deploy_dir().join("cloudbuild.yaml");
-    outcome.expect_call(
-        "gcloud builds submit",
-        &[&format!("--config {}", config.display()), &format!("--substitutions {images}")],
-    );
+    outcome.expect_call("gcloud builds submit", &[&format!("--config {}", config.display())]);
+    let substitutions = format!(" --substitutions {images},_COMMIT=");
+    assert!(outcome.calls.iter().any(|call| call.contains(&substitutions)), "{:?}", outcome.calls);
     assert!(
         !outcome.calls.iter().any(|call| call.contains("dockerfile")),
         "gcloud has no such option"
@@ -158,6 +157,7 @@ fn a_local_build_makes_both_images_for_amd64_and_pushes_them() {
             build.contains(" --platform linux/amd64 ") && build.contains(" --push "),
             "{build}"
         );
+        assert!(build.contains(" --build-arg HOLEPUNCH_COMMIT="), "{build}");
         assert!(build.contains(&format!("deploy/Dockerfile.{role} ")), "{build}");
     }
     assert!(

@@ -114,19 +114,83 @@ async fn a_health_port_that_is_taken_ends_the_worker_with_an_error_that_names_po
 
 #[tokio::test]
 async fn every_command_has_a_help_with_an_example() {
-    for command in ["rendezvous", "worker", "demo", "load", "nat"] {
-        let all = Program::end_of(&["--help"], &[]).await;
-        assert_eq!(all.code, Some(0), "{all:?}");
-        assert!(all.out.contains("Examples:\n  holepunch"), "{}", all.out);
-        assert!(all.out.contains("Exit codes: "), "{}", all.out);
-        assert!(all.out.contains(&format!("\n  {command} ")), "{}", all.out);
-        let help = Program::end_of(&[command, "--help"], &[]).await;
+    let all = Program::end_of(&["--help"], &[]).await;
+    assert_eq!(all.code, Some(0), "{all:?}");
+    assert!(all.out.contains("Exit codes: "), "{}", all.out);
+    for command in commands().await {
+        let name = ["holepunch"].into_iter().chain(command.iter().map(String::as_str));
+        let name = name.collect::<Vec<_>>().join(" ");
+        let arguments: Vec<&str> = command.iter().map(String::as_str).chain(["--help"]).collect();
+        let help = Program::end_of(&arguments, &[]).await;
         assert_eq!(help.code, Some(0), "{help:?}");
-        assert!(help.out.contains(&format!("Usage: holepunch {command}")), "{}", help.out);
-        let (_, examples) = help.out.split_once("Examples:").unwrap();
-        assert!(examples.contains(&format!("holepunch {command}")), "{}", help.out);
+        assert!(help.out.contains(&format!("Usage: {name}")), "{}", help.out);
+        let (_, examples) = help.out.split_once("\nExample").expect(&name);
+        assert!(examples.contains(&name), "{}", help.out);
         assert_eq!(help.err, "");
     }
+}
+
+/// All commands, with those of commands, as the help names them; the first is `holepunch` itself.
+async fn commands() -> Vec<Vec<String>> {
+    let mut all = vec![Vec::new()];
+    let mut next = 0;
+    while let Some(command) = all.get(next).cloned() {
+        next += 1;
+        let arguments: Vec<&str> = command.iter().map(String::as_str).chain(["-h"]).collect();
+        let help = Program::end_of(&arguments, &[]).await.out;
+        let Some((_, listed)) = help.split_once("\nCommands:\n") else { continue };
+        let lines = listed.lines().take_while(|line| line.starts_with("  "));
+        let names = lines.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+        for name in names.filter(|name| !name.is_empty() && *name != "help") {
+            all.push(command.iter().cloned().chain([name.to_owned()]).collect());
+        }
+    }
+    assert!(all.len() > 20, "{all:?}");
+    all
+}
+
+#[tokio::test]
+async fn a_short_help_is_one_page_with_the_programs_own_flags_first() {
+    for command in commands().await {
+        let arguments: Vec<&str> = command.iter().map(String::as_str).chain(["-h"]).collect();
+        let help = Program::end_of(&arguments, &[("COLUMNS", "80")]).await;
+        let lines: Vec<&str> = help.out.lines().collect();
+        assert!(lines.len() <= 40, "{} lines: {}", lines.len(), help.out);
+        let longest = lines.iter().max_by_key(|line| line.chars().count()).unwrap();
+        assert!(longest.chars().count() <= 80, "{longest}");
+        let at = |heading: &str| lines.iter().position(|line| *line == heading);
+        let own = at("Options:").expect("there is --help at least");
+        for heading in ["Meeting:", "Network:", "Logging:"] {
+            assert!(at(heading).is_none_or(|at| at > own), "{}", help.out);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_manual_has_a_page_for_each_command_and_shells_can_complete_all_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("man1");
+    let ended = Program::end_of(&["man", pages.to_str().unwrap()], &[]).await;
+    assert_eq!((ended.code, &*ended.out, &*ended.err), (Some(0), "", ""));
+    for command in commands().await {
+        let name =
+            ["holepunch".to_owned()].into_iter().chain(command).collect::<Vec<_>>().join("-");
+        let page = std::fs::read_to_string(pages.join(format!("{name}.1"))).expect(&name);
+        assert!(page.contains(".SH SYNOPSIS") && page.contains("xample"), "{name}: {page}");
+        assert!(!page.contains("\n\n.TP"), "an option without a word: {page}");
+    }
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ended = Program::end_of(&["completions", shell], &[]).await;
+        assert!(ended.code == Some(0) && ended.out.contains("give-up-after-sec"), "{ended:?}");
+        assert_eq!(ended.err, "");
+    }
+    let begun =
+        [("load r", "relay"), ("rece", "receive"), ("chat --room-secret-f", "--room-secret-file")];
+    for (begun, completed) in begun {
+        assert_eq!(completed_by_bash(begun).await, completed);
+    }
+    let page = Program::end_of(&["man"], &[]).await.out;
+    assert!(page.contains(".TH holepunch 1"), "{page}");
 }
 
 #[tokio::test]
@@ -151,11 +215,18 @@ async fn the_help_of_the_worker_names_every_variable_of_the_baseline() {
 
 #[tokio::test]
 async fn the_version_is_that_of_the_package() {
+    let own = format!("holepunch {}", env!("CARGO_PKG_VERSION"));
     let ended = Program::end_of(&["--version"], &[]).await;
-    assert_eq!(
-        (ended.code, ended.out),
-        (Some(0), format!("holepunch {}", env!("CARGO_PKG_VERSION")))
-    );
+    let lines: Vec<&str> = ended.out.lines().collect();
+    assert_eq!((ended.code, lines[0]), (Some(0), own.as_str()));
+    let starts = ["commit      ", "rendezvous  holepunch.v1, baseline", "links       holepunch/1"];
+    for (line, start) in lines[1..].iter().zip(starts) {
+        assert!(line.starts_with(start) && line.len() > start.trim_end().len() - 1, "{line}");
+    }
+    assert!(lines[4].starts_with("programs    bench 1, chat 1, forward 2"), "{}", ended.out);
+    let short = Program::end_of(&["send", "-V"], &[]).await.out;
+    let start = own.replace("holepunch", "holepunch-send");
+    assert!(short.starts_with(&format!("{start} (commit ")) && !short.contains('\n'), "{short}");
 }
 
 #[tokio::test]
@@ -181,4 +252,14 @@ async fn a_result_that_cannot_be_written_is_a_failure_and_a_reader_that_has_gone
         let said = String::from_utf8_lossy(&ended.stderr);
         assert_eq!((ended.status.code(), &*said), (Some(0), ""), "{arguments:?}");
     }
+}
+
+/// What bash makes of the last word of a command line that is begun so.
+async fn completed_by_bash(begun: &str) -> String {
+    let script = r#"source <("$0" completions bash) && COMP_WORDS=(holepunch $1) && COMP_CWORD=$((${#COMP_WORDS[@]} - 1)) \
+        && _holepunch holepunch "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"; echo "${COMPREPLY[*]}""#;
+    let mut bash = tokio::process::Command::new("bash");
+    bash.args(["-c", script, env!("CARGO_BIN_EXE_holepunch"), begun]);
+    let output = within("bash", bash.output()).await.unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }

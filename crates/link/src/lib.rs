@@ -40,3 +40,4 @@ pub use links::{
 pub use mux::PacketDrops;
 pub use port::{OpenError, Port, PortEvent};
 pub use resolve::{ServerName, ServerNameError};
+pub use tls::ALPN;

@@ -18,7 +18,7 @@ use rustls::{
 use crate::identity::Identity;
 
 /// The application protocol (RFC 7301): both sides of a link speak it or there is none.
-pub(crate) const ALPN: &[u8] = b"holepunch/1";
+pub const ALPN: &[u8] = b"holepunch/1";
 /// What stands before an Ed25519 key in a SubjectPublicKeyInfo (RFC 8410 §4).
 const SPKI_PREFIX: [u8; 12] =
     [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];

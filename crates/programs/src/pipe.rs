@@ -26,7 +26,8 @@ pub use descriptor::{Stdin, Stdout};
 pub use input::Input;
 pub use output::Output;
 
-const VERSION: u32 = 1;
+/// The version of what goes over the link; the two sides have to have the same one.
+pub const VERSION: u32 = 1;
 /// Pieces that are taken from the link at once: each is what one packet holds.
 const PIECES_READ_MAX: usize = 256;
 /// Where the pipe breaks, what has come is still written, if the output takes it within so long.

@@ -14,13 +14,12 @@ use crate::table::table;
 /// Show the settings that are remembered, and where each comes from
 ///
 /// A flag is over an environment variable, and that is over the settings file, config.toml in
-/// $XDG_CONFIG_HOME/holepunch or ~/.config/holepunch.
+/// $XDG_CONFIG_HOME/holepunch or ~/.config/holepunch. The file holds any of: rendezvous, stun_servers, identity,
+/// room_secret_file, name. `holepunch login URL` writes the rendezvous into it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     holepunch config\n  \
-    holepunch config --json\n\
-    The file holds any of: rendezvous, stun_servers, identity, room_secret_file, name.\n\
-    `holepunch login URL` writes the rendezvous into it.")]
+    holepunch config --json")]
 pub(crate) struct Args {
     /// Print a JSON object, in one line
     #[arg(long)]

@@ -16,11 +16,12 @@ use crate::settings::Environment;
 const WITHIN: Duration = Duration::from_secs(20);
 
 /// Try a rendezvous, and remember it for all programs
+///
+/// It is written into the settings file (see `holepunch config`), which is its owner's alone.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     holepunch login https://rendezvous.example\n  \
-    echo https://user:password@rendezvous.example | holepunch login -\n\
-    It is written into the settings file (see `holepunch config`), which is its owner's alone.")]
+    echo https://user:password@rendezvous.example | holepunch login -")]
 pub(crate) struct Args {
     /// The rendezvous, or `-` for a line of standard input
     #[arg(value_name = "URL")]

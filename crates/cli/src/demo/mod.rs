@@ -18,10 +18,11 @@ use progress::{Outcome, Side};
 const LINK_WITHIN: Duration = Duration::from_secs(10);
 const ANY_PORT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
 
-/// Link two workers on this machine: rendezvous, STUN and both workers in one process
+/// Link two workers on this machine
+///
+/// A rendezvous with STUN and both workers run in one process. Exit code 1 when the two are not linked within 10 s.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  holepunch demo\n  holepunch demo --keep\n\
-    Exit code 1 when the two are not linked within 10 s.")]
+#[command(after_help = "Examples:\n  holepunch demo\n  holepunch demo --keep")]
 pub(crate) struct Args {
     /// Stay up until Ctrl-C, and print the URLs to look at
     #[arg(long)]

@@ -23,14 +23,15 @@ use crate::settings::Environment;
 use crate::signals::Stop;
 use telling::{Event, in_words, tell_not_made};
 
-/// Carry TCP connections to what the peer can reach, and the peer's to what is allowed here
+/// Carry TCP connections to what the other side can reach
+///
+/// Those of this side go to what the peer can reach, and the peer's to what is allowed here. It runs until it is interrupted, the peer leaves (exit code 0), or the link is lost (1).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: SSH to a machine behind a NAT. On that machine:\n  \
     holepunch forward --allow 127.0.0.1:22\n\
     which prints a code, and on the other side:\n  \
     holepunch forward 7-guitar-fox --listen 127.0.0.1:2222 --to 127.0.0.1:22\n  \
-    ssh -p 2222 127.0.0.1\n\
-    It runs until it is interrupted, the peer leaves (exit code 0), or the link is lost (1).")]
+    ssh -p 2222 127.0.0.1")]
 pub(crate) struct Args {
     #[command(flatten)]
     meet: MeetArgs,
@@ -43,10 +44,14 @@ pub(crate) struct Args {
     /// The same as --listen with --to, as often as needed
     #[arg(short = 'L', value_name = "IP:PORT=HOST:PORT")]
     pairs: Vec<Pair>,
-    /// What the peer may reach through this side; nothing without it. Of the port or the host `*`: any
+    /// What the peer may reach; nothing without it
+    ///
+    /// It reaches that through this side. Of the port or the host `*`: any.
     #[arg(long, value_name = "HOST:PORT")]
     allow: Vec<Rule>,
-    /// Where to speak SOCKS 5; names are looked up on the peer's side
+    /// Where to speak SOCKS 5
+    ///
+    /// Names are looked up on the peer's side.
     #[arg(long, value_name = "IP:PORT")]
     socks: Vec<Entry>,
     /// Print what happens as JSON, one object a line

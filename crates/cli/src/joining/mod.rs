@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::code::{self, GUESSES_SHOWN_MAX, WORDS, WORDS_MAX};
 use crate::exit::Failure;
+use crate::headings::{LOGGING, MEETING};
 use crate::output;
 use crate::peering::{
     IdentityFile, PeeringArgs, is_room_of_calls, rendezvous_if_named, rendezvous_url,
@@ -46,36 +47,42 @@ const OPEN_TO_ALL: &str = "whoever comes first to this room is the peer, known o
 /// With whom to link, and by which rendezvous
 #[derive(Debug, clap::Args)]
 pub(crate) struct JoinArgs {
-    /// The rendezvous; required [env: RENDEZVOUS_SERVICE_URL]
-    #[arg(long, value_name = "URL")]
+    /// The rendezvous, unless one is remembered
+    ///
+    /// `holepunch login URL` remembers one [env: RENDEZVOUS_SERVICE_URL]
+    #[arg(long, value_name = "URL", help_heading = MEETING)]
     rendezvous_url: Option<String>,
     #[command(flatten)]
     peering: PeeringArgs,
     /// Words of the code that this side makes up, each worth 11 bits; from 2 to 24 [default: 2]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(i64::from(WORDS)..=i64::from(WORDS_MAX)))]
+    #[arg(long, value_name = "N", help_heading = MEETING, hide_short_help = true, value_parser = clap::value_parser!(u16).range(i64::from(WORDS)..=i64::from(WORDS_MAX)))]
     words: Option<u16>,
     /// The code of the other side, or `-` for a line of standard input [env: CODE]
     #[arg(skip)]
     code: Option<String>,
     #[command(flatten)]
     stun: StunArgs,
-    /// Fail (exit code 1) where there is no link within so long; without it wait for ever, or an hour with a code
-    /// of this side [env: GIVE_UP_AFTER_SEC]
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    /// Fail where there is no link within so long
+    ///
+    /// The exit code is 1. Without it wait for ever, or an hour with a code of this side [env: GIVE_UP_AFTER_SEC]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, help_heading = MEETING)]
     give_up_after_sec: Option<Seconds>,
-    /// Say nothing of the way to the link, and of its changes, on standard error
-    #[arg(long, short)]
+    /// Say nothing of the way to the link
+    ///
+    /// Neither of that way nor of its changes anything is told on standard error.
+    #[arg(long, short, help_heading = LOGGING)]
     quiet: bool,
     /// Tell the history of the link on standard error in the end
-    #[arg(long)]
+    #[arg(long, help_heading = LOGGING)]
     why: bool,
 }
 
 /// With whom to link, where either side may make the code up
 #[derive(Debug, clap::Args)]
 pub(crate) struct MeetArgs {
-    /// The code that the other side has printed, or `-` for a line of standard input; without it this side makes one up
-    /// [env: CODE]
+    /// The code of the other side; without it this side makes one up
+    ///
+    /// `-` stands for a line of standard input [env: CODE]
     code: Option<String>,
     #[command(flatten)]
     join: JoinArgs,

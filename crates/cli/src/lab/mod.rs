@@ -28,36 +28,42 @@ const SEEDS_MAX: u64 = 1_000_000;
 /// Most threads.
 const THREADS_MAX: u64 = 256;
 
-/// Link workers behind simulated NATs: how often, how fast, pair by pair
+/// Link workers behind simulated NATs, pair by pair
+///
+/// It tells how often that goes well, and how fast. Exit codes: 0 all as required, 1 something is not, 2 usage, 130 interrupted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
-    holepunch lab                                    what is required of each pair, and what came out\n  \
-    holepunch lab --only birthday --seeds 1000       some rows of it, with more seeds\n  \
-    holepunch lab --matrix                           every kind of NAT with every other\n  \
-    holepunch lab --matrix --kinds eim-apdf,remap    some of them\n  \
-    holepunch lab --html lab.html --full             both as a page, with as many seeds as it takes\n  \
-    holepunch lab --pair eim-apdf,hard-apdf-random --seed 7 --trace   one history, line by line\n\
-    Exit codes: 0 all as required, 1 something is not, 2 usage, 130 interrupted.")]
+    holepunch lab                               what is required of each pair\n  \
+    holepunch lab --only birthday --seeds 1000  some of it, with more seeds\n  \
+    holepunch lab --matrix                      every kind of NAT with every other\n  \
+    holepunch lab --html lab.html --full        both as a page, with many seeds\n  \
+    holepunch lab --pair eim-apdf,hard-apdf-random --seed 7 --trace")]
 pub(crate) struct Args {
-    /// Show every kind of NAT with every other, in place of the table of requirements
+    /// Show every kind of NAT with every other
+    ///
+    /// In place of the table of requirements.
     #[arg(long, conflicts_with_all = ["pair", "list"])]
     matrix: bool,
-    /// Kinds of the matrix, or `all` [default: 17 usual ones; --list shows all]
+    /// Kinds of the matrix, or `all`; else 17 usual ones
+    ///
+    /// [default: 17 usual ones; --list shows all]
     #[arg(long, value_name = "KIND,KIND,…", conflicts_with_all = ["pair", "list"])]
     kinds: Option<Kinds>,
-    /// Play one pair: what the first worker stands behind, and the second
+    /// Play one pair: what each of the two stands behind
     #[arg(long, value_name = "KIND,KIND", conflicts_with = "list")]
     pair: Option<PairOfKinds>,
     /// List the kinds of NAT, with a sentence for each
     #[arg(long)]
     list: bool,
-    /// Only rows of the table whose group or pair contains this text
+    /// Only rows whose group or pair contains this text
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["pair", "list"])]
     only: Option<String>,
     /// Seeds of each pair [default: 50]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=SEEDS_MAX))]
     seeds: Option<u64>,
-    /// As many seeds as each share needs: 1,000, or 3,700 where it is to be 99.9 %
+    /// As many seeds as each share needs
+    ///
+    /// 1,000, or 3,700 where it is to be 99.9 %.
     #[arg(long, conflicts_with_all = ["seeds", "pair"])]
     full: bool,
     /// The first seed
@@ -75,7 +81,9 @@ pub(crate) struct Args {
     /// Print a JSON object
     #[arg(long)]
     json: bool,
-    /// Write a page with the matrix and the table to this file
+    /// Write a page with both to this file
+    ///
+    /// The matrix and the table.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["pair", "list"])]
     html: Option<PathBuf>,
     #[command(flatten)]
@@ -87,41 +95,41 @@ pub(crate) struct Args {
 #[command(next_help_heading = "One pair (with --pair)")]
 struct PairArgs {
     /// Packets lost, one way, in percent
-    #[arg(long, value_name = "PERCENT", requires = "pair")]
+    #[arg(long, hide_short_help = true, value_name = "PERCENT", requires = "pair")]
     loss: Option<Percent>,
     /// Losses come in bursts
-    #[arg(long, requires = "loss")]
+    #[arg(long, hide_short_help = true, requires = "loss")]
     bursts: bool,
     /// How much later than usual a packet may come; some overtake others then
-    #[arg(long, value_name = "MS", requires = "pair")]
+    #[arg(long, hide_short_help = true, value_name = "MS", requires = "pair")]
     jitter: Option<Ms>,
     /// One way from each worker to the core [default: 40,40]
-    #[arg(long, value_name = "MS,MS", requires = "pair")]
+    #[arg(long, hide_short_help = true, value_name = "MS,MS", requires = "pair")]
     ways: Option<TwoMs>,
     /// What signalling of each takes beyond that [default: 0,0]
-    #[arg(long, value_name = "MS,MS", requires = "pair")]
+    #[arg(long, hide_short_help = true, value_name = "MS,MS", requires = "pair")]
     lag: Option<TwoMs>,
     /// How much later the second worker comes, at least; at most twice that [default: 3]
-    #[arg(long, value_name = "SECONDS", requires = "pair")]
+    #[arg(long, hide_short_help = true, value_name = "SECONDS", requires = "pair")]
     later: Option<PlainSeconds>,
     /// Both have IPv6, too
-    #[arg(long, requires = "pair")]
+    #[arg(long, hide_short_help = true, requires = "pair")]
     ipv6: bool,
     /// Both want searches that use up a block of ports
-    #[arg(long, requires = "pair", conflicts_with = "no_search")]
+    #[arg(long, hide_short_help = true, requires = "pair", conflicts_with = "no_search")]
     exhaustive: bool,
     /// Both want no searches
-    #[arg(long, requires = "pair")]
+    #[arg(long, hide_short_help = true, requires = "pair")]
     no_search: bool,
     /// Both tell wrong NAT profiles
-    #[arg(long, requires = "pair")]
+    #[arg(long, hide_short_help = true, requires = "pair")]
     wrong_profiles: bool,
     /// The timers of both are 50 to 500 ms late, as on busy machines
-    #[arg(long, requires = "pair")]
+    #[arg(long, hide_short_help = true, requires = "pair")]
     busy: bool,
     /// What happens to the link: the first worker's NAT forgets its mappings, or it comes into
     /// another network
-    #[arg(long, value_name = "rebind|move", requires = "pair")]
+    #[arg(long, hide_short_help = true, value_name = "rebind|move", requires = "pair")]
     incident: Option<Unusual>,
 }
 

@@ -29,13 +29,13 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Whether the profile is complete is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Ask STUN servers what the NAT in front of this machine does, and what that means for linking
+/// Tell what the NAT in front of this machine does
+///
+/// STUN servers are asked for it. It is told as well what that means for linking. Without servers: stun.l.google.com:19302 and stun.cloudflare.com:3478. Exit code 1 when no server answers.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     holepunch nat\n  \
-    holepunch nat --stun-servers stun1.example:3478,stun2.example:3478 --json\n\
-    Without servers: stun.l.google.com:19302 and stun.cloudflare.com:3478.\n\
-    Exit code 1 when no server answers.")]
+    holepunch nat --stun-servers stun1.example:3478,stun2.example:3478 --json")]
 pub(crate) struct Args {
     #[command(flatten)]
     stun: StunArgs,

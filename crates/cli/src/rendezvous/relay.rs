@@ -8,28 +8,37 @@ use crate::settings::{Environment, OrNone, Size};
 /// The options of the relay. Sizes have the suffixes K, M, G, T.
 #[derive(Debug, clap::Args)]
 #[group(id = "relay")]
+#[command(next_help_heading = "Relay")]
 pub(crate) struct Args {
-    /// Relay nothing: workers without a direct path have no link [env: NO_RELAY]
+    /// Relay nothing
+    ///
+    /// Workers without a direct path have no link then [env: NO_RELAY]
     #[arg(long)]
     no_relay: bool,
-    /// Bytes a second that are relayed for one session [env: RELAY_RATE] [default: none]
+    /// Bytes a second of a session
+    ///
+    /// That are relayed [env: RELAY_RATE] [default: none]
     #[arg(long, value_name = "SIZE|none")]
     relay_rate: Option<OrNone<Size>>,
-    /// Bytes that are relayed for one session [env: RELAY_QUOTA] [default: none]
+    /// Bytes of a session
+    ///
+    /// That are relayed [env: RELAY_QUOTA] [default: none]
     #[arg(long, value_name = "SIZE|none")]
     relay_quota: Option<OrNone<Size>>,
     /// Bytes a second that are relayed from one IP address [env: RELAY_RATE_PER_IP] [default: none]
-    #[arg(long, value_name = "SIZE|none")]
+    #[arg(long, value_name = "SIZE|none", hide_short_help = true)]
     relay_rate_per_ip: Option<OrNone<Size>>,
-    /// Bytes that are relayed from one IP address in a day [env: RELAY_QUOTA_PER_IP] [default: 100G]
+    /// Bytes of an IP a day [default: 100G]
+    ///
+    /// That are relayed from one IP address [env: RELAY_QUOTA_PER_IP]
     #[arg(long, value_name = "SIZE|none")]
     relay_quota_per_ip: Option<OrNone<Size>>,
     /// Bytes a second that are relayed in all [env: RELAY_RATE_TOTAL] [default: none]
-    #[arg(long, value_name = "SIZE|none")]
+    #[arg(long, value_name = "SIZE|none", hide_short_help = true)]
     relay_rate_total: Option<OrNone<Size>>,
     /// Most relay connections at once, two for each session; an IP address has a quarter of them at most
     /// [env: RELAY_SESSIONS_MAX] [default: 2048]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", hide_short_help = true)]
     relay_sessions_max: Option<usize>,
 }
 

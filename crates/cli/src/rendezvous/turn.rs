@@ -12,13 +12,17 @@ use crate::settings::{Environment, List, repeated};
 /// The options of TURN.
 #[derive(Debug, clap::Args)]
 #[group(id = "turn_servers")]
+#[command(next_help_heading = "Relay")]
 pub(crate) struct Args {
-    /// TURN servers over UDP for links without a direct path, as `turn:host:port`; at most four, in the
-    /// order in which they are tried [env: TURN_URLS]
+    /// TURN servers to use as well
+    ///
+    /// Over UDP, as `turn:host:port`, for links without a direct path; at most four, in the order in which they are tried [env: TURN_URLS]
     #[arg(long, value_name = "URL,…")]
     turn: Vec<String>,
-    /// What they share with this server, as coturn's `static-auth-secret` with `use-auth-secret`; the
-    /// variable does not show in lists of processes [env: TURN_SECRET]
+    /// What they share with this server
+    ///
+    /// As coturn's `static-auth-secret` with `use-auth-secret`. The variable does not show in lists of processes
+    /// [env: TURN_SECRET]
     #[arg(long, value_name = "SECRET")]
     turn_secret: Option<Secret>,
 }

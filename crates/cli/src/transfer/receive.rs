@@ -13,37 +13,49 @@ use crate::exit::Failure;
 use crate::joining::JoinArgs;
 use crate::settings::Environment;
 
-/// Receive what a peer sends by `holepunch send`, into a folder
+/// Receive what a peer sends, into a folder
+///
+/// On a terminal it names what would come, and asks. Everything that the peer sends is taken then, up to the free space
+/// of the disk, and nothing outside the folder is written.
+///
+/// A transfer that breaks off leaves files named .NAME.….part, from which it goes on when both commands are run again
+/// (a code is a new one then); a peer that is back within 10 s goes on by itself.
+///
+/// Exit code 1 when a file has failed; the others arrive all the same.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example, there and here (the first prints the code):\n  \
     holepunch send photos/ notes.txt\n  \
     holepunch receive 7-guitar-fox incoming/\n\
-    Without a code, on a machine that others send to (its id is printed, and stays the same):\n  \
+    On a machine that others send to, by the id that it prints:\n  \
     holepunch receive --accept --identity default\n  \
-    holepunch send notes.txt --peer ID\n\
-    On a terminal it names what would come, and asks. Everything that the peer sends is taken then, up to the free space of the disk, and nothing outside the \
-    folder is written. A transfer that breaks off leaves files named .NAME.….part, from which it goes on \
-    when both commands are run again (a code is a new one then); a peer that is back within 10 s goes on \
-    by itself.\n\
-    Exit code 1 when a file has failed; the others arrive all the same.")]
+    holepunch send notes.txt --peer ID")]
 pub(crate) struct Args {
-    /// The code that the sending side has printed, or `-` for a line of standard input [env: CODE]
+    /// The code that the sending side has printed
+    ///
+    /// `-` stands for a line of standard input [env: CODE]
     #[arg(value_name = "CODE")]
     first: Option<String>,
-    /// Where to put it; made where there is none [default: the current folder, or one of its own in it where
-    /// several files come]
+    /// Where to put it
+    ///
+    /// It is made where there is none [default: the current folder, or one of its own in it where several files come]
     #[arg(value_name = "DIR")]
     second: Option<PathBuf>,
-    /// Take what comes without a question; nobody is asked without a terminal, either
+    /// Take what comes without a question
+    ///
+    /// Nobody is asked without a terminal, either.
     #[arg(long, short)]
     yes: bool,
     /// Replace files that are there and differ
     #[arg(long)]
     force: bool,
-    /// Take files and folders whose path begins with a dot, too (.bashrc, .ssh/authorized_keys)
+    /// Take files and folders whose path begins with a dot, too
+    ///
+    /// Such are .bashrc and .ssh/authorized_keys.
     #[arg(long)]
     hidden: bool,
-    /// Print JSON: a line of progress a second, then one with the result
+    /// Print JSON: progress each second, then the result
+    ///
+    /// Each is an object in a line of its own.
     #[arg(long)]
     json: bool,
     #[command(flatten)]

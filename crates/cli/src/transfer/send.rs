@@ -12,22 +12,25 @@ use crate::joining::JoinArgs;
 use crate::output;
 use crate::settings::Environment;
 
-/// Send files and folders to a peer that runs `holepunch receive`
+/// Send files and folders to a peer
+///
+/// The peer runs `holepunch receive`.
+///
+/// A transfer that breaks off goes on where it was when both commands are run again (a code is a new one then); a peer
+/// that is back within 10 s goes on by itself. Symbolic links and special files in a folder are left out.
+///
+/// Exit code 1 when a file has failed; the others arrive all the same.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example, here and there (the first prints the code):\n  \
     holepunch send photos/ notes.txt\n  \
-    holepunch receive 7-guitar-fox incoming/\n\
-    To a machine that runs `holepunch receive --accept`, by the id that it prints:\n  \
-    holepunch send notes.txt --peer ID\n\
-    A transfer that breaks off goes on where it was when both commands are run again (a code is a new one \
-    then); a peer that is back within 10 s goes on by itself. Symbolic links and special files in a folder \
-    are left out.\n\
-    Exit code 1 when a file has failed; the others arrive all the same.")]
+    holepunch receive 7-guitar-fox incoming/")]
 pub(crate) struct Args {
     /// The files and folders
     #[arg(required = true, value_name = "FILE|DIR")]
     paths: Vec<PathBuf>,
-    /// Print JSON: a line of progress a second, then one with the result
+    /// Print JSON: progress each second, then the result
+    ///
+    /// Each is an object in a line of its own.
     #[arg(long)]
     json: bool,
     #[command(flatten)]

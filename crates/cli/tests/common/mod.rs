@@ -12,6 +12,8 @@ pub(crate) mod program;
 pub(crate) mod rendezvous;
 #[path = "../../../worker/tests/common/stun.rs"]
 pub(crate) mod stun;
+#[cfg(unix)]
+pub(crate) mod terminal;
 #[path = "../../../worker/tests/common/web.rs"]
 pub(crate) mod web;
 

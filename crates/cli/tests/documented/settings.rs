@@ -16,13 +16,14 @@ const WITHOUT_FLAG: &str = "Variables without a flag";
 /// The section of the settings file.
 const FILE: &str = "The settings file";
 /// Words in capitals in the code of the command line and the worker that are no variables.
-const NO_VARIABLES: [&str; 22] = [
+const NO_VARIABLES: [&str; 23] = [
     "BYTES",
     "CARGO_PKG_VERSION",
     "DEBUG",
     "DIR",
     "ERROR",
     "GIB",
+    "HOLEPUNCH_COMMIT",
     "INFO",
     "KIB",
     "MIB",
@@ -52,7 +53,7 @@ struct Shown {
 
 impl Shown {
     fn of(arg: &Arg) -> Self {
-        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        let help = help(arg);
         let variables = bracket(&help, "env").unwrap_or_default();
         let variables: Vec<String> = variables
             .split([' ', ','])
@@ -72,13 +73,18 @@ impl Shown {
 
     /// The row that a document without it should have.
     fn row(&self, arg: &Arg) -> String {
-        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        let help = help(arg);
         let meaning = help.split(" [").next().unwrap_or_default();
         let default = self.default.as_deref().map_or("–".to_owned(), |text| format!("`{text}`"));
         let cells =
             [&self.flag, &self.variables, &default, meaning].map(|cell| cell.replace('|', "\\|"));
         format!("| {} |", cells.join(" | "))
     }
+}
+
+/// All that the help says of an argument: what `-h` leaves out, too.
+fn help(arg: &Arg) -> String {
+    arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default()
 }
 
 /// `[env: A, B]` or `[default: 7]` in a help text.

@@ -17,7 +17,8 @@ use crate::ending::{LAST_WORD_WITHIN, Silent, stay};
 use crate::harmless::harmless;
 use crate::messages::{MESSAGE_BYTES_MAX, MessageError, read_frame, read_message, write_message};
 
-const VERSION: u32 = 1;
+/// The version of what goes over the link; the two sides have to have the same one.
+pub const VERSION: u32 = 1;
 /// Longest time of one measurement.
 pub const SECONDS_MAX: u32 = 3600;
 /// The side that is measured hears of each measurement at its end, within so long.

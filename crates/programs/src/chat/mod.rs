@@ -21,7 +21,8 @@ use crate::sending::Sending;
 use crate::{DONE, is_orderly};
 use lines::Lines;
 
-const VERSION: u32 = 1;
+/// The version of what goes over the link; the two sides have to have the same one.
+pub const VERSION: u32 = 1;
 /// Longest text of one message, in bytes: some pages. A longer line is sent as several messages.
 pub const TEXT_BYTES_MAX: usize = 16 * 1024;
 /// Longest message: each byte of the text may need six in JSON, and there is a name.

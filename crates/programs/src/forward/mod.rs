@@ -40,7 +40,8 @@ pub use request::{Answer, Failure, REQUEST_BYTES_MAX, Request};
 pub use target::{Host, NAME_BYTES_MAX, Target, TargetError};
 pub use telling::{Asker, Listener, NotMade};
 
-const VERSION: u32 = 2;
+/// The version of what goes over the link; the two sides have to have the same one.
+pub const VERSION: u32 = 2;
 /// Connections at once, of each listener.
 pub const CONNECTIONS_MAX: usize = 1024;
 /// Connections at once for the peer: below the 2,048 streams that a link takes. Those that have ended for the
