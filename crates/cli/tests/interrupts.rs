@@ -150,6 +150,12 @@ async fn while_the_peer_is_waited_for() {
 async fn at_the_question_for_the_code() {
     let served = Served::start().await;
     run(&served, &["receive"], &[("completes a word)", INTERRUPT)]).await.interrupted().await;
+    let mistyped = [
+        ("completes a word)", "7 aband abilitx\r"),
+        ("is not a word", ""),
+        ("completes a word)", INTERRUPT),
+    ];
+    run(&served, &["receive"], &mistyped).await.interrupted().await;
 }
 
 #[tokio::test]
@@ -217,11 +223,11 @@ async fn in_a_chat_with_half_a_line_typed() {
 
 #[tokio::test]
 async fn in_a_pipe_before_and_after_the_end_of_what_is_typed() {
-    let before = [("hi", INTERRUPT)];
-    let left = in_a_room("pipe", [&before, &[("linked with", "hi\n")]]).await;
+    let before = [("hoy!", INTERRUPT)];
+    let left = in_a_room("pipe", [&before, &[("linked with", "hoy!\n")]]).await;
     assert_eq!(left.code, 1, "what comes is not complete: {}", left.said);
-    let behind = [("linked with", "typed\n\u{4}"), ("hi", INTERRUPT)];
-    let left = in_a_room("pipe", [&behind, &[("typed", "hi\n")]]).await;
+    let behind = [("linked with", "typed\n\u{4}"), ("hoy!", INTERRUPT)];
+    let left = in_a_room("pipe", [&behind, &[("typed", "hoy!\n")]]).await;
     assert_eq!(left.code, 1, "what was sent was perhaps not wanted: {}", left.said);
 }
 

@@ -84,6 +84,7 @@ fn has_a_byte(folder: &Path) -> bool {
 }
 
 fn not_come(code: &str, sides: [Program; 2]) -> LabError {
-    let evidence = sides.iter().flat_map(Program::said).collect::<Vec<_>>().join("\n");
+    let lines = sides.iter().flat_map(Program::lines);
+    let evidence = lines.map(|line| line.text().to_owned() + "\n").collect();
     LabError::NotProven { why: format!("nothing has come by {code} within {WITHIN:?}"), evidence }
 }

@@ -211,8 +211,8 @@ async fn a_connection_whose_peer_is_silent_holds_up_no_other() {
         open = begun => open,
         outcome = &mut held_up => panic!("nobody has answered: {outcome:?}"),
     };
-    let both =
-        async { tokio::join!(super::connect(&own, &own_terms, &turn), accept(&peer, &peer_terms)) };
+    let connected = async { super::connect(&own, &own_terms, &turn).await.map(drop) };
+    let both = async { tokio::join!(connected, accept(&peer, &peer_terms)) };
     tokio::select! {
         outcome = both => assert_eq!(outcome, (Ok(()), Ok(()))),
         outcome = &mut held_up => panic!("nobody has answered: {outcome:?}"),
