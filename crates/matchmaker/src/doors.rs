@@ -27,9 +27,9 @@ pub enum Protocol {
 /// How the machine behaves.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Time between two pings of a session.
+    /// Time between two pings of a connection.
     pub ping_interval: Duration,
-    /// Time that a ping may stay without an answer before the session ends.
+    /// Time that a ping may stay without an answer before the connection ends.
     pub ping_timeout: Duration,
     /// Take private, link-local and loopback endpoints from everybody.
     pub allow_private: bool,

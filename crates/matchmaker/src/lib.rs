@@ -1,17 +1,17 @@
 //! The rendezvous' side of pairing, without IO: who is connected, who waits, who is paired.
 //!
-//! [`Matchmaker`] is one machine for all sessions. The server feeds it what happens on the
+//! [`Matchmaker`] is one machine for all connections. The server feeds it what happens on the
 //! sockets and carries out what it says:
 //!
-//! 1. [`Input::Connected`]: a WebSocket is open. An older session of the same id is closed (1000); where
+//! 1. [`Input::Connected`]: a WebSocket is open. An older connection of the same id is closed (1000); where
 //!    that one has proved a key, only when the new one has proved the same. An id that is made from a key
 //!    is registered with the proof alone; whoever does not give it is closed (1008).
 //! 2. [`Input::Message`]: reports, questions. A report that is accepted puts its worker at the end
 //!    of the ready queue; as soon as two that can be linked wait, both leave the queue and each is
 //!    offered the other.
-//! 3. [`Input::Pong`], and pings by the clock: a session whose ping is overdue is not offered to
+//! 3. [`Input::Pong`], and pings by the clock: a connection whose ping is overdue is not offered to
 //!    anybody; one that never answers is closed (1011).
-//! 4. [`Input::Closed`]: the worker leaves registry and queue, if the session is still its current one.
+//! 4. [`Input::Closed`]: the worker leaves registry and queue, if the connection is still its current one.
 //!
 //! Five doors: [`handle_input`](Matchmaker::handle_input), [`handle_timeout`](Matchmaker::handle_timeout),
 //! [`poll_transmit`](Matchmaker::poll_transmit), [`poll_timeout`](Matchmaker::poll_timeout),

@@ -1,13 +1,13 @@
-//! Half-open sessions are found by ping.
+//! Half-open connections are found by ping.
 
 use std::time::{Duration, Instant};
 
-/// A ping that has been out for so long is overdue: the session is not offered to anybody until it
+/// A ping that has been out for so long is overdue: the connection is not offered to anybody until it
 /// answers. A reachable client answers within one round trip, so five seconds lie far above what a
-/// slow mobile network takes and far below the time-out that ends the session.
+/// slow mobile network takes and far below the time-out that ends the connection.
 const OVERDUE_AFTER: Duration = Duration::from_secs(5);
 
-/// What a session waits for.
+/// What a connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Liveness {
     /// For the time of its next ping.
@@ -17,14 +17,14 @@ pub(crate) enum Liveness {
     },
     /// For the answer to a ping that is out.
     Pinged {
-        /// When the session stops being offered.
+        /// When the connection stops being offered.
         overdue_at: Instant,
-        /// When the session ends.
+        /// When the connection ends.
         gone_at: Instant,
     },
     /// For the answer to a ping that is overdue.
     Overdue {
-        /// When the session ends.
+        /// When the connection ends.
         gone_at: Instant,
     },
 }
@@ -32,15 +32,15 @@ pub(crate) enum Liveness {
 /// Why the machine wants to be called at its next time-out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WakeReason {
-    /// A session is to be pinged.
+    /// A connection is to be pinged.
     Ping,
-    /// A session's ping becomes overdue.
+    /// A connection's ping becomes overdue.
     PingOverdue,
-    /// A session's ping was never answered: the session ends.
+    /// A connection's ping was never answered: the connection ends.
     PingTimeout,
     /// Two that were paired before may be paired again.
     Rematch,
-    /// A session's worker has not come back.
+    /// A connection's worker has not come back.
     SessionExpiry,
     /// A connection has not proved its key in time: it ends.
     ProofTimeout,

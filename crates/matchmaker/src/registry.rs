@@ -41,7 +41,7 @@ pub(crate) struct Arrival {
 
 impl Matchmaker {
     /// Whether there is room for `worker`, which comes from `ip`, with those that have not proved their key
-    /// yet; an id that is connected replaces its own session.
+    /// yet; an id that is connected replaces its own connection.
     ///
     /// # Errors
     /// All places are taken, or those of its address or site.

@@ -28,7 +28,7 @@ use crate::listing::{self, Listings};
 use crate::log_budget::{LogBudget, excerpt};
 use crate::origin;
 use crate::relay::{self, Relay};
-use crate::session;
+use crate::signalling;
 use crate::well_formed;
 
 /// Per WebSocket: messages are small, and thousands of connections are idle. The library's default
@@ -53,7 +53,7 @@ pub(crate) struct App {
     pub(crate) connections: Arc<Connections>,
     /// `None` where it is turned off.
     pub(crate) listings: Option<Listings>,
-    /// Held by every session; the server waits for all to be dropped when it ends.
+    /// Held by every connection; the server waits for all to be dropped when it ends.
     pub(crate) alive: mpsc::WeakSender<()>,
 }
 
@@ -152,7 +152,7 @@ async fn register(
         .max_message_size(FRAME_BYTES_MAX)
         .max_frame_size(FRAME_BYTES_MAX)
         .on_upgrade(move |socket| async move {
-            session::serve(Arc::clone(&app.hub), socket, visitor, verifier).await;
+            signalling::serve(Arc::clone(&app.hub), socket, visitor, verifier).await;
             drop((alive, place));
         })
 }

@@ -19,7 +19,7 @@ use crate::log_budget::LogBudget;
 use crate::outbox::Outbox;
 use crate::relay::Relay;
 
-/// Ignored messages of one session that are logged; further ones are only counted, so that nobody
+/// Ignored messages of one connection that are logged; further ones are only counted, so that nobody
 /// can flood the log.
 pub(crate) const IGNORED_LOGGED_MAX: u32 = 10;
 
@@ -35,11 +35,11 @@ pub(crate) struct Visitor {
     pub(crate) challenge: String,
 }
 
-/// Every session of this server.
+/// Every connection of this server.
 #[derive(Debug)]
 pub(crate) struct Hub {
     state: Mutex<State>,
-    next_session: AtomicU64,
+    next_connection: AtomicU64,
     /// The machine wants to be called earlier than before.
     sooner: Notify,
     log_budget: LogBudget,
@@ -59,7 +59,7 @@ impl Hub {
         let state = State { machine: Matchmaker::new(config, rng), outboxes: HashMap::new() };
         Self {
             state: Mutex::new(state),
-            next_session: AtomicU64::new(1),
+            next_connection: AtomicU64::new(1),
             sooner: Notify::new(),
             log_budget: LogBudget::of_lines(),
             warnings: LogBudget::of_warnings(),
@@ -75,12 +75,11 @@ impl Hub {
     /// Registers a worker whose WebSocket is open.
     pub(crate) fn connect(&self, visitor: Visitor) -> (ConnectionId, Arc<Outbox>) {
         let Visitor { worker, observed, protocol, room, challenge } = visitor;
-        let session = ConnectionId(self.next_session.fetch_add(1, Ordering::Relaxed));
+        let connection = ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed));
         let outbox = Arc::new(Outbox::default());
-        self.lock().outboxes.insert(session, Arc::clone(&outbox));
-        let connection = session;
+        self.lock().outboxes.insert(connection, Arc::clone(&outbox));
         self.input(Input::Connected { connection, worker, observed, protocol, room, challenge });
-        (session, outbox)
+        (connection, outbox)
     }
 
     /// Feeds the machine and carries out what it says.
@@ -88,14 +87,15 @@ impl Hub {
         self.with_state(|state, now| state.machine.handle_input(input, now));
     }
 
-    /// A session's task has ended; [`Closing::OfferUnsent`] when it could not send an offer that it had
+    /// A connection's task has ended; [`Closing::OfferUnsent`] when it could not send an offer that it had
     /// taken off its outbox.
-    pub(crate) fn closed(&self, session: ConnectionId, closing: Closing) {
+    pub(crate) fn closed(&self, connection: ConnectionId, closing: Closing) {
         // One step, so that no offer is queued unseen in between.
         self.with_state(|state, now| {
-            let left_over = state.outboxes.remove(&session).is_some_and(|it| it.holds_an_offer());
+            let left_over =
+                state.outboxes.remove(&connection).is_some_and(|it| it.holds_an_offer());
             let closing = if left_over { Closing::OfferUnsent } else { closing };
-            state.machine.handle_input(Input::Closed { connection: session, closing }, now);
+            state.machine.handle_input(Input::Closed { connection, closing }, now);
         });
     }
 
@@ -165,22 +165,22 @@ impl Hub {
 }
 
 impl State {
-    /// Hands every action to its session; one that takes nothing more has ended.
+    /// Hands every action to its connection; one that takes nothing more has ended.
     fn deliver(&mut self) {
         while let Some(transmit) = self.machine.poll_transmit() {
-            let session = transmit.connection;
+            let connection = transmit.connection;
             let is_close = matches!(transmit.action, Action::Close { .. });
             let is_offer = matches!(transmit.action, Action::Offer(_));
-            let outbox = self.outboxes.get(&session);
+            let outbox = self.outboxes.get(&connection);
             let taken = outbox.is_some_and(|outbox| outbox.push(transmit.action));
             if !taken {
                 let offer_unsent = is_offer || outbox.is_some_and(|outbox| outbox.holds_an_offer());
                 let closing = if offer_unsent { Closing::OfferUnsent } else { Closing::Broken };
-                let closed = Input::Closed { connection: session, closing };
+                let closed = Input::Closed { connection, closing };
                 self.machine.handle_input(closed, Instant::now());
             }
             if is_close || !taken {
-                self.outboxes.remove(&session);
+                self.outboxes.remove(&connection);
             }
         }
     }

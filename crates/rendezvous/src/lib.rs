@@ -13,9 +13,9 @@
 //! | `forwarded` | what a trusted proxy says about a request |
 //! | `proxy_protocol` | who the client of a proxy is that passes on bytes alone |
 //! | `identity` | what a worker signs to prove its key, and whether it has |
-//! | `session` | one WebSocket: frames in, actions out |
+//! | `signalling` | one WebSocket: frames in, actions out |
 //! | `outbox` | what waits to be written to one WebSocket |
-//! | `hub` | the pairing machine, its clock, and the outboxes of all sessions |
+//! | `hub` | the pairing machine, its clock, and the outboxes of all connections |
 //! | `log_budget` | a bound on what strangers can make the server log |
 //! | `origin` | web pages of other sites open no WebSockets |
 //! | `rate` | so much in a second, and so much at once, for each of many clients |
@@ -43,7 +43,7 @@ mod proxy_protocol;
 mod rate;
 mod relay;
 mod server;
-mod session;
+mod signalling;
 mod stun;
 mod well_formed;
 

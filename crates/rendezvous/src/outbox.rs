@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 /// news of each of its sessions; one that lets so many pile up has stopped reading.
 const ACTIONS_MAX: usize = 256;
 
-/// A bounded queue from the hub to the task of one session.
+/// A bounded queue from the hub to the task of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     state: Mutex<State>,
@@ -36,7 +36,7 @@ impl State {
 }
 
 impl Outbox {
-    /// Queues an action; `false` when the session takes nothing more.
+    /// Queues an action; `false` when the connection takes nothing more.
     pub(crate) fn push(&self, action: Action) -> bool {
         let mut state = self.lock();
         if state.ending {
@@ -57,12 +57,12 @@ impl Outbox {
         let mut state = self.lock();
         let action = state.actions.pop_front();
         if state.actions.is_empty() {
-            state.actions.shrink_to(0); // Thousands of idle sessions keep no buffer each.
+            state.actions.shrink_to(0); // Thousands of idle connections keep no buffer each.
         }
         action
     }
 
-    /// Whether the session is to end once what is queued has been written.
+    /// Whether the connection is to end once what is queued has been written.
     pub(crate) fn is_ending(&self) -> bool {
         self.lock().ending
     }
@@ -82,7 +82,7 @@ impl Outbox {
         self.changed.notified().await;
     }
 
-    /// Returns when the session is to end.
+    /// Returns when the connection is to end.
     pub(crate) async fn ending(&self) {
         while !self.is_ending() {
             self.changed().await;

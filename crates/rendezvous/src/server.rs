@@ -28,7 +28,7 @@ use crate::stun::StunServer;
 
 /// Connections that the kernel keeps until they are accepted: a whole fleet may reconnect at once.
 const BACKLOG: u32 = 4096;
-/// When no session has ended for so long, those that are left are not waited for. The platform expects a service to end
+/// When no connection has ended for so long, those that are left are not waited for. The platform expects a service to end
 /// soon after SIGTERM, and a client that does not answer must not delay that.
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(800);
 
@@ -91,7 +91,7 @@ pub enum BindError {
 }
 
 /// A running rendezvous. Dropping it closes what listens, without a word to the workers, whose
-/// sessions run on; use [`shutdown`](Self::shutdown).
+/// connections run on; use [`shutdown`](Self::shutdown).
 #[derive(Debug)]
 pub struct Server {
     http: SocketAddr,
@@ -208,14 +208,14 @@ impl Server {
         drop(self.alive);
         // Thousands take longer than one to be told. Each ends soon after its turn, so this has an end, too.
         let mut left = usize::MAX;
-        let sessions = async {
+        let connections = async {
             while alive.strong_count() < left {
                 left = alive.strong_count();
                 let _in_time = tokio::time::timeout(SHUTDOWN_GRACE, self.all_gone.recv()).await;
             }
         };
         let answers = tokio::time::timeout(SHUTDOWN_GRACE, self.front.join_next());
-        let ((), _in_time) = tokio::join!(sessions, answers);
+        let ((), _in_time) = tokio::join!(connections, answers);
         self.front.shutdown().await;
         self.clock.shutdown().await;
         if let Some(stun) = self.stun {

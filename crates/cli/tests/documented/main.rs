@@ -3,10 +3,13 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod commands;
 mod constants;
 mod limits;
+mod links;
 mod markdown;
 mod settings;
+mod tarball;
 
 use std::path::{Path, PathBuf};
 

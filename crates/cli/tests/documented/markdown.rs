@@ -52,9 +52,58 @@ pub(crate) fn heading(line: &str) -> Option<(usize, &str)> {
     (1..=6).contains(&level).then_some((level, title.trim()))
 }
 
+/// The anchors of all headings, as code hosts and mdBook make them.
+pub(crate) fn anchors(text: &str) -> Vec<String> {
+    let mut anchors: Vec<String> = Vec::new();
+    for (_, title) in outside_fences(text).into_iter().filter_map(|(_, line)| heading(line)) {
+        let kept = title.to_lowercase().replace(' ', "-");
+        let kept: String =
+            kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect();
+        let same = |known: &&String| **known == kept || known.starts_with(&format!("{kept}-"));
+        let is_number =
+            |known: &&String| known[kept.len()..].trim_start_matches('-').parse::<u32>().is_ok();
+        let before =
+            anchors.iter().filter(same).filter(|known| **known == kept || is_number(known)).count();
+        anchors.push(if before == 0 { kept } else { format!("{kept}-{before}") });
+    }
+    anchors
+}
+
 /// What stands between backticks.
 pub(crate) fn code_spans(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
+}
+
+/// A block of code.
+#[derive(Debug)]
+pub(crate) struct Fence {
+    /// The number of the line above its first one, from 1.
+    pub(crate) line: usize,
+    /// What it is, such as `sh`.
+    pub(crate) info: String,
+    pub(crate) lines: Vec<String>,
+}
+
+/// All blocks of code between fences.
+pub(crate) fn fences(text: &str) -> Vec<Fence> {
+    let mut fences: Vec<Fence> = Vec::new();
+    let mut is_open = false;
+    for (number, line) in (1..).zip(text.lines()) {
+        if let Some(info) = line.trim_start().strip_prefix("```") {
+            if !is_open {
+                fences.push(Fence {
+                    line: number,
+                    info: info.trim().to_owned(),
+                    lines: Vec::new(),
+                });
+            }
+            is_open = !is_open;
+        } else if is_open && let Some(fence) = fences.last_mut() {
+            fence.lines.push(line.to_owned());
+        }
+    }
+    assert!(!is_open, "a fence is not closed");
+    fences
 }
 
 /// The lines that are no code, with their numbers from 1.

@@ -58,7 +58,7 @@ impl SessionTask {
         let (session, peer, teller) = (self.session, self.peer.clone(), self.teller.clone());
         let error = match self.live().await {
             Ok(error) => error,
-            // Whoever has seen this side's code and has gone without a link has made a guess, and knows that it was
+            // Whoever has seen this side's proof and has gone without a link has made a guess, and knows that it was
             // wrong. That is to be seen, and counted, whatever has ended the session.
             Err(_) if self.terms.was_guessed() => LinkError::WrongSecret,
             Err(error) => error,

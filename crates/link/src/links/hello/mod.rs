@@ -4,7 +4,7 @@
 //! The side that connects opens it with `[version, flags]`. The other one takes the connection on which
 //! that comes for the session's link. Where both have a secret, each proves that it knows it, the side
 //! that accepts first; [`proof`] says how. Neither takes the connection for a link before: the last that the side
-//! that connects says, its code or what it opens with, is what decides.
+//! that connects says, its proof or what it opens with, is what decides.
 
 mod last_word;
 mod proof;
@@ -37,7 +37,7 @@ const HAS_SECRET: u8 = 1;
 const WITHIN: Duration = Duration::from_secs(10);
 /// The label of the exporter (RFC 8446 §7.5) that binds a proof to its connection.
 const EXPORTER: &[u8] = b"EXPORTER-holepunch-room";
-/// How often the side that accepts shows its code in one session. Each time the peer learns whether one
+/// How often the side that accepts shows its proof in one session. Each time the peer learns whether one
 /// guess was right, and can go away without showing any. An honest peer makes five connections in the
 /// time that a session has, and goes away from all but one.
 pub const SESSION_GUESSES_MAX: u32 = 6;
@@ -101,7 +101,7 @@ impl Terms {
         self.of_all.give_back(self.guesses.swap(0, Ordering::Relaxed));
     }
 
-    /// Whether the peer has seen this side's code, and so whether a guess of its was right.
+    /// Whether the peer has seen this side's proof, and so whether a guess of its was right.
     pub(super) fn was_guessed(&self) -> bool {
         self.guesses.load(Ordering::Relaxed) > 0
     }
@@ -160,7 +160,7 @@ async fn read<const N: usize>(recv: &mut noq::RecvStream) -> Result<[u8; N], Lin
     Ok(bytes)
 }
 
-/// The peer's code, with which its half of the stream ends.
+/// The peer's proof, with which its half of the stream ends.
 async fn read_code(recv: &mut noq::RecvStream) -> Result<[u8; CODE_BYTES], LinkError> {
     let code = read(recv).await?;
     match recv.read(&mut [0]).await {
@@ -219,7 +219,7 @@ pub(super) async fn connect(
     timeout(WITHIN, hello).await.unwrap_or_else(|_| Err(protocol("no answer on the first stream")))
 }
 
-/// Hears the peer's proof; the own code, which the peer is to have next.
+/// Hears the peer's half; the own proof, which the peer is to have next.
 async fn prove_connecting(
     connection: &noq::Connection,
     terms: &Terms,

@@ -1,5 +1,5 @@
 //! What proves that both sides of a connection know the same words: SPAKE2 (RFC 9382 in idea; the bytes
-//! are those of the crate `spake2`), and a code of each side over what it comes to.
+//! are those of the crate `spake2`), and a proof of each side over what it comes to.
 //!
 //! Whoever takes part learns whether one guess at the words was right, and nothing more; whoever listens
 //! learns nothing. The codes' keys depend on the TLS connection, too: somebody who stands between two
@@ -98,7 +98,7 @@ impl Codes {
         hmac::sign(&self.own, CONTEXT)
     }
 
-    /// Whether this is the peer's code. The comparison takes the same time for every wrong one.
+    /// Whether this is the peer's proof. The comparison takes the same time for every wrong one.
     pub(super) fn fits(&self, code: &[u8]) -> bool {
         hmac::verify(&self.peer, CONTEXT, code).is_ok()
     }
@@ -110,7 +110,7 @@ mod tests {
 
     const BINDING: Binding = Binding { exporter: [7; EXPORTER_BYTES], session: SessionId(1) };
 
-    /// Whether each side takes the other's code.
+    /// Whether each side takes the other's proof.
     fn outcome(words: [&str; 2], bindings: [Binding; 2]) -> [bool; 2] {
         let (first, to_second) = Proof::begin(&RoomSecret::new(words[0]), Role::Connecting);
         let (second, to_first) = Proof::begin(&RoomSecret::new(words[1]), Role::Accepting);

@@ -43,7 +43,7 @@ pub(crate) async fn serve(
 ) {
     let worker = visitor.worker.clone();
     let (id, outbox) = hub.connect(visitor);
-    let mut session = Session {
+    let mut connection = Connection {
         hub: &hub,
         id,
         worker,
@@ -57,12 +57,12 @@ pub(crate) async fn serve(
         close: None,
         bad: 0,
     };
-    session.run().await;
-    hub.closed(id, session.closing());
-    session.farewell().await;
+    connection.run().await;
+    hub.closed(id, connection.closing());
+    connection.farewell().await;
 }
 
-struct Session<'a> {
+struct Connection<'a> {
     hub: &'a Hub,
     id: ConnectionId,
     worker: WorkerId,
@@ -84,14 +84,14 @@ struct Session<'a> {
     bad: u32,
 }
 
-/// Whether a session goes on.
+/// Whether a connection goes on.
 #[derive(Debug, PartialEq, Eq)]
 enum Flow {
     Goes,
     Ends,
 }
 
-impl Session<'_> {
+impl Connection<'_> {
     /// In which way the connection has ended, once it has.
     fn closing(&self) -> Closing {
         if self.offer_unflushed || self.offer_too_late {
@@ -263,7 +263,7 @@ impl Session<'_> {
         patient(&self.outbox, self.socket.feed(frame)).await
     }
 
-    /// Says why the session ends, and gives the client a moment to take it: a socket that is dropped
+    /// Says why the connection ends, and gives the client a moment to take it: a socket that is dropped
     /// with unread bytes is reset, and the close frame may be lost with it.
     async fn farewell(mut self) {
         let Some((code, reason)) = self.close else { return };
@@ -282,7 +282,7 @@ impl Session<'_> {
     }
 }
 
-/// Waits for a write, but not for a client that reads nothing when the session is to end.
+/// Waits for a write, but not for a client that reads nothing when the connection is to end.
 async fn patient(outbox: &Outbox, write: impl Future<Output = Result<(), axum::Error>>) -> Flow {
     let give_up = async {
         outbox.ending().await;
