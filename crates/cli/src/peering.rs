@@ -40,9 +40,10 @@ pub(crate) struct PeeringArgs {
     /// It runs with --accept, waits in the room that is named here, too, or calls this one [env: PEER]
     #[arg(long, value_name = "ID", help_heading = MEETING)]
     peer: Option<String>,
-    /// Wait for a call by this worker's id; with =ID, of that one
+    /// Wait for a call by this worker's id
     ///
-    /// The id is printed, and --identity default keeps it. Whoever knows it may call, or with =ID these workers alone; that may
+    /// `holepunch receive --accept --identity default`, and `holepunch send FILE --peer ID` on the other side: the id is printed,
+    /// and the key that stays keeps it. Whoever knows it may call, or with =ID these workers alone; that may
     /// stand several times. In the variable stand ids with commas, or `any` [env: ACCEPT]
     #[arg(
         long,
@@ -66,13 +67,7 @@ pub(crate) struct PeeringArgs {
     /// A file with these words in its first line
     ///
     /// So no list of processes shows them [env: ROOM_SECRET_FILE]
-    #[arg(
-        long,
-        value_name = "FILE",
-        conflicts_with = "room_secret",
-        help_heading = MEETING,
-        hide_short_help = true
-    )]
+    #[arg(long, value_name = "FILE", conflicts_with = "room_secret", help_heading = MEETING)]
     room_secret_file: Option<PathBuf>,
     /// Use no relay: a link is direct or none
     ///

@@ -25,10 +25,7 @@ use crate::settings::Environment;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example, there and here (the first prints the code):\n  \
     holepunch send photos/ notes.txt\n  \
-    holepunch receive 7-guitar-fox incoming/\n\
-    On a machine that others send to, by the id that it prints:\n  \
-    holepunch receive --accept --identity default\n  \
-    holepunch send notes.txt --peer ID")]
+    holepunch receive 7-guitar-fox incoming/")]
 pub(crate) struct Args {
     /// The code that the sending side has printed
     ///

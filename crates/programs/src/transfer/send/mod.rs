@@ -77,6 +77,7 @@ async fn run(
         begun: BTreeMap::new(),
         pending: Vec::new(),
         pending_of_files: 0,
+        has_begun: false,
     };
     let thread = tokio::task::spawn_blocking(move || reading.run());
     let arriving = Arriving::new(progress, reports);
