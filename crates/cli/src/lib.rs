@@ -13,6 +13,7 @@ mod documents;
 mod exit;
 mod forward;
 mod headings;
+mod hints;
 mod invite;
 mod joining;
 mod lab;

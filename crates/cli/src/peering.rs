@@ -15,6 +15,7 @@ use crate::code::random;
 use crate::config_file::make_folder;
 use crate::exit::Failure;
 use crate::headings::{MEETING, NETWORK};
+use crate::hints::NAMES;
 use crate::settings::{Environment, Source, repeated};
 
 /// Longest first line of a file with a room's secret, in bytes.
@@ -233,6 +234,7 @@ impl PeeringArgs {
             Some(_) | None => (room, config.room_mode),
         };
         let config = Config {
+            names: NAMES,
             proxy: proxy.map_err(Failure::usage)?,
             room,
             room_mode,

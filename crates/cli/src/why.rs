@@ -43,7 +43,9 @@ impl FromStr for HealthUrl {
 }
 
 pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
-    let mut stories = ask_why(&args.url.0).await.map_err(Failure::failed)?;
+    let mut stories = ask_why(&args.url.0).await.map_err(|why| {
+        Failure::failed(format!("{why} (--url; the worker's own setting is PORT, --port)"))
+    })?;
     if let Some(which) = &args.which {
         let known: Vec<String> = stories.iter().map(name).collect();
         stories.retain(|it| it.session.starts_with(which) || it.peer.starts_with(which));

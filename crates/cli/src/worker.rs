@@ -9,6 +9,7 @@ use url::Url;
 
 use crate::exit::Failure;
 use crate::headings::{MEETING, NETWORK};
+use crate::hints::not_started;
 use crate::peering::{PeeringArgs, rendezvous_url};
 use crate::settings::{Environment, List, OrNone, Pause, PortNumber, Seconds, repeated};
 use crate::signals::Stop;
@@ -196,7 +197,7 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let config = config(args, environment)?;
     let mut stop = Stop::listen()?;
-    let mut worker = Worker::start(config).await.map_err(Failure::failed)?;
+    let mut worker = Worker::start(config).await.map_err(not_started)?;
     let signal = loop {
         tokio::select! {
             signal = stop.wait() => break signal,

@@ -191,6 +191,6 @@ async fn a_wrong_secret_is_told_and_the_link_goes_by_the_other_relay() {
     exchange(&pair.links).await;
     pair.end().await;
     let text = logs.text();
-    assert!(text.contains("--turn-secret is not the server's"), "{text}");
+    assert!(text.contains("secret for TURN is not the server's"), "{text}");
     assert!(!text.contains("south") && !text.contains("ERROR"), "{text}");
 }

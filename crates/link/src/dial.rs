@@ -30,7 +30,7 @@ pub async fn dial(host: &str, port: u16, mute: &Mute, within: Duration) -> io::R
         Ok(Ok(found)) => found,
         Ok(Err(error)) => {
             let why = format!("the name {host} cannot be looked up: {error}");
-            return Err(io::Error::new(error.kind(), why));
+            return Err(io::Error::new(error.kind(), NameUnknown(why)));
         }
         Err(_) => {
             let why = format!("no answer to the look-up of the name {host} within {within:?}");
@@ -39,6 +39,19 @@ pub async fn dial(host: &str, port: u16, mute: &Mute, within: Duration) -> io::R
     };
     let addresses = mute.last(in_turn(found));
     Ok(dial_any(&addresses, until.saturating_duration_since(Instant::now())).await?)
+}
+
+/// A host name that cannot be looked up: the inner error of an IO error.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NameUnknown(String);
+
+impl NameUnknown {
+    /// Whether an IO error is of that.
+    #[must_use]
+    pub fn is(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+    }
 }
 
 /// Addresses that have taken a connection, and on it have said nothing yet that is an answer: behind a load balancer there

@@ -7,6 +7,7 @@
 //! bounded queue.
 
 pub mod dial;
+mod failure;
 mod identity;
 mod link;
 mod links;
@@ -14,7 +15,9 @@ mod links;
 pub mod machine;
 mod mux;
 mod port;
+#[cfg_attr(not(feature = "port-mapping"), path = "port_mapping/absent.rs")]
 mod port_mapping;
+mod protocol;
 mod quic;
 pub mod quic_paths;
 mod resolve;
@@ -24,6 +27,7 @@ mod surroundings;
 pub mod testing;
 mod tls;
 
+pub use failure::{Blame, FailureCode};
 pub use holepunch_traversal::{
     Config as TraversalConfig, Dropped, Event, FailReason, Input, LostReason, NatMapping,
     NoEndpoint, OfferRefusal, PathInfo, SearchRefusal, SessionEvent, SessionFailure, SessionStatus,
@@ -31,7 +35,7 @@ pub use holepunch_traversal::{
 };
 pub use identity::{Identity, IdentityError};
 pub use link::{
-    DatagramError, Link, LinkError, LinkPath, PathEvent, PathEvents, PathKind, ReadError,
+    BiStream, DatagramError, Link, LinkError, LinkPath, PathEvent, PathEvents, PathKind, ReadError,
     RecvStream, SendStream, Traffic, WriteError,
 };
 pub use links::{
@@ -39,5 +43,6 @@ pub use links::{
 };
 pub use mux::PacketDrops;
 pub use port::{OpenError, Port, PortEvent};
+pub use protocol::{PROTOCOL_BYTES_MAX, PROTOCOLS_MAX, Protocols, ProtocolsError};
 pub use resolve::{ServerName, ServerNameError};
 pub use tls::ALPN;

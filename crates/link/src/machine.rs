@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::identity::Identity;
 use crate::link::{Window, Windows};
+use crate::protocol::Protocols;
 use crate::quic;
 
 /// Datagrams that the driver on real sockets lets leave by one system call, at most.
@@ -57,8 +58,9 @@ pub fn ends(transport: Arc<noq::TransportConfig>) -> Result<Ends, String> {
     let new = || Identity::generate().map_err(|error| error.to_string());
     let (near, far) = (new()?, new()?);
     let window_bytes = Windows::default().open().bytes();
-    let (mut client, _) = quic::client(&near, far.public_key(), window_bytes)?;
+    let (mut client, _) =
+        quic::client(&near, far.public_key(), &Protocols::default(), window_bytes)?;
     client.transport_config(transport);
-    let (server, _) = quic::server(&far, near.public_key(), window_bytes)?;
+    let (server, _) = quic::server(&far, near.public_key(), &Protocols::default(), window_bytes)?;
     Ok(Ends { endpoint: quic::endpoint(), client, server })
 }

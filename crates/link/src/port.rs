@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
+#[cfg(feature = "port-mapping")]
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -154,6 +155,7 @@ impl Port {
 
     /// Asks the router for a port that leads to the worker's own, by UPnP, NAT-PMP or PCP. Where it
     /// opens one, that is a candidate. A port that is bound to one address asks for none.
+    #[cfg(feature = "port-mapping")]
     pub fn ask_port_mapping(&mut self) {
         let port = NonZeroU16::new(self.local.port());
         self.mapping = port.filter(|_| self.local.ip().is_unspecified()).map(PortMapping::ask);

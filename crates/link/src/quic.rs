@@ -12,6 +12,7 @@ use noq::{EndpointConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use crate::identity::Identity;
 use crate::links::INCOMING_MAX;
+use crate::protocol::Protocols;
 use crate::tls::{self, PeerVerifier};
 
 /// Streams that a peer may have open at once, each way to open one: a tunnel of a thousand TCP
@@ -87,9 +88,11 @@ pub(crate) fn endpoint() -> EndpointConfig {
 pub(crate) fn client(
     identity: &Identity,
     peer: PublicKey,
+    protocols: &Protocols,
     window_bytes: u32,
 ) -> Result<(noq::ClientConfig, Arc<PeerVerifier>), String> {
-    let (tls, verifier) = tls::client(identity, peer).map_err(|error| error.to_string())?;
+    let (tls, verifier) =
+        tls::client(identity, peer, protocols).map_err(|error| error.to_string())?;
     let tls = QuicClientConfig::try_from(tls).map_err(|error| error.to_string())?;
     let mut config = noq::ClientConfig::new(Arc::new(tls));
     config.transport_config(Arc::new(transport(window_bytes)));
@@ -99,9 +102,11 @@ pub(crate) fn client(
 pub(crate) fn server(
     identity: &Identity,
     peer: PublicKey,
+    protocols: &Protocols,
     window_bytes: u32,
 ) -> Result<(noq::ServerConfig, Arc<PeerVerifier>), String> {
-    let (tls, verifier) = tls::server(identity, peer).map_err(|error| error.to_string())?;
+    let (tls, verifier) =
+        tls::server(identity, peer, protocols).map_err(|error| error.to_string())?;
     let tls = QuicServerConfig::try_from(tls).map_err(|error| error.to_string())?;
     let mut config = noq::ServerConfig::with_crypto(Arc::new(tls));
     config

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::identity::Identity;
 use crate::link::{HANDSHAKE_BYTES, Link, LinkPath, PathKind, PathState, Peer, Windows};
+use crate::protocol::Protocols;
 use crate::quic;
 
 pub use crate::links::testing::{greeting, proof};
@@ -42,10 +43,21 @@ pub(crate) async fn connected() -> Ends {
 
 /// Connects two endpoints; the first to what `way` makes of the address of the second.
 pub(crate) async fn connected_through(way: impl AsyncFnOnce(SocketAddr) -> SocketAddr) -> Ends {
+    connected_with([Protocols::default(), Protocols::default()], way).await
+}
+
+/// The same, for two that speak these protocols.
+pub(crate) async fn connected_with(
+    protocols: [Protocols; 2],
+    way: impl AsyncFnOnce(SocketAddr) -> SocketAddr,
+) -> Ends {
     let identities = [(); 2].map(|()| Identity::generate().expect("random numbers"));
     let [first, second] = &identities;
-    let (client, _) = quic::client(first, second.public_key(), HANDSHAKE_BYTES).expect("TLS");
-    let (server, _) = quic::server(second, first.public_key(), HANDSHAKE_BYTES).expect("TLS");
+    let [of_first, of_second] = &protocols;
+    let (client, _) =
+        quic::client(first, second.public_key(), of_first, HANDSHAKE_BYTES).expect("TLS");
+    let (server, _) =
+        quic::server(second, first.public_key(), of_second, HANDSHAKE_BYTES).expect("TLS");
     let endpoints = [None, Some(server)].map(|server| {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
         let runtime = Arc::new(noq::TokioRuntime);
@@ -86,6 +98,7 @@ pub async fn pair_through(
             key: peer.public_key(),
             is_controlling: own == 0,
             knows_secret: false,
+            protocol: None,
         };
         let paths = PathState::new(Instant::now());
         let remote: SocketAddr = addresses[1 - own];

@@ -16,6 +16,7 @@ use rustls::{
 };
 
 use crate::identity::Identity;
+use crate::protocol::Protocols;
 
 /// The application protocol (RFC 7301): both sides of a link speak it or there is none.
 pub const ALPN: &[u8] = b"holepunch/1";
@@ -176,6 +177,7 @@ fn certified(identity: &Identity) -> Arc<CertifiedKey> {
 pub(crate) fn client(
     identity: &Identity,
     expected: PublicKey,
+    protocols: &Protocols,
 ) -> Result<(ClientConfig, Arc<PeerVerifier>), Error> {
     let provider = provider();
     let verifier = PeerVerifier::new(expected, &provider);
@@ -186,7 +188,7 @@ pub(crate) fn client(
         .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(certified(
             identity,
         ))));
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = protocols.alpn();
     config.enable_sni = false;
     // No session outlives its link: a ticket would only be a trace.
     config.resumption = rustls::client::Resumption::disabled();
@@ -197,6 +199,7 @@ pub(crate) fn client(
 pub(crate) fn server(
     identity: &Identity,
     expected: PublicKey,
+    protocols: &Protocols,
 ) -> Result<(ServerConfig, Arc<PeerVerifier>), Error> {
     let provider = provider();
     let verifier = PeerVerifier::new(expected, &provider);
@@ -204,7 +207,7 @@ pub(crate) fn server(
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::clone(&verifier) as Arc<dyn ClientCertVerifier>)
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(certified(identity))));
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = protocols.alpn();
     config.send_tls13_tickets = 0;
     // A link is never resumed, and the cache for that would be the largest part of its memory.
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});

@@ -8,25 +8,27 @@
 
 use std::error::Error;
 
-use holepunch_worker::{Config, Worker};
-use tokio::io::AsyncReadExt;
+use holepunch_worker::Worker;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let rendezvous = arguments.next().ok_or("expected the URL of a rendezvous")?.parse()?;
-    let room = arguments.next().ok_or("expected the name of a room")?.parse()?;
+    let rendezvous = arguments.next().ok_or("expected the URL of a rendezvous")?;
+    let room = arguments.next().ok_or("expected the name of a room")?;
 
-    let mut worker = Worker::start(Config { room, ..Config::new(rendezvous) }).await?;
-    let mut links = worker.take_links().ok_or("the links have an owner")?;
-    let link = links.next().await.ok_or("the worker has ended")?;
-    let (mut send, recv) =
-        if link.is_initiator() { link.open_bi().await? } else { link.accept_bi().await? };
-    send.write_all(format!("hello from {}", worker.id()).as_bytes()).await?;
-    send.finish()?;
+    let worker = Worker::builder(&rendezvous).room(&room).start().await?;
+    let link = worker.accept().await?;
+    // The two sides differ in who has begun.
+    let mut stream =
+        if link.is_initiator() { link.open_stream().await? } else { link.accept_stream().await? };
+    stream.write_all(format!("hello from {}", worker.id()).as_bytes()).await?;
+    stream.shutdown().await?;
+    let (mut send, recv) = stream.into_split();
     let mut said = String::new();
     recv.take(1000).read_to_string(&mut said).await?;
     println!("{said}, {}", link.path().kind);
+    // What has not arrived when the worker ends is lost.
     send.stopped().await?;
     worker.shutdown().await;
     Ok(())

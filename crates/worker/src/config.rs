@@ -5,17 +5,19 @@ use std::net::Ipv4Addr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use holepunch_link::{Guesses, Identity, RoomSecret, ServerName};
+use holepunch_link::{Guesses, Identity, Protocols, RoomSecret, ServerName};
 use holepunch_wire::WorkerId;
 use holepunch_wire::nat::SearchWish;
 use holepunch_wire::relay::RELAY_PATH;
 use holepunch_wire::session::{RoomMode, RoomName, SessionId};
 use holepunch_wire::signal::REGISTER_PATH;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use url::Url;
+#[cfg(feature = "ip-echo")]
+use reqwest::Url;
 
 use crate::login::Login;
 use crate::proxy::Proxy;
+use crate::url::{WebSocketUrl, without_brackets};
 
 /// What stays as it is in a path segment (RFC 3986 §2.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -26,9 +28,45 @@ const STUN_PORT: u16 = 3478;
 /// a minute.
 const PING: Duration = Duration::from_secs(25);
 
+/// What the settings are called where people set them: texts that say what to do name them so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SettingNames {
+    /// The worker's id.
+    pub worker_id: &'static str,
+    /// The worker's key, or its id.
+    pub identity: &'static str,
+    /// The UDP port.
+    pub udp_port: &'static str,
+    /// The STUN servers.
+    pub stun_servers: &'static str,
+    /// How often discovery is repeated.
+    pub stun_retries: &'static str,
+    /// How relays are allowed again.
+    pub relay: &'static str,
+    /// How the addresses of the interfaces are told again.
+    pub host_candidates: &'static str,
+}
+
+impl Default for SettingNames {
+    /// As [`Config`] names them.
+    fn default() -> Self {
+        Self {
+            worker_id: "`worker_id`",
+            identity: "the same `identity` or `worker_id`",
+            udp_port: "`udp_port`",
+            stun_servers: "`stun_servers`",
+            stun_retries: "`stun_retries_max`",
+            relay: "`relay`",
+            host_candidates: "`host_candidates`",
+        }
+    }
+}
+
 /// What a worker is to be.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// What the settings are called where people set them.
+    pub names: SettingNames,
     /// The rendezvous.
     pub rendezvous: RendezvousUrl,
     /// The proxy through which it is reached.
@@ -56,6 +94,7 @@ pub struct Config {
     /// Whether peers are told the addresses of the own interfaces.
     pub host_candidates: bool,
     /// Whether the router is asked for a port, by UPnP, NAT-PMP or PCP.
+    #[cfg(feature = "port-mapping")]
     pub port_mapping: bool,
     /// Which searches the worker takes part in.
     pub search: SearchWish,
@@ -69,11 +108,14 @@ pub struct Config {
     pub room_guesses: Guesses,
     /// Whether links may go through the relays that the rendezvous offers.
     pub relay: bool,
+    /// The names of what is spoken over the links.
+    pub protocols: Protocols,
     /// The worker's id; without one that of its key, and in the baseline a fresh UUID.
     pub worker_id: Option<WorkerId>,
     /// The local address of the health server and the UDP port; unspecified means all of them.
     pub listen_ip: Ipv4Addr,
     /// TCP port of the health server; 0 means any free one, `None` no server.
+    #[cfg(feature = "health")]
     pub health_port: Option<u16>,
     /// The STUN servers, all of which are asked.
     pub stun_servers: Vec<ServerName>,
@@ -88,6 +130,7 @@ pub struct Config {
     /// Time that a ping may stay without an answer before the connection is given up.
     pub ping_timeout: Duration,
     /// The HTTP service that answers with the caller's IP; `None` turns the look-up off.
+    #[cfg(feature = "ip-echo")]
     pub ip_echo_url: Option<Url>,
 }
 
@@ -98,6 +141,7 @@ impl Config {
     pub fn new(rendezvous: RendezvousUrl) -> Self {
         let stun = ServerName::new(rendezvous.host(), STUN_PORT);
         Self {
+            names: SettingNames::default(),
             rendezvous,
             proxy: None,
             baseline_only: false,
@@ -108,6 +152,7 @@ impl Config {
             callable: false,
             callers: Vec::new(),
             host_candidates: true,
+            #[cfg(feature = "port-mapping")]
             port_mapping: true,
             search: SearchWish::Usual,
             identity: None,
@@ -115,8 +160,10 @@ impl Config {
             room_secret: None,
             room_guesses: Guesses::default(),
             relay: true,
+            protocols: Protocols::default(),
             worker_id: None,
             listen_ip: Ipv4Addr::UNSPECIFIED,
+            #[cfg(feature = "health")]
             health_port: None,
             stun_servers: stun.into_iter().collect(),
             stun_retries_max: None,
@@ -124,6 +171,7 @@ impl Config {
             udp_port: 0,
             ping_interval: PING,
             ping_timeout: PING,
+            #[cfg(feature = "ip-echo")]
             ip_echo_url: None,
         }
     }
@@ -132,12 +180,13 @@ impl Config {
 /// Where a rendezvous is: `ws://` or `wss://`, a host, perhaps a path, without a final slash.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RendezvousUrl {
-    url: Url,
+    url: WebSocketUrl,
     scheme_was_missing: bool,
 }
 
 /// Why a text can never be the URL of a rendezvous.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum UrlError {
     /// The text is empty.
     #[error("the URL of the rendezvous is empty: expected something like https://host.example")]
@@ -177,24 +226,9 @@ impl FromStr for RendezvousUrl {
             "http" | "ws" | "" => "ws",
             _ => return Err(UrlError::Scheme(scheme.to_owned())),
         };
-        let url = Url::parse(&format!("{websocket}://{rest}"))
-            .map_err(|error| malformed(&error.to_string()))?;
-        if url.host_str().is_none_or(str::is_empty) {
-            return Err(malformed("it has no host"));
-        }
-        if url.port() == Some(0) {
-            return Err(malformed("nothing can be reached at port 0"));
-        }
-        if url.fragment().is_some() {
-            return Err(malformed("it must not have a fragment (#…)"));
-        }
+        let url = format!("{websocket}://{rest}").parse().map_err(malformed)?;
         Ok(Self { url, scheme_was_missing: scheme.is_empty() })
     }
-}
-
-/// A URL's host as everything but a URL has it: an IPv6 address stands in brackets there (RFC 3986 §3.2.2).
-pub(crate) fn without_brackets(host: &str) -> &str {
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 /// A text that should be a URL, without what stands before its host: that may be a password.
@@ -216,17 +250,14 @@ impl RendezvousUrl {
 
     /// Where `worker` registers to meet others in `room`.
     #[must_use]
-    pub fn register_in(&self, worker: &WorkerId, room: &RoomName) -> Url {
-        let mut url = self.register(worker);
-        if !room.is_default() {
-            url.query_pairs_mut().append_pair("room", room.as_str());
-        }
-        url
+    pub fn register_in(&self, worker: &WorkerId, room: &RoomName) -> WebSocketUrl {
+        let url = self.register(worker);
+        if room.is_default() { url } else { url.asking("room", room.as_str()) }
     }
 
     /// Whether TLS is spoken there.
     pub(crate) fn is_encrypted(&self) -> bool {
-        self.url.scheme() == "wss"
+        self.url.is_encrypted()
     }
 
     /// The name and the password that the URL holds.
@@ -237,20 +268,20 @@ impl RendezvousUrl {
     /// The name that a registration is signed for: that of the host, without port and brackets.
     #[must_use]
     pub fn host(&self) -> &str {
-        without_brackets(self.url.host_str().unwrap_or_default())
+        without_brackets(self.url.host())
     }
 
     /// The port, that of the scheme where the URL names none.
+    #[cfg(feature = "proxy")]
     pub(crate) fn port(&self) -> u16 {
-        // Both schemes have one.
-        self.url.port_or_known_default().unwrap_or_default()
+        self.url.port_or_default()
     }
 
     /// The host, with the port where the URL names one: as a person knows the rendezvous.
     #[must_use]
     pub fn authority(&self) -> String {
         let port = self.url.port().map_or(String::new(), |port| format!(":{port}"));
-        format!("{}{port}", self.url.host_str().unwrap_or_default())
+        format!("{}{port}", self.url.host())
     }
 
     /// As it is told to somebody else: with `http` or `https`, and without name and password.
@@ -262,24 +293,16 @@ impl RendezvousUrl {
 
     /// Where the relay of a session is.
     #[must_use]
-    pub fn relay(&self, session: SessionId) -> Url {
-        self.at(&format!("{RELAY_PATH}{session}"))
+    pub fn relay(&self, session: SessionId) -> WebSocketUrl {
+        self.url.below(&format!("{RELAY_PATH}{session}"))
     }
 
     /// Where `worker` registers. Without a password: a WebSocket's URL has no place for one (RFC 6455
     /// §3), and this URL is logged.
     #[must_use]
-    pub fn register(&self, worker: &WorkerId) -> Url {
+    pub fn register(&self, worker: &WorkerId) -> WebSocketUrl {
         let segment = utf8_percent_encode(worker.as_str(), SEGMENT);
-        self.at(&format!("{REGISTER_PATH}{segment}"))
-    }
-
-    fn at(&self, path: &str) -> Url {
-        let mut url = self.url.clone();
-        let _unless_it_cannot_have_one = url.set_password(None);
-        let base = url.path().trim_end_matches('/').to_owned();
-        url.set_path(&format!("{base}{path}"));
-        url
+        self.url.below(&format!("{REGISTER_PATH}{segment}"))
     }
 }
 
@@ -291,9 +314,7 @@ impl fmt::Debug for RendezvousUrl {
 
 impl fmt::Display for RendezvousUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = self.url.clone();
-        let _unless_it_cannot_have_one = shown.set_password(None);
-        f.write_str(shown.as_str().trim_end_matches('/'))
+        f.write_str(self.url.to_string().trim_end_matches('/'))
     }
 }
 

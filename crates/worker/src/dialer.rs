@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use url::Url;
 
 use crate::config::RendezvousUrl;
 use crate::proxy::Proxy;
 use crate::reach::Access;
 use crate::signalling::handshake::{self, Asking, CONNECT_TIMEOUT, Opened, Way};
 use crate::signalling::hint;
+use crate::url::WebSocketUrl;
 
 /// Opens WebSockets as a worker does: to whichever address of the name answers first, through the network's proxy, with the
 /// login that the URL holds, and trusting the same authorities. Clones share what TLS needs.
@@ -29,7 +29,7 @@ impl Dialer {
     /// In words, why there is none; no password is in them.
     pub async fn open(
         &self,
-        url: &Url,
+        url: &WebSocketUrl,
         asking: Asking<'_>,
         config: WebSocketConfig,
         tcp_within: Duration,

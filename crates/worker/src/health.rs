@@ -4,7 +4,7 @@
 mod serving;
 
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use axum::extract::ConnectInfo;
@@ -13,13 +13,14 @@ use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
+use reqwest::Url;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use url::Url;
 
 use self::serving::{Bounds, serve};
 use crate::story::{Stories, Story};
 use crate::tls;
+use crate::url::without_brackets;
 
 /// Where the stories are told.
 const WHY_PATH: &str = "/why";
@@ -29,7 +30,7 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 /// A running health server; it ends when dropped.
 #[derive(Debug)]
 pub(crate) struct Health {
-    pub(crate) address: SocketAddr,
+    address: SocketAddr,
     task: JoinHandle<()>,
 }
 
@@ -40,6 +41,11 @@ impl Health {
         let router = Router::new().fallback_service(get(answer)).layer(Extension(stories));
         let task = tokio::spawn(serve(listener, router, Bounds::default()));
         Ok(Self { address, task })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 }
 
@@ -78,11 +84,10 @@ fn is_own(uri: &Uri, headers: &HeaderMap) -> bool {
     };
     let is_here = host.is_none_or(|host| {
         let url = Url::parse(&format!("http://{host}"));
-        url.is_ok_and(|url| match url.host() {
-            Some(url::Host::Domain(name)) => name == "localhost",
-            Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-            Some(url::Host::Ipv6(ip)) => ip.to_canonical().is_loopback(),
-            None => false,
+        url.is_ok_and(|url| {
+            let host = without_brackets(url.host_str().unwrap_or_default());
+            let ip = host.parse::<IpAddr>();
+            host == "localhost" || ip.is_ok_and(|ip| ip.to_canonical().is_loopback())
         })
     });
     is_here && !is_for_another
@@ -109,8 +114,8 @@ pub async fn ask_why(health_server: &Url) -> Result<Vec<Story>, String> {
     };
     let text = asking.await.map_err(|why| {
         format!(
-            "no worker answers at {health_server} ({why}): give the port of its health server, which is the \
-             worker's PORT (--port), such as --url http://127.0.0.1:8080"
+            "no worker answers at {health_server} ({why}): the port is that of its health server, as in \
+             http://127.0.0.1:8080"
         )
     })?;
     serde_json::from_str(&text).map_err(|_| {

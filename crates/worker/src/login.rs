@@ -6,7 +6,8 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode_str;
-use url::Url;
+
+use crate::url::WebSocketUrl;
 
 /// What an `Authorization` or `Proxy-Authorization` header says. Never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -14,14 +15,19 @@ pub(crate) struct Login(Arc<str>);
 
 impl Login {
     /// The name and the password of a URL, where it has any.
-    pub(crate) fn of(url: &Url) -> Option<Self> {
+    pub(crate) fn of(url: &WebSocketUrl) -> Option<Self> {
         if url.username().is_empty() && url.password().is_none() {
             return None;
         }
-        let mut text: Vec<u8> = percent_decode_str(url.username()).collect();
-        text.push(b':');
-        text.extend(percent_decode_str(url.password().unwrap_or_default()));
-        Some(Self::from_header(&format!("Basic {}", STANDARD.encode(text))))
+        let name: Vec<u8> = percent_decode_str(url.username()).collect();
+        let password: Vec<u8> = percent_decode_str(url.password().unwrap_or_default()).collect();
+        Some(Self::new(&name, &password))
+    }
+
+    /// From a name and a password.
+    pub(crate) fn new(name: impl AsRef<[u8]>, password: impl AsRef<[u8]>) -> Self {
+        let text = [name.as_ref(), b":", password.as_ref()].concat();
+        Self::from_header(&format!("Basic {}", STANDARD.encode(text)))
     }
 
     /// From a header's value.

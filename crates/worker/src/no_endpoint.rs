@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use holepunch_link::NoEndpoint;
 
-use crate::config::Config;
+use crate::config::{Config, SettingNames};
 
 /// Servers, and addresses, that are named: the line is to be read to its end.
 const SHOWN_MAX: usize = 4;
@@ -27,6 +27,8 @@ pub struct Unseen {
     pub left: Left,
     /// Whether the addresses of the interfaces could be told, and are not.
     pub hides_interfaces: bool,
+    /// What the settings are called.
+    pub names: SettingNames,
 }
 
 /// What a worker without a public endpoint can still have.
@@ -58,7 +60,8 @@ impl Unseen {
         let hides_interfaces = !config.host_candidates;
         // What a baseline rendezvous does not pass on is no address to be sought at.
         let candidates = if v1 { candidates } else { Vec::new() };
-        Self { asked, why, ipv6, has_ipv4, candidates, left, hides_interfaces }
+        let names = config.names;
+        Self { asked, why, ipv6, has_ipv4, candidates, left, hides_interfaces, names }
     }
 
     /// Whether the worker has nothing by which it could be linked on its own account.
@@ -120,32 +123,37 @@ impl Unseen {
     }
 
     /// What would give the worker an endpoint. A host without IPv4 gets none.
-    fn ways_to_an_endpoint(&self) -> Vec<&'static str> {
-        let name_another = "name one that can be reached (--stun-servers, STUN_SERVERS)";
+    fn ways_to_an_endpoint(&self) -> Vec<String> {
+        let setting = self.names.stun_servers;
+        let name_another = format!("name one that can be reached ({setting})");
         match (self.asked.is_empty(), self.ipv6, self.has_ipv4) {
             (true, true, _) => Vec::new(),
             (true, false, true) => vec![name_another],
             // Where there is a NAT64, its DNS64 gives every name an IPv6 address (RFC 6147).
-            (true, false, false) => vec![
+            (true, false, false) => vec![format!(
                 "name one by a host name or an IPv6 address, since this host has no IPv4 address \
-                 (--stun-servers, STUN_SERVERS)",
-            ],
-            (false, true, _) => vec!["let UDP out to that server by IPv4", name_another],
-            (false, false, _) => vec!["let UDP out to that server", name_another],
+                 ({setting})"
+            )],
+            (false, true, _) => {
+                vec!["let UDP out to that server by IPv4".to_owned(), name_another]
+            }
+            (false, false, _) => vec!["let UDP out to that server".to_owned(), name_another],
         }
     }
 
     fn remedy(&self) -> String {
         let mut all = self.ways_to_an_endpoint();
+        let allow_relays = format!("allow relays ({})", self.names.relay);
         match self.left {
-            Left::Addresses => all.push("allow relays (no --no-relay, NO_RELAY)"),
+            Left::Addresses => all.push(allow_relays),
             Left::ItsPeers => {
                 if self.hides_interfaces {
-                    all.push("tell the addresses of the interfaces (no --no-host-candidates)");
+                    let setting = self.names.host_candidates;
+                    all.push(format!("tell the addresses of the interfaces ({setting})"));
                 }
-                all.push("allow relays (no --no-relay, NO_RELAY)");
+                all.push(allow_relays);
             }
-            Left::Nothing => all.push("use a rendezvous that speaks holepunch.v1"),
+            Left::Nothing => all.push("use a rendezvous that speaks holepunch.v1".to_owned()),
             Left::AddressesAndRelays | Left::Relays => {}
         }
         all.join(", or ")
@@ -196,7 +204,7 @@ mod tests {
             unseen.to_string(),
             "no answer from the STUN server stun.example:3478: peers can be linked at \
              192.168.1.7:8081, and by a relay; to change that, let UDP out to that server, or name one \
-             that can be reached (--stun-servers, STUN_SERVERS)"
+             that can be reached (`stun_servers`)"
         );
     }
 
@@ -215,7 +223,7 @@ mod tests {
         assert!(unseen.is_stuck());
         let text = unseen.to_string();
         assert!(text.starts_with("there is no STUN server to ask: "), "{text}");
-        for way in ["STUN_SERVERS", "--no-relay", "--no-host-candidates"] {
+        for way in ["`stun_servers`", "`relay`", "`host_candidates`"] {
             assert!(text.contains(way), "{way} in {text}");
         }
         assert!(!text.contains("let UDP out"), "nobody was asked: {text}");

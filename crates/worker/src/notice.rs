@@ -12,6 +12,7 @@ use holepunch_wire::signal::FromServer;
 use holepunch_wire::signal::v1::ServerV1;
 use tracing::{debug, error, info, warn};
 
+use crate::config::SettingNames;
 use crate::no_endpoint::Unseen;
 use crate::signalling::Signal;
 
@@ -20,6 +21,7 @@ const FOREIGN_CHARS_MAX: usize = 400;
 
 /// One step of a worker's life.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Notice {
     /// The health server listens.
     HealthServer(SocketAddr),
@@ -71,14 +73,15 @@ impl Notice {
     }
 
     /// Writes the notice to the log.
-    pub(crate) fn log(&self) {
+    pub(crate) fn log(&self, names: SettingNames) {
         match self {
             Self::HealthServer(address) => info!(%address, "health server listens"),
             Self::UdpBound(address) => info!(%address, "UDP port bound, for STUN and peers"),
             Self::UdpUnavailable(why, retry_in) => error!(
                 retry_in_s = retry_in.as_secs(),
-                "{why}: set INTERNAL_UDP_PORT_ENV (--internal-udp-port) to another port, or to 0 for \
-                 any free one; this worker stays registered, but cannot link until then"
+                "{why}: set {} to another port, or to 0 for any free one; this worker stays registered, but \
+                 cannot link until then",
+                names.udp_port
             ),
             Self::PublicIp(ip) => info!(%ip, "public IP by HTTP"),
             Self::PublicIpUnknown(why) => warn!(why, "public IP by HTTP is not known"),
@@ -91,7 +94,7 @@ impl Notice {
             Self::NoEndpoint(unseen) => warn!("{}: {unseen}", unseen.title()),
             Self::Reported(endpoint) => info!(%endpoint, "UDP endpoint sent to the rendezvous"),
             Self::Signal(signal) => log_signal(signal),
-            Self::Udp(event) => log_discovery(event),
+            Self::Udp(event) => log_discovery(event, names),
             Self::Linked(peer, session, path) => {
                 info!(%peer, %session, path = %path.kind, "linked: encrypted, and the peer is who it should be");
             }
@@ -107,8 +110,9 @@ fn log_signal(signal: &Signal) {
         Signal::Connecting(url) => info!(%url, "connecting to the rendezvous"),
         Signal::Connected => info!("registered with the rendezvous"),
         Signal::ConnectedV1 => info!("registered with the rendezvous, which speaks holepunch.v1"),
-        Signal::Disconnected { why, retry_in } => {
-            warn!(why, retry_in_ms = milliseconds(*retry_in), "no connection to the rendezvous");
+        Signal::Disconnected { why, code, retry_in } => {
+            let retry_in_ms = milliseconds(*retry_in);
+            warn!(why, code = code.as_str(), retry_in_ms, "no connection to the rendezvous");
         }
         Signal::Malformed(why) => warn!(why = start(why), "message of the rendezvous ignored"),
         Signal::Message(message) => log_message(message),
@@ -116,7 +120,7 @@ fn log_signal(signal: &Signal) {
 }
 
 /// The start of a text of somebody else's: a log line stays a line, whatever comes.
-fn start(text: &str) -> String {
+pub(crate) fn start(text: &str) -> String {
     text.chars().take(FOREIGN_CHARS_MAX).collect()
 }
 
@@ -167,7 +171,7 @@ fn log_message(message: &FromServer) {
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is logged by `log_punch`")]
-fn log_discovery(event: &Event) {
+fn log_discovery(event: &Event, names: SettingNames) {
     match event {
         Event::Resolve | Event::Report(_) | Event::NoEndpoint(_) => {}
         Event::StunAsked(server) => {
@@ -220,7 +224,8 @@ fn log_discovery(event: &Event) {
         Event::DiscoveryFailed { attempt, reason, retry_in: None, .. } => error!(
             attempt,
             reason,
-            "STUN failed, given up (STUN_MAX_RETRIES): this worker stays registered, but cannot link"
+            "STUN failed, given up ({}): this worker stays registered, but cannot link",
+            names.stun_retries
         ),
         _ => log_punch(event),
     }

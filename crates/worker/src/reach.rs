@@ -4,18 +4,20 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use holepunch_link::FailureCode;
 use holepunch_link::dial::{Mute, dial, dial_any};
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use url::Url;
 
-use crate::config::{RendezvousUrl, without_brackets};
+use crate::config::RendezvousUrl;
+use crate::failure::Told;
 use crate::login::Login;
 use crate::proxy::Proxy;
 use crate::signalling::stream::{Below, Stream};
 use crate::tls::Tls;
+use crate::url::{WebSocketUrl, without_brackets};
 
 /// Behind a proxy nothing but a STUN server hangs on the rendezvous' own address: it may take so long.
 const OWN_ADDRESS_WITHIN: Duration = Duration::from_secs(1);
@@ -41,11 +43,11 @@ impl Access {
     /// it needs no look-up.
     pub(crate) async fn tcp(
         &self,
-        url: &Url,
+        url: &WebSocketUrl,
         known: Option<SocketAddr>,
         tcp_within: Duration,
     ) -> io::Result<(TcpStream, SocketAddr)> {
-        let (name, port) = host_and_port(url)?;
+        let (name, port) = host_and_port(url);
         let (to, to_port) = match &self.proxy {
             Some(proxy) => (proxy.host.as_str(), proxy.port),
             None => (name, port),
@@ -58,13 +60,16 @@ impl Access {
         };
         // What TLS needs is made while TCP connects.
         let config = async {
-            if is_encrypted(url) {
+            if url.is_encrypted() {
                 _ = self.tls.config().await;
             }
         };
         let (stream, ()) = tokio::join!(tcp, config);
         let stream = stream.map_err(|error| match &self.proxy {
-            Some(proxy) => io::Error::new(error.kind(), format!("{proxy} is not reached: {error}")),
+            Some(proxy) => {
+                let why = format!("{proxy} is not reached: {error}");
+                Told::io(FailureCode::Proxy, error.kind(), why)
+            }
             None => error,
         })?;
         stream.set_nodelay(true)?;
@@ -74,14 +79,20 @@ impl Access {
     }
 
     /// What leads to the rendezvous on a TCP connection: through the proxy where there is one, and with TLS.
-    pub(crate) async fn stream(&self, url: &Url, mut tcp: TcpStream) -> io::Result<Stream> {
-        let (name, port) = host_and_port(url)?;
+    pub(crate) async fn stream(
+        &self,
+        url: &WebSocketUrl,
+        mut tcp: TcpStream,
+    ) -> io::Result<Stream> {
+        let (name, port) = host_and_port(url);
         if let Some(proxy) = &self.proxy {
             // With the brackets of an IPv6 address.
-            let host = url.host_str().unwrap_or_default();
-            proxy.tunnel(&mut tcp, &format!("{host}:{port}")).await?;
+            proxy
+                .tunnel(&mut tcp, &format!("{}:{port}", url.host()))
+                .await
+                .map_err(|error| Told::io(FailureCode::Proxy, error.kind(), error.to_string()))?;
         }
-        if !is_encrypted(url) {
+        if !url.is_encrypted() {
             return Ok(Stream::new(Below::Left(tcp)));
         }
         let config = self.tls.config().await.map_err(io::Error::other)?;
@@ -94,23 +105,16 @@ impl Access {
 
     /// The rendezvous' own address behind a proxy, where a look-up finds it; without a proxy, the TCP connection has it at
     /// the other end.
-    pub(crate) async fn own_address(&self, url: &Url) -> Option<IpAddr> {
+    pub(crate) async fn own_address(&self, url: &WebSocketUrl) -> Option<IpAddr> {
         self.proxy.as_ref()?;
-        let (name, port) = host_and_port(url).ok()?;
+        let (name, port) = host_and_port(url);
         let found = timeout(OWN_ADDRESS_WITHIN, lookup_host((name, port))).await.ok()?.ok()?;
         // A worker's endpoint is IPv4.
         found.map(|address| address.ip().to_canonical()).min_by_key(IpAddr::is_ipv6)
     }
 }
 
-fn is_encrypted(url: &Url) -> bool {
-    url.scheme() == "wss"
-}
-
 /// The host without brackets, and the port.
-fn host_and_port(url: &Url) -> io::Result<(&str, u16)> {
-    let invalid = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
-    let host = url.host_str().ok_or_else(|| invalid("the URL has no host"))?;
-    let port = url.port_or_known_default().ok_or_else(|| invalid("the URL has no port"))?;
-    Ok((without_brackets(host), port))
+fn host_and_port(url: &WebSocketUrl) -> (&str, u16) {
+    (without_brackets(url.host()), url.port_or_default())
 }

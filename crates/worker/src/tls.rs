@@ -5,8 +5,11 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use holepunch_link::FailureCode;
 use rustls::{CertificateError, ClientConfig, InvalidMessage, RootCertStore};
 use rustls_native_certs::{CertificateResult, load_certs_from_paths, load_native_certs};
+
+use crate::failure::Told;
 
 /// How the certificates of an authority of one's own are named.
 const OWN_AUTHORITY: &str = "the file of its authority's certificate (PEM) in SSL_CERT_FILE, or a folder \
@@ -38,12 +41,12 @@ impl Tls {
         if let Some(tls) = of(&error) {
             let trouble = self.0.get().and_then(|made| made.trouble.as_deref());
             let text = words(tls, trouble);
-            return io::Error::new(error.kind(), text);
+            return Told::io(FailureCode::Tls, error.kind(), text);
         }
         if error.kind() == io::ErrorKind::UnexpectedEof {
             let text = "the server ended the connection within the TLS handshake: perhaps it does not speak \
                         TLS there (then use http:// or ws://), or something in between lets no TLS through";
-            return io::Error::new(error.kind(), text);
+            return Told::io(FailureCode::Tls, error.kind(), text);
         }
         error
     }
@@ -54,6 +57,7 @@ impl Tls {
 ///
 /// # Errors
 /// The TLS library does not support its own default versions.
+#[cfg(feature = "health")]
 pub(crate) fn client_config() -> Result<Arc<ClientConfig>, rustls::Error> {
     make().config
 }

@@ -1,20 +1,28 @@
 //! A running worker, for whoever embeds it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+#[cfg(feature = "health")]
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
+#[cfg(feature = "health")]
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use holepunch_link::{Identity, IdentityError, Link};
+use holepunch_link::{Identity, IdentityError, Link, ProtocolsError, ServerNameError};
 use holepunch_wire::probe::PROBE_ID_BYTES_MAX;
+use holepunch_wire::session::RoomNameError;
 use holepunch_wire::{WorkerId, WorkerIdError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::config::Config;
+use crate::builder::Builder;
+use crate::config::{Config, UrlError};
+use crate::failure::{AcceptError, ConnectError};
+use crate::handover::Handover;
 use crate::health::Health;
+use crate::identity_file::IdentityFileError;
 use crate::log_budget::LogBudget;
 use crate::notice::Notice;
 use crate::reach::Access;
@@ -25,19 +33,28 @@ use crate::turn::Turns;
 
 /// Notices kept for an embedding program; one that does not read them misses the newest.
 const NOTICES_MAX: usize = 1024;
-/// Links that nobody has taken yet: as many as a worker has sessions.
-const LINKS_MAX: usize = 64;
 /// A worker that has not ended by then is cut off.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(800);
 
 /// Why a worker cannot start.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
+    /// The URL of the rendezvous is none.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// The name of the room is none.
+    #[error("the room: {0}")]
+    Room(#[from] RoomNameError),
+    /// The name of a STUN server is none.
+    #[error("a STUN server: {0}")]
+    StunServer(#[from] ServerNameError),
+    /// The names of the protocols are not taken.
+    #[error("the protocols: {0}")]
+    Protocols(#[from] ProtocolsError),
     /// The health server's port cannot be bound.
-    #[error(
-        "cannot listen on TCP port {port} for the health server: {source}; set PORT (--port) to \
-         another port, or to 0 for any free one"
-    )]
+    #[cfg(feature = "health")]
+    #[error("cannot listen on TCP port {port} for the health server: {source}")]
     HealthPort {
         /// The port.
         port: u16,
@@ -48,17 +65,18 @@ pub enum StartError {
     #[error("the worker id is not valid: {0}")]
     WorkerId(#[from] WorkerIdError),
     /// The worker's id is too long for the datagrams.
-    #[error(
-        "a worker's own id (WORKER_ID, --worker-id) has at most {PROBE_ID_BYTES_MAX} bytes, this one has {0}"
-    )]
+    #[error("a worker's own id has at most {PROBE_ID_BYTES_MAX} bytes, this one has {0}")]
     WorkerIdTooLong(usize),
     /// There is no key, and none can be made.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The file of the key gives none.
+    #[error(transparent)]
+    IdentityFile(#[from] IdentityFileError),
     /// An id that is made from a key is not this worker's.
     #[error(
-        "the worker id {0} is made from a key, and not from this worker's: leave WORKER_ID (--worker-id) \
-         away, or give the identity that it belongs to"
+        "the worker id {0} is made from a key, and not from this worker's: set no id, or the identity that it \
+         belongs to"
     )]
     NotOwnId(WorkerId),
 }
@@ -69,13 +87,18 @@ pub struct Worker {
     id: WorkerId,
     health: Option<SocketAddr>,
     notices: mpsc::Receiver<Notice>,
-    links: Option<Links>,
+    handover: Handover,
+    wrong_secrets: watch::Receiver<u64>,
+    links_are_taken: bool,
+    /// Whether links are made at all.
+    makes_links: bool,
     stories: Stories,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
 /// The health server, where there is to be one.
+#[cfg(feature = "health")]
 async fn health(config: &Config, stories: &Stories) -> Result<Option<Health>, StartError> {
     let Some(port) = config.health_port else { return Ok(None) };
     let address = SocketAddrV4::new(config.listen_ip, port);
@@ -85,17 +108,24 @@ async fn health(config: &Config, stories: &Stories) -> Result<Option<Health>, St
     }
 }
 
-/// The links of a worker, as they come about.
+/// There is none without its feature.
+#[cfg(not(feature = "health"))]
+#[expect(clippy::unused_async, reason = "as the one of the feature has it")]
+async fn health(_: &Config, _: &Stories) -> Result<Option<Health>, StartError> {
+    Ok(None)
+}
+
+/// The links of a worker, as they come about. When it is dropped, no more are taken.
 #[derive(Debug)]
 pub struct Links {
-    links: mpsc::Receiver<Link>,
+    handover: Handover,
     wrong_secrets: watch::Receiver<u64>,
 }
 
 impl Links {
     /// The next one; `None` when the worker has ended.
     pub async fn next(&mut self) -> Option<Link> {
-        self.links.recv().await
+        self.handover.next().await
     }
 
     /// How many peers have not known the room's secret so far, and when another one has not. Whoever waits for links meanwhile
@@ -106,7 +136,27 @@ impl Links {
     }
 }
 
+impl Drop for Links {
+    fn drop(&mut self) {
+        self.handover.give_up();
+    }
+}
+
+/// Tells those that wait when the task ends, however it does.
+struct Ending(Handover);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 impl Worker {
+    /// A worker of the rendezvous at this URL, to be set up: `https://rendezvous.example`, say.
+    pub fn builder(rendezvous: &str) -> Builder {
+        Builder::new(rendezvous)
+    }
+
     /// Starts a worker. It goes on until [`shutdown`](Self::shutdown), whatever the network does.
     ///
     /// # Errors
@@ -123,18 +173,11 @@ impl Worker {
         }
         let stories = Stories::default();
         let health = health(&config, &stories).await?;
-        let health_address = health.as_ref().map(|health| health.address);
         let access = Access::new(&config.rendezvous, config.proxy.clone());
-        let signalling = Signalling::start(Settings {
-            url: config.rendezvous.register_in(&id, &config.room),
-            ask_v1: !config.baseline_only,
-            ping_interval: config.ping_interval,
-            ping_timeout: config.ping_timeout,
-            access: access.clone(),
-        });
+        let signalling = signalling(&config, &id, &access);
         let (sender, notices) = mpsc::channel(NOTICES_MAX);
-        let ((link_sender, links), (stop, stopped)) =
-            (mpsc::channel(LINKS_MAX), oneshot::channel());
+        let (handover, (stop, stopped)) = (Handover::default(), oneshot::channel());
+        let makes_links = config.links && !config.baseline_only;
         let (wrong_sender, wrong_secrets) = watch::channel(0);
         let run = Run {
             id: id.clone(),
@@ -153,19 +196,23 @@ impl Worker {
             public_ip: None,
             notices: sender,
             log_budget: LogBudget::default(),
-            links: link_sender,
             wrong_secrets: wrong_sender,
+            handover: handover.clone(),
+            called: VecDeque::new(),
             stories: stories.clone(),
             tokens: BTreeMap::new(),
             relays: JoinSet::new(),
             turns: Turns::new(),
         };
+        let health_address = health.as_ref().map(Health::address);
         if let Some(address) = health_address {
             run.notice(Notice::HealthServer(address));
         }
         let span = tracing::info_span!("worker", worker = %id);
+        let ending = Ending(handover.clone());
         let task = async move {
             run.until(stopped).await;
+            drop(ending);
             drop(health);
         };
         let task = tokio::spawn(task.instrument(span));
@@ -173,7 +220,10 @@ impl Worker {
             id,
             health: health_address,
             notices,
-            links: Some(Links { links, wrong_secrets }),
+            handover,
+            links_are_taken: false,
+            makes_links,
+            wrong_secrets,
             stories,
             stop,
             task,
@@ -207,7 +257,43 @@ impl Worker {
     /// The links that come about, each once; `None` where they have been taken already. A link that
     /// nobody takes is kept until it ends.
     pub fn take_links(&mut self) -> Option<Links> {
-        self.links.take()
+        let is_first = !std::mem::replace(&mut self.links_are_taken, true);
+        is_first.then(|| Links {
+            handover: self.handover.clone(),
+            wrong_secrets: self.wrong_secrets.clone(),
+        })
+    }
+
+    /// Calls a worker that is registered in the same room, and returns the link with it. A link with this peer that has
+    /// come before, and that nobody has taken, is that link. Dropping the future ends the call.
+    ///
+    /// It takes as long as the two need, some 20 s where no way is found; whoever wants to wait less has a timeout
+    /// around it.
+    ///
+    /// # Errors
+    /// The rendezvous is not reached (before the first time that it is), does not take this worker, or does not know the
+    /// peer; or the two find no way, do not trust each other, or have no protocol in common.
+    pub async fn connect(&self, peer: &WorkerId) -> Result<Link, ConnectError> {
+        if *peer == self.id {
+            return Err(ConnectError::OwnId(peer.clone()));
+        }
+        if !self.makes_links {
+            return Err(ConnectError::NoLinks);
+        }
+        self.handover.connect(peer).await
+    }
+
+    /// The next link that has come by itself: of a peer that calls, or that the rendezvous brings in this room. Dropping
+    /// the future loses nothing.
+    ///
+    /// # Errors
+    /// The rendezvous is not reached (before the first time that it is), or does not take this worker. The worker goes on
+    /// trying: the next call waits for the next attempt.
+    pub async fn accept(&self) -> Result<Link, AcceptError> {
+        if !self.makes_links {
+            return Err(AcceptError::NoLinks);
+        }
+        self.handover.accept().await
     }
 
     /// Says goodbye to the rendezvous, closes the UDP port, and returns within a second.
@@ -219,6 +305,17 @@ impl Worker {
         }
         tracing::info!(worker = %self.id, "worker has ended");
     }
+}
+
+fn signalling(config: &Config, id: &WorkerId, access: &Access) -> Signalling {
+    Signalling::start(Settings {
+        url: config.rendezvous.register_in(id, &config.room),
+        ask_v1: !config.baseline_only,
+        names: config.names,
+        ping_interval: config.ping_interval,
+        ping_timeout: config.ping_timeout,
+        access: access.clone(),
+    })
 }
 
 fn own_id(config: &Config, identity: &Identity) -> Result<WorkerId, StartError> {

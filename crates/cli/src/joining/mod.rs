@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use crate::code::{self, GUESSES_SHOWN_MAX, WORDS, WORDS_MAX};
 use crate::exit::Failure;
 use crate::headings::{LOGGING, MEETING};
+use crate::hints::not_started;
 use crate::output;
 use crate::peering::{
     IdentityFile, PeeringArgs, is_room_of_calls, rendezvous_if_named, rendezvous_url,
@@ -188,7 +189,9 @@ impl Joined {
             | LinkError::ClosedByPeer(_)
             | LinkError::WrongKey { .. }
             | LinkError::Impostor { .. }
-            | LinkError::Protocol(_) => None,
+            | LinkError::NoProtocol(_)
+            | LinkError::Protocol(_)
+            | _ => None,
         }
     }
 
@@ -375,7 +378,7 @@ fn session_of_end(notice: &Notice) -> Option<SessionId> {
 
 /// A worker, and its links.
 async fn started(config: Config) -> Result<(Worker, Links), Failure> {
-    let mut worker = Worker::start(config).await.map_err(Failure::failed)?;
+    let mut worker = Worker::start(config).await.map_err(not_started)?;
     let links = worker.take_links().ok_or_else(|| Failure::failed("the worker has no links"))?;
     Ok((worker, links))
 }

@@ -317,7 +317,7 @@ impl Waiting {
                 (self.standing, self.trouble) = (Standing::Registered, None);
                 Heard::Line(self.goal.clone())
             }
-            Notice::Signal(Signal::Disconnected { why, retry_in }) => {
+            Notice::Signal(Signal::Disconnected { why, retry_in, .. }) => {
                 let trouble = format!("no connection to the rendezvous {}: {why}", self.rendezvous);
                 self.standing = match self.standing {
                     Standing::NotYet(_) => Standing::NotYet(Some(why.clone())),
@@ -473,8 +473,10 @@ impl Waiting {
             | LinkError::ClosedByPeer(_)
             | LinkError::WrongKey { .. }
             | LinkError::Impostor { .. }
+            | LinkError::NoProtocol(_)
             | LinkError::Unreachable(_)
-            | LinkError::Protocol(_) => {
+            | LinkError::Protocol(_)
+            | _ => {
                 let text = format!("no link with {peer}: {why}");
                 self.trouble = Some(text.clone());
                 return line(&text, self.others.again(PEERS_TOLD), "");

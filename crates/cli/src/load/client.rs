@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use holepunch_wire::signal::{FRAME_BYTES_MAX, FromServer, WorkerMessage};
-use holepunch_worker::{Asking, Dialer, Opened, Proxy, RendezvousUrl, Stream, WorkerId};
+use holepunch_worker::{
+    Asking, Dialer, Opened, Proxy, RendezvousUrl, Stream, WebSocketUrl, WorkerId,
+};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use url::Url;
 
 /// A handshake may take so long.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,7 +40,7 @@ impl Target {
     /// Opens a WebSocket there.
     pub(super) async fn dial(
         &self,
-        url: &Url,
+        url: &WebSocketUrl,
         asking: Asking<'_>,
         config: WebSocketConfig,
     ) -> Result<Opened, String> {

@@ -74,7 +74,7 @@ async fn a_worker_with_nothing_to_be_linked_by_says_so_and_what_to_do() {
     let said = worker.says().await;
     assert_eq!((said.left, said.is_stuck(), said.hides_interfaces), (Left::ItsPeers, true, true));
     let text = said.to_string();
-    for part in [&stun.to_string(), "STUN_SERVERS", "--no-relay", "--no-host-candidates"] {
+    for part in [&stun.to_string(), "`stun_servers`", "`relay`", "`host_candidates`"] {
         assert!(text.contains(part), "{part} in {text}");
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
 
+use crate::failure::{Blame, FailureCode};
 use crate::links::PROOF_BYTES;
 
 /// Longest reason of a close that is kept, in bytes.
@@ -18,21 +19,23 @@ const CODE_SECRET_NEEDED: u32 = 2;
 const CODE_NO_SECRET: u32 = 3;
 /// The code for a peer that has shown not to know the room's secret.
 const CODE_WRONG_SECRET: u32 = 4;
+/// The code for a peer with which no protocol is in common.
+pub(crate) const CODE_NO_PROTOCOL: u32 = 5;
 
 /// The code of a side that closes a link at once that it has just proved its knowledge for: the proof, which the close may
 /// overtake, stands before the reason.
-pub(crate) const CODE_PROVED: u32 = 5;
+pub(crate) const CODE_PROVED: u32 = 6;
 
 /// The side that says it has a room secret, and the peer none.
 pub(crate) const REFUSED_HERE: LinkError =
-    LinkError::SecretMissing("this side has a room secret (--room-secret), and the peer has none");
+    LinkError::SecretMissing("this side has a room secret, and the peer has none");
 /// The side that says it has no room secret, and the peer one.
-pub(crate) const REFUSED_THERE: LinkError = LinkError::SecretMissing(
-    "the peer has a room secret, and this side has none: give --room-secret",
-);
+pub(crate) const REFUSED_THERE: LinkError =
+    LinkError::SecretMissing("the peer has a room secret, and this side has none");
 
 /// Why a link has ended, or never came about.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LinkError {
     /// This side has closed it.
     #[error("this side has closed the link: {0}")]
@@ -63,13 +66,14 @@ pub enum LinkError {
         shown: PublicKey,
     },
     /// The peer does not know the secret of the room.
-    #[error(
-        "the peer does not know this room's secret (--room-secret), or somebody stands in between"
-    )]
+    #[error("the peer does not know this room's secret, or somebody stands in between")]
     WrongSecret,
     /// Only one of the two has a room secret.
     #[error("{0}")]
     SecretMissing(&'static str),
+    /// The two speak no protocol in common.
+    #[error("{0}")]
+    NoProtocol(String),
     /// No route to the peer is left.
     #[error("{0}")]
     Unreachable(String),
@@ -86,6 +90,28 @@ const REFUSALS: [(u32, LinkError, LinkError); 3] = [
 ];
 
 impl LinkError {
+    /// The code, for programs.
+    #[must_use]
+    pub fn code(&self) -> FailureCode {
+        match self {
+            Self::Closed(_) => FailureCode::Closed,
+            Self::ClosedByPeer(_) => FailureCode::ClosedByPeer,
+            Self::WrongKey { .. } => FailureCode::WrongKey,
+            Self::Impostor { .. } => FailureCode::Impostor,
+            Self::WrongSecret => FailureCode::WrongSecret,
+            Self::SecretMissing(_) => FailureCode::SecretMissing,
+            Self::NoProtocol(_) => FailureCode::NoProtocol,
+            Self::Unreachable(_) => FailureCode::NoPath,
+            Self::Protocol(_) => FailureCode::Protocol,
+        }
+    }
+
+    /// Who can do something about it.
+    #[must_use]
+    pub fn blame(&self) -> Blame {
+        self.code().blame()
+    }
+
     /// The code by which the peer knows why this side ends the connection.
     pub(crate) fn close_code(&self) -> u32 {
         let refusal = REFUSALS.into_iter().find(|(_, why, _)| why == self);
@@ -104,9 +130,12 @@ impl LinkError {
                 let is_behind_proof = close.error_code == CODE_PROVED.into();
                 let reason = close.reason.get(if is_behind_proof { PROOF_BYTES } else { 0 }..);
                 let reason = String::from_utf8_lossy(reason.unwrap_or_default());
-                Self::ClosedByPeer(
-                    reason.chars().filter(|c| !c.is_control()).take(REASON_BYTES_MAX).collect(),
-                )
+                let reason = reason.chars().filter(|c| !c.is_control()).take(REASON_BYTES_MAX);
+                if close.error_code == CODE_NO_PROTOCOL.into() {
+                    Self::NoProtocol(reason.collect())
+                } else {
+                    Self::ClosedByPeer(reason.collect())
+                }
             }
             noq::ConnectionError::LocallyClosed => Self::Closed("the link was dropped".to_owned()),
             noq::ConnectionError::TimedOut => {

@@ -1,6 +1,7 @@
 //! A link: an encrypted connection of two workers, over whatever way there is.
 
 mod error;
+mod joined;
 mod path;
 mod stream;
 mod window;
@@ -15,8 +16,11 @@ use holepunch_wire::session::SessionId;
 
 use crate::links::LastWord;
 
-pub(crate) use error::{CODE_DONE, CODE_PROVED, REASON_BYTES_MAX, REFUSED_HERE, REFUSED_THERE};
+pub(crate) use error::{
+    CODE_DONE, CODE_NO_PROTOCOL, CODE_PROVED, REASON_BYTES_MAX, REFUSED_HERE, REFUSED_THERE,
+};
 pub use error::{DatagramError, LinkError, ReadError, WriteError};
+pub use joined::BiStream;
 pub(crate) use path::PathState;
 pub use path::{LinkPath, PathEvent, PathEvents, PathKind};
 pub use stream::{RecvStream, SendStream};
@@ -49,6 +53,8 @@ pub(crate) struct Peer {
     pub(crate) is_controlling: bool,
     /// Whether both have proved that they know the room's secret.
     pub(crate) knows_secret: bool,
+    /// What the two have agreed on to speak over the link.
+    pub(crate) protocol: Option<Vec<u8>>,
 }
 
 /// What is known of a link's end, beyond what QUIC says.
@@ -98,6 +104,12 @@ impl Link {
         self.0.peer.session
     }
 
+    /// The name of what the two speak over the link, where they have named any.
+    #[must_use]
+    pub fn protocol(&self) -> Option<&[u8]> {
+        self.0.peer.protocol.as_deref()
+    }
+
     /// Whether the peer's key is sure without trust in the rendezvous: its id was made from the key, or
     /// it has proved that it knows the room's secret.
     #[must_use]
@@ -143,6 +155,22 @@ impl Link {
     pub async fn accept_bi(&self) -> Result<(SendStream, RecvStream), LinkError> {
         let accepted = self.0.connection.accept_bi().await.map_err(|error| self.lost(&error))?;
         Ok(self.wrap(accepted))
+    }
+
+    /// Opens a stream, and has both of its halves in one. The peer sees it with the first byte that is written.
+    ///
+    /// # Errors
+    /// The link has ended.
+    pub async fn open_stream(&self) -> Result<BiStream, LinkError> {
+        self.open_bi().await.map(|(send, recv)| BiStream::new(send, recv))
+    }
+
+    /// The next stream that the peer has opened, both of its halves in one.
+    ///
+    /// # Errors
+    /// The link has ended.
+    pub async fn accept_stream(&self) -> Result<BiStream, LinkError> {
+        self.accept_bi().await.map(|(send, recv)| BiStream::new(send, recv))
     }
 
     fn wrap(&self, (send, recv): (noq::SendStream, noq::RecvStream)) -> (SendStream, RecvStream) {

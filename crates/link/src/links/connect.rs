@@ -110,8 +110,11 @@ impl SessionTask {
         route: Route,
         turn: Arc<Semaphore>,
     ) -> Result<impl Future<Output = Result<Connected, LinkError>> + Send + use<>, LinkError> {
-        let (mut client, verifier) = quic::client(&self.config.identity, self.key, HANDSHAKE_BYTES)
-            .map_err(LinkError::Protocol)?;
+        let SessionTask { config, key, .. } = self;
+        let protocols = config.protocols.clone();
+        let (mut client, verifier) =
+            quic::client(&config.identity, *key, &protocols, HANDSHAKE_BYTES)
+                .map_err(LinkError::Protocol)?;
         let token = self.token;
         client.initial_dst_cid_provider(Arc::new(move || token.connection_id()));
         let label = self.mux.label(route);
@@ -122,6 +125,7 @@ impl SessionTask {
         Ok(async move {
             let connected = async {
                 let connection = connecting.await.map_err(|error| explain(&error, &verifier))?;
+                protocols.agree(&connection)?;
                 let last_word = hello::connect(&connection, &terms, &turn).await?;
                 Ok(Connected { connection, route, last_word })
             };
@@ -176,7 +180,9 @@ impl SessionTask {
         &self,
         incoming: noq::Incoming,
     ) -> Result<impl Future<Output = Result<Connected, LinkError>> + Send + use<>, LinkError> {
-        let (server, verifier) = quic::server(&self.config.identity, self.key, HANDSHAKE_BYTES)
+        let SessionTask { config, key, .. } = self;
+        let protocols = config.protocols.clone();
+        let (server, verifier) = quic::server(&config.identity, *key, &protocols, HANDSHAKE_BYTES)
             .map_err(LinkError::Protocol)?;
         let from = incoming.remote_address();
         let mux = Arc::clone(&self.mux);
@@ -186,6 +192,7 @@ impl SessionTask {
             let connected = async {
                 let connecting = accepted.map_err(|error| explain(&error, &verifier))?;
                 let connection = connecting.await.map_err(|error| explain(&error, &verifier))?;
+                protocols.agree(&connection)?;
                 hello::accept(&connection, &terms).await?;
                 let from = connection
                     .path(noq::PathId::ZERO)
@@ -226,7 +233,10 @@ fn explain(error: &noq::ConnectionError, verifier: &PeerVerifier) -> LinkError {
 /// Whether another attempt would end alike. A wrong key is no such reason: anybody on the way may show one.
 fn is_final(error: &LinkError) -> bool {
     match error {
-        LinkError::Impostor { .. } | LinkError::WrongSecret | LinkError::SecretMissing(_) => true,
+        LinkError::Impostor { .. }
+        | LinkError::WrongSecret
+        | LinkError::SecretMissing(_)
+        | LinkError::NoProtocol(_) => true,
         LinkError::WrongKey { .. }
         | LinkError::Closed(_)
         | LinkError::ClosedByPeer(_)

@@ -41,6 +41,7 @@ pub use relay_end::{RelayEnd, RelayKind};
 use crate::identity::Identity;
 use crate::link::{Link, LinkError, Windows};
 use crate::mux::{Mux, MuxSocket, PacketDrops, Route};
+use crate::protocol::Protocols;
 use crate::quic;
 use session::{Incoming, SessionTask};
 use token::Token;
@@ -62,6 +63,8 @@ pub struct LinkConfig {
     pub guesses: Guesses,
     /// Whether relays may be used.
     pub relay: bool,
+    /// What is spoken over the links.
+    pub protocols: Protocols,
 }
 
 /// What happened to a link.
@@ -148,7 +151,7 @@ impl Links {
         // Every connection is accepted with the settings of its session; these accept nobody.
         let server = config.as_ref().map(|config| {
             let own = config.identity.public_key();
-            quic::server(&config.identity, own, 0).map(|(server, _)| server)
+            quic::server(&config.identity, own, &config.protocols, 0).map(|(server, _)| server)
         });
         let server = server.transpose().map_err(io::Error::other)?;
         let runtime = Arc::new(noq::TokioRuntime);

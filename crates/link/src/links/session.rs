@@ -94,6 +94,7 @@ impl SessionTask {
             key: self.key,
             is_controlling: self.is_controlling,
             knows_secret: self.config.secret.is_some(),
+            protocol: self.config.protocols.agreed(&connection)?,
         };
         let closed = connection.on_closed();
         let mut paths = Paths::new(self, &connection, route, &state, &ending);

@@ -44,8 +44,13 @@ impl Side {
         let identity = Identity::generate().unwrap();
         let key = identity.public_key();
         let secret = secret.map(RoomSecret::new);
-        let config =
-            LinkConfig { identity, secret, guesses: super::Guesses::default(), relay: false };
+        let config = LinkConfig {
+            identity,
+            secret,
+            guesses: super::Guesses::default(),
+            relay: false,
+            protocols: super::Protocols::default(),
+        };
         let links = Links::new(mux, socket, Some(config)).unwrap();
         Self { links, key, address, _arrived }
     }

@@ -12,10 +12,11 @@ use holepunch_wire::session::RelayToken;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
-use url::Url;
 
+use crate::config::SettingNames;
 use crate::reach::Access;
 use crate::signalling::hint;
+use crate::url::WebSocketUrl;
 use liveness::{Finding, Liveness};
 use open::{Opener, Socket};
 
@@ -25,7 +26,7 @@ const BATCH_MAX: usize = 4;
 /// Where the relay is, and what opens it.
 #[derive(Debug, Clone)]
 pub(crate) struct RelayAddress {
-    pub(crate) url: Url,
+    pub(crate) url: WebSocketUrl,
     pub(crate) token: RelayToken,
     pub(crate) access: Access,
 }
@@ -188,7 +189,9 @@ async fn receive(end: &RelayEnd, mut from: SplitStream<Box<Socket>>, shared: &Sh
                     return "the UDP port is closed".to_owned();
                 }
             }
-            Some(Ok(Message::Close(frame))) => return hint::on_close(frame.as_ref(), None),
+            Some(Ok(Message::Close(frame))) => {
+                return hint::on_close(frame.as_ref(), None, SettingNames::default());
+            }
             Some(Ok(Message::Pong(_))) => {
                 if shared.liveness().answered() {
                     shared.changed.notify_one();

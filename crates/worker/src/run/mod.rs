@@ -3,10 +3,10 @@
 mod port;
 mod rendezvous;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
-use holepunch_link::{Identity, Link, Port, PortEvent};
+use holepunch_link::{Identity, Port, PortEvent};
 use holepunch_wire::WorkerId;
 use holepunch_wire::session::{RelayToken, SessionId};
 use holepunch_wire::signal::v1::{Welcome, WorkerV1};
@@ -15,6 +15,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::config::Config;
+use crate::handover::Handover;
 use crate::log_budget::LogBudget;
 use crate::notice::Notice;
 use crate::reach::Access;
@@ -50,9 +51,11 @@ pub(crate) struct Run {
     pub(crate) notices: mpsc::Sender<Notice>,
     /// What the rendezvous may still have logged.
     pub(crate) log_budget: LogBudget,
-    pub(crate) links: mpsc::Sender<Link>,
     /// How many peers have not known the room's secret.
     pub(crate) wrong_secrets: watch::Sender<u64>,
+    pub(crate) handover: Handover,
+    /// Those that the rendezvous was asked for, and that it has said nothing of: it answers in order.
+    pub(crate) called: VecDeque<WorkerId>,
     pub(crate) stories: Stories,
     /// What opens the relays of sessions that have been offered and have not begun yet.
     pub(crate) tokens: BTreeMap<SessionId, RelayToken>,
@@ -108,6 +111,7 @@ impl Run {
 
     async fn woken(&mut self, stopped: &mut oneshot::Receiver<()>) -> Woken {
         let bind_at = self.bind_at;
+        let has_calls = self.config.peer.is_some() || !self.handover.calling().is_empty();
         let udp = async {
             match &mut self.port {
                 Some(port) => Woken::Udp(port.next_event().await),
@@ -130,15 +134,14 @@ impl Run {
             woken = udp => woken,
             (session, address) = self.turns.next() => Woken::TurnAddress(session, address),
             found = look_up => Woken::PublicIp(found),
-            () = tokio::time::sleep_until(self.call_at), if self.config.peer.is_some() => {
-                Woken::CallDue
-            }
+            () = self.handover.called() => Woken::CallDue,
+            () = tokio::time::sleep_until(self.call_at), if has_calls => Woken::CallDue,
         }
     }
 
     pub(crate) fn notice(&self, notice: Notice) {
         if !notice.is_of_the_rendezvous() || self.log_budget.allows_one() {
-            notice.log();
+            notice.log(self.config.names);
         }
         self.stories.note(&notice);
         let _unless_nobody_reads = self.notices.try_send(notice);

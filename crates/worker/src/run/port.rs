@@ -36,6 +36,7 @@ impl Run {
             secret: self.config.room_secret.clone(),
             guesses: self.config.room_guesses.clone(),
             relay: self.config.relay,
+            protocols: self.config.protocols.clone(),
         });
         match Port::open(
             SocketAddrV4::new(self.config.listen_ip, self.config.udp_port),
@@ -47,6 +48,7 @@ impl Run {
         {
             Ok(mut port) => {
                 self.notice(Notice::UdpBound(port.local_address()));
+                #[cfg(feature = "port-mapping")]
                 if self.config.port_mapping && !self.config.baseline_only {
                     port.ask_port_mapping();
                 }
@@ -112,13 +114,16 @@ impl Run {
                 self.stories.linked(&link);
                 self.notice(Notice::Linked(link.peer().clone(), link.session(), link.path()));
                 // Nobody takes so many: it would hang without an owner.
-                if let Err(error) = self.links.try_send(link) {
-                    error.into_inner().close("nobody takes this link");
+                if let Err(link) = self.handover.linked(link) {
+                    link.close("nobody takes this link");
                 }
             }
             LinkEvent::Ended { session, peer, error } => {
                 if error == LinkError::WrongSecret {
                     self.wrong_secrets.send_modify(|count| *count = count.saturating_add(1));
+                }
+                if self.sessions_with(&peer).all(|other| other == session) {
+                    self.handover.link_ended(session, &peer, &error);
                 }
                 self.notice(Notice::LinkEnded(peer, session, error));
                 self.tell(Input::Leave(session));

@@ -1,17 +1,22 @@
 //! What the rendezvous says, and what it is told.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use holepunch_link::{Event, Input, OfferRefusal, Port};
+use holepunch_wire::WorkerId;
 use holepunch_wire::identity::Registration;
-use holepunch_wire::signal::v1::{ServerV1, SessionOffer, Welcome, WorkerV1};
-use holepunch_wire::signal::{FromServer, WorkerMessage};
+use holepunch_wire::session::SessionId;
+use holepunch_wire::signal::v1::{ErrorCode, ServerV1, SessionOffer, Welcome, WorkerV1};
+use holepunch_wire::signal::{Complaint, FromServer, WorkerMessage};
 use tokio::time::Instant;
 
 use super::Run;
+use crate::failure::{ConnectError, RendezvousError};
+#[cfg(feature = "ip-echo")]
 use crate::ip_echo;
-use crate::notice::Notice;
+use crate::notice::{Notice, start};
 use crate::signalling::Signal;
 
 /// A peer that is wanted, and with which there is no session, is called again after this time.
@@ -25,8 +30,13 @@ impl Run {
     pub(super) fn signal(&mut self, signal: Signal) {
         self.notice(Notice::Signal(signal.clone()));
         match signal {
-            Signal::Connected => self.registered(),
-            Signal::Disconnected { .. } => {
+            Signal::Connected => {
+                self.handover.registered(false);
+                self.registered();
+            }
+            Signal::Disconnected { why, code, .. } => {
+                self.handover.disconnected(RendezvousError::new(code, why));
+                self.called.clear();
                 self.registered = false;
                 if let Some(welcome) = self.welcome.take() {
                     self.resume = Some((welcome.resume, Instant::now() + RESUME_WITHIN));
@@ -56,6 +66,7 @@ impl Run {
                     self.tell(Input::V1(message));
                 }
             }
+            Signal::Message(FromServer::Error(said)) => self.complained(&said),
             Signal::Message(_)
             | Signal::Connecting(_)
             | Signal::ConnectedV1
@@ -65,8 +76,12 @@ impl Run {
 
     /// Whoever calls one worker wants no other, whoever else may call this one; nor does one that has named its callers.
     fn offered(&mut self, offer: Box<SessionOffer>) {
+        self.called.retain(|called| *called != offer.peer);
+        // One that this worker calls itself is welcome, whoever else may come.
+        let is_called = self.handover.calls(&offer.peer);
         let other = self.config.peer.as_ref().filter(|wanted| **wanted != offer.peer);
         let refusal = match (other, &self.config.callers[..]) {
+            _ if is_called => None,
             (Some(wanted), _) => {
                 let (named, wanted) = (offer.peer.clone(), wanted.clone());
                 Some(OfferRefusal::NotWanted { named, wanted })
@@ -105,6 +120,7 @@ impl Run {
         let challenge = welcome.challenge.clone();
         self.turns.renewed(welcome.turn.clone());
         self.welcome = Some(welcome.clone());
+        self.handover.registered(self.config.links);
         let signature = self.identity.sign(&Registration {
             host: self.config.rendezvous.host(),
             challenge: &challenge,
@@ -130,13 +146,40 @@ impl Run {
         self.call();
     }
 
-    /// Calls the peer that is wanted, unless there is a session with it already.
+    /// Calls the peers that are wanted, unless there is a session with them already.
     pub(super) fn call(&mut self) {
         self.call_at = Instant::now() + CALL_AGAIN_AFTER;
-        let Some(peer) = &self.config.peer else { return };
+        if self.welcome.is_none() {
+            return;
+        }
+        let wanted: BTreeSet<WorkerId> =
+            self.config.peer.iter().cloned().chain(self.handover.calling()).collect();
+        for peer in wanted {
+            if self.sessions_with(&peer).next().is_none() && !self.called.contains(&peer) {
+                self.send_v1(WorkerV1::Call { peer: peer.as_str().to_owned() });
+                self.called.push_back(peer);
+            }
+        }
+    }
+
+    /// The sessions with a peer.
+    pub(super) fn sessions_with(&self, peer: &WorkerId) -> impl Iterator<Item = SessionId> {
         let sessions = self.port.iter().flat_map(Port::sessions);
-        if !sessions.into_iter().any(|session| session.peer == *peer) {
-            self.send_v1(WorkerV1::Call { peer: peer.as_str().to_owned() });
+        sessions.filter(move |session| session.peer == *peer).map(|session| session.id)
+    }
+
+    /// The rendezvous has refused something: a call, where the code says so.
+    fn complained(&mut self, said: &Complaint) {
+        let Some(code @ (ErrorCode::NotRegistered | ErrorCode::NotCallable)) = said.code else {
+            return;
+        };
+        let Some(peer) = self.called.pop_front() else { return };
+        // Of two that call each other, one is told that there is a session, and has its offer by then.
+        if self.sessions_with(&peer).next().is_some() {
+        } else if code == ErrorCode::NotRegistered {
+            self.handover.call_failed(&peer, ConnectError::NotRegistered(peer.clone()));
+        } else {
+            self.handover.call_refused(&peer, &start(&said.message));
         }
     }
 
@@ -148,6 +191,10 @@ impl Run {
         }
     }
 
+    #[cfg(not(feature = "ip-echo"))]
+    pub(super) fn start_look_up(&mut self) {}
+
+    #[cfg(feature = "ip-echo")]
     pub(super) fn start_look_up(&mut self) {
         if let (None, None, Some(url)) = (&self.look_up, self.public_ip, &self.config.ip_echo_url) {
             let look_up = ip_echo::look_up(url.clone(), self.access.tls.clone());

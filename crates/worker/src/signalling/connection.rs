@@ -16,7 +16,9 @@ use tokio_tungstenite::tungstenite::{Bytes, Error, Message, protocol::CloseFrame
 use super::handshake::{self, Asking, CONNECT_TIMEOUT, Opened, Way};
 use super::stream::Stream;
 use super::{Settings, Signal, hint};
-use crate::config::without_brackets;
+use crate::config::SettingNames;
+use crate::failure::RendezvousError;
+use crate::url::without_brackets;
 
 /// TCP may take so long, less than all together: a failure names the addresses. Its third retransmission is sent after 7 s
 /// (RFC 6298 §5).
@@ -39,13 +41,12 @@ pub(super) struct Connection {
     host: String,
     /// The rendezvous' address, where it is known.
     server: Option<IpAddr>,
+    names: SettingNames,
     ping_interval: Duration,
     ping_timeout: Duration,
     ping_at: Instant,
     /// When the ping that is out has to be answered.
     pong_by: Option<Instant>,
-    /// Whether the rendezvous has ended it because it does not take this worker.
-    pub(super) refused: bool,
 }
 
 /// What a connection woke up for.
@@ -57,8 +58,8 @@ enum Woken {
 }
 
 impl Connection {
-    /// Opens a connection, or says in words why not.
-    pub(super) async fn open(settings: &Settings) -> Result<Self, String> {
+    /// Opens a connection, or says why not.
+    pub(super) async fn open(settings: &Settings) -> Result<Self, RendezvousError> {
         let config = WebSocketConfig::default()
             .read_buffer_size(BUFFER_BYTES)
             .write_buffer_size(BUFFER_BYTES)
@@ -69,7 +70,10 @@ impl Connection {
         let way = Way { known: None, tcp_within: TCP_WITHIN, within: CONNECT_TIMEOUT };
         let opening = async {
             let opened = handshake::open(&settings.url, &settings.access, way, asking, config);
-            opened.await.map_err(|error| hint::on_handshake(&error, &settings.url))
+            opened.await.map_err(|error| {
+                let why = hint::on_handshake(&error, &settings.url);
+                RendezvousError::new(hint::code_of_handshake(&error), why)
+            })
         };
         // Beside it, so that a slow look-up keeps nobody from being registered. A failure waits for none.
         let looking_up = async { Ok(settings.access.own_address(&settings.url).await) };
@@ -79,14 +83,14 @@ impl Connection {
         let server = if is_direct { Some(server.ip().to_canonical()) } else { looked_up };
         Ok(Self {
             socket,
-            host: without_brackets(settings.url.host_str().unwrap_or_default()).to_owned(),
+            host: without_brackets(settings.url.host()).to_owned(),
             server,
             is_v1,
+            names: settings.names,
             ping_interval: settings.ping_interval,
             ping_timeout: settings.ping_timeout,
             ping_at: Instant::now() + settings.ping_interval,
             pong_by: None,
-            refused: false,
         })
     }
 
@@ -95,12 +99,13 @@ impl Connection {
         &mut self,
         to_send: &mut mpsc::Receiver<WorkerMessage>,
         signals: &mpsc::Sender<Signal>,
-    ) -> Option<String> {
+    ) -> Option<RendezvousError> {
         loop {
             let outcome = match self.woken(to_send).await {
                 Woken::ToSend(None) => return None,
                 Woken::ToSend(Some(message)) => {
-                    self.send(Message::Text(message.encode().into())).await
+                    let sent = self.send(Message::Text(message.encode().into())).await;
+                    sent.map_err(RendezvousError::lost)
                 }
                 Woken::Frame(frame) => match self.frame(frame) {
                     Ok(Some(signal)) => {
@@ -111,22 +116,23 @@ impl Connection {
                         Ok(())
                     }
                     Ok(None) => Ok(()),
-                    Err(why) => Err(why),
+                    Err(error) => Err(error),
                 },
                 Woken::PingDue => {
                     let now = Instant::now();
                     self.ping_at = now + self.ping_interval;
                     self.pong_by.get_or_insert(now + self.ping_timeout);
-                    self.send(Message::Ping(Bytes::new())).await
+                    self.send(Message::Ping(Bytes::new())).await.map_err(RendezvousError::lost)
                 }
                 Woken::PongOverdue => {
-                    Err(format!("a ping was not answered within {:?}", self.ping_timeout))
+                    let within = self.ping_timeout;
+                    Err(RendezvousError::lost(format!("a ping was not answered within {within:?}")))
                 }
             };
-            if let Err(why) = outcome {
+            if let Err(error) = outcome {
                 // The library's answer to a close frame (RFC 6455 §5.5.1) waits to be sent.
                 let _in_time = timeout(CLOSE_TIMEOUT, self.socket.flush()).await;
-                return Some(why);
+                return Some(error);
             }
         }
     }
@@ -147,7 +153,10 @@ impl Connection {
         }
     }
 
-    fn frame(&mut self, frame: Option<Result<Message, Error>>) -> Result<Option<Signal>, String> {
+    fn frame(
+        &mut self,
+        frame: Option<Result<Message, Error>>,
+    ) -> Result<Option<Signal>, RendezvousError> {
         match frame {
             Some(Ok(Message::Text(text))) => {
                 let read = if self.is_v1 { FromServer::parse } else { FromServer::parse_baseline };
@@ -161,16 +170,16 @@ impl Connection {
                 Ok(None)
             }
             Some(Ok(Message::Close(frame))) => {
-                self.refused = frame.as_ref().is_some_and(|it| it.code == CloseCode::Policy);
-                Err(hint::on_close(frame.as_ref(), Some(&self.host)))
+                let why = hint::on_close(frame.as_ref(), Some(&self.host), self.names);
+                Err(RendezvousError::new(hint::code_of_close(frame.as_ref()), why))
             }
             Some(Ok(Message::Binary(bytes))) => {
                 let why = format!("expected a text frame, got {} bytes of binary", bytes.len());
                 Ok(Some(Signal::Malformed(why)))
             }
             Some(Ok(Message::Ping(_) | Message::Frame(_))) => Ok(None),
-            Some(Err(error)) => Err(error.to_string()),
-            None => Err("the connection ended".to_owned()),
+            Some(Err(error)) => Err(RendezvousError::lost(error.to_string())),
+            None => Err(RendezvousError::lost("the connection ended")),
         }
     }
 

@@ -19,11 +19,11 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderName, HeaderValue, Response};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, http};
-use url::Url;
 
 use super::stream::Stream;
 use crate::login::Login;
 use crate::reach::Access;
+use crate::url::WebSocketUrl;
 
 /// Longest head of an answer, in bytes, and most headers in it.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -83,7 +83,7 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opens a WebSocket.
 pub(crate) async fn open(
-    url: &Url,
+    url: &WebSocketUrl,
     access: &Access,
     way: Way,
     asking: Asking<'_>,
@@ -117,8 +117,8 @@ pub(crate) async fn open(
     Ok(Opened { socket, server, is_v1 })
 }
 
-fn request(url: &Url, key: &str, asking: Asking<'_>, login: Option<&Login>) -> String {
-    let host = url.host_str().unwrap_or_default();
+fn request(url: &WebSocketUrl, key: &str, asking: Asking<'_>, login: Option<&Login>) -> String {
+    let host = url.host();
     let port = url.port().map_or(String::new(), |port| format!(":{port}"));
     let query = url.query().map_or(String::new(), |query| format!("?{query}"));
     let asking = match asking {
@@ -256,20 +256,20 @@ mod tests {
 
     #[test]
     fn the_request_is_what_the_rfc_asks_for() {
-        let url: Url = "ws://a.example:8080/ws/register/x?room=r".parse().unwrap();
+        let url: WebSocketUrl = "ws://a.example:8080/ws/register/x?room=r".parse().unwrap();
         let text = request(&url, KEY, Asking::V1, None);
         assert!(text.starts_with("GET /ws/register/x?room=r HTTP/1.1\r\nHost: a.example:8080\r\n"));
         assert!(text.contains("\r\nSec-WebSocket-Protocol: holepunch.v1\r\n\r\n"));
         assert!(!request(&url, KEY, Asking::Baseline, None).contains("Protocol"));
         let relay = request(&url, KEY, Asking::Relay("x"), None);
         assert!(relay.contains("\r\nAuthorization: Bearer x\r\n\r\n"));
-        let v6: Url = "ws://[::1]:9/".parse().unwrap();
+        let v6: WebSocketUrl = "ws://[::1]:9/".parse().unwrap();
         assert!(request(&v6, KEY, Asking::Baseline, None).contains("\r\nHost: [::1]:9\r\n"));
     }
 
     #[test]
     fn the_password_of_a_url_goes_with_every_request_beside_a_relay_s_token() {
-        let url: Url = "wss://a.example/base/ws/relay/1".parse().unwrap();
+        let url: WebSocketUrl = "wss://a.example/base/ws/relay/1".parse().unwrap();
         let login = Login::of(&"wss://Aladdin:open%20sesame@a.example".parse().unwrap());
         let basic = "\r\nAuthorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n";
         for asking in [Asking::Baseline, Asking::V1, Asking::Relay("x")] {
@@ -291,7 +291,7 @@ mod tests {
         let address = silent.local_addr().unwrap();
         let rendezvous: RendezvousUrl = format!("ws://{address}").parse().unwrap();
         let access = Access::new(&rendezvous, None);
-        let url: Url = format!("ws://{address}/").parse().unwrap();
+        let url: WebSocketUrl = format!("ws://{address}/").parse().unwrap();
         let (tcp_within, within) = (Duration::from_secs(40), Duration::from_millis(300));
         let way = Way { known: None, tcp_within, within };
         let opening = |way| open(&url, &access, way, Asking::Baseline, WebSocketConfig::default());

@@ -1,5 +1,9 @@
 //! What a failed handshake or a close most likely means, and what to do.
 
+use std::io;
+
+use holepunch_link::FailureCode;
+use holepunch_link::dial::NameUnknown;
 use holepunch_wire::signal::REGISTER_PATH;
 use holepunch_wire::signal::v1::NOT_PROVED;
 use tokio_tungstenite::tungstenite::Error;
@@ -8,7 +12,11 @@ use tokio_tungstenite::tungstenite::http::StatusCode;
 use tokio_tungstenite::tungstenite::http::response::Response;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use url::Url;
+
+use super::handshake::SpeaksTls;
+use crate::config::SettingNames;
+use crate::failure::Told;
+use crate::url::WebSocketUrl;
 
 /// How the reason begins with which a rendezvous of any generation replaces a session.
 const REPLACED_REASON_START: &str = "New connection from same";
@@ -26,13 +34,45 @@ const HTTPS_WANTED: [&str; 3] = [
     "Client sent an HTTP request to an HTTPS server",
 ];
 
+/// Why there is no WebSocket, for programs.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the libraries may add errors")]
+pub(crate) fn code_of_handshake(error: &Error) -> FailureCode {
+    match error {
+        Error::Http(response) => match response.status() {
+            StatusCode::UNAUTHORIZED => FailureCode::LoginWanted,
+            StatusCode::TOO_MANY_REQUESTS => FailureCode::Unavailable,
+            status if status.is_server_error() => FailureCode::Unavailable,
+            _ => FailureCode::NotARendezvous,
+        },
+        Error::Tls(_) => FailureCode::Tls,
+        Error::Io(error) if SpeaksTls::is(error) => FailureCode::Tls,
+        Error::Io(error) if NameUnknown::is(error) => FailureCode::NameUnknown,
+        Error::Io(error) => Told::code_of(error).unwrap_or_else(|| match error.kind() {
+            io::ErrorKind::ConnectionRefused => FailureCode::ConnectionRefused,
+            io::ErrorKind::TimedOut => FailureCode::TimedOut,
+            _ => FailureCode::ConnectionLost,
+        }),
+        Error::ConnectionClosed | Error::AlreadyClosed => FailureCode::ConnectionLost,
+        _ => FailureCode::NotARendezvous,
+    }
+}
+
+/// Why the rendezvous closed the WebSocket, for programs.
+pub(crate) fn code_of_close(frame: Option<&CloseFrame>) -> FailureCode {
+    match frame {
+        Some(frame) if frame.reason.starts_with(REPLACED_REASON_START) => FailureCode::Replaced,
+        Some(frame) if frame.code == CloseCode::Policy => FailureCode::NotAdmitted,
+        Some(_) | None => FailureCode::ConnectionLost,
+    }
+}
+
 /// Why there is no WebSocket, in words.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the library may add errors")]
-pub(crate) fn on_handshake(error: &Error, url: &Url) -> String {
+pub(crate) fn on_handshake(error: &Error, url: &WebSocketUrl) -> String {
     match error {
         Error::Http(response) => on_response(response, url),
         Error::Protocol(ProtocolError::HandshakeIncomplete) => {
-            let may_want_tls = if url.scheme() == "ws" {
+            let may_want_tls = if !url.is_encrypted() {
                 "it may expect TLS there (https://), or something in between lets no WebSocket through"
             } else {
                 "something in between may let no WebSocket through"
@@ -49,7 +89,11 @@ pub(crate) fn on_handshake(error: &Error, url: &Url) -> String {
 }
 
 /// Why the rendezvous closed the WebSocket, in words; `signed` is the host that the worker signed on it.
-pub(crate) fn on_close(frame: Option<&CloseFrame>, signed: Option<&str>) -> String {
+pub(crate) fn on_close(
+    frame: Option<&CloseFrame>,
+    signed: Option<&str>,
+    names: SettingNames,
+) -> String {
     let Some(frame) = frame else { return "the rendezvous closed the connection".to_owned() };
     if frame.code == CloseCode::Protocol && frame.reason == UNKNOWN_CODE_REASON {
         return "the connection was closed with a code that is not known here, such as 1014, which a proxy sends when the \
@@ -59,30 +103,31 @@ pub(crate) fn on_close(frame: Option<&CloseFrame>, signed: Option<&str>) -> Stri
     let said: String =
         frame.reason.chars().filter(|c| !c.is_control()).take(CLOSE_CHARS_MAX).collect();
     let hint = if frame.reason.starts_with(REPLACED_REASON_START) {
-        ": another worker or program runs with this id (the same --identity or WORKER_ID)"
-            .to_owned()
+        format!(": another worker or program runs with this id ({})", names.identity)
     } else if let Some(host) = signed.filter(|_| frame.reason.starts_with(NOT_PROVED)) {
         format!(
             ": this worker has signed the host of its URL, {host:?}; a proxy in front of the rendezvous has to pass the \
-             Host header on (nginx: proxy_set_header Host $host), or the rendezvous to be told the name (--public-host), \
-             or to trust the proxy's X-Forwarded-Host (--trusted-proxy)"
+             Host header on (nginx: proxy_set_header Host $host), or the rendezvous to be told the name, \
+             or to trust the proxy's X-Forwarded-Host"
         )
     } else if frame.code == CloseCode::Policy {
-        ": it does not take this worker under this id (WORKER_ID), and trying again soon does not help"
-            .to_owned()
+        format!(
+            ": it does not take this worker under this id ({}), and trying again soon does not help",
+            names.worker_id
+        )
     } else {
         String::new()
     };
     format!("the rendezvous closed the connection ({} {said}){hint}", u16::from(frame.code))
 }
 
-fn on_response(response: &Response<Option<Vec<u8>>>, url: &Url) -> String {
+fn on_response(response: &Response<Option<Vec<u8>>>, url: &WebSocketUrl) -> String {
     let status = response.status();
     let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
     let said: String = body.chars().filter(|c| !c.is_control()).take(BODY_CHARS_MAX).collect();
     let hint = match status {
         StatusCode::OK => {
-            ": that is no rendezvous, or it is this worker's own health server (PORT)".to_owned()
+            ": that is no rendezvous, or it is this worker's own health server".to_owned()
         }
         StatusCode::NOT_FOUND => {
             format!(
@@ -117,6 +162,16 @@ fn on_response(response: &Response<Option<Vec<u8>>>, url: &Url) -> String {
 mod tests {
     use super::*;
 
+    const NAMES: SettingNames = SettingNames {
+        worker_id: "--own-id",
+        identity: "--own-id",
+        udp_port: "",
+        stun_servers: "",
+        stun_retries: "",
+        relay: "",
+        host_candidates: "",
+    };
+
     fn hint(status: u16, body: &str) -> String {
         let response = Response::builder().status(status).body(Some(body.into())).unwrap();
         on_handshake(&Error::Http(Box::new(response)), &"ws://a.example".parse().unwrap())
@@ -125,15 +180,15 @@ mod tests {
     #[test]
     fn a_session_that_is_replaced_says_who_is_to_blame() {
         let frame = |reason: &'static str| CloseFrame { code: 1000.into(), reason: reason.into() };
-        let told = |reason| on_close(Some(&frame(reason)), None);
-        assert!(told("New connection from same ID").contains("WORKER_ID"));
+        let told = |reason| on_close(Some(&frame(reason)), None, NAMES);
+        assert!(told("New connection from same ID").contains("(--own-id)"));
         assert!(told("bye").ends_with("(1000 bye)"));
     }
 
     #[test]
     fn a_refusal_is_told_in_the_server_s_words() {
         let reason = "this id is bound to another key".into();
-        let told = on_close(Some(&CloseFrame { code: CloseCode::Policy, reason }), None);
+        let told = on_close(Some(&CloseFrame { code: CloseCode::Policy, reason }), None, NAMES);
         assert!(told.contains("(1008 this id is bound to another key): "), "{told}");
         assert!(told.ends_with("trying again soon does not help"), "{told}");
     }
@@ -142,12 +197,12 @@ mod tests {
     fn a_signature_that_is_not_taken_names_the_host_that_was_signed_and_blames_no_id() {
         let reason =
             "the signature does not prove the key: it must be over host \"backend\", …".into();
-        let told =
-            on_close(Some(&CloseFrame { code: CloseCode::Policy, reason }), Some("a.example"));
-        for part in ["\"backend\"", "\"a.example\"", "proxy_set_header Host", "--public-host"] {
+        let frame = CloseFrame { code: CloseCode::Policy, reason };
+        let told = on_close(Some(&frame), Some("a.example"), NAMES);
+        for part in ["\"backend\"", "\"a.example\"", "proxy_set_header Host", "told the name"] {
             assert!(told.contains(part), "{told}");
         }
-        assert!(!told.contains("WORKER_ID"), "{told}");
+        assert!(!told.contains("this id"), "{told}");
     }
 
     #[test]
@@ -161,7 +216,7 @@ mod tests {
             let bytes = Cursor::new(vec![0x88, 3, high, low, b'x']);
             let read = WebSocket::from_raw_socket(bytes, Role::Client, None).read().unwrap();
             let Message::Close(frame) = read else { panic!("{read:?}") };
-            on_close(frame.as_ref(), None)
+            on_close(frame.as_ref(), None, NAMES)
         };
         assert!(told(1014).contains("1014") && !told(1014).contains("violation"));
         assert_eq!(told(1002), "the rendezvous closed the connection (1002 x)");

@@ -8,14 +8,16 @@ pub(crate) mod stream;
 
 use std::time::{Duration, Instant};
 
+use holepunch_link::FailureCode;
 use holepunch_wire::signal::{FromServer, WorkerMessage};
 use tokio::sync::mpsc;
-use url::Url;
 
 use backoff::{Backoff, Ended};
 use connection::Connection;
 
+use crate::config::SettingNames;
 use crate::reach::Access;
+use crate::url::WebSocketUrl;
 
 /// Messages to the rendezvous that wait; a worker has at most a few to say for each of its sessions.
 const OUTGOING_MAX: usize = 64;
@@ -29,7 +31,7 @@ const END_TIMEOUT: Duration = Duration::from_millis(600);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Signal {
     /// A connection to this URL is tried.
-    Connecting(Url),
+    Connecting(WebSocketUrl),
     /// The worker is registered, in a session in which the rendezvous knows nothing of it.
     Connected,
     /// The same, and the rendezvous speaks `holepunch.v1`: its welcome follows.
@@ -38,6 +40,8 @@ pub enum Signal {
     Disconnected {
         /// Why.
         why: String,
+        /// The same for programs.
+        code: FailureCode,
         /// The wait.
         retry_in: Duration,
     },
@@ -50,9 +54,11 @@ pub enum Signal {
 /// How a connection is kept.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    pub(crate) url: Url,
+    pub(crate) url: WebSocketUrl,
     /// Whether to ask for `holepunch.v1`.
     pub(crate) ask_v1: bool,
+    /// What settings are called.
+    pub(crate) names: SettingNames,
     pub(crate) ping_interval: Duration,
     pub(crate) ping_timeout: Duration,
     pub(crate) access: Access,
@@ -124,7 +130,7 @@ async fn run(
             () = until_dropped(&mut to_send) => return,
         };
         let started = Instant::now();
-        let (why, ended) = match opened {
+        let (error, ended) = match opened {
             Ok(mut connection) => {
                 let connected =
                     if connection.is_v1 { Signal::ConnectedV1 } else { Signal::Connected };
@@ -132,15 +138,18 @@ async fn run(
                     return connection.close().await;
                 }
                 match connection.serve(&mut to_send, &signals).await {
-                    Some(why) if connection.refused => (why, Ended::Refused),
-                    Some(why) => (why, Ended::After(started.elapsed())),
+                    Some(error) if error.code() == FailureCode::NotAdmitted => {
+                        (error, Ended::Refused)
+                    }
+                    Some(error) => (error, Ended::After(started.elapsed())),
                     None => return connection.close().await,
                 }
             }
-            Err(why) => (why, Ended::After(Duration::ZERO)),
+            Err(error) => (error, Ended::After(Duration::ZERO)),
         };
         let retry_in = backoff.next(ended, &mut rand::rng());
-        if signals.send(Signal::Disconnected { why, retry_in }).await.is_err() {
+        let (why, code) = error.into_parts();
+        if signals.send(Signal::Disconnected { why, code, retry_in }).await.is_err() {
             return;
         }
         tokio::select! {

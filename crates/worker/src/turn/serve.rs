@@ -69,7 +69,7 @@ pub(super) async fn serve(mut end: RelayEnd, mut given: Given) {
             let hint = if server.has_expired(now) {
                 "they have expired, or the clock of this host or of the rendezvous is wrong"
             } else {
-                "the rendezvous' --turn-secret is not the server's, or a clock is wrong"
+                "the rendezvous' secret for TURN is not the server's, or a clock is wrong"
             };
             let why = failure.why;
             tracing::warn!(server = server.url, why, hint, "no relay by TURN");

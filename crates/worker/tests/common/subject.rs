@@ -19,6 +19,7 @@ pub(crate) const MAPPED: SocketAddr =
 /// Settings for loopback: free ports, one STUN server, no look-up of the public IP.
 pub(crate) fn config(rendezvous: &str, stun: SocketAddr) -> Config {
     Config {
+        names: Default::default(),
         baseline_only: false,
         room: RoomName::default(),
         room_fresh: false,
@@ -46,6 +47,7 @@ pub(crate) fn config(rendezvous: &str, stun: SocketAddr) -> Config {
         room_secret: None,
         room_guesses: Default::default(),
         relay: true,
+        protocols: Default::default(),
     }
 }
 
@@ -121,7 +123,7 @@ impl Subject {
     #[track_caller]
     pub(crate) fn until_disconnected(&mut self) -> impl Future<Output = (String, Duration)> {
         self.until("the end of the connection", |notice| {
-            let Notice::Signal(Signal::Disconnected { why, retry_in }) = notice else {
+            let Notice::Signal(Signal::Disconnected { why, retry_in, .. }) = notice else {
                 return None;
             };
             Some((why.clone(), *retry_in))

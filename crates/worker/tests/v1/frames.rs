@@ -27,7 +27,8 @@ async fn complaint(worker: &mut Subject) -> String {
         | Notice::NoEndpoint(_)
         | Notice::Reported(_)
         | Notice::Linked(..)
-        | Notice::LinkEnded(..) => None,
+        | Notice::LinkEnded(..)
+        | _ => None,
     };
     worker.until("a complaint", pick).await
 }

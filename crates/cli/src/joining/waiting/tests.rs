@@ -1,4 +1,5 @@
 use holepunch_wire::session::SessionId;
+use holepunch_worker::FailureCode;
 
 use super::*;
 
@@ -29,6 +30,7 @@ fn attempts_to_reach_the_rendezvous_are_told_more_and_more_seldom() {
     let connecting = Notice::Signal(Signal::Connecting("ws://host.example".parse().unwrap()));
     let lost = Notice::Signal(Signal::Disconnected {
         why: "connection refused".to_owned(),
+        code: FailureCode::ConnectionRefused,
         retry_in: Duration::from_millis(2300),
     });
     assert_eq!(lines(&mut waiting, &connecting, 3), ["connecting to host.example"]);
@@ -91,7 +93,8 @@ fn a_peer_that_was_there_and_has_not_come_back_is_gone() {
     assert_eq!(waiting.given_up(), (Missing::Peer, gone.to_owned()));
     let why = "connection refused".to_owned();
     let retry_in = Duration::from_secs(1);
-    waiting.hear(&Notice::Signal(Signal::Disconnected { why, retry_in }));
+    let code = FailureCode::ConnectionRefused;
+    waiting.hear(&Notice::Signal(Signal::Disconnected { why, code, retry_in }));
     let (missing, text) = waiting.given_up();
     assert!(text.contains("10 s: no longer connected to the rendezvous host.example, because"));
     assert_eq!(missing, Missing::Rendezvous);
