@@ -56,7 +56,8 @@ async fn the_first_piece_of_all_is_short() {
         b.close("enough");
         pieces
     };
-    let (_, pieces) = tokio::join!(send(&a, &listing, &silent()), playing);
+    let progress = silent();
+    let (_, pieces) = tokio::join!(send(&a, &listing, &progress), playing);
     let whole = wire::PIECE_BYTES_MAX as u32;
     let rest = 1_500_000 - whole;
     assert_eq!(pieces, [8192, whole, rest - 8192, whole, rest]);
