@@ -68,7 +68,13 @@ pub(crate) struct PeeringArgs {
     /// A file with these words in its first line
     ///
     /// So no list of processes shows them [env: ROOM_SECRET_FILE]
-    #[arg(long, value_name = "FILE", conflicts_with = "room_secret", help_heading = MEETING)]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "room_secret",
+        help_heading = MEETING,
+        hide_short_help = true
+    )]
     room_secret_file: Option<PathBuf>,
     /// Use no relay: a link is direct or none
     ///

@@ -226,8 +226,8 @@ async fn in_a_pipe_before_and_after_the_end_of_what_is_typed() {
     let before = [("hoy!", INTERRUPT)];
     let left = in_a_room("pipe", [&before, &[("linked with", "hoy!\n")]]).await;
     assert_eq!(left.code, 1, "what comes is not complete: {}", left.said);
-    let behind = [("linked with", "typed\n\u{4}"), ("hoy!", INTERRUPT)];
-    let left = in_a_room("pipe", [&behind, &[("typed", "hoy!\n")]]).await;
+    let behind = [("hoy!", "typed\n\u{4}"), ("typed", INTERRUPT)];
+    let left = in_a_room("pipe", [&behind, &[("linked with", "hoy!\n")]]).await;
     assert_eq!(left.code, 1, "what was sent was perhaps not wanted: {}", left.said);
 }
 
