@@ -1,4 +1,4 @@
-//! The command line: `holepunch rendezvous | worker | bench | chat | pipe | forward | send | receive | demo | …`.
+//! The command line: `holepunch rendezvous | worker | bench | chat | pipe | forward | send | receive | demo | doctor | …`.
 //!
 //! A library so that test laboratories can run the same commands in processes of their own.
 //! Each command is a module: it turns flags and environment variables into the configuration of a
@@ -9,6 +9,7 @@ mod chat;
 mod code;
 mod config_file;
 mod demo;
+mod doctor;
 mod documents;
 mod exit;
 mod forward;
@@ -106,6 +107,7 @@ enum Command {
     Login(config_file::LoginArgs),
     Config(config_file::ConfigArgs),
     Invite(invite::Args),
+    Doctor(doctor::Args),
     Nat(nat::Args),
     Why(why::Args),
     Demo(demo::Args),
@@ -124,7 +126,11 @@ impl Command {
             Self::Rendezvous(_) | Self::Worker(_) => "info",
             Self::Lab(_) | Self::Load(_) | Self::Nat(_) | Self::Invite(_) | Self::Why(_) => "warn",
             // What it says is its result, or its error.
-            Self::Config(_) | Self::Login(_) | Self::Completions(_) | Self::Man(_) => "error",
+            Self::Config(_)
+            | Self::Login(_)
+            | Self::Doctor(_)
+            | Self::Completions(_)
+            | Self::Man(_) => "error",
             // They show each step themselves.
             Self::Bench(_)
             | Self::Chat(_)
@@ -211,6 +217,7 @@ async fn run_command(command: Command, environment: &Environment) -> Result<Exit
         Command::Lab(args) => lab::run(*args, environment).await,
         Command::Load(args) => load::run(args, environment).await,
         Command::Nat(args) => nat::run(args, environment).await,
+        Command::Doctor(args) => doctor::run(args, environment).await,
         Command::Invite(args) => invite::run(args, environment),
         Command::Config(args) => config_file::run_config(&args, environment),
         Command::Login(args) => config_file::run_login(args, environment).await,

@@ -12,8 +12,55 @@ use common::{Program, web};
 use serde_json::Value;
 
 #[tokio::test]
-async fn the_demo_links_both_workers_and_shows_them_in_a_table() {
+async fn the_demo_shows_that_the_plain_way_fails_and_that_the_search_links() {
     let ended = Program::end_of(&["demo"], &[]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let line = |start: &str| {
+        let found = ended.out.lines().find(|line| line.starts_with(start));
+        found.unwrap_or_else(|| panic!("{start}: {ended:?}"))
+    };
+    assert!(line("NAT A").contains("block of 64"), "{}", ended.out);
+    assert!(line("NAT B").contains("only answers get in"), "{}", ended.out);
+    assert!(line("the plain way").ends_with("none got in"), "{}", ended.out);
+    assert!(line("the search").contains("found at 127.80."), "{}", ended.out);
+    assert!(line("the link").contains("encrypted, direct to 127.80."), "{}", ended.out);
+    assert!(line("a file").ends_with("the same at both ends"), "{}", ended.out);
+    let next = ended.out.lines().skip_while(|line| *line != "next:").skip(1);
+    let next: Vec<&str> = next.map(str::trim).collect();
+    let called = env!("CARGO_BIN_EXE_holepunch");
+    let commands = ["rendezvous", "login http://127.0.0.1:8080", "send FILE"];
+    assert_eq!(next, commands.map(|command| format!("{called} {command}")));
+    assert_eq!(ended.err, "", "no warnings");
+}
+
+#[tokio::test]
+async fn the_demo_in_json_tells_the_same_with_the_seed_that_repeats_it() {
+    let ended = Program::end_of(&["demo", "--json", "--seed", "7"], &[]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let result: Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!((&result["linked"], &result["seed"]), (&Value::Bool(true), &7.into()));
+    assert_eq!(result["nats"][0]["kind"], "hard-apdf-block64");
+    assert_eq!(result["nats"][1]["kind"], "eim-apdf-random");
+    assert_eq!(
+        (&result["plain"]["linked"], &result["plain"]["let_in"]),
+        (&Value::Bool(false), &0.into())
+    );
+    assert!(result["plain"]["checks"].as_u64().unwrap() > 0, "{result}");
+    assert!(result["search"]["packets"].as_u64().unwrap() > 0, "{result}");
+    for found in result["search"]["found"].as_array().unwrap() {
+        let found: SocketAddr = found.as_str().unwrap().parse().unwrap();
+        assert!(found.ip().to_string().starts_with("127.80."), "{result}");
+    }
+    assert_eq!(result["link"]["encrypted"], true);
+    assert_eq!(result["file"]["same"], true);
+    assert_eq!(result["file"]["bytes"], 8 << 20);
+    assert_eq!(result["next"].as_array().unwrap().len(), 3);
+    assert!(ended.err.contains("the plain way"), "the steps: {}", ended.err);
+}
+
+#[tokio::test]
+async fn the_plain_demo_links_both_workers_and_shows_them_in_a_table() {
+    let ended = Program::end_of(&["demo", "--plain"], &[]).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let (steps, table) = ended.out.split_once("\nworker ").unwrap();
     for step in ["is registered", "is seen by STUN as", "reports", "is offered", "has a link with"]
@@ -39,8 +86,8 @@ async fn the_demo_links_both_workers_and_shows_them_in_a_table() {
 }
 
 #[tokio::test]
-async fn the_result_in_json_says_linked_and_stands_alone_on_standard_output() {
-    let ended = Program::end_of(&["demo", "--json"], &[]).await;
+async fn the_plain_result_in_json_says_linked_and_stands_alone_on_standard_output() {
+    let ended = Program::end_of(&["demo", "--plain", "--json"], &[]).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let result: Value = serde_json::from_str(&ended.out).unwrap();
     assert_eq!(result["linked"], true);

@@ -43,6 +43,8 @@ pub use links::{
 };
 pub use mux::PacketDrops;
 pub use port::{OpenError, Port, PortEvent};
+#[cfg(feature = "port-mapping")]
+pub use port_mapping::{RouterAnswer, ask_router};
 pub use protocol::{PROTOCOL_BYTES_MAX, PROTOCOLS_MAX, Protocols, ProtocolsError};
 pub use resolve::{ServerName, ServerNameError};
 pub use tls::ALPN;

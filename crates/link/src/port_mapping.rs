@@ -8,7 +8,7 @@ use std::time::Duration;
 use portmapper::{Client, Config, Protocol};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 /// A router that has opened no port is asked again after this time.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(600);
@@ -20,6 +20,73 @@ const OPENED_WITHIN: Duration = Duration::from_secs(2);
 const GIVE_BACK_WITHIN: Duration = Duration::from_millis(300);
 /// Time for an answer that is under way when the port is given back.
 const UNDER_WAY: Duration = Duration::from_millis(200);
+
+/// What a router says that is asked for a port.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RouterAnswer {
+    /// The protocols that it speaks: `PCP`, `NAT-PMP`, `UPnP`.
+    pub protocols: Vec<&'static str>,
+    /// The address that it has opened; it has been told to close it again.
+    pub external: Option<SocketAddr>,
+}
+
+/// Asks the router, by all protocols at once, to open a port that leads to this local one, and gives it back. It takes this
+/// long at most, and half a second more where a port was opened.
+pub async fn ask_router(local_port: NonZeroU16, within: Duration) -> RouterAnswer {
+    let until = Instant::now() + within;
+    let mut asked: JoinSet<_> = protocols()
+        .into_iter()
+        .map(|(name, config)| async move { spoken_by_the_router(config).await.map(|_| name) })
+        .collect();
+    let mut mapping = PortMapping::ask(local_port);
+    let mut answer = RouterAnswer::default();
+    let opened = async {
+        loop {
+            if let Some(external) = mapping.changed().await {
+                break external;
+            }
+        }
+    };
+    let probed = async {
+        while let Some(name) = asked.join_next().await {
+            answer.protocols.extend(name.ok().flatten());
+        }
+        if answer.protocols.is_empty() {
+            // Nobody is there who could open one.
+            return;
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        external = timeout_at(until, opened) => answer.external = external.ok(),
+        () = probed => {}
+    }
+    answer.protocols.sort_unstable();
+    mapping.give_back().await;
+    answer
+}
+
+/// The protocols by which a router is asked, each with the configuration of a client that speaks it alone.
+fn protocols() -> [(&'static str, Config); 3] {
+    let none = Config {
+        enable_upnp: false,
+        enable_pcp: false,
+        enable_nat_pmp: false,
+        protocol: Protocol::Udp,
+    };
+    [
+        ("PCP", Config { enable_pcp: true, ..none.clone() }),
+        ("NAT-PMP", Config { enable_nat_pmp: true, ..none.clone() }),
+        ("UPnP", Config { enable_upnp: true, ..none }),
+    ]
+}
+
+/// A client whose protocol the router speaks.
+async fn spoken_by_the_router(config: Config) -> Option<Client> {
+    let client = Client::new(config);
+    let found = client.probe().await.ok()?.ok()?;
+    (found.pcp || found.nat_pmp || found.upnp).then_some(client)
+}
 
 /// A request for a port that stands for as long as this lives.
 ///
@@ -96,27 +163,12 @@ impl PortMapping {
     }
 
     fn ask_all(&mut self) {
-        let none = Config {
-            enable_upnp: false,
-            enable_pcp: false,
-            enable_nat_pmp: false,
-            protocol: Protocol::Udp,
-        };
-        let each = [
-            Config { enable_pcp: true, ..none.clone() },
-            Config { enable_nat_pmp: true, ..none.clone() },
-            Config { enable_upnp: true, ..none },
-        ];
         self.asked = JoinSet::new();
         self.spoken.clear();
         self.mapping = None;
         self.next_at = Instant::now();
-        for config in each {
-            self.asked.spawn(async {
-                let client = Client::new(config);
-                let found = client.probe().await.ok()?.ok()?;
-                (found.pcp || found.nat_pmp || found.upnp).then_some(client)
-            });
+        for (_, config) in protocols() {
+            self.asked.spawn(spoken_by_the_router(config));
         }
     }
 

@@ -37,6 +37,9 @@ const WS_BUFFER_BYTES: usize = 1024;
 /// Most bytes that wait in the library for a slow client, beside the outbox.
 const WS_WRITE_BUFFER_BYTES_MAX: usize = 256 * 1024;
 
+/// What this server is, for whoever looks at it from outside.
+const SOFTWARE: &str = concat!("holepunch/", env!("CARGO_PKG_VERSION"));
+
 /// What the handlers share.
 #[derive(Debug)]
 pub(crate) struct App {
@@ -86,7 +89,7 @@ async fn index() -> impl IntoResponse {
         "The holepunch rendezvous service is running. Workers register by WebSocket at \
          {REGISTER_PATH}{{worker_id}}."
     );
-    Json(serde_json::json!({ "message": message }))
+    Json(serde_json::json!({ "message": message, "server": SOFTWARE }))
 }
 
 async fn health() -> &'static str {

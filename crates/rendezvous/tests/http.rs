@@ -21,6 +21,7 @@ async fn the_index_says_that_the_service_runs_and_where_workers_register() {
     let message = body["message"].as_str().unwrap();
     assert!(message.contains("running"), "{message}");
     assert!(message.contains("/ws/register/{worker_id}"), "{message}");
+    assert!(body["server"].as_str().unwrap().starts_with("holepunch/"), "{body}");
 }
 
 #[tokio::test]

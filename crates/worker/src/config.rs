@@ -256,7 +256,8 @@ impl RendezvousUrl {
     }
 
     /// Whether TLS is spoken there.
-    pub(crate) fn is_encrypted(&self) -> bool {
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
         self.url.is_encrypted()
     }
 
@@ -272,7 +273,7 @@ impl RendezvousUrl {
     }
 
     /// The port, that of the scheme where the URL names none.
-    #[cfg(feature = "proxy")]
+    #[cfg(any(feature = "proxy", feature = "steps"))]
     pub(crate) fn port(&self) -> u16 {
         self.url.port_or_default()
     }
@@ -303,6 +304,12 @@ impl RendezvousUrl {
     pub fn register(&self, worker: &WorkerId) -> WebSocketUrl {
         let segment = utf8_percent_encode(worker.as_str(), SEGMENT);
         self.url.below(&format!("{REGISTER_PATH}{segment}"))
+    }
+
+    /// What it is, for whoever asks by HTTP.
+    #[cfg(feature = "steps")]
+    pub(crate) fn index(&self) -> WebSocketUrl {
+        self.url.below("/")
     }
 }
 

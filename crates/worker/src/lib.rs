@@ -58,6 +58,7 @@
 //! | `handover` | between that and its task: links that have come, peers that are called |
 //! | `run` | its one task: what the rendezvous says goes to the UDP port, what the port says goes to the rendezvous |
 //! | `reach`, `url`, `proxy`, `login`, `tls` | how a connection to the rendezvous comes about |
+//! | `steps` | the same step by step, for a program that tells which one fails |
 //! | `relay` | the second WebSocket of a session, for its packets |
 //! | `turn` | an address on a TURN server, for packets where nothing else serves |
 //! | `identity_file` | the worker's key in a file |
@@ -92,6 +93,8 @@ mod reach;
 mod relay;
 mod run;
 mod signalling;
+#[cfg(feature = "steps")]
+mod steps;
 mod story;
 mod tls;
 #[cfg_attr(not(feature = "turn"), path = "turn/absent.rs")]
@@ -141,6 +144,8 @@ pub use holepunch_wire::signal::v1::{ErrorCode, ServerV1};
 #[doc(hidden)]
 pub use holepunch_wire::signal::{Complaint, FromServer, Offer};
 #[doc(hidden)]
+pub use nat_words::in_words as nat_in_words;
+#[doc(hidden)]
 pub use notice::milliseconds;
 #[doc(hidden)]
 pub use signalling::Signal;
@@ -148,6 +153,9 @@ pub use signalling::Signal;
 pub use signalling::handshake::{Asking, Opened};
 #[doc(hidden)]
 pub use signalling::stream::Stream;
+#[cfg(feature = "steps")]
+#[doc(hidden)]
+pub use steps::{Certificate, Index, Steps};
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub use turn::testing as turn_testing;

@@ -2,7 +2,9 @@
 
 use holepunch_wire::nat::{Allocation, Filtering, Mapping, NatProfile, UdpState};
 
-pub(crate) fn in_words(profile: &NatProfile) -> String {
+/// What a profile says of a NAT, in one line.
+#[must_use]
+pub fn in_words(profile: &NatProfile) -> String {
     let udp = match profile.udp {
         UdpState::Open => "UDP gets out",
         UdpState::Blocked => "UDP does not get out",

@@ -84,17 +84,25 @@ impl Access {
         url: &WebSocketUrl,
         mut tcp: TcpStream,
     ) -> io::Result<Stream> {
-        let (name, port) = host_and_port(url);
-        if let Some(proxy) = &self.proxy {
-            // With the brackets of an IPv6 address.
-            proxy
-                .tunnel(&mut tcp, &format!("{}:{port}", url.host()))
-                .await
-                .map_err(|error| Told::io(FailureCode::Proxy, error.kind(), error.to_string()))?;
-        }
+        self.tunnel(url, &mut tcp).await?;
+        self.secure(url, tcp).await
+    }
+
+    /// Asks the proxy, where there is one, for a connection to the host of `url`.
+    pub(crate) async fn tunnel(&self, url: &WebSocketUrl, tcp: &mut TcpStream) -> io::Result<()> {
+        let Some(proxy) = &self.proxy else { return Ok(()) };
+        let (_, port) = host_and_port(url);
+        // With the brackets of an IPv6 address.
+        let asked = proxy.tunnel(tcp, &format!("{}:{port}", url.host())).await;
+        asked.map_err(|error| Told::io(FailureCode::Proxy, error.kind(), error.to_string()))
+    }
+
+    /// Speaks TLS on a connection to the host of `url`, where the URL asks for it.
+    pub(crate) async fn secure(&self, url: &WebSocketUrl, tcp: TcpStream) -> io::Result<Stream> {
         if !url.is_encrypted() {
             return Ok(Stream::new(Below::Left(tcp)));
         }
+        let (name, _) = host_and_port(url);
         let config = self.tls.config().await.map_err(io::Error::other)?;
         let server = ServerName::try_from(name.to_owned())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;

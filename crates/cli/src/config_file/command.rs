@@ -28,26 +28,37 @@ pub(crate) struct Args {
 
 /// What is known of one setting.
 #[derive(Debug, Serialize)]
-struct Setting {
-    name: &'static str,
+pub(crate) struct Setting {
+    pub(crate) name: &'static str,
     /// `null` where it is not set. No password is in it.
-    value: Option<String>,
+    pub(crate) value: Option<String>,
     /// `environment`, `file` or `none`.
-    from: &'static str,
+    pub(crate) from: &'static str,
     /// The variable, where it comes from one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    variable: Option<String>,
+    pub(crate) variable: Option<String>,
     flag: &'static str,
     meaning: &'static str,
 }
 
 /// All settings.
 #[derive(Debug, Serialize)]
-struct Settings {
-    file: Option<String>,
+pub(crate) struct Settings {
+    pub(crate) file: Option<String>,
     /// Whether the file is there.
-    is_there: bool,
-    settings: Vec<Setting>,
+    pub(crate) is_there: bool,
+    pub(crate) settings: Vec<Setting>,
+}
+
+impl Settings {
+    pub(crate) fn of(environment: &Environment) -> Self {
+        let file = environment.file();
+        Self {
+            is_there: file.path.as_ref().is_some_and(|path| path.exists()),
+            file: file.path.as_ref().map(|path| path.display().to_string()),
+            settings: KEYS.iter().map(|key| Setting::of(key, environment)).collect(),
+        }
+    }
 }
 
 impl Setting {
@@ -73,12 +84,7 @@ fn without_password(name: &str, text: &str) -> String {
 }
 
 pub(crate) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
-    let file = environment.file();
-    let settings = Settings {
-        is_there: file.path.as_ref().is_some_and(|path| path.exists()),
-        file: file.path.as_ref().map(|path| path.display().to_string()),
-        settings: KEYS.iter().map(|key| Setting::of(key, environment)).collect(),
-    };
+    let settings = Settings::of(environment);
     if args.json {
         output::json_line(&settings);
         return Ok(ExitCode::SUCCESS);

@@ -48,21 +48,13 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
 /// Registers a worker that links with nobody.
 async fn try_out(url: &RendezvousUrl, environment: &Environment) -> Result<(), Failure> {
     let proxy = Proxy::for_rendezvous(url, |name| environment.get(name)).map_err(Failure::usage)?;
-    let config = Config {
-        proxy,
-        links: false,
-        port_mapping: false,
-        host_candidates: false,
-        stun_servers: Vec::new(),
-        ..Config::new(url.clone())
-    };
-    let mut worker = Worker::start(config).await.map_err(Failure::failed)?;
+    let mut worker = Worker::start(visitor(url, proxy)).await.map_err(Failure::failed)?;
     let outcome = tokio::select! {
         outcome = registered(&mut worker) => outcome,
         () = sleep(WITHIN) => Err(format!("no answer within {} s", WITHIN.as_secs())),
     };
     let _or_a_second = timeout(Duration::from_secs(1), worker.shutdown()).await;
-    outcome.map_err(|why| {
+    outcome.map(drop).map_err(|why| {
         Failure::failed(format!(
             "{} is not remembered, since it cannot be used: {why}",
             url.authority()
@@ -70,11 +62,25 @@ async fn try_out(url: &RendezvousUrl, environment: &Environment) -> Result<(), F
     })
 }
 
+/// A worker that registers, and links with nobody.
+pub(crate) fn visitor(url: &RendezvousUrl, proxy: Option<Proxy>) -> Config {
+    Config {
+        proxy,
+        links: false,
+        port_mapping: false,
+        host_candidates: false,
+        stun_servers: Vec::new(),
+        ..Config::new(url.clone())
+    }
+}
+
+/// Waits until a worker is let in, or is not; whether the rendezvous speaks `holepunch.v1`.
 #[expect(clippy::wildcard_enum_match_arm, reason = "nothing else says whether it is let in")]
-async fn registered(worker: &mut Worker) -> Result<(), String> {
+pub(crate) async fn registered(worker: &mut Worker) -> Result<bool, String> {
     while let Some(notice) = worker.next_notice().await {
         match notice {
-            Notice::Signal(Signal::Connected | Signal::ConnectedV1) => return Ok(()),
+            Notice::Signal(Signal::Connected) => return Ok(false),
+            Notice::Signal(Signal::ConnectedV1) => return Ok(true),
             Notice::Signal(Signal::Disconnected { why, .. }) => return Err(why),
             _ => {}
         }

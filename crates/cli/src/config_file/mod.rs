@@ -14,8 +14,8 @@ use toml_edit::{DocumentMut, Item, Value};
 
 use crate::exit::Failure;
 
-pub(crate) use command::{Args as ConfigArgs, run as run_config};
-pub(crate) use login::{Args as LoginArgs, run as run_login};
+pub(crate) use command::{Args as ConfigArgs, Settings, run as run_config};
+pub(crate) use login::{Args as LoginArgs, registered, run as run_login, visitor};
 
 /// Longest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024;

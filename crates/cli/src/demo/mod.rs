@@ -1,181 +1,75 @@
-//! `holepunch demo`: a rendezvous with STUN and two workers, linked on loopback.
+//! `holepunch demo`: two workers behind simulated NATs, linked; or plainly, on loopback.
 
+mod hard;
+mod plain;
 mod progress;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use holepunch_rendezvous::{Config as ServerConfig, MatchmakerConfig, RelayLimits, Server};
-use holepunch_worker::{Config, Notice, Worker};
 
 use crate::exit::Failure;
 use crate::output;
-use crate::signals::Stop;
-use progress::{Outcome, Side};
 
 /// Without a link by then the demo has failed.
 const LINK_WITHIN: Duration = Duration::from_secs(10);
 const ANY_PORT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
 
-/// Link two workers on this machine
+/// Link two workers on this machine, through simulated NATs
 ///
-/// A rendezvous with STUN and both workers run in one process. Exit code 1 when the two are not linked within 10 s.
+/// The NATs are such that the plain way does not link the two: it is tried, then the search; a file goes over the link. The rendezvous, its STUN server and the workers are the real ones, in one process. Exit code 1 when the two are not linked within 10 s.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  holepunch demo\n  holepunch demo --keep")]
+#[command(after_help = "Examples:\n  holepunch demo\n  holepunch demo --seed 7 --json\n  \
+    holepunch demo --plain\n  holepunch demo --keep")]
 pub(crate) struct Args {
-    /// Stay up until Ctrl-C, and print the URLs to look at
+    /// Without NATs: each step of two workers on loopback
+    #[arg(long)]
+    plain: bool,
+    /// The same, and stay up until Ctrl-C, with URLs to look at
     #[arg(long)]
     keep: bool,
+    /// What the NATs' ports are drawn from [default: a random number]
+    #[arg(long, value_name = "N", conflicts_with_all = ["plain", "keep"])]
+    seed: Option<u64>,
     /// Print the result as a JSON object; the steps go to standard error
     #[arg(long)]
     json: bool,
 }
 
-/// The running parts.
-struct Demo {
-    started: Instant,
-    json: bool,
-    server: Server,
-    workers: [Worker; 2],
-    sides: [Side; 2],
-}
-
 pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
-    let mut stop = Stop::listen()?;
-    let mut demo = Demo::start(args.json).await?;
-    let linked = tokio::select! {
-        linked = tokio::time::timeout(LINK_WITHIN, demo.until_linked()) => linked.is_ok(),
-        _signal = stop.wait() => {
-            demo.end().await;
-            return Err(Failure::interrupted());
-        }
-    };
-    demo.print_result(linked);
-    if linked && args.keep {
-        demo.print_urls();
-        demo.keep(&mut stop).await;
+    let Args { plain, keep, seed, json } = args;
+    if plain || keep {
+        return plain::run(json, keep).await;
     }
-    let why = demo.why_not();
-    demo.end().await;
-    if linked {
-        Ok(ExitCode::SUCCESS)
-    } else {
-        Err(Failure::failed(format!("no link within {} s: {why}", LINK_WITHIN.as_secs())))
+    if !hard::is_possible() {
+        output::progress(
+            "this system has one loopback address alone, too few for the simulated NATs: `demo --plain` follows, \
+             and `lab` plays NATs without sockets",
+        );
+        return plain::run(json, false).await;
     }
+    hard::run(json, seed).await
 }
 
-impl Demo {
-    async fn start(json: bool) -> Result<Self, Failure> {
-        let started = Instant::now();
-        let server = Server::bind(ServerConfig {
-            stun_advertise: Vec::new(),
-            listen: ANY_PORT,
-            stun_listen: vec![ANY_PORT],
-            stun_is_optional: false,
-            listing: true,
-            open_files_max: None,
-            trusted_proxies: Vec::new(),
-            proxy_protocol: false,
-            relay: Some(RelayLimits::default()),
-            public_hosts: Vec::new(),
-            matchmaker: MatchmakerConfig::default(),
-        })
-        .map_err(Failure::failed)?;
-        let stun = server.stun_addresses();
-        let stun = stun.first().ok_or_else(|| Failure::failed("the STUN server has no address"))?;
-        let first = worker(server.http_address(), *stun).await?;
-        let second = worker(server.http_address(), *stun).await?;
-        let sides = [Side::new("A", first.id()), Side::new("B", second.id())];
-        let demo = Self { started, json, server, workers: [first, second], sides };
-        demo.step(&format!("rendezvous  listens on http://{}", demo.server.http_address()));
-        demo.step(&format!("rendezvous  answers STUN on udp://{stun}"));
-        for side in &demo.sides {
-            demo.step(&format!("worker {}    starts with the id {}", side.name, side.id));
-        }
-        Ok(demo)
-    }
-
-    /// Prints each step until both workers are linked.
-    async fn until_linked(&mut self) {
-        while !self.sides.iter().all(Side::is_linked) {
-            self.next_step().await;
-        }
-    }
-
-    async fn next_step(&mut self) {
-        let [first, second] = &mut self.workers;
-        let (index, notice) = tokio::select! {
-            notice = first.next_notice() => (0, notice),
-            notice = second.next_notice() => (1, notice),
-        };
-        if let Some(text) =
-            notice.as_ref().and_then(|notice: &Notice| self.sides[index].note(notice))
-        {
-            self.step(&format!("worker {}    {text}", self.sides[index].name));
-        }
-    }
-
-    async fn keep(&mut self, stop: &mut Stop) {
-        loop {
-            tokio::select! {
-                _signal = stop.wait() => return,
-                () = self.next_step() => {}
-            }
-        }
-    }
-
-    fn step(&self, text: &str) {
-        let line = format!("{:>8.1} ms  {text}", self.started.elapsed().as_secs_f64() * 1000.0);
-        if self.json { output::progress(line) } else { output::line(line) }
-    }
-
-    fn print_result(&self, linked: bool) {
-        let outcome = Outcome::of(&self.sides, linked, self.started.elapsed());
-        if self.json {
-            output::json(&outcome);
-        } else if linked {
-            output::line(format!("\n{outcome}"));
-        }
-    }
-
-    fn print_urls(&self) {
-        let http = self.server.http_address();
-        let mut lines = vec![
-            format!("rendezvous  http://{http}/"),
-            format!("workers     http://{http}/debug/list_workers"),
-        ];
-        for (side, worker) in self.sides.iter().zip(&self.workers) {
-            if let Some(health) = worker.health_address() {
-                lines.push(format!("worker {}    http://{health}/health", side.name));
-            }
-        }
-        lines.push("Ctrl-C ends the demo.".to_owned());
-        for line in lines {
-            if self.json { output::progress(line) } else { output::line(line) }
-        }
-    }
-
-    fn why_not(&self) -> String {
-        let reasons = self.sides.iter().filter_map(Side::what_is_missing);
-        reasons.collect::<Vec<_>>().join("; ")
-    }
-
-    async fn end(self) {
-        let [first, second] = self.workers;
-        tokio::join!(first.shutdown(), second.shutdown());
-        self.server.shutdown().await;
-    }
-}
-
-async fn worker(rendezvous: SocketAddr, stun: SocketAddr) -> Result<Worker, Failure> {
-    let rendezvous = format!("ws://{rendezvous}").parse().map_err(Failure::failed)?;
-    let config = Config {
-        port_mapping: false,
-        listen_ip: Ipv4Addr::LOCALHOST,
-        health_port: Some(0),
-        stun_servers: vec![stun.to_string().parse().map_err(Failure::failed)?],
-        ..Config::new(rendezvous)
-    };
-    Worker::start(config).await.map_err(Failure::failed)
+/// A rendezvous on loopback, with STUN at these addresses, which workers are told as those; the same without any.
+fn server(
+    stun_listen: Vec<SocketAddr>,
+    stun_advertise: Vec<SocketAddr>,
+) -> Result<Server, Failure> {
+    Server::bind(ServerConfig {
+        stun_advertise,
+        listen: ANY_PORT,
+        stun_listen,
+        stun_is_optional: false,
+        listing: true,
+        open_files_max: None,
+        trusted_proxies: Vec::new(),
+        proxy_protocol: false,
+        relay: Some(RelayLimits::default()),
+        public_hosts: Vec::new(),
+        matchmaker: MatchmakerConfig::default(),
+    })
+    .map_err(Failure::failed)
 }

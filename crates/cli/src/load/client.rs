@@ -13,28 +13,34 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
+use crate::code::random;
+use crate::exit::Failure;
+
 /// A handshake may take so long.
-pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// TCP alone, less than all of it: a failure names the addresses.
 const TCP_WITHIN: Duration = Duration::from_secs(25);
 /// Small, since there are thousands.
 const BUFFER_BYTES: usize = 4 * 1024;
+/// What tells runs apart: so many random bytes.
+const RUN_BYTES: usize = 8;
 /// 198.18.0.0/15 is set aside for benchmarks (RFC 2544): nobody is probed there.
 const ENDPOINTS_FROM: u32 = 0xc612_0000;
 
 /// Where all workers of a run connect to.
-pub(super) struct Target {
+pub(crate) struct Target {
     pub(super) url: RendezvousUrl,
     dialer: Dialer,
-    /// Tells the ids of one run from those of another.
-    pub(super) run: u32,
+    /// Tells the ids and rooms of one run from those of another, on whichever machine.
+    pub(super) run: String,
 }
 
 impl Target {
     /// A rendezvous, which is reached as every worker reaches it.
-    pub(super) fn new(url: RendezvousUrl, proxy: Option<Proxy>) -> Self {
+    pub(crate) fn new(url: RendezvousUrl, proxy: Option<Proxy>) -> Result<Self, Failure> {
         let dialer = Dialer::new(&url, proxy);
-        Self { url, dialer, run: std::process::id() }
+        let run = random(RUN_BYTES)?.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { url, dialer, run })
     }
 
     /// Opens a WebSocket there.

@@ -20,7 +20,10 @@ use crate::output;
 use crate::peering::rendezvous_url_or;
 use crate::settings::{Environment, Seconds};
 use crate::signals::Stop;
-use client::{Client, Target};
+pub(crate) use client::Target;
+pub(crate) use relay::{NoRelay, RelayedPair};
+
+use client::Client;
 use stats::{Meter, Sample};
 
 /// Handshakes under way at once: more would measure the kernel's backlog, not the server.
@@ -162,7 +165,7 @@ impl Common {
     fn target(&self, environment: &Environment) -> Result<Arc<Target>, Failure> {
         let url = rendezvous_url_or("--url", self.url.clone(), DEFAULT_URL, environment)?;
         let proxy = Proxy::for_rendezvous(&url, |name| environment.get(name));
-        Ok(Arc::new(Target::new(url, proxy.map_err(Failure::usage)?)))
+        Ok(Arc::new(Target::new(url, proxy.map_err(Failure::usage)?)?))
     }
 
     /// Connects `workers` workers; those that fail are counted.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use holepunch_link::{Event, NatMapping, Port, PortEvent, ServerName, StunServer, TraversalConfig};
 use holepunch_wire::WorkerId;
 use holepunch_wire::nat::NatProfile;
+use holepunch_worker::milliseconds;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
@@ -52,49 +53,65 @@ pub(crate) struct Args {
 
 /// The whole result.
 #[derive(Debug, Serialize)]
-struct Report {
+pub(crate) struct Report {
     /// The local port that was used for all servers.
     local_port: u16,
-    servers: Vec<Row>,
+    pub(crate) servers: Vec<Row>,
     /// `none`, `endpoint-independent`, `endpoint-dependent` or `unknown`.
-    mapping: &'static str,
+    pub(crate) mapping: &'static str,
     /// Whether the mapped address depends on the destination; `null` when that is not known.
     depends_on_destination: Option<bool>,
     meaning: &'static str,
     /// All that was learnt.
-    profile: NatProfile,
+    pub(crate) profile: NatProfile,
     /// What the answers by IPv6 say; `null` where nobody could be asked by it.
-    ipv6: Option<ByIpv6>,
+    pub(crate) ipv6: Option<ByIpv6>,
     /// With which peers a direct path is to be expected, in words.
-    linking: Vec<String>,
+    pub(crate) linking: Vec<String>,
     /// What would make linking easier, where there is something.
-    fix: Option<String>,
+    pub(crate) fix: Option<String>,
     /// Why nobody could be asked, or why nobody by IPv4.
-    error: Option<String>,
+    pub(crate) error: Option<String>,
 }
 
 /// What IPv6 gave.
 #[derive(Debug, Serialize)]
-struct ByIpv6 {
+pub(crate) struct ByIpv6 {
     /// Whether a server has answered.
-    answered: bool,
+    pub(crate) answered: bool,
     /// The address that peers are told; `null` without one.
     address: Option<SocketAddr>,
     /// Whether it is another address than this machine's.
     translated: Option<bool>,
-    meaning: &'static str,
+    pub(crate) meaning: &'static str,
 }
 
 #[derive(Debug, Serialize)]
-struct Row {
-    server: String,
-    address: SocketAddr,
+pub(crate) struct Row {
+    pub(crate) server: String,
+    pub(crate) address: SocketAddr,
     local: Option<SocketAddr>,
-    mapped: Option<SocketAddr>,
-    refused: bool,
+    pub(crate) mapped: Option<SocketAddr>,
+    pub(crate) refused: bool,
+    /// How long the first answer took, requests that were sent again included; `null` without one.
+    pub(crate) answered_ms: Option<f64>,
+    #[serde(skip)]
+    asked_at: Instant,
 }
 
 impl Row {
+    /// A server that has just been asked.
+    fn asked(server: String, address: SocketAddr, local: Option<SocketAddr>) -> Self {
+        let (mapped, answered_ms, refused, asked_at) = (None, None, false, Instant::now());
+        Self { server, address, local, mapped, refused, answered_ms, asked_at }
+    }
+
+    fn answered(&mut self, mapped: SocketAddr) {
+        self.mapped = Some(mapped);
+        let asked_at = self.asked_at;
+        self.answered_ms.get_or_insert_with(|| milliseconds(asked_at.elapsed()));
+    }
+
     /// Whether it is that of a server, of whose name each family has a row.
     fn is_of(&self, server: &StunServer) -> bool {
         self.server == server.name && self.address.is_ipv4() == server.address.is_ipv4()
@@ -107,10 +124,7 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
         let default = DEFAULT_SERVERS.iter().map(|(host, port)| ServerName::new(host, *port));
         servers = default.collect::<Result<_, _>>().map_err(Failure::usage)?;
     }
-    let own_id = WorkerId::new("nat").map_err(Failure::usage)?;
-    let config = TraversalConfig { stun_retries_max: Some(0), ..TraversalConfig::new(own_id) };
-    let address = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, args.udp_port);
-    let mut port = Port::open(address, servers, config, None).await.map_err(Failure::failed)?;
+    let mut port = open(servers, args.udp_port).await?;
     let time = args.timeout_sec.map_or(DEFAULT_TIMEOUT, |seconds| seconds.0);
     if !args.json && std::io::stderr().is_terminal() {
         output::progress(format!("asking STUN servers, for {} s at most", time.as_secs_f64()));
@@ -125,8 +139,16 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
     Ok(ExitCode::from(u8::from(!answered)))
 }
 
+/// A port that asks these servers, and no more than that.
+pub(crate) async fn open(servers: Vec<ServerName>, udp_port: u16) -> Result<Port, Failure> {
+    let own_id = WorkerId::new("nat").map_err(Failure::usage)?;
+    let config = TraversalConfig { stun_retries_max: Some(0), ..TraversalConfig::new(own_id) };
+    let address = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, udp_port);
+    Port::open(address, servers, config, None).await.map_err(Failure::failed)
+}
+
 /// Gathers answers until all servers have answered or time is up.
-async fn ask(port: &mut Port, deadline: Instant) -> Report {
+pub(crate) async fn ask(port: &mut Port, deadline: Instant) -> Report {
     let mut rows: Vec<Row> = Vec::new();
     let mut mapping = NatMapping::Unknown;
     let mut error = None;
@@ -139,19 +161,20 @@ async fn ask(port: &mut Port, deadline: Instant) -> Report {
             continue;
         };
         if let Event::StunAsked(StunServer { name, address, local, .. }) = event {
-            rows.push(Row { server: name, address, local, mapped: None, refused: false });
+            rows.push(Row::asked(name, address, local));
         } else if let Event::Mapped { server, mapped, nat, .. } = event {
             mapping = nat;
             if let Some(row) = rows.iter_mut().find(|row| row.is_of(&server)) {
                 // Another one of its name's addresses may have answered.
-                (row.address, row.local, row.mapped) = (server.address, server.local, Some(mapped));
+                (row.address, row.local) = (server.address, server.local);
+                row.answered(mapped);
             }
         } else if let Event::MappedV6 { server, mapped, is_candidate, is_translated } = event {
             if is_candidate {
                 seen_by_ipv6 = Some((mapped, is_translated));
             }
             if let Some(row) = rows.iter_mut().find(|row| row.address == server.address) {
-                row.mapped = Some(mapped);
+                row.answered(mapped);
             }
         } else if let Event::StunRefused(server, _) = event {
             if let Some(row) = rows.iter_mut().find(|row| row.is_of(&server)) {

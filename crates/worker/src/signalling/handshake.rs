@@ -117,9 +117,47 @@ pub(crate) async fn open(
     Ok(Opened { socket, server, is_v1 })
 }
 
-fn request(url: &WebSocketUrl, key: &str, asking: Asking<'_>, login: Option<&Login>) -> String {
-    let host = url.host();
+/// Longest body that is read of an answer to [`get`], in bytes.
+#[cfg(feature = "steps")]
+const BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// Asks for the page at `url` on a connection to its host, and reads the answer: its head, and as much of its body as there is
+/// room for.
+#[cfg(feature = "steps")]
+pub(crate) async fn get(
+    stream: &mut Stream,
+    url: &WebSocketUrl,
+    login: Option<&Login>,
+) -> Result<Response<Vec<u8>>, Error> {
+    let request = format!(
+        "GET {} HTTP/1.1\r\nHost: {}\r\nAccept: application/json\r\nConnection: close\r\n{}\r\n",
+        url.path(),
+        host_header(url),
+        authorization(login),
+    );
+    stream.write_all(request.as_bytes()).await?;
+    stream.flush().await?;
+    let (head, mut body) = read_head(stream).await?;
+    let length = head.headers().get(http::header::CONTENT_LENGTH);
+    let length: Option<usize> = length.and_then(|text| text.to_str().ok()?.parse().ok());
+    let most = length.unwrap_or(BODY_BYTES_MAX).min(BODY_BYTES_MAX);
+    // A server that ends the connection without the usual ceremony of TLS has said what it had to say.
+    while body.len() < most && stream.read_buf(&mut body).await.is_ok_and(|read| read > 0) {}
+    body.truncate(most);
+    Ok(head.map(|()| body))
+}
+
+/// The host of a URL, and its port where the URL names one, as a request names them.
+fn host_header(url: &WebSocketUrl) -> String {
     let port = url.port().map_or(String::new(), |port| format!(":{port}"));
+    format!("{}{port}", url.host())
+}
+
+fn authorization(login: Option<&Login>) -> String {
+    login.map_or(String::new(), |login| format!("Authorization: {}\r\n", login.reveal()))
+}
+
+fn request(url: &WebSocketUrl, key: &str, asking: Asking<'_>, login: Option<&Login>) -> String {
     let query = url.query().map_or(String::new(), |query| format!("?{query}"));
     let asking = match asking {
         Asking::Baseline => String::new(),
@@ -128,13 +166,13 @@ fn request(url: &WebSocketUrl, key: &str, asking: Asking<'_>, login: Option<&Log
         Asking::Relay(token) if login.is_some() => format!("{RELAY_TOKEN_HEADER}: {token}\r\n"),
         Asking::Relay(token) => format!("Authorization: {RELAY_SCHEME}{token}\r\n"),
     };
-    let login = login.map(|login| format!("Authorization: {}\r\n", login.reveal()));
-    let login = login.unwrap_or_default();
     format!(
-        "GET {path}{query} HTTP/1.1\r\nHost: {host}{port}\r\nConnection: Upgrade\r\n\
+        "GET {path}{query} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n\
          Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\
          {asking}{login}\r\n",
         path = url.path(),
+        host = host_header(url),
+        login = authorization(login),
     )
 }
 

@@ -7,6 +7,8 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+#[cfg(feature = "steps")]
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -40,6 +42,15 @@ struct Ahead {
 impl Stream {
     pub(crate) fn new(below: Below) -> Self {
         Self { below, ahead: Ahead::default() }
+    }
+
+    /// The certificate that the other end has shown, where TLS is spoken.
+    #[cfg(feature = "steps")]
+    pub(crate) fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        match &self.below {
+            Below::Left(_) => None,
+            Below::Right(tls) => tls.get_ref().1.peer_certificates()?.first(),
+        }
     }
 }
 

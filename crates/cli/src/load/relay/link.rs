@@ -23,21 +23,41 @@ const BUFFER_BYTES: usize = RELAY_FRAME_BYTES_MAX;
 const SIGNALLING_BUFFER_BYTES: usize = 4 * 1024;
 
 /// A session, with its relay open at both ends.
-pub(super) struct Link {
+pub(crate) struct RelayedPair {
     pub(super) relay: [Socket; 2],
     /// The session lives as long as they are connected.
     pub(super) signalling: [Socket; 2],
 }
 
-impl Link {
+/// Why two workers have no relay.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoRelay {
+    /// The rendezvous speaks the baseline alone.
+    #[error("this rendezvous does not speak holepunch.v1, and has no relay")]
+    Baseline,
+    /// It has none, or has turned it off.
+    #[error("this rendezvous offers no relay")]
+    NotOffered,
+    /// There should be one.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<String> for NoRelay {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
+    }
+}
+
+impl RelayedPair {
     /// Registers two workers in a room of their own, and opens the relay of their session.
-    pub(super) async fn open(target: &Target, index: usize) -> Result<Self, String> {
+    pub(crate) async fn open(target: &Target, index: usize) -> Result<Self, NoRelay> {
         let opening = Self::open_without_bound(target, index);
         let opened = tokio::time::timeout(HANDSHAKE_TIMEOUT, opening).await;
         opened.map_err(|_| format!("no relay within {HANDSHAKE_TIMEOUT:?}"))?
     }
 
-    async fn open_without_bound(target: &Target, index: usize) -> Result<Self, String> {
+    async fn open_without_bound(target: &Target, index: usize) -> Result<Self, NoRelay> {
         let room = RoomName::new(&format!("load-{}-{index}", target.run));
         let room = room.map_err(|error| error.to_string())?;
         let mut first = register(target, &room, 1).await?;
@@ -50,13 +70,13 @@ impl Link {
 }
 
 /// Registers a worker with a new key, which wants a peer.
-async fn register(target: &Target, room: &RoomName, number: u32) -> Result<Socket, String> {
+async fn register(target: &Target, room: &RoomName, number: u32) -> Result<Socket, NoRelay> {
     let worker = WorkerId::new(&format!("{}-{number}", room.as_str()));
     let worker = worker.map_err(|error| error.to_string())?;
     let url = target.url.register_in(&worker, room);
     let opened = target.dial(&url, Asking::V1, buffers(SIGNALLING_BUFFER_BYTES)).await?;
     let Opened { mut socket, is_v1: true, .. } = opened else {
-        return Err("this rendezvous does not speak holepunch.v1, and has no relay".to_owned());
+        return Err(NoRelay::Baseline);
     };
     let welcome = loop {
         if let FromServer::V1(message) = next(&mut socket).await?
@@ -108,11 +128,11 @@ async fn offer(socket: &mut Socket) -> Result<SessionDetails, String> {
     }
 }
 
-async fn open_relay(target: &Target, offer: &SessionDetails) -> Result<Socket, String> {
-    let token = offer.relay_token.as_ref().ok_or("this rendezvous offers no relay")?;
+async fn open_relay(target: &Target, offer: &SessionDetails) -> Result<Socket, NoRelay> {
+    let token = offer.relay_token.as_ref().ok_or(NoRelay::NotOffered)?;
     let url = target.url.relay(offer.session);
     let opened = target.dial(&url, Asking::Relay(&token.reveal()), buffers(BUFFER_BYTES)).await;
-    opened.map(|opened| opened.socket)
+    Ok(opened.map(|opened| opened.socket)?)
 }
 
 fn buffers(bytes: usize) -> WebSocketConfig {

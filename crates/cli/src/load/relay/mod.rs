@@ -1,5 +1,6 @@
 //! Datagrams through the relay, and how long one takes there and back.
 
+mod carry;
 mod link;
 mod round_trips;
 
@@ -17,7 +18,8 @@ use super::client::Target;
 use super::stats::{Meter, Summary};
 use crate::output;
 use crate::settings::{Pause, Seconds};
-use link::{Link, Socket};
+use link::Socket;
+pub(crate) use link::{NoRelay, RelayedPair};
 
 /// Time before the measurement, in which nothing counts.
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -47,7 +49,7 @@ pub(super) async fn run(target: Arc<Target>, plan: Plan) -> Result<Summary, Stri
     output::progress(format!("{} of {} relays are open", links.len(), plan.pairs));
     let mut signalling = JoinSet::new();
     let mut relays = Vec::new();
-    for Link { relay, signalling: both } in links {
+    for RelayedPair { relay, signalling: both } in links {
         both.into_iter().for_each(|socket| drop(signalling.spawn(idle(socket))));
         relays.push(relay);
     }
@@ -87,21 +89,21 @@ pub(super) async fn run(target: Arc<Target>, plan: Plan) -> Result<Summary, Stri
 }
 
 /// Opens the relays of so many sessions; those that fail are counted.
-async fn open(target: &Arc<Target>, pairs: usize) -> (Vec<Link>, Vec<String>) {
+async fn open(target: &Arc<Target>, pairs: usize) -> (Vec<RelayedPair>, Vec<String>) {
     let permits = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     let mut opening = JoinSet::new();
     for index in 0..pairs {
         let (target, permits) = (Arc::clone(target), Arc::clone(&permits));
         opening.spawn(async move {
             let _permit = permits.acquire_owned().await;
-            Link::open(&target, index).await
+            RelayedPair::open(&target, index).await
         });
     }
     let (mut links, mut failures) = (Vec::new(), Vec::new());
     for opened in opening.join_all().await {
         match opened {
             Ok(link) => links.push(link),
-            Err(why) => failures.push(why),
+            Err(why) => failures.push(why.to_string()),
         }
     }
     (links, failures)

@@ -69,7 +69,7 @@ pub(super) async fn direct() -> Result<Sample, String> {
 }
 
 /// Sends back whatever comes.
-async fn echo(socket: &mut Socket) -> Result<(), String> {
+pub(super) async fn echo(socket: &mut Socket) -> Result<(), String> {
     loop {
         let frame = receive(socket).await?;
         send(socket, frame).await?;
@@ -84,11 +84,11 @@ async fn echo_bytes(stream: &mut TcpStream) -> std::io::Result<()> {
     }
 }
 
-async fn send(socket: &mut Socket, bytes: Bytes) -> Result<(), String> {
+pub(super) async fn send(socket: &mut Socket, bytes: Bytes) -> Result<(), String> {
     socket.send(Message::Binary(bytes)).await.map_err(|error| error.to_string())
 }
 
-async fn receive(socket: &mut Socket) -> Result<Bytes, String> {
+pub(super) async fn receive(socket: &mut Socket) -> Result<Bytes, String> {
     loop {
         match socket.next().await {
             Some(Ok(Message::Binary(bytes))) => return Ok(bytes),

@@ -1,0 +1,208 @@
+//! One check of the doctor: what was seen, what it means, and what to do.
+
+use std::fmt;
+use std::time::Duration;
+
+use holepunch_worker::milliseconds;
+use serde::Serialize;
+use serde_json::Value;
+
+/// What is tried. Where one comes to nothing, those that need it are not tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Name {
+    Settings,
+    Dns,
+    Tcp,
+    Proxy,
+    Tls,
+    Http,
+    Clock,
+    Websocket,
+    Stun,
+    Nat,
+    Ipv6,
+    PortMapping,
+    Relay,
+    Direct,
+    OpenFiles,
+}
+
+impl Name {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Settings => "settings",
+            Self::Dns => "dns",
+            Self::Tcp => "tcp",
+            Self::Proxy => "proxy",
+            Self::Tls => "tls",
+            Self::Http => "http",
+            Self::Clock => "clock",
+            Self::Websocket => "websocket",
+            Self::Stun => "stun",
+            Self::Nat => "nat",
+            Self::Ipv6 => "ipv6",
+            Self::PortMapping => "port-mapping",
+            Self::Relay => "relay",
+            Self::Direct => "direct",
+            Self::OpenFiles => "open-files",
+        }
+    }
+
+    /// How long it may take. A person waits for the answer, and what takes longer than this does not work well anyway.
+    pub(super) const fn limit(self) -> Duration {
+        Duration::from_secs(match self {
+            // These look at this machine alone, or at what another check has seen.
+            Self::Settings | Self::OpenFiles | Self::Clock | Self::Nat | Self::Ipv6 => 0,
+            Self::Dns | Self::Tcp | Self::Proxy | Self::Tls | Self::Http => 5,
+            // A worker's own attempt, and a moment in which the rendezvous may still refuse it.
+            Self::Websocket | Self::Stun => 6,
+            Self::PortMapping => 4,
+            Self::Relay | Self::Direct => 7,
+        })
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// How a check has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Status {
+    /// As it should be.
+    Ok,
+    /// It works, and something about it is worth knowing.
+    Warning,
+    /// It does not work.
+    Fault,
+    /// What it needs does not work.
+    NotTried,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Fault => "fault",
+            Self::NotTried => "not tried",
+        })
+    }
+}
+
+/// One line of the result.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Check {
+    pub(super) check: Name,
+    pub(super) status: Status,
+    /// What is wrong, as a word for programs; `null` where nothing is.
+    code: Option<&'static str>,
+    /// What was seen, with its figure; or why it was not tried.
+    seen: String,
+    /// What that means, where `seen` does not say it.
+    meaning: Option<String>,
+    /// What to do, where `seen` does not say it.
+    fix: Option<String>,
+    /// How long it took.
+    took_ms: f64,
+    /// Its figures, one by one; `null` where there are none.
+    details: Value,
+}
+
+impl Check {
+    fn new(check: Name, status: Status, code: Option<&'static str>, seen: String) -> Self {
+        let (meaning, fix, took_ms, details) = (None, None, 0.0, Value::Null);
+        Self { check, status, code, seen, meaning, fix, took_ms, details }
+    }
+
+    /// As it should be.
+    pub(super) fn ok(check: Name, seen: impl Into<String>) -> Self {
+        Self::new(check, Status::Ok, None, seen.into())
+    }
+
+    /// It works, but.
+    pub(super) fn warning(check: Name, code: &'static str, seen: impl Into<String>) -> Self {
+        Self::new(check, Status::Warning, Some(code), seen.into())
+    }
+
+    /// It does not work.
+    pub(super) fn fault(check: Name, code: &'static str, seen: impl Into<String>) -> Self {
+        Self::new(check, Status::Fault, Some(code), seen.into())
+    }
+
+    /// It has come to nothing within its time.
+    pub(super) fn silent(check: Name, what: &str) -> Self {
+        Self::fault(check, "silent", format!("{what} within {} s", check.limit().as_secs()))
+            .took(check.limit())
+    }
+
+    /// It needs another one, which has failed.
+    pub(super) fn not_tried(check: Name, because: Name) -> Self {
+        Self::left_out(check, format!("because {because} failed"))
+    }
+
+    /// It was not tried, for this reason.
+    pub(super) fn left_out(check: Name, because: impl Into<String>) -> Self {
+        Self::new(check, Status::NotTried, None, because.into())
+    }
+
+    pub(super) fn means(self, meaning: impl Into<String>) -> Self {
+        Self { meaning: Some(meaning.into()), ..self }
+    }
+
+    pub(super) fn fix(self, fix: impl Into<String>) -> Self {
+        Self { fix: Some(fix.into()), ..self }
+    }
+
+    pub(super) fn took(self, took: Duration) -> Self {
+        Self { took_ms: milliseconds(took), ..self }
+    }
+
+    pub(super) fn details(self, details: Value) -> Self {
+        Self { details, ..self }
+    }
+
+    /// Whether what needs it can be tried.
+    pub(super) fn is_usable(&self) -> bool {
+        matches!(self.status, Status::Ok | Status::Warning)
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<9}  {:<12}  {}", self.status, self.check, self.seen)?;
+        if let Some(meaning) = &self.meaning {
+            write!(f, ": {meaning}")?;
+        }
+        self.fix.as_ref().map_or(Ok(()), |fix| write!(f, "; fix: {fix}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_what_was_seen_what_it_means_and_the_fix() {
+        let check = Check::fault(Name::Tcp, "refused", "127.0.0.1:1 refuses")
+            .means("nothing listens there")
+            .fix("start it");
+        let line =
+            "fault      tcp           127.0.0.1:1 refuses: nothing listens there; fix: start it";
+        assert_eq!(check.to_string(), line);
+        let line = "not tried  port-mapping  because tcp failed";
+        assert_eq!(Check::not_tried(Name::PortMapping, Name::Tcp).to_string(), line);
+    }
+
+    #[test]
+    fn programs_read_the_names_that_people_read() {
+        for name in [Name::Websocket, Name::PortMapping, Name::OpenFiles, Name::Ipv6] {
+            assert_eq!(serde_json::to_value(name).unwrap(), name.to_string());
+        }
+        assert_eq!(serde_json::to_value(Status::NotTried).unwrap(), "not-tried");
+    }
+}
