@@ -71,7 +71,7 @@ async fn measure(args: Args, environment: &Environment) -> Result<ExitCode, Fail
     let (joined, (linked, report)) = loop {
         let measuring = async {
             let (link, linked) = (&joined.link, began.elapsed());
-            until_direct(link, wait).await;
+            let ready = async { _ = until_direct(link, wait).await };
             let step = |text: &str| {
                 if shows_steps {
                     output::progress(text);
@@ -80,7 +80,7 @@ async fn measure(args: Args, environment: &Environment) -> Result<ExitCode, Fail
             if !shows_steps {
                 output::progress("measuring: about 15 s with the usual --seconds");
             }
-            (linked, bench::bench(link, settings, step).await)
+            (linked, bench::bench(link, settings, ready, step).await)
         };
         let measured = tokio::select! {
             measured = measuring => measured,

@@ -11,14 +11,22 @@ use holepunch_worker::{
     Config, Identity, Proxy, RendezvousUrl, RoomSecret, WorkerId, load_or_create,
 };
 
+use crate::code::random;
 use crate::config_file::make_folder;
 use crate::exit::Failure;
 use crate::headings::{MEETING, NETWORK};
 use crate::hints::NAMES;
-use crate::settings::{Environment, Source};
+use crate::settings::{Environment, Source, repeated};
 
 /// Longest first line of a file with a room's secret, in bytes.
 const SECRET_BYTES_MAX: u64 = 4096;
+
+/// Whoever calls, beside `--accept` and in `ACCEPT`.
+const ANYBODY: &str = "any";
+/// How the name of a room begins that is of a worker alone that waits for calls.
+const ROOM_OF_CALLS: &str = "calls-";
+/// Bytes of randomness in its name: nobody meets there by chance.
+const ROOM_BYTES: usize = 8;
 
 /// With whom to link, and how.
 #[derive(Debug, clap::Args)]
@@ -30,9 +38,23 @@ pub(crate) struct PeeringArgs {
     room: Option<RoomArg>,
     /// A worker to call by its id, and no other
     ///
-    /// Either both sides name each other, or one waits in a room and the other one names that room, too [env: PEER]
+    /// It runs with --accept, waits in the room that is named here, too, or calls this one [env: PEER]
     #[arg(long, value_name = "ID", help_heading = MEETING)]
     peer: Option<String>,
+    /// Wait for a call by this worker's id
+    ///
+    /// `holepunch receive --accept --identity default`, and `holepunch send FILE --peer ID` on the other side: the id is printed,
+    /// and the key that stays keeps it. Whoever knows it may call, or with =ID these workers alone; that may
+    /// stand several times. In the variable stand ids with commas, or `any` [env: ACCEPT]
+    #[arg(
+        long,
+        value_name = "ID",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "any",
+        help_heading = MEETING
+    )]
+    accept: Vec<String>,
     /// File of the own key [default: a fresh key]
     ///
     /// The worker's id is made from it. The file is made where there is none; `default` is one that stays beside the settings file [env: IDENTITY]
@@ -46,7 +68,13 @@ pub(crate) struct PeeringArgs {
     /// A file with these words in its first line
     ///
     /// So no list of processes shows them [env: ROOM_SECRET_FILE]
-    #[arg(long, value_name = "FILE", conflicts_with = "room_secret", help_heading = MEETING)]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "room_secret",
+        help_heading = MEETING,
+        hide_short_help = true
+    )]
     room_secret_file: Option<PathBuf>,
     /// Use no relay: a link is direct or none
     ///
@@ -97,6 +125,21 @@ impl FromStr for ModeArg {
     }
 }
 
+/// Who may call: these, or anybody where nobody is named.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Callers(Vec<WorkerId>);
+
+impl FromStr for Callers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let named = parts.filter(|part| *part != ANYBODY);
+        let parsed = named.map(|id| WorkerId::new(id).map_err(|why| format!("{id:?}: {why}")));
+        parsed.collect::<Result<_, _>>().map(Self)
+    }
+}
+
 /// Which searches to take part in.
 #[derive(Debug, Clone, Copy)]
 struct SearchArg(SearchWish);
@@ -137,10 +180,25 @@ impl IdentityFile {
 }
 
 impl PeeringArgs {
-    /// Whether a room or a peer is named.
+    /// Whether a room or a peer is named, or calls are waited for.
     pub(crate) fn is_named(&self, environment: &Environment) -> bool {
-        let is_set = |name| environment.get(name).is_some_and(|text| !text.trim().is_empty());
-        self.room.is_some() || self.peer.is_some() || is_set("ROOM") || is_set("PEER")
+        let is_set = |name: &&str| environment.found(&[*name]).is_some();
+        let by_flag = self.room.is_some() || self.peer.is_some() || !self.accept.is_empty();
+        by_flag || ["ROOM", "PEER", "ACCEPT"].iter().any(|name| is_set(name))
+    }
+
+    /// Who may call, where calls are waited for.
+    fn callers(&self, environment: &Environment) -> Result<Option<Callers>, Failure> {
+        let flag = repeated("--accept", &self.accept)?;
+        environment.setting("--accept", flag, &["ACCEPT"])
+    }
+
+    /// Whether anybody who has read this worker's id somewhere may become the peer by a call.
+    pub(crate) fn lets_anybody_call(&self, environment: &Environment) -> Result<bool, Failure> {
+        let has_secret = self.room_secret.is_some()
+            || self.room_secret_file.is_some()
+            || environment.found(&["ROOM_SECRET", "ROOM_SECRET_FILE"]).is_some();
+        Ok(!has_secret && self.callers(environment)?.is_some_and(|Callers(named)| named.is_empty()))
     }
 
     /// The same where a code says whom to meet.
@@ -148,12 +206,13 @@ impl PeeringArgs {
         let flags = [
             ("--room", self.room.is_some()),
             ("--peer", self.peer.is_some()),
+            ("--accept", !self.accept.is_empty()),
             ("--room-secret", self.room_secret.is_some()),
             ("--room-secret-file", self.room_secret_file.is_some()),
         ];
         match flags.iter().find(|(_, is_set)| *is_set) {
             Some((flag, _)) => Err(Failure::usage(format!(
-                "{flag} beside a code: the code names the room and its secret, so give one of the two"
+                "{flag} beside a code: the code says whom to meet, so give one of the two"
             ))),
             None => Ok(Self { is_by_code: true, ..self }),
         }
@@ -165,12 +224,19 @@ impl PeeringArgs {
         config: Config,
         environment: &Environment,
     ) -> Result<(Config, IdentityFile), Failure> {
+        let callers = self.callers(environment)?;
         let (empty, is_by_code) = (Environment::default(), self.is_by_code);
         // Whoever gives a code means it, whatever the environment says of other meetings.
         let of_meeting = if is_by_code { &empty } else { environment };
         let room = of_meeting.setting("--room", self.room, &["ROOM"])?;
         let peer: Option<String> = of_meeting.setting("--peer", self.peer, &["PEER"])?;
         let peer = peer.map(|id| WorkerId::new(&id)).transpose();
+        let callers = if is_by_code { None } else { callers };
+        if callers.is_some() && !matches!(peer, Ok(None)) {
+            return Err(Failure::usage(
+                "ACCEPT (--accept) beside PEER (--peer): a worker waits for a call, or calls; give one of the two",
+            ));
+        }
         let search = environment.setting("--search", self.search, &["SEARCH"])?;
         let identity: Option<PathBuf> =
             environment.setting("--identity", self.identity, &["IDENTITY"])?;
@@ -184,10 +250,19 @@ impl PeeringArgs {
         }
         let switch = |flag, on, variable| environment.switch(flag, on, variable);
         let proxy = Proxy::for_rendezvous(&config.rendezvous, |name| environment.get(name));
+        let room = room.map(|RoomArg(room)| room).unwrap_or_default();
+        let (room, room_mode) = match &callers {
+            // It waits for no stranger who has named no room either; an older rendezvous, too, offers it to nobody here.
+            Some(_) if room.is_default() => (room_of_calls()?, Some(RoomMode::Call)),
+            Some(_) | None => (room, config.room_mode),
+        };
         let config = Config {
             names: NAMES,
             proxy: proxy.map_err(Failure::usage)?,
-            room: room.map(|RoomArg(room)| room).unwrap_or_default(),
+            room,
+            room_mode,
+            callable: callers.is_some(),
+            callers: callers.map(|Callers(named)| named).unwrap_or_default(),
             peer: peer.map_err(|why| Failure::usage(format!("PEER (--peer): {why}")))?,
             search: search.map_or(SearchWish::Usual, |SearchArg(search)| search),
             room_secret: secret,
@@ -202,6 +277,17 @@ impl PeeringArgs {
         };
         Ok((config, identity))
     }
+}
+
+/// A room of this worker alone.
+fn room_of_calls() -> Result<RoomName, Failure> {
+    let name: String = random(ROOM_BYTES)?.iter().map(|byte| format!("{byte:02x}")).collect();
+    RoomName::new(&format!("{ROOM_OF_CALLS}{name}")).map_err(Failure::failed)
+}
+
+/// Whether a room is one of calls to a worker alone.
+pub(crate) fn is_room_of_calls(config: &Config) -> bool {
+    config.callable && config.room_mode == Some(RoomMode::Call)
 }
 
 /// The words of the room's secret: those of a flag, of a variable, or of a file.
@@ -250,12 +336,23 @@ pub(crate) fn rendezvous_url(
     flag: Option<String>,
     environment: &Environment,
 ) -> Result<RendezvousUrl, Failure> {
-    named("--rendezvous-url", flag, environment)?.ok_or_else(|| {
-        Failure::usage(
-            "the URL of the rendezvous is missing: `holepunch login https://rendezvous.example` remembers one, and \
-             RENDEZVOUS_SERVICE_URL or --rendezvous-url name one",
-        )
-    })
+    rendezvous_if_named(flag, environment)?.ok_or_else(no_rendezvous)
+}
+
+/// The rendezvous, where one is named.
+pub(crate) fn rendezvous_if_named(
+    flag: Option<String>,
+    environment: &Environment,
+) -> Result<Option<RendezvousUrl>, Failure> {
+    named("--rendezvous-url", flag, environment)
+}
+
+/// No rendezvous is named.
+pub(crate) fn no_rendezvous() -> Failure {
+    Failure::usage(
+        "the URL of the rendezvous is missing: `holepunch login https://rendezvous.example` remembers one, and \
+         RENDEZVOUS_SERVICE_URL or --rendezvous-url name one",
+    )
 }
 
 /// The rendezvous, by another flag and with a default.

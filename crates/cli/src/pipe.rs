@@ -1,6 +1,7 @@
 //! `holepunch pipe`.
 
 use std::convert::Infallible;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ const SHOW_EVERY: Duration = Duration::from_secs(1);
 /// Send standard input to the peer, print what comes
 ///
 /// It ends when both inputs have ended and everything has arrived, or when nobody reads the output. Where nothing goes
-/// back, `< /dev/null` ends that direction at once.
+/// back, `< /dev/null` ends that direction at once; a terminal at which nothing is typed ends with the peer's output.
 ///
 /// Exit code 1 when something is missing.
 #[derive(Debug, clap::Args)]
@@ -65,7 +66,7 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
     let manner = Manner { telling, alone: Alone::BothWays("pipe"), replaces: false };
     let mut joined = joining::join(args.meet.into(), environment, manner, &mut stop).await?;
     let progress = Progress::telling(|text| output::progress(text));
-    let mut input = Input::new(Stdin::new());
+    let mut input = Input::new(Stdin::new()).typed(std::io::stdin().is_terminal());
     let mut output = Output::new(Stdout::new()).map_err(Failure::failed)?;
     let (joined, outcome) = loop {
         let outcome = tokio::select! {

@@ -156,7 +156,7 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
     let (config, identity) = args.peering.apply(Config::new(rendezvous), environment)?;
     let config = Config {
         baseline_only,
-        room_mode: room_mode.map(|ModeArg(mode)| mode),
+        room_mode: room_mode.map(|ModeArg(mode)| mode).or(config.room_mode),
         worker_id,
         health_port: Some(health_port.map_or(DEFAULT_HEALTH_PORT, |PortNumber(port)| port)),
         stun_servers,

@@ -284,7 +284,7 @@ async fn a_worker_that_is_not_there_is_told_and_ones_own_id_is_a_usage_error() {
     second.log.line("another worker or program runs with this id (the same --identity").await;
     let empty = Scene::start().await;
     let mut caller = empty.program(&IDLE, &["--peer", "abc"]);
-    caller.log.line("no worker with this id is registered at 127.0.0.1:").await;
+    caller.log.line("no worker with this id can be called at 127.0.0.1:").await;
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use crate::identity::Identity;
-use crate::link::{Ending, HANDSHAKE_BYTES, Link, LinkPath, PathKind, PathState, Peer, Windows};
+use crate::link::{HANDSHAKE_BYTES, Link, LinkPath, PathKind, PathState, Peer, Windows};
 use crate::protocol::Protocols;
 use crate::quic;
 
@@ -105,7 +105,7 @@ pub async fn pair_through(
         let kind = PathKind::Direct { remote };
         paths.changed(Some(noq::PathId::ZERO), LinkPath { kind, rtt: None }, "a test");
         let window = Windows::default().open();
-        Link::new(connection, peer, paths, Arc::new(Ending::default()), window)
+        Link::new(connection, peer, paths, Default::default(), window)
     };
     (link(connected, 0), link(accepted, 1), sockets)
 }

@@ -49,6 +49,8 @@ pub(crate) struct V1 {
     /// Whether it was shown out of the room that it wanted: it is in the room without a name, and meets nobody there, until
     /// it has named another one.
     pub(crate) shown_out: bool,
+    /// Whether it may be called from other rooms.
+    pub(crate) callable: bool,
     /// Whether it was told that the others in its room have each other.
     pub(crate) told_occupied: bool,
     /// When it was told what opens the TURN servers.
@@ -77,6 +79,7 @@ impl V1 {
             sessions: BTreeSet::new(),
             wants_peers: false,
             shown_out: false,
+            callable: false,
             told_occupied: false,
             turn_issued_at: now,
             messages: Allowance::new(MESSAGES_BURST, now),
@@ -188,9 +191,21 @@ impl Connection {
         self.v1.as_ref().is_some_and(|v1| v1.shown_out)
     }
 
-    /// Whether it has a session under way.
+    /// Whether a worker of this room may call it.
+    pub(crate) fn is_callable_from(&self, room: &RoomName) -> bool {
+        // One that was shown out is in a room that it has not named, where nobody is to find it.
+        let is_for_all = || self.v1.as_ref().is_some_and(|v1| v1.callable);
+        !self.is_shown_out() && (self.room == *room || is_for_all())
+    }
+
+    /// How many sessions it has under way.
+    pub(crate) fn sessions(&self) -> usize {
+        self.v1.as_ref().map_or(0, |v1| v1.sessions.len())
+    }
+
+    /// Whether it has one.
     pub(crate) fn is_engaged(&self) -> bool {
-        self.v1.as_ref().is_some_and(|v1| !v1.sessions.is_empty())
+        self.sessions() > 0
     }
 
     pub(crate) fn remember(&mut self, partner: WorkerId, now: Instant) {

@@ -18,6 +18,10 @@ const NOT_REGISTERED: NoCall = (ErrorCode::NotRegistered, "it is not registered 
 /// Why a call comes to nothing, for programs and for people.
 type NoCall = (ErrorCode, &'static str);
 
+/// So many sessions a worker has at most where one more caller comes from another room: the other half is left to its own
+/// room, whatever strangers do who have read its id in the listing.
+const CALLED_FROM_OUTSIDE_MAX: usize = SESSIONS_MAX / 2;
+
 /// Of a room, so many workers are looked at for two that have each other: rooms of two are small.
 const OCCUPANTS_LOOKED_AT: usize = 16;
 
@@ -234,16 +238,23 @@ impl Matchmaker {
         if other == id {
             return Err(not_callable("that is the caller itself"));
         }
-        if entry.room != called.room || entry.is_shown_out() || called.is_shown_out() {
+        if entry.is_shown_out() || !called.is_callable_from(&entry.room) {
             return Err(NOT_REGISTERED);
         }
         if called.protocol() != Protocol::V1 {
             return Err(not_callable("it does not speak holepunch.v1"));
         }
+        let is_outside = entry.room != called.room;
+        if is_outside && called.sessions() >= CALLED_FROM_OUTSIDE_MAX {
+            return Err(not_callable(
+                "it has as many sessions as callers from other rooms may have with it",
+            ));
+        }
         self.may_meet(id, other).map_err(not_callable)?;
         if parted(entry, called).is_some_and(|at| at > now) {
             return Err(not_callable("the two have parted only seconds ago"));
         }
+        // Whoever is called keeps its place in the queue of its room: a stranger's call keeps nobody from it who comes there.
         self.begin_session([(other, None), (id, None)], now);
         Ok(())
     }

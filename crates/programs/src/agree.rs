@@ -4,12 +4,19 @@ use std::time::Duration;
 
 use holepunch_link::{Link, LinkError, RecvStream, SendStream};
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::messages::{MessageError, read_message, write_message};
 
-/// A peer that has not greeted by then runs no program of ours.
+/// A peer that has not greeted by then runs no program of ours, whatever the line is like.
 const GREETING_WITHIN: Duration = Duration::from_secs(20);
+/// One whose QUIC answers has greeted within so many rounds: two round trips are what it takes, and one more round is for
+/// what was lost.
+const ROUNDS_ANSWERED: u32 = 4;
+/// How long a round is, in which the peer is asked once whether it is there.
+const ROUND: Duration = Duration::from_secs(1);
+/// On a slow line, a round takes so many round trips at least.
+const ROUND_TRIPS: u32 = 2;
 
 /// A greeting that the peer needs in order to know what is wrong arrives in so long, or not at all.
 const HEARD_WITHIN: Duration = Duration::from_secs(1);
@@ -70,8 +77,11 @@ pub enum AgreeError {
         own: u32,
     },
     /// The peer says nothing.
-    #[error("the peer has not said within {} s which program it runs", GREETING_WITHIN.as_secs())]
-    Silent,
+    #[error(
+        "the peer is linked and does not say which program it runs: it may be a bare `holepunch worker`, or somebody \
+         else's program; this side runs `holepunch {0}`"
+    )]
+    Silent(String),
     /// The peer's greeting is none.
     #[error("the peer's greeting: {0}")]
     Message(#[from] MessageError),
@@ -96,8 +106,17 @@ pub struct Agreed {
 /// # Errors
 /// The peer runs another program or version, or none, or the link has ended.
 pub async fn agree(link: &Link, own: &Greeting) -> Result<Agreed, AgreeError> {
-    let (mut send, mut recv) = greet(link, own).await?;
-    match hear(&mut recv, own).await {
+    agree_with(link, own, Patience::Usual).await
+}
+
+/// Likewise, with this patience.
+pub(crate) async fn agree_with(
+    link: &Link,
+    own: &Greeting,
+    patience: Patience,
+) -> Result<Agreed, AgreeError> {
+    let (mut send, mut recv) = patience.wait(link, own, open(link, own)).await?;
+    match patience.wait(link, own, listen(&mut recv, own)).await {
         Ok(peer) => Ok(Agreed { send, recv, peer }),
         Err(error) => {
             if error.is_mutual() {
@@ -122,6 +141,51 @@ impl AgreeError {
     }
 }
 
+/// How long a peer's greeting is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// As long as the peer may not be there; not much longer where it is.
+    Usual,
+    /// As long as the greeting of any program may take: some wait for something before.
+    Long,
+}
+
+impl Patience {
+    /// Waits for what the peer says.
+    async fn wait<T>(
+        self,
+        link: &Link,
+        own: &Greeting,
+        said: impl Future<Output = Result<T, AgreeError>>,
+    ) -> Result<T, AgreeError> {
+        let silent = async {
+            match self {
+                Self::Usual => timeout(GREETING_WITHIN, has_answered(link)).await.unwrap_or(()),
+                Self::Long => sleep(GREETING_WITHIN).await,
+            }
+        };
+        tokio::select! {
+            // What has come counts, however late it is looked at.
+            biased;
+            said = said => said,
+            () = silent => Err(AgreeError::Silent(shown(own))),
+        }
+    }
+}
+
+/// Returns when the peer's QUIC has answered for so long without a pause that a greeting would be here.
+async fn has_answered(link: &Link) {
+    let mut rounds = 0;
+    while rounds < ROUNDS_ANSWERED {
+        let before = link.traffic();
+        link.ping();
+        sleep(ROUND.max(before.rtt.unwrap_or_default() * ROUND_TRIPS)).await;
+        // After an outage, what was lost may take as long to be sent again as the outage has taken.
+        let is_heard = link.traffic().received_datagrams > before.received_datagrams;
+        rounds = if is_heard { rounds + 1 } else { 0 };
+    }
+}
+
 /// The first half of [`agree`]: the stream, on which this side's greeting is sent. What follows it is on its
 /// way a round trip earlier than behind the peer's greeting; a peer that runs something else does not look at
 /// it.
@@ -129,23 +193,31 @@ impl AgreeError {
 /// # Errors
 /// The peer says nothing, or the link has ended.
 pub async fn greet(link: &Link, own: &Greeting) -> Result<(SendStream, RecvStream), AgreeError> {
-    let greeting = async {
-        let (mut send, recv) =
-            if link.is_initiator() { link.open_bi().await? } else { link.accept_bi().await? };
-        write_message(&mut send, own).await?;
-        Ok((send, recv))
-    };
-    timeout(GREETING_WITHIN, greeting).await.unwrap_or(Err(AgreeError::Silent))
+    Patience::Usual.wait(link, own, open(link, own)).await
+}
+
+async fn open(link: &Link, own: &Greeting) -> Result<(SendStream, RecvStream), AgreeError> {
+    let (mut send, recv) =
+        if link.is_initiator() { link.open_bi().await? } else { link.accept_bi().await? };
+    write_message(&mut send, own).await?;
+    Ok((send, recv))
 }
 
 /// The second half: what the peer says.
 ///
 /// # Errors
 /// The peer runs another program or version, or none, or the link has ended.
-pub async fn hear(recv: &mut RecvStream, own: &Greeting) -> Result<Greeting, AgreeError> {
-    let heard = timeout(GREETING_WITHIN, read_message(recv)).await;
-    let peer: Option<Greeting> = heard.map_err(|_| AgreeError::Silent)??;
-    let peer = peer.ok_or(AgreeError::Silent)?;
+pub async fn hear(
+    link: &Link,
+    recv: &mut RecvStream,
+    own: &Greeting,
+) -> Result<Greeting, AgreeError> {
+    Patience::Usual.wait(link, own, listen(recv, own)).await
+}
+
+async fn listen(recv: &mut RecvStream, own: &Greeting) -> Result<Greeting, AgreeError> {
+    let peer: Option<Greeting> = read_message(recv).await?;
+    let peer = peer.ok_or_else(|| AgreeError::Silent(shown(own)))?;
     if peer.program != own.program {
         return Err(AgreeError::OtherProgram(shown(&peer), shown(own)));
     }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use holepunch_link::{Link, LinkError, ReadError, RecvStream, WriteError};
 use serde::Serialize;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::agree::{self, AgreeError, Greeting, greet, hear};
@@ -31,6 +32,10 @@ pub const VERSION: u32 = 1;
 const PIECES_READ_MAX: usize = 256;
 /// Where the pipe breaks, what has come is still written, if the output takes it within so long.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
+
+/// What is said where the peer's end is this side's, too.
+const NOTHING_TYPED: &str =
+    "the peer has sent everything, and nothing was typed here: this is the end";
 
 /// Bytes that have gone each way so far.
 #[derive(Default)]
@@ -127,15 +132,21 @@ pub async fn pipe(
     let (send, mut recv) = greet(link, &own).await?;
     let mut send = Sending::new(send);
     let (mut has_all, mut confirms) = (false, false);
+    let all_is_written = Notify::new();
     let both = async {
         let mut early = 0;
         let peer = tokio::select! {
-            heard = hear(&mut recv, &own) => heard?,
+            heard = hear(link, &mut recv, &own) => heard?,
             never = input.send_early(&mut send, &mut early) => match never? {},
         };
         confirms = peer.has(CONFIRMS);
-        let forth = forth(input, early, &mut send, progress);
-        tokio::try_join!(forth, back(&mut recv, output, &mut has_all))
+        let forth = forth(input, early, &mut send, progress, all_is_written.notified());
+        let back = async {
+            back(&mut recv, output, &mut has_all).await?;
+            all_is_written.notify_one();
+            Ok(())
+        };
+        tokio::try_join!(forth, back)
     };
     let mut outcome = both.await.map(|((), ())| ());
     if outcome.is_ok() {
@@ -234,8 +245,11 @@ async fn forth(
     early: usize,
     send: &mut Sending,
     progress: &Progress,
+    all_is_written: impl Future<Output = ()>,
 ) -> Result<(), PipeError> {
+    tokio::pin!(all_is_written);
     progress.sent.fetch_add(early as u64, Ordering::Relaxed);
+    let input_is_typed = input.is_typed();
     let mut next = Some(input.rest(early)).filter(|rest| !rest.is_empty());
     loop {
         if let Some(chunk) = next {
@@ -250,6 +264,11 @@ async fn forth(
             stopped = send.stopped() => {
                 stopped.map_err(|error| broken(error, progress))?;
                 return Err(PipeError::NotTaken(progress.bytes().0));
+            }
+            // Somebody who has typed has something to say still, or ends it.
+            () = &mut all_is_written, if input_is_typed && progress.bytes().0 == 0 => {
+                progress.tell(NOTHING_TYPED);
+                None
             }
         };
         if next.is_none() {

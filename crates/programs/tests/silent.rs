@@ -146,8 +146,9 @@ async fn the_end_of_a_chat_that_is_not_answered() {
 
 #[tokio::test(start_paused = true)]
 async fn a_side_of_bench_that_does_nothing() {
-    let program =
-        async |link: &Link| bench(link, Settings::of_at_most(Duration::ZERO), |_| ()).await;
+    let program = async |link: &Link| {
+        bench(link, Settings::of_at_most(Duration::ZERO), std::future::ready(()), |_| ()).await
+    };
     let peer = async |link: &Link| greets(link, "bench", "").await;
     let why = fails(true, program, peer, Some(SILENT_MAX)).await;
     assert!(why.contains("waiting for its part of the measurement"), "{why}");

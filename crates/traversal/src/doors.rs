@@ -235,6 +235,12 @@ pub enum OfferRefusal {
         /// Who is wanted.
         wanted: WorkerId,
     },
+    /// It names a worker that is none of those whom this one lets call it.
+    #[error("it names {named}, which is none of those that may call this worker")]
+    NotNamed {
+        /// Whom it names.
+        named: WorkerId,
+    },
     /// No single host answers at its address.
     #[error("{ip} is a{}", kind.describe())]
     NotUnicast {

@@ -83,8 +83,14 @@ pub struct Config {
     pub room_fresh: bool,
     /// The mode of the room, where this worker is its first.
     pub room_mode: Option<RoomMode>,
-    /// A worker to call, in a room of calls.
+    /// A worker to call: one in the same room, or one that is `callable`. Nobody else is linked with.
     pub peer: Option<WorkerId>,
+    /// Whether whoever knows this worker's id may call it, from whatever room. The rendezvous' listing may show the id to
+    /// everybody.
+    pub callable: bool,
+    /// Those alone that this worker is linked with, by whatever way they come; whoever comes where nobody is named. An id
+    /// that was made from a key is safe from everybody.
+    pub callers: Vec<WorkerId>,
     /// Whether peers are told the addresses of the own interfaces.
     pub host_candidates: bool,
     /// Whether the router is asked for a port, by UPnP, NAT-PMP or PCP.
@@ -143,6 +149,8 @@ impl Config {
             room_fresh: false,
             room_mode: None,
             peer: None,
+            callable: false,
+            callers: Vec::new(),
             host_candidates: true,
             #[cfg(feature = "port-mapping")]
             port_mapping: true,

@@ -12,7 +12,7 @@ use holepunch_link::{Identity, IdentityError, Link, ProtocolsError, ServerNameEr
 use holepunch_wire::probe::PROBE_ID_BYTES_MAX;
 use holepunch_wire::session::RoomNameError;
 use holepunch_wire::{WorkerId, WorkerIdError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -88,6 +88,7 @@ pub struct Worker {
     health: Option<SocketAddr>,
     notices: mpsc::Receiver<Notice>,
     handover: Handover,
+    wrong_secrets: watch::Receiver<u64>,
     links_are_taken: bool,
     /// Whether links are made at all.
     makes_links: bool,
@@ -116,18 +117,28 @@ async fn health(_: &Config, _: &Stories) -> Result<Option<Health>, StartError> {
 
 /// The links of a worker, as they come about. When it is dropped, no more are taken.
 #[derive(Debug)]
-pub struct Links(Handover);
+pub struct Links {
+    handover: Handover,
+    wrong_secrets: watch::Receiver<u64>,
+}
 
 impl Links {
     /// The next one; `None` when the worker has ended.
     pub async fn next(&mut self) -> Option<Link> {
-        self.0.next().await
+        self.handover.next().await
+    }
+
+    /// How many peers have not known the room's secret so far, and when another one has not. Whoever waits for links meanwhile
+    /// needs no notices for that.
+    #[must_use]
+    pub fn wrong_secrets(&self) -> watch::Receiver<u64> {
+        self.wrong_secrets.clone()
     }
 }
 
 impl Drop for Links {
     fn drop(&mut self) {
-        self.0.give_up();
+        self.handover.give_up();
     }
 }
 
@@ -167,6 +178,7 @@ impl Worker {
         let (sender, notices) = mpsc::channel(NOTICES_MAX);
         let (handover, (stop, stopped)) = (Handover::default(), oneshot::channel());
         let makes_links = config.links && !config.baseline_only;
+        let (wrong_sender, wrong_secrets) = watch::channel(0);
         let run = Run {
             id: id.clone(),
             identity,
@@ -184,6 +196,7 @@ impl Worker {
             public_ip: None,
             notices: sender,
             log_budget: LogBudget::default(),
+            wrong_secrets: wrong_sender,
             handover: handover.clone(),
             called: VecDeque::new(),
             stories: stories.clone(),
@@ -210,6 +223,7 @@ impl Worker {
             handover,
             links_are_taken: false,
             makes_links,
+            wrong_secrets,
             stories,
             stop,
             task,
@@ -244,7 +258,10 @@ impl Worker {
     /// nobody takes is kept until it ends.
     pub fn take_links(&mut self) -> Option<Links> {
         let is_first = !std::mem::replace(&mut self.links_are_taken, true);
-        is_first.then(|| Links(self.handover.clone()))
+        is_first.then(|| Links {
+            handover: self.handover.clone(),
+            wrong_secrets: self.wrong_secrets.clone(),
+        })
     }
 
     /// Calls a worker that is registered in the same room, and returns the link with it. A link with this peer that has

@@ -32,6 +32,7 @@ mod cut;
 mod divert;
 mod error;
 pub mod fast_line;
+pub mod first_byte;
 pub mod flow;
 pub mod ipv6;
 mod janitor;

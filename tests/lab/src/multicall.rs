@@ -2,12 +2,15 @@
 
 use std::ffi::OsString;
 use std::io::Read;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 
 use crate::{fast_line, flow, janitor, prober, router};
 
 /// First argument of the binary when it is to be `holepunch`.
 pub(crate) const HOLEPUNCH: &str = "holepunch";
+/// Names another binary that is to be `holepunch`, for figures of a release build.
+pub(crate) const BINARY: &str = "HOLEPUNCH_LAB_BINARY";
 /// The same where its standard input is its own, and something else ends it with the laboratory.
 pub(crate) const HOLEPUNCH_WITH_INPUT: &str = "holepunch-with-input";
 
@@ -20,10 +23,16 @@ pub fn dispatch() -> Option<ExitCode> {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let entry = arguments.first()?.to_str()?.to_owned();
     match entry.as_str() {
-        HOLEPUNCH => {
-            end_with_the_lab();
-            Some(holepunch_cli::run(arguments))
-        }
+        HOLEPUNCH => Some(match std::env::var_os(BINARY) {
+            Some(binary) => {
+                let error = Command::new(binary).args(&arguments[1..]).env_remove(BINARY).exec();
+                panic!("cannot run the binary that {BINARY} names: {error}")
+            }
+            None => {
+                end_with_the_lab();
+                holepunch_cli::run(arguments)
+            }
+        }),
         HOLEPUNCH_WITH_INPUT => Some(holepunch_cli::run(arguments)),
         fast_line::ENTRY => Some(fast_line::main(&words(arguments))),
         flow::ENTRY => Some(flow::main(&words(arguments))),

@@ -346,7 +346,7 @@ pub(crate) fn knowing_the_rendezvous(mut command: Command) -> Command {
 /// Logs as JSON, and no settings from the environment of whoever runs the laboratory.
 pub(crate) fn with_logs(mut command: Command, log: &str) -> Command {
     command.args(["--log-format", "json", "--log", log]).env_clear();
-    for kept in ["PATH", "RUST_BACKTRACE"] {
+    for kept in ["PATH", "RUST_BACKTRACE", multicall::BINARY] {
         if let Some(value) = std::env::var_os(kept) {
             command.env(kept, value);
         }

@@ -6,9 +6,12 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use folders::Folders;
+use holepunch_lab::first_byte::{self, ByCode};
 use holepunch_lab::logs::Line;
 use holepunch_lab::pairs::{Expected, Pair, for_programs};
-use holepunch_lab::{Ended, Lab, NatKind, Program, Session, Workers, availability, multicall};
+use holepunch_lab::{
+    Conditions, Ended, Lab, NatKind, Program, Session, Workers, availability, multicall,
+};
 use libtest_mimic::{Arguments, Failed};
 use serde_json::Value;
 
@@ -18,6 +21,8 @@ const DIRECT_WITHIN_S: &str = "45";
 const NO_DIRECT_WITHIN_S: &str = "1.5";
 /// A machine that is busy may take its time.
 const ENDS_WITHIN: Duration = Duration::from_secs(90);
+/// What somebody reads out.
+const CODE_CHARACTERS_MAX: usize = 20;
 const MIB: u64 = 1 << 20;
 
 /// The transfer whose direct path is cut: so large, cut and mended when so much has come.
@@ -54,6 +59,8 @@ fn main() -> ExitCode {
             outlives_an_outage(false)
         }),
     ];
+    let by_code = "a_file_goes_by_a_code_between_two_nats";
+    trials.push(holepunch_lab::trial(by_code, availability::check, goes_by_a_code));
     // Searches take longest, and are the last of the list.
     trials.extend(for_programs().into_iter().rev().filter(Pair::is_smoke).map(|pair| {
         let name = format!("{pair}, {:?}", pair.expected);
@@ -90,6 +97,20 @@ fn works(pair: &Pair) -> Outcome {
         told.require(!(is_relayed && is_direct), "there is a direct path")?;
     }
     Ok(folders.compare()?)
+}
+
+/// A file is sent by a code, which is short, between two NATs with lines that take their time.
+fn goes_by_a_code() -> Outcome {
+    let line = Conditions::with_delay(first_byte::WAY);
+    let lab = Lab::build_on(&[(NatKind::PortPreserving, line); 2])?;
+    let ByCode { code, first_byte_after, .. } = first_byte::by_code(&lab)?;
+    say(format!("by {code}: the first byte {} ms after Enter", first_byte_after.as_millis()));
+    if code.len() > CODE_CHARACTERS_MAX {
+        return Err(
+            format!("the code {code} has more than {CODE_CHARACTERS_MAX} characters").into()
+        );
+    }
+    Ok(())
 }
 
 /// The sides of a transfer: who sends, who receives.

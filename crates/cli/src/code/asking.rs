@@ -50,24 +50,32 @@ impl Highlighter for Words {}
 impl Validator for Words {}
 impl Helper for Words {}
 
-const PROMPT: &str = "code, such as 7-guitar-fox (Tab completes a word): ";
-/// Where words cannot be completed.
-const PLAIN_PROMPT: &str = "code, such as 7-guitar-fox: ";
+/// What is asked for.
+const WHAT: &str = "code, such as 7-guitar-fox";
+/// The same where no rendezvous is known on this side.
+const WHAT_WITH_RENDEZVOUS: &str = "no rendezvous is set here, so the code has to name one; code, such as \
+                                    7-guitar-fox@rendezvous.example";
+/// Where words can be completed.
+const COMPLETES: &str = " (Tab completes a word)";
+/// What is said of a code that names none.
+const NAMES_NONE: &str = "this code names no rendezvous, and none is set here: ask the other side for the code with \
+                          its rendezvous, which it has printed, too";
 
-/// Asks for a code; `None` where nobody can be asked.
+/// Asks for a code, which has to name its rendezvous unless one is known here; `None` where nobody can be asked.
 ///
 /// # Errors
 /// Nobody answers, or not with a code.
-pub(crate) fn ask() -> Result<Option<Code>, Failure> {
+pub(crate) fn ask(has_rendezvous: bool) -> Result<Option<Code>, Failure> {
     if !std::io::stdin().is_terminal() || !is_terminal(Stream::Err) {
         return Ok(None);
     }
     // The line is edited on standard output, which may be a file.
     let mut editor = can_redraw(Stream::Out).then(editor).transpose()?;
     for _ in 0..TRIES_MAX {
+        let what = if has_rendezvous { WHAT } else { WHAT_WITH_RENDEZVOUS };
         let line = match &mut editor {
-            Some(editor) => editor.readline(PROMPT),
-            None => plain_line(),
+            Some(editor) => editor.readline(&format!("{what}{COMPLETES}: ")),
+            None => plain_line(what),
         };
         let line = match line {
             Ok(line) => line,
@@ -76,7 +84,10 @@ pub(crate) fn ask() -> Result<Option<Code>, Failure> {
             }
             Err(error) => return Err(Failure::failed(format!("cannot read the code: {error}"))),
         };
-        match line.parse() {
+        match line.parse::<Code>() {
+            Ok(code) if !has_rendezvous && code.rendezvous().is_none() => {
+                output::progress(NAMES_NONE)
+            }
             Ok(code) => return Ok(Some(code)),
             Err(why) => output::progress(why),
         }
@@ -91,8 +102,8 @@ fn editor() -> Result<Editor<Words, DefaultHistory>, Failure> {
     Ok(editor)
 }
 
-fn plain_line() -> rustyline::Result<String> {
-    output::prompt(PLAIN_PROMPT);
+fn plain_line(what: &str) -> rustyline::Result<String> {
+    output::prompt(&format!("{what}: "));
     let mut line = String::new();
     match std::io::stdin().read_line(&mut line)? {
         0 => Err(ReadlineError::Eof),

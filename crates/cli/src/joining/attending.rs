@@ -99,15 +99,19 @@ pub(super) struct Left {
     pub(super) next: Option<Link>,
 }
 
-/// Attends to a link until it ends. `linked` is told of it once it has lasted.
-pub(super) fn attend(
-    link: Link,
-    links: Links,
-    manner: Manner,
-    linked: Option<String>,
-) -> JoinHandle<Left> {
+/// What is to be told while a link lasts.
+#[derive(Debug, Default)]
+pub(super) struct ToTell {
+    /// Of the link, once it has lasted.
+    pub(super) linked: Option<String>,
+    /// Of whoever comes meanwhile without the secret, where there is one.
+    pub(super) wrong_secret: Option<&'static str>,
+}
+
+/// Attends to a link until it ends.
+pub(super) fn attend(link: Link, links: Links, manner: Manner, told: ToTell) -> JoinHandle<Left> {
     let paths = Paths::of(&link);
-    tokio::spawn(run(link, links, manner, paths, linked))
+    tokio::spawn(run(link, links, manner, paths, told))
 }
 
 async fn run(
@@ -115,8 +119,10 @@ async fn run(
     mut links: Links,
     manner: Manner,
     mut paths: Paths,
-    mut linked: Option<String>,
+    ToTell { mut linked, wrong_secret }: ToTell,
 ) -> Left {
+    let (mut wrong_secrets, mut wrong_told) = (links.wrong_secrets(), Seldom::default());
+    wrong_secrets.mark_unchanged();
     let lasts_at = Instant::now() + LASTS_AFTER;
     let mut turned_away = TurnedAway::default();
     loop {
@@ -126,6 +132,10 @@ async fn run(
                 linked.take().iter().for_each(|text| (manner.telling.line)(text));
             }
             told = paths.next() => manner.telling.tell(told),
+            Ok(()) = wrong_secrets.changed(), if wrong_secret.is_some() => {
+                let told = wrong_secret.filter(|_| wrong_told.again(CALLERS_TOLD).is_some());
+                told.iter().for_each(|text| (manner.telling.line)(text));
+            }
             other = links.next() => match other {
                 None => {
                     link.closed().await;

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{Company, Manner, started, until_some};
 use crate::code::{Code, GOOD_FOR, GUESSES_SHOWN_MAX, ask};
 use crate::exit::Failure;
+use crate::peering::no_rendezvous;
 use crate::screen::together;
 use crate::signals::Stop;
 
@@ -25,10 +26,20 @@ pub(crate) enum Alone {
     AsksForCode,
 }
 
+impl Alone {
+    /// What the other side runs.
+    pub(super) fn other_side(self) -> String {
+        match self {
+            Self::MakesCode(command) | Self::BothWays(command) => format!("holepunch {command}"),
+            Self::AsksForCode => "holepunch send FILE".to_owned(),
+        }
+    }
+}
+
 /// How this side finds the other one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum By {
-    /// By the room and the peer of the settings.
+    /// By the room, the peer or the callers of the settings.
     Settings,
     /// By the code that the other side has made up.
     Code(Code),
@@ -37,8 +48,13 @@ pub(super) enum By {
 }
 
 impl By {
-    /// `is_named`: whether a room or a peer is.
-    pub(super) fn new(code: Option<Code>, is_named: bool, alone: Alone) -> Result<Self, Failure> {
+    /// `is_named`: whether a room, a peer or callers are. `has_rendezvous`: whether a code need not name one.
+    pub(super) fn new(
+        code: Option<Code>,
+        is_named: bool,
+        alone: Alone,
+        has_rendezvous: bool,
+    ) -> Result<Self, Failure> {
         match (code, alone) {
             (Some(code), _) => Ok(Self::Code(code)),
             (None, _) if is_named => Ok(Self::Settings),
@@ -46,9 +62,11 @@ impl By {
                 Ok(Self::OwnCode(command))
             }
             (None, Alone::AsksForCode) => {
-                let missing = "whose? Give the code that the other side has printed, or name a room (--room) or the \
-                               worker to call (--peer)";
-                ask()?.map(Self::Code).ok_or_else(|| Failure::usage(missing))
+                let missing = "whose? Give the code that the other side has printed, name a room (--room) or the worker to \
+                               call (--peer), or wait for a call (--accept)";
+                ask(has_rendezvous)?.map(Self::Code).ok_or_else(|| {
+                    if has_rendezvous { Failure::usage(missing) } else { no_rendezvous() }
+                })
             }
         }
     }

@@ -22,12 +22,14 @@ use crate::exit::Failure;
 use crate::headings::{LOGGING, MEETING};
 use crate::hints::not_started;
 use crate::output;
-use crate::peering::{IdentityFile, PeeringArgs, rendezvous_url};
+use crate::peering::{
+    IdentityFile, PeeringArgs, is_room_of_calls, rendezvous_if_named, rendezvous_url,
+};
 use crate::settings::{Environment, Seconds};
 use crate::signals::Stop;
 use crate::why::in_words;
 use crate::worker::StunArgs;
-use attending::{Left, REPLACED, attend};
+use attending::{Left, REPLACED, ToTell, attend};
 pub(crate) use attending::{Manner, Telling, tell_paths};
 pub(crate) use meeting::{Alone, Invited};
 use meeting::{By, Claimed, Inviting};
@@ -41,6 +43,9 @@ const BACK_WITHIN: Duration = Duration::from_secs(10);
 /// When the first attempt to reach the rendezvous has not ended by then, it is said: by then a person wonders, and the
 /// handshake has had three round trips of the longest that there are.
 const UNANSWERED_AFTER: Duration = Duration::from_secs(3);
+/// What is said of a worker that whoever knows its id may call.
+const OPEN_TO_CALLS: &str = "whoever calls this id is the peer, known or not, and a rendezvous may list it: \
+                             --accept=ID or --room-secret keeps strangers out";
 
 /// What is said of a room that keeps nobody out.
 const OPEN_TO_ALL: &str = "whoever comes first to this room is the peer, known or not: a code (no --room at all) or \
@@ -100,6 +105,12 @@ impl From<MeetArgs> for JoinArgs {
 }
 
 impl JoinArgs {
+    /// Whether anybody who has read this worker's id somewhere may become the peer by a call.
+    pub(crate) fn lets_anybody_call(&self, environment: &Environment) -> Result<bool, Failure> {
+        let has_code = self.code.is_some();
+        Ok(!has_code && self.peering.lets_anybody_call(environment)?)
+    }
+
     /// With the code of the other side, where there is one.
     pub(crate) fn with_code(self, code: Option<String>) -> Self {
         Self { code, ..self }
@@ -163,6 +174,8 @@ pub(crate) enum Another {
     Replaced,
     /// The network, or the peer, has gone.
     Lost(LinkError),
+    /// Whoever has called is not the one that was waited for.
+    Unwanted,
 }
 
 impl Joined {
@@ -179,7 +192,9 @@ impl Joined {
                 Err(Failure::failed("the peer is busy with another link"))
             }
             Some(refused @ Another::Secret(_)) => Ok(Turn::Again(self.next(refused, stop).await?)),
-            Some(Another::Replaced | Another::Lost(_)) | None => Ok(Turn::Over(self, outcome)),
+            Some(Another::Replaced | Another::Lost(_) | Another::Unwanted) | None => {
+                Ok(Turn::Over(self, outcome))
+            }
         }
     }
 
@@ -203,6 +218,17 @@ impl Joined {
         }
     }
 
+    /// Where calls are waited for, whoever knows the id may come: one that is not meant is sent away with the reason, and does
+    /// not end the program.
+    pub(crate) fn after_caller(&self, why: &str) -> Option<Another> {
+        if !self.company.waiting.is_for_calls() {
+            return None;
+        }
+        self.company.say(why);
+        self.link.close(why);
+        Some(Another::Unwanted)
+    }
+
     /// Waits for the link that follows one that has ended.
     pub(crate) async fn next(self, why: Another, stop: &mut Stop) -> Result<Self, Failure> {
         let Self { link, attendant, mut company } = self;
@@ -213,11 +239,18 @@ impl Joined {
             }
             return Ok(company.joined(link, left.links));
         }
-        while company.worker.next_notice().now_or_never().flatten().is_some() {}
+        // What was told meanwhile is not told again; but wrong codes count, whenever they come.
+        let mut counted = Ok(());
+        while let Some(notice) = company.worker.next_notice().now_or_never().flatten() {
+            if company.last != session_of_end(&notice) {
+                counted = counted.and(company.waiting.recount(&notice));
+            }
+        }
         let heard = match &why {
             Another::Busy => company.waiting.busy(),
             Another::Secret(error) => company.waiting.no_link(link.peer(), error),
             Another::Replaced => Heard::Nothing,
+            Another::Unwanted => Heard::Line("waiting for another call".to_owned()),
             Another::Lost(error) => {
                 company.waiting.lost(BACK_WITHIN);
                 Heard::Line(format!(
@@ -230,9 +263,11 @@ impl Joined {
         company.was_refused = matches!(why, Another::Busy | Another::Secret(_));
         let patience = match why {
             Another::Lost(_) => Some(company.began.elapsed() + BACK_WITHIN),
-            Another::Busy | Another::Secret(_) | Another::Replaced => company.patience,
+            Another::Busy | Another::Secret(_) | Another::Replaced | Another::Unwanted => {
+                company.patience
+            }
         };
-        let outcome = match company.take(heard) {
+        let outcome = match counted.map_err(Failure::failed).and_then(|()| company.take(heard)) {
             Ok(()) => company.next_link(left.links, stop, patience).await,
             Err(failure) => Err(failure),
         };
@@ -316,7 +351,9 @@ async fn begin(
         Alone::MakesCode(_) => None,
         Alone::BothWays(_) | Alone::AsksForCode => code::given(args.code, environment)?,
     };
-    let by = By::new(code, args.peering.is_named(environment), manner.alone)?;
+    // What is wrong with it is said before anybody is asked.
+    let has_rendezvous = rendezvous_if_named(args.rendezvous_url.clone(), environment)?.is_some();
+    let by = By::new(code, args.peering.is_named(environment), manner.alone, has_rendezvous)?;
     let (config, identity) =
         config(args.rendezvous_url.clone(), args.peering, args.stun, &by, environment)?;
     let is_by_code = by != By::Settings;
@@ -335,6 +372,12 @@ async fn begin(
     let (quiet, why) = (args.quiet, args.why);
     let own_patience = patience.map(|Seconds(patience)| patience);
     let patience = meeting::patience(own_patience, &by);
+    let other_side = config.callable.then(|| {
+        let elsewhere =
+            |url: &String| format!("{} --rendezvous-url {url}", manner.alone.other_side());
+        let named = args.rendezvous_url.as_ref().map(|_| config.rendezvous.public());
+        named.as_ref().map_or_else(|| manner.alone.other_side(), elsewhere)
+    });
     let company = |worker: Worker, config: &Config| {
         let company = Company {
             waiting: waiting(config, &by),
@@ -350,8 +393,11 @@ async fn begin(
             last: None,
         };
         company.say(format!("worker {}", company.worker.id()));
-        if config.room_secret.is_none() && config.peer.is_none() {
-            company.say(OPEN_TO_ALL);
+        if let Some(command) = &other_side {
+            company.say(format!("on the other side:  {command} --peer {}", company.worker.id()));
+        }
+        if config.room_secret.is_none() && config.peer.is_none() && config.callers.is_empty() {
+            company.say(if config.callable { OPEN_TO_CALLS } else { OPEN_TO_ALL });
         }
         company
     };
@@ -378,6 +424,11 @@ async fn until_some(at: Option<Instant>) {
     }
 }
 
+/// The session whose end a notice tells.
+fn session_of_end(notice: &Notice) -> Option<SessionId> {
+    if let Notice::LinkEnded(_, session, _) = notice { Some(*session) } else { None }
+}
+
 /// A worker, and its links.
 async fn started(config: Config) -> Result<(Worker, Links), Failure> {
     let mut worker = Worker::start(config).await.map_err(not_started)?;
@@ -393,8 +444,10 @@ fn waiting(config: &Config, by: &By) -> Waiting {
     };
     let room = (code.is_none() && !config.room.is_default()).then(|| config.room.as_str());
     let has_secret = config.room_secret.is_some();
-    Waiting::new(config.rendezvous.authority(), room, config.peer.clone(), has_secret, code)
-        .doubting(doubt(&config.rendezvous, by))
+    let waiting =
+        Waiting::new(config.rendezvous.authority(), room, config.peer.clone(), has_secret, code)
+            .doubting(doubt(&config.rendezvous, by));
+    if is_room_of_calls(config) { waiting.for_calls(&config.room) } else { waiting }
 }
 
 /// What a host without a scheme was taken for: the two places where one stands differ in that.
@@ -460,8 +513,7 @@ impl Company {
         patience: Option<Duration>,
     ) -> Result<(Link, Links), Failure> {
         let ended = || Failure::failed("the worker has ended by itself");
-        let until = patience.map(|patience| self.began + patience);
-        let over = until_some(until);
+        let over = until_some(patience.map(|patience| self.began + patience));
         tokio::pin!(over);
         loop {
             tokio::select! {
@@ -469,6 +521,10 @@ impl Company {
                 link = links.next() => return Ok((link.ok_or_else(ended)?, links)),
                 notice = self.worker.next_notice() => self.hear(&notice.ok_or_else(ended)?)?,
                 () = until_some(self.unanswered_at) => self.unanswered(),
+                () = until_some(self.waiting.is_taken_at()) => {
+                    let heard = self.waiting.is_taken();
+                    self.take(heard)?;
+                }
                 () = &mut over => return Err(self.given_up()),
             }
         }
@@ -487,7 +543,8 @@ impl Company {
     }
 
     fn hear(&mut self, notice: &Notice) -> Result<(), Failure> {
-        if matches!(notice, Notice::LinkEnded(_, session, _) if Some(*session) == self.last) {
+        let session = session_of_end(notice);
+        if session.is_some() && session == self.last {
             return Ok(());
         }
         let heard = self.waiting.hear(notice);
@@ -507,7 +564,8 @@ impl Company {
         if self.quiet {
             manner.telling.line = Arc::new(|_| ());
         }
-        let attendant = attend(link.clone(), links, manner, later);
+        let told = ToTell { linked: later, wrong_secret: self.waiting.wrong_secret() };
+        let attendant = attend(link.clone(), links, manner, told);
         Joined { link, attendant, company: self }
     }
 

@@ -1,13 +1,17 @@
 //! What is said while there is no link yet: each cause once, and then more and more seldom.
 
-use std::time::Duration;
+mod guesses;
+
+use std::time::{Duration, Instant};
 
 use holepunch_wire::identity::is_made_from_a_key;
+use holepunch_wire::session::RoomName;
+use holepunch_wire::signal::v1::Welcome;
 use holepunch_worker::{
-    Complaint, ErrorCode, FromServer, LinkError, Notice, Signal, WorkerId, without_name,
+    Complaint, ErrorCode, FromServer, LinkError, Notice, ServerV1, Signal, WorkerId, without_name,
 };
 
-use crate::code::GUESSES_MAX;
+pub(super) use guesses::Code;
 
 /// Of attempts to reach the rendezvous these are told: the first, the second, the fourth, the eighth, …
 const ATTEMPTS_TOLD: u32 = 2;
@@ -21,6 +25,9 @@ const NOT_REGISTERED: &str = "cannot be called: it is not registered here";
 /// made from a key, it is the same one each time. An id of people's own choice is whoever's that came first,
 /// which is no reason to give up: the peer may get it back.
 const SECRETS_REFUSED_MAX: u32 = 3;
+
+/// A wrong code has shown itself by then: whoever still has the other side to itself has come with the right one.
+const TAKEN_AFTER: Duration = Duration::from_secs(5);
 
 /// Whether the one that is called is not there. Older servers say so in words alone.
 fn is_not_registered(said: &Complaint) -> bool {
@@ -90,16 +97,6 @@ impl Missing {
     }
 }
 
-/// Who has made up the code by which the two meet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Code {
-    /// This side, where so many wrong ones have come by now.
-    ThisSide {
-        guesses: u32,
-    },
-    OtherSide,
-}
-
 /// What has been waited for so far.
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -113,6 +110,10 @@ pub(super) struct Waiting {
     peer: Option<WorkerId>,
     has_secret: bool,
     code: Option<Code>,
+    /// The room of a worker that waits for calls from everywhere.
+    calls: Option<RoomName>,
+    /// Whether the rendezvous brings calls from other rooms, as far as it has said so.
+    calls_from_anywhere: bool,
     /// How often the rendezvous was tried, in all.
     tries: u32,
     attempts: Seldom,
@@ -122,8 +123,11 @@ pub(super) struct Waiting {
     secrets_of_peer: u32,
     busy: Seldom,
     others: Seldom,
+    lefts: Seldom,
     unbound: Seldom,
     standing: Standing,
+    /// Since when somebody else has the other side, with a code.
+    occupied_since: Option<Instant>,
     /// What is in the way of this side's UDP port.
     port: Option<String>,
     /// What else is in the way at the moment.
@@ -157,6 +161,8 @@ impl Waiting {
             peer,
             has_secret,
             code,
+            calls: None,
+            calls_from_anywhere: false,
             tries: 0,
             attempts: Seldom::default(),
             told_unregistered: false,
@@ -164,8 +170,10 @@ impl Waiting {
             secrets_of_peer: 0,
             busy: Seldom::default(),
             others: Seldom::default(),
+            lefts: Seldom::default(),
             unbound: Seldom::default(),
             standing: Standing::NotYet(None),
+            occupied_since: None,
             port: None,
             trouble: None,
             back_within: None,
@@ -184,8 +192,63 @@ impl Waiting {
             .then(|| format!("still waiting for an answer of the rendezvous {}", self.rendezvous))
     }
 
+    /// The same of a worker that waits for calls from everywhere, in a room of its own.
+    pub(super) fn for_calls(self, room: &RoomName) -> Self {
+        let goal = "waiting for a call".to_owned();
+        Self { goal, calls: Some(room.clone()), ..self }
+    }
+
+    /// What is said of somebody who comes without the secret while there is a link.
+    pub(super) fn wrong_secret(&self) -> Option<&'static str> {
+        match self.code {
+            Some(Code::ThisSide { .. }) => {
+                Some("somebody has come with a wrong code meanwhile, and got nothing")
+            }
+            Some(Code::OtherSide) => None,
+            None => self.has_secret.then_some(
+                "somebody has come meanwhile who does not know the --room-secret, and got nothing",
+            ),
+        }
+    }
+
+    /// Counts a wrong code that came while there was a link, and was told then.
+    ///
+    /// # Errors
+    /// It was one too many: the code is good no longer.
+    pub(super) fn recount(&mut self, notice: &Notice) -> Result<(), String> {
+        match (notice, &mut self.code) {
+            (
+                Notice::LinkEnded(_, _, LinkError::WrongSecret),
+                Some(code @ Code::ThisSide { .. }),
+            ) => match code.wrong() {
+                Heard::Hopeless(why) => Err(why),
+                Heard::Line(_) | Heard::Nothing => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// When it is known that the code is taken, as long as that is open.
+    pub(super) fn is_taken_at(&self) -> Option<Instant> {
+        self.occupied_since.map(|since| since + TAKEN_AFTER)
+    }
+
+    /// By now the one that has come to the other side would have shown that its code is wrong.
+    pub(super) fn is_taken(&mut self) -> Heard {
+        self.occupied_since = None;
+        let text = "this code is taken: somebody else has come with it before, and it is good for one; ask for another one";
+        self.trouble = Some(text.to_owned());
+        Heard::Line(format!("{text} (still waiting, in case that it comes free)"))
+    }
+
+    /// Whether it is one that waits for calls from everywhere.
+    pub(super) fn is_for_calls(&self) -> bool {
+        self.calls.is_some()
+    }
+
     /// A link is there.
     pub(super) fn linked(&mut self) {
+        self.occupied_since = None;
         self.back_within = None;
     }
 
@@ -304,10 +367,14 @@ impl Waiting {
                 Heard::Line(format!("{trouble}{after}; next try within {within} s"))
             }
             Notice::Signal(Signal::Message(FromServer::Error(said))) => self.complained(said),
+            Notice::Signal(Signal::Message(FromServer::V1(Ok(message)))) => match &**message {
+                ServerV1::Welcome(welcome) => self.welcomed(welcome),
+                _ => Heard::Nothing,
+            },
             // What this side has closed it has reasons for, and a peer that has left is waited for.
             Notice::LinkEnded(_, _, LinkError::Closed(_)) => Heard::Nothing,
-            Notice::LinkEnded(_, _, LinkError::Unreachable(why)) if why == PEER_LEFT => {
-                Heard::Nothing
+            Notice::LinkEnded(peer, _, LinkError::Unreachable(why)) if why == PEER_LEFT => {
+                self.left(peer)
             }
             Notice::LinkEnded(peer, _, why) => self.no_link(peer, why),
             Notice::UdpUnavailable(why, _) => {
@@ -329,6 +396,31 @@ impl Waiting {
         }
     }
 
+    fn welcomed(&mut self, welcome: &Welcome) -> Heard {
+        self.calls_from_anywhere = welcome.calls_from_anywhere;
+        match &self.calls {
+            Some(room) if !welcome.calls_from_anywhere => Heard::Line(format!(
+                "the rendezvous {} is older than calls from everywhere: whoever calls has to name the room of this side, \
+                 too: --room {room}",
+                self.rendezvous
+            )),
+            Some(_) | None => Heard::Nothing,
+        }
+    }
+
+    /// The peer has left a session that has not become a link.
+    fn left(&mut self, peer: &WorkerId) -> Heard {
+        if self.peer.as_ref() != Some(peer) {
+            return Heard::Nothing;
+        }
+        let text = format!(
+            "{peer} has ended the session before there was a link: perhaps it lets others call it alone (--accept=ID \
+             there), or has another secret"
+        );
+        self.trouble = Some(text.clone());
+        line(&text, self.lefts.again(PEERS_TOLD), "; trying again")
+    }
+
     /// The rendezvous has refused something.
     fn complained(&mut self, said: &Complaint) -> Heard {
         if self.peer.is_some() && is_not_registered(said) {
@@ -336,6 +428,7 @@ impl Waiting {
         }
         match said.code {
             Some(ErrorCode::RoomOccupied) => {
+                self.occupied_since = (self.code == Some(Code::OtherSide)).then(Instant::now);
                 let (text, waiting) = match self.code {
                     Some(_) => (
                         "somebody else has come to the other side with a code",
@@ -374,11 +467,12 @@ impl Waiting {
 
     /// The worker that is called is not there.
     fn not_registered(&mut self) -> Heard {
-        let text = format!(
-            "no worker with this id is registered at {} (one that waits in a room is called with the same \
-             --room)",
-            self.rendezvous
-        );
+        let how = if self.calls_from_anywhere {
+            "it has to run with --accept, or to wait in the room that --room names here"
+        } else {
+            "this rendezvous is older than calls from everywhere: give the --room that it waits in"
+        };
+        let text = format!("no worker with this id can be called at {} ({how})", self.rendezvous);
         self.trouble = Some(text.clone());
         if std::mem::replace(&mut self.told_unregistered, true) {
             return Heard::Nothing;
@@ -395,6 +489,7 @@ impl Waiting {
 
     /// A peer has come, and there is no link with it.
     pub(super) fn no_link(&mut self, peer: &WorkerId, why: &LinkError) -> Heard {
+        self.occupied_since = None;
         if let (Some(code), LinkError::WrongSecret) = (&mut self.code, why) {
             return code.wrong();
         }
@@ -440,30 +535,6 @@ impl Waiting {
             Some(_) => "; trying again",
         };
         line(&text, self.secrets.again(PEERS_TOLD), goes_on)
-    }
-}
-
-impl Code {
-    /// Somebody has come with another code, or this side has.
-    fn wrong(&mut self) -> Heard {
-        match self {
-            Self::OtherSide => Heard::Hopeless(
-                "this is not the code that the other side has made up (or somebody stands in between): look at it \
-                 again, and have it read out; three wrong ones end it"
-                    .to_owned(),
-            ),
-            Self::ThisSide { guesses } => {
-                *guesses += 1;
-                if *guesses < GUESSES_MAX {
-                    let text = "somebody has come with a wrong code, and got nothing";
-                    return Heard::Line(format!("{text} ({guesses} of {GUESSES_MAX} wrong ones)"));
-                }
-                Heard::Hopeless(format!(
-                    "{GUESSES_MAX} wrong codes have come, so this one is good no longer: somebody mistypes it, or \
-                     guesses; run the command again for another one"
-                ))
-            }
-        }
     }
 }
 

@@ -36,6 +36,11 @@ impl Approval {
         Self { into, asks, way: way.clone(), said: Mutex::default() }
     }
 
+    /// Whether somebody is asked before anything is taken.
+    pub(super) fn asks(&self) -> bool {
+        self.asks
+    }
+
     async fn answer(&self, incoming: &Incoming) -> Answer {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((_, answer)) = said.filter(|(known, _)| known == incoming) {
@@ -46,8 +51,11 @@ impl Approval {
             Way::Json => output::json_line(&Listed::new(incoming, &into)),
             Way::Bar(_) | Way::Lines => lines(incoming, &into).iter().for_each(output::progress),
         }
-        let answer =
-            if self.asks && !is_wanted().await { Answer::Declined } else { Answer::Into(into) };
+        // Whoever is declined is not remembered: the next one may be somebody else.
+        if self.asks && !is_wanted().await {
+            return Answer::Declined;
+        }
+        let answer = Answer::Into(into);
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         *said = Some((incoming.clone(), answer.clone()));
         answer

@@ -57,6 +57,14 @@ pub(super) struct Line<'a> {
     pub(super) event: &'a str,
     /// `transfer`, `disk` or `end`: what it is at, or was at last.
     pub(super) phase: &'a str,
+    /// What stands in no folder of the list, in the summary: 20 at most, and how many more there are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) names: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) more_names: Option<usize>,
+    /// The file that is under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) file: Option<&'a str>,
     pub(super) files: u64,
     pub(super) folders: u64,
     pub(super) bytes: u64,

@@ -2,6 +2,7 @@
 
 mod approval;
 mod json;
+mod names;
 mod receive;
 mod send;
 mod show;
@@ -102,6 +103,17 @@ fn not_begun(json: bool, summary: &Summary, why: impl std::fmt::Display) -> Fail
     Failure::failed(why)
 }
 
+/// Why whoever has come is not the one that a receiver waits for: somebody who knows its id may call, and is not to end it.
+fn unwanted(part: &Part, outcome: &Result<Summary, TransferError>) -> Option<String> {
+    let Part::Receive(..) = part else { return None };
+    let error = outcome.as_ref().err()?;
+    let is_unwanted = matches!(
+        error,
+        TransferError::Declined | TransferError::Agree(_) | TransferError::SamePart { .. }
+    );
+    is_unwanted.then(|| error.to_string())
+}
+
 /// The last link, and what the transfer has come to; no outcome where it was interrupted.
 type Carried = (Joined, Option<Result<Summary, TransferError>>);
 
@@ -125,6 +137,8 @@ async fn over_links(
         path_history.extend(path_changes(&link));
         let has_begun = !matches!(outcome, Some(Err(TransferError::Agree(_))));
         let another = joined.another(has_begun).filter(|_| matches!(outcome, Some(Err(_))));
+        let unwanted = outcome.as_ref().and_then(|outcome| unwanted(part, outcome));
+        let another = another.or_else(|| joined.after_caller(&unwanted?));
         let Some(another) = another else { return Ok((joined, outcome)) };
         let why = link.ended().map(|why| why.to_string()).unwrap_or_default();
         show.way().link_lost(&why);

@@ -81,5 +81,12 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
     transfer::check_folder(folder).map_err(|why| not_begun(json, &Summary::default(), why))?;
     let options = ReceiveOptions { force, hidden };
     let approval = Approval::new(into, yes, &Way::new(json));
-    carry_out(join.with_code(code), environment, json, Part::Receive(approval, options)).await
+    let join = join.with_code(code);
+    if !yes && !approval.asks() && join.lets_anybody_call(environment)? {
+        return Err(Failure::usage(
+            "ACCEPT (--accept) lets anybody send who knows this id, and nobody can be asked here: name who may (--accept=ID), \
+             or take everything from everybody (--yes)",
+        ));
+    }
+    carry_out(join, environment, json, Part::Receive(approval, options)).await
 }

@@ -10,6 +10,7 @@ use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, Prog
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::json::{FailureLine, Line, LinkLine};
+use super::names;
 use crate::exit::Failure;
 use crate::joining::Telling;
 use crate::output::{self, counted};
@@ -27,6 +28,12 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 const BAR_COLUMNS_MIN: usize = 13;
 /// A terminal that does not say how wide it is, is taken to be so wide.
 const COLUMNS_UNKNOWN: usize = 80;
+/// Of a terminal's width, a third is the name's.
+const NAME_SHARE: usize = 3;
+/// A name of fewer columns tells nothing.
+const NAME_COLUMNS_MIN: usize = 8;
+/// Columns of a name in a line of a log.
+const LINE_NAME_COLUMNS: usize = 60;
 
 /// Before this, the time since the beginning makes no rate.
 const RATE_AFTER_S: f64 = 0.5;
@@ -147,8 +154,11 @@ impl Show {
                     bar.set_length(summary.totals.bytes);
                     bar.set_position(summary.bytes_done);
                     let columns = columns(Stream::Err).unwrap_or(COLUMNS_UNKNOWN);
-                    let (text, has_room) = beside_a_bar(&self.parts(&summary, eta), columns);
+                    let name = prefix(&summary, columns);
+                    let left = columns.saturating_sub(console::measure_text_width(&name));
+                    let (text, has_room) = beside_a_bar(&self.parts(&summary, eta), left);
                     bar.set_style(style(has_room));
+                    bar.set_prefix(name);
                     bar.set_message(text);
                     if bar.is_hidden() {
                         bar.set_draw_target(ProgressDrawTarget::stderr());
@@ -184,8 +194,13 @@ impl Show {
     /// Where it stands, in words.
     fn sentence(&self, summary: &Summary, eta: Option<f64>, is_last: bool) -> String {
         let Summary { totals, .. } = summary;
-        let mut text = format!(
-            "{} of {}, {} of {}",
+        let names = if is_last { names::in_brackets(&summary.names) } else { String::new() };
+        let mut text = match &summary.current {
+            Some(name) if !is_last => format!("{}: ", names::shortened(name, LINE_NAME_COLUMNS)),
+            Some(_) | None => String::new(),
+        };
+        text += &format!(
+            "{} of {}{names}, {} of {}",
             summary.files_completed + summary.files_already_there,
             counted(totals.files, "file"),
             HumanBytes(summary.bytes_done),
@@ -266,6 +281,9 @@ impl Show {
                 Phase::Disk => "disk",
                 Phase::End => "end",
             },
+            names: summary.names.first.iter().filter(|_| is_last).map(String::as_str).collect(),
+            more_names: Some(summary.names.more).filter(|more| is_last && *more > 0),
+            file: summary.current.as_deref().filter(|_| !is_last),
             files: summary.totals.files,
             folders: summary.totals.folders,
             bytes: summary.totals.bytes,
@@ -290,6 +308,13 @@ impl Show {
         };
         output::json_line(&line);
     }
+}
+
+/// The name of the file that is under way, before the bar.
+fn prefix(summary: &Summary, columns: usize) -> String {
+    let columns = columns / NAME_SHARE;
+    let name = summary.current.as_deref().filter(|_| columns >= NAME_COLUMNS_MIN);
+    name.map_or_else(String::new, |name| names::shortened(name, columns) + " ")
 }
 
 /// What is waited for once everything has come.
@@ -320,7 +345,7 @@ fn beside_a_bar(parts: &[String], columns: usize) -> (String, bool) {
 }
 
 fn style(has_bar: bool) -> ProgressStyle {
-    let template = if has_bar { "[{wide_bar}] {msg}" } else { "{msg}" };
+    let template = if has_bar { "{prefix}[{wide_bar}] {msg}" } else { "{prefix}{msg}" };
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("=> ")

@@ -6,6 +6,7 @@ use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
 
 use crate::failure::{Blame, FailureCode};
+use crate::links::PROOF_BYTES;
 
 /// Longest reason of a close that is kept, in bytes.
 pub(crate) const REASON_BYTES_MAX: usize = 256;
@@ -20,6 +21,10 @@ const CODE_NO_SECRET: u32 = 3;
 const CODE_WRONG_SECRET: u32 = 4;
 /// The code for a peer with which no protocol is in common.
 pub(crate) const CODE_NO_PROTOCOL: u32 = 5;
+
+/// The code of a side that closes a link at once that it has just proved its knowledge for: the proof, which the close may
+/// overtake, stands before the reason.
+pub(crate) const CODE_PROVED: u32 = 6;
 
 /// The side that says it has a room secret, and the peer none.
 pub(crate) const REFUSED_HERE: LinkError =
@@ -122,7 +127,9 @@ impl LinkError {
                 {
                     return refusal;
                 }
-                let reason = String::from_utf8_lossy(&close.reason);
+                let is_behind_proof = close.error_code == CODE_PROVED.into();
+                let reason = close.reason.get(if is_behind_proof { PROOF_BYTES } else { 0 }..);
+                let reason = String::from_utf8_lossy(reason.unwrap_or_default());
                 let reason = reason.chars().filter(|c| !c.is_control()).take(REASON_BYTES_MAX);
                 if close.error_code == CODE_NO_PROTOCOL.into() {
                     Self::NoProtocol(reason.collect())

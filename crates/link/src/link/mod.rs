@@ -14,8 +14,10 @@ use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
 use holepunch_wire::session::SessionId;
 
+use crate::links::LastWord;
+
 pub(crate) use error::{
-    CODE_DONE, CODE_NO_PROTOCOL, REASON_BYTES_MAX, REFUSED_HERE, REFUSED_THERE,
+    CODE_DONE, CODE_NO_PROTOCOL, CODE_PROVED, REASON_BYTES_MAX, REFUSED_HERE, REFUSED_THERE,
 };
 pub use error::{DatagramError, LinkError, ReadError, WriteError};
 pub use joined::BiStream;
@@ -37,6 +39,7 @@ struct Inner {
     peer: Peer,
     paths: Arc<PathState>,
     ending: Arc<Ending>,
+    last_word: LastWord,
     window: Window,
 }
 
@@ -76,11 +79,11 @@ impl Link {
         connection: noq::Connection,
         peer: Peer,
         paths: Arc<PathState>,
-        ending: Arc<Ending>,
+        (ending, last_word): (Arc<Ending>, LastWord),
         window: Window,
     ) -> Self {
         connection.set_receive_window(noq::VarInt::from_u32(window.bytes()));
-        Self(Arc::new(Inner { connection, peer, paths, ending, window }))
+        Self(Arc::new(Inner { connection, peer, paths, ending, last_word, window }))
     }
 
     /// The peer's id.
@@ -241,7 +244,7 @@ impl Link {
         let mut reason = reason.to_owned();
         holepunch_wire::plan::truncate(&mut reason, REASON_BYTES_MAX);
         self.0.ending.because(LinkError::Closed(reason.clone()));
-        self.0.connection.close(CODE_DONE.into(), reason.as_bytes());
+        self.0.last_word.close(&self.0.connection, CODE_DONE, reason.as_bytes());
     }
 
     /// Why the link has ended, where it has.
@@ -254,6 +257,14 @@ impl Link {
     pub async fn closed(&self) -> LinkError {
         let error = self.0.connection.closed().await;
         self.lost(&error)
+    }
+
+    /// Asks the peer for a sign of life, which its QUIC gives whatever its program does: [`Traffic::received_datagrams`] grows
+    /// within a round trip where it is there.
+    pub fn ping(&self) {
+        for path in self.0.connection.paths() {
+            let _unless_it_is_closed = path.ping();
+        }
     }
 
     /// What has gone over the link so far.

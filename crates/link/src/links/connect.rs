@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::attempts::{ATTEMPTS_MAX, Attempts, Failures, Kind, Start, is_known};
+use super::hello::LastWord;
 use super::session::{Incoming, SessionTask};
 use super::{hello, key_fits, shown};
 use crate::link::{HANDSHAKE_BYTES, LinkError};
@@ -20,8 +21,14 @@ const ATTEMPT_WITHIN: Duration = Duration::from_secs(10);
 /// Connections of a session that shake hands at once, by one kind of route.
 const HANDSHAKES_MAX: usize = 4;
 
-/// A connection, and the route of its first path.
-pub(super) type Connected = (noq::Connection, Route);
+/// A connection that is a link.
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) connection: noq::Connection,
+    /// The route of its first path.
+    pub(super) route: Route,
+    pub(super) last_word: LastWord,
+}
 
 /// What has become of an attempt.
 type Outcome<Of> = (Of, Result<Connected, LinkError>);
@@ -119,8 +126,8 @@ impl SessionTask {
             let connected = async {
                 let connection = connecting.await.map_err(|error| explain(&error, &verifier))?;
                 protocols.agree(&connection)?;
-                hello::connect(&connection, &terms, &turn).await?;
-                Ok((connection, route))
+                let last_word = hello::connect(&connection, &terms, &turn).await?;
+                Ok(Connected { connection, route, last_word })
             };
             timed(connected).await
         })
@@ -194,7 +201,7 @@ impl SessionTask {
                 let route = mux.route(from);
                 let route =
                     route.ok_or_else(|| LinkError::Protocol("a route that is gone".to_owned()))?;
-                Ok((connection, route))
+                Ok(Connected { connection, route, last_word: LastWord::default() })
             };
             timed(connected).await
         })

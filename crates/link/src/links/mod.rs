@@ -35,6 +35,7 @@ use tokio::task::JoinSet;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use hello::testing;
 pub use hello::{Guesses, RoomSecret, SESSION_GUESSES_MAX};
+pub(crate) use hello::{LastWord, PROOF_BYTES};
 pub use relay_end::{RelayEnd, RelayKind};
 
 use crate::identity::Identity;

@@ -11,6 +11,7 @@ use holepunch_wire::session::SessionId;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
+use super::connect::Connected;
 use super::hello::Terms;
 use super::paths::Paths;
 use super::token::Token;
@@ -78,7 +79,7 @@ impl SessionTask {
     /// Why the link has ended, or why there was none.
     async fn live(&mut self) -> Result<LinkError, LinkError> {
         // Boxed, so that a link does not keep the room of its handshake.
-        let (connection, route) = Box::pin(self.established()).await?;
+        let Connected { connection, route, last_word } = Box::pin(self.established()).await?;
         self.terms.was_right();
         // Others of the session come too late. Those that wait would keep their datagrams as long as the link lives.
         self.incoming.close();
@@ -98,7 +99,7 @@ impl SessionTask {
         let closed = connection.on_closed();
         let mut paths = Paths::new(self, &connection, route, &state, &ending);
         let window = self.windows.open();
-        let link = Link::new(connection, peer, state, Arc::clone(&ending), window);
+        let link = Link::new(connection, peer, state, (Arc::clone(&ending), last_word), window);
         if !self.teller.tell(LinkEvent::Established(link)).await {
             return Ok(LinkError::Closed("the worker has ended".to_owned()));
         }
@@ -108,7 +109,7 @@ impl SessionTask {
         }
     }
 
-    async fn established(&mut self) -> Result<super::connect::Connected, LinkError> {
+    async fn established(&mut self) -> Result<Connected, LinkError> {
         let (session, teller, mut view) = (self.session, self.teller.clone(), self.view.clone());
         let hope = async {
             let over = Instant::now() + RELAY_HOPE;

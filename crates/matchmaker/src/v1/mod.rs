@@ -57,6 +57,7 @@ impl Matchmaker {
             challenge,
             resume: resume.clone(),
             sessions_max: u32::try_from(SESSIONS_MAX).unwrap_or(u32::MAX),
+            calls_from_anywhere: true,
         };
         self.send(id, ServerV1::Welcome(welcome).encode());
         Box::new(V1::new(nonce, resume, now))
@@ -85,7 +86,10 @@ impl Matchmaker {
         }
         match message {
             Err(why) => self.ignore(id, why),
-            Ok(WorkerV1::Hello { room, mode, resume, fresh, own, .. }) => {
+            Ok(WorkerV1::Hello { room, mode, resume, fresh, own, callable, .. }) => {
+                if let Some(v1) = self.v1(id) {
+                    v1.callable = callable;
+                }
                 self.hello(id, Wanted { room, mode, fresh, own }, now);
                 if let Some(token) = resume {
                     self.resume(id, &token);

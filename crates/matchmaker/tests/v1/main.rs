@@ -6,6 +6,7 @@
     reason = "a test may panic, and looks for one message among many"
 )]
 
+mod calls;
 mod identity;
 mod mesh;
 mod operations;

@@ -95,8 +95,10 @@ fn profile() -> impl Strategy<Value = String> {
 }
 
 fn message() -> impl Strategy<Value = String> {
-    let hello = (select(vec!["", "m", "c"]), select(vec!["pair", "mesh", "call"]))
-        .prop_map(|(room, mode)| format!(r#"{{"type":"hello","room":"{room}","mode":"{mode}"}}"#));
+    let hello = (select(vec!["", "m", "c"]), select(vec!["pair", "mesh", "call"]), any::<bool>())
+        .prop_map(|(room, mode, callable)| {
+            format!(r#"{{"type":"hello","room":"{room}","mode":"{mode}","callable":{callable}}}"#)
+        });
     let kind = select(vec!["host", "port_mapped", "server_reflexive", "predicted"]);
     let candidates = (0..9_u32, vec((kind, any::<u8>(), any::<u16>()), 0..20)).prop_map(
         |(generation, candidates)| {

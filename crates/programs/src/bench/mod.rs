@@ -12,7 +12,7 @@ use holepunch_link::{Link, LinkError, RecvStream};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use crate::agree::{AgreeError, Agreed, Greeting, agree};
+use crate::agree::{AgreeError, Agreed, Greeting, Patience, agree_with};
 use crate::ending::{LAST_WORD_WITHIN, Silent, stay};
 use crate::harmless::harmless;
 use crate::messages::{MESSAGE_BYTES_MAX, MessageError, read_frame, read_message, write_message};
@@ -180,17 +180,20 @@ pub enum BenchError {
     Link(#[from] LinkError),
 }
 
-/// Measures the link, or serves the peer that does. `step` is told what has just been found.
+/// Measures the link, or serves the peer that does: once the two have agreed, and this side, which measures, is `ready`.
+/// `step` is told what has just been found.
 ///
 /// # Errors
 /// The peer runs something else, or the link ends.
 pub async fn bench(
     link: &Link,
     settings: Settings,
+    ready: impl Future<Output = ()>,
     mut step: impl FnMut(&str),
 ) -> Result<Report, BenchError> {
     let own = Greeting::new("bench", "", VERSION);
-    let Agreed { mut send, mut recv, .. } = agree(link, &own).await?;
+    // Older ones wait for a direct path before they greet.
+    let Agreed { mut send, mut recv, .. } = agree_with(link, &own, Patience::Long).await?;
     if !link.is_initiator() {
         let serving = serve::serve(link);
         tokio::pin!(serving);
@@ -209,6 +212,7 @@ pub async fn bench(
             }
         }
     }
+    ready.await;
     let mut both = async |own: String, theirs: String| {
         step(&own);
         write_message(&mut send, &Told::Step { text: theirs }).await
@@ -289,7 +293,10 @@ fn shown(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+
     use super::*;
+    use crate::agree::agree;
     use holepunch_link::testing;
 
     #[tokio::test]
@@ -305,8 +312,8 @@ mod tests {
         let mut steps = [Vec::new(), Vec::new()];
         let [first, second] = &mut steps;
         let (report, served) = tokio::join!(
-            bench(&a, settings, |text| first.push(text.to_owned())),
-            bench(&b, settings, |text| second.push(text.to_owned()))
+            bench(&a, settings, ready(()), |text| first.push(text.to_owned())),
+            bench(&b, settings, ready(()), |text| second.push(text.to_owned()))
         );
         let report = report.unwrap();
         assert_eq!(report, served.unwrap());
@@ -353,7 +360,7 @@ mod tests {
             write_message(&mut send, &Told::Report { report: Box::new(report) }).await.unwrap();
             read_message::<Told>(&mut recv).await.unwrap()
         };
-        let (served, _) = tokio::join!(bench(&b, Settings::default(), |_| ()), lying);
+        let (served, _) = tokio::join!(bench(&b, Settings::default(), ready(()), |_| ()), lying);
         let served = served.unwrap();
         assert_eq!((served.datagrams.sent, served.datagrams.received), (1, 1));
         assert_eq!(served.path, "nowhere\\u{d}\\u{a}\\u{202e}");
@@ -364,7 +371,10 @@ mod tests {
         let (a, b, _sockets) = testing::pair().await;
         let settings = Settings { round_trips: u32::MAX, ..Settings::of_at_most(Duration::ZERO) };
         let quiet = |_: &str| ();
-        let (report, _) = tokio::join!(bench(&a, settings, quiet), bench(&b, settings, quiet));
+        let (report, _) = tokio::join!(
+            bench(&a, settings, ready(()), quiet),
+            bench(&b, settings, ready(()), quiet)
+        );
         assert_eq!(report.unwrap().round_trips.count, 1);
     }
 }

@@ -23,6 +23,8 @@ pub struct Input {
     /// What was read behind these.
     behind: Bytes,
     has_ended: bool,
+    /// Whether somebody may type, who need not.
+    is_typed: bool,
 }
 
 /// Nothing is read before there is a link.
@@ -61,7 +63,20 @@ impl Input {
     /// The input that `reader` reads, on a thread of its own, from the first link on.
     pub fn new(reader: impl Read + Send + 'static) -> Self {
         let source = Source::Unread(Box::new(reader));
-        Self { source, early: BytesMut::new(), behind: Bytes::new(), has_ended: false }
+        let (early, behind) = (BytesMut::new(), Bytes::new());
+        Self { source, early, behind, has_ended: false, is_typed: false }
+    }
+
+    /// One at which somebody types, perhaps: where nothing has come from it when the peer has sent everything, that is its
+    /// end.
+    #[must_use]
+    pub fn typed(self, is_typed: bool) -> Self {
+        Self { is_typed, ..self }
+    }
+
+    /// Whether the end of what the peer sends is the end of this, too, as long as nothing has come.
+    pub(super) fn is_typed(&self) -> bool {
+        self.is_typed
     }
 
     /// Sends the first bytes, and counts in `sent` how many have been. Dropping the future loses nothing.

@@ -91,6 +91,47 @@ async fn an_answer_follows_the_end_of_the_question() {
 }
 
 #[tokio::test]
+async fn a_terminal_at_which_nothing_is_typed_ends_with_the_peers_output_and_says_so() {
+    let (a, b, _sockets) = testing::pair().await;
+    let (told, tells) = std::sync::mpsc::channel();
+    let progress = (none(), Progress::telling(move |text| told.send(text.to_owned()).unwrap()));
+    let (terminal, _open) = between();
+    let mut output = Output::new(sink()).unwrap();
+    let mut input = Input::new(terminal).typed(true);
+    let watched = pipe(&b, &mut input, &mut output, &progress.1);
+    let (sent, watched) = tokio::join!(once(&a, &b"all"[..], sink(), &progress.0), watched);
+    assert_eq!((sent.unwrap().sent_bytes, watched.unwrap().received_bytes), (3, 3));
+    assert_eq!(tells.recv().unwrap(), NOTHING_TYPED);
+}
+
+#[tokio::test]
+async fn whoever_has_typed_something_ends_it_by_hand() {
+    let (a, b, _sockets) = testing::pair().await;
+    let progress = (none(), none());
+    let ((terminal, mut types), (mut heard, out_b)) = (between(), between());
+    let ((answer, mut answers), (mut asked, out_a)) = (between(), between());
+    let mut output = Output::new(out_b).unwrap();
+    let mut input = Input::new(terminal).typed(true);
+    let talked = pipe(&b, &mut input, &mut output, &progress.1);
+    let by_hand = spawn_blocking(move || {
+        types.write_all(b"typed").unwrap();
+        asked.read_exact(&mut [0; 5]).unwrap();
+        answers.write_all(b"all").unwrap();
+        drop(answers);
+        let mut all = String::new();
+        heard.read_to_string(&mut all).unwrap();
+        types.write_all(b" more").unwrap();
+        drop(types);
+        asked.read_to_string(&mut all).unwrap();
+        all
+    });
+    let answering = once(&a, answer, out_a, &progress.0);
+    let (answering, talked, heard) = tokio::join!(answering, talked, by_hand);
+    assert_eq!((answering.unwrap().received_bytes, talked.unwrap().sent_bytes), (10, 10));
+    assert_eq!(heard.unwrap(), "all more");
+}
+
+#[tokio::test]
 async fn a_closed_output_ends_both_sides() {
     let (a, b, _sockets) = testing::pair().await;
     let progress = (none(), none());

@@ -26,7 +26,7 @@ pub use receive::{
     Answer, Ask, Incoming, ReceiveOptions, Top, check_folder, receive, receive_asking,
 };
 pub use send::{Listing, send};
-pub use summary::{Failure, Notice, Phase, Summary, Totals};
+pub use summary::{Failure, NAMES_MAX, Names, Notice, Phase, Summary, Totals};
 
 use holepunch_link::{Link, RecvStream, SendStream};
 use tokio::io::BufReader;

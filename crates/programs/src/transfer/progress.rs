@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::name::shown;
-use super::summary::{Failure, Notice, Phase, Summary, Totals};
+use super::summary::{Failure, Names, Notice, Phase, Summary, Totals};
 
 /// Failures, and warnings, that are kept for the end; of more, the number.
 pub const FAILURES_KEPT_MAX: usize = 1000;
@@ -26,12 +26,15 @@ pub struct Progress {
     warnings: Mutex<Vec<Failure>>,
     pauses: Mutex<Pauses>,
     phase: Mutex<Phase>,
+    names: Mutex<Names>,
     counts: [AtomicU64; COUNTS],
 }
 
 /// Files that are under way, by their places in the list.
 #[derive(Debug, Default)]
 struct Files {
+    /// The one of which the last piece was, by its name as it may be shown.
+    current: Option<(u32, String)>,
     /// Bytes of each that have gone, or were there.
     spent: BTreeMap<u32, u64>,
     failed: BTreeSet<u32>,
@@ -90,6 +93,7 @@ impl Progress {
             warnings: Mutex::default(),
             pauses: Mutex::default(),
             phase: Mutex::default(),
+            names: Mutex::default(),
             counts: Default::default(),
         }
     }
@@ -121,6 +125,8 @@ impl Progress {
         Summary {
             totals: *lock(&self.totals),
             phase: *lock(&self.phase),
+            names: lock(&self.names).clone(),
+            current: lock(&self.files).current.as_ref().map(|(_, name)| name.clone()),
             files_completed: self.count(Count::Completed),
             files_already_there: self.count(Count::AlreadyThere),
             bytes_transferred: self.count(Count::Transferred),
@@ -158,8 +164,14 @@ impl Progress {
         }
     }
 
+    /// What the list holds, by name.
+    pub(super) fn named(&self, names: Names) {
+        *lock(&self.names) = names;
+    }
+
     pub(super) fn is_at(&self, phase: Phase) {
         *lock(&self.phase) = phase;
+        lock(&self.files).current = None;
     }
 
     /// What is waited for takes long.
@@ -168,8 +180,11 @@ impl Progress {
     }
 
     /// So many bytes of a file go over the link, or need not.
-    pub(super) fn spent(&self, index: u32, bytes: u64) {
+    pub(super) fn spent(&self, index: u32, path: &str, bytes: u64) {
         let mut files = lock(&self.files);
+        if files.current.as_ref().is_none_or(|(current, _)| *current != index) {
+            files.current = Some((index, shown(path)));
+        }
         if files.failed.contains(&index) {
             self.add(Count::Wasted, bytes);
         } else {
@@ -187,7 +202,7 @@ impl Progress {
 
     pub(super) fn resumed(&self, index: u32, path: &str, from: u64) {
         self.add(Count::Kept, from);
-        self.spent(index, from);
+        self.spent(index, path, from);
         (self.listener)(Notice::Resumed { path: shown(path), from });
     }
 
@@ -304,15 +319,27 @@ mod tests {
     #[test]
     fn what_still_comes_of_a_file_that_has_failed_is_not_done() {
         let progress = Progress::default();
-        progress.spent(0, 10);
+        progress.spent(0, "a", 10);
         progress.transferred(10);
         progress.entry_failed(0, 30, "a", "no space");
-        progress.spent(0, 5);
+        progress.spent(0, "a", 5);
         progress.transferred(5);
         let summary = progress.summary();
         assert_eq!(
             (summary.bytes_transferred, summary.bytes_done, summary.bytes_failed),
             (15, 0, 30)
         );
+    }
+
+    #[test]
+    fn the_file_that_is_under_way_is_named_harmlessly_until_all_have_come() {
+        let progress = Progress::default();
+        let names = |progress: &Progress| progress.summary().current;
+        assert_eq!(names(&progress), None);
+        progress.spent(0, "a", 10);
+        progress.spent(7, "b/\u{1b}[2J", 1);
+        assert_eq!(names(&progress).as_deref(), Some(r"b/\u{1b}[2J"));
+        progress.is_at(Phase::Disk);
+        assert_eq!(names(&progress), None);
     }
 }

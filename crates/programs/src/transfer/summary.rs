@@ -1,7 +1,10 @@
 //! What is told of a transfer: what happens, and where it stands.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
+
+use super::name::shown;
 
 /// Something that a person may want to know at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +88,28 @@ pub struct Totals {
     pub bytes: u64,
 }
 
+/// What a list holds by name: files and folders that stand in no other folder of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// The first of them, as they may be shown, in the order of the names; [`NAMES_MAX`] at most.
+    pub first: Vec<String>,
+    /// How many more there are.
+    pub more: usize,
+}
+
+/// Names that are told; of further ones, how many they are.
+pub const NAMES_MAX: usize = 20;
+
+impl Names {
+    /// Those to which these paths lead.
+    pub(super) fn of<'a>(paths: impl Iterator<Item = &'a str>) -> Self {
+        let outermost = |path: &'a str| path.split_once('/').map_or(path, |(outer, _)| outer);
+        let names: BTreeSet<&str> = paths.map(outermost).collect();
+        let first = names.iter().take(NAMES_MAX).map(|name| shown(name)).collect();
+        Self { first, more: names.len().saturating_sub(NAMES_MAX) }
+    }
+}
+
 /// Where a transfer stands, or what has become of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -92,6 +117,10 @@ pub struct Summary {
     pub totals: Totals,
     /// What it is at.
     pub phase: Phase,
+    /// What was listed, by name.
+    pub names: Names,
+    /// The file that is under way, as it may be shown.
+    pub current: Option<String>,
     /// Files that were sent and are complete.
     pub files_completed: u64,
     /// Files that were there already.
@@ -123,8 +152,8 @@ impl Summary {
     /// had come to without it: what was sent by then is there when the new link looks.
     pub(super) fn after(self, before: &Self) -> Self {
         if self.totals == Totals::default() {
-            let Self { longest_pause, phase, .. } = self;
-            return Self { longest_pause, phase, ..before.clone() };
+            let Self { longest_pause, phase, current, .. } = self;
+            return Self { longest_pause, phase, current, ..before.clone() };
         }
         let there = self.files_already_there.saturating_sub(before.files_completed);
         let kept = self.bytes_already_there.saturating_sub(before.bytes_transferred);

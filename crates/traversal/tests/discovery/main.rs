@@ -190,6 +190,7 @@ fn welcome(stun: &[&str]) -> Input<'static> {
         challenge: String::new(),
         resume: String::new(),
         sessions_max: 1,
+        calls_from_anywhere: false,
     };
     Input::V1(Box::new(ServerV1::Welcome(welcome)))
 }

@@ -22,6 +22,7 @@ fn welcome(world: &mut World, index: usize) {
         challenge: String::new(),
         resume: String::new(),
         sessions_max: 64,
+        calls_from_anywhere: false,
     };
     world.signal(index, ServerV1::Welcome(welcome));
     world.input(index, Input::Registered);

@@ -219,6 +219,7 @@ fn signal() -> impl Strategy<Value = ServerV1> {
             challenge: String::new(),
             resume: String::new(),
             sessions_max: 1,
+            calls_from_anywhere: false,
         })
     });
     let number = prop_oneof![1..6_u32, any::<u32>()];

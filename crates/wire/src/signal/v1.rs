@@ -57,6 +57,9 @@ pub enum WorkerV1 {
         /// whose own it is.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         own: bool,
+        /// Whoever knows its id may call it, from whatever room.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        callable: bool,
     },
     /// The worker wants a peer, whether it has a UDP endpoint or not.
     Ready,
@@ -168,6 +171,9 @@ pub struct Welcome {
     /// Most sessions of one worker.
     #[serde(default)]
     pub sessions_max: u32,
+    /// Whether a worker that says so is called from other rooms: `callable` in [`WorkerV1::Hello`].
+    #[serde(default)]
+    pub calls_from_anywhere: bool,
 }
 
 /// What an offer holds beside the fields of the baseline.
@@ -289,7 +295,7 @@ pub enum ErrorCode {
     RoomOccupied,
     /// A mode for a room that has another one.
     RoomMode,
-    /// A call of a worker that is not registered, or not in this room.
+    /// A call of a worker that is not registered, or is in another room and does not want to be called from there.
     NotRegistered,
     /// A call of a worker that cannot be called for another reason.
     NotCallable,

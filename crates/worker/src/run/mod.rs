@@ -10,7 +10,7 @@ use holepunch_link::{Identity, Port, PortEvent};
 use holepunch_wire::WorkerId;
 use holepunch_wire::session::{RelayToken, SessionId};
 use holepunch_wire::signal::v1::{Welcome, WorkerV1};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
@@ -51,6 +51,8 @@ pub(crate) struct Run {
     pub(crate) notices: mpsc::Sender<Notice>,
     /// What the rendezvous may still have logged.
     pub(crate) log_budget: LogBudget,
+    /// How many peers have not known the room's secret.
+    pub(crate) wrong_secrets: watch::Sender<u64>,
     pub(crate) handover: Handover,
     /// Those that the rendezvous was asked for, and that it has said nothing of: it answers in order.
     pub(crate) called: VecDeque<WorkerId>,

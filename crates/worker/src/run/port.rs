@@ -4,7 +4,7 @@ use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use holepunch_link::{
-    Event, Input, LinkConfig, LinkEvent, OfferRefusal, Port, RelayKind, SessionEvent,
+    Event, Input, LinkConfig, LinkError, LinkEvent, OfferRefusal, Port, RelayKind, SessionEvent,
     TraversalConfig,
 };
 use holepunch_wire::session::SessionId;
@@ -120,6 +120,9 @@ impl Run {
                 }
             }
             LinkEvent::Ended { session, peer, error } => {
+                if error == LinkError::WrongSecret {
+                    self.wrong_secrets.send_modify(|count| *count = count.saturating_add(1));
+                }
                 if self.sessions_with(&peer).all(|other| other == session) {
                     self.handover.link_ended(session, &peer, &error);
                 }

@@ -74,14 +74,24 @@ impl Run {
         }
     }
 
-    /// Whoever calls one worker wants no other, whoever else may call this one.
+    /// Whoever calls one worker wants no other, whoever else may call this one; nor does one that has named its callers.
     fn offered(&mut self, offer: Box<SessionOffer>) {
         self.called.retain(|called| *called != offer.peer);
-        let wanted = self.config.peer.as_ref().filter(|wanted| **wanted != offer.peer);
-        if let Some(wanted) = wanted.filter(|_| !self.handover.calls(&offer.peer)) {
-            let (named, wanted) = (offer.peer, wanted.clone());
+        // One that this worker calls itself is welcome, whoever else may come.
+        let is_called = self.handover.calls(&offer.peer);
+        let other = self.config.peer.as_ref().filter(|wanted| **wanted != offer.peer);
+        let refusal = match (other, &self.config.callers[..]) {
+            _ if is_called => None,
+            (Some(wanted), _) => {
+                let (named, wanted) = (offer.peer.clone(), wanted.clone());
+                Some(OfferRefusal::NotWanted { named, wanted })
+            }
+            (None, []) => None,
+            (None, callers) if callers.contains(&offer.peer) => None,
+            (None, _) => Some(OfferRefusal::NotNamed { named: offer.peer.clone() }),
+        };
+        if let Some(refusal) = refusal {
             self.send_v1(WorkerV1::Leave { session: offer.details.session });
-            let refusal = OfferRefusal::NotWanted { named, wanted };
             return self.notice(Notice::Udp(Event::OfferIgnored(refusal)));
         }
         self.turns.offered(&offer.details);
@@ -127,6 +137,7 @@ impl Run {
             resume: resume.map(|(token, _)| token),
             fresh: self.config.room_fresh && !self.room_own,
             own: self.room_own,
+            callable: self.config.callable,
         });
         for (session, address) in self.turns.own() {
             self.send_v1(WorkerV1::TurnAddress { session, address });

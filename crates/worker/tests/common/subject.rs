@@ -25,6 +25,8 @@ pub(crate) fn config(rendezvous: &str, stun: SocketAddr) -> Config {
         room_fresh: false,
         room_mode: None,
         peer: None,
+        callable: false,
+        callers: Vec::new(),
         host_candidates: true,
         port_mapping: false,
         search: SearchWish::Usual,

@@ -101,7 +101,7 @@ fn a_worker_that_is_not_there_is_told_once_and_is_what_is_waited_for() {
     let unknown = Notice::Signal(Signal::Message(FromServer::Error(complaint)));
     let told = lines(&mut waiting, &unknown, 50);
     assert_eq!(told.len(), 1, "{told:#?}");
-    assert!(told[0].starts_with("no worker with this id is registered at host.example"));
+    assert!(told[0].starts_with("no worker with this id can be called at host.example"));
     assert!(told[0].ends_with("; waiting until it comes"), "{told:#?}");
     waiting.hear(&Notice::Signal(Signal::ConnectedV1));
     waiting.hear(&unknown);
@@ -170,4 +170,40 @@ fn whoever_has_taken_the_id_of_own_choice_that_is_called_makes_nobody_give_up() 
         let heard = waiting.hear(&ended("grandmother", LinkError::WrongSecret));
         assert_eq!(heard, Heard::Nothing);
     }
+}
+
+#[test]
+fn an_older_rendezvous_brings_no_calls_from_elsewhere_and_both_sides_say_what_to_do() {
+    let welcomed = |calls: bool| {
+        let welcome = format!(
+            r#"{{"type":"welcome","observed_ip":"192.0.2.1","calls_from_anywhere":{calls}}}"#
+        );
+        Notice::Signal(Signal::Message(FromServer::parse(&welcome).unwrap()))
+    };
+    let complaint = Complaint { code: Some(ErrorCode::NotRegistered), message: String::new() };
+    let unknown = Notice::Signal(Signal::Message(FromServer::Error(complaint)));
+    for (calls, here, there) in
+        [(true, "--accept", None), (false, "--room", Some("--room calls-1"))]
+    {
+        let mut caller = waiting(Some("abc"), false);
+        caller.hear(&welcomed(calls));
+        assert!(lines(&mut caller, &unknown, 1)[0].contains(here));
+        let room = RoomName::new("calls-1").unwrap();
+        let mut called = waiting(None, false).for_calls(&room);
+        let told = lines(&mut called, &welcomed(calls), 1);
+        assert_eq!(
+            told.first().map(|line| line.ends_with(there.unwrap_or_default())),
+            there.map(|_| true)
+        );
+    }
+}
+
+#[test]
+fn a_called_peer_that_leaves_before_the_link_is_told_and_anybody_else_is_not() {
+    let mut waiting = waiting(Some("abc"), false);
+    let left = || LinkError::Unreachable(PEER_LEFT.to_owned());
+    let told = lines(&mut waiting, &ended("abc", left()), 20);
+    assert_eq!(told.len(), 3, "{told:#?}");
+    assert!(told[0].contains("before there was a link") && told[0].ends_with("; trying again"));
+    assert!(lines(&mut waiting, &ended("b", left()), 20).is_empty());
 }

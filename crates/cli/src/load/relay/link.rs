@@ -115,6 +115,7 @@ fn hello(
         resume: None,
         fresh: false,
         own: false,
+        callable: false,
     })
 }
 

@@ -6,6 +6,7 @@
 //! that accepts first; [`proof`] says how. Neither takes the connection for a link before: the last that the side
 //! that connects says, its proof or what it opens with, is what decides.
 
+mod last_word;
 mod proof;
 mod secret;
 #[cfg(any(test, feature = "testing"))]
@@ -22,7 +23,9 @@ use ring::hmac;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::link::{LinkError, REFUSED_HERE, REFUSED_THERE};
+use crate::link::{CODE_PROVED, LinkError, REFUSED_HERE, REFUSED_THERE};
+pub(crate) use last_word::LastWord;
+pub(crate) use proof::CODE_BYTES as PROOF_BYTES;
 use proof::{Binding, CODE_BYTES, Codes, EXPORTER_BYTES, MESSAGE_BYTES, Proof, Role};
 pub use secret::RoomSecret;
 
@@ -168,8 +171,8 @@ async fn read_code(recv: &mut noq::RecvStream) -> Result<[u8; CODE_BYTES], LinkE
 }
 
 /// Writes the last that this side says on the stream.
-async fn write_last(mut send: noq::SendStream, bytes: &[u8]) -> Result<(), LinkError> {
-    write(&mut send, bytes).await?;
+async fn write_last(send: &mut noq::SendStream, bytes: &[u8]) -> Result<(), LinkError> {
+    write(send, bytes).await?;
     send.finish().map_err(|_| protocol("the first stream was refused"))
 }
 
@@ -190,21 +193,26 @@ async fn in_turn(
     Ok(())
 }
 
-/// Opens the first stream. The connection is the link where it has had the turn.
+/// Opens the first stream. The connection is the link where it has had the turn; what was said last then.
 pub(super) async fn connect(
     connection: &noq::Connection,
     terms: &Terms,
     turn: &Semaphore,
-) -> Result<(), LinkError> {
+) -> Result<LastWord, LinkError> {
     let hello = async {
         let opened = connection.open_bi().await;
         let (mut send, recv) = opened.map_err(|error| LinkError::from_connection(&error))?;
         match &terms.secret {
             // Whatever the other side says, it says by closing the connection.
-            None => in_turn(turn, write(&mut send, &[VERSION, 0])).await,
+            None => {
+                in_turn(turn, write(&mut send, &[VERSION, 0])).await?;
+                Ok(LastWord::default())
+            }
             Some(secret) => {
                 let own = prove_connecting(connection, terms, secret, (&mut send, recv)).await?;
-                in_turn(turn, write_last(send, own.as_ref())).await
+                let code = own.as_ref().try_into().map_err(|_| protocol("a code has 32 bytes"))?;
+                in_turn(turn, write_last(&mut send, own.as_ref())).await?;
+                Ok(LastWord::of(code, &send))
             }
         }
     };
@@ -267,7 +275,7 @@ async fn prove_accepting(
     connection: &noq::Connection,
     terms: &Terms,
     secret: &RoomSecret,
-    (send, mut recv): (noq::SendStream, noq::RecvStream),
+    (mut send, mut recv): (noq::SendStream, noq::RecvStream),
 ) -> Result<(), LinkError> {
     let theirs: [u8; MESSAGE_BYTES] = read(&mut recv).await?;
     let (proof, own) = Proof::begin(secret, Role::Accepting);
@@ -275,7 +283,28 @@ async fn prove_accepting(
     if !terms.allow_guess() {
         return Err(refuse(connection, LinkError::WrongSecret));
     }
-    write_last(send, &[&own, codes.own().as_ref()].concat()).await?;
-    let code = read_code(&mut recv).await?;
+    write_last(&mut send, &[&own, codes.own().as_ref()].concat()).await?;
+    let code = match read_code(&mut recv).await {
+        Ok(code) => code,
+        Err(error) => return Err(proved_by_close(connection, terms, &codes).unwrap_or(error)),
+    };
     if codes.fits(&code) { Ok(()) } else { Err(refuse(connection, LinkError::WrongSecret)) }
+}
+
+/// Why there is no link with a peer that has closed the connection at once and knows the words all the same.
+fn proved_by_close(
+    connection: &noq::Connection,
+    terms: &Terms,
+    codes: &Codes,
+) -> Option<LinkError> {
+    let Some(error @ noq::ConnectionError::ApplicationClosed(close)) = &connection.close_reason()
+    else {
+        return None;
+    };
+    let (code, _reason) = close.reason.split_at_checked(CODE_BYTES)?;
+    if close.error_code != CODE_PROVED.into() || !codes.fits(code) {
+        return None;
+    }
+    terms.was_right();
+    Some(LinkError::from_connection(error))
 }

@@ -14,7 +14,7 @@ use super::RoomSecret;
 /// A message of SPAKE2: the sender's side and a point of the curve.
 pub(super) const MESSAGE_BYTES: usize = 33;
 /// HMAC-SHA256.
-pub(super) const CODE_BYTES: usize = 32;
+pub(crate) const CODE_BYTES: usize = 32;
 /// What an exporter of TLS gives.
 pub(super) const EXPORTER_BYTES: usize = 32;
 

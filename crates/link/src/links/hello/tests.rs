@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::link::CODE_DONE;
 use crate::testing::{Ends, connected};
 
 const SESSION: SessionId = SessionId(7);
@@ -16,7 +17,7 @@ fn terms(words: Option<&str>) -> Terms {
 
 /// The only connection of a session.
 async fn connect(connection: &noq::Connection, terms: &Terms) -> Outcome {
-    super::connect(connection, terms, &turn()).await
+    super::connect(connection, terms, &turn()).await.map(drop)
 }
 
 /// What the side that connects, and the one that accepts, come to.
@@ -210,8 +211,8 @@ async fn a_connection_whose_peer_is_silent_holds_up_no_other() {
         open = begun => open,
         outcome = &mut held_up => panic!("nobody has answered: {outcome:?}"),
     };
-    let both =
-        async { tokio::join!(super::connect(&own, &own_terms, &turn), accept(&peer, &peer_terms)) };
+    let connected = async { super::connect(&own, &own_terms, &turn).await.map(drop) };
+    let both = async { tokio::join!(connected, accept(&peer, &peer_terms)) };
     tokio::select! {
         outcome = both => assert_eq!(outcome, (Ok(()), Ok(()))),
         outcome = &mut held_up => panic!("nobody has answered: {outcome:?}"),
@@ -290,4 +291,37 @@ async fn all_sessions_have_a_bounded_number_of_guesses_together() {
     own.was_right();
     let own: Vec<Terms> = (2..5).map(|number| terms(number, "a b")).collect();
     assert_eq!(own.iter().map(Terms::allow_guess).collect::<Vec<_>>(), [true, true, false]);
+}
+
+#[tokio::test]
+async fn whoever_knows_the_words_and_closes_at_once_has_made_no_guess() {
+    for _ in 0..12 {
+        let Ends { connections: [first, second], sockets: _sockets, .. } = connected().await;
+        let [connecting, accepting] = [(); 2].map(|()| terms(Some("a b")));
+        let leaving = async {
+            let last_word = super::connect(&first, &connecting, &turn()).await.unwrap();
+            last_word.close(&first, CODE_DONE, b"no folder");
+        };
+        let (outcome, ()) = tokio::join!(accept(&second, &accepting), leaving);
+        assert_eq!(outcome, Err(LinkError::ClosedByPeer("no folder".to_owned())));
+        assert!(!accepting.was_guessed());
+    }
+}
+
+#[tokio::test]
+async fn whoever_closes_with_what_is_no_proof_has_made_a_guess() {
+    for reason in [&[0; CODE_BYTES][..], b"short", b""] {
+        let Ends { connections: [peer, own], sockets: _sockets, .. } = connected().await;
+        let looking = async {
+            let (mut send, mut recv) = peer.open_bi().await.unwrap();
+            let message = first_message(Role::Connecting, "a b");
+            send.write_all(&hello(&message)).await.unwrap();
+            recv.read_exact(&mut [0; MESSAGE_BYTES + CODE_BYTES]).await.unwrap();
+            peer.close(CODE_PROVED.into(), reason);
+        };
+        let own_terms = terms(Some("a b"));
+        let (outcome, ()) = tokio::join!(accept(&own, &own_terms), looking);
+        assert!(matches!(outcome, Err(LinkError::ClosedByPeer(_))), "{outcome:?}");
+        assert!(own_terms.was_guessed());
+    }
 }

@@ -5,11 +5,8 @@ use std::path::PathBuf;
 use std::pin::Pin;
 
 use super::super::name::shown;
-use super::super::summary::Totals;
+use super::super::summary::{NAMES_MAX, Names, Totals};
 use super::ledger::Item;
-
-/// Names that are told; of further ones, how many they are.
-const TOPS_MAX: usize = 20;
 
 /// A file or a folder of the sender's list that stands in no other folder of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,8 +75,13 @@ impl Incoming {
                 top.bytes = top.bytes.saturating_add(file.size);
             }
         }
-        let more = tops.len().saturating_sub(TOPS_MAX);
-        Self { totals, tops: tops.into_values().take(TOPS_MAX).collect(), more }
+        let more = tops.len().saturating_sub(NAMES_MAX);
+        Self { totals, tops: tops.into_values().take(NAMES_MAX).collect(), more }
+    }
+
+    pub(super) fn names(&self) -> Names {
+        let first = self.tops.iter().map(|top| top.name.clone()).collect();
+        Names { first, more: self.more }
     }
 }
 
@@ -115,6 +117,6 @@ mod tests {
         let items: Vec<_> =
             (0..50).map(|number| item(&format!("{number:02}"), Some(u64::MAX))).collect();
         let incoming = Incoming::of(&items, Totals::default());
-        assert_eq!((incoming.tops.len(), incoming.more), (TOPS_MAX, 30));
+        assert_eq!((incoming.tops.len(), incoming.more), (NAMES_MAX, 30));
     }
 }

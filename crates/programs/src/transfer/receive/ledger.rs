@@ -172,7 +172,7 @@ impl Ledger {
     pub(super) fn received(&self, index: u32, bytes: u64) {
         self.received.fetch_add(bytes, Ordering::Relaxed);
         self.progress.transferred(bytes);
-        self.progress.spent(index, bytes);
+        self.progress.spent(index, self.shown(index), bytes);
     }
 
     /// Bytes of files that have come.

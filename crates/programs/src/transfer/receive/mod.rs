@@ -131,6 +131,7 @@ async fn run(
         progress.failed(path, &format!("at the sender: {reason}"));
     }
     progress.others_failed(u64::from(unoffered.count) - unoffered.first.len() as u64);
+    progress.named(incoming.names());
     progress.listed(totals);
     // Without a bound: an answer and a result for each entry of the list, which is bounded.
     let (told, telling) = mpsc::unbounded_channel();

@@ -18,7 +18,7 @@ pub use listing::Listing;
 
 use super::error::TransferError;
 use super::progress::Progress;
-use super::summary::Summary;
+use super::summary::{Names, Summary};
 use super::wire::{self, Answer, BATCH_MAX, FromReceiver, FromSender};
 use super::{COMPLETE, Met, Part, closing, meet};
 use crate::ending::{acknowledged, patiently, silence, stay};
@@ -60,6 +60,7 @@ async fn run(
     for skipped in &listing.skipped {
         progress.skipped(&skipped.path, &skipped.reason);
     }
+    progress.named(Names::of(listing.entries.iter().map(|listed| listed.entry.path.as_str())));
     progress.listed(listing.totals);
     write_list(&mut send, listing).await?;
     // Without a bound: `hear` takes one answer for each entry of our own list, and no more.
@@ -76,6 +77,7 @@ async fn run(
         begun: BTreeMap::new(),
         pending: Vec::new(),
         pending_of_files: 0,
+        has_begun: false,
     };
     let thread = tokio::task::spawn_blocking(move || reading.run());
     let arriving = Arriving::new(progress, reports);

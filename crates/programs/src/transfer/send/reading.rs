@@ -71,7 +71,12 @@ pub(super) struct Reading {
     /// Said, and not sent yet.
     pub(super) pending: Vec<u8>,
     pub(super) pending_of_files: u64,
+    /// Whether a piece of a file was sent.
+    pub(super) has_begun: bool,
 }
+
+/// The first piece of all: what the first packets of a link hold, beside what is around it.
+const FIRST_PIECE_BYTES: usize = 8 * 1024;
 
 impl Reading {
     /// Reads what each answer asks for, until every entry has had its answer, or nobody listens.
@@ -226,11 +231,15 @@ impl Reading {
             if self.states.is_done(index) {
                 return Err(Stop::File("the receiver wants no more of it".to_owned()));
             }
-            let mut piece = Vec::with_capacity(PIECE_BYTES_MAX.min(to_usize(left)));
-            opened.read_piece(&mut piece, left)?;
+            // The receiver writes whole pieces. On a link that has just begun, a large one takes many round trips.
+            let most = if self.has_begun { PIECE_BYTES_MAX } else { FIRST_PIECE_BYTES };
+            self.has_begun = true;
+            let next = left.min(most as u64);
+            let mut piece = Vec::with_capacity(to_usize(next));
+            opened.read_piece(&mut piece, next)?;
             hasher.update(&piece);
             left -= piece.len() as u64;
-            self.progress.spent(index, piece.len() as u64);
+            self.progress.spent(index, &wanted.listed.entry.path, piece.len() as u64);
             self.piece(piece)?;
         }
         self.look_at_end(wanted, &mut opened)?;

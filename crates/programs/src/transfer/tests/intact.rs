@@ -1,7 +1,11 @@
 //! What arrives is what was sent.
 
+use super::super::wire::{Answer, FromReceiver, FromSender, encode, read_json};
+use super::super::{PROGRAM, Part, wire};
 use super::*;
+use crate::agree::{Agreed, Greeting, agree};
 use std::time::{Duration, SystemTime};
+use tokio::io::{AsyncReadExt, BufReader};
 
 #[tokio::test]
 async fn files_and_folders_arrive_with_content_executable_bit_and_time() {
@@ -23,6 +27,40 @@ async fn files_and_folders_arrive_with_content_executable_bit_and_time() {
     assert_eq!((sent.failed, sent.files_completed, sent.totals.folders), (0, 8, 8));
     assert_eq!(sent.bytes_transferred, sent.totals.bytes);
     assert_eq!(sent, received);
+}
+
+/// The receiver writes whole pieces: one that is large takes many round trips on a link that has just begun.
+#[tokio::test]
+async fn the_first_piece_of_all_is_short() {
+    let folders = Folders::new();
+    ["a", "b"].iter().for_each(|name| folders.write(name, &bytes(1, 1_500_000)));
+    let (a, b, _sockets) = testing::pair().await;
+    let listing = Arc::new(Listing::of(&["a", "b"].map(|name| folders.source(name))).unwrap());
+    let playing = async {
+        let own = Greeting::new(PROGRAM, Part::Receive.word(), wire::VERSION);
+        let Agreed { mut send, recv, .. } = agree(&b, &own).await.unwrap();
+        let mut said = Vec::new();
+        let whole = |index| (index, Answer::Whole {});
+        encode(&FromReceiver::Answers(vec![whole(0), whole(1)]), &mut said);
+        send.write_all(&said).await.unwrap();
+        let (mut recv, mut json, mut pieces) = (BufReader::new(recv), Vec::new(), Vec::new());
+        while read_json(&mut recv, &mut json).await.unwrap() {
+            let message = FromSender::parse(&json).unwrap();
+            if let FromSender::Data { bytes } = message {
+                recv.read_exact(&mut vec![0; bytes as usize]).await.unwrap();
+                pieces.push(bytes);
+            } else if message == (FromSender::Finished {}) {
+                break;
+            }
+        }
+        b.close("enough");
+        pieces
+    };
+    let progress = silent();
+    let (_, pieces) = tokio::join!(send(&a, &listing, &progress), playing);
+    let whole = wire::PIECE_BYTES_MAX as u32;
+    let rest = 1_500_000 - whole;
+    assert_eq!(pieces, [8192, whole, rest - 8192, whole, rest]);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! `lab-figures`: how long workers take to link, and behind which NATs they do.
 
 mod figures;
+mod first_byte;
 mod matrix;
 
 use std::fmt::Display;
@@ -21,11 +22,15 @@ use holepunch_lab::{availability, multicall};
 /// tenth of the packets lost. The NATs are checked first. What is measured is the time from the offer
 /// until both workers have logged the link.
 ///
+/// With --first-byte a file goes by a code, `send FILE` and `receive CODE`, on lines with 40 ms of delay, which is one way
+/// to the rendezvous; half of the runs may take a second. HOLEPUNCH_LAB_BINARY names another `holepunch` to measure.
+///
 /// In each run the kernel's counters prove that the packets went from host to host.
 #[derive(Debug, Parser)]
 #[command(after_help = "Needs root, ip and nft. Measure a release build:\n  \
     cargo run --release -p holepunch-lab --bin lab-figures\n  \
-    cargo run --release -p holepunch-lab --bin lab-figures -- --matrix\n\
+    cargo run --release -p holepunch-lab --bin lab-figures -- --matrix\n  \
+    cargo run --release -p holepunch-lab --bin lab-figures -- --first-byte\n\
     Exit codes: 0 as it has to be, 1 not so or a run failed, 2 usage.")]
 struct Args {
     /// Number of runs, of each pair [default: 20, with --matrix 10]
@@ -40,6 +45,9 @@ struct Args {
     /// Run all pairs of NATs
     #[arg(long)]
     matrix: bool,
+    /// Send a file by a code on lines of 40 ms, and measure from Enter of the receiver to the first byte written
+    #[arg(long, conflicts_with = "matrix")]
+    first_byte: bool,
     /// Only pairs whose name, as it is printed, contains this
     #[arg(long, value_name = "TEXT", requires = "matrix")]
     only: Option<String>,
@@ -57,7 +65,11 @@ fn main() -> ExitCode {
     if availability::check().is_err() {
         return ExitCode::FAILURE;
     }
-    let done = if args.matrix { matrix::run_all(&args) } else { figures::run_all(&args) };
+    let done = match (args.matrix, args.first_byte) {
+        (true, _) => matrix::run_all(&args),
+        (false, true) => first_byte::run_all(&args),
+        (false, false) => figures::run_all(&args),
+    };
     done.unwrap_or_else(|error| {
         say(std::io::stderr(), format_args!("lab-figures: {error}"));
         ExitCode::FAILURE

@@ -1,0 +1,37 @@
+//! What this side says last on the first stream, until the peer has it.
+//!
+//! A connection that is closed at once takes what has not left yet with it, and the peer, which has shown its code, would
+//! take that for a wrong guess. So a close that may overtake the code carries it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::proof::CODE_BYTES;
+use crate::link::CODE_PROVED;
+
+/// This side's code, as long as the peer may not have it. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LastWord(Arc<Mutex<Option<[u8; CODE_BYTES]>>>);
+
+impl LastWord {
+    /// A code that has just been written, and the stream with it.
+    pub(super) fn of(code: [u8; CODE_BYTES], send: &noq::SendStream) -> Self {
+        let word = Self(Arc::new(Mutex::new(Some(code))));
+        let (own, stopped) = (word.clone(), send.stopped());
+        // It ends with the connection.
+        tokio::spawn(async move {
+            if matches!(stopped.await, Ok(None)) {
+                own.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+            }
+        });
+        word
+    }
+
+    /// Closes the connection with this code and reason, and with what the peer may not have.
+    pub(crate) fn close(&self, connection: &noq::Connection, code: u32, reason: &[u8]) {
+        let word = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match word {
+            Some(word) => connection.close(CODE_PROVED.into(), &[&word[..], reason].concat()),
+            None => connection.close(code.into(), reason),
+        }
+    }
+}
