@@ -182,9 +182,9 @@ impl IdentityFile {
 impl PeeringArgs {
     /// Whether a room or a peer is named, or calls are waited for.
     pub(crate) fn is_named(&self, environment: &Environment) -> bool {
-        let is_set = |name: &&str| environment.found(&[*name]).is_some();
+        let is_set = |name: &&'static str| environment.found(&[*name]).is_some();
         let by_flag = self.room.is_some() || self.peer.is_some() || !self.accept.is_empty();
-        by_flag || ["ROOM", "PEER", "ACCEPT"].iter().any(|name| is_set(name))
+        by_flag || ["ROOM", "PEER", "ACCEPT"].iter().any(is_set)
     }
 
     /// Who may call, where calls are waited for.

@@ -107,7 +107,7 @@ async fn register(
 ) -> Response {
     let (mut response, upgrade) = match websocket::upgrade(&mut request) {
         Ok(upgrade) => upgrade,
-        Err(refusal) => return refusal,
+        Err(refusal) => return refusal.into_response(),
     };
     let headers = request.headers();
     let worker = match WorkerId::new(&worker_id) {

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
@@ -15,16 +15,18 @@ use crate::close_watch::CloseWatch;
 /// A WebSocket of the library, which takes every close code that is registered.
 pub(crate) type WebSocket = WebSocketStream<CloseWatch<TokioIo<Upgraded>>>;
 
+/// Why a request does not become a WebSocket: status and text of the answer.
+pub(crate) type Refusal = (StatusCode, &'static str);
+
 /// The answer to a handshake, and what its connection becomes; else why it is none.
-pub(crate) fn upgrade(request: &mut Request) -> Result<(Response, OnUpgrade), Response> {
-    let refuse = |status: StatusCode, why: &'static str| (status, why).into_response();
+pub(crate) fn upgrade(request: &mut Request) -> Result<(Response, OnUpgrade), Refusal> {
     let Ok(response) = create_response_with_body(request, Body::empty) else {
         let why = "expected a WebSocket handshake (RFC 6455)";
-        return Err(refuse(StatusCode::BAD_REQUEST, why));
+        return Err((StatusCode::BAD_REQUEST, why));
     };
     let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
         let why = "this connection cannot be upgraded";
-        return Err(refuse(StatusCode::UPGRADE_REQUIRED, why));
+        return Err((StatusCode::UPGRADE_REQUIRED, why));
     };
     Ok((response, upgrade))
 }

@@ -372,12 +372,7 @@ async fn begin(
     let (quiet, why) = (args.quiet, args.why);
     let own_patience = patience.map(|Seconds(patience)| patience);
     let patience = meeting::patience(own_patience, &by);
-    let other_side = config.callable.then(|| {
-        let elsewhere =
-            |url: &String| format!("{} --rendezvous-url {url}", manner.alone.other_side());
-        let named = args.rendezvous_url.as_ref().map(|_| config.rendezvous.public());
-        named.as_ref().map_or_else(|| manner.alone.other_side(), elsewhere)
-    });
+    let other_side = other_side(&config, manner.alone, args.rendezvous_url.is_some());
     let company = |worker: Worker, config: &Config| {
         let company = Company {
             waiting: waiting(config, &by),
@@ -414,6 +409,17 @@ async fn begin(
         }
     };
     Ok(Begun { company, links, config, is_by_code })
+}
+
+/// The command of the other side, but for the id, where calls are waited for.
+fn other_side(config: &Config, alone: Alone, tells_rendezvous: bool) -> Option<String> {
+    let command = config.callable.then(|| alone.other_side())?;
+    let rendezvous = config.rendezvous.public();
+    Some(if tells_rendezvous {
+        format!("{command} --rendezvous-url {rendezvous}")
+    } else {
+        command
+    })
 }
 
 /// Returns at that time, and never without one.
@@ -521,10 +527,7 @@ impl Company {
                 link = links.next() => return Ok((link.ok_or_else(ended)?, links)),
                 notice = self.worker.next_notice() => self.hear(&notice.ok_or_else(ended)?)?,
                 () = until_some(self.unanswered_at) => self.unanswered(),
-                () = until_some(self.waiting.is_taken_at()) => {
-                    let heard = self.waiting.is_taken();
-                    self.take(heard)?;
-                }
+                () = until_some(self.waiting.is_taken_at()) => self.taken()?,
                 () = &mut over => return Err(self.given_up()),
             }
         }
@@ -534,6 +537,12 @@ impl Company {
     fn unanswered(&mut self) {
         self.unanswered_at = None;
         self.waiting.unanswered().iter().for_each(|text| self.say(text));
+    }
+
+    /// Says that the code is taken.
+    fn taken(&mut self) -> Result<(), Failure> {
+        let heard = self.waiting.is_taken();
+        self.take(heard)
     }
 
     /// What is missing, when it has been waited for long enough.

@@ -13,11 +13,10 @@ use holepunch_programs::{BUSY, INTERRUPTED};
 use holepunch_wire::identity::is_made_from_a_key;
 use holepunch_wire::session::{RoomName, SESSIONS_MAX, SessionId};
 use holepunch_worker::{Config, Guesses, Link, LinkError, Links, Notice, WorkerId};
-use tokio::time::sleep_until;
 
 use super::attending::{REPLACED, TurnedAway};
 use super::waiting::Waiting;
-use super::{BACK_WITHIN, Begun, Company, JoinArgs, Manner, Telling, begin, started};
+use super::{BACK_WITHIN, Begun, Company, JoinArgs, Manner, Telling, begin, started, until_some};
 use crate::exit::Failure;
 use crate::settings::Environment;
 use crate::signals::Stop;
@@ -116,8 +115,10 @@ impl Staying {
                 notice = self.company.worker.next_notice() => {
                     self.hear(&notice.ok_or_else(ended)?)?;
                 }
-                () = until(gives_up_at), if is_alone => return Err(self.company.given_up()),
-                () = until(Some(by_keys_at)), if is_alone && self.goes_by_keys() => {
+                () = until_some(self.company.unanswered_at) => self.company.unanswered(),
+                () = until_some(self.company.waiting.is_taken_at()) => self.company.taken()?,
+                () = until_some(gives_up_at), if is_alone => return Err(self.company.given_up()),
+                () = until_some(Some(by_keys_at)), if is_alone && self.goes_by_keys() => {
                     self.go_by_keys().await?;
                 }
             }
@@ -238,12 +239,5 @@ impl Staying {
     pub(crate) async fn interrupted(self) -> Failure {
         self.leave(INTERRUPTED).await;
         Failure::interrupted()
-    }
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }

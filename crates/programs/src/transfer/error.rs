@@ -118,7 +118,7 @@ pub(super) fn amount(bytes: u64) -> String {
     }
     let power = bytes.ilog2() / 10;
     let unit = usize::try_from(power).ok().and_then(|power| UNITS.get(power - 1));
-    let hundredths = u128::from(bytes) * 100 >> (10 * power);
+    let hundredths = (u128::from(bytes) * 100) >> (10 * power);
     format!("{}.{:02} {}", hundredths / 100, hundredths % 100, unit.unwrap_or(&""))
 }
 

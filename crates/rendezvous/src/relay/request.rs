@@ -55,7 +55,7 @@ pub(crate) async fn relay(
     let payer = Payer { session, source: Source::of(client.ip) };
     let (response, upgrade) = match websocket::upgrade(&mut request) {
         Ok(upgrade) => upgrade,
-        Err(refusal) => return refusal,
+        Err(refusal) => return refusal.into_response(),
     };
     if let Err(refusal) = relay.enter(payer) {
         let status = match refusal {

@@ -41,7 +41,7 @@ async fn a_link_goes_to_whoever_calls_its_peer_and_else_to_whoever_accepts() {
     let peer = a.peer().clone();
     let (called, ()) = tokio::join!(handover.connect(&peer), async {
         assert!(at_once(handover.accept()).await.is_none());
-        assert_eq!(handover.calling(), [peer.clone()]);
+        assert_eq!(handover.calling(), std::slice::from_ref(&peer));
         handover.linked(a).unwrap();
         assert!(at_once(handover.accept()).await.is_none(), "it is for the one who calls");
     });
@@ -75,7 +75,7 @@ async fn a_call_fails_with_its_session_and_with_the_third_refusal() {
         for _ in 1..REFUSALS_MAX {
             handover.call_refused(&peer, "not now");
         }
-        assert_eq!(handover.calling(), [peer.clone()]);
+        assert_eq!(handover.calling(), std::slice::from_ref(&peer));
         handover.call_refused(&peer, "never");
     });
     let why = "never".to_owned();

@@ -1,5 +1,7 @@
 //! The worker as a program of somebody else's has it: by `holepunch_worker` alone, with a rendezvous of its own.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 mod examples;
 mod failures;
 mod links;
