@@ -49,6 +49,8 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("holepunch bench --room x --json", "as the one of 2 s"),
     ("holepunch lab --only birthday", "it plays for minutes in a build for tests"),
     ("holepunch lab --html", "it plays for minutes in a build for tests"),
+    ("holepunch invite", "the tests of programs run it"),
+    ("holepunch forward --room", "the tests of `forward` run rooms of many, and UDP"),
     ("holepunch rendezvous --stun-listen", "the addresses are those of somebody's network"),
 ];
 /// Those that `lab` plays for minutes, by the whole line.

@@ -42,7 +42,7 @@ const FOLDER: [&str; 2] =
     ["holepunch send photos/ notes.txt", "holepunch receive 7-guitar-fox incoming/"];
 const FORWARD: [&str; 2] = [
     "holepunch forward --allow 127.0.0.1:22",
-    "holepunch forward 7-guitar-fox --listen 127.0.0.1:2222 --to 127.0.0.1:22",
+    "holepunch forward 7-guitar-fox -L 2222:127.0.0.1:22",
 ];
 const CHAT: [&str; 2] = ["holepunch chat --name Ada", "holepunch chat 7-guitar-fox"];
 const ROOM: [&str; 2] = [
@@ -148,8 +148,9 @@ async fn a_port_of_a_machine_is_reached_from_the_other_one() {
     let port = format!("127.0.0.1:{}", server.local_addr().unwrap().port());
     let mut allowing = here.run(&fill(FORWARD[0], &[("127.0.0.1:22", &port)]));
     let code = allowing.code("forward").await;
-    let places =
-        [(CODE, code.as_str()), ("127.0.0.1:2222", "127.0.0.1:0"), ("127.0.0.1:22", &port)];
+    // On any free port.
+    let pair = format!("--listen 127.0.0.1:0 --to {port}");
+    let places = [(CODE, code.as_str()), ("-L 2222:127.0.0.1:22", pair.as_str())];
     let mut listening = there.run(&format!("{} --json", fill(FORWARD[1], &places)));
     let told = listening.program.out.line("\"listening\"").await;
     let told: serde_json::Value = serde_json::from_str(&told).unwrap();
