@@ -26,7 +26,7 @@ const DEFAULT_STUN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIE
 pub(crate) struct Args {
     /// Where HTTP is served; else on port 8080
     ///
-    /// And WebSocket [env: PORT, the port alone] [default: 0.0.0.0:8080]
+    /// WebSockets are served there, too [env: PORT, the port alone] [default: 0.0.0.0:8080]
     #[arg(long, value_name = "ADDR")]
     listen: Option<Address>,
     /// UDP addresses for STUN, or `none`
@@ -36,13 +36,14 @@ pub(crate) struct Args {
     stun_listen: Vec<String>,
     /// STUN addresses that workers are told of
     ///
-    /// Or names. They are other ones than those that are listened on behind a NAT or a load balancer. Names are looked up at the start. As many as --stun-listen has, in the same order, are named in STUN's
-    /// answers as well (RFC 5780); of another number workers alone are told [env: STUN_ADVERTISE]
+    /// Addresses or names, where they differ from those that are listened on: behind a NAT or a load balancer. Names are
+    /// looked up at the start. As many as --stun-listen has, in the same order, stand in STUN's answers as well
+    /// (RFC 5780). Where their number is another one, only workers are told of them [env: STUN_ADVERTISE]
     #[arg(long, value_name = "ADDR,…")]
     stun_advertise: Vec<String>,
     /// Proxies whose X-Forwarded-For is believed
     ///
-    /// Their networks. X-Forwarded-Host and Forwarded are believed as well [env: TRUSTED_PROXY]
+    /// The networks of these proxies. Their X-Forwarded-Host and Forwarded are believed as well [env: TRUSTED_PROXY]
     #[arg(long, value_name = "CIDR,…", alias = "trusted-proxies")]
     trusted_proxy: Vec<String>,
     /// Trusted proxies speak the PROXY protocol
@@ -53,15 +54,15 @@ pub(crate) struct Args {
     proxy_protocol: bool,
     /// Names of this server in its workers' URLs
     ///
-    /// A worker that proves its key signs one of them. Without it, it signs the host that it has asked for (the Host header); then another
-    /// rendezvous could pass this one's challenge on to a worker of its own, and register here in that
-    /// worker's name. Web pages of these names may open WebSockets; without it, those of the Host header
+    /// A worker that proves its key signs one of these names. Where none is set, it signs the host that it has asked for
+    /// (the Host header). Another rendezvous could then pass this one's challenge on to a worker of its own, and register
+    /// here in that worker's name. Web pages of these names may open WebSockets; where none is set, those of the Host header
     /// [env: HOLEPUNCH_PUBLIC_HOST]
     #[arg(long, value_name = "NAME,…")]
     public_host: Vec<String>,
     /// Take private endpoints from every worker
     ///
-    /// UDP endpoints that are private, link-local or loopback [env: ALLOW_PRIVATE]
+    /// These are UDP endpoints with a private, link-local or loopback address [env: ALLOW_PRIVATE]
     #[arg(long)]
     allow_private: bool,
     /// Time between two pings of a worker [env: PING_INTERVAL_SEC] [default: 25]
@@ -77,13 +78,13 @@ pub(crate) struct Args {
     max_workers: Option<usize>,
     /// Most of one IP address [default: 10000]
     ///
-    /// IPv6: one /64, and twice as many from one /48. The address may be that of a NAT or of a proxy that is not
+    /// Of IPv6, one /64 counts as one address, and twice as many may come from one /48. The address may be that of a NAT or of a proxy that is not
     /// trusted. The next one is refused (429) [env: MAX_WORKERS_PER_IP]
     #[arg(long, value_name = "N|none")]
     max_workers_per_ip: Option<OrNone<usize>>,
     /// Tell nobody who is registered
     ///
-    /// There is no /debug/list_workers then [env: NO_LISTING]
+    /// /debug/list_workers is not served then [env: NO_LISTING]
     #[arg(long)]
     no_listing: bool,
     #[command(flatten)]

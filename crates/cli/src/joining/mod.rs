@@ -362,7 +362,9 @@ async fn begin(
         None if is_by_code => Some(Identity::generate().map_err(Failure::failed)?),
         identity => identity,
     };
-    let config = Config { identity, room_mode: args.room_mode, ..config };
+    // A room of calls to this worker alone has its mode already.
+    let room_mode = config.room_mode.or(args.room_mode);
+    let config = Config { identity, room_mode, ..config };
     let own_id = config.identity.as_ref().map(Identity::worker_id);
     if own_id.is_some() && own_id == config.peer {
         return Err(Failure::usage(
