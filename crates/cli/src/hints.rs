@@ -13,6 +13,8 @@ pub(crate) const NAMES: SettingNames = SettingNames {
     stun_retries: "STUN_MAX_RETRIES",
     relay: "no --no-relay, NO_RELAY",
     host_candidates: "no --no-host-candidates",
+    public_host: "--public-host",
+    trusted_proxy: "--trusted-proxy",
 };
 
 /// Why a worker does not start, and which setting that is about.

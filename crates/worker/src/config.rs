@@ -45,6 +45,10 @@ pub struct SettingNames {
     pub relay: &'static str,
     /// How the addresses of the interfaces are told again.
     pub host_candidates: &'static str,
+    /// How a rendezvous is told the names in its workers' URLs.
+    pub public_host: &'static str,
+    /// How a rendezvous is told whose X-Forwarded-Host it may believe.
+    pub trusted_proxy: &'static str,
 }
 
 impl Default for SettingNames {
@@ -58,6 +62,8 @@ impl Default for SettingNames {
             stun_retries: "`stun_retries_max`",
             relay: "`relay`",
             host_candidates: "`host_candidates`",
+            public_host: "its public hosts",
+            trusted_proxy: "its trusted proxies",
         }
     }
 }

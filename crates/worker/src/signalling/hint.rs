@@ -107,8 +107,9 @@ pub(crate) fn on_close(
     } else if let Some(host) = signed.filter(|_| frame.reason.starts_with(NOT_PROVED)) {
         format!(
             ": this worker has signed the host of its URL, {host:?}; a proxy in front of the rendezvous has to pass the \
-             Host header on (nginx: proxy_set_header Host $host), or the rendezvous to be told the name, \
-             or to trust the proxy's X-Forwarded-Host"
+             Host header on (nginx: proxy_set_header Host $host), or the rendezvous to be told the name ({}), \
+             or to trust the proxy's X-Forwarded-Host ({})",
+            names.public_host, names.trusted_proxy
         )
     } else if frame.code == CloseCode::Policy {
         format!(
