@@ -171,6 +171,8 @@ mod tests {
         stun_retries: "",
         relay: "",
         host_candidates: "",
+        public_host: "--own-hosts",
+        trusted_proxy: "--own-proxies",
     };
 
     fn hint(status: u16, body: &str) -> String {
@@ -200,7 +202,13 @@ mod tests {
             "the signature does not prove the key: it must be over host \"backend\", …".into();
         let frame = CloseFrame { code: CloseCode::Policy, reason };
         let told = on_close(Some(&frame), Some("a.example"), NAMES);
-        for part in ["\"backend\"", "\"a.example\"", "proxy_set_header Host", "told the name"] {
+        for part in [
+            "\"backend\"",
+            "\"a.example\"",
+            "proxy_set_header Host",
+            "--own-hosts",
+            "--own-proxies",
+        ] {
             assert!(told.contains(part), "{told}");
         }
         assert!(!told.contains("this id"), "{told}");
