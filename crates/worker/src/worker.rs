@@ -209,11 +209,11 @@ impl Worker {
             run.notice(Notice::HealthServer(address));
         }
         let span = tracing::info_span!("worker", worker = %id);
-        let ending = Ending(handover.clone());
+        // Whoever waits is told, and the health server ends.
+        let with_it = (Ending(handover.clone()), health);
         let task = async move {
             run.until(stopped).await;
-            drop(ending);
-            drop(health);
+            drop(with_it);
         };
         let task = tokio::spawn(task.instrument(span));
         Ok(Self {
