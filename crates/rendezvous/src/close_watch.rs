@@ -19,8 +19,9 @@ const MASK_BYTES: usize = 4;
 const CODE_BYTES: usize = 2;
 /// Payload lengths of a close frame that has a code (§5.5).
 const WITH_CODE: std::ops::RangeInclusive<u64> = 2..=125;
-/// Longest head of a frame: kind, length in eight bytes, mask.
-const HEAD_BYTES_MAX: usize = 14;
+/// Longest head of a frame: kind, length in eight bytes (as few as need be, by §5.2, but nobody refuses more), mask; and the
+/// code of a close frame behind it.
+const HEAD_BYTES_MAX: usize = 2 + 8 + MASK_BYTES + CODE_BYTES;
 
 /// The client has closed the WebSocket, with a code that the library does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -213,6 +214,21 @@ mod tests {
             for piece in [1, 2, 3, 7, 1024, stream.len()] {
                 let found = Some((before.len() + 2 + MASK_BYTES + 1, 1014));
                 assert_eq!(stops(&stream, piece), found, "{length} in pieces of {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_that_is_written_longer_than_it_needs_is_read() {
+        for masked in [0, IS_MASKED] {
+            let mask = if masked == 0 { &[][..] } else { &[0; MASK_BYTES] };
+            let code = 1014_u16.to_be_bytes();
+            for length in [&[126, 0, 2][..], &[127, 0, 0, 0, 0, 0, 0, 0, 2]] {
+                let (first, rest) = length.split_first().unwrap();
+                let frame = [&[CLOSE, masked | first][..], rest, mask, &code].concat();
+                for piece in [1, frame.len()] {
+                    assert_eq!(stops(&frame, piece), Some((frame.len() - 1, 1014)));
+                }
             }
         }
     }

@@ -211,7 +211,12 @@ impl Handover {
     pub(crate) fn linked(&self, link: Link) -> Result<(), Link> {
         self.change(|state| {
             let is_called = state.calls.contains_key(link.peer());
-            if state.links.len() >= LINKS_MAX || (state.is_given_up && !is_called) {
+            if state.links.len() >= LINKS_MAX {
+                // Those that have ended before anybody took them keep no place from others.
+                state.links.retain(|link| link.ended().is_none());
+            }
+            let is_full = state.links.len() >= LINKS_MAX;
+            if !is_called && (is_full || state.is_given_up) {
                 return Err(link);
             }
             state.linked.insert(link.session(), link.peer().clone());

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use holepunch_programs::{BUSY, INTERRUPTED};
 use holepunch_wire::identity::is_made_from_a_key;
@@ -15,7 +15,7 @@ use holepunch_wire::session::{RoomName, SESSIONS_MAX, SessionId};
 use holepunch_worker::{Config, Guesses, Link, LinkError, Links, Notice, WorkerId};
 
 use super::attending::{REPLACED, TurnedAway};
-use super::waiting::Waiting;
+use super::waiting::{Heard, Waiting};
 use super::{BACK_WITHIN, Begun, Company, JoinArgs, Manner, Telling, begin, started, until_some};
 use crate::exit::Failure;
 use crate::settings::Environment;
@@ -46,6 +46,8 @@ struct ByCode {
     peer: Option<WorkerId>,
     /// In the room of the code still.
     is_in_room: bool,
+    /// Too many wrong ones have come after the first link, or the room is another's: it is of no use any more.
+    is_spent: bool,
 }
 
 /// Starts a worker that stays.
@@ -57,7 +59,8 @@ pub(crate) async fn stay(
 ) -> Result<Staying, Failure> {
     let Begun { company, links, config, is_by_code } =
         begin(args, environment, manner, stop).await?;
-    let code = is_by_code.then_some(ByCode { config, peer: None, is_in_room: true });
+    let code =
+        is_by_code.then_some(ByCode { config, peer: None, is_in_room: true, is_spent: false });
     Ok(Staying {
         company,
         links,
@@ -105,7 +108,8 @@ impl Staying {
             is_missing(code, text);
             let is_alone = self.live() == 0;
             let gives_up_at = self.company.patience.map(|patience| self.alone_since + patience);
-            let by_keys_at = self.alone_since + BACK_WITHIN;
+            let is_spent = self.code.as_ref().is_some_and(|code| code.is_spent);
+            let by_keys_at = self.alone_since + if is_spent { Duration::ZERO } else { BACK_WITHIN };
             tokio::select! {
                 link = self.links.next() => {
                     if let Some(link) = self.take(link.ok_or_else(ended)?) {
@@ -159,6 +163,18 @@ impl Staying {
             return Ok(());
         }
         let heard = self.company.waiting.hear(notice);
+        // Each of the two has the other's key: a stranger in the room of the code ends the code, and not what they do.
+        if let (Heard::Hopeless(why), Some(code)) = (&heard, &mut self.code)
+            && code.peer.as_ref().is_some_and(is_made_from_a_key)
+            && code.is_in_room
+        {
+            if !std::mem::replace(&mut code.is_spent, true) {
+                self.company.say(format!(
+                    "the code is good no longer, and the two go on without it: {why}"
+                ));
+            }
+            return Ok(());
+        }
         self.company.take(heard)
     }
 

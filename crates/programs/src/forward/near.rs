@@ -66,7 +66,11 @@ pub(super) async fn listen(station: Arc<Station>, listener: TcpListener, kind: K
             accepted = listener.accept() => match accepted {
                 Ok((tcp, from)) => {
                     while tasks.try_join_next().is_some() {}
-                    match station.place(tasks.len(), Carried::OfAListener) {
+                    let whose = match &kind {
+                        Kind::ForPeer { way, .. } => Carried::OfThePeersListener(&way.carrier),
+                        Kind::To(_) | Kind::Socks => Carried::OfAListener,
+                    };
+                    match station.place(tasks.len(), whose) {
                         Ok(place) => {
                             let carried = connection(Arc::clone(&station), tcp, from, kind.clone());
                             tasks.spawn(async move {

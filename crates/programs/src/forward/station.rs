@@ -90,6 +90,8 @@ pub(super) struct Way {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Carried<'a> {
     OfAListener,
+    /// It has come to a listener that the peer has asked for: the place is the peer's.
+    OfThePeersListener(&'a Arc<Carrier>),
     ForThePeer(&'a Arc<Carrier>),
 }
 
@@ -230,7 +232,9 @@ impl Station {
     /// A place for one more connection beside so many of its kind; else why there is none.
     pub(super) fn place(&self, carried: usize, whose: Carried<'_>) -> Result<Place, String> {
         let (most, what) = match whose {
-            Carried::OfAListener => (CONNECTIONS_MAX, "of this listener are carried"),
+            Carried::OfAListener | Carried::OfThePeersListener(_) => {
+                (CONNECTIONS_MAX, "of this listener are carried")
+            }
             Carried::ForThePeer(_) => (SERVED_MAX, "are made for it"),
         };
         if carried >= most {
@@ -238,7 +242,7 @@ impl Station {
         }
         let of_peer = match whose {
             Carried::OfAListener => None,
-            Carried::ForThePeer(carrier) => {
+            Carried::ForThePeer(carrier) | Carried::OfThePeersListener(carrier) => {
                 // One of several peers leaves as many places to others as it has itself.
                 let has = carrier.places.load(Ordering::Relaxed);
                 if self.peers_max > 1 && has >= self.open_files.available_permits() {

@@ -88,6 +88,8 @@ impl Assembly {
             return Ok(Some((flow, bytes)));
         }
         self.forget_old(now);
+        // A piece is a part of its packet's buffer: a short one would keep the whole of it, uncounted.
+        let bytes = Bytes::copy_from_slice(&bytes);
         Ok(self.add(flow, number, (index, count), bytes, now).map(|whole| (flow, whole)))
     }
 
