@@ -263,6 +263,9 @@ impl Session {
         self.heard_at.remove(&socket);
         self.paths.forget(socket);
         self.remotes.forget(socket);
+        // A nomination is said again until it is answered, and no answer can come here any more.
+        self.nominating.take_if(|nominating| nominating.route.socket == socket);
+        self.nominated.take_if(|route| route.socket == socket);
     }
 
     /// Whether the path in use needs `socket`, or the search does, or the peer has just been heard on

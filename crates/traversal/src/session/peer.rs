@@ -33,7 +33,7 @@ const NOMINATIONS_MAX: usize = 16;
 /// A nomination on its way.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Nominating {
-    route: Route,
+    pub(super) route: Route,
     sent: u32,
     pub(super) next_at: Instant,
 }
