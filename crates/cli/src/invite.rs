@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use holepunch_worker::RendezvousUrl;
 use serde::Serialize;
 
-use crate::code::{WORD_BITS, WORDS_MAX, random, random_words};
+use crate::code::{WORD_BITS, WORDS_MAX, random_hex, random_words};
 use crate::exit::Failure;
 use crate::output;
 use crate::peering::rendezvous_url;
@@ -60,7 +60,7 @@ struct Invitation {
 impl Invitation {
     /// A fresh one, with so many words.
     fn new(words: u16, rendezvous: &RendezvousUrl) -> Result<Self, Failure> {
-        let room: String = random(ROOM_BYTES)?.iter().map(|byte| format!("{byte:02x}")).collect();
+        let room = random_hex(ROOM_BYTES)?;
         let room_secret = random_words(words, usize::MAX)?.join(" ");
         let url = rendezvous.public();
         let variables =

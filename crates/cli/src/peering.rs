@@ -11,7 +11,7 @@ use holepunch_worker::{
     Config, Identity, Proxy, RendezvousUrl, RoomSecret, WorkerId, load_or_create,
 };
 
-use crate::code::random;
+use crate::code::random_hex;
 use crate::config_file::make_folder;
 use crate::exit::Failure;
 use crate::headings::{MEETING, NETWORK};
@@ -62,7 +62,7 @@ pub(crate) struct PeeringArgs {
     identity: Option<PathBuf>,
     /// Words that the peer has to know, too
     ///
-    /// The peers of all links have to, and the rendezvous does not know them [env: ROOM_SECRET]
+    /// The peers of all links have to know them; the rendezvous does not learn them [env: ROOM_SECRET]
     #[arg(long, value_name = "WORDS", help_heading = MEETING)]
     room_secret: Option<String>,
     /// A file with these words in its first line
@@ -182,9 +182,8 @@ impl IdentityFile {
 impl PeeringArgs {
     /// Whether a room or a peer is named, or calls are waited for.
     pub(crate) fn is_named(&self, environment: &Environment) -> bool {
-        let is_set = |name: &&'static str| environment.found(&[*name]).is_some();
         let by_flag = self.room.is_some() || self.peer.is_some() || !self.accept.is_empty();
-        by_flag || ["ROOM", "PEER", "ACCEPT"].iter().any(is_set)
+        by_flag || environment.found(&["ROOM", "PEER", "ACCEPT"]).is_some()
     }
 
     /// Who may call, where calls are waited for.
@@ -281,7 +280,7 @@ impl PeeringArgs {
 
 /// A room of this worker alone.
 fn room_of_calls() -> Result<RoomName, Failure> {
-    let name: String = random(ROOM_BYTES)?.iter().map(|byte| format!("{byte:02x}")).collect();
+    let name = random_hex(ROOM_BYTES)?;
     RoomName::new(&format!("{ROOM_OF_CALLS}{name}")).map_err(Failure::failed)
 }
 

@@ -197,6 +197,9 @@ async fn on_a_terminal_what_comes_is_named_and_taken_only_by_a_yes() {
         assert_eq!(sender.err.contains("whoever receives does not want it"), typed == "n\n");
         assert_eq!(folder.path().join("in").exists(), typed == "y\n");
     }
+    let (ended, said) = on_terminal(&scene, "receive", "7 aband abilitx\n").await;
+    assert!(said.contains("(Tab completes a word)") && said.contains("is not a word"), "{said}");
+    assert_eq!(ended, Some(130), "the end of what is typed is no code: {said}");
 }
 
 #[tokio::test]

@@ -47,13 +47,13 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The host name of the rendezvous, or of the proxy, is not known.
+    /// The host name of the rendezvous is not known.
     NameUnknown = "name_unknown", Network;
     /// Nothing listens where the rendezvous should be.
     ConnectionRefused = "connection_refused", Network;
     /// The rendezvous has not answered in time.
     TimedOut = "timed_out", Network;
-    /// The proxy does not let the connection through.
+    /// The proxy is not reached, or does not let the connection through.
     Proxy = "proxy", Network;
     /// There is no TLS with the rendezvous: its certificate is not good, say.
     Tls = "tls", Rendezvous;

@@ -65,10 +65,7 @@ impl Protocols {
     }
 
     /// What the two ends of a connection have agreed on.
-    pub(crate) fn agreed(
-        &self,
-        connection: &noq::Connection,
-    ) -> Result<Option<Vec<u8>>, LinkError> {
+    fn agreed(&self, connection: &noq::Connection) -> Result<Option<Vec<u8>>, LinkError> {
         let data =
             connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
         let chosen = data.and_then(|data| data.protocol);
@@ -83,8 +80,8 @@ impl Protocols {
     }
 
     /// The same; where it is nothing, the connection ends, and the peer hears why.
-    pub(crate) fn agree(&self, connection: &noq::Connection) -> Result<(), LinkError> {
-        self.agreed(connection).map(drop).inspect_err(|_| {
+    pub(crate) fn agree(&self, connection: &noq::Connection) -> Result<Option<Vec<u8>>, LinkError> {
+        self.agreed(connection).inspect_err(|_| {
             let reason = format!("no protocol in common: the other side speaks {self}");
             connection.close(CODE_NO_PROTOCOL.into(), reason.as_bytes());
         })

@@ -4,6 +4,8 @@
 
 #[path = "common/line.rs"]
 mod line;
+#[path = "common/tcp.rs"]
+mod tcp;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -23,20 +25,10 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-/// It only turns a hang into a failure.
-const PATIENCE: Duration = Duration::from_secs(40);
+use tcp::{echo, listener, within};
+
 /// Times of a test in which something does not answer.
 const SHORT: Duration = Duration::from_millis(300);
-
-async fn within<T>(what: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, what).await.expect("nothing came")
-}
-
-async fn listener() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    (listener, address)
-}
 
 type Running = JoinHandle<Result<Ended, ForwardError>>;
 
@@ -81,21 +73,6 @@ impl<Way> Scene<Way> {
         self.links[0].close(DONE);
         [within(self.near).await.unwrap().unwrap(), within(self.far).await.unwrap().unwrap()]
     }
-}
-
-/// Sends back what comes, then ends.
-async fn echo() -> SocketAddr {
-    let (listener, address) = listener().await;
-    tokio::spawn(async move {
-        while let Ok((mut tcp, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let (mut from, mut to) = tcp.split();
-                let _copied = tokio::io::copy(&mut from, &mut to).await;
-                let _ended = to.shutdown().await;
-            });
-        }
-    });
-    address
 }
 
 /// What has no short pattern, another for each number.

@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::net::{Ipv4Addr, SocketAddr};
+#[path = "common/tcp.rs"]
+mod tcp;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,43 +16,17 @@ use holepunch_programs::forward::{
 };
 use holepunch_programs::{Agreed, DONE, Greeting, agree, read_message, write_message};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
-/// It only turns a hang into a failure.
-const PATIENCE: Duration = Duration::from_secs(40);
+use tcp::{echo, listener, within};
+
 const SHORT: Duration = Duration::from_millis(100);
-
-async fn within<T>(what: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, what).await.expect("nothing came")
-}
-
-async fn listener() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    (listener, address)
-}
 
 /// An address at which nothing listens.
 async fn free() -> SocketAddr {
     listener().await.1
-}
-
-/// Sends back what comes, then ends.
-async fn echo() -> SocketAddr {
-    let (listener, address) = listener().await;
-    tokio::spawn(async move {
-        while let Ok((mut tcp, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let (mut from, mut to) = tcp.split();
-                let _copied = tokio::io::copy(&mut from, &mut to).await;
-                let _ended = to.shutdown().await;
-            });
-        }
-    });
-    address
 }
 
 /// What comes back of a word; `None` where the connection is reset.

@@ -85,7 +85,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for CloseWatch<S> {
     }
 }
 
-/// Follows a client's frames by their heads. What is no valid frame the library refuses first.
+/// Follows a client's frames by their heads. It sees them before the library does, so any bytes may come.
 #[derive(Debug, Default)]
 struct Scan {
     /// The head of the frame under way, as far as it has come, with the code of a close frame behind it.
@@ -123,7 +123,7 @@ impl Scan {
 }
 
 /// The head of a frame, and what follows it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Head {
     /// That of a close frame that has one.
     code: Option<u16>,

@@ -279,7 +279,7 @@ impl RendezvousUrl {
     }
 
     /// The port, that of the scheme where the URL names none.
-    #[cfg(any(feature = "proxy", feature = "steps"))]
+    #[cfg(feature = "proxy")]
     pub(crate) fn port(&self) -> u16 {
         self.url.port_or_default()
     }
@@ -287,8 +287,7 @@ impl RendezvousUrl {
     /// The host, with the port where the URL names one: as a person knows the rendezvous.
     #[must_use]
     pub fn authority(&self) -> String {
-        let port = self.url.port().map_or(String::new(), |port| format!(":{port}"));
-        format!("{}{port}", self.url.host())
+        self.url.authority()
     }
 
     /// As it is told to somebody else: with `http` or `https`, and without name and password.

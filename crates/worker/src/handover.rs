@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use holepunch_link::{Link, LinkError};
+use holepunch_link::Link;
 use holepunch_wire::WorkerId;
 use holepunch_wire::session::{SESSIONS_MAX, SessionId};
 use tokio::sync::Notify;
@@ -200,6 +200,11 @@ impl Handover {
         self.lock().calls.contains_key(peer)
     }
 
+    /// Whether anybody is called of whom nothing is known yet.
+    pub(crate) fn is_calling(&self) -> bool {
+        self.lock().calls.values().any(|call| call.failed.is_none())
+    }
+
     /// Those that are called, and that nothing is known of yet.
     pub(crate) fn calling(&self) -> Vec<WorkerId> {
         let state = self.lock();
@@ -225,14 +230,9 @@ impl Handover {
         })
     }
 
-    /// A link has ended, or has not come about, and the peer has no other session.
-    pub(crate) fn link_ended(&self, session: SessionId, peer: &WorkerId, error: &LinkError) {
-        self.change(|state| {
-            let was_linked = state.linked.remove(&session).is_some();
-            if let Some(call) = state.calls.get_mut(peer).filter(|_| !was_linked) {
-                call.failed = Some(error.clone().into());
-            }
-        });
+    /// A session has ended; whether there was a link in it.
+    pub(crate) fn ended(&self, session: SessionId) -> bool {
+        self.lock().linked.remove(&session).is_some()
     }
 
     /// A call has failed.

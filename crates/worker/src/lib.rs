@@ -50,7 +50,7 @@
 //! Features, all on by default: `health` (an HTTP server for a platform's health check), `idna` (host names beyond ASCII),
 //! `ip-echo` (the public IP, as an HTTP service sees it), `port-mapping` (UPnP, NAT-PMP and PCP), `proxy` (the proxy that
 //! the environment names) and `turn` (TURN servers as further relays). A worker without them links as well, over fewer
-//! ways, and has 111 crates in place of 220.
+//! ways, and has half as many crates.
 //!
 //! | module | what |
 //! | --- | --- |

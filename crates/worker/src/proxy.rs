@@ -113,8 +113,8 @@ impl Proxy {
         }
         format!(
             "it wants a name and a password; write them into {named}, as \
-             http://name:password@{}:{}",
-            self.host, self.port
+             http://name:password@{}",
+            self.authority()
         )
     }
 }

@@ -39,6 +39,14 @@ impl Access {
         Self { tls, proxy, login, mute: Mute::default() }
     }
 
+    /// The host and the port to which TCP connects: those of the proxy, where there is one.
+    pub(crate) fn first<'a>(&'a self, url: &'a WebSocketUrl) -> (&'a str, u16) {
+        match &self.proxy {
+            Some(proxy) => (proxy.host.as_str(), proxy.port),
+            None => host_and_port(url),
+        }
+    }
+
     /// Connects to the host of `url`, or to the proxy; the address of the other end is told. `known` is that address, where
     /// it needs no look-up.
     pub(crate) async fn tcp(
@@ -47,11 +55,7 @@ impl Access {
         known: Option<SocketAddr>,
         tcp_within: Duration,
     ) -> io::Result<(TcpStream, SocketAddr)> {
-        let (name, port) = host_and_port(url);
-        let (to, to_port) = match &self.proxy {
-            Some(proxy) => (proxy.host.as_str(), proxy.port),
-            None => (name, port),
-        };
+        let (to, to_port) = self.first(url);
         let tcp = async {
             match known {
                 Some(known) => dial_any(&[known], tcp_within).await.map_err(io::Error::from),

@@ -2,11 +2,11 @@
 //! own connection takes.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use holepunch_link::dial::{Unanswered, dial_any};
 use serde::Deserialize;
-use std::net::SocketAddr;
 use tokio::net::TcpStream;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
@@ -29,8 +29,6 @@ const SAID_CHARS_MAX: usize = 80;
 pub struct Steps {
     access: Access,
     index: WebSocketUrl,
-    /// The host and the port of the first TCP connection.
-    first: (String, u16),
 }
 
 /// What a server's certificate says of itself; it has been verified.
@@ -67,17 +65,13 @@ impl Steps {
     /// To this rendezvous, through `proxy` where there is one.
     #[must_use]
     pub fn new(rendezvous: &RendezvousUrl, proxy: Option<Proxy>) -> Self {
-        let first = match &proxy {
-            Some(proxy) => (proxy.host.clone(), proxy.port),
-            None => (rendezvous.host().to_owned(), rendezvous.port()),
-        };
-        Self { access: Access::new(rendezvous, proxy), index: rendezvous.index(), first }
+        Self { access: Access::new(rendezvous, proxy), index: rendezvous.index() }
     }
 
     /// The host and the port to which TCP connects: those of the proxy, where there is one.
     #[must_use]
     pub fn first(&self) -> (&str, u16) {
-        (&self.first.0, self.first.1)
+        self.access.first(&self.index)
     }
 
     /// TCP to one address.

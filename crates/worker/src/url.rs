@@ -187,6 +187,12 @@ impl WebSocketUrl {
         self.port.unwrap_or(default_port(self.is_encrypted))
     }
 
+    /// The host, and the port where it is not that of the scheme.
+    pub(crate) fn authority(&self) -> String {
+        let port = self.port.map_or(String::new(), |port| format!(":{port}"));
+        format!("{}{port}", self.host)
+    }
+
     /// The path, from its first slash on.
     #[must_use]
     pub fn path(&self) -> &str {
@@ -217,11 +223,7 @@ impl WebSocketUrl {
 impl fmt::Display for WebSocketUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = if self.username.is_empty() { "" } else { "@" };
-        write!(f, "{}://{}{at}{}", self.scheme(), self.username, self.host)?;
-        if let Some(port) = self.port {
-            write!(f, ":{port}")?;
-        }
-        f.write_str(&self.path)?;
+        write!(f, "{}://{}{at}{}{}", self.scheme(), self.username, self.authority(), self.path)?;
         self.query.as_ref().map_or(Ok(()), |query| write!(f, "?{query}"))
     }
 }

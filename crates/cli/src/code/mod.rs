@@ -19,7 +19,7 @@ use crate::exit::Failure;
 use crate::settings::Environment;
 
 pub(crate) use asking::ask;
-pub(crate) use words::{WORD_BITS, WORDS_MAX, random, random_words};
+pub(crate) use words::{WORD_BITS, WORDS_MAX, random, random_hex, random_words};
 
 /// So long a code is good.
 pub(crate) const GOOD_FOR: Duration = Duration::from_secs(60 * 60);

@@ -23,6 +23,11 @@ pub(crate) fn random(count: usize) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
+/// So many bytes from the system, in hexadecimal digits.
+pub(crate) fn random_hex(count: usize) -> Result<String, Failure> {
+    Ok(random(count)?.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// So many words, any two of which have at most so many letters: with 15, one pair of a hundred is drawn again.
 pub(crate) fn random_words(count: u16, letters_max: usize) -> Result<Vec<&'static str>, Failure> {
     loop {

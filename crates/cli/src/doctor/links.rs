@@ -6,12 +6,13 @@ use holepunch_wire::session::RoomName;
 use holepunch_wire::signal::v1::Welcome;
 use holepunch_worker::{
     Config, FromServer, Link, Notice, Proxy, RendezvousUrl, ServerName, ServerV1, Signal, Worker,
+    milliseconds,
 };
 use serde_json::json;
 use tokio::time::timeout;
 
 use super::check::{Check, Name};
-use crate::code::random;
+use crate::code::random_hex;
 use crate::config_file::{registered, visitor};
 use crate::load::{NoRelay, RelayedPair, Target};
 
@@ -21,6 +22,10 @@ const REFUSED_WITHIN: Duration = Duration::from_millis(150);
 /// What goes through the relay each way: so many frames of so many datagrams of 1,200 bytes, 150 kB in all.
 const FRAMES: usize = 16;
 const DATAGRAMS: usize = 8;
+/// What it means that there is no relay, and what helps where there should be one.
+const WITHOUT_RELAY: &str = "pairs that no direct path links are not linked";
+const LET_THROUGH: &str =
+    "let WebSockets to /ws/relay/ through, as those to /ws/register/ (docs/operating.md)";
 /// A room's name that nobody else has: so many random bytes.
 const ROOM_BYTES: usize = 16;
 
@@ -40,8 +45,7 @@ impl Place {
 }
 
 fn own_room() -> Result<RoomName, String> {
-    let bytes = random(ROOM_BYTES).map_err(|failure| failure.why().to_owned())?;
-    let name: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let name = random_hex(ROOM_BYTES).map_err(|failure| failure.why().to_owned())?;
     RoomName::new(&name).map_err(|error| error.to_string())
 }
 
@@ -61,7 +65,7 @@ pub(super) async fn websocket(place: &Place) -> (Check, Option<Welcome>) {
     let took = began.elapsed();
     match let_in {
         Ok(Ok(Some((welcome, after)))) => {
-            let after = holepunch_worker::milliseconds(after);
+            let after = milliseconds(after);
             let seen = format!(
                 "holepunch.v1 of {}, welcome after {after:.1} ms, this machine is seen at {}",
                 welcome.server, welcome.observed_ip
@@ -141,7 +145,7 @@ pub(super) async fn relay(place: &Place) -> Check {
     let took = began.elapsed();
     let check = match carried {
         Ok(Ok(carried)) => {
-            let round_trip = holepunch_worker::milliseconds(carried.round_trip);
+            let round_trip = milliseconds(carried.round_trip);
             let details = json!({ "bytes_each_way": carried.bytes, "rtt_ms": round_trip });
             let seen = format!(
                 "two workers of this machine sent {} bytes each way, round trip {round_trip:.1} ms",
@@ -151,15 +155,15 @@ pub(super) async fn relay(place: &Place) -> Check {
         }
         Ok(Err(why @ (NoRelay::NotOffered | NoRelay::Baseline))) => {
             Check::warning(Name::Relay, "not_offered", why.to_string())
-                .means("pairs that no direct path links are not linked")
+                .means(WITHOUT_RELAY)
                 .fix("run the rendezvous without --no-relay, or give it TURN servers (--turn-urls)")
         }
-        Ok(Err(NoRelay::Failed(why))) => Check::fault(Name::Relay, "failed", why)
-            .means("pairs that no direct path links are not linked")
-            .fix("let WebSockets to /ws/relay/ through, as those to /ws/register/ (docs/operating.md)"),
+        Ok(Err(NoRelay::Failed(why))) => {
+            Check::fault(Name::Relay, "failed", why).means(WITHOUT_RELAY).fix(LET_THROUGH)
+        }
         Err(_) => Check::silent(Name::Relay, "nothing came back through the relay")
-            .means("pairs that no direct path links are not linked")
-            .fix("let WebSockets to /ws/relay/ through, as those to /ws/register/ (docs/operating.md)"),
+            .means(WITHOUT_RELAY)
+            .fix(LET_THROUGH),
     };
     check.took(took)
 }
@@ -202,8 +206,8 @@ pub(super) async fn direct(place: &Place) -> Check {
 
 fn is_linked(link: &Link, after: Duration) -> Check {
     let path = link.path();
-    let after = holepunch_worker::milliseconds(after);
-    let rtt = path.rtt.map(holepunch_worker::milliseconds);
+    let after = milliseconds(after);
+    let rtt = path.rtt.map(milliseconds);
     let round_trip = rtt.map_or(String::new(), |rtt| format!(", round trip {rtt:.1} ms"));
     let seen = format!(
         "two workers of this machine are linked, {}, after {after:.0} ms{round_trip}",

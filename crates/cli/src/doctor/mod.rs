@@ -176,7 +176,7 @@ async fn let_in(report: &mut Report, place: &Place) -> Result<Welcome, NotLetIn>
         report.push(Check::not_tried(Name::Websocket, failed));
         return Err(NotLetIn::Failed(failed));
     }
-    let (check, welcome) = report.watch(Name::Websocket, links::websocket(place)).await;
+    let (check, welcome) = watch(Name::Websocket, links::websocket(place)).await;
     report.need(check).map_err(NotLetIn::Failed)?;
     welcome.ok_or(NotLetIn::Baseline)
 }

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use holepunch_link::dial::in_turn;
-use holepunch_worker::{Certificate, Index, Proxy, RendezvousUrl, Steps, Stream, milliseconds};
+use holepunch_worker::{
+    Certificate, Index, Proxy, RendezvousUrl, Steps, Stream, milliseconds as ms,
+};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::net::{TcpStream, lookup_host};
@@ -13,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::check::{Check, Name};
-use super::report::Report;
+use super::report::{Report, watch};
 
 /// A certificate that ends sooner than this should have been renewed: authorities do so with a third of its time left.
 const RENEW_BEFORE: Duration = Duration::from_secs(14 * 86_400);
@@ -42,18 +44,18 @@ pub(super) async fn reach(
 
 async fn go(report: &mut Report, url: &RendezvousUrl, proxy: Option<&Proxy>) -> Result<(), Name> {
     let steps = Steps::new(url, proxy.cloned());
-    let (check, addresses) = report.watch(Name::Dns, dns(&steps)).await;
+    let (check, addresses) = watch(Name::Dns, dns(&steps)).await;
     report.need(check)?;
-    let (checks, stream) = report.watch(Name::Tcp, tcp(&steps, addresses)).await;
+    let (checks, stream) = watch(Name::Tcp, tcp(&steps, addresses)).await;
     checks.into_iter().for_each(|check| report.push(check));
     let mut stream = stream.ok_or(Name::Tcp)?;
-    let check = report.watch(Name::Proxy, tunnel(&steps, proxy, &mut stream)).await;
+    let check = watch(Name::Proxy, tunnel(&steps, proxy, &mut stream)).await;
     report.need(check)?;
-    let (check, stream) = report.watch(Name::Tls, tls(&steps, url, stream)).await;
+    let (check, stream) = watch(Name::Tls, tls(&steps, url, stream)).await;
     report.need(check)?;
     let stream = stream.ok_or(Name::Tls)?;
     let asked = Instant::now();
-    let (check, index) = report.watch(Name::Http, http(&steps, stream)).await;
+    let (check, index) = watch(Name::Http, http(&steps, stream)).await;
     report.need(check)?;
     let date = index.and_then(|index| index.date);
     report.push(clock(date.as_deref(), asked.elapsed(), SystemTime::now()));
@@ -287,10 +289,6 @@ fn clock(date: Option<&str>, took: Duration, now: SystemTime) -> Check {
         Check::ok(Name::Clock, format!("within {} s of the server's", off.as_secs().max(1)))
     };
     check.details(details)
-}
-
-fn ms(time: Duration) -> f64 {
-    milliseconds(time)
 }
 
 #[cfg(test)]

@@ -53,11 +53,6 @@ impl Report {
         if is_usable { Ok(()) } else { Err(name) }
     }
 
-    /// Runs a check, and says that it is under way where it takes long.
-    pub(super) async fn watch<T>(&self, name: Name, checking: impl Future<Output = T>) -> T {
-        watch(name, checking).await
-    }
-
     fn count(&self, status: Status) -> u64 {
         self.checks.iter().filter(|check| check.status == status).count() as u64
     }

@@ -71,7 +71,7 @@ pub(crate) struct Args {
     reverse: Vec<Reverse>,
     /// What the peer may reach; nothing without it
     ///
-    /// It reaches that through this side. Of the port or the host `*`: any. For UDP, with /udp behind it.
+    /// It reaches that through this side. `*` stands for any host or any port. For UDP, with /udp behind it.
     #[arg(long, value_name = "HOST:PORT")]
     allow: Vec<Rule>,
     /// Where the peer may listen here (-R there)
@@ -140,16 +140,15 @@ async fn carry(args: Args, environment: &Environment, end: &mut End) -> Result<E
     }
     let json = args.json;
     let join = in_room(args.meet.into(), args.room_mode, environment)?;
-    // A port that is taken is said before anybody is called.
-    let (allow, open_files_max) = (args.allow.into_iter().collect(), connections_max());
     let mut what = Forward {
-        allow,
+        allow: args.allow.into_iter().collect(),
         allow_listen: args.allow_listen.into_iter().collect(),
         remotes: args.reverse.into_iter().map(|Reverse(remote)| remote).collect(),
-        open_files_max,
+        open_files_max: connections_max(),
         listener: Listener::new(teller(json)),
         ..Forward::default()
     };
+    // A port that is taken is said before anybody is called.
     listen(&mut what, pairs, args.socks, json)?;
     if args.once {
         return once::carry(join, environment, what, end).await;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use holepunch_programs::forward::{Ended, Forward, ForwardError, forward};
 use holepunch_programs::{INTERRUPTED, is_orderly};
 
-use super::telling::{Event, linked};
+use super::telling::{linked, telling};
 use super::{ALONE, End};
 use crate::exit::Failure;
-use crate::joining::{self, JoinArgs, Manner, Telling, Turn};
+use crate::joining::{self, JoinArgs, Manner, Turn};
 use crate::output;
 use crate::settings::Environment;
 use crate::signals::Stop;
@@ -23,15 +23,7 @@ pub(super) async fn carry(
     let json = end.json;
     let mut stop = Stop::listen()?;
     let counts = Arc::clone(&what.counts);
-    let telling = Telling::lines();
-    let telling = if json {
-        telling
-            .with_json(|path| output::json_line(&Event::Path { peer: None, path }))
-            .with_json_code(|invited| output::json_line(&Event::Code(invited.clone())))
-    } else {
-        telling
-    };
-    let manner = Manner { telling, alone: ALONE, replaces: false };
+    let manner = Manner { telling: telling(json, None), alone: ALONE, replaces: false };
     let mut joined = joining::join(join, environment, manner, &mut stop).await?;
     let (joined, outcome) = loop {
         if json {

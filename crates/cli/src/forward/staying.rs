@@ -9,10 +9,10 @@ use holepunch_programs::{INTERRUPTED, is_orderly};
 use holepunch_worker::{Link, LinkError};
 use tokio::task::JoinSet;
 
-use super::telling::{Event, Pace, linked};
+use super::telling::{Event, Pace, linked, telling};
 use super::{ALONE, End};
 use crate::exit::Failure;
-use crate::joining::{self, JoinArgs, LINKS_MAX, Manner, Staying, Telling, tell_paths};
+use crate::joining::{self, JoinArgs, LINKS_MAX, Manner, Staying, tell_paths};
 use crate::output;
 use crate::settings::Environment;
 use crate::signals::Stop;
@@ -41,20 +41,6 @@ pub(super) async fn carry(
     Service { staying, forwarder, served: JoinSet::new(), pace: Pace::new(Instant::now()) }
         .run(&mut stop, end)
         .await
-}
-
-/// Lines, and JSON; of the link with this peer, where there are several.
-fn telling(json: bool, peer: Option<String>) -> Telling {
-    let mut telling = Telling::lines();
-    if let Some(peer) = peer.clone() {
-        telling.line = Arc::new(move |text| output::progress(format!("{peer}: {text}")));
-    }
-    if !json {
-        return telling;
-    }
-    telling
-        .with_json(move |path| output::json_line(&Event::Path { peer: peer.clone(), path }))
-        .with_json_code(|invited| output::json_line(&Event::Code(invited.clone())))
 }
 
 struct Service {

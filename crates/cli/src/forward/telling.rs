@@ -1,7 +1,7 @@
 //! What `holepunch forward` tells while it runs, and in the end: lines for a person, or JSON.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use holepunch_programs::forward::{
@@ -11,7 +11,7 @@ use holepunch_worker::{Link, PathKind};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
-use crate::joining::Invited;
+use crate::joining::{Invited, Telling};
 use crate::output::{self, counted};
 use crate::path_history::PathChange;
 
@@ -19,6 +19,20 @@ use crate::path_history::PathChange;
 const BURST: u32 = 10;
 /// After that, one in this time: a client that tries again and again does not fill a log.
 const REFILL: Duration = Duration::from_secs(5);
+
+/// Lines, and JSON; of the link with this peer, where there are several.
+pub(super) fn telling(json: bool, peer: Option<String>) -> Telling {
+    let mut telling = Telling::lines();
+    if let Some(peer) = peer.clone() {
+        telling.line = Arc::new(move |text| output::progress(format!("{peer}: {text}")));
+    }
+    if !json {
+        return telling;
+    }
+    telling
+        .with_json(move |path| output::json_line(&Event::Path { peer: peer.clone(), path }))
+        .with_json_code(|invited| output::json_line(&Event::Code(invited.clone())))
+}
 
 /// What happens, in JSON.
 #[derive(Debug, Serialize)]

@@ -79,7 +79,7 @@ pub(crate) struct JoinArgs {
     give_up_after_sec: Option<Seconds>,
     /// Say nothing of the way to the link
     ///
-    /// Neither of that way nor of its changes anything is told on standard error.
+    /// Standard error tells nothing of that way, nor of its changes.
     #[arg(long, short, help_heading = LOGGING)]
     quiet: bool,
     /// Tell the history of the link on standard error in the end
@@ -425,7 +425,7 @@ fn other_side(config: &Config, alone: Alone, tells_rendezvous: bool) -> Option<S
 }
 
 /// Returns at that time, and never without one.
-async fn until_some(at: Option<Instant>) {
+pub(crate) async fn until_some(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,

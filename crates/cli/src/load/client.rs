@@ -13,7 +13,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use crate::code::random;
+use crate::code::random_hex;
 use crate::exit::Failure;
 
 /// A handshake may take so long.
@@ -39,8 +39,7 @@ impl Target {
     /// A rendezvous, which is reached as every worker reaches it.
     pub(crate) fn new(url: RendezvousUrl, proxy: Option<Proxy>) -> Result<Self, Failure> {
         let dialer = Dialer::new(&url, proxy);
-        let run = random(RUN_BYTES)?.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { url, dialer, run })
+        Ok(Self { url, dialer, run: random_hex(RUN_BYTES)? })
     }
 
     /// Opens a WebSocket there.

@@ -35,7 +35,7 @@ const WORKERS_MAX: usize = 60_000;
 
 /// Put load on a rendezvous
 ///
-/// By idle workers, pairings, echoes, or relayed bytes.
+/// The load is idle workers, pairings, echoes, or relayed bytes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     holepunch load idle --url http://127.0.0.1:8080 --workers 10000 --hold-sec 60\n  \

@@ -32,7 +32,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Tell what the NAT in front of this machine does
 ///
-/// STUN servers are asked for it. It is told as well what that means for linking. Without servers: stun.l.google.com:19302 and stun.cloudflare.com:3478. Exit code 1 when no server answers.
+/// It asks STUN servers, and also tells what the answers mean for linking. Without servers: stun.l.google.com:19302 and stun.cloudflare.com:3478. Exit code 1 when no server answers.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     holepunch nat\n  \

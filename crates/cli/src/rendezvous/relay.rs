@@ -17,12 +17,12 @@ pub(crate) struct Args {
     no_relay: bool,
     /// Bytes a second of a session
     ///
-    /// That are relayed [env: RELAY_RATE] [default: none]
+    /// So many are relayed for one session each second [env: RELAY_RATE] [default: none]
     #[arg(long, value_name = "SIZE|none")]
     relay_rate: Option<OrNone<Size>>,
     /// Bytes of a session
     ///
-    /// That are relayed [env: RELAY_QUOTA] [default: none]
+    /// So many are relayed for one session in all [env: RELAY_QUOTA] [default: none]
     #[arg(long, value_name = "SIZE|none")]
     relay_quota: Option<OrNone<Size>>,
     /// Bytes a second that are relayed from one IP address [env: RELAY_RATE_PER_IP] [default: none]
@@ -30,7 +30,7 @@ pub(crate) struct Args {
     relay_rate_per_ip: Option<OrNone<Size>>,
     /// Bytes of an IP a day [default: 100G]
     ///
-    /// That are relayed from one IP address [env: RELAY_QUOTA_PER_IP]
+    /// So many are relayed from one IP address in a day [env: RELAY_QUOTA_PER_IP]
     #[arg(long, value_name = "SIZE|none")]
     relay_quota_per_ip: Option<OrNone<Size>>,
     /// Bytes a second that are relayed in all [env: RELAY_RATE_TOTAL] [default: none]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use holepunch_programs::transfer::{self, Notice, Phase, Progress, Summary, Totals};
 use holepunch_worker::{Link, PathKind, milliseconds};
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use textwrap::core::display_width;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::json::{FailureLine, Line, LinkLine};
@@ -155,7 +156,7 @@ impl Show {
                     bar.set_position(summary.bytes_done);
                     let columns = columns(Stream::Err).unwrap_or(COLUMNS_UNKNOWN);
                     let name = prefix(&summary, columns);
-                    let left = columns.saturating_sub(console::measure_text_width(&name));
+                    let left = columns.saturating_sub(display_width(&name));
                     let (text, has_room) = beside_a_bar(&self.parts(&summary, eta), left);
                     bar.set_style(style(has_room));
                     bar.set_prefix(name);

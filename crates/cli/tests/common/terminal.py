@@ -1,7 +1,7 @@
 """Runs a command on a pseudo-terminal, waits for texts and types answers, and says in what state the terminal is left.
 
 Standard input: one JSON object {"command": [...], "steps": [[text, typed], ...], "within": seconds}.
-Standard output: one JSON object a step ({"seen": text}), and in the end {"code", "said", "is_sane", "cursor_is_hidden", "ms_to_end"}.
+Standard output: one JSON object a step ({"seen": text}), and in the end {"code", "said", "is_sane", "cursor_is_hidden"}.
 """
 
 import fcntl, json, os, pty, select, struct, subprocess, sys, termios, time
@@ -21,7 +21,6 @@ child = subprocess.Popen(
     asked["command"], stdin=slave, stdout=slave, stderr=slave, preexec_fn=own_terminal, close_fds=True
 )
 said, at, deadline = b"", 0, time.monotonic() + asked["within"]
-typed_at = time.monotonic()
 
 
 def read(until):
@@ -49,13 +48,11 @@ for text, typed in asked["steps"]:
     at = found + len(text.encode())
     print(json.dumps({"seen": text}), flush=True)
     os.write(master, typed.encode())
-    typed_at = time.monotonic()
 
 while child.poll() is None:
     if time.monotonic() > deadline:
         give_up("it does not end")
     read(time.monotonic() + 0.01)
-took = time.monotonic() - typed_at
 while read(time.monotonic()):
     pass
 after = termios.tcgetattr(slave)
@@ -67,7 +64,6 @@ print(
             "said": said.decode(errors="replace"),
             "is_sane": after == before,
             "cursor_is_hidden": hidden > shown,
-            "ms_to_end": took * 1000,
         }
     ),
     flush=True,

@@ -28,6 +28,8 @@ pub(super) struct Connected {
     /// The route of its first path.
     pub(super) route: Route,
     pub(super) last_word: LastWord,
+    /// What the two have agreed on to speak over it.
+    pub(super) protocol: Option<Vec<u8>>,
 }
 
 /// What has become of an attempt.
@@ -125,9 +127,9 @@ impl SessionTask {
         Ok(async move {
             let connected = async {
                 let connection = connecting.await.map_err(|error| explain(&error, &verifier))?;
-                protocols.agree(&connection)?;
+                let protocol = protocols.agree(&connection)?;
                 let last_word = hello::connect(&connection, &terms, &turn).await?;
-                Ok(Connected { connection, route, last_word })
+                Ok(Connected { connection, route, last_word, protocol })
             };
             timed(connected).await
         })
@@ -192,7 +194,7 @@ impl SessionTask {
             let connected = async {
                 let connecting = accepted.map_err(|error| explain(&error, &verifier))?;
                 let connection = connecting.await.map_err(|error| explain(&error, &verifier))?;
-                protocols.agree(&connection)?;
+                let protocol = protocols.agree(&connection)?;
                 hello::accept(&connection, &terms).await?;
                 let from = connection
                     .path(noq::PathId::ZERO)
@@ -201,7 +203,8 @@ impl SessionTask {
                 let route = mux.route(from);
                 let route =
                     route.ok_or_else(|| LinkError::Protocol("a route that is gone".to_owned()))?;
-                Ok(Connected { connection, route, last_word: LastWord::default() })
+                let last_word = LastWord::default();
+                Ok(Connected { connection, route, last_word, protocol })
             };
             timed(connected).await
         })

@@ -79,7 +79,8 @@ impl SessionTask {
     /// Why the link has ended, or why there was none.
     async fn live(&mut self) -> Result<LinkError, LinkError> {
         // Boxed, so that a link does not keep the room of its handshake.
-        let Connected { connection, route, last_word } = Box::pin(self.established()).await?;
+        let Connected { connection, route, last_word, protocol } =
+            Box::pin(self.established()).await?;
         self.terms.was_right();
         // Others of the session come too late. Those that wait would keep their datagrams as long as the link lives.
         self.incoming.close();
@@ -94,7 +95,7 @@ impl SessionTask {
             key: self.key,
             is_controlling: self.is_controlling,
             knows_secret: self.config.secret.is_some(),
-            protocol: self.config.protocols.agreed(&connection)?,
+            protocol,
         };
         let closed = connection.on_closed();
         let mut paths = Paths::new(self, &connection, route, &state, &ending);

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use holepunch_link::{Link, LinkError};
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::agree::{AgreeError, Agreed, agree};
@@ -146,7 +146,7 @@ impl Forwarder {
         let (listeners, socks) =
             (std::mem::take(&mut what.listeners), std::mem::take(&mut what.socks));
         let udp = std::mem::take(&mut what.udp);
-        let station = Arc::new(Station::new(&mut what));
+        let station = Arc::new(Station::new(what));
         let mut listening = JoinSet::new();
         for (listener, target) in listeners {
             listening.spawn(near::listen(Arc::clone(&station), listener, Kind::To(target)));
@@ -188,8 +188,9 @@ impl Forwarder {
         let mut parts = JoinSet::new();
         parts.spawn(far::serve(entered.way().clone()));
         parts.spawn(udp::carry(Arc::clone(&entered.way().carrier)));
-        let asking = tokio::spawn(remote::ask(entered.way().clone()));
-        let asking = AbortOnDrop(asking);
+        // Ends with this value, and need not come to its end.
+        let mut asking = JoinSet::new();
+        asking.spawn(remote::ask(entered.way().clone()));
         let why = link.closed().await;
         drop((entered, asking));
         // Those that have the way write what has arrived.
@@ -199,16 +200,6 @@ impl Forwarder {
         };
         let _in_time = timeout(DRAIN_WITHIN, in_time).await;
         Ended { summary: self.summary(), why }
-    }
-}
-
-/// A task that ends with this value.
-#[derive(Debug)]
-struct AbortOnDrop(JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use holepunch_link::RecvStream;
 use tokio::net::TcpListener;
+use tokio::sync::SemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -153,31 +153,20 @@ pub(super) async fn serve(
     Ok(())
 }
 
-/// A place among the listeners of a peer.
-#[derive(Debug)]
-struct ListenerPlace<'a>(&'a Carrier);
-
-impl Drop for ListenerPlace<'_> {
-    fn drop(&mut self) {
-        self.0.listeners.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
+/// A listener, and its place among those of the peer.
 fn listen(
     carrier: &Carrier,
     address: SocketAddr,
-) -> Result<(TcpListener, ListenerPlace<'_>), Answer> {
+) -> Result<(TcpListener, SemaphorePermit<'_>), Answer> {
     if !carrier.station.allow_listen.has(address) {
         let reason =
             format!("{address} is not allowed by --allow-listen on the side that is to listen");
         return Err(Answer::Refused { reason, code: Some(Refusal::NotAllowed) });
     }
-    let before = carrier.listeners.fetch_add(1, Ordering::Relaxed);
-    let place = ListenerPlace(carrier);
-    if before >= LISTENERS_FOR_PEER_MAX {
+    let place = carrier.listeners.try_acquire().map_err(|_| {
         let reason = format!("{LISTENERS_FOR_PEER_MAX} listeners are the most for one peer");
-        return Err(Answer::Refused { reason, code: Some(Refusal::TooMany) });
-    }
+        Answer::Refused { reason, code: Some(Refusal::TooMany) }
+    })?;
     let canonical = SocketAddr::new(address.ip().to_canonical(), address.port());
     match near::bind(canonical) {
         Ok(listener) => Ok((listener, place)),

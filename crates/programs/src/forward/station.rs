@@ -1,6 +1,6 @@
 //! What outlives the links: who may reach what, the counts, and through which link the listeners' connections go.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use holepunch_link::Link;
@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::allow::Allow;
 use super::allow_listen::AllowListen;
 use super::counts::Counts;
-use super::remote::{Asked, Remote};
+use super::remote::{Asked, LISTENERS_FOR_PEER_MAX, Remote};
 use super::telling::{Asker, Listener, NotMade};
 use super::udp::Flows;
 use super::window::{Pool, Pools};
@@ -76,7 +76,7 @@ pub(super) struct Carrier {
     /// Places that are taken for the peer.
     places: AtomicUsize,
     /// Places of listeners for the peer.
-    pub(super) listeners: AtomicU32,
+    pub(super) listeners: Semaphore,
 }
 
 /// A link that connections are carried by. Whoever has one keeps the end of the link waiting for a moment.
@@ -125,8 +125,7 @@ impl Drop for Entered {
 }
 
 impl Station {
-    pub(super) fn new(what: &mut Forward) -> Self {
-        let what = std::mem::take(what);
+    pub(super) fn new(what: Forward) -> Self {
         let open_files = what.open_files_max.unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         Self {
             allow: what.allow,
@@ -166,7 +165,7 @@ impl Station {
             peer,
             lookups: Arc::new(Semaphore::new(of_one)),
             places: AtomicUsize::new(0),
-            listeners: AtomicU32::new(0),
+            listeners: Semaphore::new(LISTENERS_FOR_PEER_MAX as usize),
         };
         let way = Way { carrier: Arc::new(carrier), _alive: alive };
         let mut ways = self.ways();

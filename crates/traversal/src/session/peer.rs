@@ -278,15 +278,17 @@ impl Session {
         self.send_check(route, true, None, now, rng);
     }
 
-    /// Takes a verified error: the peer keeps its role, so this side changes.
+    /// Takes a verified error, by the socket that the check has gone by: any other may say nothing of it, and that one may
+    /// be closed. The peer keeps its role, so this side changes.
     pub(crate) fn handle_error(
         &mut self,
-        transaction: TransactionId,
-        code: u16,
+        (transaction, code): (TransactionId, u16),
+        socket: SocketId,
         now: Instant,
         rng: &mut StdRng,
     ) {
-        let Some(check) = self.checks.find(transaction) else { return };
+        let sent = self.checks.find(transaction);
+        let Some(check) = sent.filter(|check| check.route.socket == socket) else { return };
         self.checks.answered(transaction);
         if code == ROLE_CONFLICT && self.conflicts < CONFLICTS_MAX {
             self.conflicts += 1;

@@ -122,7 +122,7 @@ impl Traversal {
                 let source = Source { route: source, is_anothers };
                 session.handle_success((transaction, mapped), source, now, rng);
             }
-            Check::Error { code } => session.handle_error(transaction, code, now, rng),
+            Check::Error { code } => session.handle_error((transaction, code), socket, now, rng),
             Check::Indication => {}
         }
         true

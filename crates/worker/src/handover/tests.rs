@@ -1,4 +1,4 @@
-use holepunch_link::{FailureCode, testing};
+use holepunch_link::{FailureCode, LinkError, testing};
 use tokio::time::{Duration, timeout};
 
 use super::*;
@@ -38,7 +38,7 @@ async fn each_failure_before_the_registration_is_told_once_and_none_after_it() {
 #[tokio::test]
 async fn a_link_goes_to_whoever_calls_its_peer_and_else_to_whoever_accepts() {
     let (handover, (a, b, _sockets)) = (Handover::default(), testing::pair().await);
-    let peer = a.peer().clone();
+    let (peer, session) = (a.peer().clone(), a.session());
     let (called, ()) = tokio::join!(handover.connect(&peer), async {
         assert!(at_once(handover.accept()).await.is_none());
         assert_eq!(handover.calling(), std::slice::from_ref(&peer));
@@ -49,6 +49,8 @@ async fn a_link_goes_to_whoever_calls_its_peer_and_else_to_whoever_accepts() {
     assert_eq!(handover.calling(), [] as [WorkerId; 0]);
     let again = handover.connect(&peer).await.unwrap_err();
     assert_eq!(again, ConnectError::AlreadyLinked(peer.clone()));
+    assert!(handover.ended(session) && !handover.ended(session));
+    assert!(at_once(handover.connect(&peer)).await.is_none(), "it is called anew");
     handover.linked(b).unwrap();
     assert_ne!(handover.accept().await.unwrap().peer(), &peer);
 }
@@ -66,8 +68,8 @@ async fn a_link_that_came_before_the_call_is_taken_and_a_dropped_call_loses_none
 async fn a_call_fails_with_its_session_and_with_the_third_refusal() {
     let (handover, peer) = (Handover::default(), id("b"));
     let failing = async {
-        handover.link_ended(SessionId(1), &id("c"), &LinkError::WrongSecret);
-        handover.link_ended(SessionId(2), &peer, &LinkError::WrongSecret);
+        handover.call_failed(&id("c"), LinkError::WrongSecret.into());
+        handover.call_failed(&peer, LinkError::WrongSecret.into());
     };
     let (called, ()) = tokio::join!(handover.connect(&peer), failing);
     assert_eq!(called.unwrap_err().code(), FailureCode::WrongSecret);

@@ -114,7 +114,7 @@ impl Run {
 
     async fn woken(&mut self, stopped: &mut oneshot::Receiver<()>) -> Woken {
         let bind_at = self.bind_at;
-        let has_calls = self.config.peer.is_some() || !self.handover.calling().is_empty();
+        let has_calls = self.config.peer.is_some() || self.handover.is_calling();
         let udp = async {
             match &mut self.port {
                 Some(port) => Woken::Udp(port.next_event().await),

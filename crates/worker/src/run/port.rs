@@ -123,8 +123,9 @@ impl Run {
                 if error == LinkError::WrongSecret {
                     self.wrong_secrets.send_modify(|count| *count = count.saturating_add(1));
                 }
-                if self.sessions_with(&peer).all(|other| other == session) {
-                    self.handover.link_ended(session, &peer, &error);
+                let was_linked = self.handover.ended(session);
+                if !was_linked && self.sessions_with(&peer).all(|other| other == session) {
+                    self.handover.call_failed(&peer, error.clone().into());
                 }
                 self.notice(Notice::LinkEnded(peer, session, error));
                 self.tell(Input::Leave(session));

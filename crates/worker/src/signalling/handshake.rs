@@ -132,7 +132,7 @@ pub(crate) async fn get(
     let request = format!(
         "GET {} HTTP/1.1\r\nHost: {}\r\nAccept: application/json\r\nConnection: close\r\n{}\r\n",
         url.path(),
-        host_header(url),
+        url.authority(),
         authorization(login),
     );
     stream.write_all(request.as_bytes()).await?;
@@ -145,12 +145,6 @@ pub(crate) async fn get(
     while body.len() < most && stream.read_buf(&mut body).await.is_ok_and(|read| read > 0) {}
     body.truncate(most);
     Ok(head.map(|()| body))
-}
-
-/// The host of a URL, and its port where the URL names one, as a request names them.
-fn host_header(url: &WebSocketUrl) -> String {
-    let port = url.port().map_or(String::new(), |port| format!(":{port}"));
-    format!("{}{port}", url.host())
 }
 
 fn authorization(login: Option<&Login>) -> String {
@@ -171,7 +165,7 @@ fn request(url: &WebSocketUrl, key: &str, asking: Asking<'_>, login: Option<&Log
          Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\
          {asking}{login}\r\n",
         path = url.path(),
-        host = host_header(url),
+        host = url.authority(),
         login = authorization(login),
     )
 }

@@ -103,8 +103,9 @@ impl Turns {
         if self.sessions.len() > KEPT_MAX {
             // Ids of sessions are random numbers.
             let oldest = self.sessions.iter().min_by_key(|(_, entry)| entry.offer);
-            let oldest = oldest.map(|(session, _)| *session);
-            oldest.map(|session| self.sessions.remove(&session));
+            if let Some(session) = oldest.map(|(session, _)| *session) {
+                self.sessions.remove(&session);
+            }
         }
     }
 

@@ -14,21 +14,13 @@ use crate::scene::{Scene, TOKEN, V1, prepared, said, welcome};
 
 /// What the worker complains of next: a frame that is no message, or a message with wrong fields.
 async fn complaint(worker: &mut Subject) -> String {
-    let pick = |notice: &Notice| match notice {
-        Notice::Signal(Signal::Malformed(why)) => Some(why.clone()),
-        Notice::Signal(Signal::Message(FromServer::V1(Err(why)))) => Some(why.clone()),
-        Notice::Signal(_)
-        | Notice::Udp(_)
-        | Notice::HealthServer(_)
-        | Notice::UdpBound(_)
-        | Notice::UdpUnavailable(..)
-        | Notice::PublicIp(_)
-        | Notice::PublicIpUnknown(_)
-        | Notice::NoEndpoint(_)
-        | Notice::Reported(_)
-        | Notice::Linked(..)
-        | Notice::LinkEnded(..)
-        | _ => None,
+    let pick = |notice: &Notice| {
+        let Notice::Signal(Signal::Malformed(why) | Signal::Message(FromServer::V1(Err(why)))) =
+            notice
+        else {
+            return None;
+        };
+        Some(why.clone())
     };
     worker.until("a complaint", pick).await
 }

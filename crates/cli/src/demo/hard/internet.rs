@@ -187,8 +187,8 @@ impl Internet {
 /// The NAT behind which a host is.
 fn side_of(ip: IpAddr) -> Option<usize> {
     let IpAddr::V4(ip) = ip else { return None };
-    let network = |ip: Ipv4Addr| ip.octets()[..3].to_vec();
-    OUTSIDE.iter().position(|outside| *outside != ip && network(*outside) == network(ip))
+    let is_network = |outside: &Ipv4Addr| outside.octets()[..3] == ip.octets()[..3];
+    OUTSIDE.iter().position(|outside| *outside != ip && is_network(outside))
 }
 
 fn bind(address: SocketAddr) -> io::Result<UdpSocket> {

@@ -17,8 +17,9 @@ use holepunch_wire::session::RoomName;
 use holepunch_worker::{Config, Link, Links, Notice, Worker, milliseconds};
 
 use super::{LINK_WITHIN, server};
-use crate::code::random;
+use crate::code::{random, random_hex};
 use crate::exit::Failure;
+use crate::joining::until_some;
 use crate::signals::Stop;
 use internet::{Internet, Traffic, inside};
 use telling::{Outcome, Plain, Search, Teller};
@@ -148,31 +149,24 @@ async fn plain(server: &Server, internet: &Arc<Internet>) -> Result<Plain, Failu
 async fn punched(worker: &mut Worker, told: &mut Option<std::net::SocketAddr>) -> bool {
     let mut until = None;
     loop {
-        let wait = async {
-            match until {
-                Some(until) => tokio::time::sleep_until(until).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             notice = worker.next_notice() => match notice {
                 Some(Notice::Udp(Event::PunchStarted(_, address))) => {
                     told.get_or_insert(address);
-                    until.get_or_insert(tokio::time::Instant::now() + PLAIN_FOR);
+                    until.get_or_insert(Instant::now() + PLAIN_FOR);
                 }
                 Some(Notice::Udp(Event::LinkEstablished { .. })) => return true,
                 Some(_) => {}
                 None => return false,
             },
-            () = wait => return false,
+            () = until_some(until) => return false,
         }
     }
 }
 
 /// Links two workers that speak `holepunch.v1`.
 async fn linked(server: &Server, internet: &Arc<Internet>) -> Result<(Pair, Search), Failure> {
-    let room: String = random(8)?.iter().map(|byte| format!("{byte:02x}")).collect();
-    let room = RoomName::new(&room).map_err(Failure::failed)?;
+    let room = RoomName::new(&random_hex(8)?).map_err(Failure::failed)?;
     let start = async |side| {
         let config = Config { room: room.clone(), ..config(server, inside(side, HOST))? };
         Worker::start(config).await.map_err(Failure::failed)

@@ -210,13 +210,10 @@ impl Teller {
         let at: Vec<String> = plain.addresses.iter().map(ToString::to_string).collect();
         let Plain { checks, let_in, ms, .. } = plain;
         let at = at.join(" and ");
-        let text = if *let_in == 0 {
-            format!("{checks} checks at {at} in {ms:.0} ms, where STUN sees the two: none got in")
-        } else {
-            format!(
-                "{checks} checks at {at} in {ms:.0} ms, where STUN sees the two: {let_in} got in"
-            )
-        };
+        let let_in = if *let_in == 0 { "none".to_owned() } else { let_in.to_string() };
+        let text = format!(
+            "{checks} checks at {at} in {ms:.0} ms, where STUN sees the two: {let_in} got in"
+        );
         self.line("the plain way", &text);
     }
 

@@ -2,7 +2,6 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use holepunch_link::RecvStream;
 use tokio::net::UdpSocket;
@@ -13,12 +12,9 @@ use super::super::request::{Answer, Failure, FlowRequest, Refusal};
 use super::super::station::Way;
 use super::super::target::Protocol;
 use super::table::{NoFlow, Whose};
-use super::{DATAGRAM_BYTES, Flow, Sink, with_buffers};
+use super::{DATAGRAM_BYTES, Flow, READ_PAUSE, Sink, with_buffers};
 use crate::messages::write_message;
 use crate::sending::Sending;
-
-/// After the target has said that nothing listens there.
-const READ_PAUSE: Duration = Duration::from_millis(10);
 
 /// Carries a flow of the peer's, where that may be, until one of the two ends it or it has been idle for too long.
 ///

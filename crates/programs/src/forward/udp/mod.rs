@@ -13,7 +13,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use socket2::SockRef;
@@ -34,6 +34,8 @@ const QUEUE_BYTES_MAX: usize = 256 * 1024;
 const SOCKET_BUFFER_BYTES: usize = 1024 * 1024;
 /// Longest UDP payload, and one byte.
 const DATAGRAM_BYTES: usize = 65_536;
+/// After a socket could not be read: the network answers that what was sent before has not arrived, say.
+const READ_PAUSE: Duration = Duration::from_millis(10);
 
 /// Listens for UDP on an address.
 ///
@@ -158,7 +160,7 @@ impl Flow {
     /// Closes it: no datagram goes either way any more.
     fn close(&self) {
         if let Some(carrier) = self.carrier.upgrade() {
-            carrier.flows.table().close(self.id);
+            carrier.flows.table().close_if(self.id, |flow| std::ptr::eq(&**flow, self));
         }
         self.end();
     }

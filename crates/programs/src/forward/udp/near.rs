@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
@@ -14,13 +13,10 @@ use super::super::station::{Station, Way};
 use super::super::target::Target;
 use super::super::telling::Asker;
 use super::table::Whose;
-use super::{DATAGRAM_BYTES, Flow, Sink};
+use super::{DATAGRAM_BYTES, Flow, READ_PAUSE, Sink};
 use crate::harmless::harmless;
 use crate::messages::write_message;
 use crate::sending::Sending;
-
-/// After the socket could not be read (an answer of the network's to what was sent before, say).
-const READ_PAUSE: Duration = Duration::from_millis(10);
 
 /// Takes datagrams for as long as it runs, whether there is a link or not.
 pub(in super::super) async fn listen(station: Arc<Station>, socket: UdpSocket, target: Target) {

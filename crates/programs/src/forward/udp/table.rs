@@ -89,6 +89,12 @@ impl<F> Table<F> {
         self.0.remove(&id).map(|entry| entry.flow)
     }
 
+    /// Closes a flow where it is this one: its number may be a younger one's by now.
+    pub fn close_if(&mut self, id: u32, is_this: impl FnOnce(&F) -> bool) -> Option<F> {
+        self.0.get(&id).filter(|entry| is_this(&entry.flow))?;
+        self.close(id)
+    }
+
     /// When a flow has been idle for long enough, unless it is used before.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -124,6 +130,18 @@ mod tests {
         assert_eq!(table.used(2, start + IDLE + SECOND), None);
         assert_eq!(table.handle_timeout(start + IDLE * 2), ["a"]);
         assert_eq!(table.poll_timeout(), None);
+    }
+
+    #[test]
+    fn a_flow_that_ends_late_does_not_close_a_younger_one_of_its_number() {
+        let (mut table, start) = (Table::default(), Instant::now());
+        table.open(1, Whose::Peers, "old", start).unwrap();
+        assert_eq!(table.handle_timeout(start + IDLE), ["old"]);
+        table.open(1, Whose::Peers, "young", start + IDLE).unwrap();
+        assert_eq!(table.close_if(1, |flow| *flow == "old"), None);
+        assert_eq!(table.used(1, start + IDLE), Some(&"young"));
+        assert_eq!(table.close_if(1, |flow| *flow == "young"), Some("young"));
+        assert_eq!(table.close_if(1, |_| true), None);
     }
 
     #[test]
