@@ -10,9 +10,10 @@ use holepunch_wire::session::{LinkState, RoomName, SessionId};
 use holepunch_wire::signal::FromWorker;
 use holepunch_wire::stun::proof::{ProofClock, ProofKey};
 use holepunch_wire::turn::TurnAccess;
+use serde::{Deserialize, Serialize};
 
 /// One WebSocket connection. The server counts them; a number is never used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ConnectionId(pub u64);
 
 /// What is spoken on a WebSocket.

@@ -17,31 +17,30 @@
 //! [`poll_transmit`](Matchmaker::poll_transmit), [`poll_timeout`](Matchmaker::poll_timeout),
 //! [`poll_event`](Matchmaker::poll_event). Drain the polls after each handle.
 
+mod allowance;
 mod bindings;
-mod connection;
+mod card;
 mod counts;
+mod desk;
 mod doors;
-#[cfg(debug_assertions)]
-mod invariants;
-mod liveness;
+mod hall;
+mod halls;
 mod machine;
-mod pairing;
 mod places;
 pub mod plan;
-mod proof;
-mod queue;
-mod reach;
 mod registry;
-mod room;
-mod session;
-mod v1;
-mod waiting;
+mod seat;
 
+pub use card::{Card, CardV1};
 pub use counts::Counts;
+pub use desk::{
+    Answer, Arrival, Desk, Out, Question, Surroundings, Unreachable, WakeReason, echo_response,
+};
 pub use doors::{
     Action, Closing, Config, ConnectionId, Event, Input, LeaveReason, News, NotAdmitted, Observed,
     Protocol, RelayRefusal, Transmit, Worker,
 };
-pub use liveness::WakeReason;
-pub use machine::{Matchmaker, echo_response};
-pub use reach::Unreachable;
+pub use halls::Halls;
+pub use machine::Matchmaker;
+pub use registry::{Claimed, OtherKey, Registry, Whereabouts};
+pub use seat::{Command, Effect, InstanceId, Seat};

@@ -1,86 +1,59 @@
-//! The machine: connections in, offers out.
+//! One rendezvous alone: desks, halls and registry in one machine.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
-use std::ops::Bound;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
-use holepunch_wire::plan::truncate;
-use holepunch_wire::session::{RoomMode, SessionId};
-use holepunch_wire::signal::v1::ServerV1;
-use holepunch_wire::signal::{FromWorker, RawValue, ServerMessage};
+use holepunch_wire::session::{RelayToken, SessionId};
+use holepunch_wire::signal::REPLACED_REASON;
 use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
-use crate::bindings::Bindings;
-use crate::connection::Connection;
-use crate::doors::{
-    Action, Closing, Config, ConnectionId, Event, Input, LeaveReason, News, Transmit, Worker,
+use crate::desk::{
+    Answer, Arrival, CLOSE_GOING_AWAY, CLOSE_NORMAL, CLOSE_POLICY, CLOSE_TRY_AGAIN, Desk, Out,
+    Question, Surroundings, WakeReason,
 };
-use crate::liveness::{Liveness, WakeReason};
-use crate::places::Places;
-use crate::plan::Planner;
-use crate::proof::Pending;
-use crate::queue::Place;
-use crate::reach;
-use crate::registry::Arrival;
-use crate::room::Rooms;
-use crate::session::Session;
-use crate::waiting::Waiting;
+use crate::doors::{
+    Action, Config, ConnectionId, Event, Input, LeaveReason, NotAdmitted, Protocol, RelayRefusal,
+    Transmit, Worker,
+};
+use crate::halls::Halls;
+use crate::registry::Registry;
+use crate::seat::{InstanceId, Seat};
 
-/// WebSocket close code (RFC 6455 §7.4.1).
-const CLOSE_INTERNAL: u16 = 1011;
-
-/// Longest reason for an ignored message, in bytes: it may quote the message.
-const IGNORED_BYTES_MAX: usize = 200;
+const SHUTDOWN_REASON: &str = "server is shutting down";
 
 /// The pairing machine of one rendezvous.
 #[derive(Debug)]
 pub struct Matchmaker {
-    pub(crate) config: Config,
-    pub(crate) rng: StdRng,
-    pub(crate) connections: BTreeMap<ConnectionId, Connection>,
-    pub(crate) current: BTreeMap<WorkerId, ConnectionId>,
-    pub(crate) pending: Pending,
-    pub(crate) bindings: Bindings,
-    pub(crate) places: Places,
-    pub(crate) rooms: Rooms,
-    pub(crate) sessions: BTreeMap<SessionId, Session>,
-    pub(crate) planner: Planner,
-    next_place: u64,
-    pub(crate) deadlines: BTreeSet<(Instant, ConnectionId)>,
-    /// Those who wait, and may be matched with a former peer again from then on.
-    pub(crate) rematches: BTreeSet<(Instant, ConnectionId)>,
-    /// Sessions with an end that is gone, and until when it may come back.
-    pub(crate) waiting: Waiting,
+    config: Config,
+    rng: StdRng,
+    desks: BTreeMap<ConnectionId, Desk>,
+    halls: Halls,
+    registry: Registry,
+    /// When each desk wants to be called.
+    due: BTreeSet<(Instant, ConnectionId)>,
     /// When the machine was told what the wall clock shows, and that.
-    pub(crate) wall_clock: Option<(Instant, Duration)>,
+    wall_clock: Option<(Instant, Duration)>,
     /// The server stops: nobody registers any more.
-    pub(crate) ended: bool,
-    pub(crate) transmits: VecDeque<Transmit>,
-    pub(crate) events: VecDeque<Event>,
+    ended: bool,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<Event>,
 }
 
 impl Matchmaker {
     /// A machine without connections. `rng` makes credentials, so it must be seeded from the operating
     /// system outside of tests.
     #[must_use]
-    pub fn new(config: Config, rng: StdRng) -> Self {
+    pub fn new(config: Config, mut rng: StdRng) -> Self {
         Self {
+            halls: Halls::new(config.relay, StdRng::from_seed(rng.random())),
             config,
             rng,
-            connections: BTreeMap::new(),
-            current: BTreeMap::new(),
-            pending: Pending::default(),
-            bindings: Bindings::default(),
-            places: Places::default(),
-            rooms: Rooms::default(),
-            sessions: BTreeMap::new(),
-            planner: Planner::default(),
-            next_place: 0,
-            deadlines: BTreeSet::new(),
-            rematches: BTreeSet::new(),
-            waiting: Waiting::default(),
+            desks: BTreeMap::new(),
+            registry: Registry::default(),
+            due: BTreeSet::new(),
             wall_clock: None,
             ended: false,
             transmits: VecDeque::new(),
@@ -96,64 +69,41 @@ impl Matchmaker {
             return;
         }
         self.handle_timeout(now);
+        self.take(input, now);
+        self.settle(now);
+    }
+
+    fn take(&mut self, input: Input<'_>, now: Instant) {
         match input {
             Input::Connected { connection, worker, observed, protocol, room, challenge } => {
-                let arrival = Arrival { worker, observed, protocol, room, challenge };
+                let needs_proof = self.registry.needs_proof(&worker, now);
+                let arrival = Arrival { worker, observed, protocol, room, challenge, needs_proof };
                 self.connected(connection, arrival, now);
             }
             Input::Message { connection, message, proved } => {
-                if self.check_key(connection, &message, proved, now) {
-                    self.message(connection, message, now);
-                }
+                self.at_desk(connection, now, |desk, at| desk.message(message, proved, at));
             }
-            Input::Pong { connection } => self.pong(connection, now),
+            Input::Pong { connection } => self.at_desk(connection, now, Desk::pong),
             Input::Relay { session, end, is_open } => {
-                self.relay_changed(session, end, is_open, now);
+                self.halls.relay_changed((session, end), is_open, now);
             }
             Input::Closed { connection, closing } => {
-                let why = match closing {
-                    Closing::Broken => LeaveReason::Closed,
-                    Closing::Goodbye | Closing::OfferUnsent => LeaveReason::Goodbye,
-                };
-                let paired = self.forget(connection, why, now).and_then(|gone| gone.paired);
-                if let (Closing::OfferUnsent, Some((peer, _))) = (closing, paired) {
-                    self.requeue(peer, connection, now);
-                }
+                self.at_desk(connection, now, |desk, _| desk.closed(closing));
             }
             Input::WallClock { .. } => {}
             Input::Shutdown => self.shutdown(now),
         }
     }
 
-    /// Pings, holds back or ends the connections whose time has come, and matches those who wait for a
-    /// former peer.
+    /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.expire_proofs(now);
-        while let Some(&(at, id)) = self.deadlines.first()
+        while let Some(&(at, connection)) = self.due.first()
             && at <= now
         {
-            self.deadlines.pop_first();
-            let Some(entry) = self.connections.get_mut(&id) else { continue };
-            match entry.liveness.deadline().1 {
-                WakeReason::Ping => self.ping(id, now),
-                WakeReason::PingOverdue => self.hold_back(id),
-                WakeReason::PingTimeout => {
-                    let reason = "keepalive ping timeout";
-                    self.close(id, CLOSE_INTERNAL, reason, LeaveReason::PingTimeout, now);
-                }
-                WakeReason::Rematch | WakeReason::SessionExpiry | WakeReason::ProofTimeout => {}
-            }
+            self.at_desk(connection, now, Desk::handle_timeout);
         }
-        while let Some(&(at, id)) = self.rematches.first()
-            && at <= now
-        {
-            self.rematches.pop_first();
-            self.pair(id, now);
-            self.mesh(id, now);
-        }
-        while let Some(session) = self.waiting.pop_due(now) {
-            self.expire(session, now);
-        }
+        self.halls.handle_timeout(now);
+        self.settle(now);
         // A driver that is told to call again at once never gets to anything else.
         debug_assert!(self.poll_timeout().is_none_or(|(at, _)| at > now), "nothing is left to do");
     }
@@ -166,12 +116,8 @@ impl Matchmaker {
     /// When to call [`handle_timeout`](Self::handle_timeout), and why.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Instant, WakeReason)> {
-        let due = self.deadlines.first().and_then(|(_, id)| self.connections.get(id));
-        let due = due.map(|entry| entry.liveness.deadline());
-        let rematch = self.rematches.first().map(|(at, _)| (*at, WakeReason::Rematch));
-        let expiry = self.waiting.first().map(|at| (at, WakeReason::SessionExpiry));
-        let proof = self.pending.first().map(|(at, _)| (at, WakeReason::ProofTimeout));
-        due.into_iter().chain(rematch).chain(expiry).chain(proof).min_by_key(|(at, _)| *at)
+        let desk = self.due.first().and_then(|(_, id)| self.desks.get(id)?.poll_timeout());
+        desk.into_iter().chain(self.halls.poll_timeout()).min_by_key(|(at, _)| *at)
     }
 
     /// The next thing that happened.
@@ -181,198 +127,190 @@ impl Matchmaker {
 
     /// Every registered worker, by connection.
     pub fn workers(&self) -> impl Iterator<Item = Worker<'_>> {
-        self.connections.values().map(Connection::seen)
+        self.desks.values().filter_map(Desk::seen)
     }
 
     /// Every registered worker behind this id, or every one at all, by id.
     pub fn workers_after(&self, id: Option<&WorkerId>) -> impl Iterator<Item = Worker<'_>> {
-        let from = id.map_or(Bound::Unbounded, Bound::Excluded);
-        let current = self.current.range::<WorkerId, _>((from, Bound::Unbounded));
-        current.filter_map(|(_, id)| self.connections.get(id)).map(Connection::seen)
+        let seats = self.registry.seats_after(id);
+        seats.filter_map(|seat| self.desks.get(&seat.connection)?.seen())
     }
 
     /// How many workers are registered, and how many of them wait for a peer.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
-        (self.connections.len(), self.rooms.ready_count())
+        (self.registry.count(), self.halls.ready_count())
     }
 
     /// The workers that wait for a peer, room by room, the longest waiter first.
     pub fn ready(&self) -> impl Iterator<Item = &WorkerId> {
-        self.rooms.ready().filter_map(|id| Some(&self.connections.get(&id)?.worker))
+        self.halls.ready()
     }
 
-    fn message(&mut self, id: ConnectionId, message: FromWorker<'_>, now: Instant) {
-        if self.pending.get(id).is_some() {
-            return self.ignore(id, "a message before the proof of the key".to_owned());
-        }
-        let Some(entry) = self.connections.get_mut(&id) else { return };
-        match message {
-            FromWorker::RegisterPublicIp(Some(ip)) => {
-                if entry.http_ip.replace(ip) != Some(ip) && entry.is_told(now) {
-                    self.events.push_back(Event::PublicIp(entry.worker.clone(), ip));
-                }
-            }
-            FromWorker::RegisterPublicIp(None) => {
-                self.ignore(id, "register_public_ip without a valid `ip`".to_owned());
-            }
-            FromWorker::UpdateUdpEndpoint(report) => {
-                let checked = report.map_err(|error| error.to_string()).and_then(|endpoint| {
-                    let allow = self.config.allow_private;
-                    let proven = entry.v1.as_ref().and_then(|v1| v1.proven);
-                    reach::check(endpoint, entry.observed.ip, proven, allow)
-                        .map(|()| endpoint)
-                        .map_err(|refusal| refusal.to_string())
-                });
-                self.report(id, checked, now);
-            }
-            FromWorker::EchoRequest(payload) => {
-                let answer = echo_response(&entry.worker, payload);
-                self.send(id, answer);
-            }
-            FromWorker::GetMyDetails => self.details(id),
-            FromWorker::V1(message) => self.v1_message(id, message, now),
-            FromWorker::Unknown(kind) => {
-                let shown: String = kind.chars().take(40).collect();
-                self.ignore(id, format!("unknown message type {shown:?}"));
-            }
-        }
+    /// Whether there is room for `worker`, which comes from `ip`: see [`Registry::admits`].
+    ///
+    /// # Errors
+    /// All places are taken, or those of its address or site.
+    pub fn admits(&self, worker: &WorkerId, ip: IpAddr) -> Result<(), NotAdmitted> {
+        self.registry.admits(worker, ip, &self.config)
     }
 
-    fn report(&mut self, id: ConnectionId, checked: Result<SocketAddr, String>, now: Instant) {
-        let Some(entry) = self.connections.get_mut(&id) else { return };
-        let endpoint = match checked {
-            Ok(endpoint) => endpoint,
-            Err(detail) => {
-                let before = entry.reports_refused;
-                entry.reports_refused = before.saturating_add(1);
-                let worker = entry.worker.clone();
-                self.events.push_back(Event::ReportRefused(worker, detail.clone(), before));
-                self.send(id, ServerMessage::ack(Some(detail)).encode());
-                return;
-            }
-        };
-        let is_news = entry.endpoint.replace(endpoint) != Some(endpoint) || entry.place.is_none();
-        self.send(id, ServerMessage::ack(None).encode());
-        self.wants_peer(id, is_news, now);
+    /// Which of the two workers of a session opens its relay with this token.
+    ///
+    /// # Errors
+    /// There is no such session, or the token is not one of it.
+    pub fn relay_end(&self, id: SessionId, token: &RelayToken) -> Result<usize, RelayRefusal> {
+        self.halls.relay_end(id, token)
     }
 
-    /// The worker asks for a peer: it gets a place in the queue, unless it has one.
-    pub(crate) fn wants_peer(&mut self, id: ConnectionId, is_news: bool, now: Instant) {
-        let next = Place(self.next_place + 1);
-        let Some(entry) = self.connections.get_mut(&id) else { return };
-        if entry.is_shown_out() {
-            // Its report comes after the hello by which it was shown out: those in the room without a name are not
-            // whom it wants.
-            return;
+    fn connected(&mut self, connection: ConnectionId, arrival: Arrival, now: Instant) {
+        // Both may have changed since the WebSocket was asked for.
+        if self.ended {
+            return self.send_close(connection, CLOSE_GOING_AWAY, SHUTDOWN_REASON);
         }
-        if entry.is_engaged() && entry.place.is_none() {
-            // It tells where it is to be found now, and has a peer.
-            return self.mesh(id, now);
+        if let Err(why) = self.admits(&arrival.worker, arrival.observed.ip) {
+            let reason = match why {
+                NotAdmitted::Full => "too many workers",
+                NotAdmitted::ShareOfAddress(_) => "too many workers from this address",
+                NotAdmitted::ShareOfSite(_) => "too many workers from this IPv6 site (/48)",
+            };
+            return self.send_close(connection, CLOSE_TRY_AGAIN, reason);
         }
-        if self.rooms.find(&entry.room).is_some_and(|room| room.mode() != RoomMode::Pair) {
-            if let Some(v1) = &mut entry.v1 {
-                v1.wants_peers = true;
-            }
-            return self.mesh(id, now);
+        if arrival.needs_proof && arrival.protocol != Protocol::V1 {
+            let reason = "this id is bound to a key, which only a worker of holepunch.v1 can prove";
+            self.events.push_back(Event::Refused(arrival.worker, reason));
+            return self.send_close(connection, CLOSE_POLICY, reason);
         }
-        if entry.place.is_none() {
-            self.next_place = next.0;
-            entry.place = Some(next);
-        }
-        let is_told = is_news && entry.is_told(now);
-        self.enqueue(id, is_told);
-        self.pair(id, now);
+        self.registry.arrive(seat(connection), arrival.observed.ip);
+        let at = Surroundings { config: &self.config, now, unix: unix(self.wall_clock, now) };
+        let desk = Desk::new(arrival, &mut self.rng, at);
+        self.due.extend(desk.poll_timeout().map(|(at, _)| (at, connection)));
+        self.desks.insert(connection, desk);
+        self.at_desk(connection, now, |_, _| {});
     }
 
-    pub(crate) fn ping(&mut self, id: ConnectionId, now: Instant) {
-        let Some(entry) = self.connections.get_mut(&id) else { return };
-        entry.pinged_at = Some(now);
-        self.transmits.push_back(Transmit { connection: id, action: Action::Ping });
-        let liveness = Liveness::pinged(now, self.config.ping_timeout);
-        self.set_liveness(id, liveness);
+    fn send_close(&mut self, connection: ConnectionId, code: u16, reason: &'static str) {
+        self.transmits.push_back(Transmit { connection, action: Action::Close { code, reason } });
     }
 
-    fn pong(&mut self, id: ConnectionId, now: Instant) {
-        let Some(entry) = self.connections.get_mut(&id) else { return };
-        if matches!(entry.liveness, Liveness::Quiet { .. }) {
-            return; // Unasked: RFC 6455 §5.5.3 allows it, and it says nothing about our ping.
-        }
-        if let Some(at) = entry.pinged_at.take() {
-            entry.rtt = Some(now.saturating_duration_since(at));
-        }
-        let (was_overdue, waits) = (entry.is_overdue(), entry.place.is_some());
-        self.set_liveness(id, Liveness::quiet(now, self.config.ping_interval));
-        if was_overdue && waits {
-            self.enqueue(id, false);
-            self.pair(id, now);
-        }
-    }
-
-    /// A ping is overdue: keeps the place, but nobody is paired with this worker.
-    fn hold_back(&mut self, id: ConnectionId) {
-        let Some(entry) = self.connections.get_mut(&id) else { return };
-        let Liveness::Pinged { gone_at, .. } = entry.liveness else { return };
-        let (place, room) = (entry.place, entry.room.clone());
-        self.events.push_back(Event::PingOverdue(entry.worker.clone()));
-        if let (Some(place), Some(room)) = (place, self.rooms.find_mut(&room)) {
-            room.ready.remove(place);
-        }
-        self.set_liveness(id, Liveness::Overdue { gone_at });
-    }
-
-    fn set_liveness(&mut self, id: ConnectionId, liveness: Liveness) {
-        let Some(entry) = self.connections.get_mut(&id) else { return };
-        self.deadlines.remove(&(entry.liveness.deadline().0, id));
-        entry.liveness = liveness;
-        self.deadlines.insert((liveness.deadline().0, id));
-    }
-
-    fn details(&mut self, id: ConnectionId) {
-        let Some(entry) = self.connections.get(&id) else { return };
-        let answer = ServerMessage::MyDetailsResponse {
-            worker_id: entry.worker.as_str(),
-            registered_ip: Some(entry.http_ip.unwrap_or(entry.observed.ip)),
-            registered_port: entry.observed.port,
-            udp_ip: entry.endpoint.map(|endpoint| endpoint.ip()),
-            udp_port: entry.endpoint.map(|endpoint| endpoint.port()),
-            message: "These are the details that the rendezvous has of this worker.",
-        };
-        let answer = answer.encode();
-        self.send(id, answer);
-    }
-
-    pub(crate) fn ignore(&mut self, id: ConnectionId, mut why: String) {
-        let entry = self.connections.get_mut(&id).or_else(|| self.pending.get_mut(id));
-        let Some(entry) = entry else { return };
-        truncate(&mut why, IGNORED_BYTES_MAX);
-        let event = Event::MessageIgnored(entry.worker.clone(), why, entry.ignored);
-        entry.ignored = entry.ignored.saturating_add(1);
-        self.events.push_back(event);
-    }
-
-    pub(crate) fn send_update(
+    /// Something happens at a desk, and all that follows from it.
+    fn at_desk(
         &mut self,
         connection: ConnectionId,
-        about: (SessionId, News),
-        message: &ServerV1,
+        now: Instant,
+        act: impl FnOnce(&mut Desk, Surroundings<'_>),
     ) {
-        let action = Action::Update(about.0, about.1, message.encode());
-        self.transmits.push_back(Transmit { connection, action });
+        let at = Surroundings { config: &self.config, now, unix: unix(self.wall_clock, now) };
+        let Some(desk) = self.desks.get_mut(&connection) else { return };
+        let before = desk.poll_timeout().map(|(at, _)| at);
+        act(desk, at);
+        self.carry_out(connection, now);
+        let after = self.desks.get(&connection).and_then(Desk::poll_timeout).map(|(at, _)| at);
+        if before != after {
+            before.map(|at| self.due.remove(&(at, connection)));
+            self.due.extend(after.map(|at| (at, connection)));
+        }
     }
 
-    pub(crate) fn send(&mut self, connection: ConnectionId, text: String) {
-        self.transmits.push_back(Transmit { connection, action: Action::Send(text) });
+    /// What a desk wants done.
+    fn carry_out(&mut self, connection: ConnectionId, now: Instant) {
+        while let Some(desk) = self.desks.get_mut(&connection) {
+            let Some(out) = desk.poll_out() else {
+                if desk.is_gone() {
+                    self.desks.remove(&connection);
+                }
+                return;
+            };
+            let (worker, ip) = (desk.worker().clone(), desk.ip());
+            let holder = (seat(connection), ip);
+            match out {
+                Out::Act(action) => self.transmits.push_back(Transmit { connection, action }),
+                Out::Command(room, command) => self.halls.command(&room, holder.0, command, now),
+                Out::Ask(question) => self.answer(connection, &worker, (holder, question), now),
+                Out::Is(whereabouts) => self.registry.is(&worker, holder.0, whereabouts),
+                Out::Gone { outlives, has_sessions } => {
+                    self.registry.release(&worker, holder, (outlives, has_sessions), now);
+                }
+                Out::Event(event) => self.events.push_back(event),
+            }
+            // In this order, since what a hall says may be an answer.
+            self.settle_events();
+        }
+    }
+
+    fn answer(
+        &mut self,
+        connection: ConnectionId,
+        worker: &WorkerId,
+        (holder, question): ((Seat, IpAddr), Question),
+        now: Instant,
+    ) {
+        let answer = match question {
+            Question::Claim(key) => {
+                let claimed = self.registry.claim(worker, holder, key, now);
+                if let Some(old) = claimed.as_ref().ok().and_then(|claimed| claimed.replaced) {
+                    self.at_desk(old.connection, now, |desk, _| {
+                        desk.close(CLOSE_NORMAL, REPLACED_REASON, LeaveReason::Replaced);
+                    });
+                }
+                Answer::Claim(claimed)
+            }
+            Question::Find(called) => Answer::Found(self.registry.find(&called)),
+        };
+        let at = Surroundings { config: &self.config, now, unix: unix(self.wall_clock, now) };
+        if let Some(desk) = self.desks.get_mut(&connection) {
+            desk.answer(answer, at);
+        }
+    }
+
+    /// What the halls have said goes to the desks, until nobody has anything to say.
+    fn settle(&mut self, now: Instant) {
+        self.settle_events();
+        while let Some((room, to, effect)) = self.halls.poll_effect() {
+            self.at_desk(to.connection, now, |desk, at| desk.effect(&room, effect, at));
+        }
+    }
+
+    fn settle_events(&mut self) {
+        self.events.extend(std::iter::from_fn(|| self.halls.poll_event()));
+    }
+
+    fn shutdown(&mut self, now: Instant) {
+        self.ended = true;
+        let connections: Vec<ConnectionId> = self.desks.keys().copied().collect();
+        for connection in connections {
+            self.at_desk(connection, now, |desk, _| {
+                desk.close(CLOSE_GOING_AWAY, SHUTDOWN_REASON, LeaveReason::Shutdown);
+            });
+        }
+    }
+
+    /// Looks at everything, which takes time in proportion to all that is known. Only with debug
+    /// assertions.
+    ///
+    /// # Panics
+    /// Two tables do not agree, or one is larger than it may be.
+    #[cfg(debug_assertions)]
+    pub fn check_invariants(&self) {
+        let holders = self.desks.iter().map(|(id, desk)| (seat(*id), desk.ip()));
+        for (worker, seat) in self.registry.check_invariants(holders) {
+            let desk = self.desks.get(&seat.connection);
+            assert!(desk.is_some_and(|desk| desk.worker() == worker), "{worker} is elsewhere");
+        }
+        assert!(!self.ended || self.desks.is_empty(), "somebody is here after the end");
+        assert_eq!(self.due.len(), self.desks.len(), "each has one time");
+        let members = self.halls.check_invariants(|seat| self.desks.get(&seat.connection));
+        let at_home = self.desks.values().filter(|desk| desk.home().is_some()).count();
+        assert_eq!(members, at_home, "each is in one room");
     }
 }
 
-/// The answer of the rendezvous to an `echo_request` of `worker`. It needs nothing of the machine's
-/// state, so a server may answer without it.
-#[must_use]
-pub fn echo_response(worker: &WorkerId, payload: Option<&RawValue>) -> String {
-    let answer = ServerMessage::EchoResponse {
-        original_payload: payload,
-        processed_by_rendezvous: format!("echo for worker {worker}"),
-    };
-    answer.encode()
+/// There is one instance, and it needs no number.
+fn seat(connection: ConnectionId) -> Seat {
+    Seat { instance: InstanceId(0), connection }
+}
+
+/// What the wall clock shows now.
+fn unix(told: Option<(Instant, Duration)>, now: Instant) -> Option<Duration> {
+    told.map(|(at, unix)| unix + now.saturating_duration_since(at))
 }

@@ -1,72 +1,101 @@
-//! Who is registered: connections come, are replaced, and go.
+//! Who is connected where, which ids are bound to a key, and who has how many places.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::time::Instant;
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::address::{SHARES_OF_SITE, Source};
-use holepunch_wire::identity;
+use holepunch_wire::identity::{self, PublicKey};
 use holepunch_wire::session::RoomName;
-use holepunch_wire::signal::REPLACED_REASON;
 
-use crate::connection::Connection;
-use crate::doors::{
-    Action, ConnectionId, Event, LeaveReason, NotAdmitted, Observed, Protocol, Transmit,
-};
-use crate::liveness::Liveness;
-use crate::machine::Matchmaker;
-
-/// WebSocket close codes (RFC 6455 §7.4.1).
-const CLOSE_NORMAL: u16 = 1000;
-const CLOSE_GOING_AWAY: u16 = 1001;
-const CLOSE_POLICY: u16 = 1008;
-const CLOSE_TRY_AGAIN: u16 = 1013;
+use crate::bindings::Bindings;
+use crate::doors::{Config, NotAdmitted};
+use crate::hall::RESUME_WITHIN;
+use crate::places::Places;
+use crate::seat::Seat;
 
 /// Connections beyond the limit of workers that are to prove a key for the place of one that is
 /// connected: a worker whose old connection is dead gets back into a full rendezvous, and nobody who
 /// knows its id holds more than a few.
 const REPLACING_MAX: usize = 64;
 
-const SHUTDOWN_REASON: &str = "server is shutting down";
-
-/// A WebSocket that has just been opened.
-#[derive(Debug)]
-pub(crate) struct Arrival {
-    pub(crate) worker: WorkerId,
-    pub(crate) observed: Observed,
-    pub(crate) protocol: Protocol,
-    pub(crate) room: Option<RoomName>,
-    pub(crate) challenge: String,
+/// Everybody who is connected. In memory, for one rendezvous alone.
+#[derive(Debug, Default)]
+pub struct Registry {
+    current: BTreeMap<WorkerId, Entry>,
+    /// Connections that have yet to prove their key.
+    pending: BTreeSet<Seat>,
+    bindings: Bindings,
+    places: Places,
+    /// In which rooms the sessions of workers are that have lost their connection, and for how long these can be taken up.
+    left: BTreeMap<WorkerId, (BTreeSet<RoomName>, Instant)>,
+    left_until: BTreeSet<(Instant, WorkerId)>,
 }
 
-impl Matchmaker {
+/// A worker that is registered.
+#[derive(Debug)]
+struct Entry {
+    seat: Seat,
+    ip: IpAddr,
+    key: Option<PublicKey>,
+    is: Whereabouts,
+}
+
+/// Where a worker is to be found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Whereabouts {
+    /// The room that it is in; none where it was shown out.
+    pub room: Option<RoomName>,
+    /// Other rooms where it has sessions.
+    pub visits: BTreeSet<RoomName>,
+}
+
+/// A worker's id is bound to another key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OtherKey;
+
+/// What a connection has when it takes an id.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Claimed {
+    /// The connection that had the id before.
+    pub replaced: Option<Seat>,
+    /// The rooms with sessions that the worker may take up.
+    pub left: Vec<RoomName>,
+}
+
+impl Registry {
     /// Whether there is room for `worker`, which comes from `ip`, with those that have not proved their key
     /// yet; an id that is connected replaces its own connection.
     ///
     /// # Errors
     /// All places are taken, or those of its address or site.
-    pub fn admits(&self, worker: &WorkerId, ip: IpAddr) -> Result<(), NotAdmitted> {
-        let current = self.current.get(worker).and_then(|id| self.connections.get(id));
-        let has_room = |held: usize, max: usize, replaced: Option<&Connection>| {
-            let has_key = |old: &Connection| old.v1.as_ref().is_some_and(|v1| v1.key.is_some());
+    pub fn admits(
+        &self,
+        worker: &WorkerId,
+        ip: IpAddr,
+        config: &Config,
+    ) -> Result<(), NotAdmitted> {
+        let current = self.current.get(worker);
+        let has_room = |held: usize, max: usize, replaced: Option<&Entry>| {
             // Whoever has proved a key stays until the new one has, too.
-            held < max || replaced.is_some_and(|old| !has_key(old) || held < max + REPLACING_MAX)
+            held < max
+                || replaced.is_some_and(|old| old.key.is_none() || held < max + REPLACING_MAX)
         };
-        let held = self.connections.len() + self.pending.len();
-        if !has_room(held, self.config.workers_max, current) {
+        let held = self.current.len() + self.pending.len();
+        if !has_room(held, config.workers_max, current) {
             return Err(NotAdmitted::Full);
         }
-        let (Some(max), Some(source)) = (self.config.workers_per_address_max, Source::of(ip))
-        else {
+        let (Some(max), Some(source)) = (config.workers_per_address_max, Source::of(ip)) else {
             return Ok(());
         };
-        let was_at = |old: &Connection| Source::of(old.observed.ip);
-        let own = current.filter(|old| was_at(old) == Some(source));
+        let own = current.filter(|old| Source::of(old.ip) == Some(source));
         if !has_room(self.places.of(source), max, own) {
             return Err(NotAdmitted::ShareOfAddress(max));
         }
         let (site, max) = (source.site(), max.saturating_mul(SHARES_OF_SITE as usize));
-        let own = current.filter(|old| was_at(old).map(Source::site) == Some(site));
+        let own = current.filter(|old| Source::of(old.ip).map(Source::site) == Some(site));
         if has_room(self.places.of_site(site), max, own) {
             Ok(())
         } else {
@@ -74,130 +103,152 @@ impl Matchmaker {
         }
     }
 
-    pub(crate) fn connected(&mut self, id: ConnectionId, arrival: Arrival, now: Instant) {
-        let Arrival { worker, observed, protocol, room, challenge } = arrival;
-        // Both may have changed since the WebSocket was asked for.
-        if self.ended {
-            return self.send_close(id, CLOSE_GOING_AWAY, SHUTDOWN_REASON);
-        }
-        if let Err(why) = self.admits(&worker, observed.ip) {
-            let reason = match why {
-                NotAdmitted::Full => "too many workers",
-                NotAdmitted::ShareOfAddress(_) => "too many workers from this address",
-                NotAdmitted::ShareOfSite(_) => "too many workers from this IPv6 site (/48)",
-            };
-            return self.send_close(id, CLOSE_TRY_AGAIN, reason);
-        }
-        let needs_proof = self.needs_proof(&worker);
-        let is_v1 = protocol == Protocol::V1;
-        if needs_proof && !is_v1 {
-            let reason = "this id is bound to a key, which only a worker of holepunch.v1 can prove";
-            self.events.push_back(Event::Refused(worker, reason));
-            return self.send_close(id, CLOSE_POLICY, reason);
-        }
-        self.places.take(observed.ip);
-        let v1 = is_v1.then(|| self.welcome(id, (&worker, observed), challenge, now));
-        let room = room.filter(|_| is_v1).unwrap_or_default();
-        let liveness = Liveness::quiet(now, self.config.ping_interval);
-        let mut entry = Connection::new(worker, observed, room, liveness, v1, now);
-        if needs_proof {
-            // The proof answers the welcome at once, as a pong answers a ping.
-            entry.pinged_at = Some(now);
-            self.pending.insert(id, entry, now);
-        } else {
-            self.register(id, entry, now);
-        }
+    /// Whether nobody is registered under this id without the proof of a key.
+    pub fn needs_proof(&mut self, worker: &WorkerId, now: Instant) -> bool {
+        self.expire(now);
+        identity::is_made_from_a_key(worker) || self.bound_to(worker).is_some()
     }
 
-    /// Takes a connection into every table, in the place of an older one of the same id.
-    pub(crate) fn register(&mut self, id: ConnectionId, mut entry: Connection, now: Instant) {
-        if let Some(&old) = self.current.get(&entry.worker) {
-            self.close(old, CLOSE_NORMAL, REPLACED_REASON, LeaveReason::Replaced, now);
-        }
-        self.current.insert(entry.worker.clone(), id);
-        self.events.push_back(Event::Registered(entry.worker.clone(), entry.observed));
-        entry.rtt = entry.pinged_at.take().map(|at| now.saturating_duration_since(at));
-        entry.liveness = Liveness::quiet(now, self.config.ping_interval);
-        self.deadlines.insert((entry.liveness.deadline().0, id));
-        self.rooms.enter(&entry.room, id, None);
-        let is_v1 = entry.v1.is_some();
-        self.connections.insert(id, entry);
-        if is_v1 {
-            self.turn_away(id);
-            // The round-trip time is needed for the first plan.
-            self.ping(id, now);
-        }
+    /// The key that an id of a worker's own choice is bound to.
+    fn bound_to(&self, worker: &WorkerId) -> Option<PublicKey> {
+        let current = self.current.get(worker).and_then(|entry| entry.key);
+        current.or_else(|| self.bindings.key(worker))
     }
 
-    /// Closes a connection that has not proved what it claims.
-    pub(crate) fn refuse(&mut self, id: ConnectionId, reason: &'static str, now: Instant) {
-        let entry = self.connections.get(&id).or_else(|| self.pending.get(id));
-        let Some(worker) = entry.map(|entry| entry.worker.clone()) else { return };
-        self.events.push_back(Event::Refused(worker, reason));
-        self.close(id, CLOSE_POLICY, reason, LeaveReason::Refused, now);
+    /// A connection takes one of the places of its address, and has yet to claim its id.
+    pub fn arrive(&mut self, seat: Seat, ip: IpAddr) {
+        self.places.take(ip);
+        self.pending.insert(seat);
     }
 
-    pub(crate) fn close(
+    /// A connection that has arrived claims its id, in the place of an older one; one that is registered has proved its key
+    /// by now, or only asks what it may take up.
+    ///
+    /// # Errors
+    /// The id is bound to another key.
+    pub fn claim(
         &mut self,
-        id: ConnectionId,
-        code: u16,
-        reason: &'static str,
-        why: LeaveReason,
+        worker: &WorkerId,
+        (seat, ip): (Seat, IpAddr),
+        key: Option<PublicKey>,
+        now: Instant,
+    ) -> Result<Claimed, OtherKey> {
+        self.expire(now);
+        if key.is_some() && self.bound_to(worker).is_some_and(|bound| Some(bound) != key) {
+            return Err(OtherKey);
+        }
+        let mut replaced = None;
+        if self.pending.remove(&seat) {
+            let entry = Entry { seat, ip, key: None, is: Whereabouts::default() };
+            if let Some(old) = self.current.insert(worker.clone(), entry) {
+                replaced = Some(old.seat);
+                self.has_left(worker, old.is, now);
+            }
+        }
+        let own = self.current.get_mut(worker).filter(|entry| entry.seat == seat);
+        if let (Some(key), Some(entry)) = (key, own) {
+            entry.key = Some(key);
+            self.bindings.remove(worker);
+        }
+        let left = self.left.get(worker);
+        let left = left.iter().flat_map(|(rooms, _)| rooms).cloned().collect();
+        Ok(Claimed { replaced, left })
+    }
+
+    /// A worker has lost a connection, and may take up its sessions with the next one.
+    fn has_left(&mut self, worker: &WorkerId, is: Whereabouts, now: Instant) {
+        let until = now + RESUME_WITHIN;
+        let (rooms, before) = self.left.entry(worker.clone()).or_insert((BTreeSet::new(), until));
+        rooms.extend(is.room.into_iter().chain(is.visits));
+        self.left_until.remove(&(*before, worker.clone()));
+        *before = until;
+        self.left_until.insert((until, worker.clone()));
+    }
+
+    /// A worker is to be found there now.
+    pub fn is(&mut self, worker: &WorkerId, seat: Seat, is: Whereabouts) {
+        if let Some(entry) = self.current.get_mut(worker).filter(|entry| entry.seat == seat) {
+            entry.is = is;
+        }
+    }
+
+    /// Where a worker is, and in which room.
+    #[must_use]
+    pub fn find(&self, worker: &WorkerId) -> Option<(Seat, RoomName)> {
+        let entry = self.current.get(worker)?;
+        Some((entry.seat, entry.is.room.clone()?))
+    }
+
+    /// A connection is gone. `outlives`: its key keeps the id for a while; `has_sessions`: which it may take up.
+    pub fn release(
+        &mut self,
+        worker: &WorkerId,
+        (seat, ip): (Seat, IpAddr),
+        (outlives, has_sessions): (bool, bool),
         now: Instant,
     ) {
-        self.send_close(id, code, reason);
-        self.forget(id, why, now);
+        self.places.give_back(ip);
+        self.expire(now);
+        if self.pending.remove(&seat) || self.current.get(worker).is_none_or(|it| it.seat != seat) {
+            return; // It has no id, or not any more.
+        }
+        let Some(entry) = self.current.remove(worker) else { return };
+        if has_sessions {
+            self.has_left(worker, entry.is, now);
+        }
+        let key = entry.key.filter(|_| outlives && !identity::is_made_from_a_key(worker));
+        if let Some(key) = key {
+            self.bindings.keep(worker.clone(), key, ip, now);
+        }
     }
 
-    fn send_close(&mut self, connection: ConnectionId, code: u16, reason: &'static str) {
-        self.transmits.push_back(Transmit { connection, action: Action::Close { code, reason } });
+    /// Every registered worker behind this id, or every one at all, by id.
+    pub fn seats_after(&self, id: Option<&WorkerId>) -> impl Iterator<Item = Seat> {
+        let from = id.map_or(Bound::Unbounded, Bound::Excluded);
+        self.current.range::<WorkerId, _>((from, Bound::Unbounded)).map(|(_, entry)| entry.seat)
     }
 
-    /// Takes a connection out of every table. The worker leaves the registry only if this connection
-    /// is still its current one; a replaced one is unknown here, so its late end changes nothing.
-    pub(crate) fn forget(
-        &mut self,
-        id: ConnectionId,
-        why: LeaveReason,
-        now: Instant,
-    ) -> Option<Connection> {
-        if let Some(entry) = self.pending.remove(id) {
-            self.places.give_back(entry.observed.ip);
-            return None; // It was in no other table.
-        }
-        let entry = self.connections.remove(&id)?;
-        self.places.give_back(entry.observed.ip);
-        self.deadlines.remove(&(entry.liveness.deadline().0, id));
-        if let (Some(place), Some(room)) = (entry.place, self.rooms.find_mut(&entry.room)) {
-            room.ready.remove(place);
-        }
-        self.rooms.leave(&entry.room, id);
-        if self.current.get(&entry.worker) == Some(&id) {
-            self.current.remove(&entry.worker);
-        }
-        let key = entry.v1.as_ref().and_then(|v1| v1.key);
-        // The one that takes its place has proved the key as well.
-        let outlives = why != LeaveReason::Replaced && !identity::is_made_from_a_key(&entry.worker);
-        if let Some(key) = key.filter(|_| outlives) {
-            self.bindings.keep(entry.worker.clone(), key, entry.observed.ip, now);
-        }
-        self.events.push_back(Event::Left(entry.worker.clone(), why));
-        let leaves = match why {
-            LeaveReason::Goodbye | LeaveReason::Refused => true,
-            LeaveReason::Closed
-            | LeaveReason::PingTimeout
-            | LeaveReason::Replaced
-            | LeaveReason::Shutdown => false,
-        };
-        self.orphan(&entry, id, leaves, now);
-        Some(entry)
+    /// How many workers are registered.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.current.len()
     }
 
-    pub(crate) fn shutdown(&mut self, now: Instant) {
-        self.ended = true;
-        let connections = self.connections.keys().copied().chain(self.pending.ids());
-        for id in connections.collect::<Vec<ConnectionId>>() {
-            self.close(id, CLOSE_GOING_AWAY, SHUTDOWN_REASON, LeaveReason::Shutdown, now);
+    /// Forgets what has been kept for long enough. No wake-up for this: it matters to questions alone.
+    fn expire(&mut self, now: Instant) {
+        self.bindings.expire(now);
+        while let Some((at, _)) = self.left_until.first()
+            && *at <= now
+            && let Some((_, worker)) = self.left_until.pop_first()
+        {
+            self.left.remove(&worker);
         }
+    }
+
+    /// What holds of all tables together, and who is registered where.
+    #[cfg(debug_assertions)]
+    pub(crate) fn check_invariants(
+        &self,
+        holders: impl Iterator<Item = (Seat, IpAddr)>,
+    ) -> impl Iterator<Item = (&WorkerId, Seat)> {
+        let seats: BTreeSet<Seat> = self.current.values().map(|entry| entry.seat).collect();
+        let mut ips = Vec::new();
+        for (seat, ip) in holders {
+            let is_known = self.pending.contains(&seat) || seats.contains(&seat);
+            assert!(is_known, "{seat:?} is connected, and nobody knows it");
+            ips.push(ip);
+        }
+        assert_eq!(
+            ips.len(),
+            self.pending.len() + self.current.len(),
+            "somebody is known and gone"
+        );
+        self.places.check_invariants(ips.into_iter());
+        for worker in self.bindings.check_invariants() {
+            let is_connected = self.current.contains_key(worker);
+            assert!(!is_connected, "{worker} is connected, and bound for later");
+        }
+        assert_eq!(self.left.len(), self.left_until.len(), "each of those who left has one time");
+        self.current.iter().map(|(worker, entry)| (worker, entry.seat))
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use crate::doors::{ConnectionId, Protocol};
+use crate::doors::Protocol;
+use crate::seat::Seat;
 
 /// Waiters of each class that are looked at for a newcomer. Whoever arrives is matched at once, so those
 /// who wait hardly ever suit each other, and a flood of ids that suit nobody must not cost a search each.
@@ -16,7 +17,7 @@ pub(crate) struct Place(pub(crate) u64);
 /// Who waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Waiter {
-    pub(crate) connection: ConnectionId,
+    pub(crate) seat: Seat,
     /// Where it can be reached; `None`: it has no UDP endpoint that it knows.
     pub(crate) endpoint: Option<SocketAddr>,
     pub(crate) protocol: Protocol,
@@ -81,17 +82,16 @@ impl ReadyQueue {
     pub(crate) fn partner(
         &self,
         place: Place,
-        is_new: impl Fn(ConnectionId) -> Option<bool>,
-    ) -> Option<(Place, ConnectionId)> {
+        is_new: impl Fn(Seat) -> Option<bool>,
+    ) -> Option<(Place, Seat)> {
         let own = self.classes.values().find_map(|queue| queue.get(&place))?;
         let class = Class::of(own);
         let queues = self.classes.iter().filter(|(other, _)| class.suits(**other));
         let looked_at = queues.flat_map(|(_, queue)| queue.iter().take(LOOK_AT_MAX));
         let suiting = looked_at.filter(|(other, it)| **other != place && own.suits(it));
-        let best = suiting
-            .filter_map(|(place, it)| Some((!is_new(it.connection)?, *place, it.connection)))
-            .min();
-        best.map(|(_, place, connection)| (place, connection))
+        let best =
+            suiting.filter_map(|(place, it)| Some((!is_new(it.seat)?, *place, it.seat))).min();
+        best.map(|(_, place, seat)| (place, seat))
     }
 
     /// Everybody who waits, with the place.
@@ -111,16 +111,12 @@ impl ReadyQueue {
         self.classes.values().map(BTreeMap::len).sum()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Everybody who waits, the longest first.
-    pub(crate) fn connections(&self) -> Vec<ConnectionId> {
+    pub(crate) fn seats(&self) -> Vec<Seat> {
         let all = self.classes.values().flatten();
-        let mut all: Vec<(Place, ConnectionId)> =
-            all.map(|(place, waiter)| (*place, waiter.connection)).collect();
+        let mut all: Vec<(Place, Seat)> =
+            all.map(|(place, waiter)| (*place, waiter.seat)).collect();
         all.sort_unstable();
-        all.into_iter().map(|(_, connection)| connection).collect()
+        all.into_iter().map(|(_, seat)| seat).collect()
     }
 }

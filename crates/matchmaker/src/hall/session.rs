@@ -6,9 +6,10 @@ use holepunch_wire::WorkerId;
 use holepunch_wire::plan::Plan;
 use holepunch_wire::session::RelayToken;
 
-use crate::doors::ConnectionId;
+use super::queue::Place;
+use crate::card::Card;
 use crate::plan::Tried;
-use crate::queue::Place;
+use crate::seat::Seat;
 
 /// A session in which the two talk waits so long for a worker that has lost its connection.
 pub(crate) const RESUME_WITHIN: Duration = Duration::from_secs(30);
@@ -26,7 +27,7 @@ pub(crate) const MESH_WORKERS_MAX: usize = 32;
 /// One of the two.
 #[derive(Debug, Clone)]
 pub(crate) struct End {
-    pub(crate) connection: ConnectionId,
+    pub(crate) seat: Seat,
     pub(crate) worker: WorkerId,
     /// From which place in the queue it came.
     pub(crate) place: Option<Place>,
@@ -42,6 +43,22 @@ pub(crate) struct End {
     pub(crate) repairing: bool,
     /// Since when its connection to the relay has been gone; `None` where it is there, or never was.
     pub(crate) unrelayed_since: Option<Instant>,
+}
+
+impl End {
+    pub(crate) fn new((seat, place): (Seat, Option<Place>), card: &Card) -> Self {
+        Self {
+            seat,
+            worker: card.worker.clone(),
+            place,
+            direct: false,
+            relayed: false,
+            resume: card.v1.as_ref().map(|v1| v1.resume.clone()).unwrap_or_default(),
+            gone: None,
+            repairing: false,
+            unrelayed_since: None,
+        }
+    }
 }
 
 /// A worker's connection is gone.
@@ -88,7 +105,7 @@ impl Session {
     #[cfg(debug_assertions)]
     pub(crate) fn check_invariants(&self) {
         let [first, second] = &self.ends;
-        assert_ne!(first.connection, second.connection, "a connection talks to itself");
+        assert_ne!(first.seat, second.seat, "a connection talks to itself");
         assert_ne!(first.worker, second.worker, "a worker talks to itself");
         assert!(first.gone.is_none() || second.gone.is_none(), "nobody is left");
         assert!((1..=PLANS_MAX).contains(&self.number), "plan {}", self.number);
@@ -104,9 +121,9 @@ impl Session {
         self.accepted == [Some(self.number); 2]
     }
 
-    /// Which of the two a connection is.
-    pub(crate) fn index(&self, connection: ConnectionId) -> Option<usize> {
-        self.ends.iter().position(|end| end.connection == connection)
+    /// Which of the two this is.
+    pub(crate) fn index(&self, seat: Seat) -> Option<usize> {
+        self.ends.iter().position(|end| end.seat == seat)
     }
 
     /// One of the two has lost its connection.

@@ -1,30 +1,29 @@
 //! Plans that follow the first one, and what becomes of them.
 
-use std::time::Instant;
-
 use holepunch_wire::plan::{Plan, Strategy};
 use holepunch_wire::session::{AddressProof, LinkState, SessionId};
 use holepunch_wire::signal::v1::{LinkReport, ServerV1};
 
-use crate::doors::{ConnectionId, Event, News};
-use crate::machine::Matchmaker;
-use crate::session::PLANS_MAX;
+use super::session::PLANS_MAX;
+use super::{Hall, Step};
+use crate::doors::Event;
+use crate::seat::Seat;
 
 /// Why there is no direct path where a worker does not make the search that is planned.
 const DECLINED: &str = "a search for ports would be needed, and one of the two makes none, or has made \
                         as many as it may";
 
-impl Matchmaker {
+impl Hall {
     /// Makes a better plan from what is known by now. One that only looks a little different is not
     /// worth beginning anew, unless the current one has failed.
-    pub(super) fn replan(&mut self, id: SessionId, failed: bool, now: Instant) {
+    pub(super) fn replan(&mut self, id: SessionId, failed: bool, step: &mut Step<'_>) {
         let Some(session) = self.sessions.get(&id) else { return };
         if session.is_direct() || session.number >= PLANS_MAX {
             return;
         }
-        let entries = session.ends.each_ref().map(|end| self.connections.get(&end.connection));
-        let [Some(first), Some(second)] = entries else { return };
-        let mut sides = [first.side(now), second.side(now)];
+        let people = session.ends.each_ref().map(|end| self.people.get(&end.seat));
+        let [Some(first), Some(second)] = people else { return };
+        let mut sides = [first.side(step.now), second.side(step.now)];
         let before = &session.plans[0];
         let mut tried = session.tried.clone();
         if failed {
@@ -38,15 +37,15 @@ impl Matchmaker {
             }
         }
         let number = session.number + 1;
-        let plans = self.planner.plan([&sides[0], &sides[1]], number, &tried, now);
+        let plans = step.shared.planner.plan([&sides[0], &sides[1]], number, &tried, step.now);
         let is_same = plans[0].strategy == before.strategy && plans[0].search.is_none();
         if failed && is_same {
             // What needs no search was tried with every address there is: nothing else is left.
-            return self.relay(id, "checks to every address of the peer were in vain");
+            return self.relay(id, "checks to every address of the peer were in vain", step);
         }
         let is_unmade = before.search.is_some() && !session.has_searched();
         if failed && plans[0].strategy == Strategy::Relay && is_unmade {
-            return self.relay(id, "a search for ports is needed, and could not be made");
+            return self.relay(id, "a search for ports is needed, and could not be made", step);
         }
         let is_search = |plan: &Plan| (plan.search.is_some(), plan.opener_ttl, plan.delay_ms > 0);
         let differs = plans[0].strategy != before.strategy
@@ -56,42 +55,46 @@ impl Matchmaker {
             (session.plain_failed, session.tried) = (plain_failed, tried);
         }
         if failed || differs {
-            self.send_plans(id, number, plans);
+            self.send_plans(id, number, plans, step);
         }
     }
 
     /// Tells both that there will be no direct path, and why.
-    pub(super) fn relay(&mut self, id: SessionId, reason: &str) {
+    pub(super) fn relay(&mut self, id: SessionId, reason: &str, step: &mut Step<'_>) {
         let Some(session) = self.sessions.get(&id) else { return };
         if session.number >= PLANS_MAX {
             return;
         }
         let number = session.number + 1;
         let plan = || Plan { number, ..Plan::new(Strategy::Relay, reason) };
-        self.send_plans(id, number, [plan(), plan()]);
+        self.send_plans(id, number, [plan(), plan()], step);
     }
 
-    pub(super) fn send_plans(&mut self, id: SessionId, number: u32, plans: [Plan; 2]) {
+    pub(super) fn send_plans(
+        &mut self,
+        id: SessionId,
+        number: u32,
+        plans: [Plan; 2],
+        step: &mut Step<'_>,
+    ) {
         let Some(session) = self.sessions.get(&id) else { return };
-        let to = session.ends.each_ref().map(|end| end.connection);
-        for (connection, plan) in to.into_iter().zip(&plans) {
-            let message = ServerV1::Plan { session: id, plan: plan.clone() };
-            self.send_update(connection, (id, News::Plan), &message);
+        for (end, plan) in session.ends.iter().zip(&plans) {
+            step.say(end.seat, ServerV1::Plan { session: id, plan: plan.clone() });
         }
         let Plan { strategy, reason, .. } = plans[0].clone();
         if let Some(session) = self.sessions.get_mut(&id) {
             (session.number, session.plans) = (number, plans);
             session.is_declined &= strategy == Strategy::Relay;
         }
-        self.events.push_back(Event::Replanned(id, strategy, reason));
+        step.event(Event::Replanned(id, strategy, reason));
     }
 
-    pub(super) fn link_state(&mut self, id: ConnectionId, report: &LinkReport, now: Instant) {
-        let Some(own) = self.end_of(id, report.session) else { return };
+    pub(super) fn link_state(&mut self, seat: Seat, report: &LinkReport, step: &mut Step<'_>) {
+        let Some(own) = self.end_of(seat, report.session) else { return };
         let Some(session) = self.sessions.get_mut(&report.session) else { return };
         let worker = session.ends[own].worker.clone();
         let reason = report.reason.clone();
-        self.events.push_back(Event::LinkState(report.session, worker, report.state, reason));
+        step.event(Event::LinkState(report.session, worker, report.state, reason));
         let is_current = report.number == session.number;
         match report.state {
             LinkState::Direct => {
@@ -99,23 +102,23 @@ impl Matchmaker {
                 let was_direct = session.is_direct();
                 session.ends[own].direct = true;
                 if !was_direct && is_current {
-                    self.record(report.session, true, now);
+                    self.record(report.session, true, step);
                 }
             }
             LinkState::Failed if session.ends[own].direct => {
-                self.end_session(report.session, Some(id), "the path is lost", now);
+                self.end_session(report.session, Some(seat), "the path is lost", step);
             }
             LinkState::Failed if is_current && !session.is_direct() => {
-                self.record(report.session, false, now);
-                self.replan(report.session, true, now);
+                self.record(report.session, false, step);
+                self.replan(report.session, true, step);
             }
             LinkState::Declined if is_current && !session.is_direct() => {
                 session.is_declined = true;
-                self.relay(report.session, DECLINED);
+                self.relay(report.session, DECLINED, step);
             }
             // The worker may make the search by now.
             LinkState::Checking if is_current && session.is_declined => {
-                self.replan(report.session, false, now);
+                self.replan(report.session, false, step);
             }
             LinkState::Relayed => session.ends[own].relayed = true,
             LinkState::Repairing => session.ends[own].repairing = true,
@@ -126,19 +129,37 @@ impl Matchmaker {
 
     /// Remembers what has become of the current plan, for others of the same two networks: only where
     /// both workers are surely there, and a search that failed only where both have made it.
-    fn record(&mut self, id: SessionId, worked: bool, now: Instant) {
+    fn record(&mut self, id: SessionId, worked: bool, step: &mut Step<'_>) {
         let Some(session) = self.sessions.get(&id) else { return };
         let plans = &session.plans;
         if plans[0].strategy == Strategy::Relay || !(worked || session.has_searched()) {
             return;
         }
-        let entries = session.ends.each_ref().map(|end| self.connections.get(&end.connection));
-        if let [Some(first), Some(second)] = entries {
-            let sides = [first.side(now), second.side(now)];
+        let people = session.ends.each_ref().map(|end| self.people.get(&end.seat));
+        if let [Some(first), Some(second)] = people {
+            let sides = [first.side(step.now), second.side(step.now)];
             if sides.iter().any(|side| side.proof == AddressProof::None) {
                 return;
             }
-            self.planner.record([&sides[0], &sides[1]], plans, worked, now);
+            step.shared.planner.record([&sides[0], &sides[1]], plans, worked, step.now);
+        }
+    }
+
+    pub(super) fn accepted(
+        &mut self,
+        seat: Seat,
+        id: SessionId,
+        number: u32,
+        ports: Vec<u16>,
+        step: &mut Step<'_>,
+    ) {
+        let (Some(own), Some(session)) = (self.end_of(seat, id), self.sessions.get_mut(&id)) else {
+            return;
+        };
+        if session.number == number {
+            session.accepted[own] = Some(number);
+            let message = ServerV1::PeerAccepted { session: id, number, ports };
+            self.say_to_peer(seat, id, message, step);
         }
     }
 }

@@ -1,0 +1,580 @@
+//! The desk of one WebSocket: what needs nobody else. Whether the other end lives, what it may send, whether it is who it
+//! says, and what it reports; the rest goes to the halls.
+
+mod liveness;
+mod proof;
+mod reach;
+mod turn;
+mod v1;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use holepunch_wire::WorkerId;
+use holepunch_wire::identity::PublicKey;
+use holepunch_wire::plan::truncate;
+use holepunch_wire::session::{RoomName, SessionId};
+use holepunch_wire::signal::v1::{ServerV1, WorkerV1};
+use holepunch_wire::signal::{FromWorker, RawValue, ServerMessage};
+use holepunch_wire::stun::proof::ProofNonce;
+use rand::rngs::StdRng;
+
+use crate::allowance::{Allowance, Rate};
+use crate::card::{Card, CardV1};
+use crate::doors::{Action, Closing, Config, Event, LeaveReason, Observed, Protocol, Worker};
+use crate::registry::{Claimed, OtherKey, Whereabouts};
+use crate::seat::{Command, Effect, Seat};
+use liveness::Liveness;
+pub use liveness::WakeReason;
+pub use reach::Unreachable;
+
+/// WebSocket close codes (RFC 6455 §7.4.1).
+pub(crate) const CLOSE_NORMAL: u16 = 1000;
+pub(crate) const CLOSE_GOING_AWAY: u16 = 1001;
+pub(crate) const CLOSE_POLICY: u16 = 1008;
+const CLOSE_INTERNAL: u16 = 1011;
+pub(crate) const CLOSE_TRY_AGAIN: u16 = 1013;
+
+/// Longest reason for an ignored message, in bytes: it may quote the message.
+const IGNORED_BYTES_MAX: usize = 200;
+
+/// Public addresses of a worker that are told to whoever looks after the server: an honest one has a new one now and then,
+/// and one that tells another one with each message would fill the log.
+const TOLD: Rate = Rate { burst: 2, every: Duration::from_secs(10) };
+/// Messages of the sub-protocol that one worker may send.
+const MESSAGES: Rate = Rate { burst: 60, every: Duration::from_millis(50) };
+/// Likewise of those that are passed on to all its peers.
+const NEWS: Rate = Rate { burst: 24, every: Duration::from_millis(500) };
+
+/// What surrounds a step of a desk.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// How the rendezvous behaves.
+    pub config: &'a Config,
+    /// The time.
+    pub now: Instant,
+    /// What the wall clock shows, since 1970, where that is known.
+    pub unix: Option<Duration>,
+}
+
+/// A WebSocket that has just been opened.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The id in its path.
+    pub worker: WorkerId,
+    /// Where it comes from.
+    pub observed: Observed,
+    /// What is spoken on it.
+    pub protocol: Protocol,
+    /// The room in its URL.
+    pub room: Option<RoomName>,
+    /// What a signature on it has to be over.
+    pub challenge: String,
+    /// Whether the id is taken with the proof of a key alone.
+    pub needs_proof: bool,
+}
+
+/// What a desk wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Out {
+    /// This, on its WebSocket.
+    Act(Action),
+    /// This command is for the hall of a room.
+    Command(RoomName, Command),
+    /// The registry is asked; [`Desk::answer`] wants to know before anything else that comes from the worker.
+    Ask(Question),
+    /// The registry is told where the worker is to be found.
+    Is(Whereabouts),
+    /// The connection is forgotten: the registry is told so.
+    Gone {
+        /// Whether its key keeps the id.
+        outlives: bool,
+        /// Whether it has sessions that it may take up.
+        has_sessions: bool,
+    },
+    /// This happened.
+    Event(Event),
+}
+
+/// What a desk asks the registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// For the id, with the key that is proved.
+    Claim(Option<PublicKey>),
+    /// Where a worker is.
+    Find(WorkerId),
+}
+
+/// What the registry answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Whether the id is this connection's.
+    Claim(Result<Claimed, OtherKey>),
+    /// Where the worker is.
+    Found(Option<(Seat, RoomName)>),
+}
+
+/// What goes on when an answer has come.
+#[derive(Debug)]
+enum Open {
+    Register,
+    Hello(Box<WorkerV1>),
+    Call(WorkerId),
+}
+
+/// One connection of a worker.
+#[derive(Debug)]
+pub struct Desk {
+    observed: Observed,
+    card: Arc<Card>,
+    http_ip: Option<IpAddr>,
+    /// The room that the worker is in; none where it was shown out of the one that it wanted, until it has named another.
+    room: Option<RoomName>,
+    liveness: Liveness,
+    pinged_at: Option<Instant>,
+    /// Until when a key has to be proved; `None`: the worker is registered.
+    proof_until: Option<Instant>,
+    ignored: u32,
+    reports_refused: u32,
+    told: Allowance,
+    v1: Option<Box<V1>>,
+    open: Option<Open>,
+    /// It is closed, or forgotten.
+    is_gone: bool,
+    outs: VecDeque<Out>,
+}
+
+/// What a desk keeps of a worker that speaks `holepunch.v1`.
+#[derive(Debug)]
+struct V1 {
+    nonce: ProofNonce,
+    /// Where each of its sessions is.
+    sessions: BTreeMap<SessionId, RoomName>,
+    /// When it was told what opens the TURN servers.
+    turn_issued_at: Instant,
+    messages: Allowance,
+    news: Allowance,
+}
+
+impl Desk {
+    /// The desk of a connection that is registered, or will be when it has proved its key.
+    pub fn new(arrival: Arrival, rng: &mut StdRng, at: Surroundings<'_>) -> Self {
+        let Arrival { worker, observed, protocol, room, challenge, needs_proof } = arrival;
+        let is_v1 = protocol == Protocol::V1;
+        let now = at.now;
+        let card = Card {
+            worker,
+            observed: observed.ip,
+            endpoint: None,
+            overdue: false,
+            rtt: None,
+            pinged: None,
+            elsewhere: 0,
+            v1: is_v1.then(Box::<CardV1>::default),
+        };
+        let mut desk = Self {
+            observed,
+            card: Arc::new(card),
+            http_ip: None,
+            room: Some(room.filter(|_| is_v1).unwrap_or_default()),
+            liveness: Liveness::quiet(now, at.config.ping_interval),
+            pinged_at: None,
+            proof_until: None,
+            ignored: 0,
+            reports_refused: 0,
+            told: Allowance::new(TOLD, now),
+            v1: None,
+            open: None,
+            is_gone: false,
+            outs: VecDeque::new(),
+        };
+        if is_v1 {
+            desk.welcome(challenge, rng, at);
+        }
+        if needs_proof {
+            desk.proof_until = Some(now + proof::PROOF_WITHIN);
+            // The proof answers the welcome at once, as a pong answers a ping.
+            desk.pinged_at = Some(now);
+        } else {
+            desk.ask(Question::Claim(None), Open::Register);
+        }
+        desk
+    }
+
+    /// The worker is registered now.
+    fn register(&mut self, at: Surroundings<'_>) {
+        self.proof_until = None;
+        self.event(Event::Registered(self.card.worker.clone(), self.observed));
+        let rtt = self.pinged_at.take().map(|sent| at.now.saturating_duration_since(sent));
+        self.liveness = Liveness::quiet(at.now, at.config.ping_interval);
+        let card = self.card_mut();
+        (card.rtt, card.pinged) = (rtt, card.v1.is_some().then_some(Duration::ZERO));
+        self.tell_whereabouts();
+        self.enter(None, false, false);
+        if self.v1.is_some() {
+            // The round-trip time is needed for the first plan.
+            self.ping(at);
+        }
+    }
+
+    /// A message came; `proved`: the key that this connection has proved, by the signature in this message or in one before.
+    pub fn message(
+        &mut self,
+        message: FromWorker<'_>,
+        proved: Option<PublicKey>,
+        at: Surroundings<'_>,
+    ) {
+        debug_assert!(self.open.is_none(), "messages wait while a question is open");
+        let message = match message {
+            FromWorker::V1(Ok(hello @ WorkerV1::Hello { key: Some(_), .. }))
+                if self.v1.is_some() =>
+            {
+                return self.prove(hello, proved);
+            }
+            message => message,
+        };
+        if self.is_gone {
+            return;
+        }
+        if self.proof_until.is_some() {
+            return self.ignore("a message before the proof of the key".to_owned());
+        }
+        match message {
+            FromWorker::RegisterPublicIp(Some(ip)) => {
+                if self.http_ip.replace(ip) != Some(ip) && self.told.allows(at.now) {
+                    self.event(Event::PublicIp(self.card.worker.clone(), ip));
+                }
+            }
+            FromWorker::RegisterPublicIp(None) => {
+                self.ignore("register_public_ip without a valid `ip`".to_owned());
+            }
+            FromWorker::UpdateUdpEndpoint(report) => {
+                let checked = report.map_err(|error| error.to_string()).and_then(|endpoint| {
+                    let proven = self.card.v1.as_ref().and_then(|v1| v1.proven);
+                    let allow = at.config.allow_private;
+                    let checked = reach::check(endpoint, self.observed.ip, proven, allow);
+                    checked.map(|()| endpoint).map_err(|refusal| refusal.to_string())
+                });
+                self.report(checked);
+            }
+            FromWorker::EchoRequest(payload) => {
+                let answer = echo_response(&self.card.worker, payload);
+                self.send(answer);
+            }
+            FromWorker::GetMyDetails => self.details(),
+            FromWorker::V1(message) => self.v1_message(message, at),
+            FromWorker::Unknown(kind) => {
+                let shown: String = kind.chars().take(40).collect();
+                self.ignore(format!("unknown message type {shown:?}"));
+            }
+        }
+    }
+
+    /// The answer to a ping came.
+    pub fn pong(&mut self, at: Surroundings<'_>) {
+        if self.is_gone || matches!(self.liveness, Liveness::Quiet { .. }) {
+            return; // Unasked: RFC 6455 §5.5.3 allows it, and it says nothing about our ping.
+        }
+        if let Some(sent) = self.pinged_at.take() {
+            self.card_mut().rtt = Some(at.now.saturating_duration_since(sent));
+        }
+        self.liveness = Liveness::quiet(at.now, at.config.ping_interval);
+        let card = self.card_mut();
+        (card.overdue, card.pinged) = (false, None);
+        self.announce();
+    }
+
+    /// What the registry says.
+    pub fn answer(&mut self, answer: Answer, at: Surroundings<'_>) {
+        let open = self.open.take();
+        if self.is_gone {
+            return;
+        }
+        match (open, answer) {
+            (Some(Open::Register), Answer::Claim(Ok(_))) => self.register(at),
+            (Some(Open::Hello(hello)), Answer::Claim(claimed)) => {
+                self.claimed(*hello, claimed, at);
+            }
+            (Some(Open::Call(called)), Answer::Found(found)) => self.found(&called, found),
+            (Some(Open::Register | Open::Hello(_) | Open::Call(_)) | None, _) => {
+                debug_assert!(false, "an answer to another question");
+            }
+        }
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, at: Surroundings<'_>) {
+        while let Some((_, why)) = self.poll_timeout().filter(|(due, _)| *due <= at.now) {
+            match why {
+                WakeReason::Ping => self.ping(at),
+                WakeReason::PingOverdue => self.hold_back(),
+                WakeReason::PingTimeout => {
+                    self.close(CLOSE_INTERNAL, "keepalive ping timeout", LeaveReason::PingTimeout);
+                }
+                WakeReason::ProofTimeout => self.refuse(proof::LATE),
+                WakeReason::Rematch | WakeReason::SessionExpiry => {}
+            }
+        }
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout), and why.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<(Instant, WakeReason)> {
+        if self.is_gone {
+            return None;
+        }
+        let proof = self.proof_until.map(|at| (at, WakeReason::ProofTimeout));
+        Some(proof.unwrap_or_else(|| self.liveness.deadline()))
+    }
+
+    /// The next thing to do.
+    pub fn poll_out(&mut self) -> Option<Out> {
+        let out = self.outs.pop_front();
+        if self.outs.is_empty() {
+            self.outs.shrink_to(0); // Thousands of idle connections keep no buffer each.
+        }
+        out
+    }
+
+    /// Whether nothing is left to be done for it.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.is_gone
+    }
+
+    /// Closes the connection, and forgets it.
+    pub fn close(&mut self, code: u16, reason: &'static str, why: LeaveReason) {
+        if !self.is_gone {
+            self.outs.push_back(Out::Act(Action::Close { code, reason }));
+            self.forget(why, false);
+        }
+    }
+
+    /// The WebSocket has ended.
+    pub fn closed(&mut self, closing: Closing) {
+        match closing {
+            Closing::Broken => self.forget(LeaveReason::Closed, false),
+            Closing::Goodbye => self.forget(LeaveReason::Goodbye, false),
+            Closing::OfferUnsent => self.forget(LeaveReason::Goodbye, true),
+        }
+    }
+
+    fn forget(&mut self, why: LeaveReason, unsent: bool) {
+        if std::mem::replace(&mut self.is_gone, true) {
+            return;
+        }
+        // The one that takes its place has proved the key as well.
+        let outlives = why != LeaveReason::Replaced;
+        let is_registered = self.proof_until.is_none();
+        let has_sessions = self.v1.as_ref().is_some_and(|v1| !v1.sessions.is_empty());
+        self.outs.push_back(Out::Gone { outlives, has_sessions });
+        if !is_registered {
+            return; // No hall knows it.
+        }
+        self.event(Event::Left(self.card.worker.clone(), why));
+        let leaves = matches!(why, LeaveReason::Goodbye | LeaveReason::Refused);
+        for room in self.halls() {
+            self.outs.push_back(Out::Command(room, Command::Depart { leaves, unsent }));
+        }
+    }
+
+    pub(crate) fn worker(&self) -> &WorkerId {
+        &self.card.worker
+    }
+
+    pub(crate) fn ip(&self) -> IpAddr {
+        self.observed.ip
+    }
+
+    /// The room that it is in, where it is registered and in one.
+    #[cfg(debug_assertions)]
+    pub(crate) fn home(&self) -> Option<&RoomName> {
+        self.room.as_ref().filter(|_| self.seen().is_some())
+    }
+
+    /// What the hall of a room knows of it, and that it is one of its sessions.
+    #[cfg(debug_assertions)]
+    pub(crate) fn is_known_as(&self, room: &RoomName, card: &Card) -> bool {
+        let known = Card { elsewhere: 0, ..card.clone() };
+        let sessions = self.v1.iter().flat_map(|v1| v1.sessions.values());
+        let elsewhere = sessions.filter(|other| *other != room).count();
+        known == Card { elsewhere: 0, ..(*self.card).clone() } && card.elsewhere == elsewhere
+    }
+
+    #[cfg(debug_assertions)]
+    pub(crate) fn has_session(&self, room: &RoomName, session: SessionId) -> bool {
+        self.v1.as_ref().and_then(|v1| v1.sessions.get(&session)) == Some(room)
+    }
+
+    /// What a listing shows.
+    #[must_use]
+    pub fn seen(&self) -> Option<Worker<'_>> {
+        let is_registered = self.proof_until.is_none() && !self.is_gone;
+        is_registered.then_some(Worker {
+            id: &self.card.worker,
+            observed: self.observed,
+            http_ip: self.http_ip,
+            endpoint: self.card.endpoint,
+        })
+    }
+
+    fn report(&mut self, checked: Result<SocketAddr, String>) {
+        match checked {
+            Ok(endpoint) => {
+                self.card_mut().endpoint = Some(endpoint);
+                self.send(ServerMessage::ack(None).encode());
+                self.want();
+            }
+            Err(detail) => {
+                let before = self.reports_refused;
+                self.reports_refused = before.saturating_add(1);
+                let worker = self.card.worker.clone();
+                self.event(Event::ReportRefused(worker, detail.clone(), before));
+                self.send(ServerMessage::ack(Some(detail)).encode());
+            }
+        }
+    }
+
+    /// The worker asks for a peer. One that was shown out does so after the hello by which it was: those in the room without
+    /// a name are not whom it wants.
+    fn want(&mut self) {
+        if let Some(room) = self.room.clone() {
+            self.announce();
+            self.outs.push_back(Out::Command(room, Command::Want));
+        }
+    }
+
+    fn ping(&mut self, at: Surroundings<'_>) {
+        self.pinged_at = Some(at.now);
+        self.outs.push_back(Out::Act(Action::Ping));
+        self.liveness = Liveness::pinged(at.now, at.config.ping_timeout);
+    }
+
+    /// A ping is overdue: keeps the place, but nobody is paired with this worker.
+    fn hold_back(&mut self) {
+        let Liveness::Pinged { gone_at, .. } = self.liveness else { return };
+        self.liveness = Liveness::Overdue { gone_at };
+        self.event(Event::PingOverdue(self.card.worker.clone()));
+        self.card_mut().overdue = true;
+        self.announce();
+    }
+
+    fn details(&mut self) {
+        let answer = ServerMessage::MyDetailsResponse {
+            worker_id: self.card.worker.as_str(),
+            registered_ip: Some(self.http_ip.unwrap_or(self.observed.ip)),
+            registered_port: self.observed.port,
+            udp_ip: self.card.endpoint.map(|endpoint| endpoint.ip()),
+            udp_port: self.card.endpoint.map(|endpoint| endpoint.port()),
+            message: "These are the details that the rendezvous has of this worker.",
+        };
+        let answer = answer.encode();
+        self.send(answer);
+    }
+
+    /// What a hall says.
+    pub fn effect(&mut self, room: &RoomName, effect: Effect, at: Surroundings<'_>) {
+        if self.is_gone {
+            return;
+        }
+        match effect {
+            Effect::Say(message) => self.say(room, message, at),
+            Effect::Offer { peer, endpoint } => {
+                let offer = ServerMessage::P2pConnectionOffer {
+                    peer_worker_id: peer.as_str(),
+                    peer_udp_ip: endpoint.ip(),
+                    peer_udp_port: endpoint.port(),
+                };
+                self.outs.push_back(Out::Act(Action::Offer(offer.encode())));
+            }
+            Effect::ShownOut { code, message } => {
+                if self.room.as_ref() == Some(room) {
+                    self.room = None;
+                    self.tell_whereabouts();
+                    let message = ServerV1::Error { code: Some(code), message };
+                    self.send(message.encode());
+                }
+            }
+            Effect::Resumed(sessions) => {
+                let resumed = sessions.into_iter().map(|session| (session, room.clone()));
+                self.with_sessions(|own| own.extend(resumed));
+            }
+            Effect::Over(session) => self.with_sessions(|own| drop(own.remove(&session))),
+        }
+    }
+
+    /// Everybody who knows this worker is told what is known of it by now.
+    fn announce(&mut self) {
+        for room in self.halls() {
+            let card = self.card_for(&room);
+            self.outs.push_back(Out::Command(room, Command::Announce(card)));
+        }
+    }
+
+    /// The rooms where the worker is known: its own one, and those of its sessions.
+    fn halls(&self) -> BTreeSet<RoomName> {
+        let sessions = self.v1.iter().flat_map(|v1| v1.sessions.values());
+        sessions.chain(&self.room).cloned().collect()
+    }
+
+    fn whereabouts(&self) -> Whereabouts {
+        let mut visits = self.halls();
+        if let Some(room) = &self.room {
+            visits.remove(room);
+        }
+        Whereabouts { room: self.room.clone(), visits }
+    }
+
+    fn tell_whereabouts(&mut self) {
+        let whereabouts = self.whereabouts();
+        self.outs.push_back(Out::Is(whereabouts));
+    }
+
+    /// What the hall of a room is to know of this worker.
+    fn card_for(&mut self, room: &RoomName) -> Arc<Card> {
+        let sessions = self.v1.iter().flat_map(|v1| v1.sessions.values());
+        let elsewhere = sessions.filter(|other| *other != room).count();
+        let mut card = Arc::clone(&self.card);
+        if card.elsewhere != elsewhere {
+            Arc::make_mut(&mut card).elsewhere = elsewhere;
+        }
+        card
+    }
+
+    fn card_mut(&mut self) -> &mut Card {
+        Arc::make_mut(&mut self.card)
+    }
+
+    fn ask(&mut self, question: Question, then: Open) {
+        self.open = Some(then);
+        self.outs.push_back(Out::Ask(question));
+    }
+
+    fn ignore(&mut self, mut why: String) {
+        truncate(&mut why, IGNORED_BYTES_MAX);
+        let event = Event::MessageIgnored(self.card.worker.clone(), why, self.ignored);
+        self.ignored = self.ignored.saturating_add(1);
+        self.event(event);
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outs.push_back(Out::Event(event));
+    }
+
+    fn send(&mut self, text: String) {
+        self.outs.push_back(Out::Act(Action::Send(text)));
+    }
+}
+
+/// The answer of the rendezvous to an `echo_request` of `worker`. It needs nothing of the machine's
+/// state, so a server may answer without it.
+#[must_use]
+pub fn echo_response(worker: &WorkerId, payload: Option<&RawValue>) -> String {
+    let answer = ServerMessage::EchoResponse {
+        original_payload: payload,
+        processed_by_rendezvous: format!("echo for worker {worker}"),
+    };
+    answer.encode()
+}

@@ -1,0 +1,244 @@
+//! The sub-protocol `holepunch.v1`: what a desk answers by itself, and what it passes on.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use holepunch_wire::WorkerId;
+use holepunch_wire::address::AddressKind;
+use holepunch_wire::candidate::Candidate;
+use holepunch_wire::session::{RoomMode, RoomName, SESSIONS_MAX, SessionId};
+use holepunch_wire::signal::v1::{ErrorCode, ServerV1, Welcome, WorkerV1};
+use holepunch_wire::stun::SOFTWARE;
+use holepunch_wire::stun::proof::{AddressProof, ProofNonce};
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use super::{Desk, MESSAGES, NEWS, Open, Out, Question, Surroundings, V1};
+use crate::allowance::Allowance;
+use crate::doors::{Action, News};
+use crate::hall::{NOT_REGISTERED, refusal};
+use crate::seat::{Command, Seat};
+
+impl Desk {
+    /// Welcomes a connection.
+    pub(super) fn welcome(&mut self, challenge: String, rng: &mut StdRng, at: Surroundings<'_>) {
+        let nonce = ProofNonce(rng.random());
+        let resume = format!("{:032x}", rng.random::<u128>());
+        let welcome = Welcome {
+            server: SOFTWARE.to_owned(),
+            observed_ip: self.observed.ip,
+            observed_port: self.observed.port,
+            stun: at.config.stun.clone(),
+            turn: self.turn_servers(at),
+            proof_nonce: nonce.to_string(),
+            challenge,
+            resume: resume.clone(),
+            sessions_max: u32::try_from(SESSIONS_MAX).unwrap_or(u32::MAX),
+            calls_from_anywhere: true,
+        };
+        self.send(ServerV1::Welcome(welcome).encode());
+        if let Some(v1) = &mut self.card_mut().v1 {
+            v1.resume = resume;
+        }
+        self.v1 = Some(Box::new(V1 {
+            nonce,
+            sessions: BTreeMap::new(),
+            turn_issued_at: at.now,
+            messages: Allowance::new(MESSAGES, at.now),
+            news: Allowance::new(NEWS, at.now),
+        }));
+    }
+
+    pub(super) fn v1_message(&mut self, message: Result<WorkerV1, String>, at: Surroundings<'_>) {
+        let Some(v1) = &mut self.v1 else {
+            return self.ignore("a message of holepunch.v1 without the sub-protocol".to_owned());
+        };
+        let is_hello = matches!(message, Ok(WorkerV1::Hello { .. }));
+        // A hello is counted when its turn comes.
+        if !is_hello && !v1.messages.allows(at.now) {
+            return self.ignore("too many messages".to_owned());
+        }
+        match message {
+            Err(why) => self.ignore(why),
+            Ok(hello @ WorkerV1::Hello { .. }) => self.greet(hello, None),
+            Ok(WorkerV1::Ready) => self.want(),
+            Ok(WorkerV1::NatProfile { profile }) => {
+                let known = self.card.v1.as_ref().map(|v1| &v1.profile);
+                if known != Some(&profile)
+                    && let Some(v1) = &mut self.card_mut().v1
+                {
+                    v1.profile = profile;
+                    self.announce();
+                }
+            }
+            Ok(WorkerV1::Candidates { generation, candidates }) => {
+                self.candidates(generation, candidates, at);
+            }
+            Ok(WorkerV1::AddressProof { udp_ip, udp_port, proof }) => {
+                self.address_proof((udp_ip, udp_port).into(), &proof, at);
+            }
+            Ok(WorkerV1::Call { peer }) => self.call(&peer),
+            Ok(WorkerV1::TurnAddress { address, .. })
+                if address.port() == 0 || !AddressKind::of(address.ip()).is_reachable_unicast() =>
+            {
+                self.ignore("a turn_address that nothing can be sent to".to_owned());
+            }
+            Ok(
+                message @ (WorkerV1::PlanAccepted { session, .. }
+                | WorkerV1::TurnAddress { session, .. }
+                | WorkerV1::Leave { session }),
+            ) => self.pass_on(session, message),
+            Ok(WorkerV1::LinkState(report)) => {
+                self.pass_on(report.session, WorkerV1::LinkState(report));
+            }
+        }
+    }
+
+    fn pass_on(&mut self, session: SessionId, message: WorkerV1) {
+        if let Some(room) = self.v1.as_ref().and_then(|v1| v1.sessions.get(&session)) {
+            self.outs.push_back(Out::Command(room.clone(), Command::Say(message)));
+        }
+    }
+
+    /// A hello whose key is proved, where it has one; `left`: the rooms with sessions that the worker may take up.
+    pub(super) fn hello(&mut self, hello: WorkerV1, left: Vec<RoomName>, at: Surroundings<'_>) {
+        let WorkerV1::Hello { room, mode, resume, fresh, own, callable, .. } = hello else {
+            return;
+        };
+        if !self.v1.as_mut().is_some_and(|v1| v1.messages.allows(at.now)) {
+            return self.ignore("too many messages".to_owned());
+        }
+        if let Some(v1) = &mut self.card_mut().v1 {
+            v1.callable = callable;
+        }
+        match room.or_else(|| self.room.clone()) {
+            Some(room) => {
+                let before = self.room.replace(room.clone());
+                if before.as_ref() != Some(&room) {
+                    if let Some(before) = before {
+                        self.outs.push_back(Out::Command(before, Command::Exit));
+                    }
+                    self.tell_whereabouts();
+                }
+                self.enter(mode, fresh, own);
+            }
+            // It means the room of its URL still, which is not to be had, and has been told so.
+            None if fresh => {
+                let message = "somebody is in this room already".to_owned();
+                let error = ServerV1::Error { code: Some(ErrorCode::RoomTaken), message };
+                self.send(error.encode());
+            }
+            None => {}
+        }
+        if !self.whereabouts().visits.is_empty() {
+            self.announce();
+        }
+        for room in left {
+            let (card, token) = (self.card_for(&room), resume.clone());
+            self.outs.push_back(Out::Command(room, Command::Return { card, token }));
+        }
+    }
+
+    pub(super) fn enter(&mut self, mode: Option<RoomMode>, fresh: bool, own: bool) {
+        if let Some(room) = self.room.clone() {
+            let card = self.card_for(&room);
+            self.outs.push_back(Out::Command(room, Command::Enter { card, mode, fresh, own }));
+        }
+    }
+
+    fn candidates(&mut self, generation: u32, candidates: Vec<Candidate>, at: Surroundings<'_>) {
+        if !self.v1.as_mut().is_some_and(|v1| v1.news.allows(at.now)) {
+            return self.ignore("too many sets of candidates".to_owned());
+        }
+        let known = self.card.v1.as_ref().map_or(0, |v1| v1.generation);
+        if generation > known
+            && let Some(v1) = &mut self.card_mut().v1
+        {
+            (v1.generation, v1.candidates) = (generation, candidates);
+            self.announce();
+        }
+    }
+
+    fn address_proof(&mut self, address: SocketAddr, proof: &str, at: Surroundings<'_>) {
+        let (Some((key, clock)), Some(v1)) = (&at.config.proofs, &self.v1) else { return };
+        let Ok(proof) = proof.parse::<AddressProof>() else {
+            return self.ignore("an address_proof that is none".to_owned());
+        };
+        match key.verify(v1.nonce, address, &proof, clock.unix_s(at.now)) {
+            Ok(()) => {
+                if let Some(v1) = &mut self.card_mut().v1 {
+                    v1.proven = Some(address.ip());
+                    self.announce();
+                }
+            }
+            Err(why) => self.ignore(why.to_string()),
+        }
+    }
+
+    /// A call by id.
+    fn call(&mut self, peer: &str) {
+        let why = match WorkerId::new(peer) {
+            Ok(called) if called == self.card.worker => "that is the caller itself",
+            Ok(called) => return self.ask(Question::Find(called.clone()), Open::Call(called)),
+            Err(_) => "that is not a worker's id",
+        };
+        self.send(refusal(peer, (ErrorCode::NotCallable, why)).encode());
+    }
+
+    pub(super) fn found(&mut self, called: &WorkerId, found: Option<(Seat, RoomName)>) {
+        match found.filter(|_| self.room.is_some()) {
+            Some((seat, room)) => {
+                let (card, worker) = (self.card_for(&room), called.clone());
+                self.outs.push_back(Out::Command(room, Command::Call { card, worker, seat }));
+            }
+            None => self.send(refusal(called.as_str(), NOT_REGISTERED).encode()),
+        }
+    }
+
+    /// What a hall says to the worker.
+    pub(super) fn say(&mut self, room: &RoomName, mut message: ServerV1, at: Surroundings<'_>) {
+        if let ServerV1::P2pConnectionOffer { details, .. } = &mut message {
+            details.turn = self.renewed_turn(at);
+        }
+        let text = message.encode();
+        let action = match message {
+            ServerV1::P2pConnectionOffer { details, .. } => {
+                self.with_sessions(|own| drop(own.insert(details.session, room.clone())));
+                Action::Offer(text)
+            }
+            ServerV1::SessionEnded { session, .. } => {
+                self.with_sessions(|own| drop(own.remove(&session)));
+                Action::Send(text)
+            }
+            ServerV1::PeerCandidates { session, .. } => {
+                Action::Update(session, News::Candidates, text)
+            }
+            ServerV1::Plan { session, .. } => Action::Update(session, News::Plan, text),
+            ServerV1::PeerTurnAddress { session, .. } => {
+                Action::Update(session, News::TurnAddress, text)
+            }
+            ServerV1::Welcome(_)
+            | ServerV1::PeerAccepted { .. }
+            | ServerV1::RoomEntered
+            | ServerV1::Error { .. } => Action::Send(text),
+        };
+        self.outs.push_back(Out::Act(action));
+    }
+
+    /// Changes which sessions there are. Those in other rooms count in each: it is told, where these are more or fewer.
+    pub(super) fn with_sessions(
+        &mut self,
+        change: impl FnOnce(&mut BTreeMap<SessionId, RoomName>),
+    ) {
+        let before = self.whereabouts();
+        let Some(v1) = &mut self.v1 else { return };
+        change(&mut v1.sessions);
+        let after = self.whereabouts();
+        if !before.visits.is_empty() || !after.visits.is_empty() {
+            self.announce();
+        }
+        if before != after {
+            self.outs.push_back(Out::Is(after));
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What holds of all tables of a hall together, whatever has happened: looked at after every step of a test or
+//! a simulation.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use holepunch_wire::session::{RoomMode, RoomName, SESSIONS_MAX, SessionId};
+
+use super::queue::Place;
+use super::{Hall, MESH_WORKERS_MAX, Person};
+use crate::desk::Desk;
+use crate::seat::Seat;
+
+impl Hall {
+    /// How many are in the room.
+    pub(crate) fn check_invariants<'a>(&self, desk: impl Fn(Seat) -> Option<&'a Desk>) -> usize {
+        self.check_queue();
+        for (seat, person) in &self.people {
+            let Some(desk) = desk(*seat) else { panic!("{seat:?} is gone, and known") };
+            assert_eq!(desk.worker(), &person.card.worker, "{seat:?} is somebody else");
+            let card = &person.card;
+            assert!(desk.is_known_as(&self.name, card), "{seat:?} is not as {card:?}: {desk:?}");
+            let is_member = desk.home() == Some(&self.name);
+            assert_eq!(self.members.contains(seat), is_member, "{seat:?} is in {}", self.name);
+            assert!(is_member || !person.sessions.is_empty(), "{seat:?} has nothing here");
+            for session in &person.sessions {
+                assert!(desk.has_session(&self.name, *session), "{seat:?} knows no {session}");
+            }
+            self.check_person(*seat, person);
+        }
+        self.check_sessions();
+        self.members.len()
+    }
+
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = (SessionId, RoomName)> + '_ {
+        self.sessions.keys().map(|session| (*session, self.name.clone()))
+    }
+
+    fn check_queue(&self) {
+        let mut places: BTreeSet<Place> = BTreeSet::new();
+        for (place, waiter) in self.ready.waiters() {
+            let seat = waiter.seat;
+            assert!(self.members.contains(&seat), "{seat:?} waits in a room that it is not in");
+            let Some(person) = self.people.get(&seat) else {
+                panic!("{seat:?} is gone, and waits")
+            };
+            assert_eq!(person.place, Some(place), "{seat:?} has another place");
+            let known = (person.card.endpoint, person.card.protocol());
+            assert_eq!(
+                (waiter.endpoint, waiter.protocol),
+                known,
+                "{seat:?} waits as it was before"
+            );
+            assert!(!person.card.overdue, "{seat:?} may be dead, and would be offered");
+            assert!(places.insert(place), "{place:?} is taken twice");
+        }
+        let held = self.people.values().filter(|it| it.place.is_some() && !it.card.overdue);
+        assert_eq!(held.count(), places.len(), "somebody has a place and does not wait");
+    }
+
+    fn check_person(&self, seat: Seat, person: &Person) {
+        assert!(person.partners.len() <= MESH_WORKERS_MAX, "{seat:?} remembers too many");
+        assert!(
+            self.mode() == RoomMode::Pair || person.place.is_none(),
+            "{seat:?} waits for one peer where there are many"
+        );
+        assert!(person.sessions() <= SESSIONS_MAX, "{seat:?} has too many sessions");
+        let mut peers = BTreeSet::new();
+        for session in &person.sessions {
+            let Some(found) = self.sessions.get(session) else { panic!("{session} is over") };
+            let Some(own) = found.index(seat) else { panic!("{session} is not {seat:?}'s") };
+            assert!(found.ends[own].gone.is_none(), "{seat:?} is there, and gone");
+            // One that waits for a peer which has begun anew may stand beside the next one.
+            let peer = &found.ends[1 - own];
+            let is_double = peer.gone.is_none() && !peers.insert(peer.seat);
+            assert!(!is_double, "{seat:?} has two sessions with {}", peer.worker);
+        }
+    }
+
+    fn check_sessions(&self) {
+        let due = self.waiting.check_invariants();
+        let mut waiting: BTreeMap<SessionId, usize> = BTreeMap::new();
+        for (id, session) in &self.sessions {
+            session.check_invariants();
+            for end in &session.ends {
+                if let Some(gone) = end.gone {
+                    let waits_for = due.get(&(gone.until, *id));
+                    assert_eq!(waits_for, Some(&end.worker), "{id} does not wait for its worker");
+                    *waiting.entry(*id).or_default() += 1;
+                    continue;
+                }
+                let person = self.people.get(&end.seat).filter(|it| it.card.worker == end.worker);
+                let is_its = person.is_some_and(|it| it.sessions.contains(id));
+                assert!(is_its, "{id} is not its worker's");
+            }
+        }
+        assert_eq!(waiting.len(), due.len(), "something waits that is no session");
+    }
+}

@@ -1,0 +1,355 @@
+//! The hall of a room: who waits there, who is offered to whom, and what becomes of it. One rendezvous owns it at a time.
+
+mod entry;
+mod pairing;
+mod plans;
+mod queue;
+mod session;
+mod sessions;
+mod waiting;
+
+#[cfg(debug_assertions)]
+mod invariants;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use holepunch_wire::WorkerId;
+use holepunch_wire::session::{RelayToken, RoomMode, RoomName, SESSIONS_MAX, SessionId};
+use holepunch_wire::signal::v1::{ErrorCode, ServerV1, WorkerV1};
+use rand::rngs::StdRng;
+
+use crate::allowance::{Allowance, Rate};
+use crate::card::Card;
+use crate::doors::{Event, RelayRefusal};
+use crate::plan::{Planner, Side};
+use crate::seat::{Command, Effect, Seat};
+pub(crate) use pairing::{NOT_REGISTERED, refusal};
+use queue::{Place, ReadyQueue};
+pub(crate) use session::{MESH_WORKERS_MAX, RESUME_WITHIN};
+use session::{REMATCH_AFTER, Session};
+use waiting::Waiting;
+
+/// What is told of one worker to whoever looks after the server: an honest one waits for a new peer now and then, and one
+/// that does so with each message would fill the log.
+const TOLD: Rate = Rate { burst: 8, every: Duration::from_secs(1) };
+/// Former peers that are remembered, so that they are not the first choice again. Those of the last
+/// [`REMATCH_AFTER`] are remembered beyond that, all of a room of many.
+const PARTNERS_MAX: usize = 4;
+
+/// What the halls of one rendezvous share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Makes credentials and the numbers of sessions.
+    pub(crate) rng: StdRng,
+    pub(crate) planner: Planner,
+    /// Whether there is a relay.
+    pub(crate) relay: bool,
+    /// Where each session is.
+    pub(crate) rooms: BTreeMap<SessionId, RoomName>,
+    pub(crate) effects: VecDeque<(RoomName, Seat, Effect)>,
+    pub(crate) events: VecDeque<Event>,
+}
+
+/// One step of a hall.
+pub(crate) struct Step<'a> {
+    pub(crate) room: &'a RoomName,
+    pub(crate) shared: &'a mut Shared,
+    pub(crate) now: Instant,
+}
+
+impl Step<'_> {
+    fn tell(&mut self, to: Seat, effect: Effect) {
+        self.shared.effects.push_back((self.room.clone(), to, effect));
+    }
+
+    fn say(&mut self, to: Seat, message: ServerV1) {
+        self.tell(to, Effect::Say(message));
+    }
+
+    fn refuse(&mut self, to: Seat, code: ErrorCode, message: String) {
+        self.say(to, ServerV1::Error { code: Some(code), message });
+    }
+
+    fn event(&mut self, event: Event) {
+        self.shared.events.push_back(event);
+    }
+}
+
+/// One room with somebody in it.
+#[derive(Debug)]
+pub(crate) struct Hall {
+    name: RoomName,
+    /// Who is offered to whom, once somebody has said so.
+    decided: Option<RoomMode>,
+    ready: ReadyQueue,
+    /// Who is in the room.
+    members: BTreeSet<Seat>,
+    /// Those, and the guests: whoever is elsewhere and has a session here.
+    people: BTreeMap<Seat, Person>,
+    /// Whose own the room is: two of those would each take the other one for a guest.
+    owner: Option<Seat>,
+    sessions: BTreeMap<SessionId, Session>,
+    /// Sessions with an end that is gone, and until when it may come back.
+    waiting: Waiting,
+    /// Those who wait, and may be matched with a former peer again from then on.
+    rematches: BTreeSet<(Instant, Seat)>,
+    next_place: u64,
+}
+
+/// One worker in a hall.
+#[derive(Debug)]
+struct Person {
+    card: Arc<Card>,
+    /// Since when its first ping has been out.
+    pinged_at: Option<Instant>,
+    /// Its place in the queue; kept, but not in the queue, while a ping is overdue.
+    place: Option<Place>,
+    /// The last pairing by a plain offer: with whom, and from which place.
+    paired: Option<(Seat, Place)>,
+    /// Those it was offered before, the last one at the end, and when.
+    partners: VecDeque<Partner>,
+    sessions: BTreeSet<SessionId>,
+    /// Whether it has asked for peers, in a room of many.
+    wants_peers: bool,
+    /// Whether it was told that the others in its room have each other.
+    told_occupied: bool,
+    told: Allowance,
+}
+
+/// One that a worker was offered.
+#[derive(Debug)]
+struct Partner {
+    worker: WorkerId,
+    seat: Seat,
+    met_at: Instant,
+}
+
+impl Person {
+    fn new(card: Arc<Card>, now: Instant) -> Self {
+        Self {
+            pinged_at: since(&card, now),
+            card,
+            place: None,
+            paired: None,
+            partners: VecDeque::new(),
+            sessions: BTreeSet::new(),
+            wants_peers: false,
+            told_occupied: false,
+            told: Allowance::new(TOLD, now),
+        }
+    }
+
+    fn is_v1(&self) -> bool {
+        self.card.v1.is_some()
+    }
+
+    /// How many sessions it has under way.
+    fn sessions(&self) -> usize {
+        self.sessions.len() + self.card.elsewhere
+    }
+
+    fn is_engaged(&self) -> bool {
+        self.sessions() > 0
+    }
+
+    fn is_full(&self) -> bool {
+        self.sessions() >= SESSIONS_MAX
+    }
+
+    fn side(&self, now: Instant) -> Side {
+        self.card.side(self.pinged_at.map(|at| now.saturating_duration_since(at)))
+    }
+
+    fn remember(&mut self, (worker, seat): (WorkerId, Seat), now: Instant) {
+        self.partners.retain(|known| known.worker != worker);
+        while let Some(first) = self.partners.front()
+            && self.partners.len() >= PARTNERS_MAX
+            && (first.met_at + REMATCH_AFTER <= now || self.partners.len() >= MESH_WORKERS_MAX)
+        {
+            self.partners.pop_front();
+        }
+        self.partners.push_back(Partner { worker, seat, met_at: now });
+    }
+}
+
+fn since(card: &Card, now: Instant) -> Option<Instant> {
+    card.pinged.map(|out| now.checked_sub(out).unwrap_or(now))
+}
+
+impl Hall {
+    pub(crate) fn new(name: RoomName) -> Self {
+        Self {
+            name,
+            decided: None,
+            ready: ReadyQueue::default(),
+            members: BTreeSet::new(),
+            people: BTreeMap::new(),
+            owner: None,
+            sessions: BTreeMap::new(),
+            waiting: Waiting::default(),
+            rematches: BTreeSet::new(),
+            next_place: 0,
+        }
+    }
+
+    /// Takes what a desk says of its worker.
+    pub(crate) fn command(&mut self, from: Seat, command: Command, step: &mut Step<'_>) {
+        self.timeout(step);
+        match command {
+            Command::Enter { card, mode, fresh, own } => {
+                self.enter(from, card, (mode, fresh, own), step);
+            }
+            Command::Announce(card) => self.announce(from, card, step),
+            Command::Want => self.want(from, step),
+            Command::Return { card, token } => self.come_back(from, card, token.as_deref(), step),
+            Command::Call { card, worker, seat } => self.call(from, card, (&worker, seat), step),
+            Command::Say(message) => self.hear(from, message, step),
+            Command::Exit => self.exit(from),
+            Command::Depart { leaves, unsent } => self.depart(from, leaves, unsent, step),
+        }
+    }
+
+    fn hear(&mut self, from: Seat, message: WorkerV1, step: &mut Step<'_>) {
+        match message {
+            WorkerV1::PlanAccepted { session, number, ports } => {
+                self.accepted(from, session, number, ports, step);
+            }
+            WorkerV1::TurnAddress { session, address } => {
+                self.say_to_peer(
+                    from,
+                    session,
+                    ServerV1::PeerTurnAddress { session, address },
+                    step,
+                );
+            }
+            WorkerV1::LinkState(report) => self.link_state(from, &report, step),
+            WorkerV1::Leave { session } => {
+                if self.end_of(from, session).is_some() {
+                    self.end_session(session, Some(from), "the peer has left", step);
+                }
+            }
+            WorkerV1::Hello { .. }
+            | WorkerV1::Ready
+            | WorkerV1::NatProfile { .. }
+            | WorkerV1::Candidates { .. }
+            | WorkerV1::AddressProof { .. }
+            | WorkerV1::Call { .. } => {}
+        }
+    }
+
+    /// Matches those who wait for a former peer, and ends what has waited long enough.
+    pub(crate) fn timeout(&mut self, step: &mut Step<'_>) {
+        while let Some(&(at, seat)) = self.rematches.first()
+            && at <= step.now
+        {
+            self.rematches.pop_first();
+            self.pair(seat, step);
+            self.mesh(seat, step);
+        }
+        while let Some(session) = self.waiting.pop_due(step.now) {
+            self.expire(session, step);
+        }
+    }
+
+    /// When [`timeout`](Self::timeout) is to be called: for a rematch, or else for a session.
+    pub(crate) fn poll_timeout(&self) -> Option<(Instant, bool)> {
+        let rematch = self.rematches.first().map(|(at, _)| (*at, true));
+        let expiry = self.waiting.first().map(|at| (at, false));
+        rematch.into_iter().chain(expiry).min_by_key(|(at, _)| *at)
+    }
+
+    /// Whether nothing has to be known of the room any more.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.people.is_empty() && self.sessions.is_empty()
+    }
+
+    /// Everybody who waits, the longest first.
+    pub(crate) fn ready(&self) -> impl Iterator<Item = &WorkerId> {
+        let seats = self.ready.seats().into_iter();
+        seats.filter_map(|seat| Some(&self.people.get(&seat)?.card.worker))
+    }
+
+    pub(crate) fn ready_count(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Which of the two workers of a session opens its relay with this token.
+    pub(crate) fn relay_end(
+        &self,
+        id: SessionId,
+        token: &RelayToken,
+    ) -> Result<usize, RelayRefusal> {
+        let session = self.sessions.get(&id).ok_or(RelayRefusal::UnknownSession)?;
+        let tokens = session.relay.as_ref().ok_or(RelayRefusal::UnknownSession)?;
+        tokens.iter().position(|own| own.matches(token)).ok_or(RelayRefusal::WrongToken)
+    }
+
+    fn mode(&self) -> RoomMode {
+        self.decided.unwrap_or_default()
+    }
+
+    /// A worker whose own this connection is.
+    fn worker(&self, seat: Seat) -> Option<WorkerId> {
+        self.people.get(&seat).map(|person| person.card.worker.clone())
+    }
+
+    /// Those who are in no session here, and are no members, are nobody to this hall.
+    fn see_off(&mut self, seat: Seat) {
+        let is_guest = !self.members.contains(&seat);
+        if is_guest && self.people.get(&seat).is_some_and(|it| it.sessions.is_empty()) {
+            self.people.remove(&seat);
+        }
+    }
+
+    /// What is known of a worker by now.
+    fn announce(&mut self, seat: Seat, card: Arc<Card>, step: &mut Step<'_>) {
+        let Some(person) = self.people.get_mut(&seat) else { return };
+        let before = std::mem::replace(&mut person.card, Arc::clone(&card));
+        if card.rtt.is_some() || card.pinged.is_none() {
+            person.pinged_at = None;
+        }
+        let (was_overdue, place) = (before.overdue, person.place);
+        let is_elsewhere = before.endpoint != card.endpoint;
+        if let Some(place) = place {
+            if card.overdue {
+                self.ready.remove(place);
+            } else {
+                self.enqueue(seat, is_elsewhere, step);
+            }
+            if was_overdue && !card.overdue {
+                self.pair(seat, step);
+            }
+        }
+        self.tell_peers(seat, (&before, &card), step);
+    }
+
+    /// What a worker has told anew goes to its peers, and may make a better plan.
+    fn tell_peers(&mut self, seat: Seat, (before, card): (&Card, &Card), step: &mut Step<'_>) {
+        let (Some(old), Some(new)) = (&before.v1, &card.v1) else { return };
+        let has_candidates = new.generation > old.generation;
+        let has_opened = card.has_mapped_port() && !before.has_mapped_port();
+        let is_other = old.profile != new.profile;
+        if !has_candidates && !is_other {
+            return;
+        }
+        // What the worker says of itself is not what is proved of the endpoint that it has reported.
+        let reflexive = holepunch_wire::candidate::reflexive(&new.candidates);
+        let address_proof =
+            reflexive.map_or(card.proof(), |reflexive| card.proof_of(reflexive.address().ip()));
+        let Some(person) = self.people.get(&seat) else { return };
+        let sessions: Vec<SessionId> = person.sessions.iter().copied().collect();
+        for session in sessions {
+            if has_candidates {
+                let (generation, candidates) = (new.generation, new.candidates.clone());
+                let message =
+                    ServerV1::PeerCandidates { session, generation, candidates, address_proof };
+                self.say_to_peer(seat, session, message, step);
+            }
+            if is_other || has_opened {
+                self.replan(session, false, step);
+            }
+        }
+    }
+}

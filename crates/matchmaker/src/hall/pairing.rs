@@ -1,0 +1,286 @@
+//! Who is offered to whom.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use holepunch_wire::WorkerId;
+use holepunch_wire::session::{RoomMode, SESSIONS_MAX};
+use holepunch_wire::signal::v1::{ErrorCode, ServerV1};
+
+use super::queue::{Place, Waiter};
+use super::session::REMATCH_AFTER;
+use super::{Hall, MESH_WORKERS_MAX, Person, Step};
+use crate::card::Card;
+use crate::doors::{Event, Protocol};
+use crate::seat::{Effect, Seat};
+
+/// Whoever calls need not know whether the worker is elsewhere.
+pub(crate) const NOT_REGISTERED: NoCall = (ErrorCode::NotRegistered, "it is not registered here");
+
+/// Why a call comes to nothing, for programs and for people.
+pub(crate) type NoCall = (ErrorCode, &'static str);
+
+/// So many sessions a worker has at most where one more caller comes from another room: the other half is left to its own
+/// room, whatever strangers do who have read its id in the listing.
+const CALLED_FROM_OUTSIDE_MAX: usize = SESSIONS_MAX / 2;
+
+/// Of a room, so many workers are looked at for two that have each other: rooms of two are small.
+const OCCUPANTS_LOOKED_AT: usize = 16;
+
+impl Hall {
+    /// The worker asks for a peer: it gets a place in the queue, unless it has one.
+    pub(super) fn want(&mut self, seat: Seat, step: &mut Step<'_>) {
+        let is_pair = self.mode() == RoomMode::Pair;
+        let Some(person) = self.people.get_mut(&seat) else { return };
+        if !self.members.contains(&seat) {
+            return;
+        }
+        if person.is_engaged() && person.place.is_none() {
+            // It tells where it is to be found now, and has a peer.
+            return self.mesh(seat, step);
+        }
+        if !is_pair {
+            person.wants_peers = person.is_v1();
+            return self.mesh(seat, step);
+        }
+        let is_news = person.place.is_none();
+        if is_news {
+            self.next_place += 1;
+            person.place = Some(Place(self.next_place));
+        }
+        self.enqueue(seat, is_news, step);
+        self.pair(seat, step);
+    }
+
+    /// Puts a worker in its place in the queue; whether that is an event.
+    pub(super) fn enqueue(&mut self, seat: Seat, is_told: bool, step: &mut Step<'_>) {
+        let Some(person) = self.people.get_mut(&seat) else { return };
+        let (Some(place), false) = (person.place, person.card.overdue) else { return };
+        let (endpoint, protocol) = (person.card.endpoint, person.card.protocol());
+        self.ready.insert(place, Waiter { seat, endpoint, protocol });
+        let waiting = self.ready.len();
+        if let (true, Some(endpoint)) = (is_told && person.told.allows(step.now), endpoint) {
+            let worker = person.card.worker.clone();
+            step.event(Event::Queued { worker, endpoint, waiting });
+        }
+    }
+
+    /// Pairs a worker with the longest waiter that suits, if there is one.
+    pub(super) fn pair(&mut self, seat: Seat, step: &mut Step<'_>) {
+        let Some(person) = self.people.get(&seat) else { return };
+        let Some(place) = person.place else { return };
+        let is_new = |other: Seat| {
+            let waiter = self.people.get(&other)?;
+            // Those who wait may have been called meanwhile, perhaps by each other.
+            let both_v1 = person.is_v1() && waiter.is_v1();
+            let may_meet = !both_v1 || may_meet(person, waiter).is_ok();
+            let is_new = person.partners.iter().all(|it| it.worker != waiter.card.worker);
+            may_meet.then_some(is_new)
+        };
+        let Some((_, other)) = self.ready.partner(place, is_new) else {
+            return self.tell_occupied(seat, step);
+        };
+        let Some(partner) = self.people.get(&other) else { return };
+        let both_v1 = person.is_v1() && partner.is_v1();
+        if let Some(at) = parted((person, seat), partner).filter(|at| both_v1 && *at > step.now) {
+            // Nobody else waits, and these two have just failed.
+            self.rematches.insert((at, seat));
+            return;
+        }
+        let Some(other_place) = partner.place else { return };
+        let mut pair = [(place, seat), (other_place, other)];
+        pair.sort_unstable();
+        for (place, seat) in pair {
+            self.dequeue(place, seat);
+        }
+        let [(first_place, first), (second_place, second)] = pair;
+        self.acquaint(first, second, step);
+        if both_v1 {
+            self.begin_session([(first, Some(first_place)), (second, Some(second_place))], step);
+            return;
+        }
+        self.offer(first, first_place, second, step);
+        self.offer(second, second_place, first, step);
+        let mut is_told = false;
+        for seat in [first, second] {
+            is_told |= self.people.get_mut(&seat).is_some_and(|it| it.told.allows(step.now));
+        }
+        if let (true, Some(a), Some(b)) = (is_told, self.worker(first), self.worker(second)) {
+            step.event(Event::Paired(a, b));
+        }
+    }
+
+    /// A worker waits where others have each other: once, it is told so, since it may have the wrong room.
+    fn tell_occupied(&mut self, seat: Seat, step: &mut Step<'_>) {
+        let has_peer = |other: &&Seat| {
+            let person = self.people.get(other);
+            **other != seat && person.is_some_and(|it| it.is_v1() && it.is_engaged())
+        };
+        let occupants = self.members.iter().take(OCCUPANTS_LOOKED_AT).filter(has_peer).take(2);
+        let is_occupied = !self.name.is_default() && occupants.count() == 2;
+        let Some(person) = self.people.get_mut(&seat) else { return };
+        if is_occupied && person.is_v1() && !std::mem::replace(&mut person.told_occupied, true) {
+            let message = "two others in this room have each other";
+            step.refuse(seat, ErrorCode::RoomOccupied, message.to_owned());
+        }
+    }
+
+    pub(super) fn dequeue(&mut self, place: Place, seat: Seat) {
+        if let Some(person) = self.people.get_mut(&seat) {
+            person.place = None;
+            self.ready.remove(place);
+        }
+    }
+
+    /// Each is no longer the other's first choice.
+    fn acquaint(&mut self, first: Seat, second: Seat, step: &Step<'_>) {
+        for (own, other) in [(first, second), (second, first)] {
+            let Some(partner) = self.worker(other) else { return };
+            if let Some(person) = self.people.get_mut(&own) {
+                person.remember((partner, other), step.now);
+            }
+        }
+    }
+
+    /// Offers `peer` to `to` by a plain offer.
+    fn offer(&mut self, to: Seat, place: Place, peer: Seat, step: &mut Step<'_>) {
+        let Some(card) = self.people.get(&peer).map(|it| Arc::clone(&it.card)) else { return };
+        let (Some(endpoint), Some(person)) = (card.endpoint, self.people.get_mut(&to)) else {
+            return;
+        };
+        person.paired = Some((peer, place));
+        step.tell(to, Effect::Offer { peer: card.worker.clone(), endpoint });
+    }
+
+    /// Puts a worker back in its place, since the offer to its peer `lost` could not be sent.
+    pub(super) fn requeue(&mut self, seat: Seat, lost: Seat, step: &mut Step<'_>) {
+        let Some(person) = self.people.get_mut(&seat) else { return };
+        let (Some((peer, place)), None) = (person.paired, person.place) else { return };
+        if peer == lost && person.card.endpoint.is_some() {
+            self.wait_again(seat, place, step);
+        }
+    }
+
+    /// A worker wants another peer, in the place that it had. Where its room has become one of many
+    /// meanwhile, it wants all of them.
+    pub(super) fn wait_again(&mut self, seat: Seat, place: Place, step: &mut Step<'_>) {
+        let is_pair = self.mode() == RoomMode::Pair;
+        let Some(person) = self.people.get_mut(&seat) else { return };
+        if !self.members.contains(&seat) {
+            return;
+        }
+        if is_pair {
+            person.place = Some(place);
+            self.enqueue(seat, true, step);
+            return self.pair(seat, step);
+        }
+        person.wants_peers = person.is_v1();
+        self.mesh(seat, step);
+    }
+
+    /// In a room of many: offers a worker that wants peers everybody else who does.
+    pub(super) fn mesh(&mut self, seat: Seat, step: &mut Step<'_>) {
+        let wants = |seat: &Seat| self.people.get(seat).is_some_and(|it| it.wants_peers);
+        if self.mode() != RoomMode::Mesh || !wants(&seat) {
+            return;
+        }
+        let others = self.members.iter().filter(|member| **member != seat && wants(member));
+        let others: Vec<Seat> = others.take(MESH_WORKERS_MAX - 1).copied().collect();
+        let mut rematch: Option<Instant> = None;
+        for other in others {
+            let Some((own, peer)) = self.people.get(&seat).zip(self.people.get(&other)) else {
+                continue;
+            };
+            if may_meet(own, peer).is_err() {
+                continue;
+            }
+            match parted((own, seat), peer).filter(|at| *at > step.now) {
+                Some(at) => rematch = Some(rematch.map_or(at, |earlier| earlier.min(at))),
+                None => self.begin_session([(other, None), (seat, None)], step),
+            }
+        }
+        if let Some(at) = rematch {
+            self.rematches.insert((at, seat));
+        }
+    }
+
+    /// A call by id, of a worker that is in this room.
+    pub(super) fn call(
+        &mut self,
+        seat: Seat,
+        card: Arc<Card>,
+        (worker, called): (&WorkerId, Seat),
+        step: &mut Step<'_>,
+    ) {
+        if self.people.contains_key(&seat) {
+            self.announce(seat, card, step);
+        } else {
+            self.people.insert(seat, Person::new(card, step.now));
+        }
+        match self.may_call(seat, (worker, called), step.now) {
+            // Whoever is called keeps its place in the queue of its room: a stranger's call keeps nobody from it who comes
+            // there.
+            Ok(()) => self.begin_session([(called, None), (seat, None)], step),
+            Err(no_call) => step.say(seat, refusal(worker.as_str(), no_call)),
+        }
+        self.see_off(seat);
+    }
+
+    fn may_call(
+        &self,
+        seat: Seat,
+        (worker, other): (&WorkerId, Seat),
+        now: Instant,
+    ) -> Result<(), NoCall> {
+        let not_callable = |why| (ErrorCode::NotCallable, why);
+        let (Some(caller), Some(called)) = (self.people.get(&seat), self.people.get(&other)) else {
+            return Err(NOT_REGISTERED);
+        };
+        let is_outside = !self.members.contains(&seat);
+        let is_here = self.members.contains(&other) && called.card.worker == *worker;
+        let is_for_all = || called.card.v1.as_ref().is_some_and(|v1| v1.callable);
+        if !is_here || (is_outside && !is_for_all()) {
+            return Err(NOT_REGISTERED);
+        }
+        if called.card.protocol() != Protocol::V1 {
+            return Err(not_callable("it does not speak holepunch.v1"));
+        }
+        if is_outside && called.sessions() >= CALLED_FROM_OUTSIDE_MAX {
+            return Err(not_callable(
+                "it has as many sessions as callers from other rooms may have with it",
+            ));
+        }
+        may_meet(caller, called).map_err(not_callable)?;
+        if parted((caller, seat), called).is_some_and(|at| at > now) {
+            return Err(not_callable("the two have parted only seconds ago"));
+        }
+        Ok(())
+    }
+}
+
+/// What a caller is told.
+pub(crate) fn refusal(called: &str, (code, why): NoCall) -> ServerV1 {
+    let shown: String = called.chars().take(64).collect();
+    let message = format!("worker {shown:?} cannot be called: {why}");
+    ServerV1::Error { code: Some(code), message }
+}
+
+/// Why two workers cannot have a session with each other, if they cannot.
+fn may_meet(a: &Person, b: &Person) -> Result<(), &'static str> {
+    if !a.is_v1() || !b.is_v1() {
+        return Err("it does not speak holepunch.v1");
+    }
+    if a.is_full() || b.is_full() {
+        return Err("one of the two has as many sessions as it may have");
+    }
+    let have_met = a.sessions.iter().any(|session| b.sessions.contains(session));
+    if have_met { Err("the two have a session already") } else { Ok(()) }
+}
+
+/// When two that were paired before may be paired again. A guest is forgotten with its last session, so `b` remembers this
+/// connection, too; a worker that has begun anew need not wait.
+fn parted((a, seat): (&Person, Seat), b: &Person) -> Option<Instant> {
+    let by_a = a.partners.iter().find(|known| known.worker == b.card.worker);
+    let by_b = b.partners.iter().find(|known| known.seat == seat);
+    by_a.into_iter().chain(by_b).map(|known| known.met_at + REMATCH_AFTER).max()
+}

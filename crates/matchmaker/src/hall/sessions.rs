@@ -1,0 +1,269 @@
+//! Sessions of two workers: their beginning, their end, and their taking up again.
+
+use std::sync::Arc;
+
+use holepunch_wire::check::IceRole;
+use holepunch_wire::credentials::IceCredentials;
+use holepunch_wire::plan::Plan;
+use holepunch_wire::session::{RelayToken, SESSIONS_MAX, SessionId};
+use holepunch_wire::signal::v1::{ServerV1, SessionDetails};
+use rand::RngExt;
+
+use super::queue::Place;
+use super::session::{End, Session};
+use super::{Hall, Person, Step};
+use crate::card::Card;
+use crate::doors::Event;
+use crate::plan::Tried;
+use crate::seat::{Effect, Seat};
+
+impl Hall {
+    /// A worker that has lost its connection takes its sessions with it to the new one; those that it does not, and that
+    /// could not go on without it, are of a process that has ended.
+    pub(super) fn come_back(
+        &mut self,
+        seat: Seat,
+        card: Arc<Card>,
+        token: Option<&str>,
+        step: &mut Step<'_>,
+    ) {
+        if let Some(person) = self.people.get_mut(&seat) {
+            person.card = card;
+        } else {
+            self.people.insert(seat, Person::new(card, step.now));
+        }
+        if let Some(token) = token {
+            self.resume(seat, token, step);
+        }
+        self.end_abandoned(seat, step);
+        self.see_off(seat);
+    }
+
+    fn resume(&mut self, seat: Seat, token: &str, step: &mut Step<'_>) {
+        let Some(person) = self.people.get_mut(&seat) else { return };
+        let card = Arc::clone(&person.card);
+        let Some(v1) = &card.v1 else { return };
+        // It may have begun others before it asks for these.
+        let room = SESSIONS_MAX.saturating_sub(person.sessions());
+        let mut resumed = Vec::new();
+        // Those that have lost this worker, and no others.
+        for (at, number) in self.waiting.of(&card.worker) {
+            if resumed.len() == room {
+                break;
+            }
+            let Some(session) = self.sessions.get_mut(&number) else { continue };
+            let end = session.ends.iter_mut().find(|end| end.gone.is_some() && end.resume == token);
+            if let Some(end) = end {
+                (end.seat, end.gone) = (seat, None);
+                end.resume.clone_from(&v1.resume);
+                resumed.push((at, number));
+            }
+        }
+        for expiry in &resumed {
+            self.waiting.remove(*expiry);
+        }
+        let resumed: Vec<SessionId> = resumed.into_iter().map(|(_, number)| number).collect();
+        person.sessions.extend(&resumed);
+        if !resumed.is_empty() {
+            step.tell(seat, Effect::Resumed(resumed));
+        }
+    }
+
+    /// A worker is there again: those of its sessions that it has not taken up, and that could not go on
+    /// without it, are of a process that has ended.
+    fn end_abandoned(&mut self, seat: Seat, step: &mut Step<'_>) {
+        let Some(worker) = self.worker(seat) else { return };
+        let is_abandoned = |session: &Session| {
+            let own = session.ends.iter().position(|end| end.gone.is_some());
+            own.is_some_and(|own| !session.is_linked() || session.is_lost(own))
+        };
+        let waiting = self.waiting.of(&worker).map(|(_, number)| number);
+        let abandoned: Vec<SessionId> =
+            waiting.filter(|number| self.sessions.get(number).is_some_and(is_abandoned)).collect();
+        for session in abandoned {
+            self.end_session(session, None, "the peer has begun anew", step);
+        }
+    }
+
+    /// A worker's connection to the relay of a session has been opened, or has ended.
+    pub(crate) fn relay_changed(
+        &mut self,
+        id: SessionId,
+        own: usize,
+        is_open: bool,
+        step: &Step<'_>,
+    ) {
+        let end = self.sessions.get_mut(&id).and_then(|session| session.ends.get_mut(own));
+        if let Some(end) = end {
+            end.unrelayed_since = (!is_open).then_some(step.now);
+            self.wait_anew(id);
+        }
+    }
+
+    /// Something has changed that decides how long a session waits for a worker that is gone.
+    pub(super) fn wait_anew(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some((before, until)) = session.wait() else { return };
+        if let Some(gone) = session.ends.iter().find(|end| end.gone.is_some()) {
+            self.waiting.remove((before, id));
+            self.waiting.insert(&gone.worker, (until, id));
+        }
+    }
+
+    pub(super) fn say_to_peer(
+        &mut self,
+        from: Seat,
+        session: SessionId,
+        message: ServerV1,
+        step: &mut Step<'_>,
+    ) {
+        let Some(own) = self.end_of(from, session) else { return };
+        let peer = self.sessions.get(&session).map(|session| &session.ends[1 - own]);
+        if let Some(peer) = peer.filter(|peer| peer.gone.is_none()) {
+            step.say(peer.seat, message);
+        }
+    }
+
+    /// Which end of a session this is.
+    pub(super) fn end_of(&self, seat: Seat, session: SessionId) -> Option<usize> {
+        self.sessions.get(&session)?.index(seat)
+    }
+
+    /// Offers two workers each other. The second one controls, which is the one that has come last: the side
+    /// that controls has a link half a round trip before the other one, and this one is in a hurry.
+    pub(super) fn begin_session(&mut self, pair: [(Seat, Option<Place>); 2], step: &mut Step<'_>) {
+        let [first, second] = pair.map(|(seat, _)| self.people.get(&seat));
+        let (Some(first), Some(second)) = (first, second) else { return };
+        let sides = [first.side(step.now), second.side(step.now)];
+        let planner = &step.shared.planner;
+        let plans = planner.plan([&sides[0], &sides[1]], 1, &Tried::default(), step.now);
+        let rng = &mut step.shared.rng;
+        let id = SessionId(rng.random());
+        let credentials = [(); 2].map(|()| IceCredentials::from_random(rng.random()));
+        let cards = [first, second].map(|person| Arc::clone(&person.card));
+        // What is relayed is encrypted for the peer's key: without both, there is nothing to relay.
+        let have_keys = cards.iter().all(|card| card.key().is_some());
+        let relay = (step.shared.relay && have_keys)
+            .then(|| [(); 2].map(|()| RelayToken::from_random(rng.random())));
+        let roles = [IceRole::Controlled, IceRole::Controlling];
+        for own in [0, 1] {
+            let ((seat, _), peer) = (pair[own], &cards[1 - own]);
+            let details = SessionDetails {
+                session: id,
+                role: roles[own],
+                credentials: credentials[own].clone(),
+                peer_credentials: credentials[1 - own].clone(),
+                peer_key: peer.key(),
+                relay_token: relay.as_ref().map(|tokens| tokens[own].clone()),
+                candidates: peer.v1.as_ref().map(|v1| v1.candidates.clone()).unwrap_or_default(),
+                address_proof: peer.proof(),
+                // The desk has what opens TURN servers for its worker.
+                turn: Vec::new(),
+                plan: plans[own].clone(),
+            };
+            let offer = ServerV1::P2pConnectionOffer {
+                peer_worker_id: peer.worker.as_str().to_owned(),
+                peer_udp_ip: peer.endpoint.map(|endpoint| endpoint.ip()),
+                peer_udp_port: peer.endpoint.map(|endpoint| endpoint.port()),
+                details: Box::new(details),
+            };
+            step.say(seat, offer);
+            if let Some(person) = self.people.get_mut(&seat) {
+                person.sessions.insert(id);
+            }
+        }
+        let ends = [0, 1].map(|own| End::new(pair[own], &cards[own]));
+        let Plan { strategy, reason, .. } = plans[0].clone();
+        self.sessions.insert(id, Session::new(ends, plans, relay));
+        step.shared.rooms.insert(id, step.room.clone());
+        let workers = cards.map(|card| card.worker.clone());
+        step.event(Event::SessionStarted(id, workers, strategy, reason));
+    }
+
+    /// Ends a session. `leaver` knows; the other one is told, and waits for the next peer in its old
+    /// place.
+    pub(super) fn end_session(
+        &mut self,
+        id: SessionId,
+        leaver: Option<Seat>,
+        reason: &'static str,
+        step: &mut Step<'_>,
+    ) {
+        let Some(session) = self.forget_session(id, reason, step) else { return };
+        for (own, end) in session.ends.iter().enumerate() {
+            let peer = (session.ends[1 - own].worker.clone(), session.ends[1 - own].seat);
+            let is_told = Some(end.seat) != leaver && end.gone.is_none();
+            if is_told {
+                let reason = reason.to_owned();
+                step.say(end.seat, ServerV1::SessionEnded { session: id, reason });
+            } else {
+                step.tell(end.seat, Effect::Over(id));
+            }
+            let Some(person) = self.people.get_mut(&end.seat) else { continue };
+            person.remember(peer, step.now);
+            let is_free = is_told && person.place.is_none() && !person.is_engaged();
+            if let Some(place) = end.place.filter(|_| is_free) {
+                self.wait_again(end.seat, place, step);
+            }
+            self.see_off(end.seat);
+        }
+    }
+
+    fn forget_session(
+        &mut self,
+        id: SessionId,
+        reason: &'static str,
+        step: &mut Step<'_>,
+    ) -> Option<Session> {
+        let session = self.sessions.remove(&id)?;
+        step.shared.rooms.remove(&id);
+        for end in &session.ends {
+            if let Some(gone) = end.gone {
+                self.waiting.remove((gone.until, id));
+            }
+            if let Some(person) = self.people.get_mut(&end.seat) {
+                person.sessions.remove(&id);
+            }
+        }
+        step.event(Event::SessionEnded(id, reason));
+        Some(session)
+    }
+
+    /// A connection is gone. Its sessions wait for the worker to come back, unless it `leaves`: then those
+    /// end in which the two do not talk yet.
+    pub(super) fn orphan(
+        &mut self,
+        seat: Seat,
+        person: &Person,
+        leaves: bool,
+        step: &mut Step<'_>,
+    ) {
+        for session in &person.sessions {
+            let Some(entry) = self.sessions.get_mut(session) else { continue };
+            let waits = !leaves || entry.is_linked();
+            let own = entry.index(seat).filter(|own| waits && entry.ends[1 - own].gone.is_none());
+            if let Some(own) = own {
+                entry.goes(own, step.now);
+                self.wait_anew(*session);
+            } else {
+                self.end_session(*session, Some(seat), "the peer's connection has ended", step);
+            }
+        }
+        while let Some(surplus) = self.waiting.pop_surplus(&person.card.worker) {
+            self.expire(surplus, step);
+        }
+    }
+
+    /// A session whose worker has not come back is over. Its direct path may go on; where there is only
+    /// the relay, which ends with the session, the other one is told.
+    pub(super) fn expire(&mut self, id: SessionId, step: &mut Step<'_>) {
+        if self.sessions.get(&id).is_some_and(|session| !session.outlives_a_worker()) {
+            return self.end_session(id, None, "the peer has not come back", step);
+        }
+        let over = self.forget_session(id, "its worker has not come back", step);
+        for end in over.iter().flat_map(|session| &session.ends).filter(|end| end.gone.is_none()) {
+            step.tell(end.seat, Effect::Over(id));
+            self.see_off(end.seat);
+        }
+    }
+}

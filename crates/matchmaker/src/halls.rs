@@ -1,0 +1,145 @@
+//! The halls that one rendezvous owns, under one clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use holepunch_wire::WorkerId;
+use holepunch_wire::session::{RelayToken, RoomName, SessionId};
+use rand::rngs::StdRng;
+
+use crate::desk::WakeReason;
+use crate::doors::{Event, RelayRefusal};
+use crate::hall::{Hall, Shared, Step};
+use crate::plan::Planner;
+use crate::seat::{Command, Effect, Seat};
+
+/// Every hall of one rendezvous. A hall comes with its first worker and goes with its last.
+///
+/// Five doors: [`command`](Self::command), [`handle_timeout`](Self::handle_timeout), [`poll_effect`](Self::poll_effect),
+/// [`poll_timeout`](Self::poll_timeout), [`poll_event`](Self::poll_event).
+#[derive(Debug)]
+pub struct Halls {
+    shared: Shared,
+    halls: BTreeMap<RoomName, Hall>,
+    /// When each of them wants to be called.
+    due: BTreeSet<(Instant, RoomName)>,
+}
+
+impl Halls {
+    /// None yet. `rng` makes credentials, so it must be seeded from the operating system outside of tests; `relay`: whether
+    /// there is a relay.
+    #[must_use]
+    pub fn new(relay: bool, rng: StdRng) -> Self {
+        let (rooms, effects, events) = Default::default();
+        let shared = Shared { rng, planner: Planner::default(), relay, rooms, effects, events };
+        Self { shared, halls: BTreeMap::new(), due: BTreeSet::new() }
+    }
+
+    /// Takes what a desk says of its worker.
+    pub fn command(&mut self, room: &RoomName, from: Seat, command: Command, now: Instant) {
+        let is_entry = matches!(
+            command,
+            Command::Enter { .. } | Command::Return { .. } | Command::Call { .. }
+        );
+        if is_entry && !self.halls.contains_key(room) {
+            self.halls.insert(room.clone(), Hall::new(room.clone()));
+        }
+        self.with(room, now, |hall, step| hall.command(from, command, step));
+    }
+
+    /// A worker's connection to the relay of a session was opened, or has ended.
+    pub fn relay_changed(
+        &mut self,
+        (session, end): (SessionId, usize),
+        is_open: bool,
+        now: Instant,
+    ) {
+        let Some(room) = self.shared.rooms.get(&session).cloned() else { return };
+        self.with(&room, now, |hall, step| hall.relay_changed(session, end, is_open, step));
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((at, room)) = self.due.first()
+            && *at <= now
+        {
+            let room = room.clone();
+            self.with(&room, now, Hall::timeout);
+        }
+    }
+
+    /// What a desk is to be told next, where there is something.
+    pub fn poll_effect(&mut self) -> Option<(RoomName, Seat, Effect)> {
+        self.shared.effects.pop_front()
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout), and why.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<(Instant, WakeReason)> {
+        let (at, room) = self.due.first()?;
+        let is_rematch = self.halls.get(room)?.poll_timeout()?.1;
+        Some((*at, if is_rematch { WakeReason::Rematch } else { WakeReason::SessionExpiry }))
+    }
+
+    /// The next thing that happened.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.shared.events.pop_front()
+    }
+
+    /// The workers that wait for a peer, room by room, the longest waiter first.
+    pub fn ready(&self) -> impl Iterator<Item = &WorkerId> {
+        self.halls.values().flat_map(Hall::ready)
+    }
+
+    /// How many these are.
+    #[must_use]
+    pub fn ready_count(&self) -> usize {
+        self.halls.values().map(Hall::ready_count).sum()
+    }
+
+    /// Which of the two workers of a session opens its relay with this token.
+    ///
+    /// # Errors
+    /// There is no such session, or the token is not one of it.
+    pub fn relay_end(&self, session: SessionId, token: &RelayToken) -> Result<usize, RelayRefusal> {
+        let room = self.shared.rooms.get(&session).ok_or(RelayRefusal::UnknownSession)?;
+        let hall = self.halls.get(room).ok_or(RelayRefusal::UnknownSession)?;
+        hall.relay_end(session, token)
+    }
+
+    /// How many are in all rooms, once everything was looked at.
+    #[cfg(debug_assertions)]
+    pub(crate) fn check_invariants<'a>(
+        &self,
+        desk: impl Fn(Seat) -> Option<&'a crate::desk::Desk>,
+    ) -> usize {
+        let due = self.halls.iter().filter_map(|(room, hall)| {
+            assert!(!hall.is_empty(), "nobody is in {room}");
+            Some((hall.poll_timeout()?.0, room.clone()))
+        });
+        assert_eq!(due.collect::<BTreeSet<_>>(), self.due, "a hall waits for another time");
+        let sessions = self.halls.values().flat_map(Hall::sessions);
+        let rooms: BTreeMap<SessionId, RoomName> = sessions.collect();
+        assert_eq!(rooms, self.shared.rooms, "a session is elsewhere");
+        self.halls.values().map(|hall| hall.check_invariants(&desk)).sum()
+    }
+
+    fn with(&mut self, room: &RoomName, now: Instant, act: impl FnOnce(&mut Hall, &mut Step<'_>)) {
+        let Some(hall) = self.halls.get_mut(room) else { return };
+        let before = hall.poll_timeout();
+        act(hall, &mut Step { room, shared: &mut self.shared, now });
+        let is_empty = hall.is_empty();
+        let after = hall.poll_timeout().filter(|_| !is_empty);
+        if before != after {
+            if let Some((at, _)) = before {
+                self.due.remove(&(at, room.clone()));
+            }
+            if let Some((at, _)) = after {
+                self.due.insert((at, room.clone()));
+            }
+        }
+        if is_empty {
+            self.halls.remove(room);
+        }
+    }
+}
