@@ -11,6 +11,7 @@ use holepunch_wire::nat::NatProfile;
 use holepunch_wire::session::{AddressProof, RoomName, SessionId};
 use holepunch_wire::stun::proof::ProofNonce;
 
+use crate::calls::Line;
 use crate::doors::{ConnectionId, Observed, Protocol, Worker};
 use crate::liveness::Liveness;
 use crate::plan::Side;
@@ -51,6 +52,8 @@ pub(crate) struct V1 {
     pub(crate) shown_out: bool,
     /// Whether it may be called from other rooms.
     pub(crate) callable: bool,
+    /// Those who have called it from there, and wait.
+    pub(crate) line: Line,
     /// Whether it was told that the others in its room have each other.
     pub(crate) told_occupied: bool,
     /// When it was told what opens the TURN servers.
@@ -80,6 +83,7 @@ impl V1 {
             wants_peers: false,
             shown_out: false,
             callable: false,
+            line: Line::default(),
             told_occupied: false,
             turn_issued_at: now,
             messages: Allowance::new(MESSAGES_BURST, now),

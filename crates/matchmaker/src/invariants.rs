@@ -35,6 +35,16 @@ impl Matchmaker {
             self.check_connection(*id, entry);
         }
         self.check_sessions();
+        self.check_lines();
+    }
+
+    /// Whoever is waited for has one turn to come. (One that has gone since has one for nobody.)
+    fn check_lines(&self) {
+        for (id, entry) in &self.connections {
+            let is_waited_for = entry.v1.as_ref().is_some_and(|v1| v1.line.check_invariants());
+            let turns = self.lines.iter().filter(|(_, called)| called == id).count();
+            assert_eq!(turns, usize::from(is_waited_for), "turns of {id:?}");
+        }
     }
 
     fn check_registry(&self) {

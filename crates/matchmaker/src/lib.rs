@@ -18,6 +18,7 @@
 //! [`poll_event`](Matchmaker::poll_event). Drain the polls after each handle.
 
 mod bindings;
+mod calls;
 mod connection;
 mod counts;
 mod doors;

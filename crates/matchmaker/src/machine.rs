@@ -51,6 +51,8 @@ pub struct Matchmaker {
     pub(crate) deadlines: BTreeSet<(Instant, ConnectionId)>,
     /// Those who wait, and may be matched with a former peer again from then on.
     pub(crate) rematches: BTreeSet<(Instant, ConnectionId)>,
+    /// Workers that others wait for who have called them from other rooms, and when it is the next one's turn.
+    pub(crate) lines: BTreeSet<(Instant, ConnectionId)>,
     /// Sessions with an end that is gone, and until when it may come back.
     pub(crate) waiting: Waiting,
     /// When the machine was told what the wall clock shows, and that.
@@ -80,6 +82,7 @@ impl Matchmaker {
             next_place: 0,
             deadlines: BTreeSet::new(),
             rematches: BTreeSet::new(),
+            lines: BTreeSet::new(),
             waiting: Waiting::default(),
             wall_clock: None,
             ended: false,
@@ -141,7 +144,10 @@ impl Matchmaker {
                     let reason = "keepalive ping timeout";
                     self.close(id, CLOSE_INTERNAL, reason, LeaveReason::PingTimeout, now);
                 }
-                WakeReason::Rematch | WakeReason::SessionExpiry | WakeReason::ProofTimeout => {}
+                WakeReason::Rematch
+                | WakeReason::CallerTurn
+                | WakeReason::SessionExpiry
+                | WakeReason::ProofTimeout => {}
             }
         }
         while let Some(&(at, id)) = self.rematches.first()
@@ -150,6 +156,12 @@ impl Matchmaker {
             self.rematches.pop_first();
             self.pair(id, now);
             self.mesh(id, now);
+        }
+        while let Some(&(at, called)) = self.lines.first()
+            && at <= now
+        {
+            self.lines.pop_first();
+            self.serve_line(called, now);
         }
         while let Some(session) = self.waiting.pop_due(now) {
             self.expire(session, now);
@@ -169,9 +181,15 @@ impl Matchmaker {
         let due = self.deadlines.first().and_then(|(_, id)| self.connections.get(id));
         let due = due.map(|entry| entry.liveness.deadline());
         let rematch = self.rematches.first().map(|(at, _)| (*at, WakeReason::Rematch));
+        let turn = self.lines.first().map(|(at, _)| (*at, WakeReason::CallerTurn));
         let expiry = self.waiting.first().map(|at| (at, WakeReason::SessionExpiry));
         let proof = self.pending.first().map(|(at, _)| (at, WakeReason::ProofTimeout));
-        due.into_iter().chain(rematch).chain(expiry).chain(proof).min_by_key(|(at, _)| *at)
+        due.into_iter()
+            .chain(rematch)
+            .chain(turn)
+            .chain(expiry)
+            .chain(proof)
+            .min_by_key(|(at, _)| *at)
     }
 
     /// The next thing that happened.

@@ -7,20 +7,10 @@ use holepunch_wire::signal::ServerMessage;
 use holepunch_wire::signal::v1::ErrorCode;
 
 use crate::connection::Connection;
-use crate::doors::{Action, ConnectionId, Event, Protocol, Transmit};
+use crate::doors::{Action, ConnectionId, Event, Transmit};
 use crate::machine::Matchmaker;
 use crate::queue::{Place, Waiter};
 use crate::session::{MESH_WORKERS_MAX, REMATCH_AFTER};
-
-/// Whoever calls need not know whether the worker is elsewhere.
-const NOT_REGISTERED: NoCall = (ErrorCode::NotRegistered, "it is not registered here");
-
-/// Why a call comes to nothing, for programs and for people.
-type NoCall = (ErrorCode, &'static str);
-
-/// So many sessions a worker has at most where one more caller comes from another room: the other half is left to its own
-/// room, whatever strangers do who have read its id in the listing.
-const CALLED_FROM_OUTSIDE_MAX: usize = SESSIONS_MAX / 2;
 
 /// Of a room, so many workers are looked at for two that have each other: rooms of two are small.
 const OCCUPANTS_LOOKED_AT: usize = 16;
@@ -217,51 +207,10 @@ impl Matchmaker {
         let met = |session: &SessionId| of_b.contains(session);
         if of_a.iter().any(met) { Err("the two have a session already") } else { Ok(()) }
     }
-
-    /// A call by id.
-    pub(crate) fn call(&mut self, id: ConnectionId, peer: &str, now: Instant) {
-        if let Err((code, why)) = self.try_call(id, peer, now) {
-            let shown: String = peer.chars().take(64).collect();
-            self.send_error(id, code, format!("worker {shown:?} cannot be called: {why}"));
-        }
-    }
-
-    fn try_call(&mut self, id: ConnectionId, peer: &str, now: Instant) -> Result<(), NoCall> {
-        let not_callable = |why| (ErrorCode::NotCallable, why);
-        let peer = holepunch_wire::WorkerId::new(peer)
-            .map_err(|_| not_callable("that is not a worker's id"))?;
-        let other = self.current.get(&peer).copied().ok_or(NOT_REGISTERED)?;
-        let (Some(entry), Some(called)) = (self.connections.get(&id), self.connections.get(&other))
-        else {
-            return Err(NOT_REGISTERED);
-        };
-        if other == id {
-            return Err(not_callable("that is the caller itself"));
-        }
-        if entry.is_shown_out() || !called.is_callable_from(&entry.room) {
-            return Err(NOT_REGISTERED);
-        }
-        if called.protocol() != Protocol::V1 {
-            return Err(not_callable("it does not speak holepunch.v1"));
-        }
-        let is_outside = entry.room != called.room;
-        if is_outside && called.sessions() >= CALLED_FROM_OUTSIDE_MAX {
-            return Err(not_callable(
-                "it has as many sessions as callers from other rooms may have with it",
-            ));
-        }
-        self.may_meet(id, other).map_err(not_callable)?;
-        if parted(entry, called).is_some_and(|at| at > now) {
-            return Err(not_callable("the two have parted only seconds ago"));
-        }
-        // Whoever is called keeps its place in the queue of its room: a stranger's call keeps nobody from it who comes there.
-        self.begin_session([(other, None), (id, None)], now);
-        Ok(())
-    }
 }
 
 /// When two that were paired before may be paired again.
-fn parted(a: &Connection, b: &Connection) -> Option<Instant> {
+pub(crate) fn parted(a: &Connection, b: &Connection) -> Option<Instant> {
     let met = a.partners.iter().find(|(worker, _)| *worker == b.worker);
     met.map(|(_, at)| *at + REMATCH_AFTER)
 }
