@@ -94,6 +94,37 @@ async fn either_side_may_be_killed_and_started_again_while_the_listener_stays_op
 }
 
 #[tokio::test]
+async fn the_end_of_a_link_is_told_before_the_link_that_takes_its_place() {
+    let mut served = Served::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (mut near, _entry) = listening(&served, "anew", "0:127.0.0.1:9", &[]).await;
+    let id = near.log.line("worker ").await.replace("worker ", "");
+    let key = folder.path().join("key");
+    let own = ["--identity", key.to_str().unwrap(), "--peer", &id];
+    let allow = ["forward", "--allow", "127.0.0.1:9"];
+    let far = served.program(&allow, "anew", &own);
+    near.out.line("linked").await;
+    far.signal("KILL").await;
+    far.end().await;
+    // A rendezvous that knows of the first link would have ended it by itself.
+    served.restart().await;
+    let far = served.program(&allow, "anew", &own);
+    let ended = event(&near.out.line("linked").await);
+    assert_eq!(ended["type"], "unlinked", "{ended}");
+    let again = event(&near.out.line("linked").await);
+    assert_eq!((&again["type"], &again["peer"]), (&"linked".into(), &ended["peer"]));
+    drop(far);
+}
+
+#[tokio::test]
+async fn what_cannot_be_forwarded_is_said_before_anybody_is_called() {
+    let udp = Program::run(&["forward", "--room", "x", "-R", "53:127.0.0.1:53/udp"], &[]);
+    let udp = udp.end().await;
+    assert_eq!(udp.code, Some(2), "{udp:?}");
+    assert!(udp.err.contains("the other side listens for TCP alone"), "{}", udp.err);
+}
+
+#[tokio::test]
 async fn without_a_link_it_is_told_what_is_missing() {
     let served = Served::start().await;
     let (mut near, entry) = listening(&served, "alone", "0:127.0.0.1:9", &[]).await;

@@ -77,8 +77,7 @@ impl Halls {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Instant, WakeReason)> {
         let (at, room) = self.due.first()?;
-        let is_rematch = self.halls.get(room)?.poll_timeout()?.1;
-        Some((*at, if is_rematch { WakeReason::Rematch } else { WakeReason::SessionExpiry }))
+        Some((*at, self.halls.get(room)?.poll_timeout()?.1))
     }
 
     /// The next thing that happened.

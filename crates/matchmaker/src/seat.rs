@@ -95,4 +95,6 @@ pub enum Effect {
     Resumed(Vec<SessionId>),
     /// A session is over, and the worker knows, or need not.
     Over(SessionId),
+    /// The worker is nobody to this hall any more: it is no member, has no session and waits for nobody.
+    SeenOff,
 }

@@ -234,8 +234,8 @@ async fn complete(
 /// acknowledgement.
 async fn arrived(send: &mut Sending, sent_bytes: u64) -> Result<(), PipeError> {
     ending::acknowledged(send, DONE).await.map_err(|error| match error {
-        WriteError::Stopped(_) | WriteError::Finished => PipeError::NotTaken(sent_bytes),
         WriteError::Link(error) => error.into(),
+        WriteError::Stopped(_) | WriteError::Finished | _ => PipeError::NotTaken(sent_bytes),
     })
 }
 
@@ -281,8 +281,10 @@ async fn forth(
 
 fn broken(error: WriteError, progress: &Progress) -> PipeError {
     match error {
-        WriteError::Stopped(_) | WriteError::Finished => PipeError::NotTaken(progress.bytes().0),
         WriteError::Link(error) => error.into(),
+        WriteError::Stopped(_) | WriteError::Finished | _ => {
+            PipeError::NotTaken(progress.bytes().0)
+        }
     }
 }
 
@@ -301,8 +303,8 @@ async fn back(
         };
         let read = read.map_err(|error| match error {
             // How many were written is known later.
-            ReadError::Reset(_) | ReadError::Stopped => PipeError::Incomplete(0),
             ReadError::Link(error) => error.into(),
+            ReadError::Reset(_) | ReadError::Stopped | _ => PipeError::Incomplete(0),
         })?;
         let Some(read) = read else { break };
         output.put(&mut pieces[..read]).await.map_err(PipeError::Output)?;

@@ -127,9 +127,11 @@ async fn a_flow_that_is_not_allowed_is_refused_and_a_rule_for_tcp_allows_none() 
     let ((near, entry, mut told), far) = (near(target), far(&target.to_string()));
     let (_links, _sockets) = linked(&near, &far).await;
     let socket = UdpSocket::bind(loopback()).await.unwrap();
+    let mut sent = 0;
     let not_made = within(async {
         loop {
             socket.send_to(b"x", entry).await.unwrap();
+            sent += 1;
             if let Ok(Some(Told::NotMade(not_made))) = timeout(AGAIN, told.recv()).await
                 && not_made.code.is_none()
             {
@@ -143,6 +145,15 @@ async fn a_flow_that_is_not_allowed_is_refused_and_a_rule_for_tcp_allows_none() 
         "{not_made:?}"
     );
     assert!(near.summary().refused_by_peer >= 1 && far.summary().forbidden >= 1);
+    // Each has gone nowhere, be it that there was no link yet, or that it has waited for the answer.
+    let sent = sent as u64;
+    within(async {
+        while near.summary().udp_dropped < sent {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert_eq!((near.summary().udp_dropped, near.summary().udp_sent), (sent, 0));
 }
 
 #[tokio::test]

@@ -136,12 +136,17 @@ async fn a_listener_that_the_peer_does_not_allow_is_refused_with_a_code() {
     let to = "127.0.0.1:9".parse().unwrap();
     let mut near = Forward { remotes: vec![Remote { listen, to }], ..Forward::default() };
     let mut told = told(&mut near);
-    let (near, far) = (Arc::new(Forwarder::new(near)), serving("127.0.0.1:9".parse().unwrap()));
+    let mut far = allowing("127.0.0.1:9".parse().unwrap());
+    let mut told_there = self::told(&mut far);
+    let (near, far) = (Arc::new(Forwarder::new(near)), Arc::new(Forwarder::new(far)));
     let (a, b, _sockets) = testing::pair().await;
     let _both = (through(&near, &a), through(&far, &b));
     let Some(Told::NotListening(why)) = within(told.recv()).await else { panic!() };
     assert_eq!((why.listen, why.code), (listen, "not_allowed"));
-    assert!(why.reason.contains("--allow-listen"), "{}", why.reason);
+    let rule = format!("--allow-listen {} ", listen.port());
+    assert!(why.reason.contains(&rule), "{}", why.reason);
+    let Some(Told::ListenRefused(there)) = within(told_there.recv()).await else { panic!() };
+    assert_eq!((there.address, there.code, there.reason), (listen, "not_allowed", why.reason));
     assert!(TcpStream::connect(listen).await.is_err());
 }
 
@@ -179,7 +184,9 @@ async fn an_older_peer_is_not_asked_to_listen_and_that_is_told() {
 #[tokio::test]
 async fn a_hostile_peer_listens_nowhere_but_where_it_may_and_that_not_without_end() {
     let allowed = free().await;
-    let allow_listen = [allowed.port().to_string().parse().unwrap()].into_iter().collect();
+    let port = allowed.port();
+    let rules = (1..=LISTENERS_FOR_PEER_MAX + 1).map(|last| format!("127.0.0.{last}:{port}"));
+    let allow_listen = rules.map(|rule| rule.parse().unwrap()).collect();
     let remotes = vec![Remote { listen: allowed, to: echo().await.to_string().parse().unwrap() }];
     let far = Forward { allow_listen, remotes, ..Forward::default() };
     let far = Arc::new(Forwarder::new(far));
@@ -187,11 +194,11 @@ async fn a_hostile_peer_listens_nowhere_but_where_it_may_and_that_not_without_en
     let at = |address: &str, number| Request::Listen {
         listen: Entrance { address: address.parse().unwrap(), number },
     };
-    let port = allowed.port();
     for address in [
         "127.0.0.1:0",
         "0.0.0.0:0",
         "127.0.0.1:22",
+        &format!("[::1]:{port}"),
         &format!("0.0.0.0:{port}"),
         &format!("[::]:{port}"),
         &format!("192.0.2.1:{port}"),

@@ -35,6 +35,21 @@ pub(crate) struct Visitor {
     pub(crate) challenge: String,
 }
 
+/// A connection is registered for as long as this value is there: also one whose task panics leaves nothing behind.
+#[derive(Debug)]
+pub(crate) struct Entered<'a> {
+    hub: &'a Hub,
+    pub(crate) id: ConnectionId,
+    /// In which way it ends; [`Closing::OfferUnsent`] when it could not send an offer that it had taken off its outbox.
+    pub(crate) closing: Closing,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.hub.closed(self.id, self.closing);
+    }
+}
+
 /// Every connection of this server.
 #[derive(Debug)]
 pub(crate) struct Hub {
@@ -72,14 +87,14 @@ impl Hub {
         self.lock().machine.admits(worker, ip)
     }
 
-    /// Registers a worker whose WebSocket is open.
-    pub(crate) fn connect(&self, visitor: Visitor) -> (ConnectionId, Arc<Outbox>) {
+    /// Registers a worker whose WebSocket is open, for as long as the first value is there.
+    pub(crate) fn enter(&self, visitor: Visitor) -> (Entered<'_>, Arc<Outbox>) {
         let Visitor { worker, observed, protocol, room, challenge } = visitor;
         let connection = ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed));
         let outbox = Arc::new(Outbox::default());
         self.lock().outboxes.insert(connection, Arc::clone(&outbox));
         self.input(Input::Connected { connection, worker, observed, protocol, room, challenge });
-        (connection, outbox)
+        (Entered { hub: self, id: connection, closing: Closing::Broken }, outbox)
     }
 
     /// Feeds the machine and carries out what it says.
@@ -87,9 +102,7 @@ impl Hub {
         self.with_state(|state, now| state.machine.handle_input(input, now));
     }
 
-    /// A connection's task has ended; [`Closing::OfferUnsent`] when it could not send an offer that it had
-    /// taken off its outbox.
-    pub(crate) fn closed(&self, connection: ConnectionId, closing: Closing) {
+    fn closed(&self, connection: ConnectionId, closing: Closing) {
         // One step, so that no offer is queued unseen in between.
         self.with_state(|state, now| {
             let left_over =
@@ -262,7 +275,31 @@ fn log(event: &Event) {
 
 #[cfg(test)]
 mod tests {
+    use rand::SeedableRng;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_connection_whose_task_panics_leaves_nothing_behind() {
+        let hub = Arc::new(Hub::new(Config::default(), StdRng::seed_from_u64(1), None));
+        let visitor = Visitor {
+            worker: WorkerId::new("a").unwrap(),
+            observed: Observed { ip: [192, 0, 2, 1].into(), port: None },
+            protocol: Protocol::Baseline,
+            room: None,
+            challenge: String::new(),
+        };
+        let task = tokio::spawn({
+            let hub = Arc::clone(&hub);
+            async move {
+                let (_entered, _outbox) = hub.enter(visitor);
+                assert_eq!(hub.read(Matchmaker::counts), (0, 0), "a fault in a task");
+            }
+        });
+        assert!(task.await.unwrap_err().is_panic());
+        assert_eq!(hub.read(Matchmaker::counts), (0, 0));
+        assert!(hub.lock().outboxes.is_empty());
+    }
 
     #[test]
     fn what_a_client_does_wrong_is_a_warning_ten_times() {

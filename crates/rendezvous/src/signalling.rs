@@ -40,10 +40,10 @@ pub(crate) async fn serve(
     verifier: Option<Verifier>,
 ) {
     let worker = visitor.worker.clone();
-    let (id, outbox) = hub.connect(visitor);
+    let (mut entered, outbox) = hub.enter(visitor);
     let mut connection = Connection {
         hub: &hub,
-        id,
+        id: entered.id,
         worker,
         verifier,
         socket,
@@ -57,7 +57,8 @@ pub(crate) async fn serve(
         batch_was_full: false,
     };
     connection.run().await;
-    hub.closed(id, connection.closing());
+    entered.closing = connection.closing();
+    drop(entered);
     connection.farewell().await;
 }
 

@@ -17,8 +17,6 @@ pub const WAY: Duration = Duration::from_millis(40);
 const BYTES: usize = 300_000;
 /// Its name.
 const NAME: &str = "notes";
-/// How the line begins that names the command of the other side.
-const OTHER_SIDE: &str = "on the other side:  holepunch receive ";
 /// A machine that is busy may take its time.
 const WITHIN: Duration = Duration::from_secs(60);
 /// The folder is looked at so often.
@@ -46,9 +44,9 @@ pub fn by_code(lab: &Lab) -> Result<ByCode, LabError> {
     let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(BYTES).collect();
     fs::write(&file, &bytes).map_err(|error| LabError::program("a file", error))?;
     let sender = session.program(0, "send", &[&*file.to_string_lossy(), "--json"])?;
-    let code = sender.wait_for("the code", WITHIN, |lines| {
-        let code = lines.iter().find_map(|line| line.text().strip_prefix(OTHER_SIDE));
-        code.map(|code| code.trim().to_owned())
+    let code = sender.wait_for_output("the code", WITHIN, |lines| {
+        let told = lines.iter().find(|line| line.string("event") == Some("code"))?;
+        told.string("code_with_rendezvous").map(str::to_owned)
     })?;
     sender.wait_for("its report is acknowledged", WITHIN, |lines| {
         lines.iter().any(|line| line.message() == "udp_endpoint_ack").then_some(())

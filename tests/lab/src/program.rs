@@ -55,6 +55,19 @@ impl Program {
     ) -> Result<T, LabError> {
         self.0.wait_for(what, within, pick)
     }
+
+    /// The same among the lines of its standard output.
+    ///
+    /// # Errors
+    /// It does not within that time.
+    pub fn wait_for_output<T>(
+        &self,
+        what: &str,
+        within: Duration,
+        pick: impl FnMut(&[Line]) -> Option<T>,
+    ) -> Result<T, LabError> {
+        self.0.wait_for_output(what, within, pick)
+    }
 }
 
 impl Ended {

@@ -76,7 +76,7 @@ pub(crate) struct Args {
     allow: Vec<Rule>,
     /// Where the peer may listen here (-R there)
     ///
-    /// Nowhere without it. PORT alone is on the loopback; IP:PORT is that very address.
+    /// Nowhere without it. PORT alone is on 127.0.0.1 and ::1; IP:PORT is that very address.
     #[arg(long, value_name = "PORT")]
     allow_listen: Vec<ListenRule>,
     /// Where to speak SOCKS 5

@@ -38,15 +38,17 @@ pub(super) async fn carry(
     let forwarder = Arc::new(Forwarder::new(what));
     let manner = Manner { telling: telling(end.json, None), alone: ALONE, replaces: false };
     let staying = joining::stay(join, environment, manner, &mut stop).await?;
-    Service { staying, forwarder, served: JoinSet::new(), pace: Pace::new(Instant::now()) }
-        .run(&mut stop, end)
-        .await
+    let pace = Pace::new(Instant::now());
+    let service = Service { staying, forwarder, served: JoinSet::new(), untold: Vec::new(), pace };
+    service.run(&mut stop, end).await
 }
 
 struct Service {
     staying: Staying,
     forwarder: Arc<Forwarder>,
     served: JoinSet<Served>,
+    /// Links whose end has not been told yet.
+    untold: Vec<Link>,
     /// Links that come and go are told at this pace: peers cause them.
     pace: Pace,
 }
@@ -84,6 +86,11 @@ impl Service {
 
     /// Serves a link by itself: what becomes of it touches no other.
     fn serve(&mut self, link: Link, json: bool) {
+        // What comes after a link is told after its end, though that one's connections may take a moment more.
+        for (before, why) in self.untold.clone().iter().filter_map(|it| Some((it, it.ended()?))) {
+            self.tell_end(before, &why, None, json);
+        }
+        self.untold.push(link.clone());
         if self.pace.take(Instant::now()) {
             self.staying.say(format!("linked with {}, {}", link.peer(), link.path().kind));
             if json {
@@ -111,7 +118,6 @@ impl Service {
     fn ended(&mut self, served: Served, json: bool) -> Result<Option<LinkError>, Failure> {
         let Served { link, why, not_begun } = served;
         let has_begun = not_begun.is_none();
-        let peer = link.peer();
         if self.staying.is_by_code() {
             if is_orderly(&why) {
                 return Ok(Some(why));
@@ -120,21 +126,35 @@ impl Service {
                 return Err(Failure::failed(error));
             }
         }
-        if self.pace.take(Instant::now()) {
-            if json {
-                output::json_line(&Event::Unlinked { peer: peer.as_str(), why: why.to_string() });
-            }
-            let text = match (&not_begun, &why) {
-                (Some(error), LinkError::Closed(_)) => format!("{peer} is not served: {error}"),
-                (Some(_), _) => String::new(),
-                (None, why) if is_orderly(why) => format!("{peer} has left"),
-                (None, why) => format!("the link with {peer} has ended: {why}"),
-            };
-            if !text.is_empty() {
-                self.staying.say(format!("{text}; waiting for the next link"));
-            }
-        }
+        self.tell_end(&link, &why, not_begun.as_ref(), json);
         self.staying.ended(&link, &why, has_begun)?;
         Ok(None)
+    }
+
+    /// Tells the end of a link, unless that was told before.
+    fn tell_end(
+        &mut self,
+        link: &Link,
+        why: &LinkError,
+        not_begun: Option<&ForwardError>,
+        json: bool,
+    ) {
+        let untold = self.untold.iter().position(|it| it.session() == link.session());
+        let is_told = untold.map(|at| self.untold.swap_remove(at)).is_none();
+        if is_told || !self.pace.take(Instant::now()) {
+            return;
+        }
+        let peer = link.peer();
+        if json {
+            output::json_line(&Event::Unlinked { peer: peer.as_str(), why: why.to_string() });
+        }
+        let text = match (not_begun, why) {
+            (Some(error), LinkError::Closed(_)) => format!("{peer} is not served: {error}"),
+            (Some(_), _) => return,
+            (None, why) if is_orderly(why) => format!("{peer} has left"),
+            (None, why) => format!("the link with {peer} has ended: {why}"),
+        };
+        let goes_on = if self.staying.live() == 0 { "; waiting for the next link" } else { "" };
+        self.staying.say(format!("{text}{goes_on}"));
     }
 }

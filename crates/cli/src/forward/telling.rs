@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use holepunch_programs::forward::{
-    Asker, NotListening, NotMade, RemoteListening, Summary, Target, Told,
+    Asker, ListenRefused, NotListening, NotMade, RemoteListening, Summary, Target, Told,
 };
 use holepunch_worker::{Link, PathKind};
 use indicatif::HumanBytes;
@@ -68,6 +68,8 @@ pub(super) enum Event<'a> {
     ListensForPeer {
         address: SocketAddr,
     },
+    /// It does not.
+    NotListeningForPeer(ListenRefused),
     /// A connection that did not come about; `untold` others came before.
     NotMade {
         #[serde(flatten)]
@@ -163,6 +165,13 @@ pub(super) fn teller(json: bool) -> impl Fn(Told) + Send + Sync + 'static {
             Told::NotListening(it) => {
                 let text = format!("the peer does not listen on {} (-R): {}", it.listen, it.reason);
                 (Event::RemoteNotListening(it), text)
+            }
+            Told::ListenRefused(it) => {
+                let text = format!(
+                    "not listening on {} for the peer (-R there): {}",
+                    it.address, it.reason
+                );
+                (Event::NotListeningForPeer(it), text)
             }
             Told::ListensForPeer(address) => (
                 Event::ListensForPeer { address },

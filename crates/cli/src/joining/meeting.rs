@@ -8,7 +8,8 @@ use holepunch_worker::{
 };
 use serde::Serialize;
 
-use super::{Company, Manner, started, until_some};
+use super::company::{Company, until_some};
+use super::{Manner, started};
 use crate::code::{Code, GOOD_FOR, GUESSES_SHOWN_MAX, ask};
 use crate::exit::Failure;
 use crate::peering::no_rendezvous;
@@ -174,6 +175,8 @@ impl Company {
         loop {
             let patience = self.began + self.patience.unwrap_or(GOOD_FOR);
             tokio::select! {
+                // What has happened comes before what has not.
+                biased;
                 _signal = stop.wait() => return Err(Failure::interrupted()),
                 notice = self.worker.next_notice() => {
                     let notice = notice.ok_or_else(|| Failure::failed("the worker has ended by itself"))?;

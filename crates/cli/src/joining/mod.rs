@@ -1,40 +1,35 @@
 //! What every program over a link begins with: a worker that joins a room or calls a peer, and the link.
 
 mod attending;
+mod company;
+mod joined;
 mod meeting;
 mod staying;
 mod waiting;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
-use holepunch_programs::{BUSY, INTERRUPTED};
-use holepunch_wire::session::{RoomMode, SessionId};
-use holepunch_worker::{
-    Config, Guesses, Identity, Link, LinkError, LinkPath, Links, Notice, PathKind, RendezvousUrl,
-    Worker,
-};
-use tokio::task::JoinHandle;
+use holepunch_wire::session::RoomMode;
+use holepunch_worker::{Config, Guesses, Identity, Links, RendezvousUrl, Worker};
 
 use crate::code::{self, GUESSES_SHOWN_MAX, WORDS, WORDS_MAX};
 use crate::exit::Failure;
 use crate::headings::{LOGGING, MEETING};
 use crate::hints::not_started;
-use crate::output;
 use crate::peering::{
     IdentityFile, PeeringArgs, is_room_of_calls, rendezvous_if_named, rendezvous_url,
 };
 use crate::settings::{Environment, Seconds};
 use crate::signals::Stop;
-use crate::why::in_words;
 use crate::worker::StunArgs;
-use attending::{Left, REPLACED, ToTell, attend};
 pub(crate) use attending::{Manner, Telling, tell_paths};
+use company::Company;
+pub(crate) use company::until_some;
+pub(crate) use joined::{Joined, Turn, first_direct, until_direct};
 pub(crate) use meeting::{Alone, Invited};
 use meeting::{By, Claimed, Inviting};
 pub(crate) use staying::{LINKS_MAX, Staying, stay};
-use waiting::{Code as CodeOf, Heard, Waiting};
+use waiting::{Code as CodeOf, Waiting};
 
 /// A peer whose link is lost is given so long to come back: one that has crashed and is started again by
 /// hand, or by its supervisor, is there by then, once the rendezvous has missed it for 5 s.
@@ -125,190 +120,6 @@ impl JoinArgs {
     pub(crate) fn is_named(&self, environment: &Environment) -> bool {
         self.peering.is_named(environment)
     }
-}
-
-/// What does not change from one link to the next.
-struct Company {
-    worker: Worker,
-    manner: Manner,
-    waiting: Waiting,
-    quiet: bool,
-    why: bool,
-    /// When the command began.
-    began: Instant,
-    /// How long a link is waited for.
-    patience: Option<Duration>,
-    /// How long somebody has said that one is waited for.
-    own_patience: Option<Duration>,
-    /// When it is said that the rendezvous has not answered yet.
-    unanswered_at: Option<Instant>,
-    /// Whether the peer has refused the last link.
-    was_refused: bool,
-    /// The session of the last link: what is said of its end is known.
-    last: Option<SessionId>,
-}
-
-/// A link, and the worker that keeps it.
-pub(crate) struct Joined {
-    pub(crate) link: Link,
-    attendant: JoinHandle<Left>,
-    company: Company,
-}
-
-/// What follows a program's end.
-pub(crate) enum Turn<T> {
-    /// Nothing: that was its outcome.
-    Over(Joined, T),
-    /// It has not had its turn, since the peer refused the link. Here is the next one.
-    Again(Joined),
-}
-
-/// Why a program may go on with another link.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Another {
-    /// The peer has another link.
-    Busy,
-    /// One of the two does not know the room's secret.
-    Secret(LinkError),
-    /// The same peer has made a new link.
-    Replaced,
-    /// The network, or the peer, has gone.
-    Lost(LinkError),
-    /// Whoever has called is not the one that was waited for.
-    Unwanted,
-}
-
-impl Joined {
-    /// What follows a program's end: where the two do not share a secret, the next link.
-    pub(crate) async fn turn<T>(
-        self,
-        has_begun: bool,
-        outcome: T,
-        stop: &mut Stop,
-    ) -> Result<Turn<T>, Failure> {
-        match self.another(has_begun) {
-            Some(Another::Busy) => {
-                self.leave(BUSY).await;
-                Err(Failure::failed("the peer is busy with another link"))
-            }
-            Some(refused @ Another::Secret(_)) => Ok(Turn::Again(self.next(refused, stop).await?)),
-            Some(Another::Replaced | Another::Lost(_) | Another::Unwanted) | None => {
-                Ok(Turn::Over(self, outcome))
-            }
-        }
-    }
-
-    /// Why the link has ended, where another one may follow. It is no refusal where the program `has_begun`
-    /// with the peer: whoever ends the link so after that has had its part.
-    pub(crate) fn another(&self, has_begun: bool) -> Option<Another> {
-        match self.link.ended()? {
-            LinkError::ClosedByPeer(reason) if reason == BUSY && !has_begun => Some(Another::Busy),
-            why @ (LinkError::SecretMissing(_) | LinkError::WrongSecret) => {
-                (!has_begun).then_some(Another::Secret(why))
-            }
-            LinkError::Closed(reason) if reason == REPLACED => Some(Another::Replaced),
-            why @ LinkError::Unreachable(_) => Some(Another::Lost(why)),
-            LinkError::Closed(_)
-            | LinkError::ClosedByPeer(_)
-            | LinkError::WrongKey { .. }
-            | LinkError::Impostor { .. }
-            | LinkError::NoProtocol(_)
-            | LinkError::Protocol(_)
-            | _ => None,
-        }
-    }
-
-    /// Where calls are waited for, whoever knows the id may come: one that is not meant is sent away with the reason, and does
-    /// not end the program.
-    pub(crate) fn after_caller(&self, why: &str) -> Option<Another> {
-        if !self.company.waiting.is_for_calls() {
-            return None;
-        }
-        self.company.say(why);
-        self.link.close(why);
-        Some(Another::Unwanted)
-    }
-
-    /// Waits for the link that follows one that has ended.
-    pub(crate) async fn next(self, why: Another, stop: &mut Stop) -> Result<Self, Failure> {
-        let Self { link, attendant, mut company } = self;
-        let left = attendant.await.map_err(Failure::failed)?;
-        if let Some(link) = left.next {
-            if let Another::Lost(error) = why {
-                company.say(format!("the link is lost: {error}; going on with the next one"));
-            }
-            return Ok(company.joined(link, left.links));
-        }
-        // What was told meanwhile is not told again; but wrong codes count, whenever they come.
-        let mut counted = Ok(());
-        while let Some(notice) = company.worker.next_notice().now_or_never().flatten() {
-            if company.last != session_of_end(&notice) {
-                counted = counted.and(company.waiting.recount(&notice));
-            }
-        }
-        let heard = match &why {
-            Another::Busy => company.waiting.busy(),
-            Another::Secret(error) => company.waiting.no_link(link.peer(), error),
-            Another::Replaced => Heard::Nothing,
-            Another::Unwanted => Heard::Line("waiting for another call".to_owned()),
-            Another::Lost(error) => {
-                company.waiting.lost(BACK_WITHIN);
-                Heard::Line(format!(
-                    "the link is lost: {error}; waiting {} s for the peer to come back",
-                    BACK_WITHIN.as_secs()
-                ))
-            }
-        };
-        drop(link);
-        company.was_refused = matches!(why, Another::Busy | Another::Secret(_));
-        let patience = match why {
-            Another::Lost(_) => Some(company.began.elapsed() + BACK_WITHIN),
-            Another::Busy | Another::Secret(_) | Another::Replaced | Another::Unwanted => {
-                company.patience
-            }
-        };
-        let outcome = match counted.map_err(Failure::failed).and_then(|()| company.take(heard)) {
-            Ok(()) => company.next_link(left.links, stop, patience).await,
-            Err(failure) => Err(failure),
-        };
-        company.or_leave(outcome).await
-    }
-
-    /// When the command began.
-    pub(crate) fn began(&self) -> Instant {
-        self.company.began
-    }
-
-    /// Ends the link and the worker, within a second. What matters has to have arrived before.
-    pub(crate) async fn leave(self, reason: &str) {
-        self.link.close(reason);
-        self.company.leave().await;
-    }
-
-    /// Ends everything because somebody wants that.
-    pub(crate) async fn interrupted(self) -> Failure {
-        self.leave(INTERRUPTED).await;
-        Failure::interrupted()
-    }
-}
-
-/// Waits for a direct path, but not longer than this. Whether there is one.
-pub(crate) async fn until_direct(link: &Link, wait: Duration) -> bool {
-    tokio::select! {
-        () = first_direct(link) => true,
-        _ended = link.closed() => false,
-        () = tokio::time::sleep(wait) => is_direct(&link.path()),
-    }
-}
-
-/// Returns when there is, or has been, a direct path.
-pub(crate) async fn first_direct(link: &Link) {
-    let mut events = link.path_events();
-    while !is_direct(&events.next().await.path) {}
-}
-
-fn is_direct(path: &LinkPath) -> bool {
-    matches!(path.kind, PathKind::Direct { .. })
 }
 
 /// A worker that has begun to look for its peer.
@@ -424,19 +235,6 @@ fn other_side(config: &Config, alone: Alone, tells_rendezvous: bool) -> Option<S
     })
 }
 
-/// Returns at that time, and never without one.
-pub(crate) async fn until_some(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The session whose end a notice tells.
-fn session_of_end(notice: &Notice) -> Option<SessionId> {
-    if let Notice::LinkEnded(_, session, _) = notice { Some(*session) } else { None }
-}
-
 /// A worker, and its links.
 async fn started(config: Config) -> Result<(Worker, Links), Failure> {
     let mut worker = Worker::start(config).await.map_err(not_started)?;
@@ -493,111 +291,4 @@ fn config(
         config.room_guesses = Guesses::new(Some(GUESSES_SHOWN_MAX));
     }
     Ok((config, identity))
-}
-
-impl Company {
-    fn say(&self, text: impl AsRef<str>) {
-        if !self.quiet {
-            (self.manner.telling.line)(text.as_ref());
-        }
-    }
-
-    fn take(&self, heard: Heard) -> Result<(), Failure> {
-        match heard {
-            Heard::Nothing => Ok(()),
-            Heard::Line(text) => {
-                self.say(text);
-                Ok(())
-            }
-            Heard::Hopeless(why) => Err(Failure::failed(why)),
-        }
-    }
-
-    /// The next link; `patience` counts from the beginning of the command.
-    async fn next_link(
-        &mut self,
-        mut links: Links,
-        stop: &mut Stop,
-        patience: Option<Duration>,
-    ) -> Result<(Link, Links), Failure> {
-        let ended = || Failure::failed("the worker has ended by itself");
-        let over = until_some(patience.map(|patience| self.began + patience));
-        tokio::pin!(over);
-        loop {
-            tokio::select! {
-                _signal = stop.wait() => return Err(Failure::interrupted()),
-                link = links.next() => return Ok((link.ok_or_else(ended)?, links)),
-                notice = self.worker.next_notice() => self.hear(&notice.ok_or_else(ended)?)?,
-                () = until_some(self.unanswered_at) => self.unanswered(),
-                () = until_some(self.waiting.is_taken_at()) => self.taken()?,
-                () = &mut over => return Err(self.given_up()),
-            }
-        }
-    }
-
-    /// Says what is waited for, once.
-    fn unanswered(&mut self) {
-        self.unanswered_at = None;
-        self.waiting.unanswered().iter().for_each(|text| self.say(text));
-    }
-
-    /// Says that the code is taken.
-    fn taken(&mut self) -> Result<(), Failure> {
-        let heard = self.waiting.is_taken();
-        self.take(heard)
-    }
-
-    /// What is missing, when it has been waited for long enough.
-    fn given_up(&self) -> Failure {
-        let (missing, text) = self.waiting.given_up();
-        Failure::failed(text).because(missing.code())
-    }
-
-    fn hear(&mut self, notice: &Notice) -> Result<(), Failure> {
-        let session = session_of_end(notice);
-        if session.is_some() && session == self.last {
-            return Ok(());
-        }
-        let heard = self.waiting.hear(notice);
-        self.take(heard)
-    }
-
-    fn joined(mut self, link: Link, links: Links) -> Joined {
-        let linked = format!("linked with {}, {}", link.peer(), link.path().kind);
-        // One that follows a refusal may be refused again, which a person need not see each time.
-        let later = std::mem::take(&mut self.was_refused).then(|| linked.clone());
-        if later.is_none() {
-            self.say(linked);
-        }
-        self.last = Some(link.session());
-        self.waiting.linked();
-        let mut manner = self.manner.clone();
-        if self.quiet {
-            manner.telling.line = Arc::new(|_| ());
-        }
-        let told = ToTell { linked: later, wrong_secret: self.waiting.wrong_secret() };
-        let attendant = attend(link.clone(), links, manner, told);
-        Joined { link, attendant, company: self }
-    }
-
-    async fn or_leave(self, outcome: Result<(Link, Links), Failure>) -> Result<Joined, Failure> {
-        match outcome {
-            Ok((link, links)) => Ok(self.joined(link, links)),
-            Err(failure) => {
-                self.leave().await;
-                Err(failure)
-            }
-        }
-    }
-
-    async fn leave(self) {
-        if self.why {
-            let stories = self.worker.stories().all();
-            if stories.is_empty() {
-                output::progress(self.waiting.without_a_story());
-            }
-            stories.iter().flat_map(in_words).for_each(output::progress);
-        }
-        self.worker.shutdown().await;
-    }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use holepunch_programs::{BUSY, INTERRUPTED};
 use holepunch_wire::identity::is_made_from_a_key;
@@ -15,8 +15,10 @@ use holepunch_wire::session::{RoomName, SESSIONS_MAX, SessionId};
 use holepunch_worker::{Config, Guesses, Link, LinkError, Links, Notice, WorkerId};
 
 use super::attending::{REPLACED, TurnedAway};
+use super::company::{Company, until_some};
 use super::waiting::{Heard, Waiting};
-use super::{BACK_WITHIN, Begun, Company, JoinArgs, Manner, Telling, begin, started, until_some};
+use super::{BACK_WITHIN, Begun, JoinArgs, Manner, Telling, UNANSWERED_AFTER, begin, started};
+use crate::code::GOOD_FOR;
 use crate::exit::Failure;
 use crate::settings::Environment;
 use crate::signals::Stop;
@@ -46,8 +48,26 @@ struct ByCode {
     peer: Option<WorkerId>,
     /// In the room of the code still.
     is_in_room: bool,
+    /// Until when the code lets anybody in who has it.
+    good_until: Instant,
     /// Too many wrong ones have come after the first link, or the room is another's: it is of no use any more.
     is_spent: bool,
+}
+
+impl ByCode {
+    /// When the two look for each other by their keys, and no longer in the room of the code, where they have been without a
+    /// link since then: a peer that is started again with the code has its time, as long as the code is good.
+    fn by_keys_at(&self, alone_since: Instant) -> Option<Instant> {
+        let knows_key = self.peer.as_ref().is_some_and(is_made_from_a_key);
+        let until = if self.is_spent { alone_since } else { self.good_until };
+        (self.is_in_room && knows_key).then(|| (alone_since + BACK_WITHIN).min(until))
+    }
+
+    /// Whether this is the one peer, or may become it.
+    fn lets_in(&self, peer: &WorkerId, now: Instant) -> bool {
+        let is_good = !self.is_spent && now < self.good_until;
+        self.peer.as_ref().is_none_or(|known| known == peer || self.is_in_room && is_good)
+    }
 }
 
 /// Starts a worker that stays.
@@ -59,8 +79,9 @@ pub(crate) async fn stay(
 ) -> Result<Staying, Failure> {
     let Begun { company, links, config, is_by_code } =
         begin(args, environment, manner, stop).await?;
-    let code =
-        is_by_code.then_some(ByCode { config, peer: None, is_in_room: true, is_spent: false });
+    let good_until = company.began + GOOD_FOR;
+    let code = ByCode { config, peer: None, is_in_room: true, good_until, is_spent: false };
+    let code = is_by_code.then_some(code);
     Ok(Staying {
         company,
         links,
@@ -108,9 +129,10 @@ impl Staying {
             is_missing(code, text);
             let is_alone = self.live() == 0;
             let gives_up_at = self.company.patience.map(|patience| self.alone_since + patience);
-            let is_spent = self.code.as_ref().is_some_and(|code| code.is_spent);
-            let by_keys_at = self.alone_since + if is_spent { Duration::ZERO } else { BACK_WITHIN };
+            let by_keys_at = self.code.as_ref().and_then(|code| code.by_keys_at(self.alone_since));
             tokio::select! {
+                // What has happened comes before what has not.
+                biased;
                 link = self.links.next() => {
                     if let Some(link) = self.take(link.ok_or_else(ended)?) {
                         return Ok(link);
@@ -122,11 +144,13 @@ impl Staying {
                 () = until_some(self.company.unanswered_at) => self.company.unanswered(),
                 () = until_some(self.company.waiting.is_taken_at()) => self.company.taken()?,
                 () = until_some(gives_up_at), if is_alone => return Err(self.company.given_up()),
-                () = until_some(Some(by_keys_at)), if is_alone && self.goes_by_keys() => {
-                    self.go_by_keys().await?;
-                }
+                () = until_some(by_keys_at), if is_alone => self.go_by_keys().await?,
             }
         }
+    }
+
+    fn lets_in(&self, peer: &WorkerId) -> bool {
+        self.code.as_ref().is_none_or(|code| code.lets_in(peer, Instant::now()))
     }
 
     /// A link that has come; nothing where it is turned away.
@@ -137,7 +161,7 @@ impl Staying {
         if let Some(at) = replaced {
             // The same key has begun anew: the old link is nobody's.
             self.live.swap_remove(at).close(REPLACED);
-        } else if self.live.len() >= most {
+        } else if self.live.len() >= most || !self.lets_in(link.peer()) {
             if self.turned_away.is_told(link.peer()) {
                 self.say(format!("turned away {}: {BUSY}", link.peer()));
             }
@@ -213,13 +237,6 @@ impl Staying {
         self.company.take(heard)
     }
 
-    /// Whether the two are to look for each other by their keys, now that the room of the code has had its time.
-    fn goes_by_keys(&self) -> bool {
-        self.code.as_ref().is_some_and(|code| {
-            code.is_in_room && code.peer.as_ref().is_some_and(is_made_from_a_key)
-        })
-    }
-
     /// Leaves the room of the code. The worker is the same, by its key, and calls the peer by its own.
     async fn go_by_keys(&mut self) -> Result<(), Failure> {
         let Some(code) = &mut self.code else { return Ok(()) };
@@ -240,6 +257,8 @@ impl Staying {
         // It ends within a second, and has no link any more.
         drop(tokio::spawn(before.shutdown()));
         (self.company.waiting, self.links) = (waiting, links);
+        // It is another worker, which has yet to reach the rendezvous.
+        self.company.unanswered_at = Some(Instant::now() + UNANSWERED_AFTER);
         Ok(())
     }
 
@@ -255,5 +274,62 @@ impl Staying {
     pub(crate) async fn interrupted(self) -> Failure {
         self.leave(INTERRUPTED).await;
         Failure::interrupted()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const HOUR: Duration = GOOD_FOR;
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn peer(id: &str) -> WorkerId {
+        WorkerId::new(id).unwrap()
+    }
+
+    fn code(began: Instant) -> ByCode {
+        ByCode {
+            config: Config::new("http://host.example".parse().unwrap()),
+            peer: Some(peer("0f8fad5b-d9cb-8f69-a165-70867728950e")),
+            is_in_room: true,
+            good_until: began + HOUR,
+            is_spent: false,
+        }
+    }
+
+    #[test]
+    fn a_lost_peer_is_waited_for_in_the_room_of_the_code_for_a_moment_and_not_beyond_its_hour() {
+        let began = Instant::now();
+        let mut code = code(began);
+        assert_eq!(code.by_keys_at(began), Some(began + BACK_WITHIN));
+        let late = began + HOUR - SECOND;
+        assert_eq!(code.by_keys_at(late), Some(began + HOUR));
+        let past = began + HOUR + SECOND;
+        assert!(code.by_keys_at(past).is_some_and(|at| at <= past), "at once");
+        code.is_spent = true;
+        assert_eq!(code.by_keys_at(began), Some(began));
+        code.is_in_room = false;
+        assert_eq!(code.by_keys_at(began), None, "they have gone by their keys already");
+        let unnamed = ByCode { peer: Some(peer("of-own-choice")), is_in_room: true, ..code };
+        assert_eq!(unnamed.by_keys_at(began), None);
+    }
+
+    #[test]
+    fn beyond_its_hour_a_code_lets_nobody_in_but_the_one_peer() {
+        let began = Instant::now();
+        let mut code = code(began);
+        let (known, other) = (code.peer.clone().unwrap(), peer("another"));
+        assert!(code.lets_in(&other, began), "whoever is started again has another key");
+        for now in [began, began + HOUR] {
+            assert!(code.lets_in(&known, now));
+        }
+        assert!(!code.lets_in(&other, began + HOUR));
+        code.is_spent = true;
+        assert!(!code.lets_in(&other, began) && code.lets_in(&known, began));
+        code.peer = None;
+        assert!(code.lets_in(&other, began));
     }
 }

@@ -152,6 +152,7 @@ impl LinkError {
 
 /// Why nothing more can be written to a stream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum WriteError {
     /// The peer wants no more of it; the code is the application's.
     #[error("the peer wants no more of this stream (code {0})")]
@@ -166,6 +167,7 @@ pub enum WriteError {
 
 /// Why nothing more can be read from a stream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReadError {
     /// The peer has given it up; the code is the application's.
     #[error("the peer has given this stream up (code {0})")]
@@ -180,6 +182,7 @@ pub enum ReadError {
 
 /// Why a datagram was not sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum DatagramError {
     /// It is longer than the path takes.
     #[error("the datagram has {length} bytes, the path takes {max}")]

@@ -18,6 +18,10 @@ use crate::tls::PeerVerifier;
 
 /// A handshake has so long.
 const ATTEMPT_WITHIN: Duration = Duration::from_secs(10);
+/// Whoever accepts waits so long for a link where there is a direct path, several attempts of an honest peer: one that
+/// answers checks and never shakes hands would keep its session for ever.
+const LINKED_WITHIN: Duration = Duration::from_secs(45);
+const _: () = assert!(LINKED_WITHIN.as_secs() > 4 * ATTEMPT_WITHIN.as_secs());
 /// Connections of a session that shake hands at once, by one kind of route.
 const HANDSHAKES_MAX: usize = 4;
 
@@ -144,8 +148,12 @@ impl SessionTask {
         // Whoever knows the token may come from anywhere: the last share is for those from elsewhere.
         let mut accepted = [Accepted::default(); Kind::COUNT + 1];
         let share = |kind: Option<Kind>| kind.map_or(Kind::COUNT, |kind| kind as usize);
+        let mut over_at = None;
         loop {
             let seen = view.borrow_and_update().clone();
+            if over_at.is_none() && seen.direct.is_some() {
+                over_at = Some(Instant::now() + LINKED_WITHIN);
+            }
             if let Some(reason) = seen.ended {
                 return Err(failures.or(reason));
             }
@@ -174,6 +182,7 @@ impl SessionTask {
                     return Err(LinkError::Unreachable("the worker has ended".to_owned()));
                 },
                 () = until(refused_at) => return Err(failures.or("the peer was refused")),
+                () = until(over_at) => return Err(failures.or("the peer has made no link in time")),
             }
         }
     }

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holepunch_traversal::{SessionEvent, SocketId};
+use holepunch_traversal::{PathInfo, SessionEvent, SocketId};
 use holepunch_wire::WorkerId;
+use holepunch_wire::candidate::CandidateKind;
 use holepunch_wire::check::IceRole;
 use holepunch_wire::credentials::{IceCredentials, RANDOM_BYTES};
 use holepunch_wire::identity::PublicKey;
@@ -127,8 +128,25 @@ async fn a_peer_with_another_key_is_refused_on_either_side() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn whoever_answers_checks_and_makes_no_link_keeps_no_session() {
+    let [mut own, silent] = [Side::new().await, Side::new().await];
+    own.begin(IceRole::Controlled, silent.address, silent.key);
+    let path = PathInfo {
+        socket: SocketId::MAIN,
+        remote: silent.address,
+        kind: CandidateKind::Host,
+        rtt: Duration::ZERO,
+        after: Duration::ZERO,
+        probes: 1,
+    };
+    own.links.handle(SESSION, &SessionEvent::Linked(path));
+    let why = own.link().await.unwrap_err();
+    assert_eq!(why, LinkError::Unreachable("the peer has made no link in time".to_owned()));
+}
+
 #[tokio::test]
-async fn whoever_has_seen_the_code_of_the_secret_and_goes_away_has_made_a_guess() {
+async fn whoever_has_seen_the_proof_of_the_secret_and_goes_away_has_made_a_guess() {
     let [mut own, mut guesser] = [Side::with(Some("a b")).await, Side::with(Some("a c")).await];
     own.begin(IceRole::Controlled, guesser.address, guesser.key);
     guesser.begin(IceRole::Controlling, own.address, own.key);

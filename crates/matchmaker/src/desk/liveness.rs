@@ -40,6 +40,8 @@ pub enum WakeReason {
     PingTimeout,
     /// Two that were paired before may be paired again.
     Rematch,
+    /// It is the turn of the next one that has called a worker from another room.
+    CallerTurn,
     /// A connection's worker has not come back.
     SessionExpiry,
     /// A connection has not proved its key in time: it ends.

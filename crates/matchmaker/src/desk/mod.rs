@@ -152,6 +152,8 @@ struct V1 {
     nonce: ProofNonce,
     /// Where each of its sessions is.
     sessions: BTreeMap<SessionId, RoomName>,
+    /// Rooms in which it has called somebody, and may wait for its turn.
+    calls: BTreeSet<RoomName>,
     /// When it was told what opens the TURN servers.
     turn_issued_at: Instant,
     messages: Allowance,
@@ -314,7 +316,7 @@ impl Desk {
                     self.close(CLOSE_INTERNAL, "keepalive ping timeout", LeaveReason::PingTimeout);
                 }
                 WakeReason::ProofTimeout => self.refuse(proof::LATE),
-                WakeReason::Rematch | WakeReason::SessionExpiry => {}
+                WakeReason::Rematch | WakeReason::CallerTurn | WakeReason::SessionExpiry => {}
             }
         }
     }
@@ -502,6 +504,11 @@ impl Desk {
                 self.with_sessions(|own| own.extend(resumed));
             }
             Effect::Over(session) => self.with_sessions(|own| drop(own.remove(&session))),
+            Effect::SeenOff => {
+                if let Some(v1) = &mut self.v1 {
+                    v1.calls.remove(room);
+                }
+            }
         }
     }
 
@@ -513,10 +520,10 @@ impl Desk {
         }
     }
 
-    /// The rooms where the worker is known: its own one, and those of its sessions.
+    /// The rooms where the worker is known: its own one, and those of its sessions and calls.
     fn halls(&self) -> BTreeSet<RoomName> {
-        let sessions = self.v1.iter().flat_map(|v1| v1.sessions.values());
-        sessions.chain(&self.room).cloned().collect()
+        let guest = self.v1.iter().flat_map(|v1| v1.sessions.values().chain(&v1.calls));
+        guest.chain(&self.room).cloned().collect()
     }
 
     fn whereabouts(&self) -> Whereabouts {

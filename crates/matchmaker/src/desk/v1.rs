@@ -1,6 +1,6 @@
 //! The sub-protocol `holepunch.v1`: what a desk answers by itself, and what it passes on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use holepunch_wire::WorkerId;
@@ -43,6 +43,7 @@ impl Desk {
         self.v1 = Some(Box::new(V1 {
             nonce,
             sessions: BTreeMap::new(),
+            calls: BTreeSet::new(),
             turn_issued_at: at.now,
             messages: Allowance::new(MESSAGES, at.now),
             news: Allowance::new(NEWS, at.now),
@@ -188,6 +189,9 @@ impl Desk {
     pub(super) fn found(&mut self, called: &WorkerId, found: Option<(Seat, RoomName)>) {
         match found.filter(|_| self.room.is_some()) {
             Some((seat, room)) => {
+                if let (true, Some(v1)) = (self.room.as_ref() != Some(&room), &mut self.v1) {
+                    v1.calls.insert(room.clone());
+                }
                 let (card, worker) = (self.card_for(&room), called.clone());
                 self.outs.push_back(Out::Command(room, Command::Call { card, worker, seat }));
             }

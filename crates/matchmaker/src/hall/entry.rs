@@ -6,7 +6,7 @@ use holepunch_wire::session::RoomMode;
 use holepunch_wire::signal::v1::{ErrorCode, ServerV1};
 
 use super::queue::Place;
-use super::{Hall, MESH_WORKERS_MAX, Person, Step};
+use super::{Hall, MESH_WORKERS_MAX, Step};
 use crate::card::Card;
 use crate::seat::{Effect, Seat};
 
@@ -19,11 +19,7 @@ impl Hall {
         (mode, fresh, own): (Option<RoomMode>, bool, bool),
         step: &mut Step<'_>,
     ) {
-        if self.people.contains_key(&seat) {
-            self.announce(seat, card, step);
-        } else {
-            self.people.insert(seat, Person::new(card, step.now));
-        }
+        self.let_in(seat, card, step);
         let has_others = self.members.iter().any(|member| *member != seat);
         let has_owner = self.owner.is_some_and(|owner| owner != seat);
         if !self.name.is_default() && (fresh && has_others || own && has_owner) {
@@ -79,23 +75,29 @@ impl Hall {
     }
 
     fn show_out(&mut self, seat: Seat, code: ErrorCode, message: String, step: &mut Step<'_>) {
-        self.exit(seat);
+        self.exit(seat, step);
         step.tell(seat, Effect::ShownOut { code, message });
     }
 
     /// A worker leaves the room; its sessions go on.
-    pub(super) fn exit(&mut self, seat: Seat) {
-        self.leave_room(seat);
-        self.see_off(seat);
+    pub(super) fn exit(&mut self, seat: Seat, step: &mut Step<'_>) {
+        self.leave_room(seat, step);
+        self.see_off(seat, step);
     }
 
-    fn leave_room(&mut self, seat: Seat) {
+    fn leave_room(&mut self, seat: Seat, step: &mut Step<'_>) {
         let Some(person) = self.people.get_mut(&seat) else { return };
         person.wants_peers = false;
         if let Some(place) = person.place.take() {
             self.ready.remove(place);
         }
+        // Nobody here calls it any more.
+        let line = person.line.take();
+        self.lines.retain(|(_, called)| *called != seat);
         self.members.remove(&seat);
+        for caller in line.iter().flat_map(|line| line.callers()) {
+            self.see_off(caller, step);
+        }
         if self.owner == Some(seat) {
             self.owner = None;
         }
@@ -107,7 +109,7 @@ impl Hall {
 
     /// A connection is gone.
     pub(super) fn depart(&mut self, seat: Seat, leaves: bool, unsent: bool, step: &mut Step<'_>) {
-        self.leave_room(seat);
+        self.leave_room(seat, step);
         let Some(person) = self.people.remove(&seat) else { return };
         self.orphan(seat, &person, leaves, step);
         if let (true, Some((peer, _))) = (unsent, person.paired) {

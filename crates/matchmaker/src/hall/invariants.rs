@@ -21,7 +21,12 @@ impl Hall {
             assert!(desk.is_known_as(&self.name, card), "{seat:?} is not as {card:?}: {desk:?}");
             let is_member = desk.home() == Some(&self.name);
             assert_eq!(self.members.contains(seat), is_member, "{seat:?} is in {}", self.name);
-            assert!(is_member || !person.sessions.is_empty(), "{seat:?} has nothing here");
+            let waits = |called: &Person| called.line.as_ref().is_some_and(|line| line.has(*seat));
+            let is_guest = !person.sessions.is_empty() || self.people.values().any(waits);
+            assert!(is_member || is_guest, "{seat:?} has nothing here");
+            let is_waited_for = person.line.as_ref().is_some_and(|line| line.check_invariants());
+            let turns = self.lines.iter().filter(|(_, called)| called == seat).count();
+            assert_eq!(turns, usize::from(is_waited_for), "turns of {seat:?}");
             for session in &person.sessions {
                 assert!(desk.has_session(&self.name, *session), "{seat:?} knows no {session}");
             }

@@ -1,5 +1,6 @@
 //! The hall of a room: who waits there, who is offered to whom, and what becomes of it. One rendezvous owns it at a time.
 
+mod calls;
 mod entry;
 mod pairing;
 mod plans;
@@ -22,10 +23,11 @@ use rand::rngs::StdRng;
 
 use crate::allowance::{Allowance, Rate};
 use crate::card::Card;
+use crate::desk::WakeReason;
 use crate::doors::{Event, RelayRefusal};
 use crate::plan::{Planner, Side};
 use crate::seat::{Command, Effect, Seat};
-pub(crate) use pairing::{NOT_REGISTERED, refusal};
+pub(crate) use calls::{NOT_REGISTERED, refusal};
 use queue::{Place, ReadyQueue};
 pub(crate) use session::{MESH_WORKERS_MAX, RESUME_WITHIN};
 use session::{REMATCH_AFTER, Session};
@@ -95,6 +97,8 @@ pub(crate) struct Hall {
     waiting: Waiting,
     /// Those who wait, and may be matched with a former peer again from then on.
     rematches: BTreeSet<(Instant, Seat)>,
+    /// Workers that others wait for who have called them from other rooms, and when it is the next one's turn.
+    lines: BTreeSet<(Instant, Seat)>,
     next_place: u64,
 }
 
@@ -115,6 +119,8 @@ struct Person {
     wants_peers: bool,
     /// Whether it was told that the others in its room have each other.
     told_occupied: bool,
+    /// Those who have called it from other rooms, and wait.
+    line: Option<Box<calls::Line>>,
     told: Allowance,
 }
 
@@ -137,6 +143,7 @@ impl Person {
             sessions: BTreeSet::new(),
             wants_peers: false,
             told_occupied: false,
+            line: None,
             told: Allowance::new(TOLD, now),
         }
     }
@@ -190,6 +197,7 @@ impl Hall {
             sessions: BTreeMap::new(),
             waiting: Waiting::default(),
             rematches: BTreeSet::new(),
+            lines: BTreeSet::new(),
             next_place: 0,
         }
     }
@@ -206,7 +214,7 @@ impl Hall {
             Command::Return { card, token } => self.come_back(from, card, token.as_deref(), step),
             Command::Call { card, worker, seat } => self.call(from, card, (&worker, seat), step),
             Command::Say(message) => self.hear(from, message, step),
-            Command::Exit => self.exit(from),
+            Command::Exit => self.exit(from, step),
             Command::Depart { leaves, unsent } => self.depart(from, leaves, unsent, step),
         }
     }
@@ -248,16 +256,23 @@ impl Hall {
             self.pair(seat, step);
             self.mesh(seat, step);
         }
+        while let Some(&(at, called)) = self.lines.first()
+            && at <= step.now
+        {
+            self.lines.pop_first();
+            self.serve_line(called, step);
+        }
         while let Some(session) = self.waiting.pop_due(step.now) {
             self.expire(session, step);
         }
     }
 
-    /// When [`timeout`](Self::timeout) is to be called: for a rematch, or else for a session.
-    pub(crate) fn poll_timeout(&self) -> Option<(Instant, bool)> {
-        let rematch = self.rematches.first().map(|(at, _)| (*at, true));
-        let expiry = self.waiting.first().map(|at| (at, false));
-        rematch.into_iter().chain(expiry).min_by_key(|(at, _)| *at)
+    /// When [`timeout`](Self::timeout) is to be called, and why.
+    pub(crate) fn poll_timeout(&self) -> Option<(Instant, WakeReason)> {
+        let rematch = self.rematches.first().map(|(at, _)| (*at, WakeReason::Rematch));
+        let turn = self.lines.first().map(|(at, _)| (*at, WakeReason::CallerTurn));
+        let expiry = self.waiting.first().map(|at| (at, WakeReason::SessionExpiry));
+        rematch.into_iter().chain(turn).chain(expiry).min_by_key(|(at, _)| *at)
     }
 
     /// Whether nothing has to be known of the room any more.
@@ -295,11 +310,27 @@ impl Hall {
         self.people.get(&seat).map(|person| person.card.worker.clone())
     }
 
-    /// Those who are in no session here, and are no members, are nobody to this hall.
-    fn see_off(&mut self, seat: Seat) {
-        let is_guest = !self.members.contains(&seat);
-        if is_guest && self.people.get(&seat).is_some_and(|it| it.sessions.is_empty()) {
+    /// A worker is here, as a guest unless it enters.
+    fn let_in(&mut self, seat: Seat, card: Arc<Card>, step: &mut Step<'_>) {
+        if self.people.contains_key(&seat) {
+            self.announce(seat, card, step);
+        } else {
+            self.people.insert(seat, Person::new(card, step.now));
+        }
+    }
+
+    /// Those who are no members, are in no session here, and wait for nobody, are nobody to this hall.
+    fn see_off(&mut self, seat: Seat, step: &mut Step<'_>) {
+        let Some(person) = self.people.get(&seat).filter(|_| !self.members.contains(&seat)) else {
+            return;
+        };
+        let is_in_line = || {
+            let mut lines = self.lines.iter().filter_map(|(_, called)| self.people.get(called));
+            lines.any(|called| called.line.as_ref().is_some_and(|line| line.has(seat)))
+        };
+        if person.sessions.is_empty() && !is_in_line() {
             self.people.remove(&seat);
+            step.tell(seat, Effect::SeenOff);
         }
     }
 

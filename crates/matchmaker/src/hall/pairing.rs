@@ -3,26 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use holepunch_wire::WorkerId;
-use holepunch_wire::session::{RoomMode, SESSIONS_MAX};
-use holepunch_wire::signal::v1::{ErrorCode, ServerV1};
+use holepunch_wire::session::RoomMode;
+use holepunch_wire::signal::v1::ErrorCode;
 
 use super::queue::{Place, Waiter};
 use super::session::REMATCH_AFTER;
 use super::{Hall, MESH_WORKERS_MAX, Person, Step};
-use crate::card::Card;
-use crate::doors::{Event, Protocol};
+use crate::doors::Event;
 use crate::seat::{Effect, Seat};
-
-/// Whoever calls need not know whether the worker is elsewhere.
-pub(crate) const NOT_REGISTERED: NoCall = (ErrorCode::NotRegistered, "it is not registered here");
-
-/// Why a call comes to nothing, for programs and for people.
-pub(crate) type NoCall = (ErrorCode, &'static str);
-
-/// So many sessions a worker has at most where one more caller comes from another room: the other half is left to its own
-/// room, whatever strangers do who have read its id in the listing.
-const CALLED_FROM_OUTSIDE_MAX: usize = SESSIONS_MAX / 2;
 
 /// Of a room, so many workers are looked at for two that have each other: rooms of two are small.
 const OCCUPANTS_LOOKED_AT: usize = 16;
@@ -203,70 +191,10 @@ impl Hall {
             self.rematches.insert((at, seat));
         }
     }
-
-    /// A call by id, of a worker that is in this room.
-    pub(super) fn call(
-        &mut self,
-        seat: Seat,
-        card: Arc<Card>,
-        (worker, called): (&WorkerId, Seat),
-        step: &mut Step<'_>,
-    ) {
-        if self.people.contains_key(&seat) {
-            self.announce(seat, card, step);
-        } else {
-            self.people.insert(seat, Person::new(card, step.now));
-        }
-        match self.may_call(seat, (worker, called), step.now) {
-            // Whoever is called keeps its place in the queue of its room: a stranger's call keeps nobody from it who comes
-            // there.
-            Ok(()) => self.begin_session([(called, None), (seat, None)], step),
-            Err(no_call) => step.say(seat, refusal(worker.as_str(), no_call)),
-        }
-        self.see_off(seat);
-    }
-
-    fn may_call(
-        &self,
-        seat: Seat,
-        (worker, other): (&WorkerId, Seat),
-        now: Instant,
-    ) -> Result<(), NoCall> {
-        let not_callable = |why| (ErrorCode::NotCallable, why);
-        let (Some(caller), Some(called)) = (self.people.get(&seat), self.people.get(&other)) else {
-            return Err(NOT_REGISTERED);
-        };
-        let is_outside = !self.members.contains(&seat);
-        let is_here = self.members.contains(&other) && called.card.worker == *worker;
-        let is_for_all = || called.card.v1.as_ref().is_some_and(|v1| v1.callable);
-        if !is_here || (is_outside && !is_for_all()) {
-            return Err(NOT_REGISTERED);
-        }
-        if called.card.protocol() != Protocol::V1 {
-            return Err(not_callable("it does not speak holepunch.v1"));
-        }
-        if is_outside && called.sessions() >= CALLED_FROM_OUTSIDE_MAX {
-            return Err(not_callable(
-                "it has as many sessions as callers from other rooms may have with it",
-            ));
-        }
-        may_meet(caller, called).map_err(not_callable)?;
-        if parted((caller, seat), called).is_some_and(|at| at > now) {
-            return Err(not_callable("the two have parted only seconds ago"));
-        }
-        Ok(())
-    }
-}
-
-/// What a caller is told.
-pub(crate) fn refusal(called: &str, (code, why): NoCall) -> ServerV1 {
-    let shown: String = called.chars().take(64).collect();
-    let message = format!("worker {shown:?} cannot be called: {why}");
-    ServerV1::Error { code: Some(code), message }
 }
 
 /// Why two workers cannot have a session with each other, if they cannot.
-fn may_meet(a: &Person, b: &Person) -> Result<(), &'static str> {
+pub(super) fn may_meet(a: &Person, b: &Person) -> Result<(), &'static str> {
     if !a.is_v1() || !b.is_v1() {
         return Err("it does not speak holepunch.v1");
     }
@@ -279,7 +207,7 @@ fn may_meet(a: &Person, b: &Person) -> Result<(), &'static str> {
 
 /// When two that were paired before may be paired again. A guest is forgotten with its last session, so `b` remembers this
 /// connection, too; a worker that has begun anew need not wait.
-fn parted((a, seat): (&Person, Seat), b: &Person) -> Option<Instant> {
+pub(super) fn parted((a, seat): (&Person, Seat), b: &Person) -> Option<Instant> {
     let by_a = a.partners.iter().find(|known| known.worker == b.card.worker);
     let by_b = b.partners.iter().find(|known| known.seat == seat);
     by_a.into_iter().chain(by_b).map(|known| known.met_at + REMATCH_AFTER).max()

@@ -27,16 +27,12 @@ impl Hall {
         token: Option<&str>,
         step: &mut Step<'_>,
     ) {
-        if let Some(person) = self.people.get_mut(&seat) {
-            person.card = card;
-        } else {
-            self.people.insert(seat, Person::new(card, step.now));
-        }
+        self.let_in(seat, card, step);
         if let Some(token) = token {
             self.resume(seat, token, step);
         }
         self.end_abandoned(seat, step);
-        self.see_off(seat);
+        self.see_off(seat, step);
     }
 
     fn resume(&mut self, seat: Seat, token: &str, step: &mut Step<'_>) {
@@ -205,7 +201,7 @@ impl Hall {
             if let Some(place) = end.place.filter(|_| is_free) {
                 self.wait_again(end.seat, place, step);
             }
-            self.see_off(end.seat);
+            self.see_off(end.seat, step);
         }
     }
 
@@ -263,7 +259,7 @@ impl Hall {
         let over = self.forget_session(id, "its worker has not come back", step);
         for end in over.iter().flat_map(|session| &session.ends).filter(|end| end.gone.is_none()) {
             step.tell(end.seat, Effect::Over(id));
-            self.see_off(end.seat);
+            self.see_off(end.seat, step);
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Calls by id from other rooms.
 
-use holepunch_matchmaker::Protocol;
+use std::time::Duration;
+
+use holepunch_matchmaker::{Closing, Protocol};
+use holepunch_wire::WorkerId;
 use holepunch_wire::session::SESSIONS_MAX;
 use holepunch_wire::signal::FromServer;
 use holepunch_wire::signal::v1::ErrorCode;
@@ -90,11 +93,132 @@ fn strangers_who_call_leave_half_of_the_sessions_to_the_workers_own_room() {
     for number in 10..10 + half {
         table.connect(number, Protocol::V1, "");
         call(&mut table, number, 1);
+        table.pass(Duration::from_secs(2));
     }
+    assert_eq!(table.offers(1).len() as u64, half);
     table.v1(&[5, 6], "");
     call(&mut table, 5, 1);
     assert_eq!(refused(&table, 5).0, Some(ErrorCode::NotCallable));
     table.v1(&[7], "tea");
     call(&mut table, 7, 1);
     assert_eq!(table.offers(7).len(), 1, "its own room has its share");
+}
+
+/// Connections of strangers, each of which calls a worker whenever it may, from now on.
+struct Strangers {
+    /// By their connection, and the address that it comes from.
+    numbers: Vec<(u64, u64)>,
+    next: u64,
+}
+
+impl Strangers {
+    fn new(table: &mut Table, count: u64, addresses: u64) -> Self {
+        let numbers = (0..count).map(|number| (1000 + number, 100 + number % addresses)).collect();
+        let strangers = Self { numbers, next: 1000 + count };
+        for (number, address) in &strangers.numbers {
+            table.connect_id((*number, *address), id(*number), Protocol::V1, "");
+        }
+        strangers
+    }
+
+    /// Each whose session has come to nothing is somebody else from then on, and calls at once.
+    fn call(&mut self, table: &mut Table, peer: u64) {
+        for (number, address) in &mut self.numbers {
+            if let Some(offer) = table.offers(*number).first() {
+                let session = offer.details.session;
+                table.say(*number, &format!(r#"{{"type":"leave","session":"{session}"}}"#));
+                table.close(*number);
+                *number = self.next;
+                self.next += 1;
+                table.connect_id((*number, *address), id(*number), Protocol::V1, "");
+            }
+            table.frames.get_mut(number).unwrap().clear();
+            call(table, *number, peer);
+        }
+    }
+}
+
+fn id(number: u64) -> WorkerId {
+    WorkerId::new(&format!("w{number}")).unwrap()
+}
+
+/// So long an honest caller waits for its session, while so many strangers call from so many addresses.
+fn waited(strangers: u64, addresses: u64, own_address: u64) -> Duration {
+    const STEP: Duration = Duration::from_millis(250);
+    let mut table = Table::new();
+    callable(&mut table, 1, "own", "call");
+    let mut strangers = Strangers::new(&mut table, strangers, addresses);
+    for _ in 0..400 {
+        strangers.call(&mut table, 1);
+        table.pass(STEP);
+    }
+    let before = table.offers(1).len() as u128;
+    assert!((80..=100).contains(&before), "a worker follows one a second: {before} in 100 s");
+    table.connect_id((2, own_address), id(2), Protocol::V1, "");
+    let mut waited = Duration::ZERO;
+    while table.offers(2).is_empty() {
+        // As a worker does where it has no session.
+        if waited.as_millis().is_multiple_of(5000) {
+            call(&mut table, 2, 1);
+        }
+        strangers.call(&mut table, 1);
+        table.pass(STEP);
+        waited += STEP;
+        assert!(waited < Duration::from_secs(120), "it is never its turn");
+    }
+    waited
+}
+
+#[test]
+fn however_many_strangers_call_from_some_addresses_another_one_has_its_turn_at_once() {
+    for (strangers, addresses) in [(60, 1), (60, 6), (60, 60), (100, 20)] {
+        let waited = waited(strangers, addresses, 99);
+        assert!(waited < Duration::from_secs(3), "{strangers} of {addresses}: {waited:?}");
+    }
+}
+
+#[test]
+fn whoever_calls_from_an_address_of_strangers_waits_no_longer_than_each_of_them() {
+    let waited = waited(30, 1, 100);
+    assert!(waited < Duration::from_secs(45), "{waited:?}");
+}
+
+#[test]
+fn strangers_who_hold_all_sessions_that_callers_have_hold_up_nobody_for_longer_than_these_last() {
+    let mut table = Table::new();
+    callable(&mut table, 1, "own", "call");
+    let mut numbers = 10..;
+    while table.offers(1).len() < SESSIONS_MAX / 2 {
+        let number = numbers.next().unwrap();
+        table.connect(number, Protocol::V1, "");
+        call(&mut table, number, 1);
+        table.pass(Duration::from_secs(2));
+    }
+    table.v1(&[5], "");
+    call(&mut table, 5, 1);
+    assert_eq!(refused(&table, 5).0, Some(ErrorCode::NotCallable));
+    table.pass(Duration::from_secs(60));
+    assert!(table.offers(5).is_empty(), "the other half is the room's");
+    table.close_as(10, Closing::Goodbye);
+    table.pass(Duration::from_secs(2));
+    assert_eq!(table.offers(5).len(), 1);
+}
+
+#[test]
+fn whoever_has_gone_or_has_a_session_by_now_holds_up_nobody_in_line() {
+    let mut table = Table::new();
+    callable(&mut table, 1, "own", "call");
+    for number in 10..22 {
+        table.connect(number, Protocol::V1, "");
+        call(&mut table, number, 1);
+    }
+    assert_eq!(table.offers(1).len(), 8, "at once");
+    table.close(18);
+    table.say(19, r#"{"type":"hello","room":"own"}"#);
+    table.pass(Duration::from_millis(1250));
+    let last = table.offers(1).last().unwrap().peer.clone();
+    assert_eq!(last.as_str(), "w20", "the first in line that still waits from elsewhere");
+    table.close(1);
+    table.pass(Duration::from_secs(60));
+    assert!(table.offers(21).is_empty());
 }

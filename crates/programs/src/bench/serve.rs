@@ -134,8 +134,8 @@ async fn count(link: &Link, mut send: SendStream, mut recv: RecvStream) -> Resul
             }
             end = recv.read_chunk(1) => match end {
                 Ok(Some(_)) => {}
-                Ok(None) | Err(ReadError::Reset(_) | ReadError::Stopped) => break,
                 Err(ReadError::Link(error)) => return Err(error.into()),
+                Ok(None) | Err(ReadError::Reset(_) | ReadError::Stopped | _) => break,
             },
         }
     }

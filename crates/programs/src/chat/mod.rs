@@ -203,10 +203,11 @@ async fn until_acknowledged(
     };
     match acknowledged {
         Ok(()) => {}
+        Err(WriteError::Link(error)) if !matches!(error, LinkError::ClosedByPeer(_)) => {
+            return Err(error.into());
+        }
         // It left meanwhile, or looks at nothing more.
-        Err(WriteError::Stopped(_) | WriteError::Finished)
-        | Err(WriteError::Link(LinkError::ClosedByPeer(_))) => return Ok(()),
-        Err(WriteError::Link(error)) => return Err(error.into()),
+        Err(WriteError::Stopped(_) | WriteError::Finished | _) => return Ok(()),
     }
     let heard = match heard {
         None => timeout(FAREWELL_WITHIN, hearing).await.unwrap_or(Ok(())),

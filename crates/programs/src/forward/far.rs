@@ -14,11 +14,11 @@ use tokio::time::timeout;
 use super::DRAIN_WITHIN;
 use super::counts::Sent;
 use super::remote;
-use super::request::{Answer, Failure, Refusal, Request, asked};
+use super::request::{Answer, Entrance, Failure, Refusal, Request, asked};
 use super::splice::{self, CODE_BUSY, CODE_REFUSED, Turns};
 use super::station::{Carried, Carrier, Station, Way};
 use super::target::{Host, Protocol, Target};
-use super::telling::Asker;
+use super::telling::{Asker, ListenRefused};
 use super::udp;
 use crate::messages::{MessageError, framed, write_message};
 use crate::sending::{CODE_RESET, Sending};
@@ -97,7 +97,7 @@ async fn answer(way: &Way, request: Request, mut send: Sending, mut recv: RecvSt
         Request::Listen { listen } => {
             let outcome = remote::serve(way, listen, &mut send, &mut recv).await;
             let Err(answer) = outcome else { return };
-            return not_opened(way, None, answer, send, recv).await;
+            return not_listening(station, listen, answer, send, recv).await;
         }
         Request::Flow { flow } => {
             let outcome = udp::far::serve(way, &flow, &mut send, &mut recv).await;
@@ -126,12 +126,7 @@ async fn not_opened(
     recv: RecvStream,
 ) {
     let station = &way.carrier.station;
-    let forbidden = matches!(answer, Answer::Refused { .. });
-    if forbidden {
-        station.counts.forbidden.one()
-    } else {
-        station.counts.failed.one()
-    }
+    count(station, &answer);
     tracing::info!(
         target = target.map(tracing::field::display),
         ?answer,
@@ -139,6 +134,32 @@ async fn not_opened(
     );
     if let Answer::Refused { reason, .. } | Answer::Failed { reason, .. } = &answer {
         not_made(station, target, reason);
+    }
+    refuse(station, send, recv, answer).await;
+}
+
+fn count(station: &Station, answer: &Answer) {
+    let forbidden = matches!(answer, Answer::Refused { .. });
+    if forbidden { station.counts.forbidden.one() } else { station.counts.failed.one() }
+}
+
+async fn not_listening(
+    station: &Station,
+    Entrance { address, .. }: Entrance,
+    answer: Answer,
+    send: Sending,
+    recv: RecvStream,
+) {
+    count(station, &answer);
+    tracing::info!(%address, ?answer, "not listening for the peer");
+    let why = match &answer {
+        Answer::Refused { reason, code } => Some((code.unwrap_or(Refusal::Other).word(), reason)),
+        Answer::Failed { failure, reason } => Some((failure.word(), reason)),
+        Answer::Connected | Answer::Listening { .. } => None,
+    };
+    if let Some((code, reason)) = why {
+        let reason = reason.clone();
+        station.listener.listen_refused(ListenRefused { address, code, reason });
     }
     refuse(station, send, recv, answer).await;
 }

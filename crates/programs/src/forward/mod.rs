@@ -9,6 +9,7 @@
 
 mod allow;
 mod allow_listen;
+mod ask;
 mod buffer;
 mod counts;
 mod far;
@@ -45,7 +46,7 @@ pub use remote::{LISTENERS_FOR_PEER_MAX, Remote};
 pub use request::{Answer, Entrance, Failure, FlowRequest, REQUEST_BYTES_MAX, Refusal, Request};
 pub use station::Missing;
 pub use target::{Host, NAME_BYTES_MAX, Protocol, Target, TargetError};
-pub use telling::{Asker, Listener, NotListening, NotMade, RemoteListening, Told};
+pub use telling::{Asker, ListenRefused, Listener, NotListening, NotMade, RemoteListening, Told};
 pub use udp::bind_udp;
 
 /// The version of what goes over the link; the two sides have to have the same one.
@@ -55,8 +56,10 @@ pub const CONNECTIONS_MAX: usize = 1024;
 /// Connections at once for the peer: below the 2,048 streams that a link takes. Those that have ended for the
 /// peer are still among them, until this side has heard so: on a busy link that takes seconds.
 pub const SERVED_MAX: usize = 2000;
-/// Look-ups of names at once: each keeps a thread of the system's resolver.
-const LOOKUPS_MAX: usize = 32;
+/// Look-ups of names at once, for all peers: each keeps a thread, of which the runtime has twice as many for such work.
+const LOOKUPS_MAX: usize = 256;
+/// For one peer; of several, each has no more than its share of all.
+const LOOKUPS_OF_ONE_MAX: usize = 32;
 /// After the link has ended, time to write what has arrived.
 const DRAIN_WITHIN: Duration = Duration::from_secs(1);
 
@@ -190,7 +193,7 @@ impl Forwarder {
         parts.spawn(udp::carry(Arc::clone(&entered.way().carrier)));
         // Ends with this value, and need not come to its end.
         let mut asking = JoinSet::new();
-        asking.spawn(remote::ask(entered.way().clone()));
+        asking.spawn(remote::ask_for_all(entered.way().clone()));
         let why = link.closed().await;
         drop((entered, asking));
         // Those that have the way write what has arrived.

@@ -13,10 +13,10 @@ use tokio::sync::SemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::allow_listen::ListenRule;
+use super::ask::ask;
 use super::near::{self, Kind};
-use super::request::{
-    Answer, Entrance, Failure, REASON_CHARACTERS_MAX, Refusal, Request, answered,
-};
+use super::request::{Answer, Entrance, Failure, REASON_CHARACTERS_MAX, Refusal, Request};
 use super::station::{Carrier, Way};
 use super::target::Target;
 use super::telling::{NotListening, RemoteListening};
@@ -57,7 +57,7 @@ impl Asked {
 }
 
 /// Asks the peer for all listeners, once this is the link that connections take, and keeps them.
-pub(super) async fn ask(way: Way) {
+pub(super) async fn ask_for_all(way: Way) {
     let station = Arc::clone(&way.carrier.station);
     station.until_chosen(&way.carrier).await;
     let mut tasks = JoinSet::new();
@@ -97,22 +97,16 @@ async fn keep(way: Way, number: u32, remote: Remote) {
             Ok(Answer::Listening { .. } | Answer::Connected) => {
                 tell("closed", "the peer listens there no longer");
             }
-            Err(error) => tell("other", &error.to_string()),
+            Err(reason) => tell("other", &reason),
         }
         sleep(AGAIN_AFTER).await;
     }
 }
 
 /// Asks for a listener; where there is one, returns at its end.
-async fn listener(carrier: &Carrier, number: u32, remote: &Remote) -> io::Result<Answer> {
-    let (send, mut recv) = carrier.link.open_bi().await.map_err(io::Error::other)?;
-    let mut send = Sending::new(send);
+async fn listener(carrier: &Carrier, number: u32, remote: &Remote) -> Result<Answer, String> {
     let request = Request::Listen { listen: Entrance { address: remote.listen, number } };
-    write_message(&mut *send, &request).await.map_err(io::Error::other)?;
-    let answer = timeout(carrier.station.times.answer, answered(&mut recv)).await;
-    let answer = answer.map_err(|_| io::Error::other("the peer has not answered in time"))?;
-    let answer = answer.map_err(io::Error::other)?;
-    let answer = answer.ok_or_else(|| io::Error::other("the peer has ended without an answer"))?;
+    let (answer, _open, mut recv) = ask(carrier, &request).await?;
     if let Answer::Listening { address } = &answer {
         let Remote { listen, to } = remote.clone();
         let there = RemoteListening { listen, to, address: *address };
@@ -159,8 +153,10 @@ fn listen(
     address: SocketAddr,
 ) -> Result<(TcpListener, SemaphorePermit<'_>), Answer> {
     if !carrier.station.allow_listen.has(address) {
-        let reason =
-            format!("{address} is not allowed by --allow-listen on the side that is to listen");
+        let rule = ListenRule::of(address);
+        let reason = format!(
+            "it is not allowed; --allow-listen {rule} on the side that is to listen would allow it"
+        );
         return Err(Answer::Refused { reason, code: Some(Refusal::NotAllowed) });
     }
     let place = carrier.listeners.try_acquire().map_err(|_| {

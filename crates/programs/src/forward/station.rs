@@ -14,7 +14,9 @@ use super::remote::{Asked, LISTENERS_FOR_PEER_MAX, Remote};
 use super::telling::{Asker, Listener, NotMade};
 use super::udp::Flows;
 use super::window::{Pool, Pools};
-use super::{CONNECTIONS_MAX, Forward, LOOKUPS_MAX, SERVED_MAX, Target, Times, VERSION};
+use super::{
+    CONNECTIONS_MAX, Forward, LOOKUPS_MAX, LOOKUPS_OF_ONE_MAX, SERVED_MAX, Target, Times, VERSION,
+};
 use crate::agree::Greeting;
 
 /// In a greeting: this side lets the peer reach something. One that says nothing of that may be an older one.
@@ -23,9 +25,6 @@ const SERVES: &str = "serves";
 const UDP: &str = "udp";
 /// In a greeting: this side listens for the peer, where that is allowed.
 const LISTENS: &str = "listens";
-
-/// Most names that one of several peers has looked up at once.
-const LOOKUPS_OF_ONE_MAX: usize = LOOKUPS_MAX / 4;
 
 /// What outlives the links.
 #[derive(Debug)]
@@ -155,7 +154,7 @@ impl Station {
         peer: Greeting,
     ) -> (Entered, mpsc::Receiver<()>) {
         let (alive, gone) = mpsc::channel(1);
-        let of_one = if self.peers_max > 1 { LOOKUPS_OF_ONE_MAX } else { LOOKUPS_MAX };
+        let lookups = (LOOKUPS_MAX / self.peers_max.max(1)).clamp(1, LOOKUPS_OF_ONE_MAX);
         let carrier = Carrier {
             station: Arc::clone(self),
             link: link.clone(),
@@ -163,7 +162,7 @@ impl Station {
             asked: Asked::default(),
             flows: Flows::new(link.is_initiator()),
             peer,
-            lookups: Arc::new(Semaphore::new(of_one)),
+            lookups: Arc::new(Semaphore::new(lookups)),
             places: AtomicUsize::new(0),
             listeners: Semaphore::new(LISTENERS_FOR_PEER_MAX as usize),
         };
@@ -310,5 +309,31 @@ impl Carrier {
 impl Entered {
     pub(super) fn way(&self) -> &Way {
         &self.way
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use holepunch_link::testing;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn however_many_names_other_peers_have_looked_up_each_has_its_share() {
+        const PEERS: usize = 9;
+        let station = Arc::new(Station::new(Forward { peers_max: PEERS, ..Forward::default() }));
+        let (mut held, mut ways) = (Vec::new(), Vec::new());
+        for peer in 0..PEERS {
+            let (link, other, sockets) = testing::pair().await;
+            let greeting = greeting_of(&Allow::default(), &AllowListen::default());
+            let (entered, _gone) = station.enter(&link, greeting);
+            let before = held.len();
+            while let Some(place) = entered.way().carrier.look_up().now_or_never() {
+                held.push(place.unwrap());
+            }
+            assert_eq!(held.len() - before, LOOKUPS_MAX / PEERS, "the peer {peer}");
+            ways.push((entered, other, sockets));
+        }
     }
 }

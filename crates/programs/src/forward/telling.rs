@@ -55,6 +55,17 @@ pub struct NotListening {
     pub reason: String,
 }
 
+/// This side does not listen for the peer, which has asked for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ListenRefused {
+    /// Where it was to listen.
+    pub address: SocketAddr,
+    /// Why: `not_allowed`, `in_use`, …
+    pub code: &'static str,
+    /// The same in words.
+    pub reason: String,
+}
+
 /// What is told while connections are forwarded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
@@ -66,6 +77,8 @@ pub enum Told {
     NotListening(NotListening),
     /// This side listens for the peer.
     ListensForPeer(SocketAddr),
+    /// It does not.
+    ListenRefused(ListenRefused),
 }
 
 /// Who is told of each connection that did not come about, and of listeners on the peer's side and for the peer.
@@ -87,6 +100,10 @@ impl Listener {
 
     pub(super) fn not_listening(&self, why: NotListening) {
         (self.0)(Told::NotListening(why));
+    }
+
+    pub(super) fn listen_refused(&self, why: ListenRefused) {
+        (self.0)(Told::ListenRefused(why));
     }
 
     pub(super) fn listens_for_peer(&self, address: SocketAddr) {

@@ -13,7 +13,6 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 
-use crate::config::SettingNames;
 use crate::reach::Access;
 use crate::signalling::hint;
 use crate::url::WebSocketUrl;
@@ -190,7 +189,7 @@ async fn receive(end: &RelayEnd, mut from: SplitStream<Box<Socket>>, shared: &Sh
                 }
             }
             Some(Ok(Message::Close(frame))) => {
-                return hint::on_close(frame.as_ref(), None, SettingNames::default());
+                return hint::on_close(frame.as_ref(), None);
             }
             Some(Ok(Message::Pong(_))) => {
                 if shared.liveness().answered() {

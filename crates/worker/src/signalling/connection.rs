@@ -14,8 +14,9 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, protocol::CloseFrame};
 
 use super::handshake::{self, Asking, CONNECT_TIMEOUT, Opened, Way};
+use super::hint::{self, Registered};
 use super::stream::Stream;
-use super::{Settings, Signal, hint};
+use super::{Settings, Signal};
 use crate::config::SettingNames;
 use crate::failure::RendezvousError;
 use crate::url::without_brackets;
@@ -170,7 +171,8 @@ impl Connection {
                 Ok(None)
             }
             Some(Ok(Message::Close(frame))) => {
-                let why = hint::on_close(frame.as_ref(), Some(&self.host), self.names);
+                let registered = Registered { host: &self.host, names: self.names };
+                let why = hint::on_close(frame.as_ref(), Some(registered));
                 Err(RendezvousError::new(hint::code_of_close(frame.as_ref()), why))
             }
             Some(Ok(Message::Binary(bytes))) => {

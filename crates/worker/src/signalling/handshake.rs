@@ -129,13 +129,7 @@ pub(crate) async fn get(
     url: &WebSocketUrl,
     login: Option<&Login>,
 ) -> Result<Response<Vec<u8>>, Error> {
-    let request = format!(
-        "GET {} HTTP/1.1\r\nHost: {}\r\nAccept: application/json\r\nConnection: close\r\n{}\r\n",
-        url.path(),
-        url.authority(),
-        authorization(login),
-    );
-    stream.write_all(request.as_bytes()).await?;
+    stream.write_all(page_request(url, login).as_bytes()).await?;
     stream.flush().await?;
     let (head, mut body) = read_head(stream).await?;
     let length = head.headers().get(http::header::CONTENT_LENGTH);
@@ -147,12 +141,25 @@ pub(crate) async fn get(
     Ok(head.map(|()| body))
 }
 
+#[cfg(feature = "steps")]
+fn page_request(url: &WebSocketUrl, login: Option<&Login>) -> String {
+    format!(
+        "GET {} HTTP/1.1\r\nHost: {}\r\nAccept: application/json\r\nConnection: close\r\n{}\r\n",
+        path_and_query(url),
+        url.authority(),
+        authorization(login),
+    )
+}
+
+fn path_and_query(url: &WebSocketUrl) -> String {
+    url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()))
+}
+
 fn authorization(login: Option<&Login>) -> String {
     login.map_or(String::new(), |login| format!("Authorization: {}\r\n", login.reveal()))
 }
 
 fn request(url: &WebSocketUrl, key: &str, asking: Asking<'_>, login: Option<&Login>) -> String {
-    let query = url.query().map_or(String::new(), |query| format!("?{query}"));
     let asking = match asking {
         Asking::Baseline => String::new(),
         Asking::V1 => format!("Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n"),
@@ -161,10 +168,10 @@ fn request(url: &WebSocketUrl, key: &str, asking: Asking<'_>, login: Option<&Log
         Asking::Relay(token) => format!("Authorization: {RELAY_SCHEME}{token}\r\n"),
     };
     format!(
-        "GET {path}{query} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n\
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n\
          Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\
          {asking}{login}\r\n",
-        path = url.path(),
+        path = path_and_query(url),
         host = url.authority(),
         login = authorization(login),
     )
@@ -297,6 +304,8 @@ mod tests {
         assert!(relay.contains("\r\nAuthorization: Bearer x\r\n\r\n"));
         let v6: WebSocketUrl = "ws://[::1]:9/".parse().unwrap();
         assert!(request(&v6, KEY, Asking::Baseline, None).contains("\r\nHost: [::1]:9\r\n"));
+        #[cfg(feature = "steps")]
+        assert!(page_request(&url, None).starts_with("GET /ws/register/x?room=r HTTP/1.1\r\n"));
     }
 
     #[test]

@@ -88,12 +88,16 @@ pub(crate) fn on_handshake(error: &Error, url: &WebSocketUrl) -> String {
     }
 }
 
-/// Why the rendezvous closed the WebSocket, in words; `signed` is the host that the worker signed on it.
-pub(crate) fn on_close(
-    frame: Option<&CloseFrame>,
-    signed: Option<&str>,
-    names: SettingNames,
-) -> String {
+/// What a worker has registered with on a WebSocket.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Registered<'a> {
+    /// The host that it has signed.
+    pub(crate) host: &'a str,
+    pub(crate) names: SettingNames,
+}
+
+/// Why the rendezvous closed a WebSocket, in words; what to do about it, where a worker has `registered` on it.
+pub(crate) fn on_close(frame: Option<&CloseFrame>, registered: Option<Registered<'_>>) -> String {
     let Some(frame) = frame else { return "the rendezvous closed the connection".to_owned() };
     if frame.code == CloseCode::Protocol && frame.reason == UNKNOWN_CODE_REASON {
         return "the connection was closed with a code that is not known here, such as 1014, which a proxy sends when the \
@@ -102,9 +106,14 @@ pub(crate) fn on_close(
     }
     let said: String =
         frame.reason.chars().filter(|c| !c.is_control()).take(CLOSE_CHARS_MAX).collect();
-    let hint = if frame.reason.starts_with(REPLACED_REASON_START) {
+    let hint = registered.map_or(String::new(), |registered| hint_on_close(frame, registered));
+    format!("the rendezvous closed the connection ({} {said}){hint}", u16::from(frame.code))
+}
+
+fn hint_on_close(frame: &CloseFrame, Registered { host, names }: Registered<'_>) -> String {
+    if frame.reason.starts_with(REPLACED_REASON_START) {
         format!(": another worker or program runs with this id ({})", names.identity)
-    } else if let Some(host) = signed.filter(|_| frame.reason.starts_with(NOT_PROVED)) {
+    } else if frame.reason.starts_with(NOT_PROVED) {
         format!(
             ": this worker has signed the host of its URL, {host:?}; a proxy in front of the rendezvous has to pass the \
              Host header on (nginx: proxy_set_header Host $host), or the rendezvous to be told the name ({}), \
@@ -118,8 +127,7 @@ pub(crate) fn on_close(
         )
     } else {
         String::new()
-    };
-    format!("the rendezvous closed the connection ({} {said}){hint}", u16::from(frame.code))
+    }
 }
 
 fn on_response(response: &Response<Option<Vec<u8>>>, url: &WebSocketUrl) -> String {
@@ -130,7 +138,7 @@ fn on_response(response: &Response<Option<Vec<u8>>>, url: &WebSocketUrl) -> Stri
         StatusCode::OK => {
             ": that is no rendezvous, or it is this worker's own health server".to_owned()
         }
-        StatusCode::NOT_FOUND => {
+        StatusCode::NOT_FOUND if url.path().contains(REGISTER_PATH) => {
             format!(
                 ": that is no rendezvous, or its URL has another path ({REGISTER_PATH}… is appended to it)"
             )
@@ -174,16 +182,18 @@ mod tests {
         public_host: "--own-hosts",
         trusted_proxy: "--own-proxies",
     };
+    const REGISTERED: Option<Registered<'_>> = Some(Registered { host: "a.example", names: NAMES });
 
     fn hint(status: u16, body: &str) -> String {
         let response = Response::builder().status(status).body(Some(body.into())).unwrap();
-        on_handshake(&Error::Http(Box::new(response)), &"ws://a.example".parse().unwrap())
+        let url = "ws://a.example/ws/register/x".parse().unwrap();
+        on_handshake(&Error::Http(Box::new(response)), &url)
     }
 
     #[test]
     fn a_session_that_is_replaced_says_who_is_to_blame() {
         let frame = |reason: &'static str| CloseFrame { code: 1000.into(), reason: reason.into() };
-        let told = |reason| on_close(Some(&frame(reason)), None, NAMES);
+        let told = |reason| on_close(Some(&frame(reason)), REGISTERED);
         assert!(told("New connection from same ID").contains("(--own-id)"));
         assert!(told("bye").ends_with("(1000 bye)"));
     }
@@ -191,9 +201,12 @@ mod tests {
     #[test]
     fn a_refusal_is_told_in_the_server_s_words() {
         let reason = "this id is bound to another key".into();
-        let told = on_close(Some(&CloseFrame { code: CloseCode::Policy, reason }), None, NAMES);
+        let frame = CloseFrame { code: CloseCode::Policy, reason };
+        let told = on_close(Some(&frame), REGISTERED);
         assert!(told.contains("(1008 this id is bound to another key): "), "{told}");
         assert!(told.ends_with("trying again soon does not help"), "{told}");
+        let of_a_relay = on_close(Some(&frame), None);
+        assert!(of_a_relay.ends_with("bound to another key)"), "no id is in its way: {of_a_relay}");
     }
 
     #[test]
@@ -201,7 +214,7 @@ mod tests {
         let reason =
             "the signature does not prove the key: it must be over host \"backend\", …".into();
         let frame = CloseFrame { code: CloseCode::Policy, reason };
-        let told = on_close(Some(&frame), Some("a.example"), NAMES);
+        let told = on_close(Some(&frame), REGISTERED);
         for part in [
             "\"backend\"",
             "\"a.example\"",
@@ -225,7 +238,7 @@ mod tests {
             let bytes = Cursor::new(vec![0x88, 3, high, low, b'x']);
             let read = WebSocket::from_raw_socket(bytes, Role::Client, None).read().unwrap();
             let Message::Close(frame) = read else { panic!("{read:?}") };
-            on_close(frame.as_ref(), None, NAMES)
+            on_close(frame.as_ref(), REGISTERED)
         };
         assert!(told(1014).contains("1014") && !told(1014).contains("violation"));
         assert_eq!(told(1002), "the rendezvous closed the connection (1002 x)");
@@ -245,6 +258,10 @@ mod tests {
     fn a_status_is_explained() {
         assert!(hint(200, "OK").contains("health server"));
         assert!(hint(404, "").contains("/ws/register/"));
+        let no_relay = Response::builder().status(404).body(Some(b"no such session".to_vec()));
+        let no_relay = Error::Http(Box::new(no_relay.unwrap()));
+        let told = on_handshake(&no_relay, &"ws://a.example/ws/relay/1".parse().unwrap());
+        assert!(told.ends_with("404 Not Found: no such session"), "{told}");
         assert!(
             hint(503, "as many workers as it takes\n").ends_with("as many workers as it takes")
         );

@@ -1,6 +1,7 @@
 use holepunch_wire::session::SessionId;
-use holepunch_worker::FailureCode;
+use holepunch_worker::{Complaint, ErrorCode, FailureCode, FromServer, Signal};
 
+use super::hearing::PEER_LEFT;
 use super::*;
 
 /// An id that is made from a key.

@@ -1,21 +1,21 @@
 //! What this side says last on the first stream, until the peer has it.
 //!
-//! A connection that is closed at once takes what has not left yet with it, and the peer, which has shown its code, would
-//! take that for a wrong guess. So a close that may overtake the code carries it.
+//! A connection that is closed at once takes what has not left yet with it, and the peer, which has shown its proof, would
+//! take that for a wrong guess. So a close that may overtake the proof carries it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::proof::CODE_BYTES;
+use super::proof::PROOF_BYTES;
 use crate::link::CODE_PROVED;
 
-/// This side's code, as long as the peer may not have it. Clones are the same.
+/// This side's proof, as long as the peer may not have it. Clones are the same.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct LastWord(Arc<Mutex<Option<[u8; CODE_BYTES]>>>);
+pub(crate) struct LastWord(Arc<Mutex<Option<[u8; PROOF_BYTES]>>>);
 
 impl LastWord {
-    /// A code that has just been written, and the stream with it.
-    pub(super) fn of(code: [u8; CODE_BYTES], send: &noq::SendStream) -> Self {
-        let word = Self(Arc::new(Mutex::new(Some(code))));
+    /// A proof that has just been written, and the stream with it.
+    pub(super) fn of(proof: [u8; PROOF_BYTES], send: &noq::SendStream) -> Self {
+        let word = Self(Arc::new(Mutex::new(Some(proof))));
         let (own, stopped) = (word.clone(), send.stopped());
         // It ends with the connection.
         tokio::spawn(async move {

@@ -25,8 +25,8 @@ use tokio::time::timeout;
 
 use crate::link::{CODE_PROVED, LinkError, REFUSED_HERE, REFUSED_THERE};
 pub(crate) use last_word::LastWord;
-pub(crate) use proof::CODE_BYTES as PROOF_BYTES;
-use proof::{Binding, CODE_BYTES, Codes, EXPORTER_BYTES, MESSAGE_BYTES, Proof, Role};
+pub(crate) use proof::PROOF_BYTES;
+use proof::{Binding, EXPORTER_BYTES, MESSAGE_BYTES, Proof, Proofs, Role};
 pub use secret::RoomSecret;
 
 /// The version of what is said here.
@@ -106,12 +106,12 @@ impl Terms {
         self.guesses.load(Ordering::Relaxed) > 0
     }
 
-    fn codes(
+    fn proofs(
         &self,
         connection: &noq::Connection,
         proof: Proof,
         message: &[u8],
-    ) -> Result<Codes, LinkError> {
+    ) -> Result<Proofs, LinkError> {
         let mut exporter = [0; EXPORTER_BYTES];
         connection
             .export_keying_material(&mut exporter, EXPORTER, b"")
@@ -161,10 +161,10 @@ async fn read<const N: usize>(recv: &mut noq::RecvStream) -> Result<[u8; N], Lin
 }
 
 /// The peer's proof, with which its half of the stream ends.
-async fn read_code(recv: &mut noq::RecvStream) -> Result<[u8; CODE_BYTES], LinkError> {
-    let code = read(recv).await?;
+async fn read_proof(recv: &mut noq::RecvStream) -> Result<[u8; PROOF_BYTES], LinkError> {
+    let shown = read(recv).await?;
     match recv.read(&mut [0]).await {
-        Ok(None) => Ok(code),
+        Ok(None) => Ok(shown),
         Ok(Some(_)) => Err(protocol("the first stream goes on after the proof")),
         Err(error) => Err(broken(&error)),
     }
@@ -210,9 +210,10 @@ pub(super) async fn connect(
             }
             Some(secret) => {
                 let own = prove_connecting(connection, terms, secret, (&mut send, recv)).await?;
-                let code = own.as_ref().try_into().map_err(|_| protocol("a code has 32 bytes"))?;
+                let proof =
+                    own.as_ref().try_into().map_err(|_| protocol("a proof has 32 bytes"))?;
                 in_turn(turn, write_last(&mut send, own.as_ref())).await?;
-                Ok(LastWord::of(code, &send))
+                Ok(LastWord::of(proof, &send))
             }
         }
     };
@@ -229,14 +230,14 @@ async fn prove_connecting(
     let (proof, message) = Proof::begin(secret, Role::Connecting);
     write(send, &[&[VERSION, HAS_SECRET][..], &message].concat()).await?;
     let message: [u8; MESSAGE_BYTES] = read(&mut recv).await?;
-    let codes = terms.codes(connection, proof, &message)?;
-    let code = read_code(&mut recv).await?;
+    let proofs = terms.proofs(connection, proof, &message)?;
+    let shown = read_proof(&mut recv).await?;
     // Taken before the answer is known, so that no two connections have the last one.
-    if !terms.of_all.take() || !codes.fits(&code) {
+    if !terms.of_all.take() || !proofs.fits(&shown) {
         return Err(refuse(connection, LinkError::WrongSecret));
     }
     terms.of_all.give_back(1);
-    Ok(codes.own())
+    Ok(proofs.own())
 }
 
 /// What the side that connects says first, to one with this secret: the secret that each is to prove next,
@@ -279,30 +280,30 @@ async fn prove_accepting(
 ) -> Result<(), LinkError> {
     let theirs: [u8; MESSAGE_BYTES] = read(&mut recv).await?;
     let (proof, own) = Proof::begin(secret, Role::Accepting);
-    let codes = terms.codes(connection, proof, &theirs)?;
+    let proofs = terms.proofs(connection, proof, &theirs)?;
     if !terms.allow_guess() {
         return Err(refuse(connection, LinkError::WrongSecret));
     }
-    write_last(&mut send, &[&own, codes.own().as_ref()].concat()).await?;
-    let code = match read_code(&mut recv).await {
-        Ok(code) => code,
-        Err(error) => return Err(proved_by_close(connection, terms, &codes).unwrap_or(error)),
+    write_last(&mut send, &[&own, proofs.own().as_ref()].concat()).await?;
+    let shown = match read_proof(&mut recv).await {
+        Ok(shown) => shown,
+        Err(error) => return Err(proved_by_close(connection, terms, &proofs).unwrap_or(error)),
     };
-    if codes.fits(&code) { Ok(()) } else { Err(refuse(connection, LinkError::WrongSecret)) }
+    if proofs.fits(&shown) { Ok(()) } else { Err(refuse(connection, LinkError::WrongSecret)) }
 }
 
 /// Why there is no link with a peer that has closed the connection at once and knows the words all the same.
 fn proved_by_close(
     connection: &noq::Connection,
     terms: &Terms,
-    codes: &Codes,
+    proofs: &Proofs,
 ) -> Option<LinkError> {
     let Some(error @ noq::ConnectionError::ApplicationClosed(close)) = &connection.close_reason()
     else {
         return None;
     };
-    let (code, _reason) = close.reason.split_at_checked(CODE_BYTES)?;
-    if close.error_code != CODE_PROVED.into() || !codes.fits(code) {
+    let (shown, _reason) = close.reason.split_at_checked(PROOF_BYTES)?;
+    if close.error_code != CODE_PROVED.into() || !proofs.fits(shown) {
         return None;
     }
     terms.was_right();

@@ -2,8 +2,8 @@
 //! are those of the crate `spake2`), and a proof of each side over what it comes to.
 //!
 //! Whoever takes part learns whether one guess at the words was right, and nothing more; whoever listens
-//! learns nothing. The codes' keys depend on the TLS connection, too: somebody who stands between two
-//! connections and passes the messages on has two, and the codes of one are worth nothing in the other.
+//! learns nothing. The proofs' keys depend on the TLS connection, too: somebody who stands between two
+//! connections and passes the messages on has two, and the proofs of one are worth nothing in the other.
 
 use holepunch_wire::session::SessionId;
 use ring::{hkdf, hmac};
@@ -14,11 +14,11 @@ use super::RoomSecret;
 /// A message of SPAKE2: the sender's side and a point of the curve.
 pub(super) const MESSAGE_BYTES: usize = 33;
 /// HMAC-SHA256.
-pub(crate) const CODE_BYTES: usize = 32;
+pub(crate) const PROOF_BYTES: usize = 32;
 /// What an exporter of TLS gives.
 pub(super) const EXPORTER_BYTES: usize = 32;
 
-/// The salt of the keys, and what the codes are over.
+/// The salt of the keys, and what the proofs are over.
 const CONTEXT: &[u8] = b"holepunch room secret v1";
 
 /// Which of the two a side is.
@@ -72,7 +72,7 @@ impl Proof {
     }
 
     /// Takes the peer's message; `None` where it is none, or this side's own come back.
-    pub(super) fn finish(self, message: &[u8], binding: &Binding) -> Option<Codes> {
+    pub(super) fn finish(self, message: &[u8], binding: &Binding) -> Option<Proofs> {
         let shared = self.spake.finish(message).ok()?;
         let shared = hkdf::Salt::new(hkdf::HKDF_SHA256, CONTEXT).extract(&shared);
         let key = |role: Role| {
@@ -81,26 +81,26 @@ impl Proof {
             let key = shared.expand(&info, hmac::HMAC_SHA256).map(hmac::Key::from);
             key.expect("invariant: HKDF gives 32 bytes")
         };
-        Some(Codes { own: key(self.role), peer: key(self.role.other()) })
+        Some(Proofs { own: key(self.role), peer: key(self.role.other()) })
     }
 }
 
-/// The keys of the two codes.
+/// The keys of the two proofs.
 #[derive(Debug)]
-pub(super) struct Codes {
+pub(super) struct Proofs {
     own: hmac::Key,
     peer: hmac::Key,
 }
 
-impl Codes {
+impl Proofs {
     /// What proves to the peer that this side knows the words.
     pub(super) fn own(&self) -> hmac::Tag {
         hmac::sign(&self.own, CONTEXT)
     }
 
     /// Whether this is the peer's proof. The comparison takes the same time for every wrong one.
-    pub(super) fn fits(&self, code: &[u8]) -> bool {
-        hmac::verify(&self.peer, CONTEXT, code).is_ok()
+    pub(super) fn fits(&self, shown: &[u8]) -> bool {
+        hmac::verify(&self.peer, CONTEXT, shown).is_ok()
     }
 }
 
@@ -117,7 +117,7 @@ mod tests {
         assert_eq!([to_first.len(), to_second.len()], [MESSAGE_BYTES; 2]);
         let first = first.finish(&to_first, &bindings[0]).unwrap();
         let second = second.finish(&to_second, &bindings[1]).unwrap();
-        assert_eq!(first.own().as_ref().len(), CODE_BYTES);
+        assert_eq!(first.own().as_ref().len(), PROOF_BYTES);
         [first.fits(second.own().as_ref()), second.fits(first.own().as_ref())]
     }
 
@@ -143,8 +143,8 @@ mod tests {
             assert!(proof.finish(&message, &BINDING).is_none(), "{role:?}");
             let (proof, _) = Proof::begin(&secret, role);
             let (_, message) = Proof::begin(&secret, role.other());
-            let codes = proof.finish(&message, &BINDING).unwrap();
-            assert!(!codes.fits(codes.own().as_ref()), "{role:?}");
+            let proofs = proof.finish(&message, &BINDING).unwrap();
+            assert!(!proofs.fits(proofs.own().as_ref()), "{role:?}");
         }
     }
 
@@ -171,12 +171,12 @@ mod tests {
         let mut order_two = [0xff; MESSAGE_BYTES];
         (order_two[0], order_two[1], order_two[MESSAGE_BYTES - 1]) = (0x42, 0xec, 0x7f);
         for point in [neutral, order_two] {
-            let codes = ["a b", "a b"].map(|words| {
+            let proofs = ["a b", "a b"].map(|words| {
                 let (proof, _) = Proof::begin(&RoomSecret::new(words), Role::Connecting);
                 proof.finish(&point, &BINDING).unwrap()
             });
-            assert!(!codes[0].fits(codes[1].own().as_ref()));
-            assert_ne!(codes[0].own().as_ref(), codes[1].own().as_ref());
+            assert!(!proofs[0].fits(proofs[1].own().as_ref()));
+            assert_ne!(proofs[0].own().as_ref(), proofs[1].own().as_ref());
         }
     }
 }

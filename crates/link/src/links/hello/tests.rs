@@ -135,13 +135,13 @@ async fn who_stands_between_two_connections_and_passes_all_on_is_seen_by_both() 
 }
 
 #[tokio::test]
-async fn a_code_that_comes_back_is_a_wrong_secret() {
+async fn a_proof_that_comes_back_is_a_wrong_secret() {
     let Ends { connections: [peer, own], sockets: _sockets, .. } = connected().await;
     let reflect = async {
         let (mut send, mut recv) = peer.open_bi().await.unwrap();
         let message = first_message(Role::Connecting, "a b");
         send.write_all(&hello(&message)).await.unwrap();
-        let mut answer = [0; MESSAGE_BYTES + CODE_BYTES];
+        let mut answer = [0; MESSAGE_BYTES + PROOF_BYTES];
         recv.read_exact(&mut answer).await.unwrap();
         send.write_all(&answer[MESSAGE_BYTES..]).await.unwrap();
         send.finish().unwrap();
@@ -156,7 +156,7 @@ async fn a_code_that_comes_back_is_a_wrong_secret() {
 #[tokio::test]
 async fn a_first_message_that_comes_back_is_refused() {
     let own = first_message(Role::Connecting, "a b");
-    let outcome = answered(&[&own, &[0; CODE_BYTES][..]].concat()).await;
+    let outcome = answered(&[&own, &[0; PROOF_BYTES][..]].concat()).await;
     assert_eq!(outcome, Err(protocol(NO_PROOF)));
     let accepting = first_message(Role::Accepting, "a b");
     assert_eq!(accepted(&hello(&accepting), false).await, Err(protocol(NO_PROOF)));
@@ -168,9 +168,9 @@ async fn what_is_too_short_too_long_or_garbage_is_refused_by_the_accepting_side(
     for short in [&[][..], &[VERSION], &hello(&[]), &hello(&message[..MESSAGE_BYTES - 1])] {
         assert_eq!(accepted(short, true).await, Err(protocol("the first stream ended early")));
     }
-    let outcome = accepted(&hello(&[&message, &[0; CODE_BYTES - 1][..]].concat()), true).await;
+    let outcome = accepted(&hello(&[&message, &[0; PROOF_BYTES - 1][..]].concat()), true).await;
     assert_eq!(outcome, Err(protocol("the first stream ended early")));
-    let long = hello(&[&message, &[0; CODE_BYTES + 1][..]].concat());
+    let long = hello(&[&message, &[0; PROOF_BYTES + 1][..]].concat());
     for ends in [true, false] {
         let outcome = accepted(&long, ends).await;
         assert_eq!(outcome, Err(protocol("the first stream goes on after the proof")));
@@ -187,10 +187,10 @@ async fn what_is_too_short_too_long_or_garbage_is_refused_by_the_connecting_side
     for short in [&[][..], &message[..MESSAGE_BYTES - 1], &message] {
         assert_eq!(answered(short).await, Err(protocol("the first stream ended early")));
     }
-    let long = [&message, &[0; CODE_BYTES + 1][..]].concat();
+    let long = [&message, &[0; PROOF_BYTES + 1][..]].concat();
     assert_eq!(answered(&long).await, Err(protocol("the first stream goes on after the proof")));
     assert_eq!(answered(&[0xff; 4096]).await, Err(protocol(NO_PROOF)));
-    let guess = [&message, &[0; CODE_BYTES][..]].concat();
+    let guess = [&message, &[0; PROOF_BYTES][..]].concat();
     assert_eq!(answered(&guess).await, Err(LinkError::WrongSecret));
 }
 
@@ -239,13 +239,13 @@ async fn silence_ends_in_time() {
 }
 
 #[tokio::test]
-async fn a_peer_that_goes_silent_after_it_has_seen_the_code_ends_in_time() {
+async fn a_peer_that_goes_silent_after_it_has_seen_the_proof_ends_in_time() {
     let Ends { connections: [peer, own], sockets: _sockets, .. } = connected().await;
     let (mut send, mut recv) = peer.open_bi().await.unwrap();
     send.write_all(&hello(&first_message(Role::Connecting, "a b"))).await.unwrap();
     let own_terms = terms(Some("a b"));
     let silent = async {
-        let mut answer = [0; MESSAGE_BYTES + CODE_BYTES];
+        let mut answer = [0; MESSAGE_BYTES + PROOF_BYTES];
         recv.read_exact(&mut answer).await.unwrap();
         settle_and_pause().await;
     };
@@ -254,7 +254,7 @@ async fn a_peer_that_goes_silent_after_it_has_seen_the_code_ends_in_time() {
 }
 
 #[tokio::test]
-async fn a_peer_that_goes_away_with_each_code_has_few_guesses() {
+async fn a_peer_that_goes_away_with_each_proof_has_few_guesses() {
     let own_terms = terms(Some("a b"));
     assert!(!own_terms.was_guessed());
     for guess in 0..=SESSION_GUESSES_MAX {
@@ -262,7 +262,7 @@ async fn a_peer_that_goes_away_with_each_code_has_few_guesses() {
         let (mut send, mut recv) = peer.open_bi().await.unwrap();
         send.write_all(&hello(&first_message(Role::Connecting, "a guess"))).await.unwrap();
         let look = async {
-            let mut answer = [0; MESSAGE_BYTES + CODE_BYTES];
+            let mut answer = [0; MESSAGE_BYTES + PROOF_BYTES];
             let seen = recv.read_exact(&mut answer).await.is_ok();
             peer.close(0_u32.into(), b"");
             seen
@@ -310,13 +310,13 @@ async fn whoever_knows_the_words_and_closes_at_once_has_made_no_guess() {
 
 #[tokio::test]
 async fn whoever_closes_with_what_is_no_proof_has_made_a_guess() {
-    for reason in [&[0; CODE_BYTES][..], b"short", b""] {
+    for reason in [&[0; PROOF_BYTES][..], b"short", b""] {
         let Ends { connections: [peer, own], sockets: _sockets, .. } = connected().await;
         let looking = async {
             let (mut send, mut recv) = peer.open_bi().await.unwrap();
             let message = first_message(Role::Connecting, "a b");
             send.write_all(&hello(&message)).await.unwrap();
-            recv.read_exact(&mut [0; MESSAGE_BYTES + CODE_BYTES]).await.unwrap();
+            recv.read_exact(&mut [0; MESSAGE_BYTES + PROOF_BYTES]).await.unwrap();
             peer.close(CODE_PROVED.into(), reason);
         };
         let own_terms = terms(Some("a b"));

@@ -42,7 +42,7 @@ impl Broken {
         match source.downcast_ref() {
             Some(ReadError::Reset(code)) => Self::Peer(*code),
             _ if source.is::<LinkError>() => Self::Link,
-            Some(ReadError::Stopped | ReadError::Link(_)) | None => Self::Peer(CODE_RESET),
+            Some(ReadError::Stopped | ReadError::Link(_) | _) | None => Self::Peer(CODE_RESET),
         }
     }
 }
@@ -51,8 +51,8 @@ impl From<WriteError> for Broken {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::Stopped(code) => Self::Peer(code),
-            WriteError::Finished => Self::Peer(CODE_RESET),
             WriteError::Link(_) => Self::Link,
+            WriteError::Finished | _ => Self::Peer(CODE_RESET),
         }
     }
 }

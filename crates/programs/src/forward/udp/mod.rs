@@ -21,6 +21,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use tokio::time::sleep_until;
 
+use super::counts::Counts;
 use super::station::Carrier;
 use pieces::{Assembly, cut};
 use table::{IDLE, NoFlow, Table, Whose};
@@ -86,6 +87,7 @@ impl Sink {
 pub(super) struct Flow {
     id: u32,
     carrier: Weak<Carrier>,
+    counts: Arc<Counts>,
     sink: Sink,
     /// What waits for the peer's answer; nothing once that has come.
     held: Mutex<Option<Vec<Bytes>>>,
@@ -140,6 +142,7 @@ impl Flow {
         Arc::new(Self {
             id,
             carrier: Arc::downgrade(carrier),
+            counts: Arc::clone(&carrier.station.counts),
             sink,
             held: Mutex::new(is_waiting.then(Vec::new)),
             number: AtomicU16::new(0),
@@ -162,6 +165,9 @@ impl Flow {
         if let Some(carrier) = self.carrier.upgrade() {
             carrier.flows.table().close_if(self.id, |flow| std::ptr::eq(&**flow, self));
         }
+        // What still waits for an answer goes nowhere any more.
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.counts.udp_dropped.add(held.map_or(0, |held| held.len() as u64));
         self.end();
     }
 
@@ -173,8 +179,8 @@ impl Flow {
 
     /// A datagram to the peer.
     fn send(&self, datagram: &[u8]) {
-        let Some(carrier) = self.carrier.upgrade() else { return };
-        let counts = &carrier.station.counts;
+        let counts = &self.counts;
+        let Some(carrier) = self.carrier.upgrade() else { return counts.udp_dropped.one() };
         if let Some(held) = &mut *self.held.lock().unwrap_or_else(PoisonError::into_inner) {
             if held.len() < HELD_MAX {
                 held.push(Bytes::copy_from_slice(datagram));
@@ -239,4 +245,5 @@ async fn read(carrier: &Carrier) {
             counts.udp_dropped.one();
         }
     }
+    counts.udp_dropped.add(assembly.give_up());
 }

@@ -6,17 +6,16 @@ use std::sync::Arc;
 
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use super::super::request::{Answer, FlowRequest, REASON_CHARACTERS_MAX, Request, answered};
+use super::super::ask::ask;
+use super::super::request::{Answer, FlowRequest, REASON_CHARACTERS_MAX, Request};
 use super::super::station::{Station, Way};
 use super::super::target::Target;
 use super::super::telling::Asker;
 use super::table::Whose;
 use super::{DATAGRAM_BYTES, Flow, READ_PAUSE, Sink};
 use crate::harmless::harmless;
-use crate::messages::write_message;
-use crate::sending::Sending;
 
 /// Takes datagrams for as long as it runs, whether there is a link or not.
 pub(in super::super) async fn listen(station: Arc<Station>, socket: UdpSocket, target: Target) {
@@ -96,18 +95,12 @@ async fn run(way: Way, flow: Arc<Flow>, target: Target) {
 
 async fn keep(way: &Way, flow: &Flow, target: &Target) -> Result<(), String> {
     let carrier = &way.carrier;
-    let (send, mut recv) = carrier.link.open_bi().await.map_err(|error| error.to_string())?;
-    let mut send = Sending::new(send);
     let request = Request::Flow { flow: FlowRequest { id: flow.id, target: target.clone() } };
-    write_message(&mut *send, &request).await.map_err(|error| error.to_string())?;
-    let answer = timeout(carrier.station.times.answer, answered(&mut recv)).await;
-    let answer = answer.map_err(|_| "the peer has not answered in time".to_owned())?;
-    match answer.map_err(|error| format!("the peer's answer: {error}"))? {
-        Some(Answer::Connected) => {}
-        Some(Answer::Refused { reason, .. } | Answer::Failed { reason, .. }) => return Err(reason),
-        Some(Answer::Listening { .. }) | None => {
-            return Err("the peer's answer is none to this".to_owned());
-        }
+    let (answer, mut send, mut recv) = ask(carrier, &request).await?;
+    match answer {
+        Answer::Connected => {}
+        Answer::Refused { reason, .. } | Answer::Failed { reason, .. } => return Err(reason),
+        Answer::Listening { .. } => return Err("the peer's answer is none to this".to_owned()),
     }
     carrier.station.counts.udp_opened.one();
     flow.opened();

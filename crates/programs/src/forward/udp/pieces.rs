@@ -151,6 +151,14 @@ impl Assembly {
         }
     }
 
+    /// Drops all that is not whole; how many datagrams were dropped since this was last asked.
+    pub fn give_up(&mut self) -> u64 {
+        while !self.partials.is_empty() {
+            self.drop_oldest();
+        }
+        self.poll_dropped()
+    }
+
     /// How many datagrams were dropped since this was last asked: they were not whole in time, or too many.
     pub fn poll_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped)
@@ -215,6 +223,9 @@ mod tests {
         assert_eq!(assembly.take(pieces[1].clone(), now + COMPLETE_WITHIN), Ok(None));
         assert_eq!(assembly.poll_dropped(), 1);
         assert!(assembly.take(pieces[0].clone(), now + COMPLETE_WITHIN).unwrap().is_some());
+        assert_eq!(assembly.give_up(), 0, "nothing is left");
+        assert_eq!(assembly.take(pieces[0].clone(), now), Ok(None));
+        assert_eq!((assembly.give_up(), assembly.bytes), (1, 0));
     }
 
     #[test]

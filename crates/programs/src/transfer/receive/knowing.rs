@@ -58,6 +58,6 @@ async fn has_arrived(send: &mut SendStream) -> Result<bool, TransferError> {
     match acknowledged(send, COMPLETE).await {
         Ok(()) => Ok(true),
         Err(WriteError::Link(error)) => Err(TransferError::Unconfirmed(error)),
-        Err(WriteError::Stopped(_) | WriteError::Finished) => Ok(false),
+        Err(WriteError::Stopped(_) | WriteError::Finished | _) => Ok(false),
     }
 }
