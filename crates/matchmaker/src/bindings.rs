@@ -23,7 +23,7 @@ const BINDINGS_OF_SOURCE_MAX: usize = 10_000;
 const BINDINGS_OF_SITE_MAX: usize = BINDINGS_OF_SOURCE_MAX * SHARES_OF_SITE as usize;
 
 /// The keys of workers that are not connected, under ids of their own choice.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Bindings {
     keys: BTreeMap<WorkerId, Bound>,
     expiries: BTreeSet<(Instant, WorkerId)>,
@@ -36,7 +36,7 @@ pub(crate) struct Bindings {
     site_counts: BTreeSet<(usize, Option<Site>)>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Bound {
     key: PublicKey,
     until: Instant,

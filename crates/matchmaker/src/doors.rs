@@ -243,7 +243,7 @@ pub enum Event {
 }
 
 /// Why a worker is not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum NotAdmitted {
     /// Everybody's places are taken.
     #[error("this rendezvous has as many workers as it takes; try again later")]

@@ -11,7 +11,7 @@ use crate::desk::WakeReason;
 use crate::doors::{Event, RelayRefusal};
 use crate::hall::{Hall, Shared, Step};
 use crate::plan::Planner;
-use crate::seat::{Command, Effect, Seat};
+use crate::seat::{Command, Effect, InstanceId, Seat};
 
 /// Every hall of one rendezvous. A hall comes with its first worker and goes with its last.
 ///
@@ -23,6 +23,7 @@ pub struct Halls {
     halls: BTreeMap<RoomName, Hall>,
     /// When each of them wants to be called.
     due: BTreeSet<(Instant, RoomName)>,
+    emptied: Vec<RoomName>,
 }
 
 impl Halls {
@@ -32,14 +33,17 @@ impl Halls {
     pub fn new(relay: bool, rng: StdRng) -> Self {
         let (rooms, effects, events) = Default::default();
         let shared = Shared { rng, planner: Planner::default(), relay, rooms, effects, events };
-        Self { shared, halls: BTreeMap::new(), due: BTreeSet::new() }
+        Self { shared, halls: BTreeMap::new(), due: BTreeSet::new(), emptied: Vec::new() }
     }
 
     /// Takes what a desk says of its worker.
     pub fn command(&mut self, room: &RoomName, from: Seat, command: Command, now: Instant) {
         let is_entry = matches!(
             command,
-            Command::Enter { .. } | Command::Return { .. } | Command::Call { .. }
+            Command::Enter { .. }
+                | Command::Rejoin { .. }
+                | Command::Return { .. }
+                | Command::Call { .. }
         );
         if is_entry && !self.halls.contains_key(room) {
             self.halls.insert(room.clone(), Hall::new(room.clone()));
@@ -139,6 +143,37 @@ impl Halls {
         }
         if is_empty {
             self.halls.remove(room);
+            self.emptied.push(room.clone());
+        }
+    }
+
+    /// Whether a room has a hall here.
+    pub(crate) fn has(&self, room: &RoomName) -> bool {
+        self.halls.contains_key(room)
+    }
+
+    /// The rooms whose halls are here no longer, since nobody is there.
+    pub(crate) fn emptied(&mut self) -> Vec<RoomName> {
+        std::mem::take(&mut self.emptied)
+    }
+
+    /// A room is another one's from now on, and what is known of it here worth nothing.
+    pub(crate) fn disown(&mut self, room: &RoomName) {
+        let Some(hall) = self.halls.remove(room) else { return };
+        if let Some((at, _)) = hall.poll_timeout() {
+            self.due.remove(&(at, room.clone()));
+        }
+        for (session, _) in hall.sessions() {
+            self.shared.rooms.remove(&session);
+        }
+        self.shared.effects.retain(|(other, _, _)| other != room);
+    }
+
+    /// All connections of an instance are gone.
+    pub(crate) fn instance_gone(&mut self, instance: InstanceId, now: Instant) {
+        let rooms: Vec<RoomName> = self.halls.keys().cloned().collect();
+        for room in rooms {
+            self.with(&room, now, |hall, step| hall.instance_gone(instance, step));
         }
     }
 }

@@ -20,6 +20,7 @@
 mod allowance;
 mod bindings;
 mod card;
+mod cluster;
 mod counts;
 mod desk;
 mod doors;
@@ -32,6 +33,7 @@ mod registry;
 mod seat;
 
 pub use card::{Card, CardV1};
+pub use cluster::{ClaimError, Envelope, Epoch, LEASE, Letter, Packet, Reply, Request, Store};
 pub use counts::Counts;
 pub use desk::{
     Answer, Arrival, Desk, Out, Question, Surroundings, Unreachable, WakeReason, echo_response,
@@ -43,4 +45,4 @@ pub use doors::{
 pub use halls::Halls;
 pub use machine::Matchmaker;
 pub use registry::{Claimed, OtherKey, Registry, Whereabouts};
-pub use seat::{Command, Effect, InstanceId, Seat};
+pub use seat::{Command, Effect, Held, InstanceId, Seat};

@@ -1,4 +1,4 @@
-//! One rendezvous alone: desks, halls and registry in one machine.
+//! One rendezvous: its desks, the halls that it owns, and the way to the others, where there are any.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -10,6 +10,7 @@ use holepunch_wire::signal::REPLACED_REASON;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::cluster::{ASKED_AGAIN_AFTER, Packet, Reply, Request, Store, Switch, SwitchOut};
 use crate::desk::{
     Answer, Arrival, CLOSE_GOING_AWAY, CLOSE_NORMAL, CLOSE_POLICY, CLOSE_TRY_AGAIN, Desk, Out,
     Question, Surroundings, WakeReason,
@@ -19,7 +20,6 @@ use crate::doors::{
     Transmit, Worker,
 };
 use crate::halls::Halls;
-use crate::registry::Registry;
 use crate::seat::{InstanceId, Seat};
 
 const SHUTDOWN_REASON: &str = "server is shutting down";
@@ -30,8 +30,17 @@ pub struct Matchmaker {
     config: Config,
     rng: StdRng,
     desks: BTreeMap<ConnectionId, Desk>,
+    /// Those of whom the store has not said yet whether they may connect.
+    arriving: BTreeMap<ConnectionId, Arrival>,
     halls: Halls,
-    registry: Registry,
+    switch: Switch,
+    /// Its own, where there is no other rendezvous.
+    store: Option<Store>,
+    /// What the store has not answered, and when it was asked.
+    asked: BTreeMap<u64, (Request, Instant)>,
+    next_request: u64,
+    requests: VecDeque<(u64, Request)>,
+    packets: VecDeque<(InstanceId, Packet)>,
     /// When each desk wants to be called.
     due: BTreeSet<(Instant, ConnectionId)>,
     /// When the machine was told what the wall clock shows, and that.
@@ -43,22 +52,51 @@ pub struct Matchmaker {
 }
 
 impl Matchmaker {
-    /// A machine without connections. `rng` makes credentials, so it must be seeded from the operating
+    /// A machine without connections, which is alone. `rng` makes credentials, so it must be seeded from the operating
     /// system outside of tests.
     #[must_use]
-    pub fn new(config: Config, mut rng: StdRng) -> Self {
+    pub fn new(config: Config, rng: StdRng) -> Self {
+        Self { store: Some(Store::default()), ..Self::with(Switch::alone(), config, rng) }
+    }
+
+    /// One of several, which has a store in common with the others.
+    #[must_use]
+    pub fn of_several(own: InstanceId, config: Config, rng: StdRng, now: Instant) -> Self {
+        Self::with(Switch::new(own, now), config, rng)
+    }
+
+    fn with(switch: Switch, config: Config, mut rng: StdRng) -> Self {
         Self {
             halls: Halls::new(config.relay, StdRng::from_seed(rng.random())),
             config,
             rng,
             desks: BTreeMap::new(),
-            registry: Registry::default(),
+            arriving: BTreeMap::new(),
+            switch,
+            store: None,
+            asked: BTreeMap::new(),
+            next_request: 0,
+            requests: VecDeque::new(),
+            packets: VecDeque::new(),
             due: BTreeSet::new(),
             wall_clock: None,
             ended: false,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
         }
+    }
+
+    /// Its number, by which the others know it. It has another one after it has lost its lease.
+    #[must_use]
+    pub fn instance(&self) -> InstanceId {
+        self.switch.own()
+    }
+
+    /// Whether what comes from this connection has to wait for an answer of the store.
+    #[must_use]
+    pub fn is_busy(&self, connection: ConnectionId) -> bool {
+        let desk = self.desks.get(&connection);
+        self.arriving.contains_key(&connection) || desk.is_some_and(Desk::is_busy)
     }
 
     /// Takes what happened on a socket.
@@ -76,8 +114,7 @@ impl Matchmaker {
     fn take(&mut self, input: Input<'_>, now: Instant) {
         match input {
             Input::Connected { connection, worker, observed, protocol, room, challenge } => {
-                let needs_proof = self.registry.needs_proof(&worker, now);
-                let arrival = Arrival { worker, observed, protocol, room, challenge, needs_proof };
+                let arrival = Arrival { worker, observed, protocol, room, challenge };
                 self.connected(connection, arrival, now);
             }
             Input::Message { connection, message, proved } => {
@@ -87,6 +124,7 @@ impl Matchmaker {
             Input::Relay { session, end, is_open } => {
                 self.halls.relay_changed((session, end), is_open, now);
             }
+            Input::Closed { connection, .. } if self.arriving.remove(&connection).is_some() => {}
             Input::Closed { connection, closing } => {
                 self.at_desk(connection, now, |desk, _| desk.closed(closing));
             }
@@ -103,6 +141,15 @@ impl Matchmaker {
             self.at_desk(connection, now, Desk::handle_timeout);
         }
         self.halls.handle_timeout(now);
+        self.switch.handle_timeout(&mut self.halls, now);
+        let late = self.asked.iter().filter(|(_, (_, at))| *at + ASKED_AGAIN_AFTER <= now);
+        let late: Vec<u64> = late.map(|(number, _)| *number).collect();
+        for number in late {
+            if let Some((request, at)) = self.asked.get_mut(&number) {
+                *at = now;
+                self.requests.push_back((number, request.clone()));
+            }
+        }
         self.settle(now);
         // A driver that is told to call again at once never gets to anything else.
         debug_assert!(self.poll_timeout().is_none_or(|(at, _)| at > now), "nothing is left to do");
@@ -117,7 +164,39 @@ impl Matchmaker {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Instant, WakeReason)> {
         let desk = self.due.first().and_then(|(_, id)| self.desks.get(id)?.poll_timeout());
-        desk.into_iter().chain(self.halls.poll_timeout()).min_by_key(|(at, _)| *at)
+        let switch = self.switch.poll_timeout().map(|at| (at, WakeReason::Switch));
+        let asked = self.asked.values().map(|(_, at)| *at + ASKED_AGAIN_AFTER).min();
+        let asked = asked.map(|at| (at, WakeReason::Switch));
+        let halls = self.halls.poll_timeout();
+        desk.into_iter().chain(halls).chain(switch).chain(asked).min_by_key(|(at, _)| *at)
+    }
+
+    /// The next question to the store, by its number; the same one again where no answer has come.
+    pub fn poll_request(&mut self) -> Option<(u64, Request)> {
+        self.requests.pop_front()
+    }
+
+    /// The store has answered.
+    pub fn handle_reply(&mut self, number: u64, reply: Reply, now: Instant) {
+        self.handle_timeout(now);
+        // One that comes twice, or was given up, is none.
+        if let Some((request, _)) = self.asked.remove(&number) {
+            self.reply(&request, reply, now);
+        }
+        self.settle(now);
+    }
+
+    /// The next packet to another instance.
+    pub fn poll_packet(&mut self) -> Option<(InstanceId, Packet)> {
+        self.packets.pop_front()
+    }
+
+    /// A packet came from another instance.
+    pub fn handle_packet(&mut self, from: InstanceId, packet: Packet, now: Instant) {
+        self.handle_timeout(now);
+        let is_here = |connection| self.desks.contains_key(&connection);
+        self.switch.receive(from, packet, is_here, &mut self.halls, now);
+        self.settle(now);
     }
 
     /// The next thing that happened.
@@ -132,14 +211,15 @@ impl Matchmaker {
 
     /// Every registered worker behind this id, or every one at all, by id.
     pub fn workers_after(&self, id: Option<&WorkerId>) -> impl Iterator<Item = Worker<'_>> {
-        let seats = self.registry.seats_after(id);
+        let seats = self.store.iter().flat_map(move |store| store.registry.seats_after(id));
         seats.filter_map(|seat| self.desks.get(&seat.connection)?.seen())
     }
 
     /// How many workers are registered, and how many of them wait for a peer.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
-        (self.registry.count(), self.halls.ready_count())
+        let count = self.store.as_ref().map(|store| store.registry.count());
+        (count.unwrap_or(self.desks.len()), self.halls.ready_count())
     }
 
     /// The workers that wait for a peer, room by room, the longest waiter first.
@@ -147,12 +227,13 @@ impl Matchmaker {
         self.halls.ready()
     }
 
-    /// Whether there is room for `worker`, which comes from `ip`: see [`Registry::admits`].
+    /// Whether there is room for `worker`, which comes from `ip`, as far as that is known here: see [`Registry::admits`](crate::Registry::admits).
     ///
     /// # Errors
     /// All places are taken, or those of its address or site.
     pub fn admits(&self, worker: &WorkerId, ip: IpAddr) -> Result<(), NotAdmitted> {
-        self.registry.admits(worker, ip, &self.config)
+        let store = self.store.as_ref();
+        store.map_or(Ok(()), |store| store.registry.admits(worker, ip, &self.config))
     }
 
     /// Which of the two workers of a session opens its relay with this token.
@@ -164,29 +245,57 @@ impl Matchmaker {
     }
 
     fn connected(&mut self, connection: ConnectionId, arrival: Arrival, now: Instant) {
-        // Both may have changed since the WebSocket was asked for.
         if self.ended {
             return self.send_close(connection, CLOSE_GOING_AWAY, SHUTDOWN_REASON);
         }
-        if let Err(why) = self.admits(&arrival.worker, arrival.observed.ip) {
-            let reason = match why {
-                NotAdmitted::Full => "too many workers",
-                NotAdmitted::ShareOfAddress(_) => "too many workers from this address",
-                NotAdmitted::ShareOfSite(_) => "too many workers from this IPv6 site (/48)",
-            };
-            return self.send_close(connection, CLOSE_TRY_AGAIN, reason);
-        }
-        if arrival.needs_proof && arrival.protocol != Protocol::V1 {
+        let (worker, ip) = (arrival.worker.clone(), arrival.observed.ip);
+        self.arriving.insert(connection, arrival);
+        let seat = self.seat(connection);
+        self.request(Request::Arrive { seat, worker, ip }, now);
+    }
+
+    /// The store has said whether a connection may be.
+    fn arrived(
+        &mut self,
+        connection: ConnectionId,
+        arrival: Arrival,
+        needs_proof: Result<bool, NotAdmitted>,
+        now: Instant,
+    ) {
+        let needs_proof = match needs_proof {
+            Ok(needs_proof) => needs_proof,
+            Err(why) => {
+                let reason = match why {
+                    NotAdmitted::Full => "too many workers",
+                    NotAdmitted::ShareOfAddress(_) => "too many workers from this address",
+                    NotAdmitted::ShareOfSite(_) => "too many workers from this IPv6 site (/48)",
+                };
+                return self.send_close(connection, CLOSE_TRY_AGAIN, reason);
+            }
+        };
+        if needs_proof && arrival.protocol != Protocol::V1 {
             let reason = "this id is bound to a key, which only a worker of holepunch.v1 can prove";
-            self.events.push_back(Event::Refused(arrival.worker, reason));
-            return self.send_close(connection, CLOSE_POLICY, reason);
+            let (worker, ip) = (arrival.worker, arrival.observed.ip);
+            self.events.push_back(Event::Refused(worker.clone(), reason));
+            self.send_close(connection, CLOSE_POLICY, reason);
+            return self.release(connection, (worker, ip), (false, false), now);
         }
-        self.registry.arrive(seat(connection), arrival.observed.ip);
         let at = Surroundings { config: &self.config, now, unix: unix(self.wall_clock, now) };
-        let desk = Desk::new(arrival, &mut self.rng, at);
+        let desk = Desk::new((arrival, needs_proof), &mut self.rng, at);
         self.due.extend(desk.poll_timeout().map(|(at, _)| (at, connection)));
         self.desks.insert(connection, desk);
         self.at_desk(connection, now, |_, _| {});
+    }
+
+    fn release(
+        &mut self,
+        connection: ConnectionId,
+        (worker, ip): (WorkerId, IpAddr),
+        (outlives, has_sessions): (bool, bool),
+        now: Instant,
+    ) {
+        let seat = self.seat(connection);
+        self.request(Request::Release { seat, worker, ip, outlives, has_sessions }, now);
     }
 
     fn send_close(&mut self, connection: ConnectionId, code: u16, reason: &'static str) {
@@ -222,14 +331,25 @@ impl Matchmaker {
                 return;
             };
             let (worker, ip) = (desk.worker().clone(), desk.ip());
-            let holder = (seat(connection), ip);
+            let seat = self.seat(connection);
             match out {
                 Out::Act(action) => self.transmits.push_back(Transmit { connection, action }),
-                Out::Command(room, command) => self.halls.command(&room, holder.0, command, now),
-                Out::Ask(question) => self.answer(connection, &worker, (holder, question), now),
-                Out::Is(whereabouts) => self.registry.is(&worker, holder.0, whereabouts),
+                Out::Command(room, command) => {
+                    self.switch.command((seat, room), command, &mut self.halls, now);
+                }
+                Out::Ask(Question::Claim(key)) => {
+                    self.request(Request::Claim { seat, worker, ip, key, again: None }, now);
+                }
+                Out::Ask(Question::Reclaim(key, before)) => {
+                    let again = Some(before);
+                    self.request(Request::Claim { seat, worker, ip, key, again }, now);
+                }
+                Out::Ask(Question::Find(worker)) => {
+                    self.request(Request::Find { seat, worker }, now);
+                }
+                Out::Is(is) => self.request(Request::Is { seat, worker, is }, now),
                 Out::Gone { outlives, has_sessions } => {
-                    self.registry.release(&worker, holder, (outlives, has_sessions), now);
+                    self.release(connection, (worker, ip), (outlives, has_sessions), now);
                 }
                 Out::Event(event) => self.events.push_back(event),
             }
@@ -238,41 +358,103 @@ impl Matchmaker {
         }
     }
 
-    fn answer(
-        &mut self,
-        connection: ConnectionId,
-        worker: &WorkerId,
-        (holder, question): ((Seat, IpAddr), Question),
-        now: Instant,
-    ) {
-        let answer = match question {
-            Question::Claim(key) => {
-                let claimed = self.registry.claim(worker, holder, key, now);
-                if let Some(old) = claimed.as_ref().ok().and_then(|claimed| claimed.replaced) {
-                    self.at_desk(old.connection, now, |desk, _| {
-                        desk.close(CLOSE_NORMAL, REPLACED_REASON, LeaveReason::Replaced);
-                    });
-                }
-                Answer::Claim(claimed)
+    /// Asks the store, which answers at once where it is this one's own.
+    fn request(&mut self, request: Request, now: Instant) {
+        if let Some(store) = &mut self.store {
+            let reply = store.answer(self.switch.own(), request.clone(), &self.config, now);
+            return self.reply(&request, reply, now);
+        }
+        self.next_request += 1;
+        self.requests.push_back((self.next_request, request.clone()));
+        self.asked.insert(self.next_request, (request, now));
+    }
+
+    fn reply(&mut self, request: &Request, reply: Reply, now: Instant) {
+        match reply {
+            Reply::Renewed { .. } | Reply::Owner { .. } => {
+                self.switch.reply(&reply, &mut self.halls, now);
             }
-            Question::Find(called) => Answer::Found(self.registry.find(&called)),
-        };
-        let at = Surroundings { config: &self.config, now, unix: unix(self.wall_clock, now) };
-        if let Some(desk) = self.desks.get_mut(&connection) {
-            desk.answer(answer, at);
+            Reply::Arrived(Seat { connection, .. }, needs_proof) => {
+                if let Some(arrival) = self.arriving.remove(&connection) {
+                    self.arrived(connection, arrival, needs_proof, now);
+                } else if let (Ok(_), Request::Arrive { worker, ip, .. }) = (needs_proof, request) {
+                    // It has gone meanwhile.
+                    self.release(connection, (worker.clone(), *ip), (false, false), now);
+                }
+            }
+            Reply::Claimed(Seat { connection, .. }, claimed) => {
+                if let Some(old) = claimed.as_ref().ok().and_then(|claimed| claimed.replaced) {
+                    self.switch.replaced(old, now);
+                    self.settle_switch(now);
+                }
+                self.at_desk(connection, now, |desk, at| desk.answer(Answer::Claim(claimed), at));
+            }
+            Reply::Found(Seat { connection, .. }, found) => {
+                self.at_desk(connection, now, |desk, at| desk.answer(Answer::Found(found), at));
+            }
+            Reply::Done => {}
         }
     }
 
     /// What the halls have said goes to the desks, until nobody has anything to say.
     fn settle(&mut self, now: Instant) {
         self.settle_events();
-        while let Some((room, to, effect)) = self.halls.poll_effect() {
-            self.at_desk(to.connection, now, |desk, at| desk.effect(&room, effect, at));
+        loop {
+            if let Some((room, to, effect)) = self.halls.poll_effect() {
+                self.switch.effect(room, to, effect, now);
+            } else if !self.settle_switch(now) {
+                break;
+            }
+        }
+        for room in self.halls.emptied() {
+            self.switch.tidy(&room, &self.halls);
+        }
+        self.settle_switch(now);
+        self.settle_events();
+    }
+
+    /// What the switchboard wants done; whether there was anything.
+    fn settle_switch(&mut self, now: Instant) -> bool {
+        let mut has_any = false;
+        while let Some(out) = self.switch.poll() {
+            has_any = true;
+            match out {
+                SwitchOut::Effect(connection, room, effect) => {
+                    self.at_desk(connection, now, |desk, at| desk.effect(&room, effect, at));
+                }
+                SwitchOut::Rejoin(connection, room) => {
+                    self.at_desk(connection, now, |desk, at| desk.rejoin(&room, at));
+                }
+                SwitchOut::Again(connection, room, command) => {
+                    let seat = self.seat(connection);
+                    self.switch.command((seat, room), command, &mut self.halls, now);
+                }
+                SwitchOut::Replaced(connection) => self.at_desk(connection, now, |desk, _| {
+                    desk.close(CLOSE_NORMAL, REPLACED_REASON, LeaveReason::Replaced);
+                }),
+                SwitchOut::Reclaim(instance) => self.reclaim(instance, now),
+                SwitchOut::Store(request) => self.request(request, now),
+                SwitchOut::Send(to, packet) => self.packets.push_back((to, packet)),
+            }
+        }
+        has_any
+    }
+
+    fn reclaim(&mut self, instance: InstanceId, now: Instant) {
+        // What was asked for under another number is asked for anew.
+        for connection in self.desks.keys().copied().collect::<Vec<_>>() {
+            let before = Seat { instance, connection };
+            self.at_desk(connection, now, |desk, _| desk.reclaim(before));
         }
     }
 
     fn settle_events(&mut self) {
         self.events.extend(std::iter::from_fn(|| self.halls.poll_event()));
+    }
+
+    /// Where a connection is, for the others.
+    fn seat(&self, connection: ConnectionId) -> Seat {
+        Seat { instance: self.switch.own(), connection }
     }
 
     fn shutdown(&mut self, now: Instant) {
@@ -292,10 +474,12 @@ impl Matchmaker {
     /// Two tables do not agree, or one is larger than it may be.
     #[cfg(debug_assertions)]
     pub fn check_invariants(&self) {
-        let holders = self.desks.iter().map(|(id, desk)| (seat(*id), desk.ip()));
-        for (worker, seat) in self.registry.check_invariants(holders) {
-            let desk = self.desks.get(&seat.connection);
-            assert!(desk.is_some_and(|desk| desk.worker() == worker), "{worker} is elsewhere");
+        let holders = self.desks.iter().map(|(id, desk)| (self.seat(*id), desk.ip()));
+        if let Some(store) = &self.store {
+            for (worker, seat) in store.registry.check_invariants(holders.clone()) {
+                let desk = self.desks.get(&seat.connection);
+                assert!(desk.is_some_and(|desk| desk.worker() == worker), "{worker} is elsewhere");
+            }
         }
         assert!(!self.ended || self.desks.is_empty(), "somebody is here after the end");
         assert_eq!(self.due.len(), self.desks.len(), "each has one time");
@@ -303,11 +487,6 @@ impl Matchmaker {
         let at_home = self.desks.values().filter(|desk| desk.home().is_some()).count();
         assert_eq!(members, at_home, "each is in one room");
     }
-}
-
-/// There is one instance, and it needs no number.
-fn seat(connection: ConnectionId) -> Seat {
-    Seat { instance: InstanceId(0), connection }
 }
 
 /// What the wall clock shows now.

@@ -7,7 +7,7 @@ use holepunch_wire::address::{Site, Source};
 use crate::counts::Counts;
 
 /// Connections of each address and of each site, those included that have yet to prove a key.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Places {
     of_sources: Counts<Source>,
     of_sites: Counts<Site>,

@@ -9,12 +9,13 @@ use holepunch_wire::WorkerId;
 use holepunch_wire::address::{SHARES_OF_SITE, Source};
 use holepunch_wire::identity::{self, PublicKey};
 use holepunch_wire::session::RoomName;
+use serde::{Deserialize, Serialize};
 
 use crate::bindings::Bindings;
-use crate::doors::{Config, NotAdmitted};
+use crate::doors::{Config, ConnectionId, NotAdmitted};
 use crate::hall::RESUME_WITHIN;
 use crate::places::Places;
-use crate::seat::Seat;
+use crate::seat::{InstanceId, Seat};
 
 /// Connections beyond the limit of workers that are to prove a key for the place of one that is
 /// connected: a worker whose old connection is dead gets back into a full rendezvous, and nobody who
@@ -22,10 +23,12 @@ use crate::seat::Seat;
 const REPLACING_MAX: usize = 64;
 
 /// Everybody who is connected. In memory, for one rendezvous alone.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Registry {
     current: BTreeMap<WorkerId, Entry>,
-    /// Connections that have yet to prove their key.
+    /// Every connection, and where it comes from.
+    seats: BTreeMap<Seat, IpAddr>,
+    /// Those that have yet to claim their id.
     pending: BTreeSet<Seat>,
     bindings: Bindings,
     places: Places,
@@ -35,7 +38,7 @@ pub struct Registry {
 }
 
 /// A worker that is registered.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Entry {
     seat: Seat,
     ip: IpAddr,
@@ -44,7 +47,7 @@ struct Entry {
 }
 
 /// Where a worker is to be found.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Whereabouts {
     /// The room that it is in; none where it was shown out.
     pub room: Option<RoomName>,
@@ -57,7 +60,7 @@ pub struct Whereabouts {
 pub struct OtherKey;
 
 /// What a connection has when it takes an id.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Claimed {
     /// The connection that had the id before.
     pub replaced: Option<Seat>,
@@ -117,8 +120,10 @@ impl Registry {
 
     /// A connection takes one of the places of its address, and has yet to claim its id.
     pub fn arrive(&mut self, seat: Seat, ip: IpAddr) {
-        self.places.take(ip);
-        self.pending.insert(seat);
+        if self.seats.insert(seat, ip).is_none() {
+            self.places.take(ip);
+            self.pending.insert(seat);
+        }
     }
 
     /// A connection that has arrived claims its id, in the place of an older one; one that is registered has proved its key
@@ -155,6 +160,56 @@ impl Registry {
         Ok(Claimed { replaced, left })
     }
 
+    /// A connection that has had the id at the seat `before` has another one; `false`: it has lost the id meanwhile.
+    pub fn reclaim(
+        &mut self,
+        worker: &WorkerId,
+        before: Seat,
+        (seat, ip): (Seat, IpAddr),
+        key: Option<PublicKey>,
+    ) -> bool {
+        match self.current.get_mut(worker) {
+            Some(entry) if entry.seat == before || entry.seat == seat => entry.seat = seat,
+            Some(_) => return false,
+            None if self.bindings.key(worker).is_some_and(|bound| Some(bound) != key) => {
+                return false;
+            }
+            None => {
+                let entry = Entry { seat, ip, key, is: Whereabouts::default() };
+                self.current.insert(worker.clone(), entry);
+                self.bindings.remove(worker);
+            }
+        }
+        self.leave(before);
+        if self.seats.insert(seat, ip).is_none() {
+            self.places.take(ip);
+        }
+        true
+    }
+
+    /// A connection has no place any more.
+    fn leave(&mut self, seat: Seat) {
+        if let Some(ip) = self.seats.remove(&seat) {
+            self.places.give_back(ip);
+        }
+    }
+
+    /// An instance is gone, and all connections to it.
+    pub fn instance_gone(&mut self, instance: InstanceId, now: Instant) {
+        let current = self.current.iter().filter(|(_, entry)| entry.seat.instance == instance);
+        let gone: Vec<(WorkerId, Seat, IpAddr)> =
+            current.map(|(worker, entry)| (worker.clone(), entry.seat, entry.ip)).collect();
+        for (worker, seat, ip) in gone {
+            self.release(&worker, (seat, ip), (true, true), now);
+        }
+        let first = Seat { instance, connection: ConnectionId(0) };
+        let seats = self.seats.range(first..).map(|(seat, _)| *seat);
+        for seat in seats.take_while(|seat| seat.instance == instance).collect::<Vec<_>>() {
+            self.pending.remove(&seat);
+            self.leave(seat);
+        }
+    }
+
     /// A worker has lost a connection, and may take up its sessions with the next one.
     fn has_left(&mut self, worker: &WorkerId, is: Whereabouts, now: Instant) {
         let until = now + RESUME_WITHIN;
@@ -187,7 +242,7 @@ impl Registry {
         (outlives, has_sessions): (bool, bool),
         now: Instant,
     ) {
-        self.places.give_back(ip);
+        self.leave(seat);
         self.expire(now);
         if self.pending.remove(&seat) || self.current.get(worker).is_none_or(|it| it.seat != seat) {
             return; // It has no id, or not any more.
@@ -231,19 +286,12 @@ impl Registry {
         &self,
         holders: impl Iterator<Item = (Seat, IpAddr)>,
     ) -> impl Iterator<Item = (&WorkerId, Seat)> {
-        let seats: BTreeSet<Seat> = self.current.values().map(|entry| entry.seat).collect();
-        let mut ips = Vec::new();
-        for (seat, ip) in holders {
-            let is_known = self.pending.contains(&seat) || seats.contains(&seat);
-            assert!(is_known, "{seat:?} is connected, and nobody knows it");
-            ips.push(ip);
-        }
-        assert_eq!(
-            ips.len(),
-            self.pending.len() + self.current.len(),
-            "somebody is known and gone"
-        );
-        self.places.check_invariants(ips.into_iter());
+        let known: BTreeMap<Seat, IpAddr> = holders.collect();
+        assert_eq!(known, self.seats, "somebody is connected and unknown, or known and gone");
+        let current = self.current.values().map(|entry| entry.seat);
+        let seats: BTreeSet<Seat> = current.chain(self.pending.iter().copied()).collect();
+        assert!(seats.iter().eq(self.seats.keys()), "each has an id, or wants one");
+        self.places.check_invariants(self.seats.values().copied());
         for worker in self.bindings.check_invariants() {
             let is_connected = self.current.contains_key(worker);
             assert!(!is_connected, "{worker} is connected, and bound for later");

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use holepunch_wire::WorkerId;
+use holepunch_wire::plan::Plan;
 use holepunch_wire::session::{RoomMode, SessionId};
 use holepunch_wire::signal::v1::{ErrorCode, ServerV1, WorkerV1};
 use serde::{Deserialize, Serialize};
@@ -41,7 +43,19 @@ pub enum Command {
     /// What is known of the worker by now.
     Announce(Arc<Card>),
     /// The worker wants a peer.
-    Want,
+    Want {
+        /// For so long it has waited for one, in a hall of before.
+        waited: Option<Duration>,
+    },
+    /// The hall is another one than before: this is what the desk knows of it.
+    Rejoin {
+        /// What is known of the worker.
+        card: Arc<Card>,
+        /// Where it is in the room: the mode that it was told, and whether the room is its own.
+        member: Option<(RoomMode, bool)>,
+        /// Its sessions there.
+        sessions: Vec<Held>,
+    },
     /// The worker is there again: it takes up its sessions with a token, and the others of it are over.
     Return {
         /// What is known of it.
@@ -72,9 +86,30 @@ pub enum Command {
     },
 }
 
+/// What a desk knows of a session: enough for a hall to know it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The session.
+    pub session: SessionId,
+    /// Which of the two the worker is.
+    pub own: usize,
+    /// The other one.
+    pub peer: WorkerId,
+    /// The plan that the worker was told last.
+    pub plan: Plan,
+    /// Whether it has said that the path is direct.
+    pub direct: bool,
+    /// Whether it has said that the relay serves.
+    pub relayed: bool,
+}
+
 /// What a hall tells a desk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Effect {
+    /// The worker is in the room, which has this mode.
+    Entered(RoomMode),
+    /// It waits for a peer again, without having asked.
+    Waits,
     /// To be said to the worker.
     Say(ServerV1),
     /// A peer, for a worker of the baseline or with one.
@@ -92,7 +127,7 @@ pub enum Effect {
         message: String,
     },
     /// These sessions are this connection's now.
-    Resumed(Vec<SessionId>),
+    Resumed(Vec<Held>),
     /// A session is over, and the worker knows, or need not.
     Over(SessionId),
     /// The worker is nobody to this hall any more: it is no member, has no session and waits for nobody.

@@ -46,6 +46,8 @@ pub enum WakeReason {
     SessionExpiry,
     /// A connection has not proved its key in time: it ends.
     ProofTimeout,
+    /// The lease, or something that is to be said to the store or another rendezvous again.
+    Switch,
 }
 
 impl Liveness {

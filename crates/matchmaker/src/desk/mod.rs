@@ -15,17 +15,18 @@ use std::time::{Duration, Instant};
 use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
 use holepunch_wire::plan::truncate;
-use holepunch_wire::session::{RoomName, SessionId};
+use holepunch_wire::session::{RoomMode, RoomName, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, WorkerV1};
-use holepunch_wire::signal::{FromWorker, RawValue, ServerMessage};
+use holepunch_wire::signal::{FromWorker, REPLACED_REASON, RawValue, ServerMessage};
 use holepunch_wire::stun::proof::ProofNonce;
 use rand::rngs::StdRng;
 
 use crate::allowance::{Allowance, Rate};
 use crate::card::{Card, CardV1};
+use crate::cluster::ClaimError;
 use crate::doors::{Action, Closing, Config, Event, LeaveReason, Observed, Protocol, Worker};
-use crate::registry::{Claimed, OtherKey, Whereabouts};
-use crate::seat::{Command, Effect, Seat};
+use crate::registry::{Claimed, Whereabouts};
+use crate::seat::{Command, Effect, Held, Seat};
 use liveness::Liveness;
 pub use liveness::WakeReason;
 pub use reach::Unreachable;
@@ -72,8 +73,6 @@ pub struct Arrival {
     pub room: Option<RoomName>,
     /// What a signature on it has to be over.
     pub challenge: String,
-    /// Whether the id is taken with the proof of a key alone.
-    pub needs_proof: bool,
 }
 
 /// What a desk wants done.
@@ -103,6 +102,8 @@ pub enum Out {
 pub enum Question {
     /// For the id, with the key that is proved.
     Claim(Option<PublicKey>),
+    /// Likewise, for one that this connection has had at another seat; nothing waits for the answer.
+    Reclaim(Option<PublicKey>, Seat),
     /// Where a worker is.
     Find(WorkerId),
 }
@@ -111,7 +112,7 @@ pub enum Question {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// Whether the id is this connection's.
-    Claim(Result<Claimed, OtherKey>),
+    Claim(Result<Claimed, ClaimError>),
     /// Where the worker is.
     Found(Option<(Seat, RoomName)>),
 }
@@ -132,6 +133,12 @@ pub struct Desk {
     http_ip: Option<IpAddr>,
     /// The room that the worker is in; none where it was shown out of the one that it wanted, until it has named another.
     room: Option<RoomName>,
+    /// How it wants to be there: the mode, whether only if nobody is, and whether the room has been its own.
+    entry: (Option<RoomMode>, bool, bool),
+    /// The room's mode, once it is in.
+    entered: Option<RoomMode>,
+    /// Since when it has wanted a peer there.
+    wants_since: Option<Instant>,
     liveness: Liveness,
     pinged_at: Option<Instant>,
     /// Until when a key has to be proved; `None`: the worker is registered.
@@ -150,8 +157,8 @@ pub struct Desk {
 #[derive(Debug)]
 struct V1 {
     nonce: ProofNonce,
-    /// Where each of its sessions is.
-    sessions: BTreeMap<SessionId, RoomName>,
+    /// Its sessions, and where each of them is.
+    sessions: BTreeMap<SessionId, (RoomName, Held)>,
     /// Rooms in which it has called somebody, and may wait for its turn.
     calls: BTreeSet<RoomName>,
     /// When it was told what opens the TURN servers.
@@ -161,9 +168,14 @@ struct V1 {
 }
 
 impl Desk {
-    /// The desk of a connection that is registered, or will be when it has proved its key.
-    pub fn new(arrival: Arrival, rng: &mut StdRng, at: Surroundings<'_>) -> Self {
-        let Arrival { worker, observed, protocol, room, challenge, needs_proof } = arrival;
+    /// The desk of a connection that is registered, or will be when it has proved its key; `needs_proof`: whether the id is
+    /// taken with that alone.
+    pub fn new(
+        (arrival, needs_proof): (Arrival, bool),
+        rng: &mut StdRng,
+        at: Surroundings<'_>,
+    ) -> Self {
+        let Arrival { worker, observed, protocol, room, challenge } = arrival;
         let is_v1 = protocol == Protocol::V1;
         let now = at.now;
         let card = Card {
@@ -181,6 +193,9 @@ impl Desk {
             card: Arc::new(card),
             http_ip: None,
             room: Some(room.filter(|_| is_v1).unwrap_or_default()),
+            entry: (None, false, false),
+            entered: None,
+            wants_since: None,
             liveness: Liveness::quiet(now, at.config.ping_interval),
             pinged_at: None,
             proof_until: None,
@@ -214,7 +229,7 @@ impl Desk {
         let card = self.card_mut();
         (card.rtt, card.pinged) = (rtt, card.v1.is_some().then_some(Duration::ZERO));
         self.tell_whereabouts();
-        self.enter(None, false, false);
+        self.enter();
         if self.v1.is_some() {
             // The round-trip time is needed for the first plan.
             self.ping(at);
@@ -259,7 +274,7 @@ impl Desk {
                     let checked = reach::check(endpoint, self.observed.ip, proven, allow);
                     checked.map(|()| endpoint).map_err(|refusal| refusal.to_string())
                 });
-                self.report(checked);
+                self.report(checked, at);
             }
             FromWorker::EchoRequest(payload) => {
                 let answer = echo_response(&self.card.worker, payload);
@@ -290,20 +305,32 @@ impl Desk {
 
     /// What the registry says.
     pub fn answer(&mut self, answer: Answer, at: Surroundings<'_>) {
-        let open = self.open.take();
         if self.is_gone {
             return;
         }
+        let open = self.open.take();
         match (open, answer) {
+            (_, Answer::Claim(Err(ClaimError::Replaced))) => {
+                self.close(CLOSE_NORMAL, REPLACED_REASON, LeaveReason::Replaced);
+            }
             (Some(Open::Register), Answer::Claim(Ok(_))) => self.register(at),
             (Some(Open::Hello(hello)), Answer::Claim(claimed)) => {
                 self.claimed(*hello, claimed, at);
             }
             (Some(Open::Call(called)), Answer::Found(found)) => self.found(&called, found),
-            (Some(Open::Register | Open::Hello(_) | Open::Call(_)) | None, _) => {
-                debug_assert!(false, "an answer to another question");
+            // The id is its own again.
+            (open, Answer::Claim(_)) => {
+                self.open = open;
+                self.tell_whereabouts();
             }
+            (open, Answer::Found(_)) => self.open = open,
         }
+    }
+
+    /// Whether it waits for an answer of the registry: what comes from the worker has to wait, too.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.open.is_some()
     }
 
     /// Does what is due.
@@ -316,7 +343,10 @@ impl Desk {
                     self.close(CLOSE_INTERNAL, "keepalive ping timeout", LeaveReason::PingTimeout);
                 }
                 WakeReason::ProofTimeout => self.refuse(proof::LATE),
-                WakeReason::Rematch | WakeReason::CallerTurn | WakeReason::SessionExpiry => {}
+                WakeReason::Rematch
+                | WakeReason::CallerTurn
+                | WakeReason::SessionExpiry
+                | WakeReason::Switch => {}
             }
         }
     }
@@ -400,14 +430,13 @@ impl Desk {
     #[cfg(debug_assertions)]
     pub(crate) fn is_known_as(&self, room: &RoomName, card: &Card) -> bool {
         let known = Card { elsewhere: 0, ..card.clone() };
-        let sessions = self.v1.iter().flat_map(|v1| v1.sessions.values());
-        let elsewhere = sessions.filter(|other| *other != room).count();
+        let elsewhere = self.elsewhere(room);
         known == Card { elsewhere: 0, ..(*self.card).clone() } && card.elsewhere == elsewhere
     }
 
     #[cfg(debug_assertions)]
     pub(crate) fn has_session(&self, room: &RoomName, session: SessionId) -> bool {
-        self.v1.as_ref().and_then(|v1| v1.sessions.get(&session)) == Some(room)
+        self.v1.as_ref().and_then(|v1| v1.sessions.get(&session)).is_some_and(|it| it.0 == *room)
     }
 
     /// What a listing shows.
@@ -422,12 +451,12 @@ impl Desk {
         })
     }
 
-    fn report(&mut self, checked: Result<SocketAddr, String>) {
+    fn report(&mut self, checked: Result<SocketAddr, String>, at: Surroundings<'_>) {
         match checked {
             Ok(endpoint) => {
                 self.card_mut().endpoint = Some(endpoint);
                 self.send(ServerMessage::ack(None).encode());
-                self.want();
+                self.want(at);
             }
             Err(detail) => {
                 let before = self.reports_refused;
@@ -441,10 +470,45 @@ impl Desk {
 
     /// The worker asks for a peer. One that was shown out does so after the hello by which it was: those in the room without
     /// a name are not whom it wants.
-    fn want(&mut self) {
+    fn want(&mut self, at: Surroundings<'_>) {
         if let Some(room) = self.room.clone() {
+            self.wants_since.get_or_insert(at.now);
             self.announce();
-            self.outs.push_back(Out::Command(room, Command::Want));
+            self.outs.push_back(Out::Command(room, Command::Want { waited: None }));
+        }
+    }
+
+    /// The hall of a room is another one than before, which knows nothing of this worker.
+    pub fn rejoin(&mut self, room: &RoomName, at: Surroundings<'_>) {
+        let is_home = self.room.as_ref() == Some(room);
+        if self.seen().is_none() || !self.halls().contains(room) {
+            return;
+        }
+        let (_, fresh, own) = self.entry;
+        let member = self.entered.filter(|_| is_home).map(|mode| (mode, fresh || own));
+        if is_home && member.is_none() {
+            self.enter();
+        }
+        let sessions = self.v1.iter().flat_map(|v1| v1.sessions.values());
+        let sessions: Vec<Held> =
+            sessions.filter(|(other, _)| other == room).map(|(_, held)| held.clone()).collect();
+        let is_engaged = !sessions.is_empty();
+        if member.is_some() || is_engaged {
+            let card = self.card_for(room);
+            let command = Command::Rejoin { card, member, sessions };
+            self.outs.push_back(Out::Command(room.clone(), command));
+        }
+        if let Some(since) = self.wants_since.filter(|_| is_home) {
+            let waited = Some(at.now.saturating_duration_since(since));
+            self.outs.push_back(Out::Command(room.clone(), Command::Want { waited }));
+        }
+    }
+
+    /// The registry is asked anew for the id, which this connection had at the seat `before`.
+    pub fn reclaim(&mut self, before: Seat) {
+        if self.seen().is_some() {
+            let key = self.card.key();
+            self.outs.push_back(Out::Ask(Question::Reclaim(key, before)));
         }
     }
 
@@ -482,6 +546,12 @@ impl Desk {
             return;
         }
         match effect {
+            Effect::Entered(mode) => {
+                self.entered = Some(mode).filter(|_| self.room.as_ref() == Some(room));
+            }
+            Effect::Waits => {
+                self.wants_since.get_or_insert(at.now);
+            }
             Effect::Say(message) => self.say(room, message, at),
             Effect::Offer { peer, endpoint } => {
                 let offer = ServerMessage::P2pConnectionOffer {
@@ -489,18 +559,19 @@ impl Desk {
                     peer_udp_ip: endpoint.ip(),
                     peer_udp_port: endpoint.port(),
                 };
+                self.wants_since = None;
                 self.outs.push_back(Out::Act(Action::Offer(offer.encode())));
             }
             Effect::ShownOut { code, message } => {
                 if self.room.as_ref() == Some(room) {
-                    self.room = None;
+                    (self.room, self.entered, self.wants_since) = (None, None, None);
                     self.tell_whereabouts();
                     let message = ServerV1::Error { code: Some(code), message };
                     self.send(message.encode());
                 }
             }
             Effect::Resumed(sessions) => {
-                let resumed = sessions.into_iter().map(|session| (session, room.clone()));
+                let resumed = sessions.into_iter().map(|held| (held.session, (room.clone(), held)));
                 self.with_sessions(|own| own.extend(resumed));
             }
             Effect::Over(session) => self.with_sessions(|own| drop(own.remove(&session))),
@@ -522,7 +593,8 @@ impl Desk {
 
     /// The rooms where the worker is known: its own one, and those of its sessions and calls.
     fn halls(&self) -> BTreeSet<RoomName> {
-        let guest = self.v1.iter().flat_map(|v1| v1.sessions.values().chain(&v1.calls));
+        let sessions = self.v1.iter().flat_map(|v1| v1.sessions.values()).map(|(room, _)| room);
+        let guest = sessions.chain(self.v1.iter().flat_map(|v1| &v1.calls));
         guest.chain(&self.room).cloned().collect()
     }
 
@@ -541,13 +613,17 @@ impl Desk {
 
     /// What the hall of a room is to know of this worker.
     fn card_for(&mut self, room: &RoomName) -> Arc<Card> {
-        let sessions = self.v1.iter().flat_map(|v1| v1.sessions.values());
-        let elsewhere = sessions.filter(|other| *other != room).count();
+        let elsewhere = self.elsewhere(room);
         let mut card = Arc::clone(&self.card);
         if card.elsewhere != elsewhere {
             Arc::make_mut(&mut card).elsewhere = elsewhere;
         }
         card
+    }
+
+    fn elsewhere(&self, room: &RoomName) -> usize {
+        let sessions = self.v1.iter().flat_map(|v1| v1.sessions.values());
+        sessions.filter(|(other, _)| other != room).count()
     }
 
     fn card_mut(&mut self) -> &mut Card {

@@ -6,8 +6,9 @@ use holepunch_wire::identity::PublicKey;
 use holepunch_wire::signal::v1::WorkerV1;
 
 use super::{CLOSE_POLICY, Desk, Open, Question, Surroundings};
+use crate::cluster::ClaimError;
 use crate::doors::{Event, LeaveReason};
-use crate::registry::{Claimed, OtherKey};
+use crate::registry::Claimed;
 
 /// Time that a connection has to prove its key: one round trip is needed, and one that lasts several
 /// seconds, with a packet lost on the way, is still in time.
@@ -48,7 +49,7 @@ impl Desk {
     pub(super) fn claimed(
         &mut self,
         hello: WorkerV1,
-        claimed: Result<Claimed, OtherKey>,
+        claimed: Result<Claimed, ClaimError>,
         at: Surroundings<'_>,
     ) {
         let Ok(Claimed { left, .. }) = claimed else { return self.refuse(OTHER_KEY) };

@@ -6,8 +6,11 @@ use std::net::SocketAddr;
 use holepunch_wire::WorkerId;
 use holepunch_wire::address::AddressKind;
 use holepunch_wire::candidate::Candidate;
-use holepunch_wire::session::{RoomMode, RoomName, SESSIONS_MAX, SessionId};
-use holepunch_wire::signal::v1::{ErrorCode, ServerV1, Welcome, WorkerV1};
+use holepunch_wire::check::IceRole;
+use holepunch_wire::session::{LinkState, RoomMode, RoomName, SESSIONS_MAX, SessionId};
+use holepunch_wire::signal::v1::{
+    ErrorCode, LinkReport, ServerV1, SessionDetails, Welcome, WorkerV1,
+};
 use holepunch_wire::stun::SOFTWARE;
 use holepunch_wire::stun::proof::{AddressProof, ProofNonce};
 use rand::RngExt;
@@ -17,7 +20,7 @@ use super::{Desk, MESSAGES, NEWS, Open, Out, Question, Surroundings, V1};
 use crate::allowance::Allowance;
 use crate::doors::{Action, News};
 use crate::hall::{NOT_REGISTERED, refusal};
-use crate::seat::{Command, Seat};
+use crate::seat::{Command, Held, Seat};
 
 impl Desk {
     /// Welcomes a connection.
@@ -62,7 +65,7 @@ impl Desk {
         match message {
             Err(why) => self.ignore(why),
             Ok(hello @ WorkerV1::Hello { .. }) => self.greet(hello, None),
-            Ok(WorkerV1::Ready) => self.want(),
+            Ok(WorkerV1::Ready) => self.want(at),
             Ok(WorkerV1::NatProfile { profile }) => {
                 let known = self.card.v1.as_ref().map(|v1| &v1.profile);
                 if known != Some(&profile)
@@ -96,7 +99,12 @@ impl Desk {
     }
 
     fn pass_on(&mut self, session: SessionId, message: WorkerV1) {
-        if let Some(room) = self.v1.as_ref().and_then(|v1| v1.sessions.get(&session)) {
+        let found = self.v1.as_mut().and_then(|v1| v1.sessions.get_mut(&session));
+        if let Some((room, held)) = found {
+            if let WorkerV1::LinkState(LinkReport { state, .. }) = &message {
+                held.direct |= *state == LinkState::Direct;
+                held.relayed |= *state == LinkState::Relayed;
+            }
             self.outs.push_back(Out::Command(room.clone(), Command::Say(message)));
         }
     }
@@ -116,12 +124,14 @@ impl Desk {
             Some(room) => {
                 let before = self.room.replace(room.clone());
                 if before.as_ref() != Some(&room) {
+                    (self.entered, self.wants_since) = (None, None);
                     if let Some(before) = before {
                         self.outs.push_back(Out::Command(before, Command::Exit));
                     }
                     self.tell_whereabouts();
                 }
-                self.enter(mode, fresh, own);
+                self.entry = (mode, fresh, own);
+                self.enter();
             }
             // It means the room of its URL still, which is not to be had, and has been told so.
             None if fresh => {
@@ -140,7 +150,8 @@ impl Desk {
         }
     }
 
-    pub(super) fn enter(&mut self, mode: Option<RoomMode>, fresh: bool, own: bool) {
+    pub(super) fn enter(&mut self) {
+        let (mode, fresh, own) = self.entry;
         if let Some(room) = self.room.clone() {
             let card = self.card_for(&room);
             self.outs.push_back(Out::Command(room, Command::Enter { card, mode, fresh, own }));
@@ -206,8 +217,8 @@ impl Desk {
         }
         let text = message.encode();
         let action = match message {
-            ServerV1::P2pConnectionOffer { details, .. } => {
-                self.with_sessions(|own| drop(own.insert(details.session, room.clone())));
+            ServerV1::P2pConnectionOffer { details, peer_worker_id, .. } => {
+                self.began(room, *details, &peer_worker_id);
                 Action::Offer(text)
             }
             ServerV1::SessionEnded { session, .. } => {
@@ -217,7 +228,11 @@ impl Desk {
             ServerV1::PeerCandidates { session, .. } => {
                 Action::Update(session, News::Candidates, text)
             }
-            ServerV1::Plan { session, .. } => Action::Update(session, News::Plan, text),
+            ServerV1::Plan { session, plan } => {
+                let found = self.v1.as_mut().and_then(|v1| v1.sessions.get_mut(&session));
+                found.into_iter().for_each(|(_, held)| held.plan.clone_from(&plan));
+                Action::Update(session, News::Plan, text)
+            }
             ServerV1::PeerTurnAddress { session, .. } => {
                 Action::Update(session, News::TurnAddress, text)
             }
@@ -229,10 +244,22 @@ impl Desk {
         self.outs.push_back(Out::Act(action));
     }
 
+    /// A hall offers the worker a session.
+    fn began(&mut self, room: &RoomName, details: SessionDetails, peer: &str) {
+        let Ok(peer) = WorkerId::new(peer) else { return };
+        let (session, plan) = (details.session, details.plan);
+        let own = usize::from(details.role == IceRole::Controlling);
+        let held = Held { session, own, peer, plan, direct: false, relayed: false };
+        if self.room.as_ref() == Some(room) && self.entered == Some(RoomMode::Pair) {
+            self.wants_since = None;
+        }
+        self.with_sessions(|own| drop(own.insert(session, (room.clone(), held))));
+    }
+
     /// Changes which sessions there are. Those in other rooms count in each: it is told, where these are more or fewer.
     pub(super) fn with_sessions(
         &mut self,
-        change: impl FnOnce(&mut BTreeMap<SessionId, RoomName>),
+        change: impl FnOnce(&mut BTreeMap<SessionId, (RoomName, Held)>),
     ) {
         let before = self.whereabouts();
         let Some(v1) = &mut self.v1 else { return };

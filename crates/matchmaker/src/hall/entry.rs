@@ -36,8 +36,9 @@ impl Hall {
         }
         let granted = self.mode();
         if fresh || own {
-            self.owner = Some(seat);
+            (self.owner, self.was_owned) = (Some(seat), true);
         }
+        step.tell(seat, Effect::Entered(granted));
         if fresh {
             step.say(seat, ServerV1::RoomEntered);
         }
@@ -103,7 +104,7 @@ impl Hall {
         }
         if self.members.is_empty() {
             // The next one begins anew.
-            self.decided = None;
+            (self.decided, self.was_owned) = (None, false);
         }
     }
 

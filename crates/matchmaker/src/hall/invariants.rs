@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use holepunch_wire::session::{RoomMode, RoomName, SESSIONS_MAX, SessionId};
+use holepunch_wire::session::{RoomMode, SESSIONS_MAX, SessionId};
 
 use super::queue::Place;
 use super::{Hall, MESH_WORKERS_MAX, Person};
@@ -34,10 +34,6 @@ impl Hall {
         }
         self.check_sessions();
         self.members.len()
-    }
-
-    pub(crate) fn sessions(&self) -> impl Iterator<Item = (SessionId, RoomName)> + '_ {
-        self.sessions.keys().map(|session| (*session, self.name.clone()))
     }
 
     fn check_queue(&self) {

@@ -5,6 +5,7 @@ mod entry;
 mod pairing;
 mod plans;
 mod queue;
+mod rejoin;
 mod session;
 mod sessions;
 mod waiting;
@@ -26,7 +27,7 @@ use crate::card::Card;
 use crate::desk::WakeReason;
 use crate::doors::{Event, RelayRefusal};
 use crate::plan::{Planner, Side};
-use crate::seat::{Command, Effect, Seat};
+use crate::seat::{Command, Effect, InstanceId, Seat};
 pub(crate) use calls::{NOT_REGISTERED, refusal};
 use queue::{Place, ReadyQueue};
 pub(crate) use session::{MESH_WORKERS_MAX, RESUME_WITHIN};
@@ -92,6 +93,8 @@ pub(crate) struct Hall {
     people: BTreeMap<Seat, Person>,
     /// Whose own the room is: two of those would each take the other one for a guest.
     owner: Option<Seat>,
+    /// Whether it has been somebody's, since it was empty.
+    was_owned: bool,
     sessions: BTreeMap<SessionId, Session>,
     /// Sessions with an end that is gone, and until when it may come back.
     waiting: Waiting,
@@ -194,6 +197,7 @@ impl Hall {
             members: BTreeSet::new(),
             people: BTreeMap::new(),
             owner: None,
+            was_owned: false,
             sessions: BTreeMap::new(),
             waiting: Waiting::default(),
             rematches: BTreeSet::new(),
@@ -210,7 +214,10 @@ impl Hall {
                 self.enter(from, card, (mode, fresh, own), step);
             }
             Command::Announce(card) => self.announce(from, card, step),
-            Command::Want => self.want(from, step),
+            Command::Want { waited } => self.want(from, waited, step),
+            Command::Rejoin { card, member, sessions } => {
+                self.rejoin(from, card, (member, sessions), step);
+            }
             Command::Return { card, token } => self.come_back(from, card, token.as_deref(), step),
             Command::Call { card, worker, seat } => self.call(from, card, (&worker, seat), step),
             Command::Say(message) => self.hear(from, message, step),
@@ -245,6 +252,19 @@ impl Hall {
             | WorkerV1::AddressProof { .. }
             | WorkerV1::Call { .. } => {}
         }
+    }
+
+    /// All connections of an instance are gone.
+    pub(crate) fn instance_gone(&mut self, instance: InstanceId, step: &mut Step<'_>) {
+        let seats = self.people.keys().filter(|seat| seat.instance == instance).copied();
+        for seat in seats.collect::<Vec<_>>() {
+            self.depart(seat, false, true, step);
+        }
+    }
+
+    /// The sessions of the room.
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = (SessionId, RoomName)> + '_ {
+        self.sessions.keys().map(|session| (*session, self.name.clone()))
     }
 
     /// Matches those who wait for a former peer, and ends what has waited long enough.

@@ -1,7 +1,7 @@
 //! Who is offered to whom.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use holepunch_wire::session::RoomMode;
 use holepunch_wire::signal::v1::ErrorCode;
@@ -17,7 +17,7 @@ const OCCUPANTS_LOOKED_AT: usize = 16;
 
 impl Hall {
     /// The worker asks for a peer: it gets a place in the queue, unless it has one.
-    pub(super) fn want(&mut self, seat: Seat, step: &mut Step<'_>) {
+    pub(super) fn want(&mut self, seat: Seat, waited: Option<Duration>, step: &mut Step<'_>) {
         let is_pair = self.mode() == RoomMode::Pair;
         let Some(person) = self.people.get_mut(&seat) else { return };
         if !self.members.contains(&seat) {
@@ -34,7 +34,7 @@ impl Hall {
         let is_news = person.place.is_none();
         if is_news {
             self.next_place += 1;
-            person.place = Some(Place(self.next_place));
+            person.place = Some(Place::new(self.next_place, waited));
         }
         self.enqueue(seat, is_news, step);
         self.pair(seat, step);
@@ -57,8 +57,11 @@ impl Hall {
     pub(super) fn pair(&mut self, seat: Seat, step: &mut Step<'_>) {
         let Some(person) = self.people.get(&seat) else { return };
         let Some(place) = person.place else { return };
+        // Where the room is somebody's own, all others have come for that one.
+        let suits =
+            |other| !self.was_owned || self.owner.is_some_and(|it| it == seat || it == other);
         let is_new = |other: Seat| {
-            let waiter = self.people.get(&other)?;
+            let waiter = self.people.get(&other).filter(|_| suits(other))?;
             // Those who wait may have been called meanwhile, perhaps by each other.
             let both_v1 = person.is_v1() && waiter.is_v1();
             let may_meet = !both_v1 || may_meet(person, waiter).is_ok();
@@ -159,6 +162,7 @@ impl Hall {
         }
         if is_pair {
             person.place = Some(place);
+            step.tell(seat, Effect::Waits);
             self.enqueue(seat, true, step);
             return self.pair(seat, step);
         }

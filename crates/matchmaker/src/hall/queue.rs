@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::doors::Protocol;
 use crate::seat::Seat;
@@ -12,7 +13,19 @@ const LOOK_AT_MAX: usize = 256;
 
 /// A place in the queue: the smaller, the longer its holder has waited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place(pub(crate) u64);
+pub(crate) struct Place {
+    rank: u64,
+    number: u64,
+}
+
+impl Place {
+    /// Behind everybody who is there; `waited`: but for those who have waited less, in a hall of before.
+    pub(crate) fn new(number: u64, waited: Option<Duration>) -> Self {
+        let ms = waited.map_or(0, |waited| u64::try_from(waited.as_millis()).unwrap_or(u64::MAX));
+        let rank = u64::MAX - waited.map_or(0, |_| ms.saturating_add(1));
+        Self { rank, number }
+    }
+}
 
 /// Who waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

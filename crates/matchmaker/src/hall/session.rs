@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::plan::Plan;
-use holepunch_wire::session::RelayToken;
+use holepunch_wire::session::{RelayToken, SessionId};
 
 use super::queue::Place;
 use crate::card::Card;
 use crate::plan::Tried;
-use crate::seat::Seat;
+use crate::seat::{Held, Seat};
 
 /// A session in which the two talk waits so long for a worker that has lost its connection.
 pub(crate) const RESUME_WITHIN: Duration = Duration::from_secs(30);
@@ -59,6 +59,22 @@ impl End {
             unrelayed_since: None,
         }
     }
+
+    /// One whose connection may be gone, and has yet to show itself.
+    pub(crate) fn missing(seat: Seat, worker: WorkerId, now: Instant) -> Self {
+        let gone = Some(Gone { since: now, until: now });
+        Self {
+            seat,
+            worker,
+            place: None,
+            direct: false,
+            relayed: false,
+            resume: String::new(),
+            gone,
+            repairing: false,
+            unrelayed_since: None,
+        }
+    }
 }
 
 /// A worker's connection is gone.
@@ -99,6 +115,21 @@ impl Session {
             accepted: [None; 2],
             relay,
         }
+    }
+
+    /// One that another hall has begun, as far as one of its workers knows.
+    pub(crate) fn again(ends: [End; 2], plan: Plan) -> Self {
+        let number = plan.number.clamp(1, PLANS_MAX);
+        let plan = Plan { number, ..plan };
+        Self { number, ..Self::new(ends, [plan.clone(), plan], None) }
+    }
+
+    /// What the desk of one of the two knows of it.
+    pub(crate) fn held(&self, session: SessionId, seat: Seat) -> Option<Held> {
+        let own = self.index(seat)?;
+        let End { direct, relayed, .. } = self.ends[own];
+        let peer = self.ends[1 - own].worker.clone();
+        Some(Held { session, own, peer, plan: self.plans[own].clone(), direct, relayed })
     }
 
     /// What holds of a session by itself.

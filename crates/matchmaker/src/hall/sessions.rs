@@ -15,7 +15,7 @@ use super::{Hall, Person, Step};
 use crate::card::Card;
 use crate::doors::Event;
 use crate::plan::Tried;
-use crate::seat::{Effect, Seat};
+use crate::seat::{Effect, Held, Seat};
 
 impl Hall {
     /// A worker that has lost its connection takes its sessions with it to the new one; those that it does not, and that
@@ -58,10 +58,11 @@ impl Hall {
         for expiry in &resumed {
             self.waiting.remove(*expiry);
         }
-        let resumed: Vec<SessionId> = resumed.into_iter().map(|(_, number)| number).collect();
-        person.sessions.extend(&resumed);
-        if !resumed.is_empty() {
-            step.tell(seat, Effect::Resumed(resumed));
+        person.sessions.extend(resumed.iter().map(|(_, number)| *number));
+        let held = resumed.iter().filter_map(|(_, id)| self.sessions.get(id)?.held(*id, seat));
+        let held: Vec<Held> = held.collect();
+        if !held.is_empty() {
+            step.tell(seat, Effect::Resumed(held));
         }
     }
 

@@ -1,0 +1,91 @@
+//! The store of one process: what several instances of it, or one alone, ask.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use holepunch_wire::session::RoomName;
+
+use super::{ClaimError, Epoch, LEASE, Reply, Request};
+use crate::doors::Config;
+use crate::registry::{Claimed, Registry};
+use crate::seat::InstanceId;
+
+/// Who is there, who owns what, and who is connected where.
+#[derive(Debug, Default, Clone)]
+pub struct Store {
+    /// Until when each instance has its lease.
+    leases: BTreeMap<InstanceId, Instant>,
+    rooms: BTreeMap<RoomName, (InstanceId, Epoch)>,
+    /// The highest one that any room has had.
+    epoch: Epoch,
+    /// Everybody who is connected.
+    pub registry: Registry,
+    /// Counts how often the newest writes were lost.
+    pub number: u64,
+}
+
+impl Store {
+    /// Carries out a request of an instance.
+    pub fn answer(
+        &mut self,
+        from: InstanceId,
+        request: Request,
+        config: &Config,
+        now: Instant,
+    ) -> Reply {
+        match request {
+            Request::Renew => {
+                self.leases.insert(from, now + LEASE);
+                let gone = self.leases.extract_if(.., |_, until| *until <= now);
+                let gone: Vec<InstanceId> = gone.map(|(instance, _)| instance).collect();
+                gone.iter().for_each(|instance| self.registry.instance_gone(*instance, now));
+                Reply::Renewed { live: self.leases.keys().copied().collect(), store: self.number }
+            }
+            Request::Own { room, known } => {
+                let has_lease =
+                    |owner: &InstanceId| self.leases.get(owner).is_some_and(|at| *at > now);
+                let current = self.rooms.get(&room).copied();
+                let other = current.filter(|(owner, _)| *owner != from && has_lease(owner));
+                let (owner, epoch) =
+                    other.filter(|(_, epoch)| *epoch >= known).unwrap_or_else(|| {
+                        // Also where it asks again: what it said before is of before.
+                        self.epoch = Epoch(self.epoch.max(known).0 + 1);
+                        (from, self.epoch)
+                    });
+                self.rooms.insert(room.clone(), (owner, epoch));
+                Reply::Owner { room, owner, epoch }
+            }
+            Request::Disown { room, epoch } => {
+                if self.rooms.get(&room) == Some(&(from, epoch)) {
+                    self.rooms.remove(&room);
+                }
+                Reply::Done
+            }
+            Request::Arrive { seat, worker, ip } => {
+                let admitted = self.registry.admits(&worker, ip, config);
+                let needs_proof = admitted.map(|()| {
+                    self.registry.arrive(seat, ip);
+                    self.registry.needs_proof(&worker, now)
+                });
+                Reply::Arrived(seat, needs_proof)
+            }
+            Request::Claim { seat, worker, ip, key, again: Some(before) } => {
+                let claimed = self.registry.reclaim(&worker, before, (seat, ip), key);
+                Reply::Claimed(seat, claimed.then(Claimed::default).ok_or(ClaimError::Replaced))
+            }
+            Request::Claim { seat, worker, ip, key, again: None } => {
+                let claimed = self.registry.claim(&worker, (seat, ip), key, now);
+                Reply::Claimed(seat, claimed.map_err(Into::into))
+            }
+            Request::Find { seat, worker } => Reply::Found(seat, self.registry.find(&worker)),
+            Request::Is { seat, worker, is } => {
+                self.registry.is(&worker, seat, is);
+                Reply::Done
+            }
+            Request::Release { seat, worker, ip, outlives, has_sessions } => {
+                self.registry.release(&worker, (seat, ip), (outlives, has_sessions), now);
+                Reply::Done
+            }
+        }
+    }
+}

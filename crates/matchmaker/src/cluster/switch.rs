@@ -1,0 +1,411 @@
+//! The switchboard of one instance: which hall is where, and the ways there.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Instant;
+
+use holepunch_wire::session::RoomName;
+
+use super::trunk::Trunk;
+use super::{
+    ASKED_AGAIN_AFTER, Envelope, Epoch, LEASE, LEASE_MARGIN, Letter, Packet, RENEWED_EVERY, Reply,
+    Request,
+};
+use crate::doors::ConnectionId;
+use crate::halls::Halls;
+use crate::seat::{Command, Effect, InstanceId, Seat};
+
+/// What the switchboard wants done.
+#[derive(Debug)]
+pub(crate) enum SwitchOut {
+    /// A desk here is told this by the hall of a room.
+    Effect(ConnectionId, RoomName, Effect),
+    /// The hall of a room has another owner, which knows nothing of this desk.
+    Rejoin(ConnectionId, RoomName),
+    /// A desk has said this to the hall of a room before there was one.
+    Again(ConnectionId, RoomName, Command),
+    /// The id of a desk here is another one's now.
+    Replaced(ConnectionId),
+    /// The registry has to be told anew who is here: desks had this number before.
+    Reclaim(InstanceId),
+    Store(Request),
+    Send(InstanceId, Packet),
+}
+
+/// An instance that has lost its lease is another one with the next. The lower half of the number stays.
+const INCARNATION: u64 = 1 << 32;
+
+/// What is kept of what is said to a hall that has no owner.
+const UNSAID_MAX: usize = 4096;
+
+/// Where a room's hall is.
+#[derive(Debug, Default)]
+struct Route {
+    owner: Option<InstanceId>,
+    /// That of the owner, or else the highest that is known.
+    epoch: Epoch,
+    /// When the store was asked for the owner.
+    asked_at: Option<Instant>,
+    /// Desks here that have to do with the hall.
+    users: BTreeSet<ConnectionId>,
+    /// What these have said meanwhile, beside what they tell anew by themselves.
+    unsaid: Vec<(ConnectionId, Command)>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Switch {
+    own: InstanceId,
+    /// There is no other one: it owns every room, and asks nobody.
+    is_alone: bool,
+    routes: BTreeMap<RoomName, Route>,
+    /// Rooms without an owner, and when the store is asked again.
+    homeless: BTreeSet<(Instant, RoomName)>,
+    trunks: BTreeMap<InstanceId, Trunk>,
+    /// By this clock; `None`: it is over, or has not begun.
+    lease: Option<Instant>,
+    renew_at: Option<Instant>,
+    renew_sent_at: Option<Instant>,
+    store: Option<u64>,
+    outs: VecDeque<SwitchOut>,
+}
+
+impl Switch {
+    /// One that is alone.
+    pub(crate) fn alone() -> Self {
+        let own = InstanceId(0);
+        Self {
+            own,
+            is_alone: true,
+            routes: BTreeMap::new(),
+            homeless: BTreeSet::new(),
+            trunks: BTreeMap::new(),
+            lease: None,
+            renew_at: None,
+            renew_sent_at: None,
+            store: None,
+            outs: VecDeque::new(),
+        }
+    }
+
+    /// One of several.
+    pub(crate) fn new(own: InstanceId, now: Instant) -> Self {
+        Self { own, is_alone: false, renew_at: Some(now), ..Self::alone() }
+    }
+
+    pub(crate) fn own(&self) -> InstanceId {
+        self.own
+    }
+
+    /// Whether this instance may speak as an owner.
+    pub(crate) fn has_lease(&self, now: Instant) -> bool {
+        self.lease.is_some_and(|until| until > now)
+    }
+
+    /// A desk here says something to the hall of a room.
+    pub(crate) fn command(
+        &mut self,
+        (from, room): (Seat, RoomName),
+        command: Command,
+        halls: &mut Halls,
+        now: Instant,
+    ) {
+        if self.is_alone {
+            return halls.command(&room, from, command, now);
+        }
+        self.check_lease(halls, now);
+        let leaves = matches!(command, Command::Depart { .. } | Command::Exit);
+        let route = self.routes.entry(room.clone()).or_default();
+        if !leaves {
+            route.users.insert(from.connection);
+        } else if matches!(command, Command::Depart { .. }) {
+            route.users.remove(&from.connection);
+        }
+        let epoch = route.epoch;
+        match route.owner {
+            Some(owner) if owner == self.own => {
+                halls.command(&room, from, command, now);
+                self.forget_if_unused(&room, halls);
+            }
+            Some(owner) => {
+                let letter = Letter::Command(from, command);
+                self.post(owner, Envelope { room: room.clone(), epoch, letter }, now);
+                self.forget_if_unused(&room, halls);
+            }
+            None => {
+                let is_told_anew = matches!(
+                    command,
+                    Command::Enter { .. } | Command::Announce(_) | Command::Want { .. }
+                );
+                if !is_told_anew && !leaves && route.unsaid.len() < UNSAID_MAX {
+                    route.unsaid.push((from.connection, command));
+                }
+                self.find_owner(&room, now);
+                self.forget_if_unused(&room, halls);
+            }
+        }
+    }
+
+    /// The id of a connection is another one's now.
+    pub(crate) fn replaced(&mut self, old: Seat, now: Instant) {
+        let letter = Letter::Replaced(old.connection);
+        let (room, epoch) = (RoomName::default(), Epoch::default());
+        if old.instance == self.own {
+            self.outs.push_back(SwitchOut::Replaced(old.connection));
+        } else {
+            self.post(old.instance, Envelope { room, epoch, letter }, now);
+        }
+    }
+
+    /// What a hall here says to a desk, wherever that is.
+    pub(crate) fn effect(&mut self, room: RoomName, to: Seat, effect: Effect, now: Instant) {
+        if to.instance == self.own {
+            self.outs.push_back(SwitchOut::Effect(to.connection, room, effect));
+            return;
+        }
+        let Some(epoch) = self.routes.get(&room).map(|route| route.epoch) else { return };
+        self.post(to.instance, Envelope { room, epoch, letter: Letter::Effect(to, effect) }, now);
+    }
+
+    /// A packet of another instance. `is_here`: whether a desk is.
+    pub(crate) fn receive(
+        &mut self,
+        from: InstanceId,
+        packet: Packet,
+        is_here: impl Fn(ConnectionId) -> bool,
+        halls: &mut Halls,
+        now: Instant,
+    ) {
+        self.check_lease(halls, now);
+        for envelope in self.trunks.entry(from).or_default().receive(packet) {
+            self.open(from, envelope, &is_here, halls, now);
+        }
+        self.flush(from, now);
+    }
+
+    fn open(
+        &mut self,
+        from: InstanceId,
+        envelope: Envelope,
+        is_here: impl Fn(ConnectionId) -> bool,
+        halls: &mut Halls,
+        now: Instant,
+    ) {
+        let Envelope { room, epoch, letter } = envelope;
+        let route = self.routes.get(&room);
+        let is_of = |owner| route.is_some_and(|it| it.owner == Some(owner) && it.epoch == epoch);
+        match letter {
+            Letter::Command(seat, command) if seat.instance == from && is_of(self.own) => {
+                halls.command(&room, seat, command, now);
+            }
+            Letter::Command(..) => {
+                // It may be this one's own, and the store's answer be late.
+                let asks = !route.is_some_and(|route| route.owner.is_some());
+                self.post(
+                    from,
+                    Envelope { room: room.clone(), epoch, letter: Letter::NotOwned },
+                    now,
+                );
+                if asks {
+                    self.routes.entry(room.clone()).or_default();
+                    self.find_owner(&room, now);
+                }
+            }
+            Letter::Effect(seat, effect) if seat.instance == self.own && is_of(from) => {
+                if is_here(seat.connection) {
+                    self.outs.push_back(SwitchOut::Effect(seat.connection, room, effect));
+                } else {
+                    // The hall cannot know yet: whoever was offered to it wants another one.
+                    let command = Command::Depart { leaves: false, unsent: true };
+                    let letter = Letter::Command(seat, command);
+                    self.post(from, Envelope { room, epoch, letter }, now);
+                }
+            }
+            Letter::Effect(..) => {}
+            Letter::Replaced(connection) => self.outs.push_back(SwitchOut::Replaced(connection)),
+            Letter::NotOwned if is_of(from) => self.lose_owner(&room, now),
+            Letter::NotOwned => {}
+        }
+    }
+
+    /// What the store says to a question that needs the halls; others are the desks'.
+    pub(crate) fn reply(&mut self, reply: &Reply, halls: &mut Halls, now: Instant) {
+        self.check_lease(halls, now);
+        match reply {
+            Reply::Renewed { live, store } => self.renewed(live, *store, halls, now),
+            Reply::Owner { room, owner, epoch } => {
+                self.owned((room, *owner, *epoch), halls, now);
+            }
+            Reply::Arrived(..) | Reply::Claimed(..) | Reply::Found(..) | Reply::Done => {}
+        }
+    }
+
+    fn renewed(&mut self, live: &[InstanceId], store: u64, halls: &mut Halls, now: Instant) {
+        let Some(sent_at) = self.renew_sent_at.take() else { return };
+        self.renew_at = Some(sent_at + RENEWED_EVERY).map(|at| at.max(now));
+        let began = self.lease.is_none() && self.store.is_some();
+        // By the time of the question: the store may have answered long before its answer came.
+        self.lease = Some(sent_at + LEASE - LEASE_MARGIN).filter(|until| *until > now);
+        if self.lease.is_none() {
+            return;
+        }
+        let gone: Vec<InstanceId> =
+            self.trunks.keys().copied().filter(|it| !live.contains(it)).collect();
+        for instance in gone {
+            self.trunks.remove(&instance);
+            halls.instance_gone(instance, now);
+        }
+        let has_forgotten = self.store.replace(store).is_some_and(|before| before != store);
+        let before = self.own;
+        if began {
+            // The others take this one for gone, or will: what they said to it, and it to them, is of before.
+            self.own = InstanceId(before.0.wrapping_add(INCARNATION));
+            self.trunks.clear();
+            self.routes.values_mut().for_each(|route| route.owner = None);
+        }
+        if began || has_forgotten {
+            self.outs.push_back(SwitchOut::Reclaim(before));
+        }
+        let rooms: Vec<RoomName> = self.routes.keys().cloned().collect();
+        for room in rooms {
+            let Some(route) = self.routes.get(&room) else { continue };
+            match route.owner {
+                // Whether it is still this one's own is not sure any more.
+                Some(owner) if owner == self.own && has_forgotten => self.find_owner(&room, now),
+                Some(owner) if owner != self.own && !live.contains(&owner) => {
+                    self.lose_owner(&room, now);
+                }
+                Some(_) => {}
+                None => self.find_owner(&room, now),
+            }
+        }
+    }
+
+    fn owned(
+        &mut self,
+        (room, owner, epoch): (&RoomName, InstanceId, Epoch),
+        halls: &mut Halls,
+        now: Instant,
+    ) {
+        let Some(route) = self.routes.get_mut(room) else { return };
+        if let Some(at) = route.asked_at.take() {
+            self.homeless.remove(&(at + ASKED_AGAIN_AFTER, room.clone()));
+        }
+        if (route.owner, route.epoch) == (Some(owner), epoch) {
+            return;
+        }
+        let was_own = route.owner == Some(self.own);
+        if epoch < route.epoch {
+            // The store has forgotten that there was a later one.
+            return self.find_owner(room, now);
+        }
+        (route.owner, route.epoch) = (Some(owner), epoch);
+        if was_own {
+            halls.disown(room);
+        }
+        let users = route.users.iter().copied();
+        self.outs.extend(users.map(|connection| SwitchOut::Rejoin(connection, room.clone())));
+        for (connection, command) in std::mem::take(&mut route.unsaid) {
+            self.outs.push_back(SwitchOut::Again(connection, room.clone(), command));
+        }
+        self.forget_if_unused(room, halls);
+    }
+
+    /// A room has no owner any more that is known.
+    fn lose_owner(&mut self, room: &RoomName, now: Instant) {
+        if let Some(route) = self.routes.get_mut(room) {
+            route.owner = None;
+            self.find_owner(room, now);
+        }
+    }
+
+    fn find_owner(&mut self, room: &RoomName, now: Instant) {
+        let has_lease = self.has_lease(now);
+        let Some(route) = self.routes.get_mut(room) else { return };
+        if route.asked_at.is_some() || !has_lease {
+            return; // It is asked for when there is a lease again.
+        }
+        route.asked_at = Some(now);
+        self.homeless.insert((now + ASKED_AGAIN_AFTER, room.clone()));
+        let request = Request::Own { room: room.clone(), known: route.epoch };
+        self.outs.push_back(SwitchOut::Store(request));
+    }
+
+    /// An owner whose lease is over is none: what its halls know is worth nothing from then on.
+    pub(crate) fn check_lease(&mut self, halls: &mut Halls, now: Instant) {
+        if self.lease.is_none_or(|until| until > now) {
+            return;
+        }
+        self.lease = None;
+        for (room, route) in &mut self.routes {
+            if route.owner == Some(self.own) {
+                route.owner = None;
+                halls.disown(room);
+            }
+            route.asked_at = None;
+        }
+        self.homeless.clear();
+    }
+
+    /// A room that nobody here has to do with is forgotten, and given back where it is this one's own.
+    fn forget_if_unused(&mut self, room: &RoomName, halls: &Halls) {
+        let Some(route) = self.routes.get(room) else { return };
+        if !route.users.is_empty() || halls.has(room) || route.asked_at.is_some() {
+            return;
+        }
+        if route.owner == Some(self.own) {
+            let request = Request::Disown { room: room.clone(), epoch: route.epoch };
+            self.outs.push_back(SwitchOut::Store(request));
+        }
+        self.routes.remove(room);
+    }
+
+    /// A hall here has become empty, or a desk here has gone.
+    pub(crate) fn tidy(&mut self, room: &RoomName, halls: &Halls) {
+        self.forget_if_unused(room, halls);
+    }
+
+    fn post(&mut self, to: InstanceId, envelope: Envelope, now: Instant) {
+        let is_taken = self.trunks.entry(to).or_default().send(envelope);
+        debug_assert!(is_taken, "so much is said to nobody");
+        self.flush(to, now);
+    }
+
+    fn flush(&mut self, to: InstanceId, now: Instant) {
+        let Some(trunk) = self.trunks.get_mut(&to) else { return };
+        while let Some(packet) = trunk.poll(now) {
+            self.outs.push_back(SwitchOut::Send(to, packet));
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, halls: &mut Halls, now: Instant) {
+        self.check_lease(halls, now);
+        if self.renew_at.is_some_and(|at| at <= now) {
+            self.renew_at = Some(now + ASKED_AGAIN_AFTER);
+            self.renew_sent_at = Some(now);
+            self.outs.push_back(SwitchOut::Store(Request::Renew));
+        }
+        while let Some((at, room)) = self.homeless.first()
+            && *at <= now
+        {
+            let room = room.clone();
+            self.homeless.pop_first();
+            if let Some(route) = self.routes.get_mut(&room) {
+                route.asked_at = None;
+                self.find_owner(&room, now);
+            }
+        }
+        let due =
+            |(_, trunk): &(&InstanceId, &Trunk)| trunk.poll_timeout().is_some_and(|at| at <= now);
+        let due: Vec<InstanceId> = self.trunks.iter().filter(due).map(|(id, _)| *id).collect();
+        due.into_iter().for_each(|instance| self.flush(instance, now));
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let homeless = self.homeless.first().map(|(at, _)| *at);
+        let trunks = self.trunks.values().filter_map(Trunk::poll_timeout);
+        self.renew_at.into_iter().chain(self.lease).chain(homeless).chain(trunks).min()
+    }
+
+    pub(crate) fn poll(&mut self) -> Option<SwitchOut> {
+        self.outs.pop_front()
+    }
+}

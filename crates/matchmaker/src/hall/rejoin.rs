@@ -1,0 +1,97 @@
+//! A hall that has just been taken over learns from the desks what it has to know.
+
+use std::sync::Arc;
+
+use holepunch_wire::session::{RoomMode, SessionId};
+
+use super::session::{End, PLANS_MAX, Session};
+use super::{Hall, Step};
+use crate::card::Card;
+use crate::doors::ConnectionId;
+use crate::plan::Tried;
+use crate::seat::{Effect, Held, InstanceId, Seat};
+
+/// Nobody is there.
+const NO_SEAT: Seat = Seat { instance: InstanceId(u64::MAX), connection: ConnectionId(u64::MAX) };
+
+impl Hall {
+    /// A desk tells what it knows of the hall of before.
+    pub(super) fn rejoin(
+        &mut self,
+        seat: Seat,
+        card: Arc<Card>,
+        (member, sessions): (Option<(RoomMode, bool)>, Vec<Held>),
+        step: &mut Step<'_>,
+    ) {
+        self.let_in(seat, card, step);
+        if let Some((mode, own)) = member {
+            self.members.insert(seat);
+            if self.decided.is_none() && !self.name.is_default() && mode != RoomMode::Pair {
+                self.decided = Some(mode);
+            }
+            if own {
+                (self.owner, self.was_owned) = (Some(seat), true);
+            }
+            step.tell(seat, Effect::Entered(self.mode()));
+        }
+        for held in sessions {
+            self.adopt(seat, held, step);
+        }
+        self.see_off(seat, step);
+    }
+
+    fn adopt(&mut self, seat: Seat, held: Held, step: &mut Step<'_>) {
+        let Held { session: id, own: own @ (0 | 1), peer, plan, direct, relayed } = held else {
+            return;
+        };
+        let Some(person) = self.people.get_mut(&seat) else { return };
+        let card = Arc::clone(&person.card);
+        if person.is_full() || peer == card.worker {
+            return step.tell(seat, Effect::Over(id));
+        }
+        let end = End { direct, relayed, ..End::new((seat, None), &card) };
+        match self.sessions.get_mut(&id) {
+            Some(session)
+                if session.ends[own].gone.is_some()
+                    && session.ends[own].worker == card.worker
+                    && session.ends[1 - own].worker == peer =>
+            {
+                let until = session.ends[own].gone.map(|gone| gone.until);
+                session.ends[own] = end;
+                session.number = session.number.max(plan.number);
+                session.plans[own] = plan;
+                until.into_iter().for_each(|until| self.waiting.remove((until, id)));
+            }
+            Some(_) => return step.tell(seat, Effect::Over(id)),
+            None => {
+                let missing = End::missing(NO_SEAT, peer, step.now);
+                let ends = if own == 0 { [end, missing] } else { [missing, end] };
+                let session = Session::again(ends, plan);
+                self.sessions.insert(id, session);
+                step.shared.rooms.insert(id, step.room.clone());
+            }
+        }
+        if let Some(person) = self.people.get_mut(&seat) {
+            person.sessions.insert(id);
+        }
+        self.wait_anew(id);
+        self.agree(id, step);
+    }
+
+    /// Both of a session that was taken over follow the same plan: a new one, where they do not.
+    fn agree(&mut self, id: SessionId, step: &mut Step<'_>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let [first, second] = &session.plans;
+        let is_one = first.number == second.number && first.strategy == second.strategy;
+        if is_one || session.ends.iter().any(|end| end.gone.is_some()) {
+            return;
+        }
+        let number = (first.number.max(second.number) + 1).min(PLANS_MAX);
+        let people = session.ends.each_ref().map(|end| self.people.get(&end.seat));
+        let [Some(first), Some(second)] = people else { return };
+        let sides = [first.side(step.now), second.side(step.now)];
+        let (planner, tried) = (&step.shared.planner, Tried::default());
+        let plans = planner.plan([&sides[0], &sides[1]], number, &tried, step.now);
+        self.send_plans(id, number, plans, step);
+    }
+}
