@@ -48,8 +48,6 @@ pub struct CardV1 {
     pub key: Option<PublicKey>,
     /// The address that our STUN server has seen it at.
     pub proven: Option<IpAddr>,
-    /// The token with which it takes its sessions to another connection.
-    pub resume: String,
     /// Whether it may be called from other rooms.
     pub callable: bool,
 }

@@ -7,7 +7,11 @@ use holepunch_wire::WorkerId;
 use holepunch_wire::session::{RelayToken, RoomName, SessionId};
 use rand::rngs::StdRng;
 
+#[cfg(debug_assertions)]
+use crate::desk::Desk;
 use crate::desk::WakeReason;
+#[cfg(debug_assertions)]
+use crate::doors::ConnectionId;
 use crate::doors::{Event, RelayRefusal};
 use crate::hall::{Hall, Shared, Step};
 use crate::plan::Planner;
@@ -24,6 +28,8 @@ pub struct Halls {
     /// When each of them wants to be called.
     due: BTreeSet<(Instant, RoomName)>,
     emptied: Vec<RoomName>,
+    /// From when on the next halls of rooms pair, that were another one's before.
+    pairs_from: BTreeMap<RoomName, Instant>,
 }
 
 impl Halls {
@@ -33,7 +39,13 @@ impl Halls {
     pub fn new(relay: bool, rng: StdRng) -> Self {
         let (rooms, effects, events) = Default::default();
         let shared = Shared { rng, planner: Planner::default(), relay, rooms, effects, events };
-        Self { shared, halls: BTreeMap::new(), due: BTreeSet::new(), emptied: Vec::new() }
+        Self {
+            shared,
+            halls: BTreeMap::new(),
+            due: BTreeSet::new(),
+            emptied: Vec::new(),
+            pairs_from: BTreeMap::new(),
+        }
     }
 
     /// Takes what a desk says of its worker.
@@ -46,7 +58,8 @@ impl Halls {
                 | Command::Call { .. }
         );
         if is_entry && !self.halls.contains_key(room) {
-            self.halls.insert(room.clone(), Hall::new(room.clone()));
+            let pairs_from = self.pairs_from.remove(room).filter(|at| *at > now);
+            self.halls.insert(room.clone(), Hall::new(room.clone(), pairs_from));
         }
         self.with(room, now, |hall, step| hall.command(from, command, step));
     }
@@ -94,6 +107,11 @@ impl Halls {
         self.halls.values().flat_map(Hall::ready)
     }
 
+    /// All sessions: their number, and both workers, with whether each is connected.
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionId, [(&WorkerId, bool); 2])> {
+        self.halls.values().flat_map(Hall::pairs)
+    }
+
     /// How many these are.
     #[must_use]
     pub fn ready_count(&self) -> usize {
@@ -112,19 +130,18 @@ impl Halls {
 
     /// How many are in all rooms, once everything was looked at.
     #[cfg(debug_assertions)]
-    pub(crate) fn check_invariants<'a>(
-        &self,
-        desk: impl Fn(Seat) -> Option<&'a crate::desk::Desk>,
-    ) -> usize {
+    pub(crate) fn check_invariants(&self, desks: Option<&BTreeMap<ConnectionId, Desk>>) -> usize {
         let due = self.halls.iter().filter_map(|(room, hall)| {
             assert!(!hall.is_empty(), "nobody is in {room}");
             Some((hall.poll_timeout()?.0, room.clone()))
         });
         assert_eq!(due.collect::<BTreeSet<_>>(), self.due, "a hall waits for another time");
-        let sessions = self.halls.values().flat_map(Hall::sessions);
-        let rooms: BTreeMap<SessionId, RoomName> = sessions.collect();
+        let of_hall = |(room, hall): (&RoomName, &Hall)| {
+            hall.pairs().map(|(id, _)| (id, room.clone())).collect::<Vec<_>>()
+        };
+        let rooms: BTreeMap<SessionId, RoomName> = self.halls.iter().flat_map(of_hall).collect();
         assert_eq!(rooms, self.shared.rooms, "a session is elsewhere");
-        self.halls.values().map(|hall| hall.check_invariants(&desk)).sum()
+        self.halls.values().map(|hall| hall.check_invariants(desks)).sum()
     }
 
     fn with(&mut self, room: &RoomName, now: Instant, act: impl FnOnce(&mut Hall, &mut Step<'_>)) {
@@ -157,13 +174,20 @@ impl Halls {
         std::mem::take(&mut self.emptied)
     }
 
+    /// A room is this one's from now on. Where it has been another one's, nobody is paired before `pairs_from`.
+    pub(crate) fn own(&mut self, room: RoomName, pairs_from: Option<Instant>) {
+        self.pairs_from.remove(&room);
+        self.pairs_from.extend(pairs_from.map(|at| (room, at)));
+    }
+
     /// A room is another one's from now on, and what is known of it here worth nothing.
     pub(crate) fn disown(&mut self, room: &RoomName) {
+        self.pairs_from.remove(room);
         let Some(hall) = self.halls.remove(room) else { return };
         if let Some((at, _)) = hall.poll_timeout() {
             self.due.remove(&(at, room.clone()));
         }
-        for (session, _) in hall.sessions() {
+        for (session, _) in hall.pairs() {
             self.shared.rooms.remove(&session);
         }
         self.shared.effects.retain(|(other, _, _)| other != room);

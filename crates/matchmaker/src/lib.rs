@@ -44,5 +44,5 @@ pub use doors::{
 };
 pub use halls::Halls;
 pub use machine::Matchmaker;
-pub use registry::{Claimed, OtherKey, Registry, Whereabouts};
+pub use registry::{Claimed, Registry, Whereabouts};
 pub use seat::{Command, Effect, Held, InstanceId, Seat};

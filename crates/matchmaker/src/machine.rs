@@ -142,14 +142,7 @@ impl Matchmaker {
         }
         self.halls.handle_timeout(now);
         self.switch.handle_timeout(&mut self.halls, now);
-        let late = self.asked.iter().filter(|(_, (_, at))| *at + ASKED_AGAIN_AFTER <= now);
-        let late: Vec<u64> = late.map(|(number, _)| *number).collect();
-        for number in late {
-            if let Some((request, at)) = self.asked.get_mut(&number) {
-                *at = now;
-                self.requests.push_back((number, request.clone()));
-            }
-        }
+        self.ask_again(now);
         self.settle(now);
         // A driver that is told to call again at once never gets to anything else.
         debug_assert!(self.poll_timeout().is_none_or(|(at, _)| at > now), "nothing is left to do");
@@ -180,8 +173,8 @@ impl Matchmaker {
     pub fn handle_reply(&mut self, number: u64, reply: Reply, now: Instant) {
         self.handle_timeout(now);
         // One that comes twice, or was given up, is none.
-        if let Some((request, _)) = self.asked.remove(&number) {
-            self.reply(&request, reply, now);
+        if let Some((request, asked_at)) = self.asked.remove(&number) {
+            self.reply((&request, asked_at), reply, now);
         }
         self.settle(now);
     }
@@ -225,6 +218,11 @@ impl Matchmaker {
     /// The workers that wait for a peer, room by room, the longest waiter first.
     pub fn ready(&self) -> impl Iterator<Item = &WorkerId> {
         self.halls.ready()
+    }
+
+    /// The sessions of the halls that are here: their number, and both workers, with whether each is connected.
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionId, [(&WorkerId, bool); 2])> {
+        self.halls.sessions()
     }
 
     /// Whether there is room for `worker`, which comes from `ip`, as far as that is known here: see [`Registry::admits`](crate::Registry::admits).
@@ -362,17 +360,17 @@ impl Matchmaker {
     fn request(&mut self, request: Request, now: Instant) {
         if let Some(store) = &mut self.store {
             let reply = store.answer(self.switch.own(), request.clone(), &self.config, now);
-            return self.reply(&request, reply, now);
+            return self.reply((&request, now), reply, now);
         }
         self.next_request += 1;
         self.requests.push_back((self.next_request, request.clone()));
         self.asked.insert(self.next_request, (request, now));
     }
 
-    fn reply(&mut self, request: &Request, reply: Reply, now: Instant) {
+    fn reply(&mut self, (request, asked_at): (&Request, Instant), reply: Reply, now: Instant) {
         match reply {
             Reply::Renewed { .. } | Reply::Owner { .. } => {
-                self.switch.reply(&reply, &mut self.halls, now);
+                self.switch.reply((&reply, asked_at), &mut self.halls, now);
             }
             Reply::Arrived(Seat { connection, .. }, needs_proof) => {
                 if let Some(arrival) = self.arriving.remove(&connection) {
@@ -393,6 +391,19 @@ impl Matchmaker {
                 self.at_desk(connection, now, |desk, at| desk.answer(Answer::Found(found), at));
             }
             Reply::Done => {}
+        }
+    }
+
+    /// What the store has not answered in time is asked again. (The switchboard sees to the lease and to owners by itself: an
+    /// answer to what it asked long ago says nothing of now.)
+    fn ask_again(&mut self, now: Instant) {
+        let is_late = |_: &u64, (_, at): &mut (Request, Instant)| *at + ASKED_AGAIN_AFTER <= now;
+        let late: Vec<_> = self.asked.extract_if(.., is_late).collect();
+        for (number, (request, _)) in late {
+            if !matches!(request, Request::Renew | Request::Own { .. }) {
+                self.requests.push_back((number, request.clone()));
+                self.asked.insert(number, (request, now));
+            }
         }
     }
 
@@ -423,11 +434,13 @@ impl Matchmaker {
                     self.at_desk(connection, now, |desk, at| desk.effect(&room, effect, at));
                 }
                 SwitchOut::Rejoin(connection, room) => {
-                    self.at_desk(connection, now, |desk, at| desk.rejoin(&room, at));
+                    self.at_desk(connection, now, |desk, _| desk.rejoin(&room));
+                }
+                SwitchOut::Rewant(connection, room) => {
+                    self.at_desk(connection, now, |desk, at| desk.want_again(&room, at));
                 }
                 SwitchOut::Again(connection, room, command) => {
-                    let seat = self.seat(connection);
-                    self.switch.command((seat, room), command, &mut self.halls, now);
+                    self.at_desk(connection, now, |desk, _| desk.say_again(room, command));
                 }
                 SwitchOut::Replaced(connection) => self.at_desk(connection, now, |desk, _| {
                     desk.close(CLOSE_NORMAL, REPLACED_REASON, LeaveReason::Replaced);
@@ -441,7 +454,9 @@ impl Matchmaker {
     }
 
     fn reclaim(&mut self, instance: InstanceId, now: Instant) {
-        // What was asked for under another number is asked for anew.
+        for seat in self.asked.values_mut().filter_map(|(request, _)| request.seat_mut()) {
+            seat.instance = self.switch.own();
+        }
         for connection in self.desks.keys().copied().collect::<Vec<_>>() {
             let before = Seat { instance, connection };
             self.at_desk(connection, now, |desk, _| desk.reclaim(before));
@@ -474,16 +489,19 @@ impl Matchmaker {
     /// Two tables do not agree, or one is larger than it may be.
     #[cfg(debug_assertions)]
     pub fn check_invariants(&self) {
-        let holders = self.desks.iter().map(|(id, desk)| (self.seat(*id), desk.ip()));
-        if let Some(store) = &self.store {
-            for (worker, seat) in store.registry.check_invariants(holders.clone()) {
-                let desk = self.desks.get(&seat.connection);
-                assert!(desk.is_some_and(|desk| desk.worker() == worker), "{worker} is elsewhere");
-            }
-        }
         assert!(!self.ended || self.desks.is_empty(), "somebody is here after the end");
         assert_eq!(self.due.len(), self.desks.len(), "each has one time");
-        let members = self.halls.check_invariants(|seat| self.desks.get(&seat.connection));
+        let Some(store) = &self.store else {
+            // What a hall knows of a desk is of a moment ago, and that may be elsewhere.
+            self.halls.check_invariants(None);
+            return;
+        };
+        let holders = self.desks.iter().map(|(id, desk)| (self.seat(*id), desk.ip()));
+        for (worker, seat) in store.registry.check_invariants(holders) {
+            let desk = self.desks.get(&seat.connection);
+            assert!(desk.is_some_and(|desk| desk.worker() == worker), "{worker} is elsewhere");
+        }
+        let members = self.halls.check_invariants(Some(&self.desks));
         let at_home = self.desks.values().filter(|desk| desk.home().is_some()).count();
         assert_eq!(members, at_home, "each is in one room");
     }

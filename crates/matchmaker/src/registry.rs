@@ -12,6 +12,7 @@ use holepunch_wire::session::RoomName;
 use serde::{Deserialize, Serialize};
 
 use crate::bindings::Bindings;
+use crate::cluster::ClaimError;
 use crate::doors::{Config, ConnectionId, NotAdmitted};
 use crate::hall::RESUME_WITHIN;
 use crate::places::Places;
@@ -33,7 +34,7 @@ pub struct Registry {
     bindings: Bindings,
     places: Places,
     /// In which rooms the sessions of workers are that have lost their connection, and for how long these can be taken up.
-    left: BTreeMap<WorkerId, (BTreeSet<RoomName>, Instant)>,
+    left: BTreeMap<WorkerId, Left>,
     left_until: BTreeSet<(Instant, WorkerId)>,
 }
 
@@ -46,6 +47,14 @@ struct Entry {
     is: Whereabouts,
 }
 
+/// What a connection that is gone has left.
+#[derive(Debug, Clone)]
+struct Left {
+    rooms: BTreeSet<RoomName>,
+    resume: String,
+    until: Instant,
+}
+
 /// Where a worker is to be found.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Whereabouts {
@@ -53,19 +62,19 @@ pub struct Whereabouts {
     pub room: Option<RoomName>,
     /// Other rooms where it has sessions.
     pub visits: BTreeSet<RoomName>,
+    /// The token of its welcome, with which it takes its sessions to another connection.
+    pub resume: String,
 }
-
-/// A worker's id is bound to another key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OtherKey;
 
 /// What a connection has when it takes an id.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Claimed {
     /// The connection that had the id before.
     pub replaced: Option<Seat>,
-    /// The rooms with sessions that the worker may take up.
+    /// The rooms with sessions of the connection before.
     pub left: Vec<RoomName>,
+    /// The token with which they are taken up.
+    pub resume: String,
 }
 
 impl Registry {
@@ -130,20 +139,29 @@ impl Registry {
     /// by now, or only asks what it may take up.
     ///
     /// # Errors
-    /// The id is bound to another key.
+    /// The id is bound to another key, or another connection has taken it since.
     pub fn claim(
         &mut self,
         worker: &WorkerId,
         (seat, ip): (Seat, IpAddr),
         key: Option<PublicKey>,
         now: Instant,
-    ) -> Result<Claimed, OtherKey> {
+    ) -> Result<Claimed, ClaimError> {
         self.expire(now);
-        if key.is_some() && self.bound_to(worker).is_some_and(|bound| Some(bound) != key) {
-            return Err(OtherKey);
+        let is_current = self.current.get(worker).is_some_and(|entry| entry.seat == seat);
+        if !is_current && !self.pending.contains(&seat) && self.seats.contains_key(&seat) {
+            return Err(ClaimError::Replaced);
+        }
+        // Whoever has the id already need not prove its key again.
+        let proves = key.is_some() || !is_current;
+        if proves && self.bound_to(worker).is_some_and(|bound| Some(bound) != key) {
+            return Err(ClaimError::OtherKey);
         }
         let mut replaced = None;
-        if self.pending.remove(&seat) {
+        if !is_current {
+            // (One that the store does not know has another seat than when it has arrived.)
+            self.arrive(seat, ip);
+            self.pending.remove(&seat);
             let entry = Entry { seat, ip, key: None, is: Whereabouts::default() };
             if let Some(old) = self.current.insert(worker.clone(), entry) {
                 replaced = Some(old.seat);
@@ -156,8 +174,9 @@ impl Registry {
             self.bindings.remove(worker);
         }
         let left = self.left.get(worker);
-        let left = left.iter().flat_map(|(rooms, _)| rooms).cloned().collect();
-        Ok(Claimed { replaced, left })
+        let resume = left.map(|left| left.resume.clone()).unwrap_or_default();
+        let left = left.iter().flat_map(|left| &left.rooms).cloned().collect();
+        Ok(Claimed { replaced, left, resume })
     }
 
     /// A connection that has had the id at the seat `before` has another one; `false`: it has lost the id meanwhile.
@@ -212,11 +231,12 @@ impl Registry {
 
     /// A worker has lost a connection, and may take up its sessions with the next one.
     fn has_left(&mut self, worker: &WorkerId, is: Whereabouts, now: Instant) {
-        let until = now + RESUME_WITHIN;
-        let (rooms, before) = self.left.entry(worker.clone()).or_insert((BTreeSet::new(), until));
-        rooms.extend(is.room.into_iter().chain(is.visits));
-        self.left_until.remove(&(*before, worker.clone()));
-        *before = until;
+        let (rooms, resume, until) = (BTreeSet::new(), is.resume, now + RESUME_WITHIN);
+        let left =
+            self.left.entry(worker.clone()).or_insert(Left { rooms, resume: String::new(), until });
+        left.rooms.extend(is.room.into_iter().chain(is.visits));
+        self.left_until.remove(&(left.until, worker.clone()));
+        (left.until, left.resume) = (until, resume);
         self.left_until.insert((until, worker.clone()));
     }
 

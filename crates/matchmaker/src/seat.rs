@@ -17,6 +17,18 @@ use crate::doors::ConnectionId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct InstanceId(pub u64);
 
+impl InstanceId {
+    /// The number of the same process, when it has lost what it had under this one. The lower half stays.
+    pub(crate) fn next(self) -> Self {
+        Self(self.0.wrapping_add(1 << 32))
+    }
+
+    /// Whether the two are the same process, now and then.
+    pub(crate) fn is_same_process(self, other: Self) -> bool {
+        self.0 as u32 == other.0 as u32
+    }
+}
+
 /// Where a worker's WebSocket is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Seat {
@@ -55,13 +67,17 @@ pub enum Command {
         member: Option<(RoomMode, bool)>,
         /// Its sessions there.
         sessions: Vec<Held>,
+        /// Those that it has left.
+        left: Vec<SessionId>,
+        /// It has lost a connection, and takes up its sessions with this one.
+        resumes: bool,
     },
-    /// The worker is there again: it takes up its sessions with a token, and the others of it are over.
+    /// The worker is there again. What it does not take up, and what could not go on without it, is over.
     Return {
         /// What is known of it.
         card: Arc<Card>,
-        /// That of an earlier welcome.
-        token: Option<String>,
+        /// It is the one that has lost its connection, and takes up its sessions.
+        resumes: bool,
     },
     /// The worker wants a session with one that is in this room.
     Call {
@@ -97,6 +113,8 @@ pub struct Held {
     pub peer: WorkerId,
     /// The plan that the worker was told last.
     pub plan: Plan,
+    /// Whether it was taken off the queue for this: it waits again after its end.
+    pub was_waiting: bool,
     /// Whether it has said that the path is direct.
     pub direct: bool,
     /// Whether it has said that the relay serves.
@@ -108,8 +126,8 @@ pub struct Held {
 pub enum Effect {
     /// The worker is in the room, which has this mode.
     Entered(RoomMode),
-    /// It waits for a peer again, without having asked.
-    Waits,
+    /// Whether it waits for a peer: it has been taken off the queue, to be offered one, or waits again without having asked.
+    Waits(bool),
     /// To be said to the worker.
     Say(ServerV1),
     /// A peer, for a worker of the baseline or with one.

@@ -16,6 +16,7 @@
 //! to send to [`net::Network::send`], what [`net::Network::poll_delivery`] gives to them, and the
 //! earliest of all their time-outs as the next moment. Signalling is not UDP and goes round it.
 
+pub mod cluster;
 pub mod lab;
 pub mod link;
 pub mod nat;

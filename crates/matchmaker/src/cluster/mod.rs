@@ -17,7 +17,7 @@ use holepunch_wire::session::RoomName;
 use serde::{Deserialize, Serialize};
 
 use crate::doors::{ConnectionId, NotAdmitted};
-use crate::registry::{Claimed, OtherKey, Whereabouts};
+use crate::registry::{Claimed, Whereabouts};
 use crate::seat::{Command, Effect, InstanceId, Seat};
 pub use store::Store;
 pub(crate) use switch::{Switch, SwitchOut};
@@ -26,6 +26,9 @@ pub(crate) use switch::{Switch, SwitchOut};
 pub const LEASE: Duration = Duration::from_secs(3);
 /// It says so this often.
 pub(crate) const RENEWED_EVERY: Duration = Duration::from_secs(1);
+/// A hall that has been taken over pairs nobody before this: every desk is to have told what it knows. Each instance learns
+/// of the end of an owner with its next lease, and asks for the next one.
+pub(crate) const LEARNED_WITHIN: Duration = Duration::from_secs(2);
 /// By its own clock, an owner stops this long before its lease ends, since two clocks do not run alike.
 pub(crate) const LEASE_MARGIN: Duration = Duration::from_millis(300);
 /// A question that the store has not answered by then is asked again.
@@ -142,6 +145,20 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// The connection that has come, or is to stay: it has another seat, when its instance has another number. (One that is
+    /// gone is gone from where it was.)
+    pub(crate) fn seat_mut(&mut self) -> Option<&mut Seat> {
+        match self {
+            Self::Arrive { seat, .. }
+            | Self::Claim { seat, .. }
+            | Self::Find { seat, .. }
+            | Self::Is { seat, .. } => Some(seat),
+            Self::Renew | Self::Own { .. } | Self::Disown { .. } | Self::Release { .. } => None,
+        }
+    }
+}
+
 /// What the store answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
@@ -160,6 +177,8 @@ pub enum Reply {
         owner: InstanceId,
         /// Its epoch.
         epoch: Epoch,
+        /// Whether there has been another one before, whose desks know more than the new one.
+        was_owned: bool,
     },
     /// Whether a worker may connect, and whether it has to prove a key.
     Arrived(Seat, Result<bool, NotAdmitted>),
@@ -178,10 +197,4 @@ pub enum ClaimError {
     OtherKey,
     /// Another connection has come since.
     Replaced,
-}
-
-impl From<OtherKey> for ClaimError {
-    fn from(_: OtherKey) -> Self {
-        Self::OtherKey
-    }
 }

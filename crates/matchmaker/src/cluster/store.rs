@@ -45,7 +45,9 @@ impl Store {
                 let has_lease =
                     |owner: &InstanceId| self.leases.get(owner).is_some_and(|at| *at > now);
                 let current = self.rooms.get(&room).copied();
-                let other = current.filter(|(owner, _)| *owner != from && has_lease(owner));
+                let is_other =
+                    |owner: &InstanceId| !owner.is_same_process(from) && has_lease(owner);
+                let other = current.filter(|(owner, _)| is_other(owner));
                 let (owner, epoch) =
                     other.filter(|(_, epoch)| *epoch >= known).unwrap_or_else(|| {
                         // Also where it asks again: what it said before is of before.
@@ -53,7 +55,7 @@ impl Store {
                         (from, self.epoch)
                     });
                 self.rooms.insert(room.clone(), (owner, epoch));
-                Reply::Owner { room, owner, epoch }
+                Reply::Owner { room, owner, epoch, was_owned: current.is_some() }
             }
             Request::Disown { room, epoch } => {
                 if self.rooms.get(&room) == Some(&(from, epoch)) {
@@ -75,7 +77,7 @@ impl Store {
             }
             Request::Claim { seat, worker, ip, key, again: None } => {
                 let claimed = self.registry.claim(&worker, (seat, ip), key, now);
-                Reply::Claimed(seat, claimed.map_err(Into::into))
+                Reply::Claimed(seat, claimed)
             }
             Request::Find { seat, worker } => Reply::Found(seat, self.registry.find(&worker)),
             Request::Is { seat, worker, is } => {

@@ -7,8 +7,8 @@ use holepunch_wire::session::RoomName;
 
 use super::trunk::Trunk;
 use super::{
-    ASKED_AGAIN_AFTER, Envelope, Epoch, LEASE, LEASE_MARGIN, Letter, Packet, RENEWED_EVERY, Reply,
-    Request,
+    ASKED_AGAIN_AFTER, Envelope, Epoch, LEARNED_WITHIN, LEASE, LEASE_MARGIN, Letter, Packet,
+    RENEWED_EVERY, Reply, Request,
 };
 use crate::doors::ConnectionId;
 use crate::halls::Halls;
@@ -21,6 +21,8 @@ pub(crate) enum SwitchOut {
     Effect(ConnectionId, RoomName, Effect),
     /// The hall of a room has another owner, which knows nothing of this desk.
     Rejoin(ConnectionId, RoomName),
+    /// By now it knows everything else, and is to be told whether the worker wants a peer.
+    Rewant(ConnectionId, RoomName),
     /// A desk has said this to the hall of a room before there was one.
     Again(ConnectionId, RoomName, Command),
     /// The id of a desk here is another one's now.
@@ -31,9 +33,6 @@ pub(crate) enum SwitchOut {
     Send(InstanceId, Packet),
 }
 
-/// An instance that has lost its lease is another one with the next. The lower half of the number stays.
-const INCARNATION: u64 = 1 << 32;
-
 /// What is kept of what is said to a hall that has no owner.
 const UNSAID_MAX: usize = 4096;
 
@@ -43,6 +42,8 @@ struct Route {
     owner: Option<InstanceId>,
     /// That of the owner, or else the highest that is known.
     epoch: Epoch,
+    /// When the store has said so.
+    since: Option<Instant>,
     /// When the store was asked for the owner.
     asked_at: Option<Instant>,
     /// Desks here that have to do with the hall.
@@ -59,11 +60,15 @@ pub(crate) struct Switch {
     routes: BTreeMap<RoomName, Route>,
     /// Rooms without an owner, and when the store is asked again.
     homeless: BTreeSet<(Instant, RoomName)>,
-    trunks: BTreeMap<InstanceId, Trunk>,
+    /// Since when each is known.
+    trunks: BTreeMap<InstanceId, (Instant, Trunk)>,
     /// By this clock; `None`: it is over, or has not begun.
     lease: Option<Instant>,
+    /// Whether it has had one under this number.
+    has_spoken: bool,
+    /// The number under which the desks here are known, where that is another one.
+    before: Option<InstanceId>,
     renew_at: Option<Instant>,
-    renew_sent_at: Option<Instant>,
     store: Option<u64>,
     outs: VecDeque<SwitchOut>,
 }
@@ -79,8 +84,9 @@ impl Switch {
             homeless: BTreeSet::new(),
             trunks: BTreeMap::new(),
             lease: None,
+            has_spoken: false,
+            before: None,
             renew_at: None,
-            renew_sent_at: None,
             store: None,
             outs: VecDeque::new(),
         }
@@ -133,7 +139,10 @@ impl Switch {
             None => {
                 let is_told_anew = matches!(
                     command,
-                    Command::Enter { .. } | Command::Announce(_) | Command::Want { .. }
+                    Command::Enter { .. }
+                        | Command::Rejoin { .. }
+                        | Command::Announce(_)
+                        | Command::Want { .. }
                 );
                 if !is_told_anew && !leaves && route.unsaid.len() < UNSAID_MAX {
                     route.unsaid.push((from.connection, command));
@@ -175,7 +184,8 @@ impl Switch {
         now: Instant,
     ) {
         self.check_lease(halls, now);
-        for envelope in self.trunks.entry(from).or_default().receive(packet) {
+        let (_, trunk) = self.trunks.entry(from).or_insert_with(|| (now, Trunk::default()));
+        for envelope in trunk.receive(packet) {
             self.open(from, envelope, &is_here, halls, now);
         }
         self.flush(from, now);
@@ -227,50 +237,54 @@ impl Switch {
     }
 
     /// What the store says to a question that needs the halls; others are the desks'.
-    pub(crate) fn reply(&mut self, reply: &Reply, halls: &mut Halls, now: Instant) {
+    pub(crate) fn reply(
+        &mut self,
+        (reply, asked_at): (&Reply, Instant),
+        halls: &mut Halls,
+        now: Instant,
+    ) {
         self.check_lease(halls, now);
         match reply {
-            Reply::Renewed { live, store } => self.renewed(live, *store, halls, now),
-            Reply::Owner { room, owner, epoch } => {
-                self.owned((room, *owner, *epoch), halls, now);
+            Reply::Renewed { live, store } => self.renewed((live, *store), asked_at, halls, now),
+            Reply::Owner { room, owner, epoch, was_owned } => {
+                let pairs_from = was_owned.then(|| now + LEARNED_WITHIN);
+                self.owned((room, *owner, *epoch), pairs_from, halls, now);
             }
             Reply::Arrived(..) | Reply::Claimed(..) | Reply::Found(..) | Reply::Done => {}
         }
     }
 
-    fn renewed(&mut self, live: &[InstanceId], store: u64, halls: &mut Halls, now: Instant) {
-        let Some(sent_at) = self.renew_sent_at.take() else { return };
-        self.renew_at = Some(sent_at + RENEWED_EVERY).map(|at| at.max(now));
-        let began = self.lease.is_none() && self.store.is_some();
-        // By the time of the question: the store may have answered long before its answer came.
-        self.lease = Some(sent_at + LEASE - LEASE_MARGIN).filter(|until| *until > now);
-        if self.lease.is_none() {
-            return;
-        }
-        let gone: Vec<InstanceId> =
-            self.trunks.keys().copied().filter(|it| !live.contains(it)).collect();
-        for instance in gone {
-            self.trunks.remove(&instance);
-            halls.instance_gone(instance, now);
-        }
+    fn renewed(
+        &mut self,
+        (live, store): (&[InstanceId], u64),
+        sent_at: Instant,
+        halls: &mut Halls,
+        now: Instant,
+    ) {
         let has_forgotten = self.store.replace(store).is_some_and(|before| before != store);
-        let before = self.own;
-        if began {
-            // The others take this one for gone, or will: what they said to it, and it to them, is of before.
-            self.own = InstanceId(before.0.wrapping_add(INCARNATION));
-            self.trunks.clear();
-            self.routes.values_mut().for_each(|route| route.owner = None);
+        if has_forgotten || (self.lease.is_none() && self.has_spoken) {
+            return self.begin_anew(halls, now);
         }
-        if began || has_forgotten {
+        // By the time of the question: the store may have answered long before its answer came.
+        let until = Some(sent_at + LEASE - LEASE_MARGIN).filter(|until| *until > now);
+        let Some(until) = until.filter(|_| live.contains(&self.own)) else { return };
+        (self.lease, self.has_spoken) = (Some(until), true);
+        self.renew_at = Some((sent_at + RENEWED_EVERY).max(now));
+        if let Some(before) = self.before.take() {
             self.outs.push_back(SwitchOut::Reclaim(before));
         }
+        // What has been heard of since the question is not known to this answer.
+        let is_gone = |instance: &InstanceId, since: Option<Instant>| {
+            !live.contains(instance) && since.is_none_or(|since| since < sent_at)
+        };
+        let gone = self.trunks.extract_if(.., |id, (since, _)| is_gone(id, Some(*since)));
+        let gone: Vec<InstanceId> = gone.map(|(instance, _)| instance).collect();
+        gone.into_iter().for_each(|instance| halls.instance_gone(instance, now));
         let rooms: Vec<RoomName> = self.routes.keys().cloned().collect();
         for room in rooms {
             let Some(route) = self.routes.get(&room) else { continue };
             match route.owner {
-                // Whether it is still this one's own is not sure any more.
-                Some(owner) if owner == self.own && has_forgotten => self.find_owner(&room, now),
-                Some(owner) if owner != self.own && !live.contains(&owner) => {
+                Some(owner) if owner != self.own && is_gone(&owner, route.since) => {
                     self.lose_owner(&room, now);
                 }
                 Some(_) => {}
@@ -279,9 +293,24 @@ impl Switch {
         }
     }
 
+    /// The others take this one for gone, or will: what they said to it, and it to them, is of before. It has another number from
+    /// now on, and no lease under it yet.
+    fn begin_anew(&mut self, halls: &mut Halls, now: Instant) {
+        self.before.get_or_insert(self.own);
+        self.own = self.own.next();
+        (self.lease, self.has_spoken, self.renew_at) = (None, false, Some(now));
+        self.trunks.clear();
+        self.homeless.clear();
+        for (room, route) in &mut self.routes {
+            (route.owner, route.asked_at) = (None, None);
+            halls.disown(room);
+        }
+    }
+
     fn owned(
         &mut self,
         (room, owner, epoch): (&RoomName, InstanceId, Epoch),
+        pairs_from: Option<Instant>,
         halls: &mut Halls,
         now: Instant,
     ) {
@@ -297,15 +326,21 @@ impl Switch {
             // The store has forgotten that there was a later one.
             return self.find_owner(room, now);
         }
-        (route.owner, route.epoch) = (Some(owner), epoch);
+        (route.owner, route.epoch, route.since) = (Some(owner), epoch, Some(now));
         if was_own {
             halls.disown(room);
         }
+        if owner == self.own {
+            halls.own(room.clone(), pairs_from);
+        }
         let users = route.users.iter().copied();
         self.outs.extend(users.map(|connection| SwitchOut::Rejoin(connection, room.clone())));
+        // Among these is what takes up a session: whoever has one is not to be offered to others.
         for (connection, command) in std::mem::take(&mut route.unsaid) {
             self.outs.push_back(SwitchOut::Again(connection, room.clone(), command));
         }
+        let users = route.users.iter().copied();
+        self.outs.extend(users.map(|connection| SwitchOut::Rewant(connection, room.clone())));
         self.forget_if_unused(room, halls);
     }
 
@@ -364,13 +399,14 @@ impl Switch {
     }
 
     fn post(&mut self, to: InstanceId, envelope: Envelope, now: Instant) {
-        let is_taken = self.trunks.entry(to).or_default().send(envelope);
+        let (_, trunk) = self.trunks.entry(to).or_insert_with(|| (now, Trunk::default()));
+        let is_taken = trunk.send(envelope);
         debug_assert!(is_taken, "so much is said to nobody");
         self.flush(to, now);
     }
 
     fn flush(&mut self, to: InstanceId, now: Instant) {
-        let Some(trunk) = self.trunks.get_mut(&to) else { return };
+        let Some((_, trunk)) = self.trunks.get_mut(&to) else { return };
         while let Some(packet) = trunk.poll(now) {
             self.outs.push_back(SwitchOut::Send(to, packet));
         }
@@ -380,7 +416,6 @@ impl Switch {
         self.check_lease(halls, now);
         if self.renew_at.is_some_and(|at| at <= now) {
             self.renew_at = Some(now + ASKED_AGAIN_AFTER);
-            self.renew_sent_at = Some(now);
             self.outs.push_back(SwitchOut::Store(Request::Renew));
         }
         while let Some((at, room)) = self.homeless.first()
@@ -393,15 +428,16 @@ impl Switch {
                 self.find_owner(&room, now);
             }
         }
-        let due =
-            |(_, trunk): &(&InstanceId, &Trunk)| trunk.poll_timeout().is_some_and(|at| at <= now);
+        let due = |(_, (_, trunk)): &(&InstanceId, &(Instant, Trunk))| {
+            trunk.poll_timeout().is_some_and(|at| at <= now)
+        };
         let due: Vec<InstanceId> = self.trunks.iter().filter(due).map(|(id, _)| *id).collect();
         due.into_iter().for_each(|instance| self.flush(instance, now));
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let homeless = self.homeless.first().map(|(at, _)| *at);
-        let trunks = self.trunks.values().filter_map(Trunk::poll_timeout);
+        let trunks = self.trunks.values().filter_map(|(_, trunk)| trunk.poll_timeout());
         self.renew_at.into_iter().chain(self.lease).chain(homeless).chain(trunks).min()
     }
 

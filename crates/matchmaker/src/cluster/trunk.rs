@@ -91,6 +91,8 @@ impl Trunk {
         if let Some((number, _)) = sent {
             self.highest = self.highest.max(number);
             self.sent += 1;
+        }
+        if self.sent > 0 {
             self.again_at.get_or_insert(now + self.again_after);
         }
         let is_due = std::mem::take(&mut self.owes) || sent.is_some();

@@ -59,6 +59,17 @@ impl Liveness {
         Self::Pinged { overdue_at: now + timeout.min(OVERDUE_AFTER), gone_at: now + timeout }
     }
 
+    /// The same, when as much time as `late` has passed in which nobody could have answered.
+    pub(crate) fn later(self, late: Duration) -> Self {
+        match self {
+            Self::Quiet { ping_at } => Self::Quiet { ping_at },
+            Self::Pinged { overdue_at, gone_at } => {
+                Self::Pinged { overdue_at: overdue_at + late, gone_at: gone_at + late }
+            }
+            Self::Overdue { gone_at } => Self::Overdue { gone_at: gone_at + late },
+        }
+    }
+
     /// When this state ends by itself, and with what.
     pub(crate) fn deadline(self) -> (Instant, WakeReason) {
         match self {

@@ -38,6 +38,9 @@ pub(crate) const CLOSE_POLICY: u16 = 1008;
 const CLOSE_INTERNAL: u16 = 1011;
 pub(crate) const CLOSE_TRY_AGAIN: u16 = 1013;
 
+/// A timer that is so late says that this process has stood still, and nothing of its peers.
+const STOOD_STILL: Duration = Duration::from_secs(2);
+
 /// Longest reason for an ignored message, in bytes: it may quote the message.
 const IGNORED_BYTES_MAX: usize = 200;
 
@@ -139,6 +142,8 @@ pub struct Desk {
     entered: Option<RoomMode>,
     /// Since when it has wanted a peer there.
     wants_since: Option<Instant>,
+    /// It has just been taken off the queue.
+    was_waiting: bool,
     liveness: Liveness,
     pinged_at: Option<Instant>,
     /// Until when a key has to be proved; `None`: the worker is registered.
@@ -148,6 +153,11 @@ pub struct Desk {
     told: Allowance,
     v1: Option<Box<V1>>,
     open: Option<Open>,
+    /// Another connection may have taken its id meanwhile: until the registry has said that it has not, it tells no hall that
+    /// it is there.
+    is_doubtful: bool,
+    /// What it has said to halls since, beside what it tells them anew.
+    unsaid: Vec<(RoomName, Command)>,
     /// It is closed, or forgotten.
     is_gone: bool,
     outs: VecDeque<Out>,
@@ -157,8 +167,14 @@ pub struct Desk {
 #[derive(Debug)]
 struct V1 {
     nonce: ProofNonce,
+    /// The token of its welcome.
+    resume: String,
     /// Its sessions, and where each of them is.
     sessions: BTreeMap<SessionId, (RoomName, Held)>,
+    /// The last ones that it has left: a hall that is taken over may not know.
+    left: VecDeque<SessionId>,
+    /// It has lost a connection, and takes up its sessions with this one.
+    resumes: bool,
     /// Rooms in which it has called somebody, and may wait for its turn.
     calls: BTreeSet<RoomName>,
     /// When it was told what opens the TURN servers.
@@ -196,6 +212,7 @@ impl Desk {
             entry: (None, false, false),
             entered: None,
             wants_since: None,
+            was_waiting: false,
             liveness: Liveness::quiet(now, at.config.ping_interval),
             pinged_at: None,
             proof_until: None,
@@ -204,6 +221,8 @@ impl Desk {
             told: Allowance::new(TOLD, now),
             v1: None,
             open: None,
+            is_doubtful: false,
+            unsaid: Vec::new(),
             is_gone: false,
             outs: VecDeque::new(),
         };
@@ -314,14 +333,20 @@ impl Desk {
                 self.close(CLOSE_NORMAL, REPLACED_REASON, LeaveReason::Replaced);
             }
             (Some(Open::Register), Answer::Claim(Ok(_))) => self.register(at),
+            (Some(Open::Register), Answer::Claim(Err(_))) => self.refuse(proof::OTHER_KEY),
             (Some(Open::Hello(hello)), Answer::Claim(claimed)) => {
                 self.claimed(*hello, claimed, at);
             }
             (Some(Open::Call(called)), Answer::Found(found)) => self.found(&called, found),
             // The id is its own again.
             (open, Answer::Claim(_)) => {
-                self.open = open;
+                (self.open, self.is_doubtful) = (open, false);
                 self.tell_whereabouts();
+                self.halls().iter().for_each(|room| self.rejoin(room));
+                for (room, command) in std::mem::take(&mut self.unsaid) {
+                    self.outs.push_back(Out::Command(room, command));
+                }
+                self.halls().iter().for_each(|room| self.want_again(room, at));
             }
             (open, Answer::Found(_)) => self.open = open,
         }
@@ -335,7 +360,14 @@ impl Desk {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, at: Surroundings<'_>) {
-        while let Some((_, why)) = self.poll_timeout().filter(|(due, _)| *due <= at.now) {
+        while let Some((due, why)) = self.poll_timeout().filter(|(due, _)| *due <= at.now) {
+            let late = at.now.saturating_duration_since(due);
+            if late > STOOD_STILL && why != WakeReason::Ping {
+                // This process has stood still, and what has come meanwhile is yet to be read.
+                self.liveness = self.liveness.later(late);
+                self.proof_until = self.proof_until.map(|until| until + late);
+                continue;
+            }
             match why {
                 WakeReason::Ping => self.ping(at),
                 WakeReason::PingOverdue => self.hold_back(),
@@ -479,9 +511,9 @@ impl Desk {
     }
 
     /// The hall of a room is another one than before, which knows nothing of this worker.
-    pub fn rejoin(&mut self, room: &RoomName, at: Surroundings<'_>) {
+    pub fn rejoin(&mut self, room: &RoomName) {
         let is_home = self.room.as_ref() == Some(room);
-        if self.seen().is_none() || !self.halls().contains(room) {
+        if self.seen().is_none() || self.is_doubtful || !self.halls().contains(room) {
             return;
         }
         let (_, fresh, own) = self.entry;
@@ -490,23 +522,43 @@ impl Desk {
             self.enter();
         }
         let sessions = self.v1.iter().flat_map(|v1| v1.sessions.values());
-        let sessions: Vec<Held> =
-            sessions.filter(|(other, _)| other == room).map(|(_, held)| held.clone()).collect();
-        let is_engaged = !sessions.is_empty();
-        if member.is_some() || is_engaged {
+        let has_left = |it: &Held| self.v1.as_ref().is_some_and(|v1| v1.left.contains(&it.session));
+        let here = sessions.filter(|(other, held)| other == room && !has_left(held));
+        let sessions: Vec<Held> = here.map(|(_, held)| held.clone()).collect();
+        let (resumes, left) = match &self.v1 {
+            Some(v1) => (v1.resumes, v1.left.iter().copied().collect()),
+            None => (false, Vec::new()),
+        };
+        let is_guest = !is_home || !sessions.is_empty();
+        if member.is_some() || is_guest || resumes {
             let card = self.card_for(room);
-            let command = Command::Rejoin { card, member, sessions };
+            let command = Command::Rejoin { card, member, sessions, left, resumes };
             self.outs.push_back(Out::Command(room.clone(), command));
         }
+    }
+
+    /// The hall knows everything else by now.
+    pub fn want_again(&mut self, room: &RoomName, at: Surroundings<'_>) {
+        let is_home = self.room.as_ref() == Some(room) && !self.is_gone && !self.is_doubtful;
         if let Some(since) = self.wants_since.filter(|_| is_home) {
             let waited = Some(at.now.saturating_duration_since(since));
             self.outs.push_back(Out::Command(room.clone(), Command::Want { waited }));
         }
     }
 
+    /// What it has said to the hall of a room when that had no owner is said now.
+    pub fn say_again(&mut self, room: RoomName, command: Command) {
+        if self.is_doubtful {
+            self.unsaid.push((room, command));
+        } else if !self.is_gone {
+            self.outs.push_back(Out::Command(room, command));
+        }
+    }
+
     /// The registry is asked anew for the id, which this connection had at the seat `before`.
     pub fn reclaim(&mut self, before: Seat) {
         if self.seen().is_some() {
+            self.is_doubtful = true;
             let key = self.card.key();
             self.outs.push_back(Out::Ask(Question::Reclaim(key, before)));
         }
@@ -549,8 +601,11 @@ impl Desk {
             Effect::Entered(mode) => {
                 self.entered = Some(mode).filter(|_| self.room.as_ref() == Some(room));
             }
-            Effect::Waits => {
+            Effect::Waits(true) => {
                 self.wants_since.get_or_insert(at.now);
+            }
+            Effect::Waits(false) => {
+                self.was_waiting = self.wants_since.take().is_some();
             }
             Effect::Say(message) => self.say(room, message, at),
             Effect::Offer { peer, endpoint } => {
@@ -559,7 +614,6 @@ impl Desk {
                     peer_udp_ip: endpoint.ip(),
                     peer_udp_port: endpoint.port(),
                 };
-                self.wants_since = None;
                 self.outs.push_back(Out::Act(Action::Offer(offer.encode())));
             }
             Effect::ShownOut { code, message } => {
@@ -603,7 +657,8 @@ impl Desk {
         if let Some(room) = &self.room {
             visits.remove(room);
         }
-        Whereabouts { room: self.room.clone(), visits }
+        let resume = self.v1.as_ref().map(|v1| v1.resume.clone()).unwrap_or_default();
+        Whereabouts { room: self.room.clone(), visits, resume }
     }
 
     fn tell_whereabouts(&mut self) {

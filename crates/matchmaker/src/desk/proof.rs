@@ -21,7 +21,7 @@ const UNSIGNED: &str = "the signature does not prove the key: there is none";
 const NOT_OVER_THIS: &str = "the signature does not prove the key: it must be over this server's host, \
                           this welcome's challenge, id and room";
 const NOT_OF_ID: &str = "the key does not belong to the id: the id is made from another one";
-const OTHER_KEY: &str = "this id is bound to another key";
+pub(super) const OTHER_KEY: &str = "this id is bound to another key";
 
 impl Desk {
     /// Looks at the key that a hello claims.
@@ -52,7 +52,7 @@ impl Desk {
         claimed: Result<Claimed, ClaimError>,
         at: Surroundings<'_>,
     ) {
-        let Ok(Claimed { left, .. }) = claimed else { return self.refuse(OTHER_KEY) };
+        let Ok(claimed) = claimed else { return self.refuse(OTHER_KEY) };
         let WorkerV1::Hello { key, .. } = &hello else { return };
         if let (Some(key), Some(v1)) = (*key, &mut self.card_mut().v1) {
             v1.key = Some(key);
@@ -60,7 +60,7 @@ impl Desk {
         if self.proof_until.is_some() {
             self.register(at);
         }
-        self.hello(hello, left, at);
+        self.hello(hello, claimed, at);
     }
 
     /// Closes a connection that has not proved what it claims.

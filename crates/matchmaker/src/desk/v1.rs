@@ -1,13 +1,13 @@
 //! The sub-protocol `holepunch.v1`: what a desk answers by itself, and what it passes on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::address::AddressKind;
 use holepunch_wire::candidate::Candidate;
 use holepunch_wire::check::IceRole;
-use holepunch_wire::session::{LinkState, RoomMode, RoomName, SESSIONS_MAX, SessionId};
+use holepunch_wire::session::{LinkState, RoomName, SESSIONS_MAX, SessionId};
 use holepunch_wire::signal::v1::{
     ErrorCode, LinkReport, ServerV1, SessionDetails, Welcome, WorkerV1,
 };
@@ -20,7 +20,11 @@ use super::{Desk, MESSAGES, NEWS, Open, Out, Question, Surroundings, V1};
 use crate::allowance::Allowance;
 use crate::doors::{Action, News};
 use crate::hall::{NOT_REGISTERED, refusal};
+use crate::registry::Claimed;
 use crate::seat::{Command, Held, Seat};
+
+/// Sessions that a worker has left of which its desk knows.
+const LEFT_MAX: usize = 16;
 
 impl Desk {
     /// Welcomes a connection.
@@ -40,12 +44,12 @@ impl Desk {
             calls_from_anywhere: true,
         };
         self.send(ServerV1::Welcome(welcome).encode());
-        if let Some(v1) = &mut self.card_mut().v1 {
-            v1.resume = resume;
-        }
         self.v1 = Some(Box::new(V1 {
             nonce,
+            resume,
             sessions: BTreeMap::new(),
+            left: VecDeque::new(),
+            resumes: false,
             calls: BTreeSet::new(),
             turn_issued_at: at.now,
             messages: Allowance::new(MESSAGES, at.now),
@@ -99,6 +103,12 @@ impl Desk {
     }
 
     fn pass_on(&mut self, session: SessionId, message: WorkerV1) {
+        if let (WorkerV1::Leave { .. }, Some(v1)) = (&message, &mut self.v1) {
+            if v1.left.len() >= LEFT_MAX {
+                v1.left.pop_front();
+            }
+            v1.left.push_back(session);
+        }
         let found = self.v1.as_mut().and_then(|v1| v1.sessions.get_mut(&session));
         if let Some((room, held)) = found {
             if let WorkerV1::LinkState(LinkReport { state, .. }) = &message {
@@ -106,11 +116,16 @@ impl Desk {
                 held.relayed |= *state == LinkState::Relayed;
             }
             self.outs.push_back(Out::Command(room.clone(), Command::Say(message)));
+            return;
+        }
+        // It may be one that this worker takes up at this moment: the hall knows.
+        for room in self.halls() {
+            self.outs.push_back(Out::Command(room, Command::Say(message.clone())));
         }
     }
 
-    /// A hello whose key is proved, where it has one; `left`: the rooms with sessions that the worker may take up.
-    pub(super) fn hello(&mut self, hello: WorkerV1, left: Vec<RoomName>, at: Surroundings<'_>) {
+    /// A hello whose key is proved, where it has one.
+    pub(super) fn hello(&mut self, hello: WorkerV1, claimed: Claimed, at: Surroundings<'_>) {
         let WorkerV1::Hello { room, mode, resume, fresh, own, callable, .. } = hello else {
             return;
         };
@@ -144,9 +159,16 @@ impl Desk {
         if !self.whereabouts().visits.is_empty() {
             self.announce();
         }
-        for room in left {
-            let (card, token) = (self.card_for(&room), resume.clone());
-            self.outs.push_back(Out::Command(room, Command::Return { card, token }));
+        let resumes = !claimed.resume.is_empty() && resume.as_ref() == Some(&claimed.resume);
+        if let Some(v1) = &mut self.v1 {
+            v1.resumes |= resumes;
+        }
+        for room in claimed.left {
+            if let (true, Some(v1)) = (self.room.as_ref() != Some(&room), &mut self.v1) {
+                v1.calls.insert(room.clone());
+            }
+            let card = self.card_for(&room);
+            self.outs.push_back(Out::Command(room, Command::Return { card, resumes }));
         }
     }
 
@@ -249,10 +271,8 @@ impl Desk {
         let Ok(peer) = WorkerId::new(peer) else { return };
         let (session, plan) = (details.session, details.plan);
         let own = usize::from(details.role == IceRole::Controlling);
-        let held = Held { session, own, peer, plan, direct: false, relayed: false };
-        if self.room.as_ref() == Some(room) && self.entered == Some(RoomMode::Pair) {
-            self.wants_since = None;
-        }
+        let was_waiting = std::mem::take(&mut self.was_waiting);
+        let held = Held { session, own, peer, plan, was_waiting, direct: false, relayed: false };
         self.with_sessions(|own| drop(own.insert(session, (room.clone(), held))));
     }
 

@@ -68,7 +68,7 @@ impl Hall {
             self.members.iter().filter_map(|seat| Some((place(seat)?, *seat))).collect();
         waiting.sort_unstable();
         for (place, seat) in &waiting {
-            self.dequeue(*place, *seat);
+            self.dequeue(*place, *seat, step);
         }
         for (place, seat) in waiting {
             self.wait_again(seat, place, step);
@@ -111,7 +111,7 @@ impl Hall {
     /// A connection is gone.
     pub(super) fn depart(&mut self, seat: Seat, leaves: bool, unsent: bool, step: &mut Step<'_>) {
         self.leave_room(seat, step);
-        let Some(person) = self.people.remove(&seat) else { return };
+        let Some(person) = self.forget(seat) else { return };
         self.orphan(seat, &person, leaves, step);
         if let (true, Some((peer, _))) = (unsent, person.paired) {
             self.requeue(peer, seat, step);

@@ -8,32 +8,47 @@ use holepunch_wire::session::{RoomMode, SESSIONS_MAX, SessionId};
 use super::queue::Place;
 use super::{Hall, MESH_WORKERS_MAX, Person};
 use crate::desk::Desk;
+use crate::doors::ConnectionId;
 use crate::seat::Seat;
 
 impl Hall {
     /// How many are in the room.
-    pub(crate) fn check_invariants<'a>(&self, desk: impl Fn(Seat) -> Option<&'a Desk>) -> usize {
+    pub(crate) fn check_invariants(&self, desks: Option<&BTreeMap<ConnectionId, Desk>>) -> usize {
         self.check_queue();
         for (seat, person) in &self.people {
-            let Some(desk) = desk(*seat) else { panic!("{seat:?} is gone, and known") };
-            assert_eq!(desk.worker(), &person.card.worker, "{seat:?} is somebody else");
-            let card = &person.card;
-            assert!(desk.is_known_as(&self.name, card), "{seat:?} is not as {card:?}: {desk:?}");
-            let is_member = desk.home() == Some(&self.name);
-            assert_eq!(self.members.contains(seat), is_member, "{seat:?} is in {}", self.name);
+            if let Some(desks) = desks {
+                let Some(desk) = desks.get(&seat.connection) else { panic!("{seat:?} is gone") };
+                self.check_desk(*seat, person, desk);
+            }
             let waits = |called: &Person| called.line.as_ref().is_some_and(|line| line.has(*seat));
             let is_guest = !person.sessions.is_empty() || self.people.values().any(waits);
-            assert!(is_member || is_guest, "{seat:?} has nothing here");
+            assert!(self.members.contains(seat) || is_guest, "{seat:?} has nothing here");
             let is_waited_for = person.line.as_ref().is_some_and(|line| line.check_invariants());
             let turns = self.lines.iter().filter(|(_, called)| called == seat).count();
             assert_eq!(turns, usize::from(is_waited_for), "turns of {seat:?}");
-            for session in &person.sessions {
-                assert!(desk.has_session(&self.name, *session), "{seat:?} knows no {session}");
-            }
             self.check_person(*seat, person);
         }
+        assert!(
+            self.members.iter().all(|seat| self.people.contains_key(seat)),
+            "a member is nobody"
+        );
+        let seats = self.people.iter().map(|(seat, person)| (person.card.worker.clone(), *seat));
+        assert_eq!(seats.collect::<BTreeMap<_, _>>(), self.seats, "a worker is elsewhere");
+        assert_eq!(self.seats.len(), self.people.len(), "a worker is here twice");
         self.check_sessions();
         self.members.len()
+    }
+
+    /// The hall and the desk know the same.
+    fn check_desk(&self, seat: Seat, person: &Person, desk: &Desk) {
+        let card = &person.card;
+        assert_eq!(desk.worker(), &card.worker, "{seat:?} is somebody else");
+        assert!(desk.is_known_as(&self.name, card), "{seat:?} is not as {card:?}: {desk:?}");
+        let is_member = desk.home() == Some(&self.name);
+        assert_eq!(self.members.contains(&seat), is_member, "{seat:?} is in {}", self.name);
+        for session in &person.sessions {
+            assert!(desk.has_session(&self.name, *session), "{seat:?} knows no {session}");
+        }
     }
 
     fn check_queue(&self) {

@@ -91,6 +91,8 @@ pub(crate) struct Hall {
     members: BTreeSet<Seat>,
     /// Those, and the guests: whoever is elsewhere and has a session here.
     people: BTreeMap<Seat, Person>,
+    /// Where each of them is. A worker has one connection; another one shows that the one before is gone.
+    seats: BTreeMap<WorkerId, Seat>,
     /// Whose own the room is: two of those would each take the other one for a guest.
     owner: Option<Seat>,
     /// Whether it has been somebody's, since it was empty.
@@ -103,6 +105,10 @@ pub(crate) struct Hall {
     /// Workers that others wait for who have called them from other rooms, and when it is the next one's turn.
     lines: BTreeSet<(Instant, Seat)>,
     next_place: u64,
+    /// It has been taken over: nobody is paired before this, since not everything is known.
+    pairs_from: Option<Instant>,
+    /// Sessions that have ended before that: a desk may tell of one yet.
+    ended: BTreeSet<SessionId>,
 }
 
 /// One worker in a hall.
@@ -118,6 +124,8 @@ struct Person {
     /// Those it was offered before, the last one at the end, and when.
     partners: VecDeque<Partner>,
     sessions: BTreeSet<SessionId>,
+    /// It has lost a connection, and takes up its sessions with this one.
+    resumes: bool,
     /// Whether it has asked for peers, in a room of many.
     wants_peers: bool,
     /// Whether it was told that the others in its room have each other.
@@ -144,6 +152,7 @@ impl Person {
             paired: None,
             partners: VecDeque::new(),
             sessions: BTreeSet::new(),
+            resumes: false,
             wants_peers: false,
             told_occupied: false,
             line: None,
@@ -189,13 +198,14 @@ fn since(card: &Card, now: Instant) -> Option<Instant> {
 }
 
 impl Hall {
-    pub(crate) fn new(name: RoomName) -> Self {
+    pub(crate) fn new(name: RoomName, pairs_from: Option<Instant>) -> Self {
         Self {
             name,
             decided: None,
             ready: ReadyQueue::default(),
             members: BTreeSet::new(),
             people: BTreeMap::new(),
+            seats: BTreeMap::new(),
             owner: None,
             was_owned: false,
             sessions: BTreeMap::new(),
@@ -203,6 +213,8 @@ impl Hall {
             rematches: BTreeSet::new(),
             lines: BTreeSet::new(),
             next_place: 0,
+            pairs_from,
+            ended: BTreeSet::new(),
         }
     }
 
@@ -215,10 +227,15 @@ impl Hall {
             }
             Command::Announce(card) => self.announce(from, card, step),
             Command::Want { waited } => self.want(from, waited, step),
-            Command::Rejoin { card, member, sessions } => {
+            Command::Rejoin { card, member, sessions, left, resumes } => {
                 self.rejoin(from, card, (member, sessions), step);
+                self.has_left(from, left, step);
+                if resumes {
+                    self.resume(from, step);
+                }
+                self.see_off(from, step);
             }
-            Command::Return { card, token } => self.come_back(from, card, token.as_deref(), step),
+            Command::Return { card, resumes } => self.come_back(from, card, resumes, step),
             Command::Call { card, worker, seat } => self.call(from, card, (&worker, seat), step),
             Command::Say(message) => self.hear(from, message, step),
             Command::Exit => self.exit(from, step),
@@ -262,9 +279,11 @@ impl Hall {
         }
     }
 
-    /// The sessions of the room.
-    pub(crate) fn sessions(&self) -> impl Iterator<Item = (SessionId, RoomName)> + '_ {
-        self.sessions.keys().map(|session| (*session, self.name.clone()))
+    /// The sessions of the room, and whether each of the two is connected.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (SessionId, [(&WorkerId, bool); 2])> {
+        self.sessions.iter().map(|(id, session)| {
+            (*id, session.ends.each_ref().map(|end| (&end.worker, end.gone.is_none())))
+        })
     }
 
     /// Matches those who wait for a former peer, and ends what has waited long enough.
@@ -321,6 +340,24 @@ impl Hall {
         tokens.iter().position(|own| own.matches(token)).ok_or(RelayRefusal::WrongToken)
     }
 
+    /// Whether somebody may be paired by now; else it is looked at again when everything is known.
+    fn may_pair(&mut self, seat: Seat, now: Instant) -> bool {
+        if !self.is_learning(now) {
+            return true;
+        }
+        self.rematches.extend(self.pairs_from.map(|at| (at, seat)));
+        false
+    }
+
+    /// Whether desks may yet tell what the hall does not know.
+    fn is_learning(&mut self, now: Instant) -> bool {
+        if self.pairs_from.is_some_and(|at| at <= now) {
+            self.pairs_from = None;
+            self.ended.clear();
+        }
+        self.pairs_from.is_some()
+    }
+
     fn mode(&self) -> RoomMode {
         self.decided.unwrap_or_default()
     }
@@ -333,10 +370,13 @@ impl Hall {
     /// A worker is here, as a guest unless it enters.
     fn let_in(&mut self, seat: Seat, card: Arc<Card>, step: &mut Step<'_>) {
         if self.people.contains_key(&seat) {
-            self.announce(seat, card, step);
-        } else {
-            self.people.insert(seat, Person::new(card, step.now));
+            return self.announce(seat, card, step);
         }
+        if let Some(before) = self.seats.get(&card.worker) {
+            self.depart(*before, false, false, step);
+        }
+        self.seats.insert(card.worker.clone(), seat);
+        self.people.insert(seat, Person::new(card, step.now));
     }
 
     /// Those who are no members, are in no session here, and wait for nobody, are nobody to this hall.
@@ -349,9 +389,15 @@ impl Hall {
             lines.any(|called| called.line.as_ref().is_some_and(|line| line.has(seat)))
         };
         if person.sessions.is_empty() && !is_in_line() {
-            self.people.remove(&seat);
+            self.forget(seat);
             step.tell(seat, Effect::SeenOff);
         }
+    }
+
+    fn forget(&mut self, seat: Seat) -> Option<Person> {
+        let person = self.people.remove(&seat)?;
+        self.seats.remove(&person.card.worker);
+        Some(person)
     }
 
     /// What is known of a worker by now.

@@ -55,6 +55,9 @@ impl Hall {
 
     /// Pairs a worker with the longest waiter that suits, if there is one.
     pub(super) fn pair(&mut self, seat: Seat, step: &mut Step<'_>) {
+        if !self.may_pair(seat, step.now) {
+            return;
+        }
         let Some(person) = self.people.get(&seat) else { return };
         let Some(place) = person.place else { return };
         // Where the room is somebody's own, all others have come for that one.
@@ -82,7 +85,7 @@ impl Hall {
         let mut pair = [(place, seat), (other_place, other)];
         pair.sort_unstable();
         for (place, seat) in pair {
-            self.dequeue(place, seat);
+            self.dequeue(place, seat, step);
         }
         let [(first_place, first), (second_place, second)] = pair;
         self.acquaint(first, second, step);
@@ -116,10 +119,11 @@ impl Hall {
         }
     }
 
-    pub(super) fn dequeue(&mut self, place: Place, seat: Seat) {
+    pub(super) fn dequeue(&mut self, place: Place, seat: Seat, step: &mut Step<'_>) {
         if let Some(person) = self.people.get_mut(&seat) {
             person.place = None;
             self.ready.remove(place);
+            step.tell(seat, Effect::Waits(false));
         }
     }
 
@@ -160,9 +164,9 @@ impl Hall {
         if !self.members.contains(&seat) {
             return;
         }
+        step.tell(seat, Effect::Waits(true));
         if is_pair {
             person.place = Some(place);
-            step.tell(seat, Effect::Waits);
             self.enqueue(seat, true, step);
             return self.pair(seat, step);
         }
@@ -172,8 +176,11 @@ impl Hall {
 
     /// In a room of many: offers a worker that wants peers everybody else who does.
     pub(super) fn mesh(&mut self, seat: Seat, step: &mut Step<'_>) {
+        if self.mode() != RoomMode::Mesh || !self.may_pair(seat, step.now) {
+            return;
+        }
         let wants = |seat: &Seat| self.people.get(seat).is_some_and(|it| it.wants_peers);
-        if self.mode() != RoomMode::Mesh || !wants(&seat) {
+        if !wants(&seat) {
             return;
         }
         let others = self.members.iter().filter(|member| **member != seat && wants(member));

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use holepunch_wire::session::{RoomMode, SessionId};
+use holepunch_wire::signal::v1::ServerV1;
 
+use super::queue::Place;
 use super::session::{End, PLANS_MAX, Session};
 use super::{Hall, Step};
 use crate::card::Card;
@@ -37,11 +39,27 @@ impl Hall {
         for held in sessions {
             self.adopt(seat, held, step);
         }
-        self.see_off(seat, step);
+    }
+
+    /// The worker has left these sessions, and the hall of before may have had no time to say so.
+    pub(super) fn has_left(&mut self, seat: Seat, left: Vec<SessionId>, step: &mut Step<'_>) {
+        for id in left {
+            if self.is_learning(step.now) {
+                self.ended.insert(id);
+            }
+            let is_its = self.sessions.get(&id).is_some_and(|session| {
+                session.ends.iter().any(|end| self.worker(seat).as_ref() == Some(&end.worker))
+            });
+            if is_its {
+                self.end_session(id, Some(seat), "the peer has left", step);
+            }
+        }
     }
 
     fn adopt(&mut self, seat: Seat, held: Held, step: &mut Step<'_>) {
-        let Held { session: id, own: own @ (0 | 1), peer, plan, direct, relayed } = held else {
+        let Held { session: id, own: own @ (0 | 1), peer, plan, was_waiting, direct, relayed } =
+            held
+        else {
             return;
         };
         let Some(person) = self.people.get_mut(&seat) else { return };
@@ -49,8 +67,19 @@ impl Hall {
         if person.is_full() || peer == card.worker {
             return step.tell(seat, Effect::Over(id));
         }
-        let end = End { direct, relayed, ..End::new((seat, None), &card) };
+        self.next_place += 1;
+        let place = was_waiting.then(|| Place::new(self.next_place, None));
+        let end = End { direct, relayed, ..End::new((seat, place), &card) };
         match self.sessions.get_mut(&id) {
+            None if self.ended.contains(&id) => {
+                let reason = "the peer has left".to_owned();
+                step.say(seat, ServerV1::SessionEnded { session: id, reason });
+                if was_waiting {
+                    self.next_place += 1;
+                    self.wait_again(seat, Place::new(self.next_place, None), step);
+                }
+                return;
+            }
             Some(session)
                 if session.ends[own].gone.is_some()
                     && session.ends[own].worker == card.worker
@@ -64,7 +93,7 @@ impl Hall {
             }
             Some(_) => return step.tell(seat, Effect::Over(id)),
             None => {
-                let missing = End::missing(NO_SEAT, peer, step.now);
+                let missing = End { place, ..End::missing(NO_SEAT, peer, step.now) };
                 let ends = if own == 0 { [end, missing] } else { [missing, end] };
                 let session = Session::again(ends, plan);
                 self.sessions.insert(id, session);
@@ -74,7 +103,16 @@ impl Hall {
         if let Some(person) = self.people.get_mut(&seat) {
             person.sessions.insert(id);
         }
+        if was_waiting {
+            self.has_peer(seat, step);
+        }
         self.wait_anew(id);
+        // The other one may have come back before this.
+        let peer = self.sessions.get(&id).map(|session| session.ends[1 - own].worker.clone());
+        let peer = peer.and_then(|peer| self.seats.get(&peer).copied());
+        if let Some(peer) = peer.filter(|peer| self.people.get(peer).is_some_and(|it| it.resumes)) {
+            self.resume(peer, step);
+        }
         self.agree(id, step);
     }
 

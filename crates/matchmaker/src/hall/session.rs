@@ -35,8 +35,6 @@ pub(crate) struct End {
     pub(crate) direct: bool,
     /// Whether it says that the relay serves.
     pub(crate) relayed: bool,
-    /// The token with which it takes the session to another connection.
-    pub(crate) resume: String,
     /// Where its connection is gone.
     pub(crate) gone: Option<Gone>,
     /// Whether it says that the direct path answers no more.
@@ -53,7 +51,6 @@ impl End {
             place,
             direct: false,
             relayed: false,
-            resume: card.v1.as_ref().map(|v1| v1.resume.clone()).unwrap_or_default(),
             gone: None,
             repairing: false,
             unrelayed_since: None,
@@ -69,7 +66,6 @@ impl End {
             place: None,
             direct: false,
             relayed: false,
-            resume: String::new(),
             gone,
             repairing: false,
             unrelayed_since: None,
@@ -127,9 +123,10 @@ impl Session {
     /// What the desk of one of the two knows of it.
     pub(crate) fn held(&self, session: SessionId, seat: Seat) -> Option<Held> {
         let own = self.index(seat)?;
-        let End { direct, relayed, .. } = self.ends[own];
+        let End { direct, relayed, place, .. } = self.ends[own];
         let peer = self.ends[1 - own].worker.clone();
-        Some(Held { session, own, peer, plan: self.plans[own].clone(), direct, relayed })
+        let (was_waiting, plan) = (place.is_some(), self.plans[own].clone());
+        Some(Held { session, own, peer, plan, was_waiting, direct, relayed })
     }
 
     /// What holds of a session by itself.

@@ -15,7 +15,7 @@ use super::{Hall, Person, Step};
 use crate::card::Card;
 use crate::doors::Event;
 use crate::plan::Tried;
-use crate::seat::{Effect, Held, Seat};
+use crate::seat::{Effect, Seat};
 
 impl Hall {
     /// A worker that has lost its connection takes its sessions with it to the new one; those that it does not, and that
@@ -24,45 +24,47 @@ impl Hall {
         &mut self,
         seat: Seat,
         card: Arc<Card>,
-        token: Option<&str>,
+        resumes: bool,
         step: &mut Step<'_>,
     ) {
         self.let_in(seat, card, step);
-        if let Some(token) = token {
-            self.resume(seat, token, step);
+        if resumes {
+            self.resume(seat, step);
         }
         self.end_abandoned(seat, step);
         self.see_off(seat, step);
     }
 
-    fn resume(&mut self, seat: Seat, token: &str, step: &mut Step<'_>) {
+    pub(super) fn resume(&mut self, seat: Seat, step: &mut Step<'_>) {
         let Some(person) = self.people.get_mut(&seat) else { return };
-        let card = Arc::clone(&person.card);
-        let Some(v1) = &card.v1 else { return };
+        person.resumes = true;
         // It may have begun others before it asks for these.
         let room = SESSIONS_MAX.saturating_sub(person.sessions());
-        let mut resumed = Vec::new();
         // Those that have lost this worker, and no others.
-        for (at, number) in self.waiting.of(&card.worker) {
-            if resumed.len() == room {
-                break;
-            }
+        let waiting: Vec<_> = self.waiting.of(&person.card.worker).take(room).collect();
+        let (mut resumed, mut was_waiting) = (Vec::new(), false);
+        for (at, number) in waiting {
+            self.waiting.remove((at, number));
             let Some(session) = self.sessions.get_mut(&number) else { continue };
-            let end = session.ends.iter_mut().find(|end| end.gone.is_some() && end.resume == token);
-            if let Some(end) = end {
+            if let Some(end) = session.ends.iter_mut().find(|end| end.gone.is_some()) {
                 (end.seat, end.gone) = (seat, None);
-                end.resume.clone_from(&v1.resume);
-                resumed.push((at, number));
+                was_waiting |= end.place.is_some();
+                person.sessions.insert(number);
+                resumed.extend(session.held(number, seat));
             }
         }
-        for expiry in &resumed {
-            self.waiting.remove(*expiry);
+        if !resumed.is_empty() {
+            step.tell(seat, Effect::Resumed(resumed));
         }
-        person.sessions.extend(resumed.iter().map(|(_, number)| *number));
-        let held = resumed.iter().filter_map(|(_, id)| self.sessions.get(id)?.held(*id, seat));
-        let held: Vec<Held> = held.collect();
-        if !held.is_empty() {
-            step.tell(seat, Effect::Resumed(held));
+        if was_waiting {
+            self.has_peer(seat, step);
+        }
+    }
+
+    /// Whoever has a peer again that it has waited for waits no more.
+    pub(super) fn has_peer(&mut self, seat: Seat, step: &mut Step<'_>) {
+        if let Some(place) = self.people.get(&seat).and_then(|person| person.place) {
+            self.dequeue(place, seat, step);
         }
     }
 
@@ -214,6 +216,9 @@ impl Hall {
     ) -> Option<Session> {
         let session = self.sessions.remove(&id)?;
         step.shared.rooms.remove(&id);
+        if self.is_learning(step.now) {
+            self.ended.insert(id);
+        }
         for end in &session.ends {
             if let Some(gone) = end.gone {
                 self.waiting.remove((gone.until, id));
