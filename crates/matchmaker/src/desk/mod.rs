@@ -346,6 +346,7 @@ impl Desk {
                 WakeReason::Rematch
                 | WakeReason::CallerTurn
                 | WakeReason::SessionExpiry
+                | WakeReason::RelayRenewal
                 | WakeReason::Switch => {}
             }
         }

@@ -76,6 +76,7 @@ impl Hall {
         }
         self.wait_anew(id);
         self.agree(id, step);
+        self.renew_adopted(id, step);
     }
 
     /// Both of a session that was taken over follow the same plan: a new one, where they do not.
