@@ -13,7 +13,7 @@ use crate::signals::Stop;
 
 /// Run a relay alone, for a rendezvous elsewhere
 #[derive(Debug, clap::Args)]
-#[command(after_help = "It needs the key of the rendezvous that sends workers here:\n  \
+#[command(after_help = "Examples, with one key for both:\n  \
     RELAY_KEY=… holepunch relay --listen 0.0.0.0:9000\n  \
     RELAY_KEY=… holepunch rendezvous --no-relay --relay-url https://relay.example.com")]
 pub(crate) struct Args {

@@ -42,7 +42,7 @@ pub(crate) struct Args {
 
 /// What a rendezvous shares with its relays.
 #[derive(Debug, clap::Args)]
-#[group(id = "relay_key")]
+#[group(id = "relay_secret")]
 #[command(next_help_heading = "Relay")]
 pub(crate) struct KeyArgs {
     /// What rendezvous and relay share
