@@ -64,8 +64,7 @@ impl Front {
                 "WebSocket refused: the limit of open files is reached (LimitNOFILE, ulimit -n)"
             );
         }
-        let why =
-            "this rendezvous has as many connections as its system lets it have; try again later";
+        let why = "this server has as many connections as its system lets it have; try again later";
         (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
     }
 }

@@ -160,7 +160,7 @@ fn connections(limit: Option<usize>, websockets: usize, proxies: &[IpNet]) -> Ar
             needed,
             connections = places.websockets,
             "the limit of open files is too low for as many workers and relay connections as may come: more than \
-             `connections` are refused (503); raise it (LimitNOFILE= of systemd, ulimit -n) or lower --max-workers"
+             `connections` are refused (503); raise it (LimitNOFILE= of systemd, ulimit -n) or lower --max-workers or --relay-sessions-max"
         );
     }
     Connections::new(places, proxies.to_vec())

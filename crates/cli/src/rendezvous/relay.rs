@@ -49,7 +49,7 @@ pub(crate) struct KeyArgs {
     ///
     /// At least 32 characters that nobody can guess, as of `openssl rand -hex 32`. With one that stays, workers get back
     /// to the relay of a rendezvous that was started again. The variable does not show in lists of processes
-    /// [env: RELAY_KEY] [default: a new one at every start]
+    /// [env: RELAY_KEY] [default: of a rendezvous, a new one at every start]
     #[arg(long, value_name = "KEY")]
     relay_key: Option<Hidden>,
     /// A file with this key in its first line [env: RELAY_KEY_FILE]

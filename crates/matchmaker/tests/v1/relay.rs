@@ -1,12 +1,19 @@
 //! What opens the relay of a session, and for how long.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use holepunch_matchmaker::Protocol;
+use holepunch_matchmaker::{
+    Card, CardV1, Command, ConnectionId, Effect, Halls, Held, InstanceId, Protocol, Seat,
+};
+use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
-use holepunch_wire::relay::{RELAY_TOKEN_LIFETIME, RelayTokenRefusal};
-use holepunch_wire::session::{RelayToken, SessionId};
+use holepunch_wire::plan::{Plan, Strategy};
+use holepunch_wire::relay::{RELAY_TOKEN_LIFETIME, RelayAccess, RelayTokenRefusal};
+use holepunch_wire::session::{RelayToken, RoomMode, RoomName, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, SessionDetails};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 
 use crate::table::{Table, UNIX_S, relay_key};
 
@@ -92,6 +99,54 @@ fn whoever_is_away_meanwhile_gets_one_with_the_session() {
     let [fresh] = &renewed(&table, 9, offer.session)[..] else { panic!("one") };
     let until = UNIX_S + RELAY_TOKEN_LIFETIME.as_secs() + 60;
     assert_eq!(relay_key().side(offer.session, fresh, until), Ok(0));
+}
+
+/// What a desk tells a hall that has just been taken over: its worker, and the session that it is in.
+fn rejoining(own: usize) -> Command {
+    let worker = |own: usize| WorkerId::new(&format!("w{own}")).unwrap();
+    let key = Some(PublicKey::from_bytes([u8::try_from(own).unwrap(); 32]));
+    let card = Card {
+        worker: worker(own),
+        observed: [192, 0, 2, 1].into(),
+        endpoint: None,
+        overdue: false,
+        rtt: None,
+        pinged: None,
+        elsewhere: 0,
+        v1: Some(Box::new(CardV1 { key, ..CardV1::default() })),
+    };
+    let held = Held {
+        session: SessionId(7),
+        own,
+        peer: worker(1 - own),
+        plan: Plan::new(Strategy::Plain, "as before"),
+        direct: true,
+        relayed: false,
+    };
+    let member = Some((RoomMode::Pair, false));
+    Command::Rejoin { card: Arc::new(card), member, sessions: vec![held] }
+}
+
+#[test]
+fn a_session_that_was_taken_over_gets_fresh_tokens_once_both_are_known() {
+    #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+    let now = Instant::now();
+    let relay = RelayAccess { key: relay_key(), url: None };
+    let mut halls = Halls::new(Some(relay), StdRng::seed_from_u64(1));
+    halls.wall_clock(Duration::from_secs(UNIX_S), now);
+    let mut told = Vec::new();
+    for own in [0, 1] {
+        let connection = ConnectionId(own as u64);
+        let seat = Seat { instance: InstanceId(1), connection };
+        halls.command(&RoomName::default(), seat, rejoining(own), now);
+        while let Some((_, to, effect)) = halls.poll_effect() {
+            if let Effect::Say(ServerV1::RelayToken { session, token }) = effect {
+                assert_eq!(own, 1, "the other one is not there yet");
+                told.push((to.connection.0, relay_key().side(session, &token, UNIX_S)));
+            }
+        }
+    }
+    assert_eq!(told, [(0, Ok(0)), (1, Ok(1))]);
 }
 
 #[test]

@@ -5,8 +5,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::agent::{offer_without_endpoint, session_text};
-use crate::common::{Subject, loopback, within};
-use crate::scene::{Scene, TOKEN, V1, prepared, said, welcome};
+use crate::common::{loopback, within};
+use crate::scene::{Scene, said};
 
 /// What opens the relay of a session, as the test makes it.
 fn token(number: u8) -> String {
@@ -40,12 +40,12 @@ async fn asked(relay: &TcpListener) -> (String, TcpStream) {
 async fn the_relay_of_the_offer_is_asked_with_the_token_and_nothing_else() {
     let relay = TcpListener::bind(loopback()).await.unwrap();
     let address = relay.local_addr().unwrap();
-    let (rendezvous, _stun, mut config) = prepared().await;
-    config.rendezvous = format!("http://name:secret@{}/base", rendezvous.address).parse().unwrap();
-    let _worker = Subject::start(config).await;
-    let mut session = rendezvous.accept_selecting(V1).await;
-    session.send(welcome(TOKEN)).await;
-    session.send(offer(1, &format!("http://{address}/here"))).await;
+    let mut scene = Scene::with(|config| {
+        let url = format!("http://name:secret@{}/base", config.rendezvous.authority());
+        config.rendezvous = url.parse().unwrap();
+    })
+    .await;
+    scene.session.send(offer(1, &format!("http://{address}/here"))).await;
     let (head, _stream) = asked(&relay).await;
     let mut lines: Vec<&str> = head.trim_end().lines().collect();
     lines.retain(|line| !line.starts_with("Sec-WebSocket-Key: "));
