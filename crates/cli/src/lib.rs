@@ -27,8 +27,10 @@ mod output;
 mod path_history;
 mod peering;
 mod pipe;
+mod relay;
 mod rendezvous;
 mod screen;
+mod secrets;
 mod settings;
 mod signals;
 mod table;
@@ -116,6 +118,7 @@ enum Command {
     Demo(demo::Args),
     Worker(worker::Args),
     Rendezvous(rendezvous::Args),
+    Relay(relay::Args),
     Lab(Box<lab::Args>),
     Load(load::Args),
     Completions(documents::CompletionsArgs),
@@ -126,7 +129,7 @@ impl Command {
     /// Commands that print results are not to be drowned in logs.
     fn default_filter(&self) -> &'static str {
         match self {
-            Self::Rendezvous(_) | Self::Worker(_) => "info",
+            Self::Rendezvous(_) | Self::Relay(_) | Self::Worker(_) => "info",
             Self::Lab(_) | Self::Load(_) | Self::Nat(_) | Self::Invite(_) | Self::Why(_) => "warn",
             // What it says is its result, or its error.
             Self::Config(_)
@@ -219,6 +222,7 @@ async fn run_command(command: Command, environment: &Environment) -> Result<Exit
     outlive_the_size_limit();
     match command {
         Command::Rendezvous(args) => rendezvous::run(args, environment).await,
+        Command::Relay(args) => relay::run(args, environment).await,
         Command::Worker(args) => worker::run(args, environment).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Lab(args) => lab::run(*args).await,

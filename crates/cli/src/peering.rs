@@ -1,7 +1,5 @@
 //! With whom a worker links, and how: the settings that `worker` and every program over a link share.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -16,10 +14,14 @@ use crate::config_file::make_folder;
 use crate::exit::Failure;
 use crate::headings::{MEETING, NETWORK};
 use crate::hints::NAMES;
+use crate::secrets::Secret;
 use crate::settings::{Environment, Source, repeated};
 
-/// Longest first line of a file with a room's secret, in bytes.
-const SECRET_BYTES_MAX: u64 = 4096;
+const SECRET: Secret = Secret {
+    what: "the room's secret",
+    value: ("--room-secret", "ROOM_SECRET"),
+    file: ("--room-secret-file", "ROOM_SECRET_FILE"),
+};
 
 /// Whoever calls, beside `--accept` and in `ACCEPT`.
 const ANYBODY: &str = "any";
@@ -240,7 +242,7 @@ impl PeeringArgs {
         let identity: Option<PathBuf> =
             environment.setting("--identity", self.identity, &["IDENTITY"])?;
         let identity = identity_file(identity, environment)?;
-        let secret = secret_words(self.room_secret, self.room_secret_file, of_meeting)?;
+        let secret = SECRET.read(self.room_secret, self.room_secret_file, of_meeting)?;
         let secret = secret.map(|words| RoomSecret::new(&words));
         if secret.as_ref().is_some_and(RoomSecret::is_empty) {
             return Err(Failure::usage(
@@ -287,31 +289,6 @@ fn room_of_calls() -> Result<RoomName, Failure> {
 /// Whether a room is one of calls to a worker alone.
 pub(crate) fn is_room_of_calls(config: &Config) -> bool {
     config.callable && config.room_mode == Some(RoomMode::Call)
-}
-
-/// The words of the room's secret: those of a flag, of a variable, or of a file.
-fn secret_words(
-    words: Option<String>,
-    file: Option<PathBuf>,
-    environment: &Environment,
-) -> Result<Option<String>, Failure> {
-    let file_is_meant = file.is_some();
-    let words = environment.setting("--room-secret", words, &["ROOM_SECRET"])?;
-    let file = environment.setting("--room-secret-file", file, &["ROOM_SECRET_FILE"])?;
-    match (words, file) {
-        (Some(words), _) if !file_is_meant => Ok(Some(words)),
-        (_, Some(path)) => first_line(&path).map(Some).map_err(|error| {
-            let path = path.display();
-            Failure::usage(format!("cannot read the room's secret from {path}: {error}"))
-        }),
-        (words, None) => Ok(words),
-    }
-}
-
-fn first_line(path: &Path) -> std::io::Result<String> {
-    let mut line = String::new();
-    BufReader::new(File::open(path)?.take(SECRET_BYTES_MAX)).read_line(&mut line)?;
-    Ok(line)
 }
 
 /// `default` is the key beside the settings file; a file of that name is written `./default`.

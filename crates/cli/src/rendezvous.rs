@@ -5,16 +5,17 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use holepunch_link::{ServerName, ServerNameError};
-use holepunch_rendezvous::{Config, IpNet, MatchmakerConfig, Server};
+use holepunch_rendezvous::{Config, MatchmakerConfig, Server};
 
-mod relay;
+pub(crate) mod http;
+pub(crate) mod relay;
+pub(crate) mod relay_limits;
 mod turn;
 
 use crate::exit::Failure;
-use crate::settings::{Address, Environment, List, OrNone, PortNumber, Seconds, repeated};
+use crate::settings::{Address, Environment, List, OrNone, Seconds, repeated};
 use crate::signals::Stop;
 
-const DEFAULT_PORT: u16 = 8080;
 const DEFAULT_STUN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 3478);
 
 /// Run the rendezvous service: registration, pairing, STUN
@@ -24,11 +25,8 @@ const DEFAULT_STUN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIE
     holepunch rendezvous --listen [::]:9000 --stun-listen [::]:3478,[::]:3479\n  \
     holepunch rendezvous --stun-listen none --trusted-proxy 10.0.0.0/8")]
 pub(crate) struct Args {
-    /// Where HTTP is served; else on port 8080
-    ///
-    /// WebSockets are served there, too [env: PORT, the port alone] [default: 0.0.0.0:8080]
-    #[arg(long, value_name = "ADDR")]
-    listen: Option<Address>,
+    #[command(flatten)]
+    http: http::Args,
     /// UDP addresses for STUN, or `none`
     ///
     /// A second port or address turns RFC 5780 on [env: STUN_LISTEN] [default: 0.0.0.0:3478, unless it is taken]
@@ -41,17 +39,6 @@ pub(crate) struct Args {
     /// (RFC 5780). Where their number is another one, only workers are told of them [env: STUN_ADVERTISE]
     #[arg(long, value_name = "ADDR,…")]
     stun_advertise: Vec<String>,
-    /// Proxies whose X-Forwarded-For is believed
-    ///
-    /// The networks of these proxies. Their X-Forwarded-Host and Forwarded are believed as well [env: TRUSTED_PROXY]
-    #[arg(long, value_name = "CIDR,…", alias = "trusted-proxies")]
-    trusted_proxy: Vec<String>,
-    /// Trusted proxies speak the PROXY protocol
-    ///
-    /// Each connection of a trusted proxy begins with a header of version 1 or 2, which names the client; of others no
-    /// such header is taken [env: PROXY_PROTOCOL]
-    #[arg(long)]
-    proxy_protocol: bool,
     /// Names of this server in its workers' URLs
     ///
     /// A worker that proves its key signs one of these names. Where none is set, it signs the host that it has asked for
@@ -93,20 +80,6 @@ pub(crate) struct Args {
     turn: turn::Args,
 }
 
-/// A network, or a single address.
-#[derive(Debug, Clone)]
-struct Network(IpNet);
-
-impl FromStr for Network {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let single = text.parse::<IpAddr>().ok().map(IpNet::from);
-        let network = single.or_else(|| text.parse().ok());
-        network.map(Self).ok_or_else(|| "expected a network such as 10.0.0.0/8".to_owned())
-    }
-}
-
 /// A name as in a URL, without scheme, port and path.
 #[derive(Debug, Clone)]
 struct HostName(String);
@@ -145,39 +118,12 @@ impl FromStr for Advertised {
     }
 }
 
-/// The networks of proxies, and whether they speak the PROXY protocol.
-fn proxies(
-    trusted: &[String],
-    proxy_protocol: bool,
-    environment: &Environment,
-) -> Result<(Vec<IpNet>, bool), Failure> {
-    let trusted: Option<List<Network>> = repeated("--trusted-proxy", trusted)?;
-    let trusted = environment.setting("--trusted-proxy", trusted, &["TRUSTED_PROXY"])?;
-    let proxy_protocol =
-        environment.switch("--proxy-protocol", proxy_protocol, "PROXY_PROTOCOL")?;
-    if proxy_protocol && trusted.is_none() {
-        let why = "--proxy-protocol (PROXY_PROTOCOL) needs the proxy's network: --trusted-proxy";
-        return Err(Failure::usage(why));
-    }
-    let trusted =
-        trusted.map(|List(networks)| networks.into_iter().map(|network| network.0).collect());
-    Ok((trusted.unwrap_or_default(), proxy_protocol))
-}
-
 fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
-    let listen = match args.listen {
-        Some(Address(address)) => address,
-        None => {
-            let port = environment.setting("--listen", None, &["PORT"])?;
-            (Ipv4Addr::UNSPECIFIED, port.map_or(DEFAULT_PORT, |PortNumber(port)| port)).into()
-        }
-    };
+    let http::Http { listen, trusted_proxies, proxy_protocol } = args.http.read(environment)?;
     let stun: Option<OrNone<List<Address>>> = repeated("--stun-listen", &args.stun_listen)?;
     let stun = environment.setting("--stun-listen", stun, &["STUN_LISTEN"])?;
     let advertised: Option<List<Advertised>> = repeated("--stun-advertise", &args.stun_advertise)?;
     let advertised = environment.setting("--stun-advertise", advertised, &["STUN_ADVERTISE"])?;
-    let (trusted_proxies, proxy_protocol) =
-        proxies(&args.trusted_proxy, args.proxy_protocol, environment)?;
     let hosts: Option<List<HostName>> = repeated("--public-host", &args.public_host)?;
     let hosts = environment.setting("--public-host", hosts, &["HOLEPUNCH_PUBLIC_HOST"])?;
     let allow_private =
@@ -191,6 +137,7 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
     let per_ip = environment.setting("--max-workers-per-ip", per_ip, &["MAX_WORKERS_PER_IP"])?;
     let no_listing = environment.switch("--no-listing", args.no_listing, "NO_LISTING")?;
     let stun_is_optional = stun.is_none();
+    let (relay, relay_access) = args.relay.read(environment)?;
     let default = MatchmakerConfig::default();
     Ok(Config {
         listen,
@@ -209,7 +156,7 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
         proxy_protocol,
         listing: !no_listing,
         open_files_max: None,
-        relay: args.relay.limits(environment)?,
+        relay,
         public_hosts: hosts
             .map(|List(hosts)| hosts.into_iter().map(|HostName(name)| name).collect())
             .unwrap_or_default(),
@@ -223,6 +170,7 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
                 Some(OrNone::None) => None,
                 Some(OrNone::Some(most)) => Some(most),
             },
+            relay: relay_access,
             turn: args.turn.access(environment)?,
             ..default
         },

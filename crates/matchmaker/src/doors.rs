@@ -6,6 +6,7 @@ use std::time::Duration;
 use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
 use holepunch_wire::plan::Strategy;
+use holepunch_wire::relay::RelayAccess;
 use holepunch_wire::session::{LinkState, RoomName, SessionId};
 use holepunch_wire::signal::FromWorker;
 use holepunch_wire::stun::proof::{ProofClock, ProofKey};
@@ -43,8 +44,9 @@ pub struct Config {
     pub stun: Vec<SocketAddr>,
     /// The key and the clock of the STUN server's proofs of address; without them, no proof is good.
     pub proofs: Option<(ProofKey, ProofClock)>,
-    /// Whether the server has a relay: two that have told a key each get a token for it.
-    pub relay: bool,
+    /// What opens a relay: two that have told a key each get a token for it. Tokens end, so these need
+    /// [`Input::WallClock`].
+    pub relay: Option<RelayAccess>,
     /// The TURN servers that workers are told of, with credentials that end; these need
     /// [`Input::WallClock`].
     pub turn: Option<TurnAccess>,
@@ -62,7 +64,7 @@ impl Default for Config {
             workers_per_address_max: Some(10_000),
             stun: Vec::new(),
             proofs: None,
-            relay: true,
+            relay: None,
             turn: None,
         }
     }
@@ -116,17 +118,17 @@ pub enum Input<'a> {
         /// In which way.
         closing: Closing,
     },
-    /// A worker's connection to the relay of a session was opened, or has ended.
+    /// A worker's connection to the relay of a session was opened, or has ended. A relay elsewhere says nothing of it.
     Relay {
         /// The session.
         session: SessionId,
-        /// Which of the two, by [`relay_end`](crate::Matchmaker::relay_end).
+        /// Which of the two, as its token says.
         end: usize,
         /// Whether it is open now.
         is_open: bool,
     },
-    /// What the wall clock shows. The credentials of TURN servers end by the clocks of those, so the machine has to be
-    /// told again after a clock was set; proofs of address need none of this.
+    /// What the wall clock shows. The credentials of TURN servers and the tokens of relays end by the clocks of those, so the
+    /// machine has to be told again after a clock was set; proofs of address need none of this.
     WallClock {
         /// Since 1970.
         unix: Duration,
@@ -164,6 +166,8 @@ pub enum News {
     Plan,
     /// Where a TURN server takes packets for the peer.
     TurnAddress,
+    /// What opens the relay.
+    RelayToken,
 }
 
 /// One thing to do on a WebSocket.
@@ -258,17 +262,6 @@ pub enum NotAdmitted {
         "this rendezvous has as many workers from this IPv6 site (one /48) as it takes, {0}; try again later"
     )]
     ShareOfSite(usize),
-}
-
-/// Why a token opens no relay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum RelayRefusal {
-    /// There is no such session, or none that has a relay.
-    #[error("no such session has a relay")]
-    UnknownSession,
-    /// The token is that of neither worker.
-    #[error("the token is not one of this session")]
-    WrongToken,
 }
 
 /// What the machine knows of a worker, for the listing.

@@ -1,10 +1,11 @@
 //! The halls that one rendezvous owns, under one clock.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
-use holepunch_wire::session::{RelayToken, RoomName, SessionId};
+use holepunch_wire::relay::RelayAccess;
+use holepunch_wire::session::{RoomName, SessionId};
 use rand::rngs::StdRng;
 
 #[cfg(debug_assertions)]
@@ -12,7 +13,7 @@ use crate::desk::Desk;
 use crate::desk::WakeReason;
 #[cfg(debug_assertions)]
 use crate::doors::ConnectionId;
-use crate::doors::{Event, RelayRefusal};
+use crate::doors::Event;
 use crate::hall::{Hall, Shared, Step};
 use crate::plan::Planner;
 use crate::seat::{Command, Effect, InstanceId, Seat};
@@ -33,12 +34,13 @@ pub struct Halls {
 }
 
 impl Halls {
-    /// None yet. `rng` makes credentials, so it must be seeded from the operating system outside of tests; `relay`: whether
-    /// there is a relay.
+    /// None yet. `rng` makes credentials, so it must be seeded from the operating system outside of tests; `relay`: what
+    /// opens the relay, where there is one.
     #[must_use]
-    pub fn new(relay: bool, rng: StdRng) -> Self {
+    pub fn new(relay: Option<RelayAccess>, rng: StdRng) -> Self {
         let (rooms, effects, events) = Default::default();
-        let shared = Shared { rng, planner: Planner::default(), relay, rooms, effects, events };
+        let (planner, wall_clock) = (Planner::default(), None);
+        let shared = Shared { rng, planner, relay, wall_clock, rooms, effects, events };
         Self {
             shared,
             halls: BTreeMap::new(),
@@ -62,6 +64,11 @@ impl Halls {
             self.halls.insert(room.clone(), Hall::new(room.clone(), pairs_from));
         }
         self.with(room, now, |hall, step| hall.command(from, command, step));
+    }
+
+    /// What the wall clock shows, since 1970; without it, there are no tokens for a relay.
+    pub fn wall_clock(&mut self, unix: Duration, now: Instant) {
+        self.shared.wall_clock = Some((now, unix));
     }
 
     /// A worker's connection to the relay of a session was opened, or has ended.
@@ -116,16 +123,6 @@ impl Halls {
     #[must_use]
     pub fn ready_count(&self) -> usize {
         self.halls.values().map(Hall::ready_count).sum()
-    }
-
-    /// Which of the two workers of a session opens its relay with this token.
-    ///
-    /// # Errors
-    /// There is no such session, or the token is not one of it.
-    pub fn relay_end(&self, session: SessionId, token: &RelayToken) -> Result<usize, RelayRefusal> {
-        let room = self.shared.rooms.get(&session).ok_or(RelayRefusal::UnknownSession)?;
-        let hall = self.halls.get(room).ok_or(RelayRefusal::UnknownSession)?;
-        hall.relay_end(session, token)
     }
 
     /// How many are in all rooms, once everything was looked at.

@@ -40,7 +40,7 @@ pub use desk::{
 };
 pub use doors::{
     Action, Closing, Config, ConnectionId, Event, Input, LeaveReason, News, NotAdmitted, Observed,
-    Protocol, RelayRefusal, Transmit, Worker,
+    Protocol, Transmit, Worker,
 };
 pub use halls::Halls;
 pub use machine::Matchmaker;

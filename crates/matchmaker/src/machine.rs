@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
-use holepunch_wire::session::{RelayToken, SessionId};
+use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::REPLACED_REASON;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -16,8 +16,8 @@ use crate::desk::{
     Question, Surroundings, WakeReason,
 };
 use crate::doors::{
-    Action, Config, ConnectionId, Event, Input, LeaveReason, NotAdmitted, Protocol, RelayRefusal,
-    Transmit, Worker,
+    Action, Config, ConnectionId, Event, Input, LeaveReason, NotAdmitted, Protocol, Transmit,
+    Worker,
 };
 use crate::halls::Halls;
 use crate::seat::{InstanceId, Seat};
@@ -67,7 +67,7 @@ impl Matchmaker {
 
     fn with(switch: Switch, config: Config, mut rng: StdRng) -> Self {
         Self {
-            halls: Halls::new(config.relay, StdRng::from_seed(rng.random())),
+            halls: Halls::new(config.relay.clone(), StdRng::from_seed(rng.random())),
             config,
             rng,
             desks: BTreeMap::new(),
@@ -104,6 +104,7 @@ impl Matchmaker {
         if let Input::WallClock { unix } = input {
             // Before what is due, which may need it; it comes with every call, which sees to what is due by itself.
             self.wall_clock = Some((now, unix));
+            self.halls.wall_clock(unix, now);
             return;
         }
         self.handle_timeout(now);
@@ -232,14 +233,6 @@ impl Matchmaker {
     pub fn admits(&self, worker: &WorkerId, ip: IpAddr) -> Result<(), NotAdmitted> {
         let store = self.store.as_ref();
         store.map_or(Ok(()), |store| store.registry.admits(worker, ip, &self.config))
-    }
-
-    /// Which of the two workers of a session opens its relay with this token.
-    ///
-    /// # Errors
-    /// There is no such session, or the token is not one of it.
-    pub fn relay_end(&self, id: SessionId, token: &RelayToken) -> Result<usize, RelayRefusal> {
-        self.halls.relay_end(id, token)
     }
 
     fn connected(&mut self, connection: ConnectionId, arrival: Arrival, now: Instant) {

@@ -13,16 +13,19 @@ use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, Request, StatusCode};
+use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
+use ipnet::IpNet;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::connections::Place;
+use crate::client_address::is_trusted;
+use crate::connections::{Connections, Place};
 use crate::forwarded;
-use crate::http::{App, router};
 use crate::log_budget::LogBudget;
 use crate::pace::Due;
 use crate::proxy_protocol;
@@ -32,24 +35,57 @@ const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// After an accept that failed (no file descriptors left, most likely) before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// What has to be known of every client of a server, whatever it serves.
+#[derive(Debug)]
+pub(crate) struct Front {
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    /// Whether their connections begin with a header of the PROXY protocol.
+    pub(crate) proxy_protocol: bool,
+    /// This server's names; none: whatever a client calls it.
+    pub(crate) public_hosts: Arc<[String]>,
+    /// For lines about requests that are refused.
+    pub(crate) refusals: LogBudget,
+    pub(crate) connections: Arc<Connections>,
+    /// Held by every WebSocket; the server waits for all to be dropped when it ends.
+    pub(crate) alive: mpsc::WeakSender<()>,
+}
+
+impl Front {
+    /// Whether what this connection forwards is believed.
+    pub(crate) fn trusts(&self, connection: SocketAddr) -> bool {
+        is_trusted(connection.ip(), &self.trusted_proxies)
+    }
+
+    /// The answer where descriptors would run out. What is left of them is for health checks and for those who look after
+    /// the server.
+    pub(crate) fn no_more_websockets(&self) -> Response {
+        if self.refusals.allows_one() {
+            tracing::warn!(
+                "WebSocket refused: the limit of open files is reached (LimitNOFILE, ulimit -n)"
+            );
+        }
+        let why = "this server has as many connections as its system lets it have; try again later";
+        (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
+    }
+}
+
 /// Accepts connections until the server stops; then it returns when those that are being answered have ended. When it is
 /// dropped, all end that are no WebSockets.
-pub(crate) async fn accept(listener: TcpListener, app: Arc<App>) {
-    let router = router(Arc::clone(&app));
+pub(crate) async fn accept(listener: TcpListener, front: Arc<Front>, router: Router) {
     let failures = LogBudget::of_accept_failures();
     let mut tasks = JoinSet::new();
     let accepting = async {
         loop {
             while tasks.try_join_next().is_some() {}
-            let permit = app.connections.free_place().await;
+            let permit = front.connections.free_place().await;
             match listener.accept().await {
                 Ok((stream, from)) => {
                     // Acks and offers are small and urgent.
                     let _best_effort = stream.set_nodelay(true);
-                    let place = app.connections.enter(permit, stream, from.ip());
-                    let (app, router) = (Arc::clone(&app), router.clone());
+                    let place = front.connections.enter(permit, stream, from.ip());
+                    let (front, router) = (Arc::clone(&front), router.clone());
                     tasks.spawn(async move {
-                        if let Some((place, client)) = introduced(&app, place, from).await {
+                        if let Some((place, client)) = introduced(&front, place, from).await {
                             serve(Arc::new(place), client, router).await;
                         }
                     });
@@ -60,7 +96,7 @@ pub(crate) async fn accept(listener: TcpListener, app: Arc<App>) {
                     }
                     // What has taken the descriptors is not known, but this gives one back.
                     if is_out_of_files(&error) {
-                        app.connections.end_one();
+                        front.connections.end_one();
                     }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
@@ -69,11 +105,11 @@ pub(crate) async fn accept(listener: TcpListener, app: Arc<App>) {
     };
     tokio::select! {
         () = accepting => {}
-        () = app.connections.stopped() => {}
+        () = front.connections.stopped() => {}
     }
     drop(listener);
     // One may have come since the others were told.
-    app.connections.stop();
+    front.connections.stop();
     while tasks.join_next().await.is_some() {}
 }
 
@@ -96,8 +132,8 @@ struct Client {
 }
 
 /// Who the client is: a trusted proxy may say so before anything else. `None` where it has to, and does not in time.
-async fn introduced(app: &App, mut place: Place, from: SocketAddr) -> Option<(Place, Client)> {
-    if !app.proxy_protocol || !app.trusts(from) {
+async fn introduced(front: &Front, mut place: Place, from: SocketAddr) -> Option<(Place, Client)> {
+    if !front.proxy_protocol || !front.trusts(from) {
         return Some((place, Client { address: from, may_forward: true }));
     }
     let mut io = place.io();
@@ -119,7 +155,7 @@ async fn introduced(app: &App, mut place: Place, from: SocketAddr) -> Option<(Pl
             Some((place, Client { address, may_forward: named.is_some() }))
         }
         Some(Err(error)) => {
-            if app.refusals.allows_one() {
+            if front.refusals.allows_one() {
                 tracing::warn!(proxy = %from, %error, "connection of a trusted proxy refused (--proxy-protocol)");
             }
             None

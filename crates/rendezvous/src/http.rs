@@ -16,19 +16,18 @@ use holepunch_wire::relay::RELAY_PATH;
 use holepunch_wire::session::{RoomName, RoomNameError};
 use holepunch_wire::signal::v1::SUBPROTOCOL;
 use holepunch_wire::signal::{FRAME_BYTES_MAX, REGISTER_PATH};
-use ipnet::IpNet;
-use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use crate::client_address::{client_address, is_trusted};
-use crate::connections::{Connections, Place};
+use crate::client_address::client_address;
+use crate::connections::Place;
 use crate::forwarded::FORWARDED_HOST;
+use crate::front::Front;
 use crate::hub::{Hub, Visitor};
 use crate::identity::{self, Verifier};
 use crate::listing::{self, Listings};
-use crate::log_budget::{LogBudget, excerpt};
+use crate::log_budget::excerpt;
 use crate::origin;
-use crate::relay::{self, Relay};
+use crate::relay::RelayDoor;
 use crate::signalling;
 use crate::websocket;
 use crate::well_formed;
@@ -42,48 +41,52 @@ const WS_WRITE_BUFFER_BYTES_MAX: usize = 256 * 1024;
 /// What this server is, for whoever looks at it from outside.
 const SOFTWARE: &str = concat!("holepunch/", env!("CARGO_PKG_VERSION"));
 
-/// What the handlers share.
+/// What the handlers of a rendezvous share.
 #[derive(Debug)]
 pub(crate) struct App {
+    pub(crate) front: Arc<Front>,
     pub(crate) hub: Arc<Hub>,
-    /// None where it is turned off.
-    pub(crate) relay: Option<Arc<Relay>>,
-    pub(crate) trusted_proxies: Vec<IpNet>,
-    /// Whether their connections begin with a header of the PROXY protocol.
-    pub(crate) proxy_protocol: bool,
-    /// This server's names; none: whatever a client calls it.
-    pub(crate) public_hosts: Arc<[String]>,
-    /// For lines about requests that are refused.
-    pub(crate) refusals: LogBudget,
-    pub(crate) connections: Arc<Connections>,
     /// `None` where it is turned off.
     pub(crate) listings: Option<Listings>,
-    /// Held by every connection; the server waits for all to be dropped when it ends.
-    pub(crate) alive: mpsc::WeakSender<()>,
 }
 
-impl App {
-    /// Whether what this connection forwards is believed.
-    pub(crate) fn trusts(&self, connection: SocketAddr) -> bool {
-        is_trusted(connection.ip(), &self.trusted_proxies)
-    }
-}
-
-pub(crate) fn router(app: Arc<App>) -> Router {
-    let websockets = Router::new()
-        .route(&format!("{REGISTER_PATH}{{worker_id}}"), get(register))
-        .route(&format!("{RELAY_PATH}{{session}}"), get(relay::relay))
-        .route_layer(from_fn_with_state(Arc::clone(&app), origin::check))
-        .route_layer(from_fn(well_formed::is_handshake));
-    Router::new()
+/// The paths of a rendezvous.
+pub(crate) fn rendezvous(app: Arc<App>, relay: RelayDoor) -> Router {
+    let front = Arc::clone(&app.front);
+    let registration = get(register).with_state(Arc::clone(&app));
+    let websockets = relay.routes().route(&format!("{REGISTER_PATH}{{worker_id}}"), registration);
+    let others = Router::new()
         .route("/", get(index))
+        .route("/debug/list_workers", get(listing::list_workers))
+        .with_state(app);
+    with_checks(others, websockets, front)
+}
+
+/// The paths of a relay alone.
+pub(crate) fn relay(relay: RelayDoor) -> Router {
+    let front = Arc::clone(&relay.front);
+    with_checks(Router::new().route("/", get(relay_index)), relay.routes(), front)
+}
+
+/// With what every request and every WebSocket has to be like, and the health checks.
+fn with_checks(others: Router, websockets: Router, front: Arc<Front>) -> Router {
+    let websockets = websockets
+        .route_layer(from_fn_with_state(front, origin::check))
+        .route_layer(from_fn(well_formed::is_handshake));
+    others
         .route("/healthz", get(health))
         .route("/health", get(health))
         .route("/ready", get(health))
-        .route("/debug/list_workers", get(listing::list_workers))
         .merge(websockets)
-        .with_state(app)
         .layer(from_fn(well_formed::has_host))
+}
+
+async fn relay_index() -> impl IntoResponse {
+    let message = format!(
+        "A holepunch relay is running. Workers open it by WebSocket at {RELAY_PATH}{{session}}, with the token that \
+         their rendezvous has given them."
+    );
+    Json(serde_json::json!({ "message": message, "server": SOFTWARE }))
 }
 
 async fn index() -> impl IntoResponse {
@@ -114,11 +117,11 @@ async fn register(
         Ok(worker) => worker,
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
-    let observed = client_address(from, headers, &app.trusted_proxies);
+    let observed = client_address(from, headers, &app.front.trusted_proxies);
     if let Err(why) = app.hub.admits(&worker, observed.ip) {
         return not_admitted(&app, &worker, observed.ip, why);
     }
-    let Some(alive) = app.alive.upgrade() else {
+    let Some(alive) = app.front.alive.upgrade() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "shutting down").into_response();
     };
     let room = match room_of(request.uri().query()) {
@@ -132,7 +135,7 @@ async fn register(
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let verifier = is_v1.then(|| Verifier {
-        hosts: identity::hosts(&app.public_hosts, headers, app.trusts(from)),
+        hosts: identity::hosts(&app.front.public_hosts, headers, app.front.trusts(from)),
         challenge: challenge.clone(),
         room: room.clone(),
         forwarded_host: headers.get(FORWARDED_HOST).map(|host| excerpt(host.as_bytes())),
@@ -140,7 +143,7 @@ async fn register(
         has_failed: false,
     });
     let Some(place) = place.become_websocket() else {
-        return no_more_websockets(&app);
+        return app.front.no_more_websockets();
     };
     let visitor = Visitor { worker, observed, protocol, room, challenge };
     if is_v1 {
@@ -181,22 +184,10 @@ fn not_admitted(app: &App, worker: &WorkerId, ip: IpAddr, why: NotAdmitted) -> R
             StatusCode::TOO_MANY_REQUESTS
         }
     };
-    if app.refusals.allows_one() {
+    if app.front.refusals.allows_one() {
         tracing::warn!(%worker, %ip, %why, "registration refused");
     }
     (status, why.to_string()).into_response()
-}
-
-/// The answer where descriptors would run out. What is left of them is for health checks and for those who look after
-/// the server.
-pub(crate) fn no_more_websockets(app: &App) -> Response {
-    if app.refusals.allows_one() {
-        tracing::warn!(
-            "WebSocket refused: the limit of open files is reached (LimitNOFILE, ulimit -n)"
-        );
-    }
-    let why = "this rendezvous has as many connections as its system lets it have; try again later";
-    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
 }
 
 /// The room in a query, `room=…`.

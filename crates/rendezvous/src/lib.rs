@@ -1,9 +1,10 @@
 //! The rendezvous service, as a library: [`Server::bind`] opens HTTP, WebSocket and STUN, and
-//! [`Server::shutdown`] ends them within a second.
+//! [`Server::shutdown`] ends them within a second. [`RelayServer`] is a relay alone.
 //!
 //! | module | what |
 //! | --- | --- |
-//! | `server` | sockets open and close |
+//! | `server` | a rendezvous, from its start to its end |
+//! | `listening` | the socket for HTTP opens, and closes when all have gone |
 //! | `open_files` | how many connections fit under the system's limit |
 //! | `front` | connections are taken; one hyper connection per client |
 //! | `connections`, `pace`, `client_io` | who has a place among them, and for how long without a word |
@@ -36,6 +37,7 @@ mod front;
 mod http;
 mod hub;
 mod identity;
+mod listening;
 mod listing;
 mod log_budget;
 mod open_files;
@@ -53,8 +55,9 @@ mod well_formed;
 
 pub use holepunch_matchmaker::Config as MatchmakerConfig;
 pub use ipnet::IpNet;
+pub use listening::BindError;
 pub use open_files::{RESERVED as OPEN_FILES_RESERVED, limit as open_files_limit};
-pub use relay::RelayLimits;
 #[cfg(feature = "testing")]
 pub use relay::testing;
-pub use server::{BindError, Config, Server};
+pub use relay::{RelayConfig, RelayLimits, RelayServer};
+pub use server::{Config, Server};

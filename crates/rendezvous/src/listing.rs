@@ -234,7 +234,7 @@ pub(crate) async fn list_workers(
         Ok(page) => page,
         Err(why) => return (StatusCode::BAD_REQUEST, why).into_response(),
     };
-    let client = client_address(from, &headers, &app.trusted_proxies).ip;
+    let client = client_address(from, &headers, &app.front.trusted_proxies).ip;
     let turn = listings.turn.lock().await;
     let reading = match listings.begin(client, Instant::now()) {
         Ok(reading) => reading,

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::http::App;
+use crate::front::Front;
 use crate::identity::{asked, host_name};
 use crate::log_budget::excerpt;
 
@@ -25,16 +25,16 @@ const REFUSED: &str = "the Origin of this request is another site than this serv
 
 /// Lets requests through that are of no web page, or of one of this server's own names.
 pub(crate) async fn check(
-    State(app): State<Arc<App>>,
+    State(front): State<Arc<Front>>,
     ConnectInfo(from): ConnectInfo<SocketAddr>,
     request: Request,
     next: Next,
 ) -> Response {
     let headers = request.headers();
-    if is_own(headers, &asked(headers, app.trusts(from)), &app.public_hosts) {
+    if is_own(headers, &asked(headers, front.trusts(from)), &front.public_hosts) {
         return next.run(request).await;
     }
-    if app.refusals.allows_one() {
+    if front.refusals.allows_one() {
         let written = |name| headers.get(name).map(|value| excerpt(value.as_bytes()));
         let (origin, host) = (written(ORIGIN), written(HOST));
         tracing::warn!(origin, host, "WebSocket refused: its Origin is another site");

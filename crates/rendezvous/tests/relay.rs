@@ -4,12 +4,16 @@
 
 mod common;
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use common::relay::{Linked, Socket, closed, open, receive, refusal, refused, send};
 use common::{Rendezvous, config, within};
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use holepunch_rendezvous::RelayLimits;
-use tokio_tungstenite::tungstenite::Message;
+use holepunch_rendezvous::{RelayConfig, RelayLimits, RelayServer};
+use holepunch_wire::relay::{RelayAccess, RelayKey};
+use holepunch_wire::session::SessionId;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 const FRAME_BYTES_MAX: usize = 64 * 1024;
 
@@ -60,7 +64,9 @@ async fn nobody_else_gets_in() {
         let (status, text) = refused(server, &linked.session, token).await;
         assert_eq!((status, text.as_str()), (403, "the token is not one of this session"));
     }
-    for session in ["0000000000000000", "x", "00"] {
+    let (status, _) = refused(server, "0000000000000000", &linked.tokens[0]).await;
+    assert_eq!(status, 403);
+    for session in ["x", "00"] {
         let (status, text) = refused(server, session, &linked.tokens[0]).await;
         assert_eq!((status, text.as_str()), (404, "no such session has a relay"));
     }
@@ -106,8 +112,100 @@ async fn the_relay_ends_with_the_session() {
     let expected = (1000, "the peer has left".to_owned());
     assert_eq!(closed(&mut first).await, expected);
     assert_eq!(closed(&mut second).await, expected);
+    let late = refused(linked.server, &linked.session, &linked.tokens[0]).await;
+    assert_eq!(late, (404, "this session has ended".to_owned()));
+}
+
+/// What opens a relay with this key, for a session that nobody has been asked of.
+fn token(key: &RelayKey, end: usize, from_now_s: i64) -> String {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    key.token(SESSION, end, unix.checked_add_signed(from_now_s).unwrap()).reveal()
+}
+
+const SESSION: SessionId = SessionId(7);
+
+fn relay_alone(key: &RelayKey, limits: RelayLimits) -> RelayServer {
+    RelayServer::bind(RelayConfig {
+        listen: common::loopback(),
+        trusted_proxies: Vec::new(),
+        proxy_protocol: false,
+        open_files_max: None,
+        limits,
+        key: key.clone(),
+    })
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_relay_alone_asks_nobody_and_has_the_bounds_of_any_other() {
+    let key = RelayKey::new([1; 32]);
+    let limits = RelayLimits { quota: Some(100_000), ..RelayLimits::default() };
+    let relay = relay_alone(&key, limits);
+    let (server, session) = (relay.http_address(), SESSION.to_string());
+    let mut sockets = Vec::new();
+    for end in [0, 1] {
+        sockets.push(open(server, &session, &token(&key, end, 60), None).await.unwrap());
+    }
+    let [mut first, mut second] = <[Socket; 2]>::try_from(sockets).unwrap();
+    send(&mut first, "1").await;
+    assert_eq!(receive(&mut second).await, b"1");
+    let (status, _) = refused(server, &session, &token(&RelayKey::new([2; 32]), 0, 60)).await;
+    assert_eq!(status, 403);
+    send(&mut first, vec![1; 60_000]).await;
+    send(&mut first, vec![1; 60_000]).await;
+    assert_eq!(closed(&mut first).await.0, 1008);
+    for path in ["/healthz", "/ready"] {
+        assert_eq!(common::http::get(server, path).await.status, 200);
+    }
+    for path in ["/debug/list_workers", "/ws/register/a"] {
+        assert_eq!(common::http::get(server, path).await.status, 404);
+    }
+    let told = async { assert_eq!(closed(&mut second).await.0, 1001) };
+    tokio::join!(told, relay.shutdown());
+}
+
+#[tokio::test]
+async fn a_token_that_has_expired_opens_nothing_and_says_that_another_one_might() {
+    let key = RelayKey::new([1; 32]);
+    let relay = relay_alone(&key, RelayLimits::default());
+    let (server, session) = (relay.http_address(), SESSION.to_string());
+    let refusal = open(server, &session, &token(&key, 0, -5), None).await.unwrap_err();
+    let Error::Http(response) = refusal else { panic!("{refusal}") };
+    assert_eq!(response.status(), 401);
+    assert_eq!(response.headers()["www-authenticate"], "Bearer error=\"invalid_token\"");
+    open(server, &session, &token(&key, 0, 5), None).await.unwrap();
+}
+
+#[tokio::test]
+async fn workers_are_sent_to_a_relay_elsewhere_with_what_opens_it() {
+    let key = RelayKey::new([1; 32]);
+    let relay = relay_alone(&key, RelayLimits::default());
+    let url = format!("http://{}", relay.http_address());
+    let rendezvous = Rendezvous::with(|config| {
+        config.relay = None;
+        config.matchmaker.relay = Some(RelayAccess { key, url: Some(url.clone()) });
+    });
+    let linked = Linked::new(rendezvous.address(), "a").await;
+    assert_eq!(linked.relay_url.as_ref(), Some(&url));
+    let open = async |end: usize| {
+        open(relay.http_address(), &linked.session, &linked.tokens[end], None).await.unwrap()
+    };
+    let [mut first, mut second] = [open(0).await, open(1).await];
+    send(&mut first, "1").await;
+    assert_eq!(receive(&mut second).await, b"1");
     let (status, _) = refused(linked.server, &linked.session, &linked.tokens[0]).await;
-    assert_eq!(status, 404);
+    assert_eq!(status, 404, "the rendezvous has none");
+}
+
+#[tokio::test]
+async fn a_rendezvous_that_is_started_again_with_its_key_takes_the_tokens_of_before() {
+    let access = RelayAccess { key: RelayKey::new([1; 32]), url: None };
+    let start = || Rendezvous::with(|config| config.matchmaker.relay = Some(access.clone()));
+    let linked = Linked::new(start().address(), "a").await;
+    let (again, other) = (start(), Rendezvous::start());
+    let [session, token] = [&linked.session, &linked.tokens[0]];
+    assert!(open(again.address(), session, token, None).await.is_ok());
+    assert_eq!(refused(other.address(), session, token).await.0, 403, "its key is a new one");
 }
 
 #[tokio::test]

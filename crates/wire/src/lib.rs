@@ -13,6 +13,7 @@
 //! | [`probe`] | text PINGs and PONGs between two workers | worker | worker |
 //! | [`check`] | connectivity checks (RFC 8445) | worker | worker |
 //! | [`stun`] | STUN Binding (RFC 8489, 5780, and the classic 3489 form) | both | both |
+//! | [`relay`] | the relay's WebSocket, and the tokens that open it | rendezvous, worker | worker, relay |
 //! | [`turn`] | where TURN servers are, and the credentials that open them | rendezvous | worker |
 //!
 //! Every decoder takes whatever comes: it answers with a value or with an error that says what was

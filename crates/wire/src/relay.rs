@@ -1,7 +1,14 @@
-//! The relay's WebSocket: where it is, and how datagrams stand in its binary frames.
+//! The relay's WebSocket: where it is, who may open it, and how datagrams stand in its binary frames.
 //!
 //! A frame holds one datagram or several, each behind its length (2 bytes, big-endian). The relay hands
 //! frames on as they are: only the two workers read them, and what they read is encrypted.
+
+mod token;
+
+pub use token::{
+    RELAY_KEY_CHARS_MIN, RELAY_TOKEN_LIFETIME, RelayAccess, RelayKey, RelayKeyError,
+    RelayTokenRefusal,
+};
 
 /// Path prefix; the session's number follows.
 pub const RELAY_PATH: &str = "/ws/relay/";
@@ -11,6 +18,8 @@ pub const RELAY_SCHEME: &str = "Bearer ";
 pub const RELAY_TOKEN_HEADER: &str = "Holepunch-Relay-Token";
 /// Longest frame, in bytes.
 pub const RELAY_FRAME_BYTES_MAX: usize = 64 * 1024;
+/// Longest URL of a relay, in bytes.
+pub const RELAY_URL_BYTES_MAX: usize = 512;
 /// Bytes of a length.
 pub const LENGTH_BYTES: usize = 2;
 

@@ -155,10 +155,11 @@ pub enum AddressProof {
     None,
 }
 
-/// What opens a session's relay for one of its two workers. A secret: `Debug` hides it.
+/// What opens a session's relay for one of its two workers, which need not know what it says: see
+/// [`RelayKey`](crate::relay::RelayKey). A secret: `Debug` hides it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct RelayToken([u8; 16]);
+pub struct RelayToken([u8; Self::BYTES]);
 
 /// A text that is not thirty-two hexadecimal digits, and so no relay token. It is not repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -166,22 +167,23 @@ pub struct RelayToken([u8; 16]);
 pub struct RelayTokenError;
 
 impl RelayToken {
-    /// A token of random bytes.
+    /// Its length: workers take no other one.
+    pub const BYTES: usize = 16;
+
+    /// A token of these bytes.
     #[must_use]
-    pub fn from_random(bytes: [u8; 16]) -> Self {
+    pub fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
         Self(bytes)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8; Self::BYTES] {
+        &self.0
     }
 
     /// The token as text: a secret.
     #[must_use]
     pub fn reveal(&self) -> String {
         format!("{:032x}", u128::from_be_bytes(self.0))
-    }
-
-    /// Whether both are the same, in a time that says nothing of where they differ.
-    #[must_use]
-    pub fn matches(&self, other: &Self) -> bool {
-        self.0.iter().zip(other.0).fold(0, |differs, (own, other)| differs | (own ^ other)) == 0
     }
 }
 

@@ -150,6 +150,8 @@ pub use nat_words::in_words as nat_in_words;
 #[doc(hidden)]
 pub use notice::milliseconds;
 #[doc(hidden)]
+pub use relay::RelayUrl;
+#[doc(hidden)]
 pub use signalling::Signal;
 #[doc(hidden)]
 pub use signalling::handshake::{Asking, Opened};

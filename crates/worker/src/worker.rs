@@ -13,7 +13,7 @@ use holepunch_wire::probe::PROBE_ID_BYTES_MAX;
 use holepunch_wire::session::RoomNameError;
 use holepunch_wire::{WorkerId, WorkerIdError};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -26,6 +26,7 @@ use crate::identity_file::IdentityFileError;
 use crate::log_budget::LogBudget;
 use crate::notice::Notice;
 use crate::reach::Access;
+use crate::relay::Relays;
 use crate::run::{CALL_AGAIN_AFTER, Run};
 use crate::signalling::{Settings, Signalling};
 use crate::story::Stories;
@@ -200,8 +201,7 @@ impl Worker {
             handover: handover.clone(),
             called: VecDeque::new(),
             stories: stories.clone(),
-            tokens: VecDeque::new(),
-            relays: JoinSet::new(),
+            relays: Relays::default(),
             turns: Turns::new(),
         };
         let health_address = health.as_ref().map(Health::address);

@@ -1,88 +1,111 @@
-//! How much the relay of `holepunch rendezvous` carries.
+//! The relay: that of `holepunch rendezvous`, and what opens it here or elsewhere.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
 
 use holepunch_rendezvous::RelayLimits;
+use holepunch_wire::relay::{RelayAccess, RelayKey};
+use holepunch_worker::RelayUrl;
 
+use super::relay_limits::LimitArgs;
 use crate::exit::Failure;
-use crate::settings::{Environment, OrNone, Size};
+use crate::secrets::Secret;
+use crate::settings::Environment;
 
-/// The options of the relay. Sizes have the suffixes K, M, G, T.
+const KEY: Secret = Secret {
+    what: "the relay's key",
+    value: ("--relay-key", "RELAY_KEY"),
+    file: ("--relay-key-file", "RELAY_KEY_FILE"),
+};
+
+/// The options of the relay.
 #[derive(Debug, clap::Args)]
 #[group(id = "relay")]
 #[command(next_help_heading = "Relay")]
 pub(crate) struct Args {
     /// Relay nothing
     ///
-    /// Workers without a direct path have no link then [env: NO_RELAY]
+    /// Workers without a direct path have no link then, unless --relay-url names a relay elsewhere [env: NO_RELAY]
     #[arg(long)]
     no_relay: bool,
-    /// Bytes a second of a session
+    /// A relay elsewhere, for all links
     ///
-    /// So many are relayed for one session each second [env: RELAY_RATE] [default: none]
-    #[arg(long, value_name = "SIZE|none")]
-    relay_rate: Option<OrNone<Size>>,
-    /// Bytes of a session
+    /// The URL at which workers reach a `holepunch relay` that has the same --relay-key: http or https [env: RELAY_URL]
+    #[arg(long, value_name = "URL")]
+    relay_url: Option<RelayUrl>,
+    #[command(flatten)]
+    key: KeyArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+/// What a rendezvous shares with its relays.
+#[derive(Debug, clap::Args)]
+#[group(id = "relay_secret")]
+#[command(next_help_heading = "Relay")]
+pub(crate) struct KeyArgs {
+    /// What rendezvous and relay share
     ///
-    /// So many are relayed for one session in all [env: RELAY_QUOTA] [default: none]
-    #[arg(long, value_name = "SIZE|none")]
-    relay_quota: Option<OrNone<Size>>,
-    /// Bytes a second that are relayed from one IP address [env: RELAY_RATE_PER_IP] [default: none]
-    #[arg(long, value_name = "SIZE|none", hide_short_help = true)]
-    relay_rate_per_ip: Option<OrNone<Size>>,
-    /// Bytes of an IP a day [default: 100G]
-    ///
-    /// So many are relayed from one IP address in a day [env: RELAY_QUOTA_PER_IP]
-    #[arg(long, value_name = "SIZE|none")]
-    relay_quota_per_ip: Option<OrNone<Size>>,
-    /// Bytes a second that are relayed in all [env: RELAY_RATE_TOTAL] [default: none]
-    #[arg(long, value_name = "SIZE|none", hide_short_help = true)]
-    relay_rate_total: Option<OrNone<Size>>,
-    /// Most relay connections at once, two for each session; an IP address has a quarter of them at most
-    /// [env: RELAY_SESSIONS_MAX] [default: 2048]
-    #[arg(long, value_name = "N", hide_short_help = true)]
-    relay_sessions_max: Option<usize>,
+    /// At least 32 characters that nobody can guess, as of `openssl rand -hex 32`. With one that stays, workers get back
+    /// to the relay of a rendezvous that was started again. The variable does not show in lists of processes
+    /// [env: RELAY_KEY] [default: of a rendezvous, a new one at every start]
+    #[arg(long, value_name = "KEY")]
+    relay_key: Option<Hidden>,
+    /// A file with this key in its first line [env: RELAY_KEY_FILE]
+    #[arg(long, value_name = "FILE", conflicts_with = "relay_key", hide_short_help = true)]
+    relay_key_file: Option<PathBuf>,
+}
+
+/// A text that no log shows.
+#[derive(Clone)]
+struct Hidden(String);
+
+impl FromStr for Hidden {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+impl KeyArgs {
+    pub(crate) fn key(self, environment: &Environment) -> Result<Option<RelayKey>, Failure> {
+        let value = self.relay_key.map(|Hidden(text)| text);
+        let text = KEY.read(value, self.relay_key_file, environment)?;
+        let key = text.map(|text| RelayKey::of_text(&text)).transpose();
+        key.map_err(|why| {
+            Failure::usage(format!(
+                "RELAY_KEY or RELAY_KEY_FILE (--relay-key, --relay-key-file): {why}"
+            ))
+        })
+    }
 }
 
 impl Args {
-    /// What is relayed; nothing at all where it is turned off.
-    pub(super) fn limits(self, environment: &Environment) -> Result<Option<RelayLimits>, Failure> {
+    /// What is relayed here, nothing at all where it is turned off; and what opens the relay, where that is set.
+    pub(super) fn read(
+        self,
+        environment: &Environment,
+    ) -> Result<(Option<RelayLimits>, Option<RelayAccess>), Failure> {
         let is_off = environment.switch("--no-relay", self.no_relay, "NO_RELAY")?;
-        let size = |flag, value: Option<OrNone<Size>>, variable, default| {
-            Ok(match environment.setting(flag, value, &[variable])? {
-                None => default,
-                Some(OrNone::None) => None,
-                Some(OrNone::Some(Size(bytes))) => Some(bytes),
-            })
+        let url = environment.setting("--relay-url", self.relay_url, &["RELAY_URL"])?;
+        let access = match (self.key.key(environment)?, url) {
+            (Some(key), url) => Some(RelayAccess { key, url: url.map(|url| url.to_string()) }),
+            (None, Some(_)) => {
+                return Err(Failure::usage(
+                    "--relay-url (RELAY_URL) needs --relay-key (RELAY_KEY), which that relay shares",
+                ));
+            }
+            (None, None) => None,
         };
-        let default = RelayLimits::default();
-        let most = environment.setting(
-            "--relay-sessions-max",
-            self.relay_sessions_max,
-            &["RELAY_SESSIONS_MAX"],
-        )?;
-        let limits = RelayLimits {
-            rate: size("--relay-rate", self.relay_rate, "RELAY_RATE", default.rate)?,
-            quota: size("--relay-quota", self.relay_quota, "RELAY_QUOTA", default.quota)?,
-            rate_per_ip: size(
-                "--relay-rate-per-ip",
-                self.relay_rate_per_ip,
-                "RELAY_RATE_PER_IP",
-                default.rate_per_ip,
-            )?,
-            quota_per_ip: size(
-                "--relay-quota-per-ip",
-                self.relay_quota_per_ip,
-                "RELAY_QUOTA_PER_IP",
-                default.quota_per_ip,
-            )?,
-            rate_total: size(
-                "--relay-rate-total",
-                self.relay_rate_total,
-                "RELAY_RATE_TOTAL",
-                default.rate_total,
-            )?,
-            connections_max: most.unwrap_or(default.connections_max),
-        };
-        Ok((!is_off).then_some(limits))
+        Ok(((!is_off).then_some(self.limits.limits(environment)?), access))
     }
 }
 
@@ -90,50 +113,73 @@ impl Args {
 mod tests {
     use super::*;
     use clap::Parser;
+    use holepunch_wire::session::SessionId;
 
-    #[derive(Parser)]
+    #[derive(Debug, Parser)]
     struct Line {
         #[command(flatten)]
         args: Args,
     }
 
-    fn read(flags: &[&str], variables: &[(&str, &str)]) -> Result<Option<RelayLimits>, Failure> {
+    type Read = Result<(Option<RelayLimits>, Option<RelayAccess>), Failure>;
+
+    const WORD: &str = "north-north-north-north-north-north";
+
+    fn read(flags: &[&str], variables: &[(&str, &str)]) -> Read {
         let line = Line::try_parse_from(["x"].iter().chain(flags)).unwrap();
-        line.args.limits(&Environment::of(variables))
+        assert!(!format!("{line:?}").contains("north"), "a secret in a log");
+        line.args.read(&Environment::of(variables))
+    }
+
+    fn is_of(key: &RelayKey, text: &str) -> bool {
+        let token = RelayKey::of_text(text).unwrap().token(SessionId(1), 0, 1);
+        key.side(SessionId(1), &token, 0).is_ok()
     }
 
     #[test]
-    fn a_relay_is_on_with_a_quota_for_each_address() {
-        assert_eq!(read(&[], &[]).unwrap(), Some(RelayLimits::default()));
-        assert_eq!(RelayLimits::default().quota_per_ip, Some(100 << 30));
+    fn a_relay_is_on_unless_it_is_turned_off_by_flag_or_variable() {
+        let (limits, access) = read(&[], &[]).unwrap();
+        assert!(limits == Some(RelayLimits::default()) && access.is_none());
+        assert_eq!(read(&["--no-relay"], &[]).unwrap().0, None);
+        assert_eq!(read(&[], &[("NO_RELAY", "1")]).unwrap().0, None);
     }
 
     #[test]
-    fn it_is_turned_off_by_flag_or_variable() {
-        assert_eq!(read(&["--no-relay"], &[]).unwrap(), None);
-        assert_eq!(read(&[], &[("NO_RELAY", "1")]).unwrap(), None);
+    fn its_key_comes_from_a_flag_a_variable_or_a_file() {
+        let path = std::env::temp_dir().join(format!("relay-key-{}", std::process::id()));
+        std::fs::write(&path, format!("{WORD}\nmore")).unwrap();
+        let file = path.to_str().unwrap();
+        for (flags, variables) in [
+            (&["--relay-key", WORD][..], &[][..]),
+            (&[], &[("RELAY_KEY", WORD)]),
+            (&["--relay-key-file", file], &[]),
+            (&[], &[("RELAY_KEY_FILE", file)]),
+        ] {
+            let (_, access) = read(flags, variables).unwrap();
+            let access = access.unwrap();
+            assert!(is_of(&access.key, WORD) && access.url.is_none(), "{flags:?} {variables:?}");
+        }
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]
-    fn every_bound_can_be_set_and_lifted() {
-        let flags = ["--relay-rate", "5M", "--relay-quota-per-ip", "none"];
-        let variables = [
-            ("RELAY_RATE", "1"),
-            ("RELAY_QUOTA", "1G"),
-            ("RELAY_RATE_PER_IP", "10M"),
-            ("RELAY_RATE_TOTAL", "100M"),
-            ("RELAY_SESSIONS_MAX", "8"),
-        ];
-        let expected = RelayLimits {
-            rate: Some(5 << 20),
-            quota: Some(1 << 30),
-            rate_per_ip: Some(10 << 20),
-            quota_per_ip: None,
-            rate_total: Some(100 << 20),
-            connections_max: 8,
-        };
-        assert_eq!(read(&flags, &variables).unwrap(), Some(expected));
-        let failure = read(&[], &[("RELAY_RATE", "fast")]).unwrap_err();
-        assert!(format!("{failure:?}").contains("RELAY_RATE"), "{failure:?}");
+    fn a_relay_elsewhere_needs_the_key_and_has_an_http_url() {
+        let with_key = [("RELAY_KEY", WORD)];
+        let flags = ["--no-relay", "--relay-url", "https://R.example/"];
+        let (limits, access) = read(&flags, &with_key).unwrap();
+        assert_eq!(limits, None);
+        assert_eq!(access.unwrap().url.as_deref(), Some("https://r.example"));
+        let failure = format!("{:?}", read(&flags, &[]).unwrap_err());
+        assert!(failure.contains("--relay-key"), "{failure}");
+        let failure = read(&[], &[with_key[0], ("RELAY_URL", "ws://a")]).unwrap_err();
+        assert!(format!("{failure:?}").contains("RELAY_URL"), "{failure:?}");
+    }
+
+    #[test]
+    fn a_key_that_is_none_is_not_repeated() {
+        for variables in [("RELAY_KEY", "north"), ("RELAY_KEY_FILE", "/no/such/file")] {
+            let failure = format!("{:?}", read(&[], &[variables]).unwrap_err());
+            assert!(failure.contains("key") && !failure.contains("north"), "{failure}");
+        }
     }
 }

@@ -70,6 +70,7 @@ impl Side {
                 peer_credentials: credentials(other),
                 peer_key: Some(peer_key),
                 relay_token: None,
+                relay_url: None,
                 candidates: Vec::new(),
                 address_proof: AddressProof::Stun,
                 turn: Vec::new(),

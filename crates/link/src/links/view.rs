@@ -145,6 +145,7 @@ mod tests {
                 peer_credentials: credentials(2),
                 peer_key: None,
                 relay_token: None,
+                relay_url: None,
                 candidates: Vec::new(),
                 address_proof: AddressProof::Stun,
                 turn: Vec::new(),

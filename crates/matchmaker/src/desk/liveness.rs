@@ -44,6 +44,8 @@ pub enum WakeReason {
     CallerTurn,
     /// A connection's worker has not come back.
     SessionExpiry,
+    /// The tokens of a session's relay are made anew.
+    RelayRenewal,
     /// A connection has not proved its key in time: it ends.
     ProofTimeout,
     /// The lease, or something that is to be said to the store or another rendezvous again.

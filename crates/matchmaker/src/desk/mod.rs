@@ -378,6 +378,7 @@ impl Desk {
                 WakeReason::Rematch
                 | WakeReason::CallerTurn
                 | WakeReason::SessionExpiry
+                | WakeReason::RelayRenewal
                 | WakeReason::Switch => {}
             }
         }

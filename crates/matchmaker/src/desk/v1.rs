@@ -258,6 +258,7 @@ impl Desk {
             ServerV1::PeerTurnAddress { session, .. } => {
                 Action::Update(session, News::TurnAddress, text)
             }
+            ServerV1::RelayToken { session, .. } => Action::Update(session, News::RelayToken, text),
             ServerV1::Welcome(_)
             | ServerV1::PeerAccepted { .. }
             | ServerV1::RoomEntered

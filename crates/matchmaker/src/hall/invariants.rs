@@ -110,5 +110,7 @@ impl Hall {
             }
         }
         assert_eq!(waiting.len(), due.len(), "something waits that is no session");
+        let renewed = self.sessions.iter().filter_map(|(id, it)| it.relay.map(|(at, _)| (at, *id)));
+        assert_eq!(renewed.collect::<BTreeSet<_>>(), self.renewals, "a relay of no session");
     }
 }

@@ -6,6 +6,7 @@ mod pairing;
 mod plans;
 mod queue;
 mod rejoin;
+mod relay;
 mod session;
 mod sessions;
 mod waiting;
@@ -18,14 +19,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
-use holepunch_wire::session::{RelayToken, RoomMode, RoomName, SESSIONS_MAX, SessionId};
+use holepunch_wire::relay::RelayAccess;
+use holepunch_wire::session::{RoomMode, RoomName, SESSIONS_MAX, SessionId};
 use holepunch_wire::signal::v1::{ErrorCode, ServerV1, WorkerV1};
 use rand::rngs::StdRng;
 
 use crate::allowance::{Allowance, Rate};
 use crate::card::Card;
 use crate::desk::WakeReason;
-use crate::doors::{Event, RelayRefusal};
+use crate::doors::Event;
 use crate::plan::{Planner, Side};
 use crate::seat::{Command, Effect, InstanceId, Seat};
 pub(crate) use calls::{NOT_REGISTERED, refusal};
@@ -47,8 +49,10 @@ pub(crate) struct Shared {
     /// Makes credentials and the numbers of sessions.
     pub(crate) rng: StdRng,
     pub(crate) planner: Planner,
-    /// Whether there is a relay.
-    pub(crate) relay: bool,
+    /// What opens the relay, where there is one.
+    pub(crate) relay: Option<RelayAccess>,
+    /// When it was told what the wall clock shows, and that.
+    pub(crate) wall_clock: Option<(Instant, Duration)>,
     /// Where each session is.
     pub(crate) rooms: BTreeMap<SessionId, RoomName>,
     pub(crate) effects: VecDeque<(RoomName, Seat, Effect)>,
@@ -102,6 +106,8 @@ pub(crate) struct Hall {
     waiting: Waiting,
     /// Those who wait, and may be matched with a former peer again from then on.
     rematches: BTreeSet<(Instant, Seat)>,
+    /// When the tokens of which session's relay are made anew.
+    renewals: BTreeSet<(Instant, SessionId)>,
     /// Workers that others wait for who have called them from other rooms, and when it is the next one's turn.
     lines: BTreeSet<(Instant, Seat)>,
     next_place: u64,
@@ -211,6 +217,7 @@ impl Hall {
             sessions: BTreeMap::new(),
             waiting: Waiting::default(),
             rematches: BTreeSet::new(),
+            renewals: BTreeSet::new(),
             lines: BTreeSet::new(),
             next_place: 0,
             pairs_from,
@@ -304,6 +311,7 @@ impl Hall {
         while let Some(session) = self.waiting.pop_due(step.now) {
             self.expire(session, step);
         }
+        self.renew_relays(step);
     }
 
     /// When [`timeout`](Self::timeout) is to be called, and why.
@@ -311,7 +319,8 @@ impl Hall {
         let rematch = self.rematches.first().map(|(at, _)| (*at, WakeReason::Rematch));
         let turn = self.lines.first().map(|(at, _)| (*at, WakeReason::CallerTurn));
         let expiry = self.waiting.first().map(|at| (at, WakeReason::SessionExpiry));
-        rematch.into_iter().chain(turn).chain(expiry).min_by_key(|(at, _)| *at)
+        let renewal = self.renewals.first().map(|(at, _)| (*at, WakeReason::RelayRenewal));
+        rematch.into_iter().chain(turn).chain(expiry).chain(renewal).min_by_key(|(at, _)| *at)
     }
 
     /// Whether nothing has to be known of the room any more.
@@ -327,17 +336,6 @@ impl Hall {
 
     pub(crate) fn ready_count(&self) -> usize {
         self.ready.len()
-    }
-
-    /// Which of the two workers of a session opens its relay with this token.
-    pub(crate) fn relay_end(
-        &self,
-        id: SessionId,
-        token: &RelayToken,
-    ) -> Result<usize, RelayRefusal> {
-        let session = self.sessions.get(&id).ok_or(RelayRefusal::UnknownSession)?;
-        let tokens = session.relay.as_ref().ok_or(RelayRefusal::UnknownSession)?;
-        tokens.iter().position(|own| own.matches(token)).ok_or(RelayRefusal::WrongToken)
     }
 
     /// Whether somebody may be paired by now; else it is looked at again when everything is known.

@@ -114,6 +114,7 @@ impl Hall {
             self.resume(peer, step);
         }
         self.agree(id, step);
+        self.renew_adopted(id, step);
     }
 
     /// Both of a session that was taken over follow the same plan: a new one, where they do not.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::plan::Plan;
-use holepunch_wire::session::{RelayToken, SessionId};
+use holepunch_wire::session::SessionId;
 
 use super::queue::Place;
 use crate::card::Card;
@@ -95,12 +95,12 @@ pub(crate) struct Session {
     pub(crate) is_declined: bool,
     /// The last plan whose search each of the two was ready for.
     pub(crate) accepted: [Option<u32>; 2],
-    /// What opens the relay for each of the two, where they have one.
-    pub(crate) relay: Option<[RelayToken; 2]>,
+    /// When what opens the relay is made anew, where they have one; and whether it has been before.
+    pub(crate) relay: Option<(Instant, bool)>,
 }
 
 impl Session {
-    pub(crate) fn new(ends: [End; 2], plans: [Plan; 2], relay: Option<[RelayToken; 2]>) -> Self {
+    pub(crate) fn new(ends: [End; 2], plans: [Plan; 2]) -> Self {
         Self {
             ends,
             number: 1,
@@ -109,7 +109,7 @@ impl Session {
             tried: Tried::default(),
             is_declined: false,
             accepted: [None; 2],
-            relay,
+            relay: None,
         }
     }
 
@@ -117,7 +117,7 @@ impl Session {
     pub(crate) fn again(ends: [End; 2], plan: Plan) -> Self {
         let number = plan.number.clamp(1, PLANS_MAX);
         let plan = Plan { number, ..plan };
-        Self { number, ..Self::new(ends, [plan.clone(), plan], None) }
+        Self { number, ..Self::new(ends, [plan.clone(), plan]) }
     }
 
     /// What the desk of one of the two knows of it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use holepunch_wire::check::IceRole;
 use holepunch_wire::credentials::IceCredentials;
 use holepunch_wire::plan::Plan;
-use holepunch_wire::session::{RelayToken, SESSIONS_MAX, SessionId};
+use holepunch_wire::session::{SESSIONS_MAX, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, SessionDetails};
 use rand::RngExt;
 
@@ -53,11 +53,15 @@ impl Hall {
                 resumed.extend(session.held(number, seat));
             }
         }
+        let sessions: Vec<SessionId> = resumed.iter().map(|held| held.session).collect();
         if !resumed.is_empty() {
             step.tell(seat, Effect::Resumed(resumed));
         }
         if was_waiting {
             self.has_peer(seat, step);
+        }
+        for session in sessions {
+            self.tell_renewed(session, seat, step);
         }
     }
 
@@ -142,8 +146,8 @@ impl Hall {
         let cards = [first, second].map(|person| Arc::clone(&person.card));
         // What is relayed is encrypted for the peer's key: without both, there is nothing to relay.
         let have_keys = cards.iter().all(|card| card.key().is_some());
-        let relay = (step.shared.relay && have_keys)
-            .then(|| [(); 2].map(|()| RelayToken::from_random(rng.random())));
+        let relay = if have_keys { step.shared.relay_tokens(id, step.now) } else { None };
+        let relay_url = step.shared.relay.as_ref().and_then(|relay| relay.url.clone());
         let roles = [IceRole::Controlled, IceRole::Controlling];
         for own in [0, 1] {
             let ((seat, _), peer) = (pair[own], &cards[1 - own]);
@@ -154,6 +158,7 @@ impl Hall {
                 peer_credentials: credentials[1 - own].clone(),
                 peer_key: peer.key(),
                 relay_token: relay.as_ref().map(|tokens| tokens[own].clone()),
+                relay_url: relay_url.clone().filter(|_| relay.is_some()),
                 candidates: peer.v1.as_ref().map(|v1| v1.candidates.clone()).unwrap_or_default(),
                 address_proof: peer.proof(),
                 // The desk has what opens TURN servers for its worker.
@@ -173,7 +178,10 @@ impl Hall {
         }
         let ends = [0, 1].map(|own| End::new(pair[own], &cards[own]));
         let Plan { strategy, reason, .. } = plans[0].clone();
-        self.sessions.insert(id, Session::new(ends, plans, relay));
+        self.sessions.insert(id, Session::new(ends, plans));
+        if relay.is_some() {
+            self.renew_later(id, false, step.now);
+        }
         step.shared.rooms.insert(id, step.room.clone());
         let workers = cards.map(|card| card.worker.clone());
         step.event(Event::SessionStarted(id, workers, strategy, reason));
@@ -218,6 +226,9 @@ impl Hall {
         step.shared.rooms.remove(&id);
         if self.is_learning(step.now) {
             self.ended.insert(id);
+        }
+        if let Some((at, _)) = session.relay {
+            self.renewals.remove(&(at, id));
         }
         for end in &session.ends {
             if let Some(gone) = end.gone {

@@ -207,7 +207,8 @@ impl Told {
             }
             ServerV1::PeerCandidates { session, .. }
             | ServerV1::PeerAccepted { session, .. }
-            | ServerV1::PeerTurnAddress { session, .. } => session,
+            | ServerV1::PeerTurnAddress { session, .. }
+            | ServerV1::RelayToken { session, .. } => session,
             _ => return Ok(()),
         };
         let members = self.sessions.get(session).into_iter().flatten();

@@ -9,6 +9,7 @@ use holepunch_matchmaker::{
 use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
 use holepunch_wire::plan::Strategy;
+use holepunch_wire::relay::{RelayAccess, RelayKey};
 use holepunch_wire::session::{RoomName, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, SessionOffer, Welcome};
 use holepunch_wire::signal::{FromServer, FromWorker};
@@ -32,6 +33,10 @@ pub(crate) fn key() -> ProofKey {
     ProofKey::new([7; 32])
 }
 
+pub(crate) fn relay_key() -> RelayKey {
+    RelayKey::new([8; 32])
+}
+
 impl Table {
     pub(crate) fn new() -> Self {
         #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
@@ -43,6 +48,16 @@ impl Table {
             ..Config::default()
         };
         Self::of(config, now)
+    }
+
+    /// With a relay: the rendezvous' own, or the one at this URL.
+    pub(crate) fn with_relay(url: Option<&str>) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+        let now = Instant::now();
+        let relay = RelayAccess { key: relay_key(), url: url.map(str::to_owned) };
+        let mut table = Self::of(Config { relay: Some(relay), ..Config::default() }, now);
+        table.input(Input::WallClock { unix: Duration::from_secs(UNIX_S) });
+        table
     }
 
     /// With a TURN server.

@@ -86,7 +86,7 @@ pub(super) struct Account {
 /// Why a connection is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
-    #[error("this rendezvous relays as many connections as it takes; try again later")]
+    #[error("this relay has as many connections as it takes; try again later")]
     Full,
     #[error("too many relay connections from this address")]
     ShareOfAddress,
@@ -96,6 +96,8 @@ pub(super) enum Refusal {
     QuotaOfAddress,
     #[error("this session has used up what may be relayed for it")]
     QuotaOfSession,
+    #[error("this session has ended")]
+    Ended,
 }
 
 /// Which bound was met.

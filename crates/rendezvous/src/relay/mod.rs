@@ -1,13 +1,15 @@
 //! The relay: two workers of a session that have no direct path send each other messages over a second
 //! WebSocket, each to `/ws/relay/{session}`.
 //!
-//! 1. `request`: the token is asked of the pairing machine, the place of the budgets; then the upgrade.
+//! 1. `request`: the token proves itself, and the place is asked of the budgets; then the upgrade. Nobody else is asked: a
+//!    relay knows no workers, and of sessions those alone that are connected, or have ended lately.
 //! 2. `connection`: one task for each WebSocket. What it reads it writes to the other worker's socket
 //!    itself, without another task in between; what that socket does not take waits in the queue of its
 //!    `end`, bounded, and the reader pauses while it is full: TCP slows the sender, and nobody else.
 //! 3. `frame`, `queue`: how messages are read and written, where they lie.
 //! 4. `budget`, `accounts`: how much.
-//! 5. A session that ends closes both WebSockets.
+//! 5. A session that ends closes both WebSockets, where the relay is told of it: one beside a rendezvous is. The workers of
+//!    the session are told, too, and a token ends by itself.
 
 mod accounts;
 mod budget;
@@ -16,6 +18,7 @@ mod end;
 mod frame;
 mod queue;
 mod request;
+mod server;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -25,17 +28,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::body::Bytes;
+use holepunch_wire::relay::RelayKey;
 use holepunch_wire::session::SessionId;
 use tokio::net::TcpStream;
 
 use crate::close_code::{GOING_AWAY, NORMAL};
 use crate::log_budget::LogBudget;
+use accounts::Accounts;
 use budget::{Budgets, Payer, Refusal, Verdict};
 use connection::{Connection, Counts};
 use end::{Close, End};
 
-pub(crate) use request::relay;
+pub(crate) use request::RelayDoor;
+pub use server::{RelayConfig, RelayServer};
 
+/// Sessions that are remembered to have ended, some 100 bytes each: their tokens may be good for a day. The oldest are forgotten.
+const ENDED_MAX: usize = 65_536;
+
+const ENDED: Close = (NORMAL, "the session has ended");
 const SHUTDOWN: Close = (GOING_AWAY, "server is shutting down");
 
 /// How much a relay carries. What is `None` has no bound.
@@ -80,6 +90,7 @@ struct Pair {
 /// Every session with a relay under way.
 #[derive(Debug)]
 pub(crate) struct Relay {
+    key: RelayKey,
     table: Mutex<Table>,
     budgets: Mutex<Budgets>,
     log_budget: LogBudget,
@@ -88,17 +99,27 @@ pub(crate) struct Relay {
     over_quota: AtomicU64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Table {
     pairs: HashMap<SessionId, Arc<Pair>>,
+    /// Sessions that have ended lately.
+    over: Accounts<SessionId, ()>,
     /// The server stops.
     ended: bool,
 }
 
+impl Table {
+    fn is_over(&self, session: SessionId) -> bool {
+        self.over.find(&session).is_some()
+    }
+}
+
 impl Relay {
-    pub(crate) fn new(limits: RelayLimits) -> Self {
+    pub(crate) fn new(limits: RelayLimits, key: RelayKey) -> Self {
+        let over = Accounts::new(ENDED_MAX);
         Self {
-            table: Mutex::default(),
+            key,
+            table: Mutex::new(Table { pairs: HashMap::new(), over, ended: false }),
             budgets: Mutex::new(Budgets::new(limits)),
             log_budget: LogBudget::of_lines(),
             warnings: LogBudget::of_warnings(),
@@ -109,6 +130,9 @@ impl Relay {
 
     /// Takes a connection's place among the budgets, for [`serve`](Self::serve).
     fn enter(&self, payer: Payer) -> Result<(), Refusal> {
+        if self.with_table(|table| table.is_over(payer.session)) {
+            return Err(Refusal::Ended);
+        }
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
         budgets.enter(payer, Instant::now())
     }
@@ -118,28 +142,30 @@ impl Relay {
         budgets.leave(payer, Instant::now());
     }
 
-    /// Serves one worker's WebSocket to its end. `is_alive` tells whether the session still is; `tell`
-    /// takes whether this end of it is connected.
+    /// Serves one worker's WebSocket to its end. `tell` takes whether this end of the session is connected.
     async fn serve(
         &self,
         (payer, own): (Payer, usize),
         (stream, first): (Arc<TcpStream>, Bytes),
-        is_alive: impl FnOnce() -> bool,
         tell: impl Fn(bool),
     ) {
         let session = payer.session;
         let (pair, number) = self.with_table(|table| {
-            let pair = Arc::clone(table.pairs.entry(session).or_default());
+            // It may have ended since the place was asked for.
+            let is_over = table.is_over(session);
+            let pair = if is_over {
+                Arc::default()
+            } else {
+                Arc::clone(table.pairs.entry(session).or_default())
+            };
             let number = pair.ends[own].connect(Arc::clone(&stream));
             if table.ended {
                 pair.ends[own].close(SHUTDOWN);
+            } else if is_over {
+                pair.ends[own].close(ENDED);
             }
             (pair, number)
         });
-        // The session may have ended since it was asked for.
-        if !is_alive() {
-            self.session_ended(session, "the session has ended");
-        }
         tell(true);
         let counts = Counts::default();
         let mut connection =
@@ -164,9 +190,14 @@ impl Relay {
         }
     }
 
-    /// Closes what a session has open; nothing of it has to be known any more.
+    /// Closes what a session has open, and what comes too late; nothing else of it has to be known any more.
     pub(crate) fn session_ended(&self, session: SessionId, reason: &'static str) {
-        let pair = self.with_table(|table| table.pairs.remove(&session));
+        let pair = self.with_table(|table| {
+            let now = Instant::now();
+            table.over.hold(session, now);
+            table.over.release(session, now);
+            table.pairs.remove(&session)
+        });
         for end in pair.iter().flat_map(|pair| &pair.ends) {
             end.close((NORMAL, reason));
         }

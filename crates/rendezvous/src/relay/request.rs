@@ -2,16 +2,20 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, Path, Request, State};
-use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use holepunch_matchmaker::{Input, RelayRefusal};
+use axum::routing::get;
+use axum::{Extension, Router};
+use holepunch_matchmaker::Input;
 use holepunch_wire::address::Source;
-use holepunch_wire::relay::{RELAY_SCHEME, RELAY_TOKEN_HEADER};
+use holepunch_wire::relay::{
+    RELAY_PATH, RELAY_SCHEME, RELAY_TOKEN_HEADER, RelayKey, RelayTokenRefusal,
+};
 use holepunch_wire::session::{RelayToken, SessionId};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
@@ -20,38 +24,71 @@ use tokio::net::TcpStream;
 use crate::client_address::client_address;
 use crate::client_io::ClientIo;
 use crate::connections::Place as ConnectionPlace;
-use crate::http::{App, no_more_websockets};
+use crate::front::Front;
+use crate::hub::Hub;
 use crate::websocket;
 
 use super::Relay;
 use super::budget::{Payer, Refusal};
 
+/// Where relays are opened.
+#[derive(Debug, Clone)]
+pub(crate) struct RelayDoor {
+    pub(crate) front: Arc<Front>,
+    /// None where it is turned off.
+    pub(crate) relay: Option<Arc<Relay>>,
+    /// Who is told which worker is connected, where that is in this process.
+    pub(crate) hub: Option<Arc<Hub>>,
+}
+
+impl RelayDoor {
+    pub(crate) fn routes(self) -> Router {
+        let open = get(open).with_state(Arc::new(self));
+        Router::new().route(&format!("{RELAY_PATH}{{session}}"), open)
+    }
+
+    fn tell(&self, session: SessionId, end: usize, is_open: bool) {
+        if let Some(hub) = &self.hub {
+            hub.input(Input::Relay { session, end, is_open });
+        }
+    }
+}
+
+fn refuse(status: StatusCode, why: &dyn ToString) -> Response {
+    (status, why.to_string()).into_response()
+}
+
 /// Checks the token, and opens the WebSocket.
-pub(crate) async fn relay(
-    State(app): State<Arc<App>>,
+async fn open(
+    State(door): State<Arc<RelayDoor>>,
     ConnectInfo(from): ConnectInfo<SocketAddr>,
     Extension(connection): Extension<Arc<ConnectionPlace>>,
     Path(session): Path<String>,
     mut request: Request,
 ) -> Response {
-    let refuse = |status: StatusCode, why: &dyn ToString| (status, why.to_string()).into_response();
-    let Some(relay) = app.relay.clone() else {
+    let Some(relay) = door.relay.clone() else {
         return refuse(StatusCode::NOT_FOUND, &"this rendezvous has no relay");
     };
-    let Some(alive) = app.alive.upgrade() else {
+    let Some(alive) = door.front.alive.upgrade() else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, &"shutting down");
     };
-    let (session, token, own) = match authorize(&app, &session, request.headers()) {
-        Ok(authorized) => authorized,
-        Err(refusal) => {
-            let status = match refusal {
-                RelayRefusal::UnknownSession => StatusCode::NOT_FOUND,
-                RelayRefusal::WrongToken => StatusCode::FORBIDDEN,
-            };
-            return refuse(status, &refusal);
+    let Ok(session) = session.parse() else {
+        return refuse(StatusCode::NOT_FOUND, &"no such session has a relay");
+    };
+    let own = match authorize(&relay.key, session, request.headers()) {
+        Ok(own) => own,
+        Err(refusal @ RelayTokenRefusal::NotOurs) => {
+            return refuse(StatusCode::FORBIDDEN, &refusal);
+        }
+        Err(refusal @ RelayTokenRefusal::Expired { .. }) => {
+            // As RFC 6750 §3.1 has it: with another token it may be tried again.
+            let mut response = refuse(StatusCode::UNAUTHORIZED, &refusal);
+            let expired = HeaderValue::from_static("Bearer error=\"invalid_token\"");
+            response.headers_mut().insert(WWW_AUTHENTICATE, expired);
+            return response;
         }
     };
-    let client = client_address(from, request.headers(), &app.trusted_proxies);
+    let client = client_address(from, request.headers(), &door.front.trusted_proxies);
     let payer = Payer { session, source: Source::of(client.ip) };
     let (response, upgrade) = match websocket::upgrade(&mut request) {
         Ok(upgrade) => upgrade,
@@ -60,6 +97,7 @@ pub(crate) async fn relay(
     if let Err(refusal) = relay.enter(payer) {
         let status = match refusal {
             Refusal::Full => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::Ended => StatusCode::NOT_FOUND,
             Refusal::ShareOfAddress
             | Refusal::ShareOfSite
             | Refusal::QuotaOfAddress
@@ -69,13 +107,12 @@ pub(crate) async fn relay(
     }
     let place = Place { relay, payer };
     let Some(websocket) = connection.become_websocket() else {
-        return no_more_websockets(&app);
+        return door.front.no_more_websockets();
     };
     tokio::spawn(async move {
-        let is_alive = || app.hub.read(|machine| machine.relay_end(session, &token).is_ok());
         if let Some(socket) = upgrade.await.ok().and_then(socket) {
-            let is_open = |is_open| app.hub.input(Input::Relay { session, end: own, is_open });
-            place.relay.serve((payer, own), socket, is_alive, is_open).await;
+            let tell = |is_open| door.tell(session, own, is_open);
+            place.relay.serve((payer, own), socket, tell).await;
         }
         drop((place, alive, websocket));
     });
@@ -94,13 +131,12 @@ impl Drop for Place {
     }
 }
 
-/// Which end of which session a client may open.
+/// Which end of a session a client may open.
 fn authorize(
-    app: &App,
-    session: &str,
+    key: &RelayKey,
+    session: SessionId,
     headers: &HeaderMap,
-) -> Result<(SessionId, RelayToken, usize), RelayRefusal> {
-    let session = session.parse().map_err(|_| RelayRefusal::UnknownSession)?;
+) -> Result<usize, RelayTokenRefusal> {
     let text = |header: &str| headers.get(header).and_then(|value| value.to_str().ok());
     let bearer = || {
         // The scheme is the same in capitals (RFC 9110 §11.1).
@@ -109,10 +145,8 @@ fn authorize(
     };
     let token = text(RELAY_TOKEN_HEADER).or_else(bearer);
     let token = token.and_then(|token| RelayToken::try_from(token.trim().to_owned()).ok());
-    // A text that is no token is a wrong one, where the session has any.
-    let asked = token.clone().unwrap_or_else(|| RelayToken::from_random([0; 16]));
-    let own = app.hub.read(|machine| machine.relay_end(session, &asked))?;
-    token.map(|token| (session, token, own)).ok_or(RelayRefusal::WrongToken)
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    key.side(session, &token.ok_or(RelayTokenRefusal::NotOurs)?, unix.as_secs())
 }
 
 /// The TCP connection itself, and what of the client's bytes has been read with the request.

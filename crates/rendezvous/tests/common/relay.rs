@@ -47,6 +47,8 @@ pub(crate) struct Linked {
     pub(crate) workers: [Client; 2],
     pub(crate) session: String,
     pub(crate) tokens: [String; 2],
+    /// Where the relay is said to be.
+    pub(crate) relay_url: Option<String>,
 }
 
 impl Linked {
@@ -65,7 +67,11 @@ impl Linked {
         ];
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let tokens = offers.each_ref().map(|offer| text(&offer["relay_token"]));
-        Self { server, session: text(&offers[0]["session"]), tokens, workers: [first, second] }
+        let [relay_url, of_second] =
+            offers.each_ref().map(|offer| offer.get("relay_url").map(text));
+        assert_eq!(relay_url, of_second, "they would not meet");
+        let session = text(&offers[0]["session"]);
+        Self { server, session, tokens, relay_url, workers: [first, second] }
     }
 
     /// The relay's WebSocket of one of the two.

@@ -123,6 +123,7 @@ fn server(message: &ServerV1) -> Option<String> {
         ServerV1::PeerTurnAddress { address, .. } => {
             format!("TURN address of the peer: {address}")
         }
+        ServerV1::RelayToken { .. } => "a fresh token for the relay".to_owned(),
         ServerV1::SessionEnded { reason, .. } => format!("the session is over: {reason}"),
         ServerV1::Error { message, .. } => format!("error: {message}"),
         // The machine's events tell of both.

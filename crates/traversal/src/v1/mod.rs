@@ -101,6 +101,7 @@ impl Traversal {
             // Relays are the worker's.
             ServerV1::P2pConnectionOffer { .. }
             | ServerV1::PeerTurnAddress { .. }
+            | ServerV1::RelayToken { .. }
             | ServerV1::RoomEntered
             | ServerV1::Error { .. } => {}
         }

@@ -99,6 +99,7 @@ impl Setup {
                 peer_credentials: peer,
                 peer_key: None,
                 relay_token: None,
+                relay_url: None,
                 candidates: self.theirs_told.iter().map(host).collect(),
                 address_proof: AddressProof::Stun,
                 turn: Vec::new(),

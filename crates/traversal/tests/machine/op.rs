@@ -197,6 +197,7 @@ prop_compose! {
                 peer_credentials: peer,
                 peer_key: None,
                 relay_token: None,
+                relay_url: None,
                 candidates,
                 address_proof,
                 turn: Vec::new(),

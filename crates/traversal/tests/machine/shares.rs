@@ -28,6 +28,7 @@ fn offer(session: u8, plan: Plan) -> Box<SessionOffer> {
             peer_credentials: peer,
             peer_key: None,
             relay_token: None,
+            relay_url: None,
             candidates: Vec::new(),
             address_proof: AddressProof::Stun,
             turn: Vec::new(),

@@ -249,6 +249,7 @@ impl World {
                 peer_credentials: peer,
                 peer_key: None,
                 relay_token: None,
+                relay_url: None,
                 candidates: Vec::new(),
                 address_proof: AddressProof::Stun,
                 turn: Vec::new(),

@@ -244,50 +244,28 @@ impl Fields<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relay::RELAY_URL_BYTES_MAX;
 
     #[test]
     fn an_offer_has_the_four_fields_of_the_baseline() {
-        let offer = ServerMessage::P2pConnectionOffer {
-            peer_worker_id: "b",
-            peer_udp_ip: "203.0.113.5".parse().unwrap(),
-            peer_udp_port: 4000,
+        let side = r#"{"ufrag":"evtj","password":"VOkJxbRl1RmTxUk/WvJxBt"}"#;
+        let offer = |url: &str| {
+            format!(
+                r#"{{"type":"p2p_connection_offer","peer_worker_id":"b","session":"00000000000000ab",
+                    "role":"controlling","credentials":{side},"peer_credentials":{side},
+                    "relay_token":"{}","relay_url":"{url}","plan":{{"number":1,"strategy":"plain"}}}}"#,
+                "a5".repeat(16)
+            )
         };
-        let text = offer.encode();
-        assert_eq!(
-            text,
-            r#"{"type":"p2p_connection_offer","peer_worker_id":"b","peer_udp_ip":"203.0.113.5","peer_udp_port":4000}"#
-        );
-        let Ok(FromServer::Offer(Ok(read))) = FromServer::parse(&text) else { panic!("{text}") };
-        assert_eq!(read.peer.as_str(), "b");
-        assert_eq!(read.endpoint, "203.0.113.5:4000".parse().unwrap());
-    }
-
-    #[test]
-    fn an_ack_says_what_is_wrong_only_when_something_is() {
-        let success = ServerMessage::ack(None).encode();
-        assert_eq!(success, r#"{"type":"udp_endpoint_ack","status":"success"}"#);
-        assert_eq!(FromServer::parse(&success), Ok(FromServer::UdpEndpointAck(Ok(()))));
-        let error = ServerMessage::ack(Some("bad".into())).encode();
-        assert_eq!(error, r#"{"type":"udp_endpoint_ack","status":"error","detail":"bad"}"#);
-        assert_eq!(FromServer::parse(&error), Ok(FromServer::UdpEndpointAck(Err("bad".into()))));
-    }
-
-    #[test]
-    fn an_incomplete_offer_says_what_it_lacks() {
-        let table = [
-            (r#"{"type":"p2p_connection_offer"}"#, OfferError::NoPeer),
-            (
-                r#"{"type":"p2p_connection_offer","peer_worker_id":"b","peer_udp_ip":"1.2.3.4"}"#,
-                OfferError::BadEndpoint(EndpointError::Missing),
-            ),
-            (
-                r#"{"type":"p2p_connection_offer","peer_worker_id":""}"#,
-                OfferError::BadPeer(WorkerIdError::Empty),
-            ),
-        ];
-        for (text, expected) in table {
-            assert_eq!(FromServer::parse(text), Ok(FromServer::Offer(Err(expected))), "{text}");
-        }
+        let read = |text: &str| match FromServer::parse(text) {
+            Ok(FromServer::SessionOffer(Ok(offer))) => offer.details,
+            other => panic!("{other:?}"),
+        };
+        let details = read(&offer("https://r.example"));
+        assert_eq!(details.relay_url.as_deref(), Some("https://r.example"));
+        assert!(details.relay_token.is_some());
+        let details = read(&offer(&"x".repeat(RELAY_URL_BYTES_MAX + 1)));
+        assert_eq!((details.relay_url, details.relay_token), (None, None));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::credentials::IceCredentials;
 use crate::identity::{PublicKey, Signature};
 use crate::nat::NatProfile;
 use crate::plan::{Plan, REASON_BYTES_MAX, Strategy, truncate};
+use crate::relay::RELAY_URL_BYTES_MAX;
 use crate::session::{AddressProof, LinkState, RelayToken, RoomMode, RoomName, SessionId};
 use crate::turn::TurnServer;
 
@@ -193,6 +194,9 @@ pub struct SessionDetails {
     /// Opens the session's relay, `/ws/relay/{session}`, for this worker; without it, there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relay_token: Option<RelayToken>,
+    /// Where that relay is; without it, at the rendezvous.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay_url: Option<String>,
     /// Where the peer may be reached, beside its endpoint.
     #[serde(default)]
     pub candidates: Vec<Candidate>,
@@ -262,6 +266,13 @@ pub enum ServerV1 {
         /// The relayed transport address.
         address: SocketAddr,
     },
+    /// What opens a session's relay for this worker from now on, long before the token that it has expires.
+    RelayToken {
+        /// The session.
+        session: SessionId,
+        /// The token.
+        token: RelayToken,
+    },
     /// A session is over: the peer has left, or the rendezvous seeks another.
     SessionEnded {
         /// The session.
@@ -330,12 +341,13 @@ pub(super) const WORKER_KINDS: [&str; 10] = [
 ];
 
 /// The types of [`ServerV1`] that the baseline does not have.
-pub(super) const SERVER_KINDS: [&str; 7] = [
+pub(super) const SERVER_KINDS: [&str; 8] = [
     "welcome",
     "peer_candidates",
     "plan",
     "peer_accepted",
     "peer_turn_address",
+    "relay_token",
     "session_ended",
     "room_entered",
 ];
@@ -380,13 +392,18 @@ impl ServerV1 {
                 details.candidates = candidate::bounded(std::mem::take(&mut details.candidates));
                 details.plan = details.plan.clone().bounded();
                 bound_turn(&mut details.turn);
+                let url = details.relay_url.take_if(|url| url.len() > RELAY_URL_BYTES_MAX);
+                if url.is_some() {
+                    // One that is cut may be another host's, and the peer is not at the rendezvous' own.
+                    details.relay_token = None;
+                }
             }
             Self::PeerCandidates { candidates, .. } => {
                 *candidates = candidate::bounded(std::mem::take(candidates));
             }
             Self::Plan { plan, .. } => *plan = plan.clone().bounded(),
             Self::PeerAccepted { ports, .. } => bound_ports(ports),
-            Self::PeerTurnAddress { .. } | Self::RoomEntered => {}
+            Self::PeerTurnAddress { .. } | Self::RelayToken { .. } | Self::RoomEntered => {}
             Self::SessionEnded { reason, .. } => truncate(reason, REASON_BYTES_MAX),
             Self::Error { message, .. } => truncate(message, REASON_BYTES_MAX),
         }

@@ -1,7 +1,9 @@
 //! The relay of a session: a second WebSocket, so that bulk never blocks signalling.
 
+mod known;
 mod liveness;
 mod open;
+mod url;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,7 +11,7 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use holepunch_link::RelayEnd;
 use holepunch_wire::session::RelayToken;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 
@@ -19,15 +21,19 @@ use crate::url::WebSocketUrl;
 use liveness::{Finding, Liveness};
 use open::{Opener, Socket};
 
+pub(crate) use known::Relays;
+pub use url::RelayUrl;
+
 /// Frames that are gathered before they are flushed.
 const BATCH_MAX: usize = 4;
 
 /// Where the relay is, and what opens it.
 #[derive(Debug, Clone)]
-pub(crate) struct RelayAddress {
-    pub(crate) url: WebSocketUrl,
-    pub(crate) token: RelayToken,
-    pub(crate) access: Access,
+struct RelayAddress {
+    url: WebSocketUrl,
+    /// The newest one.
+    token: watch::Receiver<RelayToken>,
+    access: Access,
 }
 
 /// How a connection has ended.
@@ -40,7 +46,7 @@ enum Over {
 }
 
 /// Keeps a session's relay connected until the session is over.
-pub(crate) async fn serve(mut end: RelayEnd, address: RelayAddress) {
+async fn serve(mut end: RelayEnd, address: RelayAddress) {
     let url = address.url.clone();
     let mut opener = Opener::new(address);
     let mut next: Option<Box<Socket>> = None;

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use holepunch_wire::relay::RELAY_FRAME_BYTES_MAX;
+use holepunch_wire::session::RelayToken;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::WebSocketStream;
@@ -49,6 +50,8 @@ pub(super) type Socket = WebSocketStream<Stream>;
 struct Failed {
     why: String,
     kind: Kind,
+    /// What the relay was asked with.
+    token: RelayToken,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +60,7 @@ enum Kind {
     Silence,
     /// The server, or the host, has said no.
     Answer,
-    /// It would be refused again.
+    /// It would be refused again with the same token.
     Final,
 }
 
@@ -120,10 +123,11 @@ impl Opener {
                         self.rest();
                         return Ok(socket);
                     }
-                    Ok(Err(Failed { why, kind: Kind::Final })) => return Err(why),
-                    Ok(Err(Failed { why, kind })) => {
+                    Ok(Err(Failed { why, kind: Kind::Final, token }))
+                        if token == *self.address.token.borrow() => return Err(why),
+                    Ok(Err(Failed { why, kind, .. })) => {
                         tracing::debug!(url = %self.address.url, why, "no relay");
-                        if kind == Kind::Answer {
+                        if kind != Kind::Silence {
                             self.pace.answered(Instant::now());
                         }
                     }
@@ -165,13 +169,15 @@ async fn attempt(
         .max_message_size(Some(RELAY_FRAME_BYTES_MAX))
         .max_frame_size(Some(RELAY_FRAME_BYTES_MAX));
     let way = Way { known, tcp_within: TCP_WITHIN, within: CONNECT_TIMEOUT };
-    let token = address.token.reveal();
-    let asking = Asking::Relay(&token);
+    let token = address.token.borrow().clone();
+    let revealed = token.reveal();
+    let asking = Asking::Relay(&revealed);
     match handshake::open(&address.url, &address.access, way, asking, config).await {
         // Boxed: a task that waits for it keeps room for it as long as it lives.
         Ok(opened) => Ok((Box::new(opened.socket), opened.server)),
         Err(error) => {
-            Err(Failed { why: hint::on_handshake(&error, &address.url), kind: kind(&error) })
+            let why = hint::on_handshake(&error, &address.url);
+            Err(Failed { why, kind: kind(&error), token })
         }
     }
 }
@@ -239,7 +245,7 @@ mod tests {
         let (session, token) = (holepunch_wire::session::SessionId(7), [9; 16]);
         let address = RelayAddress {
             url: rendezvous.relay(session),
-            token: holepunch_wire::session::RelayToken::from_random(token),
+            token: tokio::sync::watch::Sender::new(RelayToken::from_bytes(token)).subscribe(),
             access: crate::reach::Access::new(&rendezvous, by),
         };
         let attempt = tokio::spawn(attempt(address, None));

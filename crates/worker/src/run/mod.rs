@@ -8,10 +8,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use holepunch_link::{Identity, Port, PortEvent};
 use holepunch_wire::WorkerId;
-use holepunch_wire::session::{RelayToken, SessionId};
+use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::v1::{Welcome, WorkerV1};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::config::Config;
@@ -19,6 +19,7 @@ use crate::handover::Handover;
 use crate::log_budget::LogBudget;
 use crate::notice::Notice;
 use crate::reach::Access;
+use crate::relay::Relays;
 use crate::signalling::{Signal, Signalling};
 use crate::story::Stories;
 use crate::turn::Turns;
@@ -57,9 +58,7 @@ pub(crate) struct Run {
     /// Those that the rendezvous was asked for, and that it has said nothing of: it answers in order.
     pub(crate) called: VecDeque<WorkerId>,
     pub(crate) stories: Stories,
-    /// What opens the relays of sessions that have been offered and have not begun yet, the oldest first.
-    pub(crate) tokens: VecDeque<(SessionId, RelayToken)>,
-    pub(crate) relays: JoinSet<()>,
+    pub(crate) relays: Relays,
     pub(crate) turns: Turns,
 }
 

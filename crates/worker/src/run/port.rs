@@ -15,7 +15,6 @@ use tokio::time::Instant;
 use super::Run;
 use crate::no_endpoint::Unseen;
 use crate::notice::Notice;
-use crate::relay::{self, RelayAddress};
 
 /// A UDP port that is taken is tried again after so long.
 const REBIND_AFTER: Duration = Duration::from_secs(5);
@@ -92,20 +91,17 @@ impl Run {
 
     /// Connects to the relays of a session that has begun.
     pub(super) fn start_relays(&mut self, session: SessionId) {
-        while self.relays.try_join_next().is_some() {}
         if self.turns.expects(session)
             && let Some(port) = &self.port
             && let Some(end) = port.relay(session, RelayKind::Turn)
         {
             self.turns.begin(session, end);
         }
-        let at = self.tokens.iter().position(|(of, _)| *of == session);
-        let Some((_, token)) = at.and_then(|at| self.tokens.remove(at)) else { return };
-        let end = self.port.as_ref().and_then(|port| port.relay(session, RelayKind::Rendezvous));
-        if let Some(end) = end {
-            let url = self.config.rendezvous.relay(session);
-            let address = RelayAddress { url, token, access: self.access.clone() };
-            self.relays.spawn(relay::serve(end, address));
+        if self.relays.expects(session)
+            && let Some(port) = &self.port
+            && let Some(end) = port.relay(session, RelayKind::Rendezvous)
+        {
+            self.relays.begin(session, end, (&self.config.rendezvous, &self.access));
         }
     }
 

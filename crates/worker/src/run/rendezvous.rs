@@ -23,8 +23,6 @@ use crate::signalling::Signal;
 pub(crate) const CALL_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// A rendezvous keeps the place of a worker that has lost its connection for so long.
 const RESUME_WITHIN: Duration = Duration::from_secs(30);
-/// Relay tokens that wait for the beginning of their session, which follows at once.
-const TOKENS_MAX: usize = 64;
 
 impl Run {
     pub(super) fn signal(&mut self, signal: Signal) {
@@ -59,6 +57,8 @@ impl Run {
                     self.welcomed(welcome);
                 } else if let ServerV1::PeerTurnAddress { session, address } = *message {
                     self.turns.peer_at(session, address);
+                } else if let ServerV1::RelayToken { session, token } = *message {
+                    self.relays.renewed(session, token);
                 } else if *message == ServerV1::RoomEntered {
                     // From now on the room is its own: a peer may be there when it comes back from a lost connection.
                     self.room_own = true;
@@ -95,14 +95,7 @@ impl Run {
             return self.notice(Notice::Udp(Event::OfferIgnored(refusal)));
         }
         self.turns.offered(&offer.details);
-        if let Some(token) = &offer.details.relay_token {
-            let session = offer.details.session;
-            self.tokens.retain(|(known, _)| *known != session);
-            self.tokens.push_back((session, token.clone()));
-        }
-        if self.tokens.len() > TOKENS_MAX {
-            self.tokens.pop_front();
-        }
+        self.relays.offered(&offer.details);
         self.tell(Input::SessionOffer(offer));
     }
 

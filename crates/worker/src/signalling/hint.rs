@@ -4,6 +4,7 @@ use std::io;
 
 use holepunch_link::FailureCode;
 use holepunch_link::dial::NameUnknown;
+use holepunch_wire::relay::RELAY_SCHEME;
 use holepunch_wire::signal::REGISTER_PATH;
 use holepunch_wire::signal::v1::NOT_PROVED;
 use tokio_tungstenite::tungstenite::Error;
@@ -143,6 +144,8 @@ fn on_response(response: &Response<Option<Vec<u8>>>, url: &WebSocketUrl) -> Stri
                 ": that is no rendezvous, or its URL has another path ({REGISTER_PATH}… is appended to it)"
             )
         }
+        // A relay's own word for a token that has expired.
+        StatusCode::UNAUTHORIZED if wants_a_token(response) => format!(": {said}"),
         StatusCode::UNAUTHORIZED if url.username().is_empty() => {
             ": a server in front of it wants a name and a password; write them into the URL, as \
              https://name:password@host"
@@ -165,6 +168,12 @@ fn on_response(response: &Response<Option<Vec<u8>>>, url: &WebSocketUrl) -> Stri
         _ => format!(": {said}"),
     };
     format!("the server answered the handshake with {status}{hint}")
+}
+
+/// Whether what is missing is a bearer's token (RFC 6750 §3), and no password.
+fn wants_a_token(response: &Response<Option<Vec<u8>>>) -> bool {
+    let asked = response.headers().get("www-authenticate").and_then(|asked| asked.to_str().ok());
+    asked.is_some_and(|asked| asked.starts_with(RELAY_SCHEME))
 }
 
 #[cfg(test)]
@@ -270,6 +279,11 @@ mod tests {
         let far = Error::Http(Box::new(far.body(None).unwrap()));
         assert!(on_handshake(&far, &"ws://a.example".parse().unwrap()).len() < 300);
         assert!(hint(401, "").contains("https://name:password@host"));
+        let expired =
+            Response::builder().status(401).header("www-authenticate", "Bearer error=\"x\"");
+        let expired = Error::Http(Box::new(expired.body(Some(b"it expired".to_vec())).unwrap()));
+        let told = on_handshake(&expired, &"ws://a.example/ws/relay/1".parse().unwrap());
+        assert!(told.ends_with("401 Unauthorized: it expired"), "{told}");
         let nginx = "<h1>400 Bad Request</h1> The plain HTTP request was sent to HTTPS port";
         assert!(hint(400, nginx).contains("use https://"));
         assert!(hint(500, "").ends_with("500 Internal Server Error"));

@@ -14,6 +14,7 @@ mod offers;
 mod opening;
 mod profile;
 mod relay;
+mod relay_elsewhere;
 mod resume;
 mod saying;
 mod scene;

@@ -6,7 +6,7 @@ use holepunch_wire::relay::RELAY_FRAME_BYTES_MAX;
 use holepunch_wire::session::RoomName;
 use holepunch_wire::signal::FromServer;
 use holepunch_wire::signal::v1::{ServerV1, SessionDetails, Welcome, WorkerV1};
-use holepunch_worker::{Asking, Opened, Stream, WorkerId};
+use holepunch_worker::{Asking, Opened, RelayUrl, Stream, WorkerId};
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use tokio_tungstenite::WebSocketStream;
@@ -130,7 +130,13 @@ async fn offer(socket: &mut Socket) -> Result<SessionDetails, String> {
 
 async fn open_relay(target: &Target, offer: &SessionDetails) -> Result<Socket, NoRelay> {
     let token = offer.relay_token.as_ref().ok_or(NoRelay::NotOffered)?;
-    let url = target.url.relay(offer.session);
+    let url = match &offer.relay_url {
+        Some(url) => {
+            let url: RelayUrl = url.parse().map_err(|why| format!("the relay's URL: {why}"))?;
+            url.of_session(offer.session)
+        }
+        None => target.url.relay(offer.session),
+    };
     let opened = target.dial(&url, Asking::Relay(&token.reveal()), buffers(BUFFER_BYTES)).await;
     Ok(opened.map(|opened| opened.socket)?)
 }

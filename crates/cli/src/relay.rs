@@ -1,0 +1,79 @@
+//! `holepunch relay`.
+
+use std::process::ExitCode;
+
+use holepunch_rendezvous::{RelayConfig, RelayServer};
+
+use crate::exit::Failure;
+use crate::rendezvous::http::{self, Http};
+use crate::rendezvous::relay::KeyArgs;
+use crate::rendezvous::relay_limits::LimitArgs;
+use crate::settings::Environment;
+use crate::signals::Stop;
+
+/// Run a relay alone, for a rendezvous elsewhere
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples, with one key for both:\n  \
+    RELAY_KEY=… holepunch relay --listen 0.0.0.0:9000\n  \
+    RELAY_KEY=… holepunch rendezvous --no-relay --relay-url https://relay.example.com")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    http: http::Args,
+    #[command(flatten)]
+    key: KeyArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+fn config(args: Args, environment: &Environment) -> Result<RelayConfig, Failure> {
+    let Http { listen, trusted_proxies, proxy_protocol } = args.http.read(environment)?;
+    let key = args.key.key(environment)?.ok_or_else(|| {
+        Failure::usage("a relay needs RELAY_KEY (--relay-key), which its rendezvous shares")
+    })?;
+    Ok(RelayConfig {
+        listen,
+        trusted_proxies,
+        proxy_protocol,
+        open_files_max: None,
+        limits: args.limits.limits(environment)?,
+        key,
+    })
+}
+
+pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
+    let config = config(args, environment)?;
+    let mut stop = Stop::listen()?;
+    let server = RelayServer::bind(config).map_err(Failure::failed)?;
+    let signal = stop.wait().await;
+    tracing::info!(signal, "shutting down");
+    server.shutdown().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn read(flags: &[&str], variables: &[(&str, &str)]) -> Result<RelayConfig, Failure> {
+        let line = Line::try_parse_from(["x"].iter().chain(flags)).unwrap();
+        config(line.args, &Environment::of(variables))
+    }
+
+    #[test]
+    fn it_needs_a_key_and_takes_the_bounds_and_proxies_of_a_rendezvous() {
+        let failure = format!("{:?}", read(&[], &[]).unwrap_err());
+        assert!(failure.contains("--relay-key"), "{failure}");
+        let key = ("RELAY_KEY", "0123456789abcdef0123456789abcdef");
+        let flags = ["--listen", "127.0.0.1:1", "--relay-quota", "1M"];
+        let config = read(&flags, &[key, ("TRUSTED_PROXY", "10.0.0.0/8")]).unwrap();
+        assert_eq!(config.listen, "127.0.0.1:1".parse().unwrap());
+        assert_eq!((config.limits.quota, config.trusted_proxies.len()), (Some(1 << 20), 1));
+    }
+}
