@@ -35,18 +35,31 @@ pub(crate) const MAPPED: SocketAddr =
 pub(crate) struct Served {
     url: String,
     stun: String,
-    _rendezvous: Program,
+    rendezvous: Option<Program>,
 }
 
 impl Served {
     pub(crate) async fn start() -> Self {
-        let loopback = ["--listen", "127.0.0.1:0", "--stun-listen", "127.0.0.1:0"];
-        let arguments = [&["rendezvous", "--allow-private"], &loopback[..]].concat();
+        Self::at("127.0.0.1:0", "127.0.0.1:0").await
+    }
+
+    async fn at(http: &str, stun: &str) -> Self {
+        let listen = ["--listen", http, "--stun-listen", stun];
+        let arguments = [&["rendezvous", "--allow-private"], &listen[..]].concat();
         let mut rendezvous = Program::run(&arguments, &[]);
         let running = rendezvous.log.entry("rendezvous is running").await;
         let url = format!("http://{}", running["http"].as_str().unwrap());
         let stun = running["stun"].as_str().unwrap().trim_matches(['[', ']']).to_owned();
-        Self { url, stun, _rendezvous: rendezvous }
+        Self { url, stun, rendezvous: Some(rendezvous) }
+    }
+
+    /// Kills it, and starts it again in the same place.
+    pub(crate) async fn restart(&mut self) {
+        let before = self.rendezvous.take().unwrap();
+        before.signal("KILL").await;
+        before.end().await;
+        let (http, stun) = self.addresses();
+        *self = Self::at(http, stun).await;
     }
 
     /// Where it listens for HTTP, and for STUN.
