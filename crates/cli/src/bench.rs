@@ -19,6 +19,8 @@ use crate::settings::{Environment, Seconds};
 use crate::signals::Stop;
 
 /// Measure a link: throughput each way, round trips, datagrams
+///
+/// One of the two sides measures, and both print the result, each from its own side. A direct path is waited for first.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example, here and there (the first prints the code):\n  \
     holepunch bench\n  \

@@ -62,10 +62,12 @@ const LINGER: Duration = Duration::from_millis(50);
 const HELP_COLUMNS_MAX: usize = 100;
 
 /// Connects two workers directly by UDP through their NATs.
+///
+/// What goes over a link is encrypted from worker to worker. Two that no direct path links use a relay, where the rendezvous has one.
 #[derive(Debug, Parser)]
 #[command(
     name = "holepunch",
-    version = version::short(),
+    version = version::SHORT,
     long_version = version::long(),
     propagate_version = true,
     max_term_width = HELP_COLUMNS_MAX,
@@ -127,11 +129,12 @@ impl Command {
     fn default_filter(&self) -> &'static str {
         match self {
             Self::Rendezvous(_) | Self::Worker(_) => "info",
-            Self::Lab(_) | Self::Load(_) | Self::Nat(_) | Self::Invite(_) | Self::Why(_) => "warn",
+            Self::Lab(_) | Self::Load(_) | Self::Invite(_) | Self::Why(_) => "warn",
             // What it says is its result, or its error.
             Self::Config(_)
             | Self::Login(_)
             | Self::Doctor(_)
+            | Self::Nat(_)
             | Self::Completions(_)
             | Self::Man(_) => "error",
             // They show each step themselves.

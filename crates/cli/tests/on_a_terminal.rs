@@ -194,11 +194,11 @@ async fn a_command_that_is_wrapped_means_the_same_to_a_shell() {
     let url = "https://a-rather-long-name.rendezvous.example";
     let invite = ["invite", "--rendezvous-url", url];
     let written = Terminal::run(60, &invite, &[]).end().await.written.replace('\r', "");
-    let (_, command) = written.split_once("on both sides:\n").unwrap();
-    let command = command.replace("holepunch chat", "printenv ROOM_SECRET");
+    let (_, commands) = written.split_once("the one that uses it:\n").unwrap();
+    let command = commands.replace("holepunch", "printenv ROOM_SECRET; :");
     assert!(command.contains("\\\n"), "{command}");
     let output = tokio::process::Command::new("sh").args(["-c", &command]).output().await.unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout).split_whitespace().count(), 6, "{command}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).split_whitespace().count(), 12, "{command}");
 }
 
 #[tokio::test]
