@@ -243,11 +243,13 @@ async fn nobody_but_one_has_a_code_and_whoever_is_alone_with_one_is_told_what_ma
     let into = path(&folder, "in");
     let mut receiver = on_terminal(&scene, &["receive", &code, &into]);
     receiver.until("take it? [y/N]").await;
-    let mut third = scene.by_code(&["receive", &code, &path(&folder, "third")]);
-    let mut guessing = scene.by_code(&["receive", &wrong(&code), &path(&folder, "guessing")]);
     let mut alone = scene.by_code(&["receive", "999999999-abandon-ability", &into]);
-    third.log.line("this code is taken").await;
-    guessing.log.line("this code is taken").await;
+    for code in [wrong(&code), code] {
+        let mut third = scene.by_code(&["receive", &code, &path(&folder, "third")]);
+        third.log.line("this code is taken").await;
+        third.signal("INT").await;
+        assert_eq!(third.end().await.code, Some(130));
+    }
     alone.log.line("nobody is there with this code: it is mistyped, used up").await;
     assert_eq!(receiver.left(&[("[y/N]", "y\r")]).await.code, 0);
     assert_eq!(sender.end().await.code, Some(0));
