@@ -28,8 +28,11 @@ pub use receive::{
 pub use send::{Listing, send};
 pub use summary::{Failure, NAMES_MAX, Names, Notice, Phase, Summary, Totals};
 
+use std::time::Duration;
+
 use holepunch_link::{Link, LinkError, RecvStream, SendStream};
 use tokio::io::BufReader;
+use tokio::time::timeout;
 
 use crate::agree::{Greeting, agree, arrived};
 use crate::ending::CONFIRMS;
@@ -39,6 +42,8 @@ use crate::ending::CONFIRMS;
 pub const COMPLETE: &str = "the transfer is complete";
 /// The reason with which a receiver closes the link that does not want what is listed: a sender knows it by that.
 const DECLINED: &str = "the transfer has failed: declined: whoever receives does not want it";
+/// A peer that ends its stream, since it ends the link, has ended the link by then.
+const CLOSED_WITHIN: Duration = Duration::from_secs(1);
 /// The name of the program in the greeting.
 const PROGRAM: &str = "transfer";
 /// What is read from the link at once while messages are short.
@@ -106,8 +111,12 @@ async fn meet(link: &Link, part: Part) -> Result<Met, TransferError> {
 
 /// Closes the link of a transfer that has failed, with the reason. Where the peer did so first, its
 /// reason is the one to show.
-fn closing<T>(link: &Link, outcome: Result<T, TransferError>) -> Result<T, TransferError> {
+async fn closing<T>(link: &Link, outcome: Result<T, TransferError>) -> Result<T, TransferError> {
     let Err(error) = outcome else { return outcome };
+    if matches!(error, TransferError::Ended) {
+        // The end of the stream may be here before that of the link.
+        let _unless_the_peer_stays = timeout(CLOSED_WITHIN, link.closed()).await;
+    }
     let error = match (error, link.ended()) {
         (TransferError::Ended, Some(ended)) => TransferError::Link(ended),
         (error, _) => error,

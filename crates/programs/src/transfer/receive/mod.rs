@@ -75,7 +75,7 @@ pub async fn receive_asking(
     options: ReceiveOptions,
     progress: &Arc<Progress>,
 ) -> Result<Summary, TransferError> {
-    closing(link, run(link, ask, options, progress).await)
+    closing(link, run(link, ask, options, progress).await).await
 }
 
 fn unusable(into: &Path, error: &io::Error) -> TransferError {

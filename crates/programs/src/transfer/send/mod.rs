@@ -45,7 +45,7 @@ pub async fn send(
     listing: &Arc<Listing>,
     progress: &Arc<Progress>,
 ) -> Result<Summary, TransferError> {
-    closing(link, run(link, listing, progress).await)
+    closing(link, run(link, listing, progress).await).await
 }
 
 async fn run(
