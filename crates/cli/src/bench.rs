@@ -80,7 +80,7 @@ async fn measure(args: Args, environment: &Environment) -> Result<ExitCode, Fail
                 }
             };
             if !shows_steps {
-                output::progress("measuring: about 15 s with the usual --seconds");
+                output::progress(duration_in_words(link, settings));
             }
             (linked, bench::bench(link, settings, ready, step).await)
         };
@@ -127,6 +127,15 @@ async fn measure(args: Args, environment: &Environment) -> Result<ExitCode, Fail
         print(&outcome);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How long it takes: the settings of the side that measures count.
+fn duration_in_words(link: &Link, own: Settings) -> String {
+    let (settings, usual) = match link.is_initiator() {
+        true => (own, ""),
+        false => (Settings::default(), " with the usual --seconds there"),
+    };
+    format!("measuring: up to {} s{usual}", settings.in_all().as_secs_f64().ceil())
 }
 
 /// Keeps how long after `began` there was a direct path first, whoever measures and whenever.

@@ -31,6 +31,7 @@ mod rendezvous;
 mod screen;
 mod settings;
 mod signals;
+mod suspending;
 mod table;
 mod transfer;
 mod version;
@@ -184,10 +185,11 @@ fn parse(args: Vec<OsString>) -> Result<Cli, clap::Error> {
     Cli::from_arg_matches(&matches)
 }
 
-/// A code alone is what `receive` is called with.
+/// A code alone, or a part of one, is what `receive` is called with: it says what is missing.
 fn with_command(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut args: Vec<OsString> = args.into_iter().collect();
-    if args.get(1).and_then(|first| first.to_str()).is_some_and(Code::is_like) {
+    let is_code = |text: &str| Code::is_like(text) || Code::is_part(text);
+    if args.get(1).and_then(|first| first.to_str()).is_some_and(is_code) {
         args.insert(1, "receive".into());
     }
     args
