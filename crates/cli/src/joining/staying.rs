@@ -251,7 +251,7 @@ impl Staying {
             ..code.config.clone()
         };
         let rendezvous = config.rendezvous.authority();
-        let waiting = Waiting::new(rendezvous, None, config.peer.clone(), false, None);
+        let waiting = Waiting::new(rendezvous, None, config.peer.clone(), false, None).by_keys();
         let (worker, links) = started(config).await?;
         let before = std::mem::replace(&mut self.company.worker, worker);
         // It ends within a second, and has no link any more.

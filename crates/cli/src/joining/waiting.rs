@@ -83,6 +83,8 @@ pub(super) struct Waiting {
     goal: String,
     /// The one that is called.
     peer: Option<WorkerId>,
+    /// Whether a code has brought the two together before, and now they look for each other by their keys.
+    is_by_keys: bool,
     has_secret: bool,
     code: Option<Code>,
     /// The room of a worker that waits for calls from everywhere.
@@ -136,6 +138,7 @@ impl Waiting {
             doubt: None,
             goal,
             peer,
+            is_by_keys: false,
             has_secret,
             code,
             calls: None,
@@ -156,6 +159,11 @@ impl Waiting {
             trouble: None,
             back_within: None,
         }
+    }
+
+    /// The same of two that a code has brought together before.
+    pub(super) fn by_keys(self) -> Self {
+        Self { is_by_keys: true, ..self }
     }
 
     /// With what may be wrong where the rendezvous is never reached.
@@ -229,7 +237,7 @@ impl Waiting {
 
     /// A link is there.
     pub(super) fn linked(&mut self) {
-        self.looking.end();
+        self.looking.linked();
         self.back_within = None;
     }
 

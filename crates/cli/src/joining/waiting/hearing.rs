@@ -45,7 +45,7 @@ impl Waiting {
             Notice::Signal(Signal::Connected | Signal::ConnectedV1) => {
                 (self.attempts, self.told_why) = (Seldom::default(), None);
                 (self.standing, self.trouble) = (Standing::Registered, None);
-                if self.code == Some(Code::OtherSide) && self.back_within.is_none() {
+                if self.code == Some(Code::OtherSide) {
                     self.looking.begin();
                 }
                 Heard::Line(self.goal.clone())
@@ -145,10 +145,12 @@ impl Waiting {
         if self.peer.as_ref() != Some(peer) {
             return Heard::Nothing;
         }
-        let text = format!(
-            "{peer} has ended the session before there was a link: perhaps it lets others call it alone (--accept=ID \
-             there), or has another secret"
-        );
+        let perhaps = if self.is_by_keys {
+            ""
+        } else {
+            ": perhaps it lets others call it alone (--accept=ID there), or has another secret"
+        };
+        let text = format!("{peer} has ended the session before there was a link{perhaps}");
         let again = format!("{peer} has ended the session again");
         let text = self.in_short(text, again);
         line(&text, self.lefts.again(PEERS_TOLD), "; trying again")
@@ -202,7 +204,9 @@ impl Waiting {
 
     /// The worker that is called is not there.
     fn not_registered(&mut self) -> Heard {
-        let how = if self.calls_from_anywhere {
+        let how = if self.is_by_keys {
+            "it has lost its connection, or has ended; a program that is started again needs another code"
+        } else if self.calls_from_anywhere {
             "it has to run with --accept, or to wait in the room that --room names here"
         } else {
             "this rendezvous is older than calls from everywhere: give the --room that it waits in"

@@ -21,8 +21,8 @@ pub(super) enum Clear {
 pub(super) struct Looking {
     /// Since when somebody else has the other side, with a code, or nobody is there.
     since: Option<(Instant, Clear)>,
-    /// That nobody is there is told once.
-    told_alone: bool,
+    /// Somebody was there, or it has been told that nobody is: it is told once, and never of a code that has brought a link.
+    is_known: bool,
 }
 
 impl Clear {
@@ -45,12 +45,17 @@ impl Clear {
 impl Looking {
     /// This side is registered, and alone as far as it knows.
     pub(super) fn begin(&mut self) {
-        self.since = (!self.told_alone).then(|| (Instant::now(), Clear::Alone));
+        self.since = (!self.is_known).then(|| (Instant::now(), Clear::Alone));
     }
 
     /// Somebody else has come to the other side.
     pub(super) fn is_occupied(&mut self) {
         self.since = Some((Instant::now(), Clear::Taken));
+    }
+
+    /// A link is there.
+    pub(super) fn linked(&mut self) {
+        (self.since, self.is_known) = (None, true);
     }
 
     /// A peer is there, or nobody can know.
@@ -69,7 +74,7 @@ impl Looking {
     /// It is clear.
     pub(super) fn clear(&mut self) -> Option<Clear> {
         let (_, clear) = self.since.take()?;
-        self.told_alone |= clear == Clear::Alone;
+        self.is_known |= clear == Clear::Alone;
         Some(clear)
     }
 }

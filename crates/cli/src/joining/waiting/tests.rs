@@ -92,6 +92,9 @@ fn a_side_that_is_alone_with_a_code_is_told_once_what_may_be_wrong() {
     linked.hear(&connected);
     linked.linked();
     assert_eq!(linked.is_clear_at(), None);
+    linked.without_link();
+    linked.hear(&connected);
+    assert_eq!(linked.is_clear_at(), None, "a code that has brought a link is not mistyped");
     let mut own = by_code(Code::ThisSide { guesses: 0 });
     own.hear(&connected);
     assert_eq!(own.is_clear_at(), None, "the other side is not there yet");
@@ -165,6 +168,18 @@ fn a_worker_that_is_not_there_is_told_once_and_is_what_is_waited_for() {
     waiting.hear(&unknown);
     let (missing, text) = waiting.given_up();
     assert!(text.contains("no worker with this id") && missing == Missing::Link, "{text}");
+}
+
+#[test]
+fn two_that_a_code_has_brought_together_are_told_nothing_of_flags_that_neither_has_given() {
+    let mut waiting = waiting(Some(OF_A_KEY), false).by_keys();
+    let complaint = Complaint { code: Some(ErrorCode::NotRegistered), message: String::new() };
+    let unknown = Notice::Signal(Signal::Message(FromServer::Error(complaint)));
+    let mut told = lines(&mut waiting, &unknown, 1);
+    assert!(told[0].contains("needs another code"), "{told:#?}");
+    let left = ended(OF_A_KEY, LinkError::Unreachable(PEER_LEFT.to_owned()));
+    told.extend(lines(&mut waiting, &left, 1));
+    assert!(told.len() == 2 && told.iter().all(|line| !line.contains("--")), "{told:#?}");
 }
 
 #[test]
