@@ -1,6 +1,7 @@
 //! Logs on standard error: text for people, JSON with Cloud Logging's severities for machines.
 
 mod ids;
+mod shown;
 mod tame;
 
 use std::fmt;
@@ -22,7 +23,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::exit::Failure;
 use crate::output::Log;
 use crate::screen::{Stream, has_colours, is_terminal};
-use ids::Ids;
+use shown::Shown;
 use tame::{Form, tame};
 
 /// Always added to the filter: this codec warns about every malformed datagram of a stranger, and these two
@@ -109,7 +110,7 @@ pub(crate) fn start(
 /// How text looks.
 #[derive(Debug, Clone, Copy)]
 struct Look {
-    /// Whether it is read where it appears: times and ids are short then.
+    /// Whether it is read where it appears: times, ids, and what is said again are short then.
     is_terminal: bool,
     coloured: bool,
 }
@@ -137,12 +138,12 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let form = if look.coloured { Form::Coloured } else { Form::Plain };
-    let (clock, ids) = match look.is_terminal {
-        true => (Clock::OfDay, Some(Ids::default())),
+    let (clock, shown) = match look.is_terminal {
+        true => (Clock::OfDay, Some(Shown::default())),
         false => (Clock::Whole, None),
     };
     tracing_subscriber::fmt::layer()
-        .with_writer(tame(writer, form, ids))
+        .with_writer(tame(writer, form, shown))
         .with_timer(clock)
         .with_ansi(look.coloured)
         .with_target(false)

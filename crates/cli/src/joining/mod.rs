@@ -138,6 +138,8 @@ struct Company {
     began: Instant,
     /// How long a link is waited for.
     patience: Option<Duration>,
+    /// Until when a peer whose link was lost is waited for, from the beginning of the command.
+    back_until: Option<Duration>,
     /// How long somebody has said that one is waited for.
     own_patience: Option<Duration>,
     /// When it is said that the rendezvous has not answered yet.
@@ -239,6 +241,15 @@ impl Joined {
             }
             return Ok(company.joined(link, left.links));
         }
+        company.back_until = match &why {
+            Another::Lost(_) => Some(company.began.elapsed() + BACK_WITHIN),
+            // It is still waited for: that was somebody else.
+            Another::Busy | Another::Secret(_) => company.back_until,
+            Another::Replaced | Another::Unwanted => None,
+        };
+        if company.back_until.is_some() {
+            company.waiting.lost(BACK_WITHIN);
+        }
         // What was told meanwhile is not told again; but wrong codes count, whenever they come.
         let mut counted = Ok(());
         while let Some(notice) = company.worker.next_notice().now_or_never().flatten() {
@@ -251,22 +262,14 @@ impl Joined {
             Another::Secret(error) => company.waiting.no_link(link.peer(), error),
             Another::Replaced => Heard::Nothing,
             Another::Unwanted => Heard::Line("waiting for another call".to_owned()),
-            Another::Lost(error) => {
-                company.waiting.lost(BACK_WITHIN);
-                Heard::Line(format!(
-                    "the link is lost: {error}; waiting {} s for the peer to come back",
-                    BACK_WITHIN.as_secs()
-                ))
-            }
+            Another::Lost(error) => Heard::Line(format!(
+                "the link is lost: {error}; waiting {} s for the peer to come back",
+                BACK_WITHIN.as_secs()
+            )),
         };
         drop(link);
         company.was_refused = matches!(why, Another::Busy | Another::Secret(_));
-        let patience = match why {
-            Another::Lost(_) => Some(company.began.elapsed() + BACK_WITHIN),
-            Another::Busy | Another::Secret(_) | Another::Replaced | Another::Unwanted => {
-                company.patience
-            }
-        };
+        let patience = company.back_until.or(company.patience);
         let outcome = match counted.map_err(Failure::failed).and_then(|()| company.take(heard)) {
             Ok(()) => company.next_link(left.links, stop, patience).await,
             Err(failure) => Err(failure),
@@ -384,6 +387,7 @@ async fn begin(
             why,
             began,
             patience,
+            back_until: None,
             own_patience,
             unanswered_at: Some(Instant::now() + UNANSWERED_AFTER),
             was_refused: false,
@@ -529,7 +533,7 @@ impl Company {
                 link = links.next() => return Ok((link.ok_or_else(ended)?, links)),
                 notice = self.worker.next_notice() => self.hear(&notice.ok_or_else(ended)?)?,
                 () = until_some(self.unanswered_at) => self.unanswered(),
-                () = until_some(self.waiting.is_taken_at()) => self.taken()?,
+                () = until_some(self.waiting.is_clear_at()) => self.cleared()?,
                 () = &mut over => return Err(self.given_up()),
             }
         }
@@ -541,9 +545,9 @@ impl Company {
         self.waiting.unanswered().iter().for_each(|text| self.say(text));
     }
 
-    /// Says that the code is taken.
-    fn taken(&mut self) -> Result<(), Failure> {
-        let heard = self.waiting.is_taken();
+    /// Says what has become clear of the other side.
+    fn cleared(&mut self) -> Result<(), Failure> {
+        let heard = self.waiting.is_clear();
         self.take(heard)
     }
 

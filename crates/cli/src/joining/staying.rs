@@ -120,7 +120,7 @@ impl Staying {
                     self.hear(&notice.ok_or_else(ended)?)?;
                 }
                 () = until_some(self.company.unanswered_at) => self.company.unanswered(),
-                () = until_some(self.company.waiting.is_taken_at()) => self.company.taken()?,
+                () = until_some(self.company.waiting.is_clear_at()) => self.company.cleared()?,
                 () = until_some(gives_up_at), if is_alone => return Err(self.company.given_up()),
                 () = until_some(Some(by_keys_at)), if is_alone && self.goes_by_keys() => {
                     self.go_by_keys().await?;

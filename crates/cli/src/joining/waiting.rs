@@ -1,6 +1,7 @@
 //! What is said while there is no link yet: each cause once, and then more and more seldom.
 
 mod guesses;
+mod looking;
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use holepunch_worker::{
 };
 
 pub(super) use guesses::Code;
+use looking::{Clear, Looking};
 
 /// Of attempts to reach the rendezvous these are told: the first, the second, the fourth, the eighth, …
 const ATTEMPTS_TOLD: u32 = 2;
@@ -25,9 +27,6 @@ const NOT_REGISTERED: &str = "cannot be called: it is not registered here";
 /// made from a key, it is the same one each time. An id of people's own choice is whoever's that came first,
 /// which is no reason to give up: the peer may get it back.
 const SECRETS_REFUSED_MAX: u32 = 3;
-
-/// A wrong code has shown itself by then: whoever still has the other side to itself has come with the right one.
-const TAKEN_AFTER: Duration = Duration::from_secs(5);
 
 /// Whether the one that is called is not there. Older servers say so in words alone.
 fn is_not_registered(said: &Complaint) -> bool {
@@ -126,8 +125,10 @@ pub(super) struct Waiting {
     lefts: Seldom,
     unbound: Seldom,
     standing: Standing,
-    /// Since when somebody else has the other side, with a code.
-    occupied_since: Option<Instant>,
+    /// Why it was not reached, as it was told last.
+    told_why: Option<String>,
+    /// Whether the other side is there, where it has made up the code.
+    looking: Looking,
     /// What is in the way of this side's UDP port.
     port: Option<String>,
     /// What else is in the way at the moment.
@@ -173,7 +174,8 @@ impl Waiting {
             lefts: Seldom::default(),
             unbound: Seldom::default(),
             standing: Standing::NotYet(None),
-            occupied_since: None,
+            told_why: None,
+            looking: Looking::default(),
             port: None,
             trouble: None,
             back_within: None,
@@ -216,11 +218,12 @@ impl Waiting {
     /// # Errors
     /// It was one too many: the code is good no longer.
     pub(super) fn recount(&mut self, notice: &Notice) -> Result<(), String> {
+        let resumes = self.back_within.is_some();
         match (notice, &mut self.code) {
             (
                 Notice::LinkEnded(_, _, LinkError::WrongSecret),
                 Some(code @ Code::ThisSide { .. }),
-            ) => match code.wrong() {
+            ) => match code.wrong(resumes) {
                 Heard::Hopeless(why) => Err(why),
                 Heard::Line(_) | Heard::Nothing => Ok(()),
             },
@@ -228,17 +231,19 @@ impl Waiting {
         }
     }
 
-    /// When it is known that the code is taken, as long as that is open.
-    pub(super) fn is_taken_at(&self) -> Option<Instant> {
-        self.occupied_since.map(|since| since + TAKEN_AFTER)
+    /// When it is clear whether the other side is there for this one, as long as that is open.
+    pub(super) fn is_clear_at(&self) -> Option<Instant> {
+        self.looking.is_clear_at()
     }
 
-    /// By now the one that has come to the other side would have shown that its code is wrong.
-    pub(super) fn is_taken(&mut self) -> Heard {
-        self.occupied_since = None;
-        let text = "this code is taken: somebody else has come with it before, and it is good for one; ask for another one";
-        self.trouble = Some(text.to_owned());
-        Heard::Line(format!("{text} (still waiting, in case that it comes free)"))
+    /// Nothing has happened until then.
+    pub(super) fn is_clear(&mut self) -> Heard {
+        let Some(clear) = self.looking.clear() else { return Heard::Nothing };
+        let (text, waits) = clear.words();
+        if clear == Clear::Taken {
+            self.trouble = Some(text.to_owned());
+        }
+        Heard::Line(format!("{text} ({waits})"))
     }
 
     /// Whether it is one that waits for calls from everywhere.
@@ -248,7 +253,7 @@ impl Waiting {
 
     /// A link is there.
     pub(super) fn linked(&mut self) {
-        self.occupied_since = None;
+        self.looking.end();
         self.back_within = None;
     }
 
@@ -340,33 +345,21 @@ impl Waiting {
                 Heard::Line(format!("connecting to {}", self.rendezvous))
             }
             Notice::Signal(Signal::Connected | Signal::ConnectedV1) => {
-                self.attempts = Seldom::default();
+                (self.attempts, self.told_why) = (Seldom::default(), None);
                 (self.standing, self.trouble) = (Standing::Registered, None);
+                if self.code == Some(Code::OtherSide) && self.back_within.is_none() {
+                    self.looking.begin();
+                }
                 Heard::Line(self.goal.clone())
             }
             Notice::Signal(Signal::Disconnected { why, retry_in, .. }) => {
-                let why = without_name(&self.rendezvous, why);
-                let (standing, why) = match (&self.standing, self.doubt) {
-                    (Standing::NotYet(_), Some(doubt)) => {
-                        let why = format!("{why}; {doubt}");
-                        (Standing::NotYet(Some(why.clone())), why)
-                    }
-                    (Standing::NotYet(_), None) => {
-                        (Standing::NotYet(Some(why.to_owned())), why.to_owned())
-                    }
-                    (Standing::Registered | Standing::Lost(_), _) => {
-                        (Standing::Lost(why.to_owned()), why.to_owned())
-                    }
-                };
-                self.standing = standing;
-                let trouble = format!("no connection to the rendezvous {}: {why}", self.rendezvous);
-                let Some(count) = self.attempts.again(ATTEMPTS_TOLD) else { return Heard::Nothing };
-                let after = if count > 1 { format!(" (try {count})") } else { String::new() };
-                // Rounded up, so that the line is true and does not jump about.
-                let within = retry_in.as_secs() + 1;
-                Heard::Line(format!("{trouble}{after}; next try within {within} s"))
+                self.disconnected(why, *retry_in)
             }
             Notice::Signal(Signal::Message(FromServer::Error(said))) => self.complained(said),
+            Notice::Signal(Signal::Message(FromServer::Offer(_) | FromServer::SessionOffer(_))) => {
+                self.looking.end();
+                Heard::Nothing
+            }
             Notice::Signal(Signal::Message(FromServer::V1(Ok(message)))) => match &**message {
                 ServerV1::Welcome(welcome) => self.welcomed(welcome),
                 _ => Heard::Nothing,
@@ -382,11 +375,15 @@ impl Waiting {
                 self.unbound.again(PEERS_TOLD).map_or(Heard::Nothing, |_| Heard::Line(why.clone()))
             }
             Notice::NoEndpoint(unseen) => {
-                self.port = Some(unseen.to_string());
+                let before = self.port.replace(unseen.to_string());
                 if unseen.is_of_ipv6_alone() {
                     return Heard::Nothing;
                 }
-                Heard::Line(unseen.to_string())
+                Heard::Line(if before == self.port {
+                    "still no public UDP endpoint, for the same reason".to_owned()
+                } else {
+                    unseen.to_string()
+                })
             }
             Notice::UdpBound(_) | Notice::Reported(_) => {
                 self.port = None;
@@ -394,6 +391,34 @@ impl Waiting {
             }
             _ => Heard::Nothing,
         }
+    }
+
+    /// The connection to the rendezvous is lost, or has not come about.
+    fn disconnected(&mut self, why: &str, retry_in: Duration) -> Heard {
+        self.looking.end();
+        let why = without_name(&self.rendezvous, why);
+        let why = match (&self.standing, self.doubt) {
+            (Standing::NotYet(_), Some(doubt)) => format!("{why}; {doubt}"),
+            (Standing::NotYet(_), None) | (Standing::Registered | Standing::Lost(_), _) => {
+                why.to_owned()
+            }
+        };
+        self.standing = match &self.standing {
+            Standing::NotYet(_) => Standing::NotYet(Some(why.clone())),
+            Standing::Registered | Standing::Lost(_) => Standing::Lost(why.clone()),
+        };
+        let Some(count) = self.attempts.again(ATTEMPTS_TOLD) else { return Heard::Nothing };
+        let rendezvous = &self.rendezvous;
+        let trouble = if self.told_why.as_ref() == Some(&why) {
+            format!("still no connection to the rendezvous {rendezvous}")
+        } else {
+            format!("no connection to the rendezvous {rendezvous}: {why}")
+        };
+        self.told_why = Some(why);
+        let after = if count > 1 { format!(" (try {count})") } else { String::new() };
+        // Rounded up, so that the line is true and does not jump about.
+        let within = retry_in.as_secs() + 1;
+        Heard::Line(format!("{trouble}{after}; next try within {within} s"))
     }
 
     fn welcomed(&mut self, welcome: &Welcome) -> Heard {
@@ -408,6 +433,15 @@ impl Waiting {
         }
     }
 
+    /// A text that is in the way, or the short one where it has been told before.
+    fn in_short(&mut self, text: String, again: String) -> String {
+        if self.trouble.as_ref() == Some(&text) {
+            return again;
+        }
+        self.trouble = Some(text.clone());
+        text
+    }
+
     /// The peer has left a session that has not become a link.
     fn left(&mut self, peer: &WorkerId) -> Heard {
         if self.peer.as_ref() != Some(peer) {
@@ -417,7 +451,8 @@ impl Waiting {
             "{peer} has ended the session before there was a link: perhaps it lets others call it alone (--accept=ID \
              there), or has another secret"
         );
-        self.trouble = Some(text.clone());
+        let again = format!("{peer} has ended the session again");
+        let text = self.in_short(text, again);
         line(&text, self.lefts.again(PEERS_TOLD), "; trying again")
     }
 
@@ -428,7 +463,9 @@ impl Waiting {
         }
         match said.code {
             Some(ErrorCode::RoomOccupied) => {
-                self.occupied_since = (self.code == Some(Code::OtherSide)).then(Instant::now);
+                if self.code == Some(Code::OtherSide) {
+                    self.looking.is_occupied();
+                }
                 let (text, waiting) = match self.code {
                     Some(_) => (
                         "somebody else has come to the other side with a code",
@@ -489,9 +526,9 @@ impl Waiting {
 
     /// A peer has come, and there is no link with it.
     pub(super) fn no_link(&mut self, peer: &WorkerId, why: &LinkError) -> Heard {
-        self.occupied_since = None;
+        self.looking.end();
         if let (Some(code), LinkError::WrongSecret) = (&mut self.code, why) {
-            return code.wrong();
+            return code.wrong(self.back_within.is_some());
         }
         let text = match why {
             LinkError::SecretMissing(_) if self.has_secret => format!(
@@ -519,7 +556,8 @@ impl Waiting {
                 return line(&text, self.others.again(PEERS_TOLD), "");
             }
         };
-        self.trouble = Some(text.clone());
+        let again = format!("no link with {peer}: again without the same --room-secret");
+        let said = self.in_short(text.clone(), again);
         let is_called = self.peer.as_ref() == Some(peer);
         if is_called && is_made_from_a_key(peer) {
             self.secrets_of_peer += 1;
@@ -534,7 +572,7 @@ impl Waiting {
             }
             Some(_) => "; trying again",
         };
-        line(&text, self.secrets.again(PEERS_TOLD), goes_on)
+        line(&said, self.secrets.again(PEERS_TOLD), goes_on)
     }
 }
 
