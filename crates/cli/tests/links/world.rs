@@ -45,9 +45,10 @@ pub(crate) fn config(rendezvous: SocketAddr, stun: SocketAddr) -> Config {
 
 /// Shows the log where `RUST_LOG` asks for it.
 pub(crate) fn log() {
-    let filter = std::env::var("RUST_LOG").ok().and_then(|filter| filter.parse().ok());
+    let filter = std::env::var("RUST_LOG").ok();
+    let filter: Option<Targets> = filter.and_then(|filter| filter.parse().ok());
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let log = tracing_subscriber::registry().with(log).with(filter.unwrap_or(Targets::new()));
+    let log = tracing_subscriber::registry().with(log).with(filter.unwrap_or_default());
     let _unless_it_is_set_up = log.try_init();
 }
 
