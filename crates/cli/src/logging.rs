@@ -11,13 +11,14 @@ use jiff::Zoned;
 use json_subscriber::JsonLayer;
 use tracing::{Level, Subscriber};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::exit::Failure;
 use crate::output::Log;
@@ -80,7 +81,8 @@ pub(crate) fn start(
     default_filter: &str,
 ) -> Result<Logging, Failure> {
     let chosen = filter.unwrap_or(default_filter);
-    let filter = EnvFilter::try_new(format!("{QUIET},{chosen}")).map_err(|error| {
+    // By target and level alone: a filter by fields of spans would bring a machine for regular expressions along.
+    let filter: Targets = format!("{QUIET},{chosen}").parse().map_err(|error| {
         Failure::usage(format!("the log filter {chosen:?} (--log, RUST_LOG) is not valid: {error}"))
     })?;
     let is_terminal = is_terminal(Stream::Err);
