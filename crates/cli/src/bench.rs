@@ -19,6 +19,8 @@ use crate::settings::{Environment, Seconds};
 use crate::signals::Stop;
 
 /// Measure a link: throughput each way, round trips, datagrams
+///
+/// One of the two sides measures, and both print the result, each from its own side. A direct path is waited for first.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example, here and there (the first prints the code):\n  \
     holepunch bench\n  \
@@ -78,7 +80,7 @@ async fn measure(args: Args, environment: &Environment) -> Result<ExitCode, Fail
                 }
             };
             if !shows_steps {
-                output::progress("measuring: about 15 s with the usual --seconds");
+                output::progress(duration_in_words(link, settings));
             }
             (linked, bench::bench(link, settings, ready, step).await)
         };
@@ -125,6 +127,15 @@ async fn measure(args: Args, environment: &Environment) -> Result<ExitCode, Fail
         print(&outcome);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How long it takes: the settings of the side that measures count.
+fn duration_in_words(link: &Link, own: Settings) -> String {
+    let (settings, usual) = match link.is_initiator() {
+        true => (own, ""),
+        false => (Settings::default(), " with the usual --seconds there"),
+    };
+    format!("measuring: up to {} s{usual}", settings.in_all().as_secs_f64().ceil())
 }
 
 /// Keeps how long after `began` there was a direct path first, whoever measures and whenever.

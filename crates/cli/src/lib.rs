@@ -33,6 +33,7 @@ mod screen;
 mod secrets;
 mod settings;
 mod signals;
+mod suspending;
 mod table;
 mod transfer;
 mod version;
@@ -64,10 +65,12 @@ const LINGER: Duration = Duration::from_millis(50);
 const HELP_COLUMNS_MAX: usize = 100;
 
 /// Connects two workers directly by UDP through their NATs.
+///
+/// What goes over a link is encrypted from worker to worker. Two that no direct path links use a relay, where the rendezvous has one.
 #[derive(Debug, Parser)]
 #[command(
     name = "holepunch",
-    version = version::short(),
+    version = version::SHORT,
     long_version = version::long(),
     propagate_version = true,
     max_term_width = HELP_COLUMNS_MAX,
@@ -130,11 +133,12 @@ impl Command {
     fn default_filter(&self) -> &'static str {
         match self {
             Self::Rendezvous(_) | Self::Relay(_) | Self::Worker(_) => "info",
-            Self::Lab(_) | Self::Load(_) | Self::Nat(_) | Self::Invite(_) | Self::Why(_) => "warn",
+            Self::Lab(_) | Self::Load(_) | Self::Invite(_) | Self::Why(_) => "warn",
             // What it says is its result, or its error.
             Self::Config(_)
             | Self::Login(_)
             | Self::Doctor(_)
+            | Self::Nat(_)
             | Self::Completions(_)
             | Self::Man(_) => "error",
             // They show each step themselves.
@@ -184,10 +188,11 @@ fn parse(args: Vec<OsString>) -> Result<Cli, clap::Error> {
     Cli::from_arg_matches(&matches)
 }
 
-/// A code alone is what `receive` is called with.
+/// A code alone, or a part of one, is what `receive` is called with: it says what is missing.
 fn with_command(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut args: Vec<OsString> = args.into_iter().collect();
-    if args.get(1).and_then(|first| first.to_str()).is_some_and(Code::is_like) {
+    let is_code = |text: &str| Code::is_like(text) || Code::is_part(text);
+    if args.get(1).and_then(|first| first.to_str()).is_some_and(is_code) {
         args.insert(1, "receive".into());
     }
     args

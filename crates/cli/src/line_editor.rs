@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Signal, getpid, kill_current_process_group, kill_process};
+use rustix::process::{Signal, getpid, kill_process};
 use rustix::termios::{QueueSelector, tcflush};
 use rustyline::completion::Completer;
 use rustyline::config::BellStyle;
@@ -19,10 +19,7 @@ use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
 use rustyline::history::DefaultHistory;
 use rustyline::validate::Validator;
-use rustyline::{
-    Cmd, ConditionalEventHandler, Config, Context, Editor, Event, EventContext, EventHandler,
-    ExternalPrinter, Helper, KeyEvent, RepeatCount,
-};
+use rustyline::{Config, Context, Editor, ExternalPrinter, Helper};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{JoinSet, spawn_blocking};
@@ -31,6 +28,8 @@ use tokio::time::{sleep, timeout};
 use crate::exit::Failure;
 use crate::output;
 use crate::screen::{Stream, can_redraw};
+use crate::signals;
+use crate::suspending::Suspending;
 
 const PROMPT: &str = "> ";
 /// Lines that were typed and are not taken yet.
@@ -47,9 +46,6 @@ const QUIET_WITHIN: Duration = Duration::from_secs(5);
 const DRAINED_WITHIN: Duration = Duration::from_secs(1);
 /// How often the thread is told to end: between two lines it does not hear it.
 const TELL_EVERY: Duration = Duration::from_millis(20);
-/// All threads of the process have stopped so long after Ctrl-Z, on a busy machine as well. Time goes on while they stand still,
-/// so nobody who comes back later waits for it.
-const STOPPED_WITHIN: Duration = Duration::from_secs(1);
 /// Printed above the line, this changes nothing that is seen: one line up, and down again. Only one text waits at a time, so that
 /// it has been taken means that all before it were printed.
 const NOTHING_SEEN: &str = "\u{1b}[A\n";
@@ -65,8 +61,6 @@ struct Shared {
     reading: Notify,
     /// The line as it was drawn last, and when it became so.
     typed: Mutex<Option<(String, Instant)>>,
-    /// The line where somebody has typed Ctrl-Z: what stands before the cursor, and behind it.
-    suspended: Mutex<Option<(String, String)>>,
 }
 
 /// What is printed.
@@ -100,9 +94,6 @@ impl LineEditor {
         let printer = editor.create_external_printer().map_err(Failure::failed)?;
         let shared = Arc::new(Shared::default());
         editor.set_helper(Some(Typing(Arc::clone(&shared))));
-        let suspending = Suspending(Arc::clone(&shared));
-        let suspending = EventHandler::Conditional(Box::new(suspending));
-        editor.bind_sequence(KeyEvent::ctrl('z'), suspending);
         let (lines, typed) = mpsc::channel(LINES_WAITING_MAX);
         let (texts, waiting) = sync_channel(TEXTS_WAITING_MAX);
         let (printed, printing) = oneshot::channel();
@@ -186,13 +177,6 @@ fn interrupt() {
     let _to_oneself_is_allowed = kill_process(getpid(), Signal::INT);
 }
 
-/// Stops all that the terminal would stop, until somebody lets it go on. The signal takes effect on any thread: without the wait,
-/// this one would have the terminal again before.
-fn suspend() {
-    let _to_oneself_is_allowed = kill_current_process_group(Signal::TSTP);
-    thread::sleep(STOPPED_WITHIN);
-}
-
 /// Throws away what was typed and nobody has read, so that no shell reads it.
 pub(crate) fn discard_typed() {
     let _where_it_is_no_terminal = tcflush(std::io::stdin(), QueueSelector::IFlush);
@@ -206,35 +190,35 @@ impl Shared {
     }
 }
 
-/// Reads line after line, until it is told to end. What is typed after Ctrl-D, or after the program's end, is taken all the same.
+/// Reads line after line, until it is told to end. What is typed after Ctrl-D or Ctrl-C, or after the program's end, is taken all the
+/// same.
 fn edit(mut editor: Editor<Typing, DefaultHistory>, lines: mpsc::Sender<String>, shared: &Shared) {
     let (mut lines, mut prompt) = (Some(lines), PROMPT);
-    let mut begun = (String::new(), String::new());
+    // After Ctrl-C the lines have no end: it would be taken for Ctrl-D.
+    let mut is_over = false;
+    let suspending = Suspending::of(&mut editor);
     while !shared.closing.load(Ordering::SeqCst) {
-        let (before, behind) = std::mem::take(&mut begun);
-        match editor.readline_with_initial(prompt, (&before, &behind)) {
+        match suspending.line(&mut editor, prompt) {
             Ok(line) => {
                 if let Some(wanted) = &lines
+                    && !is_over
                     && wanted.blocking_send(line).is_err()
                 {
                     lines = None;
                 }
             }
             Err(ReadlineError::Interrupted) => {
-                let mut suspended = shared.suspended.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(line) = suspended.take() {
-                    suspend();
-                    begun = line;
-                } else if !shared.closing.load(Ordering::SeqCst) {
-                    // Ctrl-C is no signal while a line is edited, and the program waits for one.
-                    interrupt();
+                // It is no signal while a line is edited. One that this side would send itself may come to the editor again.
+                if !shared.closing.load(Ordering::SeqCst) {
+                    signals::interrupt_typed();
                 }
+                is_over = true;
             }
-            Err(ReadlineError::Eof) if lines.is_some() => lines = None,
+            Err(ReadlineError::Eof) if lines.is_some() && !is_over => lines = None,
             // The terminal is gone, or somebody really wants to leave.
             Err(_) => break,
         }
-        let is_wanted = lines.as_ref().is_some_and(|lines| !lines.is_closed());
+        let is_wanted = !is_over && lines.as_ref().is_some_and(|lines| !lines.is_closed());
         prompt = if is_wanted { PROMPT } else { "" };
     }
     drop(editor);
@@ -298,24 +282,6 @@ impl Hinter for Typing {
             *typed = Some((line.to_owned(), Instant::now()));
         }
         None
-    }
-}
-
-/// Ends the reading for Ctrl-Z, and keeps the line. The editor's own way has the terminal again before all threads have stopped.
-struct Suspending(Arc<Shared>);
-
-impl ConditionalEventHandler for Suspending {
-    fn handle(
-        &self,
-        _: &Event,
-        _: RepeatCount,
-        _: bool,
-        context: &EventContext<'_>,
-    ) -> Option<Cmd> {
-        let (before, behind) = context.line().split_at_checked(context.pos())?;
-        let mut suspended = self.0.suspended.lock().unwrap_or_else(PoisonError::into_inner);
-        *suspended = Some((before.to_owned(), behind.to_owned()));
-        Some(Cmd::Interrupt)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Logs on standard error: text for people, JSON with Cloud Logging's severities for machines.
 
 mod ids;
+mod shown;
 mod tame;
 
 use std::fmt;
@@ -10,18 +11,19 @@ use jiff::Zoned;
 use json_subscriber::JsonLayer;
 use tracing::{Level, Subscriber};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::exit::Failure;
 use crate::output::Log;
 use crate::screen::{Stream, has_colours, is_terminal};
-use ids::Ids;
+use shown::Shown;
 use tame::{Form, tame};
 
 /// Always added to the filter: this codec warns about every malformed datagram of a stranger, and these two
@@ -79,7 +81,8 @@ pub(crate) fn start(
     default_filter: &str,
 ) -> Result<Logging, Failure> {
     let chosen = filter.unwrap_or(default_filter);
-    let filter = EnvFilter::try_new(format!("{QUIET},{chosen}")).map_err(|error| {
+    // By target and level alone: a filter by fields of spans would bring a machine for regular expressions along.
+    let filter: Targets = format!("{QUIET},{chosen}").parse().map_err(|error| {
         Failure::usage(format!("the log filter {chosen:?} (--log, RUST_LOG) is not valid: {error}"))
     })?;
     let is_terminal = is_terminal(Stream::Err);
@@ -107,7 +110,7 @@ pub(crate) fn start(
 /// How text looks.
 #[derive(Debug, Clone, Copy)]
 struct Look {
-    /// Whether it is read where it appears: times and ids are short then.
+    /// Whether it is read where it appears: times, ids, and what is said again are short then.
     is_terminal: bool,
     coloured: bool,
 }
@@ -135,12 +138,12 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let form = if look.coloured { Form::Coloured } else { Form::Plain };
-    let (clock, ids) = match look.is_terminal {
-        true => (Clock::OfDay, Some(Ids::default())),
+    let (clock, shown) = match look.is_terminal {
+        true => (Clock::OfDay, Some(Shown::default())),
         false => (Clock::Whole, None),
     };
     tracing_subscriber::fmt::layer()
-        .with_writer(tame(writer, form, ids))
+        .with_writer(tame(writer, form, shown))
         .with_timer(clock)
         .with_ansi(look.coloured)
         .with_target(false)

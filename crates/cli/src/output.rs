@@ -6,15 +6,19 @@
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use holepunch_programs::{harmless, harmless_json};
 
 use crate::exit::Failure;
-use crate::screen::{self, Stream, columns};
+use crate::screen::{self, Stream, columns, is_terminal};
 
 /// Why standard output has not taken a result: the first time. One for the process, as standard output is.
 static LOST: OnceLock<String> = OnceLock::new();
+
+/// Whether the terminal's last line holds something that does not end it: a question, or the `^C` of the terminal.
+static LINE_IS_OPEN: AtomicBool = AtomicBool::new(false);
 
 /// Prints text above a line that is being edited.
 pub(crate) type Above = Arc<dyn Fn(String) + Send + Sync>;
@@ -27,9 +31,22 @@ pub(crate) fn print_above(above: Option<Above>) {
     *ABOVE.lock().unwrap_or_else(PoisonError::into_inner) = above;
 }
 
+/// The terminal has shown something that does not end its line: what comes next begins a new one.
+pub(crate) fn line_is_open() {
+    LINE_IS_OPEN.store(true, Ordering::SeqCst);
+}
+
+/// The terminal's last line has been cleared or ended.
+pub(crate) fn line_is_ended() {
+    LINE_IS_OPEN.store(false, Ordering::SeqCst);
+}
+
 /// Writes a text that ends with its last line.
 fn write(stream: Stream, text: &str) -> std::io::Result<()> {
     let above = ABOVE.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if is_terminal(stream) && LINE_IS_OPEN.swap(false, Ordering::SeqCst) {
+        let _when_nobody_reads = std::io::stderr().write_all(b"\n");
+    }
     match (above, stream) {
         (Some(above), _) => above(text.to_owned()),
         (None, Stream::Out) => std::io::stdout().write_all(text.as_bytes())?,
@@ -109,10 +126,17 @@ pub(crate) fn progress(text: impl Display) {
     let _when_nobody_reads = write(Stream::Err, &format!("{text}\n"));
 }
 
-/// Prints a question on standard error; the answer follows on the same line.
-pub(crate) fn prompt(text: &str) {
+/// Asks on standard error, and reads the answer on the same line; it is empty at the end of what is typed.
+pub(crate) fn answer(question: &str) -> std::io::Result<String> {
     let mut err = std::io::stderr();
-    let _when_nobody_reads = write!(err, "{text}").and_then(|()| err.flush());
+    let _when_nobody_reads = write!(err, "{question}").and_then(|()| err.flush());
+    line_is_open();
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    if line.ends_with('\n') {
+        line_is_ended();
+    }
+    Ok(line)
 }
 
 /// `1 file`, `2 files`.

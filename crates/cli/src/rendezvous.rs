@@ -19,6 +19,9 @@ use crate::signals::Stop;
 const DEFAULT_STUN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 3478);
 
 /// Run the rendezvous service: registration, pairing, STUN
+///
+/// Workers register with it, it brings together those that are in one room or call each other, and it carries for pairs that have
+/// no direct path. HTTP and WebSockets are served without TLS: a reverse proxy adds it (--trusted-proxy).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     holepunch rendezvous\n  \

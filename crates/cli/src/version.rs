@@ -7,14 +7,11 @@ use holepunch_programs::{bench, chat, forward, pipe, transfer};
 use holepunch_wire::signal::v1::SUBPROTOCOL;
 
 /// The commit of the source, from `build.rs`.
-pub(crate) const COMMIT: &str = env!("HOLEPUNCH_COMMIT");
+const COMMIT: &str = env!("HOLEPUNCH_COMMIT");
 
 /// `-V`: one line.
-pub(crate) fn short() -> &'static str {
-    static SHORT: LazyLock<String> =
-        LazyLock::new(|| format!("{} (commit {COMMIT})", env!("CARGO_PKG_VERSION")));
-    &SHORT
-}
+pub(crate) const SHORT: &str =
+    concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("HOLEPUNCH_COMMIT"), ")");
 
 /// `--version`: what has to be the same on both sides, too.
 pub(crate) fn long() -> &'static str {

@@ -5,6 +5,7 @@
 
 mod common;
 
+use common::terminal::Terminal;
 use common::{MAPPED, Program, Rendezvous, Served, Session, StunServer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -113,6 +114,10 @@ async fn what_cannot_be_a_code_is_said_before_anybody_is_called() {
         (&["receive"][..], "whose? Give the code that the other side has printed"),
         (&["receive", "7-abandon-abilitx"], "\"abilitx\" is not a word of codes"),
         (&["receive", "no-code", "in"], "expected a code before the folder"),
+        (&["receive", "7-gui"], "\"7-gui\" ends before its second word"),
+        (&["receive", "guitar-fox", "in"], "\"guitar-fox\" does not begin with a number"),
+        (&["7-"], "\"7-\" ends before its second word"),
+        (&["chat", "7-gui"], "\"7-gui\" ends before its second word"),
         (&["chat", "seven"], "expected a code, such as 7-guitar-fox"),
         (&["chat", "7-abandon-ability", "--room", "tea"], "--room beside a code"),
         (&["chat", "--room-secret", "one two"], "--room-secret beside a code"),
@@ -159,24 +164,11 @@ async fn a_number_that_is_taken_gives_way_to_another_one_and_one_that_is_granted
     assert_eq!(asked.get("fresh"), None, "a guest may be there by now: {asked}");
 }
 
-/// What the program says on a terminal, where this is typed, and its exit code.
-async fn on_terminal(scene: &Served, arguments: &str, typed: &str) -> (Option<i32>, String) {
-    let command = format!("{} {arguments} --no-port-mapping", env!("CARGO_BIN_EXE_holepunch"));
-    let (read, mut write) = std::io::pipe().unwrap();
-    std::io::Write::write_all(&mut write, typed.as_bytes()).unwrap();
-    drop(write);
-    let (address, stun) = scene.addresses();
-    let ended = tokio::process::Command::new("script")
-        .args(["-qec", &command, "/dev/null"])
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .env("RENDEZVOUS_SERVICE_URL", format!("http://{address}"))
-        .env("STUN_SERVERS", stun)
-        .stdin(read)
-        .kill_on_drop(true)
-        .output();
-    let ended = common::within("the end on the terminal", ended).await.unwrap();
-    (ended.status.code(), String::from_utf8(ended.stdout).unwrap())
+fn on_terminal(scene: &Served, arguments: &[&str]) -> Terminal {
+    let url = format!("http://{}", scene.addresses().0);
+    let variables =
+        [("RENDEZVOUS_SERVICE_URL", url.as_str()), ("STUN_SERVERS", scene.addresses().1)];
+    Terminal::run(80, &[arguments, &["--no-port-mapping"]].concat(), &variables)
 }
 
 #[tokio::test]
@@ -184,22 +176,95 @@ async fn on_a_terminal_what_comes_is_named_and_taken_only_by_a_yes() {
     let (scene, folder) = (Served::start().await, folder());
     let (notes, more) = (path(&folder, "notes"), path(&folder, "more"));
     std::fs::write(&more, "x").unwrap();
-    for (typed, code_expected) in [("n\n", 1), ("y\n", 0)] {
+    for (typed, code_expected) in [("n\r", 1), ("y\r", 0), ("\u{4}", 1)] {
         let mut sender = scene.by_code(&["send", &notes, &more]);
         let code = code(&mut sender, "receive").await;
         let into = path(&folder, "in");
-        let (ended, said) = on_terminal(&scene, &format!("receive {code} {into}"), typed).await;
-        assert_eq!(ended, Some(code_expected), "{said}");
+        let receiver = on_terminal(&scene, &["receive", &code, &into]);
+        sender.log.line("the other side is being asked").await;
+        let ended = receiver.left(&[("take it? [y/N]", typed)]).await;
+        let said = &ended.shown;
+        assert_eq!(ended.code, code_expected, "{said}");
         assert!(said.contains("2 files, 14 B, into") && said.contains("  notes  13 B"), "{said}");
-        assert!(said.contains("take it? [y/N]"), "{said}");
         let sender = sender.end().await;
         assert_eq!(sender.code, Some(code_expected), "{sender:?}");
-        assert_eq!(sender.err.contains("whoever receives does not want it"), typed == "n\n");
-        assert_eq!(folder.path().join("in").exists(), typed == "y\n");
+        if code_expected == 1 {
+            assert!(ended.has_line("holepunch: declined: nothing was taken"), "{said}");
+            let last = sender.err.lines().last();
+            assert_eq!(last, Some("holepunch: the other side does not want it: nothing was sent"));
+            assert_eq!(sender.out, "");
+        } else {
+            assert!(folder.path().join("in").exists());
+        }
+        // The third time they are there.
+        assert_eq!(said.contains("of this name and size is there"), typed == "\u{4}", "{said}");
     }
-    let (ended, said) = on_terminal(&scene, "receive", "7 aband abilitx\n").await;
-    assert!(said.contains("(Tab completes a word)") && said.contains("is not a word"), "{said}");
-    assert_eq!(ended, Some(130), "the end of what is typed is no code: {said}");
+    let typed = [("(Tab completes a word)", "7 aband abilitx\r"), ("is not a word", "\u{4}")];
+    let ended = on_terminal(&scene, &["receive"]).left(&typed).await;
+    assert_eq!(ended.code, 130, "the end of what is typed is no code: {}", ended.shown);
+}
+
+#[tokio::test]
+async fn no_bar_is_drawn_while_somebody_is_asked() {
+    let (scene, folder) = (Served::start().await, folder());
+    let mut sender = on_terminal(&scene, &["send", &path(&folder, "notes")]);
+    let shown = sender.until("with another rendezvous").await;
+    let (_, code) = shown.split_once("holepunch receive ").unwrap();
+    let code = code.split_whitespace().next().unwrap();
+    let receiver = on_terminal(&scene, &["receive", code, &path(&folder, "in")]);
+    sender.steps(&[("the other side is being asked", "")]).await;
+    let receiver = receiver.left(&[("take it? [y/N]", "n\r")]).await;
+    let sender = sender.left(&[]).await;
+    assert_eq!((sender.code, receiver.code), (1, 1), "{sender:?} {receiver:?}");
+    assert!(!sender.written.contains(" B of "), "{}", sender.shown);
+}
+
+#[tokio::test]
+async fn at_the_question_for_the_code_ctrl_z_and_fg_leave_all_as_it_was() {
+    let scene = Served::start().await;
+    let script = r#"set -m; "$0" receive; echo "stopped $?"; stty -a; fg; echo "ended $?""#;
+    let url = format!("http://{}", scene.addresses().0);
+    let mut terminal = Terminal::script(80, script, &[("RENDEZVOUS_SERVICE_URL", &url)]);
+    let steps = [("completes a word): ", "7 aband"), ("7 aband", "\u{1a}"), ("stopped 148", "")];
+    terminal.steps(&steps).await;
+    let shown = terminal.until_shown("the modes", |shown| shown.contains("echoke")).await;
+    let is_on = |mode: &str| shown.split_whitespace().any(|it| it == mode);
+    assert!(is_on("icanon") && is_on("echo"), "as a shell has it: {shown}");
+    // Where the line is edited again, Tab completes it.
+    let steps = [("completes a word): 7 aband", "\t"), ("on", "\u{3}"), ("ended 130", "")];
+    terminal.left(&steps).await;
+}
+
+#[tokio::test]
+async fn nobody_but_one_has_a_code_and_whoever_is_alone_with_one_is_told_what_may_be_wrong() {
+    let (scene, folder) = (Served::start().await, folder());
+    let mut sender = scene.by_code(&["send", &path(&folder, "notes")]);
+    let code = code(&mut sender, "receive").await;
+    let into = path(&folder, "in");
+    let mut receiver = on_terminal(&scene, &["receive", &code, &into]);
+    receiver.until("take it? [y/N]").await;
+    let mut alone = scene.by_code(&["receive", "999999999-abandon-ability", &into]);
+    for code in [wrong(&code), code] {
+        let mut third = scene.by_code(&["receive", &code, &path(&folder, "third")]);
+        third.log.line("this code is taken").await;
+        third.signal("INT").await;
+        assert_eq!(third.end().await.code, Some(130));
+    }
+    alone.log.line("nobody is there with this code: it is mistyped, used up").await;
+    assert_eq!(receiver.left(&[("[y/N]", "y\r")]).await.code, 0);
+    assert_eq!(sender.end().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn all_that_is_to_be_sent_is_looked_at_before_anybody_is_called() {
+    let folder = folder();
+    let nowhere = ["--rendezvous-url", "http://127.0.0.1:9"];
+    let (notes, missing) = (path(&folder, "notes"), path(&folder, "missing"));
+    let ended = Program::end_of(&[&["send", &notes, &missing], &nowhere[..]].concat(), &[]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let failed = format!("failed: {missing}: cannot be looked at");
+    assert!(ended.err.starts_with(&failed) && !ended.err.contains("connecting"), "{}", ended.err);
+    assert!(ended.err.ends_with("nothing was sent, since not everything that was named can be"));
 }
 
 #[tokio::test]

@@ -62,9 +62,17 @@ async fn a_rendezvous_that_answers_is_remembered_and_used_by_all_programs() {
 #[tokio::test]
 async fn a_rendezvous_that_does_not_answer_is_not_remembered() {
     let home = Home::new();
-    for (url, code) in [("http://127.0.0.1:9", 1), ("ftp://a.example", 2)] {
+    for (url, code, why) in [
+        ("http://127.0.0.1:9", 1, "is not remembered"),
+        ("ftp://a.example", 2, "expected https, http, wss or ws"),
+        ("example.com:99999", 2, "expected a port from 1 to 65535"),
+        ("http://", 2, "expected a host"),
+        ("https://ada:secret@", 2, "expected a host"),
+        ("", 2, "expected one such as https://"),
+    ] {
         let ended = Program::end_of(&["login", url], &[home.variable()]).await;
         assert_eq!(ended.code, Some(code), "{ended:?}");
+        assert!(ended.err.contains(why) && !ended.err.contains("secret"), "{url}: {}", ended.err);
         assert!(!home.file().exists());
     }
     let nowhere = Program::end_of(&["login", "http://127.0.0.1:9"], &[]).await;

@@ -49,8 +49,16 @@ async fn examined(url: &str, variables: &[(&str, &str)]) -> (Option<i32>, Value)
     (ended.code, document(&ended))
 }
 
+/// The result, in which every check that is not as it should be names a fix.
 fn document(ended: &Ended) -> Value {
-    serde_json::from_str(&ended.out).unwrap_or_else(|why| panic!("{why}: {ended:?}"))
+    let document: Value =
+        serde_json::from_str(&ended.out).unwrap_or_else(|why| panic!("{why}: {ended:?}"));
+    for check in document["checks"].as_array().unwrap() {
+        let is_wrong = matches!(check["status"].as_str(), Some("warning" | "fault"));
+        assert_eq!(check["fix"].as_str().is_some_and(|fix| fix.len() > 10), is_wrong, "{check}");
+        assert_eq!(check["code"].is_string(), is_wrong, "{check}");
+    }
+    document
 }
 
 fn check<'a>(document: &'a Value, name: &str) -> &'a Value {
@@ -233,6 +241,7 @@ async fn a_web_server_that_is_no_rendezvous_is_told_as_such_and_so_is_its_clock(
     assert!(check(&document, "clock")["details"]["ahead_s"].as_i64().unwrap() > 900_000_000);
     assert_eq!(outcome(&document, "websocket"), ("fault", Some("failed")));
     assert!(check(&document, "websocket")["seen"].as_str().unwrap().contains("no rendezvous"));
+    assert!(check(&document, "websocket")["fix"].as_str().unwrap().contains("path of the URL"));
     nothing_is_tried_behind(&document, "websocket");
 }
 

@@ -6,84 +6,13 @@
 
 mod common;
 
-use std::path::Path;
-use std::process::Stdio;
-
-use common::{Program, Served, within};
-use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use common::terminal::{EndedThere, Terminal};
+use common::{Program, Served};
 
 /// Ctrl-C, as the terminal has it.
 const INTERRUPT: &str = "\u{3}";
-/// A busy machine may take its time.
-const WITHIN_S: u64 = 40;
 /// More than is transferred by then, and no byte of it on a disk.
 const LARGE_BYTES: u64 = 4 << 30;
-
-/// A program on a terminal of its own.
-struct Terminal {
-    _child: Child,
-    told: Lines<BufReader<ChildStdout>>,
-}
-
-/// How it has ended.
-#[derive(Debug)]
-struct Left {
-    code: i64,
-    said: String,
-}
-
-impl Terminal {
-    /// Runs it; each step waits for a text, and types another one.
-    async fn run(arguments: &[&str], variables: &[(&str, &str)], steps: &[(&str, &str)]) -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common/terminal.py");
-        let mut child = Command::new("python3")
-            .arg(script)
-            .env_clear()
-            .envs([("PATH", "/usr/local/bin:/usr/bin:/bin"), ("TERM", "xterm")])
-            .envs(variables.iter().copied())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let command = [&[env!("CARGO_BIN_EXE_holepunch")][..], arguments].concat();
-        let asked = json!({ "command": command, "steps": steps, "within": WITHIN_S });
-        let mut input = child.stdin.take().unwrap();
-        input.write_all(format!("{asked}\n").as_bytes()).await.unwrap();
-        let told = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { _child: child, told }
-    }
-
-    async fn next(&mut self) -> Value {
-        let line = within("the terminal", self.told.next_line()).await.unwrap();
-        let told: Value = serde_json::from_str(&line.unwrap()).unwrap();
-        assert!(told.get("error").is_none(), "{told:#}");
-        told
-    }
-
-    /// Its end, in which the terminal is as it was.
-    async fn left(mut self) -> Left {
-        loop {
-            let told = self.next().await;
-            if told.get("seen").is_some() {
-                continue;
-            }
-            assert_eq!(told["is_sane"], true, "{told:#}");
-            assert_eq!(told["cursor_is_hidden"], false, "{told:#}");
-            let said = told["said"].as_str().unwrap().to_owned();
-            return Left { code: told["code"].as_i64().unwrap(), said };
-        }
-    }
-
-    /// The end of a program that was interrupted.
-    async fn interrupted(self) -> Left {
-        let left = self.left().await;
-        assert_eq!(left.code, 130, "{}", left.said);
-        left
-    }
-}
 
 /// The variables by which a program finds its rendezvous.
 fn variables(served: &Served) -> Vec<(&'static str, String)> {
@@ -95,10 +24,10 @@ fn variables(served: &Served) -> Vec<(&'static str, String)> {
     ]
 }
 
-async fn run(served: &Served, arguments: &[&str], steps: &[(&str, &str)]) -> Terminal {
+fn run(served: &Served, arguments: &[&str]) -> Terminal {
     let variables = variables(served);
     let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    Terminal::run(arguments, &variables, steps).await
+    Terminal::run(80, arguments, &variables)
 }
 
 /// A file, and the folder that it is in.
@@ -132,7 +61,7 @@ async fn before_the_rendezvous_answers() {
     ] {
         let arguments = [arguments, &["--no-port-mapping"]].concat();
         let steps = [("connecting to", INTERRUPT)];
-        Terminal::run(&arguments, &variables, &steps).await.interrupted().await;
+        Terminal::run(80, &arguments, &variables).interrupted(&steps).await;
     }
 }
 
@@ -142,20 +71,20 @@ async fn while_the_peer_is_waited_for() {
     let (_folder, file) = large();
     for arguments in [&["send", &file][..], &["receive", "7-abandon-ability"], &["chat"], &["pipe"]]
     {
-        run(&served, arguments, &[("waiting for the", INTERRUPT)]).await.interrupted().await;
+        run(&served, arguments).interrupted(&[("waiting for the", INTERRUPT)]).await;
     }
 }
 
 #[tokio::test]
 async fn at_the_question_for_the_code() {
     let served = Served::start().await;
-    run(&served, &["receive"], &[("completes a word)", INTERRUPT)]).await.interrupted().await;
+    run(&served, &["receive"]).interrupted(&[("completes a word)", INTERRUPT)]).await;
     let mistyped = [
         ("completes a word)", "7 aband abilitx\r"),
         ("is not a word", ""),
         ("completes a word)", INTERRUPT),
     ];
-    run(&served, &["receive"], &mistyped).await.interrupted().await;
+    run(&served, &["receive"]).interrupted(&mistyped).await;
 }
 
 #[tokio::test]
@@ -166,11 +95,20 @@ async fn at_the_question_whether_to_take_it() {
     let code = code(&mut sender).await;
     let into = folder.path().join("in");
     let steps = [("take it? [y/N]", INTERRUPT)];
-    run(&served, &["receive", &code, into.to_str().unwrap()], &steps).await.interrupted().await;
+    run(&served, &["receive", &code, into.to_str().unwrap()]).interrupted(&steps).await;
     let sender = sender.end().await;
     assert_eq!(sender.code, Some(1), "{sender:?}");
     assert!(sender.err.contains("interrupted"), "{}", sender.err);
     assert!(!into.exists());
+    // What comes while a question stands there begins a line of its own.
+    let mut sender = served.by_code(&["send", &file]);
+    let asked = self::code(&mut sender).await;
+    let mut receiver = run(&served, &["receive", &asked, into.to_str().unwrap()]);
+    receiver.until("take it? [y/N]").await;
+    sender.log.line("the other side is being asked").await;
+    sender.signal("INT").await;
+    let left = receiver.left(&[]).await;
+    assert!(left.code == 1 && left.has_line("holepunch: the link has ended"), "{left:?}");
 }
 
 #[tokio::test]
@@ -181,7 +119,7 @@ async fn in_the_middle_of_what_is_received() {
     let code = code(&mut sender).await;
     let into = folder.path().join("in");
     let arguments = ["receive", &code, into.to_str().unwrap(), "--yes"];
-    run(&served, &arguments, &[("large [", INTERRUPT)]).await.interrupted().await;
+    run(&served, &arguments).interrupted(&[("large [", INTERRUPT)]).await;
     let sender = sender.end().await;
     assert_eq!(sender.code, Some(1), "{sender:?}");
     assert!(sender.err.contains("interrupted"), "{}", sender.err);
@@ -194,41 +132,39 @@ async fn in_the_middle_of_what_is_sent() {
     let into = folder.path().join("in");
     let room = ["--room", "middle"];
     let steps = [("large [", INTERRUPT)];
-    let sending = run(&served, &[&["send", &file][..], &room].concat(), &steps).await;
+    let sending = run(&served, &[&["send", &file][..], &room].concat());
     let receiving = served.by_code(&[&["receive", into.to_str().unwrap()][..], &room].concat());
-    sending.interrupted().await;
+    sending.interrupted(&steps).await;
     let receiving = receiving.end().await;
     assert_eq!(receiving.code, Some(1), "{receiving:?}");
     assert!(receiving.err.contains("interrupted"), "{}", receiving.err);
 }
 
 /// Two programs in a room, each on a terminal: the first is interrupted, the second learns of it.
-async fn in_a_room(program: &str, steps: [&[(&str, &str)]; 2]) -> Left {
+async fn in_a_room(program: &str, steps: [&[(&str, &str)]; 2]) -> EndedThere {
     let served = Served::start().await;
     let arguments = [program, "--room", "tea"];
-    let first = run(&served, &arguments, steps[0]).await;
-    let second = run(&served, &arguments, steps[1]).await;
-    first.interrupted().await;
-    second.left().await
+    let (first, second) = (run(&served, &arguments), run(&served, &arguments));
+    tokio::join!(first.interrupted(steps[0]), second.left(steps[1])).1
 }
 
 #[tokio::test]
 async fn in_a_chat_with_half_a_line_typed() {
     let first = [(": hi", "half a li"), ("half a li", INTERRUPT)];
     let left = in_a_room("chat", [&first, &[("Ctrl-D to end", "hi\n")]]).await;
-    assert_eq!(left.code, 0, "an interruption is the end of a chat: {}", left.said);
-    assert!(left.said.contains("the peer has left"), "{}", left.said);
-    assert!(!left.said.contains("half a li"), "{}", left.said);
+    assert_eq!(left.code, 0, "an interruption is the end of a chat: {}", left.written);
+    assert!(left.written.contains("the peer has left"), "{}", left.written);
+    assert!(!left.written.contains("half a li"), "{}", left.written);
 }
 
 #[tokio::test]
 async fn in_a_pipe_before_and_after_the_end_of_what_is_typed() {
     let before = [("hoy!", INTERRUPT)];
     let left = in_a_room("pipe", [&before, &[("linked with", "hoy!\n")]]).await;
-    assert_eq!(left.code, 1, "what comes is not complete: {}", left.said);
+    assert_eq!(left.code, 1, "what comes is not complete: {}", left.written);
     let behind = [("hoy!", "typed\n\u{4}"), ("typed", INTERRUPT)];
     let left = in_a_room("pipe", [&behind, &[("linked with", "hoy!\n")]]).await;
-    assert_eq!(left.code, 1, "what was sent was perhaps not wanted: {}", left.said);
+    assert_eq!(left.code, 1, "what was sent was perhaps not wanted: {}", left.written);
 }
 
 #[tokio::test]
@@ -236,10 +172,14 @@ async fn a_terminal_at_which_nothing_is_typed_ends_with_the_peers_pipe() {
     let served = Served::start().await;
     let mut peer = served.by_code_with(&["pipe"], &[], "all of it");
     let code = code(&mut peer).await;
-    let left = run(&served, &["pipe", &code], &[]).await.left().await;
-    assert_eq!(left.code, 0, "{}", left.said);
-    let says = |text: &str| left.said.contains(text);
-    assert!(says("all of it") && says("nothing was typed here: this is the end"), "{}", left.said);
+    let left = run(&served, &["pipe", &code]).left(&[]).await;
+    assert_eq!(left.code, 0, "{}", left.written);
+    let says = |text: &str| left.written.contains(text);
+    assert!(
+        says("all of it") && says("nothing was typed here: this is the end"),
+        "{}",
+        left.written
+    );
     assert_eq!(peer.end().await.code, Some(0));
 }
 
@@ -250,7 +190,7 @@ async fn without_a_rendezvous_the_question_for_the_code_says_that_it_has_to_name
         ("names no rendezvous", ""),
         ("a word)", INTERRUPT),
     ];
-    Terminal::run(&["receive"], &[], &steps).await.interrupted().await;
+    Terminal::run(80, &["receive"], &[]).interrupted(&steps).await;
     let ended = Program::end_of(&["receive"], &[]).await;
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(ended.err.contains("the URL of the rendezvous is missing"), "{}", ended.err);

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use common::program::Ended;
 use common::stun::NOWHERE;
-use common::{MAPPED, Program, StunServer, stun};
+use common::{MAPPED, Program, Served, StunServer, stun};
 use serde_json::Value;
 
 const ELSEWHERE: SocketAddr =
@@ -157,6 +157,30 @@ async fn without_json_a_table_and_a_sentence_are_printed() {
     assert_eq!(rows.count(), 2, "{}", ended.out);
     assert!(ended.out.contains("mapping: endpoint-independent; depends on the destination: no"));
     assert_eq!(ended.err, "", "results are not drowned in logs");
+}
+
+#[tokio::test]
+async fn the_server_of_the_rendezvous_that_is_remembered_is_asked_beside_those_that_are_named() {
+    let (served, named) = (Served::start().await, StunServer::bind().await);
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join(".config/holepunch");
+    std::fs::create_dir_all(&folder).unwrap();
+    let (http, stun) = served.addresses();
+    let settings =
+        format!("rendezvous = \"http://{http}\"\nstun_servers = [\"{}\"]\n", named.address);
+    std::fs::write(folder.join("config.toml"), settings).unwrap();
+    let program = Program::run(&["nat", "--json"], &[("HOME", home.path().to_str().unwrap())]);
+    let request = named.request().await;
+    named.answer(request, request.from).await;
+    let ended = program.end().await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let report = json(&ended);
+    let asked: Vec<_> =
+        report["servers"].as_array().unwrap().iter().map(|it| &it["address"]).collect();
+    assert_eq!(asked, [&Value::from(named.address.to_string()), &Value::from(stun)], "{report}");
+    for row in report["servers"].as_array().unwrap() {
+        assert_eq!(row["mapped"], row["local"], "{report}");
+    }
 }
 
 #[tokio::test]

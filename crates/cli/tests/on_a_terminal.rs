@@ -16,6 +16,9 @@ use tokio::process::{Child, ChildStdin, ChildStdout};
 /// The widths that everything is shown in.
 const WIDTHS: [u16; 3] = [60, 80, 200];
 
+/// More than is transferred by the end of a test, and no byte of it on a disk.
+const LARGE_BYTES: u64 = 4 << 30;
+
 /// Whether a text has colours or other looks of characters (ECMA-48 §8.3.117).
 fn has_colours(written: &str) -> bool {
     written.split("\u{1b}[").skip(1).any(|rest| {
@@ -43,7 +46,9 @@ fn lines(written: &str) -> Vec<String> {
 fn assert_fits(written: &str, columns: u16, what: &str) {
     for line in lines(written) {
         let width = line.chars().count();
-        let words = line.split_whitespace().filter(|word| *word != "\\").count();
+        // What stands in quotes is one word to a shell.
+        let unquoted: String = line.split('\'').step_by(2).collect();
+        let words = unquoted.split_whitespace().filter(|word| *word != "\\").count();
         assert!(
             width <= usize::from(columns) || words <= 1,
             "{what}: {width} of {columns}: {line}"
@@ -166,7 +171,30 @@ async fn ctrl_c_ends_a_chat_with_130_and_the_terminal_is_as_before() {
     let ended = ada.end().await;
     assert!(ended.shown.contains("ended 130"), "{}", ended.shown);
     assert!(is_cooked(&ended.shown), "{}", ended.shown);
+    let prompts: Vec<&str> = ended.shown.lines().filter(|it| it.starts_with('>')).collect();
+    assert_eq!(prompts, ["> not sent"], "{}", ended.shown);
     other.leaves().await;
+}
+
+#[tokio::test]
+async fn a_bar_fits_the_terminal_that_is_made_narrower() {
+    let (served, folder) = (Served::start().await, tempfile::tempdir().unwrap());
+    let large = folder.path().join("large");
+    std::fs::File::create(&large).unwrap().set_len(LARGE_BYTES).unwrap();
+    let variables = served.variables("tea");
+    let mut ada = Terminal::run(80, &["send", large.to_str().unwrap()], &variables);
+    let into = folder.path().join("in");
+    let _receiver = served.program(&["receive", into.to_str().unwrap()], "tea", &[]);
+    ada.until("large [").await;
+    for columns in [60, 40, 100] {
+        ada.resize(columns);
+        let shown = ada.until_shown("a bar of this width", |shown| {
+            let bar = shown.lines().last().unwrap_or_default();
+            let width = bar.trim_end().chars().count();
+            bar.starts_with("large") && width <= usize::from(columns) && width + 30 > columns.into()
+        });
+        shown.await;
+    }
 }
 
 /// What needs no peer, and shows something.
@@ -194,11 +222,11 @@ async fn a_command_that_is_wrapped_means_the_same_to_a_shell() {
     let url = "https://a-rather-long-name.rendezvous.example";
     let invite = ["invite", "--rendezvous-url", url];
     let written = Terminal::run(60, &invite, &[]).end().await.written.replace('\r', "");
-    let (_, command) = written.split_once("on both sides:\n").unwrap();
-    let command = command.replace("holepunch chat", "printenv ROOM_SECRET");
+    let (_, commands) = written.split_once("the one that uses it:\n").unwrap();
+    let command = commands.replace("holepunch", "printenv ROOM_SECRET; :");
     assert!(command.contains("\\\n"), "{command}");
     let output = tokio::process::Command::new("sh").args(["-c", &command]).output().await.unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout).split_whitespace().count(), 6, "{command}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).split_whitespace().count(), 12, "{command}");
 }
 
 #[tokio::test]

@@ -33,6 +33,36 @@ async fn a_result_that_goes_to_a_file_beyond_the_limit_of_sizes_is_a_failure_wit
 }
 
 #[tokio::test]
+async fn invite_writes_the_words_into_a_file_of_its_owner_alone_and_over_none_that_is_there() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("words");
+    let file = path.to_str().unwrap();
+    let words = || std::fs::read_to_string(&path).unwrap();
+    let ended = Program::end_of(&["invite", "--secret-file", file], &[URL]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let first = words();
+    assert!(first.ends_with('\n') && first.split_whitespace().count() == 6, "{first:?}");
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!ended.out.contains(first.trim()), "{}", ended.out);
+    for part in [format!("ROOM_SECRET_FILE={file} holepunch forward --allow "), " -L ".to_owned()] {
+        assert!(ended.out.contains(&part), "{part}: {}", ended.out);
+    }
+
+    let ended = Program::end_of(&["invite", "--secret-file", file], &[URL]).await;
+    assert_eq!((ended.code, &*ended.out), (Some(2), ""), "{ended:?}");
+    assert!(ended.err.contains(file) && ended.err.contains("--force"), "{}", ended.err);
+    assert_eq!(words(), first);
+
+    let arguments = ["invite", "--secret-file", file, "--force", "--json"];
+    let ended = Program::end_of(&arguments, &[URL]).await;
+    let told: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!((&told["room_secret_file"], &told["room_secret"]), (&file.into(), &().into()));
+    assert_ne!(words(), first);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+}
+
+#[tokio::test]
 async fn a_url_that_can_never_work_ends_the_worker_with_a_usage_error() {
     for url in ["ftp://host", "http://", "ws://:80", "http://host:99999", "a b", "http://h/#f"] {
         let ended = Program::end_of(&["worker"], &[("RENDEZVOUS_SERVICE_URL", url)]).await;
@@ -188,6 +218,16 @@ async fn the_manual_has_a_page_for_each_command_and_shells_can_complete_all_of_t
         let page = std::fs::read_to_string(pages.join(format!("{name}.1"))).expect(&name);
         assert!(page.contains(".SH SYNOPSIS") && page.contains("xample"), "{name}: {page}");
         assert!(!page.contains("\n\n.TP"), "an option without a word: {page}");
+        let section = |name: &str| {
+            let text = page.split_once(&format!(".SH {name}\n"))?.1;
+            Some(text.split(".SH ").next()?.lines().next()?.to_owned())
+        };
+        let named = section("NAME").unwrap();
+        let (_, about) = named.split_once(" \\- ").unwrap();
+        let is_repeated = section("DESCRIPTION").is_some_and(|text| text.starts_with(about));
+        assert!(!is_repeated, "{name}: its description begins with {about:?} as well");
+        let synopsis = section("SYNOPSIS").unwrap();
+        assert!(synopsis.contains(r"[\fB\-\-log\fR \fIFILTER\fR]"), "{name}: {synopsis}");
     }
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let ended = Program::end_of(&["completions", shell], &[]).await;

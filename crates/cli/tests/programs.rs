@@ -263,7 +263,7 @@ async fn without_a_link_there_is_a_reason_for_people_and_for_programs() {
     assert_eq!((ended.code, &last["event"]), (Some(1), &"summary".into()));
     assert_eq!(
         (&last["files_failed"], &last["error"]),
-        (&1.into(), &"there is nothing to send".into())
+        (&1.into(), &"nothing was sent, since not everything that was named can be".into())
     );
 }
 

@@ -120,6 +120,9 @@ pub(crate) async fn resolve(
     names: Vec<ServerName>,
     ports: LocalPorts,
 ) -> Result<Vec<StunServer>, String> {
+    if names.is_empty() {
+        return Err("no STUN server is named".to_owned());
+    }
     let mut lookups = JoinSet::new();
     for (index, name) in names.into_iter().enumerate() {
         lookups.spawn(async move { (index, lookup(&name, ports).await) });
@@ -237,6 +240,12 @@ mod tests {
         let secure = name("stuns:stun.example.org:5349").unwrap_err();
         assert!(secure.to_string().contains("TLS"), "{secure}");
         assert!(name("stun:").is_err() && name("stun:x:y").is_err() && name("stun://x").is_err());
+    }
+
+    #[tokio::test]
+    async fn without_a_name_nothing_is_waited_for() {
+        let nobody = resolve(Vec::new(), LocalPorts { v4: 9, v6: None }).await;
+        assert_eq!(nobody, Err("no STUN server is named".to_owned()));
     }
 
     #[test]

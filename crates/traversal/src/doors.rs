@@ -73,6 +73,16 @@ pub struct Surroundings {
     pub port_mapped: Option<SocketAddr>,
 }
 
+impl Surroundings {
+    /// Whether an address that a server has seen is one at which an own socket is bound: nothing has translated it. The
+    /// loopback is this host's, too, though no peer could reach it there.
+    pub(crate) fn is_own(&self, seen: SocketAddr) -> bool {
+        let main = if seen.is_ipv4() { self.main } else { self.main_v6 };
+        let is_of_host = self.interfaces.contains(&seen.ip()) || seen.ip().is_loopback();
+        is_of_host && main.is_some_and(|main| main.port() == seen.port())
+    }
+}
+
 /// A STUN server, resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StunServer {

@@ -195,10 +195,10 @@ pub struct RendezvousUrl {
 #[non_exhaustive]
 pub enum UrlError {
     /// The text is empty.
-    #[error("the URL of the rendezvous is empty: expected something like https://host.example")]
+    #[error("the URL of the rendezvous is empty: expected one such as https://host.example")]
     Empty,
     /// The scheme is none of the four.
-    #[error("the scheme {0:?} is not one of https, http, wss, ws")]
+    #[error("the scheme is {0:?}: expected https, http, wss or ws, as in https://host.example")]
     Scheme(String),
     /// The rest is not a URL.
     #[error("{text:?} is not a URL: {why}")]
@@ -225,12 +225,13 @@ impl FromStr for RendezvousUrl {
             return Err(malformed("expected a host, such as localhost:8080"));
         }
         if scheme.is_empty() && rest.contains(":/") {
-            return Err(malformed("after the scheme, :// is expected"));
+            return Err(malformed("expected :// behind the scheme, as in https://host.example"));
         }
         let websocket = match scheme.to_ascii_lowercase().as_str() {
             "https" | "wss" => "wss",
             "http" | "ws" | "" => "ws",
-            _ => return Err(UrlError::Scheme(scheme.to_owned())),
+            _ if is_scheme(scheme) => return Err(UrlError::Scheme(scheme.to_owned())),
+            _ => return Err(malformed("expected a scheme at first, as in https://host.example")),
         };
         let url = format!("{websocket}://{rest}").parse().map_err(malformed)?;
         Ok(Self { url, scheme_was_missing: scheme.is_empty() })
@@ -239,12 +240,16 @@ impl FromStr for RendezvousUrl {
 
 /// A text that should be a URL, without what stands before its host: that may be a password.
 fn without_login(text: &str) -> String {
-    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
-    match rest.rsplit_once('@') {
-        Some((_, rest)) if scheme.is_empty() => format!("…@{rest}"),
-        Some((_, rest)) => format!("{scheme}://…@{rest}"),
-        None => text.to_owned(),
+    let Some((before, rest)) = text.rsplit_once('@') else { return text.to_owned() };
+    match before.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) {
+        Some((scheme, _)) => format!("{scheme}://…@{rest}"),
+        None => format!("…@{rest}"),
     }
+}
+
+/// Whether a scheme may be called so (RFC 3986 §3.1).
+fn is_scheme(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
 }
 
 impl RendezvousUrl {
@@ -380,6 +385,8 @@ mod tests {
             "user:secret@h:99999",
             "ws://u:secret@h/#x",
             "x://u:secret@h",
+            "u:secret@h://x",
+            "u:secret@h/://x@y:0",
         ] {
             let error = text.parse::<RendezvousUrl>().unwrap_err();
             assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
@@ -438,8 +445,20 @@ mod tests {
             "8080",
             "ws://h/#x",
             "http:///",
+            "example.com:99999",
+            "https://example.com:port/path",
+            "https://user:password@",
+            "https://user@:8080",
+            "http://2001:db8::1",
+            "http://[::1",
+            "http://[::1]8080",
+            "a b://h",
         ] {
-            assert!(text.parse::<RendezvousUrl>().is_err(), "{text:?}");
+            let error = text.parse::<RendezvousUrl>().unwrap_err().to_string();
+            assert!(error.contains("expected "), "{text:?}: {error}");
+            let shows = text.trim().is_empty() || text.contains('@') || error.contains(text);
+            let of_scheme = text.starts_with("ftp") && error.contains("\"ftp\"");
+            assert!(shows || of_scheme, "what came: {text:?}: {error}");
         }
     }
 }

@@ -26,6 +26,12 @@ const USER_INFO: &AsciiSet = &PATH
     .add(b'^')
     .add(b'|');
 
+const HOST: &str =
+    "expected a host name or an IP address, as in https://host.example or http://192.0.2.1:8080";
+const PORT: &str =
+    "expected a port from 1 to 65535 behind the host, or none, as in https://host.example:8443";
+const IN_BRACKETS: &str = "expected an IPv6 address in brackets, as in http://[2001:db8::1]:8080";
+
 /// A `ws://` or `wss://` URL. Neither form of text shows its password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WebSocketUrl {
@@ -53,7 +59,7 @@ impl FromStr for WebSocketUrl {
             _ => return Err("expected ws:// or wss:// at first"),
         };
         if rest.contains('#') {
-            return Err("it must not have a fragment (#…)");
+            return Err("expected no fragment: leave out # and what follows");
         }
         let (authority, behind) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         let (path, query) = match behind.split_once('?') {
@@ -94,14 +100,15 @@ fn default_port(is_encrypted: bool) -> u16 {
 /// The host as it stands in a URL, and the port.
 fn host_and_port_of(text: &str) -> Result<(String, Option<u16>), &'static str> {
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (address, port) = rest.split_once(']').ok_or("the [ before its host has no ]")?;
-        let address: Ipv6Addr =
-            address.parse().map_err(|_| "what stands in brackets is no IPv6 address")?;
+        let (address, port) = rest.split_once(']').ok_or(IN_BRACKETS)?;
+        let address: Ipv6Addr = address.parse().map_err(|_| IN_BRACKETS)?;
         let port = match port.strip_prefix(':') {
-            None if !port.is_empty() => return Err("after its host, : and a port is expected"),
+            None if !port.is_empty() => return Err(PORT),
             port => port.unwrap_or_default(),
         };
         (format!("[{address}]"), port)
+    } else if text.parse::<Ipv6Addr>().is_ok() {
+        return Err(IN_BRACKETS);
     } else {
         let (host, port) = text.split_once(':').unwrap_or((text, ""));
         (host_name(host)?, port)
@@ -109,12 +116,9 @@ fn host_and_port_of(text: &str) -> Result<(String, Option<u16>), &'static str> {
     let is_port = port.bytes().all(|byte| byte.is_ascii_digit());
     let port = match port {
         "" => None,
-        port => Some(port.parse().ok().filter(|_| is_port).ok_or("its port is none")?),
+        port => Some(port.parse().ok().filter(|_| is_port).ok_or(PORT)?),
     };
-    if port == Some(0) {
-        return Err("nothing can be reached at port 0");
-    }
-    Ok((host, port))
+    if port == Some(0) { Err(PORT) } else { Ok((host, port)) }
 }
 
 fn host_name(text: &str) -> Result<String, &'static str> {
@@ -122,10 +126,10 @@ fn host_name(text: &str) -> Result<String, &'static str> {
     let is_of_a_name =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     if name.is_empty() {
-        return Err("it has no host");
+        return Err("expected a host behind the scheme, as in https://host.example");
     }
     if !name.bytes().all(is_of_a_name) {
-        return Err("its host is no name");
+        return Err(HOST);
     }
     Ok(name)
 }
@@ -133,7 +137,7 @@ fn host_name(text: &str) -> Result<String, &'static str> {
 /// A name beyond ASCII as it is looked up (RFC 5891).
 #[cfg(feature = "idna")]
 fn international(name: &str) -> Result<String, &'static str> {
-    idna::domain_to_ascii(name).map_err(|_| "its host is no name")
+    idna::domain_to_ascii(name).map_err(|_| HOST)
 }
 
 #[cfg(not(feature = "idna"))]

@@ -46,7 +46,7 @@ pub fn by_code(lab: &Lab) -> Result<ByCode, LabError> {
     let sender = session.program(0, "send", &[&*file.to_string_lossy(), "--json"])?;
     let code = sender.wait_for_output("the code", WITHIN, |lines| {
         let told = lines.iter().find(|line| line.string("event") == Some("code"))?;
-        told.string("code_with_rendezvous").map(str::to_owned)
+        told.string("code").map(str::to_owned)
     })?;
     sender.wait_for("its report is acknowledged", WITHIN, |lines| {
         lines.iter().any(|line| line.message() == "udp_endpoint_ack").then_some(())

@@ -19,9 +19,9 @@ const ASKED_WITHIN: Duration = Duration::from_secs(30);
 const CLOSED_WITHIN: Duration = Duration::from_secs(10);
 /// The port that workers bind.
 const WORKER_PORT: u16 = 8081;
-/// What the library that asks routers says as well.
 const ASKING: Workers = Workers { port_mapping: true, ..Workers::USUAL };
-const TELLING: Workers = Workers { log: "info,portmapper=debug", ..ASKING };
+/// They say as well why they got no port.
+const TELLING: Workers = Workers { log: "info,holepunch_link::port_mapping=debug", ..ASKING };
 /// A worker that waited for its router would be late each time; a machine that is busy makes one late
 /// now and then.
 const RUNS_MAX: u32 = 5;
@@ -44,7 +44,7 @@ const WAYS: [Way; 3] = [
         name: "upnp",
         service: PortService::Upnp,
         version: None,
-        asked: "WANIPConnection:1#AddAnyPortMapping",
+        asked: "WANIPConnection:2#AddAnyPortMapping",
     },
     Way {
         name: "nat_pmp",
@@ -184,9 +184,9 @@ fn is_verdict(line: &Line) -> bool {
     line.message() == "no direct path is to be expected"
 }
 
-/// Of all protocols this one is waited for longest.
+/// By all protocols.
 fn asked_in_vain(line: &Line) -> bool {
-    line.message().starts_with("upnp probe")
+    line.message() == "the router opens no port"
 }
 
 /// The port that worker 0 says it got.

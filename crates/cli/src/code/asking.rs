@@ -14,6 +14,7 @@ use super::{Code, words};
 use crate::exit::Failure;
 use crate::output;
 use crate::screen::{Stream, can_redraw, is_terminal};
+use crate::suspending::Suspending;
 
 /// So often somebody may mistype a code.
 const TRIES_MAX: usize = 5;
@@ -55,6 +56,9 @@ const WHAT: &str = "code, such as 7-guitar-fox";
 /// The same where no rendezvous is known on this side.
 const WHAT_WITH_RENDEZVOUS: &str = "no rendezvous is set here, so the code has to name one; code, such as \
                                     7-guitar-fox@rendezvous.example";
+/// What is asked for, and what is said of a code that names no rendezvous, from the second time on.
+const WHAT_AGAIN: &str = "code with its rendezvous, such as 7-guitar-fox@rendezvous.example";
+const NAMES_NONE_AGAIN: &str = "this code names no rendezvous either";
 /// Where words can be completed.
 const COMPLETES: &str = " (Tab completes a word)";
 /// What is said of a code that names none.
@@ -71,10 +75,11 @@ pub(crate) fn ask(has_rendezvous: bool) -> Result<Option<Code>, Failure> {
     }
     // The line is edited on standard output, which may be a file.
     let mut editor = can_redraw(Stream::Out).then(editor).transpose()?;
+    let (mut what, mut names_none) =
+        (if has_rendezvous { WHAT } else { WHAT_WITH_RENDEZVOUS }, NAMES_NONE);
     for _ in 0..TRIES_MAX {
-        let what = if has_rendezvous { WHAT } else { WHAT_WITH_RENDEZVOUS };
         let line = match &mut editor {
-            Some(editor) => editor.readline(&format!("{what}{COMPLETES}: ")),
+            Some((editor, suspending)) => suspending.line(editor, &format!("{what}{COMPLETES}: ")),
             None => plain_line(what),
         };
         let line = match line {
@@ -86,27 +91,27 @@ pub(crate) fn ask(has_rendezvous: bool) -> Result<Option<Code>, Failure> {
         };
         match line.parse::<Code>() {
             Ok(code) if !has_rendezvous && code.rendezvous().is_none() => {
-                output::progress(NAMES_NONE)
+                output::progress(std::mem::replace(&mut names_none, NAMES_NONE_AGAIN));
             }
             Ok(code) => return Ok(Some(code)),
             Err(why) => output::progress(why),
+        }
+        if !has_rendezvous {
+            what = WHAT_AGAIN;
         }
     }
     Err(Failure::usage(format!("no code in {TRIES_MAX} tries")))
 }
 
-fn editor() -> Result<Editor<Words, DefaultHistory>, Failure> {
+fn editor() -> Result<(Editor<Words, DefaultHistory>, Suspending), Failure> {
     let config = Config::builder().completion_type(CompletionType::List).build();
     let mut editor = Editor::with_config(config).map_err(Failure::failed)?;
     editor.set_helper(Some(Words));
-    Ok(editor)
+    let suspending = Suspending::of(&mut editor);
+    Ok((editor, suspending))
 }
 
 fn plain_line(what: &str) -> rustyline::Result<String> {
-    output::prompt(&format!("{what}: "));
-    let mut line = String::new();
-    match std::io::stdin().read_line(&mut line)? {
-        0 => Err(ReadlineError::Eof),
-        _ => Ok(line),
-    }
+    let line = output::answer(&format!("{what}: "))?;
+    if line.is_empty() { Err(ReadlineError::Eof) } else { Ok(line) }
 }

@@ -55,8 +55,10 @@ pub(crate) struct Code {
 /// Why a text is no code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CodeError {
-    #[error("expected a code, such as 7-guitar-fox: a number and words with hyphens between them")]
-    Form,
+    #[error(
+        "expected a code, such as 7-guitar-fox, and {0:?} {1}; look at it again, or ask the other side to read it out once more"
+    )]
+    Form(String, &'static str),
     #[error(
         "{0:?} is not a word of codes; look at it again, or ask the other side to read it out once more"
     )]
@@ -92,6 +94,20 @@ impl Code {
             is_number && words.len() >= usize::from(WORDS) && words.into_iter().all(is_word);
         // With blanks, as somebody has it in quotes, it has to be one.
         has_form || text.parse::<Self>().is_ok()
+    }
+
+    /// Whether a text looks like a part of a code: a number with fewer words than one has, or words without their number.
+    pub(crate) fn is_part(text: &str) -> bool {
+        let parts: Vec<&str> = text.split('-').collect();
+        let Some((first, rest)) = parts.split_first() else { return false };
+        let is_number = (1..=DIGITS_MAX).contains(&first.len())
+            && first.bytes().all(|byte| byte.is_ascii_digit());
+        if is_number {
+            return rest.len() <= usize::from(WORDS)
+                && rest.iter().all(|word| word.bytes().all(|byte| byte.is_ascii_alphabetic()));
+        }
+        parts.len() >= usize::from(WORDS)
+            && parts.iter().all(|word| words::find(&word.to_ascii_lowercase()).is_some())
     }
 
     /// The room in which the two meet.
@@ -146,13 +162,22 @@ impl FromStr for Code {
         let code = code.to_ascii_lowercase();
         let is_between = |c: char| c == '-' || c.is_whitespace();
         let mut parts = code.split(is_between).filter(|part| !part.is_empty());
-        let number = parts.next().ok_or(CodeError::Form)?;
-        let number = number.trim_start_matches('0');
-        let is_number = (1..=DIGITS_MAX).contains(&number.len())
-            && number.bytes().all(|byte| byte.is_ascii_digit());
+        let number = parts.next().unwrap_or_default().trim_start_matches('0');
         let words: Vec<&str> = parts.collect();
-        if !is_number || !(usize::from(WORDS)..=usize::from(WORDS_MAX)).contains(&words.len()) {
-            return Err(CodeError::Form);
+        let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        let fault = if !is_number {
+            Some("does not begin with a number")
+        } else if number.len() > DIGITS_MAX {
+            Some("begins with too long a number")
+        } else if words.len() < usize::from(WORDS) {
+            Some("ends before its second word")
+        } else if words.len() > usize::from(WORDS_MAX) {
+            Some("has too many words")
+        } else {
+            None
+        };
+        if let Some(fault) = fault {
+            return Err(CodeError::Form(text.trim().to_owned(), fault));
         }
         let word = |typed: &str| words::find(typed).ok_or(CodeError::Word(typed.to_owned()));
         let rendezvous = at.map(|at| {

@@ -46,7 +46,7 @@ fn what_is_no_code_is_refused_with_the_reason() {
     for wrong in
         ["", "-", "7", "7-abandon", "abandon-ability", "x-abandon-ability", "0-abandon-able"]
     {
-        assert_eq!(code(wrong), Err(CodeError::Form), "{wrong}");
+        assert!(matches!(code(wrong), Err(CodeError::Form(..))), "{wrong}");
     }
     assert_eq!(code("7-abandon-abilitx"), Err(CodeError::Word("abilitx".to_owned())));
     assert_eq!(
@@ -55,7 +55,7 @@ fn what_is_no_code_is_refused_with_the_reason() {
     );
     assert!(matches!(code("7-abandon-ability@ftp://x"), Err(CodeError::Rendezvous(_))));
     let long = format!("7{}", "-abandon".repeat(25));
-    assert_eq!(code(&long), Err(CodeError::Form));
+    assert!(matches!(code(&long), Err(CodeError::Form(_, "has too many words"))));
 }
 
 #[test]
@@ -77,6 +77,24 @@ fn a_folder_is_not_taken_for_a_code() {
     }
     assert!(Code::is_like("7-abandon-ability@http://127.0.0.1:8080"));
     assert!(Code::is_like("7 abandon ability") && !Code::is_like("7 abandon folder"));
+}
+
+#[test]
+fn a_part_of_a_code_is_known_as_one_and_what_is_missing_is_said() {
+    for (part, missing) in [
+        ("7", "\"7\" ends before its second word"),
+        ("7-", "\"7-\" ends before its second word"),
+        ("7-gui", "\"7-gui\" ends before its second word"),
+        ("guitar-fox", "\"guitar-fox\" does not begin with a number"),
+        ("7-guitar-f", "\"f\" is not a word of codes"),
+    ] {
+        assert!(Code::is_part(part) && !Code::is_like(part), "{part}");
+        let why = code(part).unwrap_err().to_string();
+        assert!(why.contains(missing) && why.contains("ask the other side"), "{part}: {why}");
+    }
+    for other in ["incoming", "2026-11", "photos-2026", "send", "./7-guitar", "my-files", "-"] {
+        assert!(!Code::is_part(other), "{other}");
+    }
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use holepunch_worker::{Config, Notice, Proxy, RendezvousUrl, Signal, Worker, without_name};
+use holepunch_worker::{
+    Config, FailureCode, Notice, Proxy, RendezvousUrl, Signal, Worker, without_name,
+};
 use tokio::time::{sleep, timeout};
 
 use super::write;
@@ -51,10 +53,13 @@ async fn try_out(url: &RendezvousUrl, environment: &Environment) -> Result<(), F
     let mut worker = Worker::start(visitor(url, proxy)).await.map_err(Failure::failed)?;
     let outcome = tokio::select! {
         outcome = registered(&mut worker) => outcome,
-        () = sleep(WITHIN) => Err(format!("no answer within {} s", WITHIN.as_secs())),
+        () = sleep(WITHIN) => Err(Refused {
+            why: format!("no answer within {} s", WITHIN.as_secs()),
+            code: FailureCode::TimedOut,
+        }),
     };
     let _or_a_second = timeout(Duration::from_secs(1), worker.shutdown()).await;
-    outcome.map(drop).map_err(|why| {
+    outcome.map(drop).map_err(|Refused { why, .. }| {
         Failure::failed(format!(
             "{} is not remembered, since it cannot be used: {}",
             url.authority(),
@@ -75,16 +80,32 @@ pub(crate) fn visitor(url: &RendezvousUrl, proxy: Option<Proxy>) -> Config {
     }
 }
 
+/// Why a worker is not let in.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) why: String,
+    pub(crate) code: FailureCode,
+}
+
+impl Refused {
+    /// The worker has ended.
+    pub(crate) fn by_its_end() -> Self {
+        Self { why: "the worker has ended by itself".to_owned(), code: FailureCode::WorkerEnded }
+    }
+}
+
 /// Waits until a worker is let in, or is not; whether the rendezvous speaks `holepunch.v1`.
 #[expect(clippy::wildcard_enum_match_arm, reason = "nothing else says whether it is let in")]
-pub(crate) async fn registered(worker: &mut Worker) -> Result<bool, String> {
+pub(crate) async fn registered(worker: &mut Worker) -> Result<bool, Refused> {
     while let Some(notice) = worker.next_notice().await {
         match notice {
             Notice::Signal(Signal::Connected) => return Ok(false),
             Notice::Signal(Signal::ConnectedV1) => return Ok(true),
-            Notice::Signal(Signal::Disconnected { why, .. }) => return Err(why),
+            Notice::Signal(Signal::Disconnected { why, code, .. }) => {
+                return Err(Refused { why, code });
+            }
             _ => {}
         }
     }
-    Err("the worker has ended by itself".to_owned())
+    Err(Refused::by_its_end())
 }

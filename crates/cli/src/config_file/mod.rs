@@ -15,7 +15,7 @@ use toml_edit::{DocumentMut, Item, Value};
 use crate::exit::Failure;
 
 pub(crate) use command::{Args as ConfigArgs, Settings, run as run_config};
-pub(crate) use login::{Args as LoginArgs, registered, run as run_login, visitor};
+pub(crate) use login::{Args as LoginArgs, Refused, registered, run as run_login, visitor};
 
 /// Longest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -199,23 +199,35 @@ fn write(path: &Path, name: &str, value: &str) -> std::io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     make_folder(folder)?;
-    // Whoever reads it meanwhile sees the old one or the new one.
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let _of_an_earlier_attempt = std::fs::remove_file(&new);
+    replace(path, &document.to_string())
+}
+
+/// Writes a file, its owner's alone, where there is none. One that cannot be written to its end is taken away again.
+pub(crate) fn create(path: &Path, text: &str) -> std::io::Result<()> {
     let mut options = File::options();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&new)?;
-    let written = file
-        .write_all(document.to_string().as_bytes())
-        .and_then(|()| file.sync_all())
-        .and_then(|()| std::fs::rename(&new, path));
+    let mut file = options.open(path)?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
     if written.is_err() {
-        let _if_it_can_be = std::fs::remove_file(&new);
+        let _if_it_can_be = std::fs::remove_file(path);
     }
     written
+}
+
+/// Writes the same in the place of one that may be there: whoever reads it meanwhile sees the old one or the new one.
+pub(crate) fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = Path::new(&new);
+    let _of_an_earlier_attempt = std::fs::remove_file(new);
+    create(new, text)?;
+    let renamed = std::fs::rename(new, path);
+    if renamed.is_err() {
+        let _if_it_can_be = std::fs::remove_file(new);
+    }
+    renamed
 }
 
 /// Makes a folder that is the owner's alone, where there is none.

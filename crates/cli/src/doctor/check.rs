@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use holepunch_worker::milliseconds;
+use holepunch_worker::{FailureCode, milliseconds};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -105,7 +105,7 @@ pub(super) struct Check {
     seen: String,
     /// What that means, where `seen` does not say it.
     meaning: Option<String>,
-    /// What to do, where `seen` does not say it.
+    /// What to do; of every warning and fault.
     fix: Option<String>,
     /// How long it took.
     took_ms: f64,
@@ -125,18 +125,29 @@ impl Check {
     }
 
     /// It works, but.
-    pub(super) fn warning(check: Name, code: &'static str, seen: impl Into<String>) -> Self {
-        Self::new(check, Status::Warning, Some(code), seen.into())
+    pub(super) fn warning(
+        check: Name,
+        code: &'static str,
+        seen: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
+        let fix = Some(fix.into());
+        Self { fix, ..Self::new(check, Status::Warning, Some(code), seen.into()) }
     }
 
     /// It does not work.
-    pub(super) fn fault(check: Name, code: &'static str, seen: impl Into<String>) -> Self {
-        Self::new(check, Status::Fault, Some(code), seen.into())
+    pub(super) fn fault(
+        check: Name,
+        code: &'static str,
+        seen: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
+        Self { status: Status::Fault, ..Self::warning(check, code, seen, fix) }
     }
 
     /// It has come to nothing within its time.
-    pub(super) fn silent(check: Name, what: &str) -> Self {
-        Self::fault(check, "silent", format!("{what} within {} s", check.limit().as_secs()))
+    pub(super) fn silent(check: Name, what: &str, fix: &str) -> Self {
+        Self::fault(check, "silent", format!("{what} within {} s", check.limit().as_secs()), fix)
             .took(check.limit())
     }
 
@@ -154,16 +165,25 @@ impl Check {
         Self { meaning: Some(meaning.into()), ..self }
     }
 
-    pub(super) fn fix(self, fix: impl Into<String>) -> Self {
-        Self { fix: Some(fix.into()), ..self }
-    }
-
     pub(super) fn took(self, took: Duration) -> Self {
         Self { took_ms: milliseconds(took), ..self }
     }
 
     pub(super) fn details(self, details: Value) -> Self {
         Self { details, ..self }
+    }
+
+    /// The line of a check where these stand above: what one of them has said in full is not said again.
+    pub(super) fn behind(&self, above: &[Self]) -> String {
+        let new = |text: &Option<String>, of: fn(&Self) -> &Option<String>| {
+            text.clone()
+                .filter(|_| !above.iter().any(|it| it.check == self.check && of(it) == text))
+        };
+        let mut shown = self.clone();
+        shown.meaning = new(&self.meaning, |it| &it.meaning);
+        shown.fix = new(&self.fix, |it| &it.fix);
+        let is_shorter = shown.meaning != self.meaning || shown.fix != self.fix;
+        format!("{shown}{}", if is_shorter { "; as above" } else { "" })
     }
 
     /// Whether what needs it can be tried.
@@ -182,18 +202,59 @@ impl fmt::Display for Check {
     }
 }
 
+/// What helps where there is no connection to the rendezvous.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the others are of links")]
+pub(super) fn fix_of(code: FailureCode) -> &'static str {
+    match code {
+        FailureCode::NameUnknown => {
+            "look at the spelling of the host in the URL, and at this machine's DNS servers"
+        }
+        FailureCode::ConnectionRefused => {
+            "start the rendezvous there, or correct the port in the URL"
+        }
+        FailureCode::TimedOut => {
+            "let TCP to this port through; where connections leave by a proxy, set HTTPS_PROXY"
+        }
+        FailureCode::Proxy => {
+            "correct the variable that names the proxy, its name and password among it, or name the rendezvous in NO_PROXY"
+        }
+        FailureCode::Tls => {
+            "correct the scheme, the host or the port of the URL, or the certificate there; an authority of one's own is \
+             named in SSL_CERT_FILE"
+        }
+        FailureCode::NotARendezvous => {
+            "correct the host, the port and the path of the URL: it ends where /ws/register/ begins"
+        }
+        FailureCode::LoginWanted => {
+            "write the name and the password into the URL: https://name:password@host"
+        }
+        FailureCode::NotAdmitted => {
+            "let a proxy in front of the rendezvous pass the Host header on, or tell the rendezvous its name (--public-host)"
+        }
+        FailureCode::Unavailable => {
+            "look at the rendezvous, and at the server in front of it (docs/operating.md), or try again later"
+        }
+        FailureCode::ConnectionLost => {
+            "let WebSockets through (docs/operating.md), and look at the log of the rendezvous"
+        }
+        _ => "look at the log of the rendezvous, and try again",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_line_has_what_was_seen_what_it_means_and_the_fix() {
-        let check = Check::fault(Name::Tcp, "refused", "127.0.0.1:1 refuses")
-            .means("nothing listens there")
-            .fix("start it");
+        let check = Check::fault(Name::Tcp, "refused", "127.0.0.1:1 refuses", "start it")
+            .means("nothing listens there");
         let line =
             "fault      tcp           127.0.0.1:1 refuses: nothing listens there; fix: start it";
         assert_eq!(check.to_string(), line);
+        let again = check.behind(std::slice::from_ref(&check));
+        assert_eq!(again, "fault      tcp           127.0.0.1:1 refuses; as above");
+        assert_eq!(check.behind(&[]), line);
         let line = "not tried  port-mapping  because tcp failed";
         assert_eq!(Check::not_tried(Name::PortMapping, Name::Tcp).to_string(), line);
     }

@@ -11,9 +11,9 @@ use holepunch_worker::{
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::check::{Check, Name};
+use super::check::{Check, Name, fix_of};
 use crate::code::random_hex;
-use crate::config_file::{registered, visitor};
+use crate::config_file::{Refused, registered, visitor};
 use crate::load::{NoRelay, RelayedPair, Target};
 
 /// After its welcome a worker proves its key; a rendezvous that does not take the proof says so within a round trip. At
@@ -26,6 +26,9 @@ const DATAGRAMS: usize = 8;
 const WITHOUT_RELAY: &str = "pairs that no direct path links are not linked";
 const LET_THROUGH: &str =
     "let WebSockets to /ws/relay/ through, as those to /ws/register/ (docs/operating.md)";
+/// What helps where this machine lets no worker start.
+const MACHINE: &str =
+    "look at this machine: its memory, and the limits of this process (ulimit -a)";
 /// A room's name that nobody else has: so many random bytes.
 const ROOM_BYTES: usize = 16;
 
@@ -58,7 +61,7 @@ pub(super) async fn websocket(place: &Place) -> (Check, Option<Welcome>) {
     };
     let mut worker = match started.await {
         Ok(worker) => worker,
-        Err(why) => return (Check::fault(Name::Websocket, "failed", why), None),
+        Err(why) => return (Check::fault(Name::Websocket, "failed", why, MACHINE), None),
     };
     let let_in = timeout(Name::Websocket.limit(), let_in(&mut worker, began)).await;
     worker.shutdown().await;
@@ -78,17 +81,19 @@ pub(super) async fn websocket(place: &Place) -> (Check, Option<Welcome>) {
             (Check::ok(Name::Websocket, seen).took(took).details(details), Some(welcome))
         }
         Ok(Ok(None)) => {
-            let check = Check::warning(Name::Websocket, "baseline", "the rendezvous speaks the baseline protocol alone")
+            let seen = "the rendezvous speaks the baseline protocol alone";
+            let check = Check::warning(Name::Websocket, "baseline", seen, "run `holepunch rendezvous` there")
                 .means("workers are punched and kept, without encryption, searches or a relay; programs such as `send` do not work")
-                .fix("run `holepunch rendezvous` there")
                 .details(json!({ "is_v1": false }));
             (check.took(took), None)
         }
-        Ok(Err(why)) => (Check::fault(Name::Websocket, "failed", why).took(took), None),
+        Ok(Err(Refused { why, code })) => {
+            (Check::fault(Name::Websocket, "failed", why, fix_of(code)).took(took), None)
+        }
         Err(_) => {
-            let check = Check::silent(Name::Websocket, "the rendezvous lets no worker in")
-                .means("something in between may let no WebSocket through")
-                .fix("let WebSockets through (docs/operating.md)");
+            let fix = "let WebSockets through (docs/operating.md)";
+            let check = Check::silent(Name::Websocket, "the rendezvous lets no worker in", fix)
+                .means("something in between may let no WebSocket through");
             (check, None)
         }
     }
@@ -98,7 +103,7 @@ pub(super) async fn websocket(place: &Place) -> (Check, Option<Welcome>) {
 async fn let_in(
     worker: &mut Worker,
     began: Instant,
-) -> Result<Option<(Welcome, Duration)>, String> {
+) -> Result<Option<(Welcome, Duration)>, Refused> {
     if !registered(worker).await? {
         return Ok(None);
     }
@@ -109,25 +114,29 @@ async fn let_in(
                     break welcome;
                 }
             }
-            Some(Notice::Signal(Signal::Disconnected { why, .. })) => return Err(why),
+            Some(Notice::Signal(Signal::Disconnected { why, code, .. })) => {
+                return Err(Refused { why, code });
+            }
             Some(_) => {}
-            None => return Err("the worker has ended by itself".to_owned()),
+            None => return Err(Refused::by_its_end()),
         }
     };
     let after = began.elapsed();
     match timeout(REFUSED_WITHIN.max(after), refused(worker)).await {
-        Ok(why) => Err(why),
+        Ok(refused) => Err(refused),
         Err(_) => Ok(Some((welcome, after))),
     }
 }
 
 /// Why a worker's connection has ended.
-async fn refused(worker: &mut Worker) -> String {
+async fn refused(worker: &mut Worker) -> Refused {
     loop {
         match worker.next_notice().await {
-            Some(Notice::Signal(Signal::Disconnected { why, .. })) => return why,
+            Some(Notice::Signal(Signal::Disconnected { why, code, .. })) => {
+                return Refused { why, code };
+            }
             Some(_) => {}
-            None => return "the worker has ended by itself".to_owned(),
+            None => return Refused::by_its_end(),
         }
     }
 }
@@ -154,16 +163,16 @@ pub(super) async fn relay(place: &Place) -> Check {
             Check::ok(Name::Relay, seen).details(details)
         }
         Ok(Err(why @ (NoRelay::NotOffered | NoRelay::Baseline))) => {
-            Check::warning(Name::Relay, "not_offered", why.to_string())
-                .means(WITHOUT_RELAY)
-                .fix("run the rendezvous without --no-relay, or give it TURN servers (--turn-urls)")
+            let fix = "run the rendezvous without --no-relay, or give it TURN servers (--turn)";
+            Check::warning(Name::Relay, "not_offered", why.to_string(), fix).means(WITHOUT_RELAY)
         }
         Ok(Err(NoRelay::Failed(why))) => {
-            Check::fault(Name::Relay, "failed", why).means(WITHOUT_RELAY).fix(LET_THROUGH)
+            Check::fault(Name::Relay, "failed", why, LET_THROUGH).means(WITHOUT_RELAY)
         }
-        Err(_) => Check::silent(Name::Relay, "nothing came back through the relay")
-            .means(WITHOUT_RELAY)
-            .fix(LET_THROUGH),
+        Err(_) => {
+            let what = "nothing came back through the relay";
+            Check::silent(Name::Relay, what, LET_THROUGH).means(WITHOUT_RELAY)
+        }
     };
     check.took(took)
 }
@@ -173,7 +182,7 @@ pub(super) async fn direct(place: &Place) -> Check {
     let began = Instant::now();
     let room = match own_room() {
         Ok(room) => room,
-        Err(why) => return Check::fault(Name::Direct, "failed", why),
+        Err(why) => return Check::fault(Name::Direct, "failed", why, MACHINE),
     };
     let config = Config {
         proxy: place.proxy.clone(),
@@ -187,7 +196,7 @@ pub(super) async fn direct(place: &Place) -> Check {
     let (mut first, second) = match (first, second) {
         (Ok(first), Ok(second)) => (first, second),
         (Err(error), _) | (_, Err(error)) => {
-            return Check::fault(Name::Direct, "failed", error.to_string());
+            return Check::fault(Name::Direct, "failed", error.to_string(), MACHINE);
         }
     };
     let mut links = first.take_links();
@@ -221,7 +230,7 @@ fn is_linked(link: &Link, after: Duration) -> Check {
 fn not_linked() -> Check {
     let limit = Name::Direct.limit().as_secs();
     let seen = format!("two workers of this machine were not linked within {limit} s");
-    Check::warning(Name::Direct, "silent", seen)
+    let fix = "let UDP in for holepunch in this machine's own firewall";
+    Check::warning(Name::Direct, "silent", seen, fix)
         .means("UDP between programs of this machine does not get through, though a STUN server is reached")
-        .fix("let UDP in for holepunch in this machine's own firewall")
 }

@@ -52,11 +52,20 @@ pub(super) fn settings(
         "by_argument": by_argument, "settings": all.settings, "file": all.file,
         "is_there": all.is_there, "proxy": proxy.map(ToString::to_string),
     });
-    let wrong = given.as_ref().err().or(stun.as_ref().err());
-    let check = match wrong {
-        Some(failure) => Check::fault(Name::Settings, "wrong", failure.why())
-            .fix("name the rendezvous: holepunch doctor https://rendezvous.example"),
-        None => Check::ok(Name::Settings, parts.join("; ")),
+    let check = match (given, stun) {
+        (Err(failure), _) => Check::fault(
+            Name::Settings,
+            "wrong",
+            failure.why(),
+            "correct it; a rendezvous is named as in holepunch doctor https://rendezvous.example",
+        ),
+        (Ok(_), Err(failure)) => Check::fault(
+            Name::Settings,
+            "wrong",
+            failure.why(),
+            "correct the STUN servers: HOST:PORT, with commas between them (--stun-servers, STUN_SERVERS)",
+        ),
+        (Ok(_), Ok(_)) => Check::ok(Name::Settings, parts.join("; ")),
     };
     check.details(details)
 }
@@ -68,9 +77,13 @@ pub(super) fn open_files() -> Check {
     };
     let details = json!({ "limit": limit });
     let check = if limit < OPEN_FILES_MIN {
-        Check::warning(Name::OpenFiles, "open_files_low", format!("{limit} may be open"))
-            .means("a search for a peer's port opens up to 256 sockets, and a rendezvous one for each worker")
-            .fix("raise the hard limit (ulimit -Hn, LimitNOFILE= of systemd, --ulimit nofile= of Docker)")
+        Check::warning(
+            Name::OpenFiles,
+            "open_files_low",
+            format!("{limit} may be open"),
+            "raise the hard limit (ulimit -Hn, LimitNOFILE= of systemd, --ulimit nofile= of Docker)",
+        )
+        .means("a search for a peer's port opens up to 256 sockets, and a rendezvous one for each worker")
     } else {
         Check::ok(Name::OpenFiles, format!("{limit} may be open"))
     };

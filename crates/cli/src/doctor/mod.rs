@@ -88,6 +88,18 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
     Ok(ExitCode::from(u8::from(!report.end())))
 }
 
+/// The STUN servers that a program asks which uses the rendezvous of the settings: those that are named, and the rendezvous' own.
+pub(crate) async fn stun_servers(
+    named: &[ServerName],
+    environment: &Environment,
+) -> Result<Vec<ServerName>, Failure> {
+    let Given { url, proxy } = given(None, environment)?;
+    let place = Place { url, proxy, stun: Vec::new() };
+    let (_, welcome) = links::websocket(&place).await;
+    let told = welcome.map(|welcome| welcome.stun).unwrap_or_default();
+    Ok(udp::servers(named, &told, Some(place.url.host())))
+}
+
 fn given(named: Option<String>, environment: &Environment) -> Result<Given, Failure> {
     let url = rendezvous_url(named, environment)?;
     let proxy = Proxy::for_rendezvous(&url, |name| environment.get(name));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use holepunch_link::dial::in_turn;
 use holepunch_worker::{
-    Certificate, Index, Proxy, RendezvousUrl, Steps, Stream, milliseconds as ms,
+    Certificate, FailureCode, Index, Proxy, RendezvousUrl, Steps, Stream, milliseconds as ms,
 };
 use jiff::Timestamp;
 use serde_json::json;
@@ -14,7 +14,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::check::{Check, Name};
+use super::check::{Check, Name, fix_of};
 use super::report::{Report, watch};
 
 /// A certificate that ends sooner than this should have been renewed: authorities do so with a third of its time left.
@@ -71,15 +71,16 @@ async fn dns(steps: &Steps) -> (Check, Vec<SocketAddr>) {
     let found: Vec<SocketAddr> = match looked_up {
         Ok(Ok(found)) => in_turn(found),
         Ok(Err(error)) => {
-            let check = Check::fault(Name::Dns, "name_unknown", format!("{host}: {error}"))
-                .means("the name is wrong, or there is no DNS")
-                .fix("look at the spelling of the host in the URL, and at this machine's DNS servers");
+            let (seen, fix) = (format!("{host}: {error}"), fix_of(FailureCode::NameUnknown));
+            let check = Check::fault(Name::Dns, "name_unknown", seen, fix)
+                .means("the name is wrong, or there is no DNS");
             return (check.took(took), Vec::new());
         }
         Err(_) => {
-            let check = Check::silent(Name::Dns, &format!("no answer to the look-up of {host}"))
-                .means("this machine's DNS servers do not answer")
-                .fix("look at them (/etc/resolv.conf), or name an IP address in the URL");
+            let what = format!("no answer to the look-up of {host}");
+            let fix = "look at them (/etc/resolv.conf), or name an IP address in the URL";
+            let check = Check::silent(Name::Dns, &what, fix)
+                .means("this machine's DNS servers do not answer");
             return (check, Vec::new());
         }
     };
@@ -123,19 +124,18 @@ async fn tcp(steps: &Steps, addresses: Vec<SocketAddr>) -> (Vec<Check>, Option<T
                 let (code, meaning, fix) = refusal(unanswered.last_said());
                 let seen = unanswered.to_string();
                 if is_reached {
-                    Check::warning(Name::Tcp, code, seen)
+                    Check::warning(Name::Tcp, code, seen, fix)
                         .means("another address answers, and is taken")
-                        .fix(fix)
                 } else {
-                    Check::fault(Name::Tcp, code, seen).means(meaning).fix(fix)
+                    Check::fault(Name::Tcp, code, seen, fix).means(meaning)
                 }
             }
         };
         checks.push(check.took(took).details(details));
     }
     if checks.is_empty() {
-        let check = Check::fault(Name::Tcp, "no_address", "the name has no address");
-        checks.push(check.fix("give it one in DNS"));
+        let fix = "give it one in DNS";
+        checks.push(Check::fault(Name::Tcp, "no_address", "the name has no address", fix));
     }
     (checks, first)
 }
@@ -146,19 +146,23 @@ fn refusal(said: Option<&io::Error>) -> (&'static str, &'static str, &'static st
         None | Some(io::ErrorKind::TimedOut) => (
             "silent",
             "a firewall swallows what is sent there, or no host is there",
-            "let TCP to this port through; where connections leave by a proxy, set HTTPS_PROXY",
+            fix_of(FailureCode::TimedOut),
         ),
         Some(io::ErrorKind::ConnectionRefused) => (
             "refused",
             "the host is there, and nothing listens at this port",
-            "start the rendezvous there, or correct the port in the URL",
+            fix_of(FailureCode::ConnectionRefused),
         ),
         Some(io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable) => (
             "unreachable",
             "this machine has no route there",
             "connect this machine to a network that has this family of addresses",
         ),
-        Some(_) => ("failed", "the system lets no connection through", "see the system's words"),
+        Some(_) => (
+            "failed",
+            "the system lets no connection through",
+            "look at this machine's own firewall and at its limits",
+        ),
     }
 }
 
@@ -175,10 +179,15 @@ async fn tunnel(steps: &Steps, proxy: Option<&Proxy>, tcp: &mut TcpStream) -> Ch
             let details = json!({ "proxy": proxy.to_string() });
             Check::ok(Name::Proxy, seen).took(took).details(details)
         }
-        Ok(Err(error)) => Check::fault(Name::Proxy, "refused", error.to_string()).took(took),
-        Err(_) => Check::silent(Name::Proxy, &format!("{proxy} does not answer to CONNECT"))
-            .means("what listens there may be no HTTP proxy, or does not reach the rendezvous")
-            .fix("correct the variable that names it, or name the rendezvous in NO_PROXY"),
+        Ok(Err(error)) => {
+            let fix = fix_of(FailureCode::Proxy);
+            Check::fault(Name::Proxy, "refused", error.to_string(), fix).took(took)
+        }
+        Err(_) => {
+            let what = format!("{proxy} does not answer to CONNECT");
+            Check::silent(Name::Proxy, &what, fix_of(FailureCode::Proxy))
+                .means("what listens there may be no HTTP proxy, or does not reach the rendezvous")
+        }
     }
 }
 
@@ -189,13 +198,16 @@ async fn tls(steps: &Steps, url: &RendezvousUrl, tcp: TcpStream) -> (Check, Opti
     let (stream, certificate) = match secured {
         Ok(Ok(secured)) => secured,
         Ok(Err(error)) => {
-            let check = Check::fault(Name::Tls, "failed", error.to_string());
+            let fix = fix_of(FailureCode::Tls);
+            let check = Check::fault(Name::Tls, "failed", error.to_string(), fix);
             return (check.took(took), None);
         }
         Err(_) => {
-            let check = Check::silent(Name::Tls, "the server does not answer to a TLS handshake")
-                .means("it takes the connection, and says nothing on it: it may not speak TLS, or nobody is behind it")
-                .fix("use the scheme and the port that it speaks, or look at what stands in front of it");
+            let what = "the server does not answer to a TLS handshake";
+            let fix =
+                "use the scheme and the port that it speaks, or look at what stands in front of it";
+            let check = Check::silent(Name::Tls, what, fix)
+                .means("it takes the connection, and says nothing on it: it may not speak TLS, or nobody is behind it");
             return (check, None);
         }
     };
@@ -223,9 +235,8 @@ fn shown(certificate: &Certificate, took: Duration, now: SystemTime) -> Check {
     let until_s = not_after.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let details = json!({ "names": names, "issuer": issuer, "not_after": until_s, "days": days });
     let check = if left < RENEW_BEFORE {
-        Check::warning(Name::Tls, "certificate_ends", seen)
+        Check::warning(Name::Tls, "certificate_ends", seen, "renew it there")
             .means("it ends soon, and then nobody can connect")
-            .fix("renew it there")
     } else {
         Check::ok(Name::Tls, seen)
     };
@@ -238,11 +249,15 @@ async fn http(steps: &Steps, stream: Stream) -> (Check, Option<Index>) {
     let took = began.elapsed();
     let index = match asked {
         Ok(Ok(index)) => index,
-        Ok(Err(why)) => return (Check::fault(Name::Http, "failed", why).took(took), None),
+        Ok(Err(why)) => {
+            let fix = "correct the scheme, the host or the port of the URL";
+            return (Check::fault(Name::Http, "failed", why, fix).took(took), None);
+        }
         Err(_) => {
-            let check = Check::silent(Name::Http, "the server does not answer to GET")
-                .means("it takes the connection, and says nothing on it: no HTTP is spoken there, or nobody is behind it")
-                .fix("correct the port in the URL, or look at what stands in front of the rendezvous");
+            let fix =
+                "correct the port in the URL, or look at what stands in front of the rendezvous";
+            let check = Check::silent(Name::Http, "the server does not answer to GET", fix)
+                .means("it takes the connection, and says nothing on it: no HTTP is spoken there, or nobody is behind it");
             return (check, None);
         }
     };
@@ -256,11 +271,10 @@ async fn http(steps: &Steps, stream: Stream) -> (Check, Option<Index>) {
         (None, server) => {
             let server = server.as_deref().unwrap_or("a server without a name");
             let seen = format!("{server} answers {status} after {:.1} ms", ms(took));
-            Check::warning(Name::Http, "not_known", seen)
+            let fix =
+                "where the next check fails, correct the host, the port or the path of the URL";
+            Check::warning(Name::Http, "not_known", seen, fix)
                 .means("it does not say that it is a rendezvous; its WebSocket shows whether it is")
-                .fix(
-                    "where the next check fails, correct the host, the port or the path of the URL",
-                )
         }
     };
     (check.took(took).details(details), Some(index))
@@ -282,9 +296,9 @@ fn clock(date: Option<&str>, took: Duration, now: SystemTime) -> Check {
     let check = if off > CLOCK_OFF {
         let which = if ahead > 0 { "ahead of" } else { "behind" };
         let seen = format!("this machine's clock is {} s {which} the server's", off.as_secs());
-        Check::warning(Name::Clock, "clock_off", seen)
+        let fix = "set the clock of the one that is wrong (NTP)";
+        Check::warning(Name::Clock, "clock_off", seen, fix)
             .means("certificates may be refused here, and logs of both do not fit together")
-            .fix("set the clock of the one that is wrong (NTP)")
     } else {
         Check::ok(Name::Clock, format!("within {} s of the server's", off.as_secs().max(1)))
     };

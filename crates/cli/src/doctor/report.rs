@@ -41,7 +41,7 @@ impl Report {
     /// The next line of the result.
     pub(super) fn push(&mut self, check: Check) {
         if !self.json {
-            output::line(output::one_line(&check));
+            output::line(output::one_line(check.behind(&self.checks)));
         }
         self.checks.push(check);
     }

@@ -38,16 +38,16 @@ pub(super) fn servers(
 /// has answered.
 pub(super) async fn stun(servers: Vec<ServerName>) -> Vec<Check> {
     if servers.is_empty() {
-        let check = Check::fault(Name::Stun, "no_server", "there is no STUN server to ask")
-            .means("direct links need one that tells this machine's public address")
-            .fix("name one (--stun-servers, STUN_SERVERS), or let the rendezvous have one (--stun-listen)");
+        let fix = "name one (--stun-servers, STUN_SERVERS), or let the rendezvous have one (--stun-listen)";
+        let check = Check::fault(Name::Stun, "no_server", "there is no STUN server to ask", fix)
+            .means("direct links need one that tells this machine's public address");
         return without_answer(vec![check]);
     }
     let mut port = match nat::open(servers, 0).await {
         Ok(port) => port,
         Err(failure) => {
-            let check = Check::fault(Name::Stun, "no_socket", failure.why())
-                .fix("let this program open UDP sockets");
+            let fix = "let this program open UDP sockets";
+            let check = Check::fault(Name::Stun, "no_socket", failure.why(), fix);
             return without_answer(vec![check]);
         }
     };
@@ -59,12 +59,13 @@ pub(super) async fn stun(servers: Vec<ServerName>) -> Vec<Check> {
     let mut checks: Vec<Check> =
         report.servers.iter().map(|row| of_row(row, is_answered, took)).collect();
     if let (true, Some(why)) = (checks.is_empty(), &report.error) {
-        let check = Check::fault(Name::Stun, "name_unknown", why.as_str())
-            .means("no STUN server has an address that this machine reaches")
-            .fix("correct its name (--stun-servers, STUN_SERVERS)");
+        let fix = "correct its name (--stun-servers, STUN_SERVERS)";
+        let check = Check::fault(Name::Stun, "name_unknown", why.as_str(), fix)
+            .means("no STUN server has an address that this machine reaches");
         checks.push(check.took(took));
     } else if checks.is_empty() {
-        checks.push(Check::silent(Name::Stun, "no STUN server could be asked"));
+        let fix = "look at the load of this machine, and try again";
+        checks.push(Check::silent(Name::Stun, "no STUN server could be asked", fix));
     }
     if !is_answered {
         return without_answer(checks);
@@ -99,26 +100,26 @@ fn of_row(row: &Row, is_answered: bool, took: Duration) -> Check {
         }
         (None, true) => {
             let seen = format!("{shown} answers by {family} without an address");
-            without_address(is_answered, "refused", seen)
-                .fix("name another server (--stun-servers, STUN_SERVERS)")
+            let fix = "name another server (--stun-servers, STUN_SERVERS)";
+            without_address(is_answered, "refused", seen, fix)
         }
         (None, false) => {
             let seen =
                 format!("{shown} does not answer by {family}, within {:.1} s", took.as_secs_f64());
-            without_address(is_answered, "silent", seen)
+            let fix = "let UDP out to it, or name a server that can be reached (--stun-servers, STUN_SERVERS)";
+            without_address(is_answered, "silent", seen, fix)
                 .means("UDP to this port is not let out, or nothing listens there")
-                .fix("let UDP out to it, or name a server that can be reached (--stun-servers, STUN_SERVERS)")
         }
     };
     check.took(took).details(details)
 }
 
 /// A server that has shown no address: no fault where another one has.
-fn without_address(is_answered: bool, code: &'static str, seen: String) -> Check {
+fn without_address(is_answered: bool, code: &'static str, seen: String, fix: &str) -> Check {
     if is_answered {
-        Check::warning(Name::Stun, code, seen)
+        Check::warning(Name::Stun, code, seen, fix)
     } else {
-        Check::fault(Name::Stun, code, seen)
+        Check::fault(Name::Stun, code, seen, fix)
     }
 }
 
@@ -130,11 +131,13 @@ fn of_nat(report: &Report) -> Check {
     let details = json!({ "mapping": mapping, "profile": profile, "linking": linking });
     let check = match (fix, profile.mapping) {
         (Some(fix), _) if profile.udp == UdpState::Blocked => {
-            Check::fault(Name::Nat, "udp_blocked", seen).fix(fix.as_str())
+            Check::fault(Name::Nat, "udp_blocked", seen, fix.as_str())
         }
-        (Some(fix), _) => Check::warning(Name::Nat, "hard_nat", seen).fix(fix.as_str()),
-        (None, Mapping::Unknown) => Check::warning(Name::Nat, "nat_not_known", seen)
-            .fix("name a second STUN server at another address (--stun-servers, STUN_SERVERS)"),
+        (Some(fix), _) => Check::warning(Name::Nat, "hard_nat", seen, fix.as_str()),
+        (None, Mapping::Unknown) => {
+            let fix = "name a second STUN server at another address (--stun-servers, STUN_SERVERS)";
+            Check::warning(Name::Nat, "nat_not_known", seen, fix)
+        }
         (None, _) => Check::ok(Name::Nat, seen),
     };
     check.means(meaning).details(details)
@@ -145,10 +148,12 @@ fn of_ipv6(report: &Report) -> Check {
         Some(ipv6) if ipv6.answered => {
             Check::ok(Name::Ipv6, ipv6.meaning.trim_end_matches('.')).details(json!(ipv6))
         }
-        Some(ipv6) => Check::warning(Name::Ipv6, "silent", ipv6.meaning.trim_end_matches('.'))
-            .means("links go by IPv4 alone")
-            .fix("let UDP out by IPv6")
-            .details(json!(ipv6)),
+        Some(ipv6) => {
+            let seen = ipv6.meaning.trim_end_matches('.');
+            Check::warning(Name::Ipv6, "silent", seen, "let UDP out by IPv6")
+                .means("links go by IPv4 alone")
+                .details(json!(ipv6))
+        }
         None => Check::ok(
             Name::Ipv6,
             "no STUN server could be asked by it: this machine has no route by IPv6, or no server an address of it",
@@ -180,9 +185,8 @@ pub(super) async fn port_mapping() -> Check {
         }
         None => {
             let seen = format!("the router speaks {spoken}, and opens no port");
-            Check::warning(Name::PortMapping, "not_opened", seen)
-                .means("links do without")
-                .fix("allow it in the router's settings, where linking is slow or fails")
+            let fix = "allow it in the router's settings, where linking is slow or fails";
+            Check::warning(Name::PortMapping, "not_opened", seen, fix).means("links do without")
         }
     };
     check.took(took).details(details)

@@ -25,6 +25,8 @@ pub(super) struct Company {
     pub(super) began: Instant,
     /// How long a link is waited for.
     pub(super) patience: Option<Duration>,
+    /// Until when a peer whose link was lost is waited for, from the beginning of the command.
+    pub(super) back_until: Option<Duration>,
     /// How long somebody has said that one is waited for.
     pub(super) own_patience: Option<Duration>,
     /// When it is said that the rendezvous has not answered yet.
@@ -71,7 +73,7 @@ impl Company {
                 link = links.next() => return Ok((link.ok_or_else(ended)?, links)),
                 notice = self.worker.next_notice() => self.hear(&notice.ok_or_else(ended)?)?,
                 () = until_some(self.unanswered_at) => self.unanswered(),
-                () = until_some(self.waiting.is_taken_at()) => self.taken()?,
+                () = until_some(self.waiting.is_clear_at()) => self.cleared()?,
                 () = &mut over => return Err(self.given_up()),
             }
         }
@@ -83,9 +85,9 @@ impl Company {
         self.waiting.unanswered().iter().for_each(|text| self.say(text));
     }
 
-    /// Says that the code is taken.
-    pub(super) fn taken(&mut self) -> Result<(), Failure> {
-        let heard = self.waiting.is_taken();
+    /// Says what has become clear of the other side.
+    pub(super) fn cleared(&mut self) -> Result<(), Failure> {
+        let heard = self.waiting.is_clear();
         self.take(heard)
     }
 
@@ -146,6 +148,7 @@ impl Company {
         self.worker.shutdown().await;
     }
 }
+
 /// Returns at that time, and never without one.
 pub(crate) async fn until_some(at: Option<Instant>) {
     match at {

@@ -105,6 +105,15 @@ impl Joined {
             }
             return Ok(company.joined(link, left.links));
         }
+        company.back_until = match &why {
+            Another::Lost(_) => Some(company.began.elapsed() + BACK_WITHIN),
+            // It is still waited for: that was somebody else.
+            Another::Busy | Another::Secret(_) => company.back_until,
+            Another::Replaced | Another::Unwanted => None,
+        };
+        if company.back_until.is_some() {
+            company.waiting.lost(BACK_WITHIN);
+        }
         // What was told meanwhile is not told again; but wrong codes count, whenever they come.
         let mut counted = Ok(());
         while let Some(notice) = company.worker.next_notice().now_or_never().flatten() {
@@ -117,22 +126,14 @@ impl Joined {
             Another::Secret(error) => company.waiting.no_link(link.peer(), error),
             Another::Replaced => Heard::Nothing,
             Another::Unwanted => Heard::Line("waiting for another call".to_owned()),
-            Another::Lost(error) => {
-                company.waiting.lost(BACK_WITHIN);
-                Heard::Line(format!(
-                    "the link is lost: {error}; waiting {} s for the peer to come back",
-                    BACK_WITHIN.as_secs()
-                ))
-            }
+            Another::Lost(error) => Heard::Line(format!(
+                "the link is lost: {error}; waiting {} s for the peer to come back",
+                BACK_WITHIN.as_secs()
+            )),
         };
         drop(link);
         company.was_refused = matches!(why, Another::Busy | Another::Secret(_));
-        let patience = match why {
-            Another::Lost(_) => Some(company.began.elapsed() + BACK_WITHIN),
-            Another::Busy | Another::Secret(_) | Another::Replaced | Another::Unwanted => {
-                company.patience
-            }
-        };
+        let patience = company.back_until.or(company.patience);
         let outcome = match counted.map_err(Failure::failed).and_then(|()| company.take(heard)) {
             Ok(()) => company.next_link(left.links, stop, patience).await,
             Err(failure) => Err(failure),

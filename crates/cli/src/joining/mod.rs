@@ -195,6 +195,7 @@ async fn begin(
             why,
             began,
             patience,
+            back_until: None,
             own_patience,
             unanswered_at: Some(Instant::now() + UNANSWERED_AFTER),
             was_refused: false,

@@ -142,7 +142,7 @@ impl Staying {
                     self.hear(&notice.ok_or_else(ended)?)?;
                 }
                 () = until_some(self.company.unanswered_at) => self.company.unanswered(),
-                () = until_some(self.company.waiting.is_taken_at()) => self.company.taken()?,
+                () = until_some(self.company.waiting.is_clear_at()) => self.company.cleared()?,
                 () = until_some(gives_up_at), if is_alone => return Err(self.company.given_up()),
                 () = until_some(by_keys_at), if is_alone => self.go_by_keys().await?,
             }
@@ -251,7 +251,7 @@ impl Staying {
             ..code.config.clone()
         };
         let rendezvous = config.rendezvous.authority();
-        let waiting = Waiting::new(rendezvous, None, config.peer.clone(), false, None);
+        let waiting = Waiting::new(rendezvous, None, config.peer.clone(), false, None).by_keys();
         let (worker, links) = started(config).await?;
         let before = std::mem::replace(&mut self.company.worker, worker);
         // It ends within a second, and has no link any more.

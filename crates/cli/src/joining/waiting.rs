@@ -2,6 +2,7 @@
 
 mod guesses;
 mod hearing;
+mod looking;
 
 use std::time::{Duration, Instant};
 
@@ -9,9 +10,7 @@ use holepunch_wire::session::RoomName;
 use holepunch_worker::{LinkError, Notice, WorkerId};
 
 pub(super) use guesses::Code;
-
-/// A wrong code has shown itself by then: whoever still has the other side to itself has come with the right one.
-const TAKEN_AFTER: Duration = Duration::from_secs(5);
+use looking::{Clear, Looking};
 
 /// Counts something that repeats itself.
 #[derive(Debug, Default)]
@@ -84,6 +83,8 @@ pub(super) struct Waiting {
     goal: String,
     /// The one that is called.
     peer: Option<WorkerId>,
+    /// Whether a code has brought the two together before, and now they look for each other by their keys.
+    is_by_keys: bool,
     has_secret: bool,
     code: Option<Code>,
     /// The room of a worker that waits for calls from everywhere.
@@ -102,8 +103,10 @@ pub(super) struct Waiting {
     lefts: Seldom,
     unbound: Seldom,
     standing: Standing,
-    /// Since when somebody else has the other side, with a code.
-    occupied_since: Option<Instant>,
+    /// Why it was not reached, as it was told last.
+    told_why: Option<String>,
+    /// Whether the other side is there, where it has made up the code.
+    looking: Looking,
     /// What is in the way of this side's UDP port.
     port: Option<String>,
     /// What else is in the way at the moment.
@@ -135,6 +138,7 @@ impl Waiting {
             doubt: None,
             goal,
             peer,
+            is_by_keys: false,
             has_secret,
             code,
             calls: None,
@@ -149,11 +153,17 @@ impl Waiting {
             lefts: Seldom::default(),
             unbound: Seldom::default(),
             standing: Standing::NotYet(None),
-            occupied_since: None,
+            told_why: None,
+            looking: Looking::default(),
             port: None,
             trouble: None,
             back_within: None,
         }
+    }
+
+    /// The same of two that a code has brought together before.
+    pub(super) fn by_keys(self) -> Self {
+        Self { is_by_keys: true, ..self }
     }
 
     /// With what may be wrong where the rendezvous is never reached.
@@ -192,11 +202,12 @@ impl Waiting {
     /// # Errors
     /// It was one too many: the code is good no longer.
     pub(super) fn recount(&mut self, notice: &Notice) -> Result<(), String> {
+        let resumes = self.back_within.is_some();
         match (notice, &mut self.code) {
             (
                 Notice::LinkEnded(_, _, LinkError::WrongSecret),
                 Some(code @ Code::ThisSide { .. }),
-            ) => match code.wrong() {
+            ) => match code.wrong(resumes) {
                 Heard::Hopeless(why) => Err(why),
                 Heard::Line(_) | Heard::Nothing => Ok(()),
             },
@@ -204,17 +215,19 @@ impl Waiting {
         }
     }
 
-    /// When it is known that the code is taken, as long as that is open.
-    pub(super) fn is_taken_at(&self) -> Option<Instant> {
-        self.occupied_since.map(|since| since + TAKEN_AFTER)
+    /// When it is clear whether the other side is there for this one, as long as that is open.
+    pub(super) fn is_clear_at(&self) -> Option<Instant> {
+        self.looking.is_clear_at()
     }
 
-    /// By now the one that has come to the other side would have shown that its code is wrong.
-    pub(super) fn is_taken(&mut self) -> Heard {
-        self.occupied_since = None;
-        let text = "this code is taken: somebody else has come with it before, and it is good for one; ask for another one";
-        self.trouble = Some(text.to_owned());
-        Heard::Line(format!("{text} (still waiting, in case that it comes free)"))
+    /// Nothing has happened until then.
+    pub(super) fn is_clear(&mut self) -> Heard {
+        let Some(clear) = self.looking.clear() else { return Heard::Nothing };
+        let (text, waits) = clear.words();
+        if clear == Clear::Taken {
+            self.trouble = Some(text.to_owned());
+        }
+        Heard::Line(format!("{text} ({waits})"))
     }
 
     /// Whether it is one that waits for calls from everywhere.
@@ -224,7 +237,7 @@ impl Waiting {
 
     /// A link is there.
     pub(super) fn linked(&mut self) {
-        self.occupied_since = None;
+        self.looking.linked();
         self.back_within = None;
     }
 

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use holepunch_programs::{harmless, harmless_json};
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::ids::Ids;
+use super::shown::Shown;
 
 /// What a line of the log is.
 #[derive(Debug, Clone, Copy)]
@@ -18,23 +18,23 @@ pub(super) enum Form {
     Json,
 }
 
-/// A writer of whole lines, each in one call, that makes them harmless, and ids short where `ids` keeps them.
-pub(super) fn tame<W>(writer: W, form: Form, ids: Option<Ids>) -> Tame<W> {
-    Tame { writer, form, ids }
+/// A writer of whole lines, each in one call, that makes them harmless, and short what `before` has seen.
+pub(super) fn tame<W>(writer: W, form: Form, before: Option<Shown>) -> Tame<W> {
+    Tame { writer, form, before }
 }
 
 #[derive(Debug)]
 pub(super) struct Tame<W> {
     writer: W,
     form: Form,
-    ids: Option<Ids>,
+    before: Option<Shown>,
 }
 
 impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Tame<W> {
     type Writer = Tame<W::Writer>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        Tame { writer: self.writer.make_writer(), form: self.form, ids: self.ids.clone() }
+        Tame { writer: self.writer.make_writer(), form: self.form, before: self.before.clone() }
     }
 }
 
@@ -47,8 +47,8 @@ impl<W: Write> Write for Tame<W> {
             Form::Coloured => between_colours(line),
             Form::Json => harmless_json(line),
         };
-        if let Some(ids) = &self.ids {
-            shown = ids.shortened(&shown);
+        if let Some(before) = &self.before {
+            shown = before.shortened(&shown);
         }
         shown.push_str(end);
         self.writer.write_all(shown.as_bytes())?;

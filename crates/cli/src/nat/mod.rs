@@ -13,8 +13,10 @@ use holepunch_worker::milliseconds;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
+use crate::doctor;
 use crate::exit::Failure;
 use crate::output;
+use crate::peering::rendezvous_if_named;
 use crate::screen::{Stream, is_terminal};
 use crate::settings::{Environment, Seconds};
 use crate::table::table;
@@ -32,7 +34,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Tell what the NAT in front of this machine does
 ///
-/// It asks STUN servers, and also tells what the answers mean for linking. Without servers: stun.l.google.com:19302 and stun.cloudflare.com:3478. Exit code 1 when no server answers.
+/// It asks STUN servers, and also tells what the answers mean for linking: those that are named, and those of the rendezvous that `holepunch login` or RENDEZVOUS_SERVICE_URL names; where none is named, stun.l.google.com:19302 and stun.cloudflare.com:3478 as well. Exit code 1 when no server answers.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     holepunch nat\n  \
@@ -119,14 +121,11 @@ impl Row {
 }
 
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
-    let mut servers = args.stun.named(environment)?;
-    if servers.is_empty() {
-        let default = DEFAULT_SERVERS.iter().map(|(host, port)| ServerName::new(host, *port));
-        servers = default.collect::<Result<_, _>>().map_err(Failure::usage)?;
-    }
+    let shows_progress = !args.json && is_terminal(Stream::Err);
+    let servers = servers(args.stun, environment, shows_progress).await?;
     let mut port = open(servers, args.udp_port).await?;
     let time = args.timeout_sec.map_or(DEFAULT_TIMEOUT, |seconds| seconds.0);
-    if !args.json && is_terminal(Stream::Err) {
+    if shows_progress {
         output::progress(format!("asking STUN servers, for {} s at most", time.as_secs_f64()));
     }
     let report = ask(&mut port, Instant::now() + time).await;
@@ -137,6 +136,29 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
         print(&report);
     }
     Ok(ExitCode::from(u8::from(!answered)))
+}
+
+/// Whom to ask: those that are named, and those of the rendezvous in the settings, as programs do; where none is named,
+/// two others as well.
+async fn servers(
+    stun: StunArgs,
+    environment: &Environment,
+    shows_progress: bool,
+) -> Result<Vec<ServerName>, Failure> {
+    let named = stun.named(environment)?;
+    let is_any_named = !named.is_empty();
+    let mut servers = named;
+    if let Some(url) = rendezvous_if_named(None, environment)? {
+        if shows_progress {
+            output::progress(format!("asking {} for its STUN servers", url.authority()));
+        }
+        servers = doctor::stun_servers(&servers, environment).await?;
+    }
+    if !is_any_named {
+        let default = DEFAULT_SERVERS.iter().map(|(host, port)| ServerName::new(host, *port));
+        servers.extend(default.collect::<Result<Vec<_>, _>>().map_err(Failure::usage)?);
+    }
+    Ok(servers)
 }
 
 /// A port that asks these servers, and no more than that.

@@ -23,6 +23,8 @@ pub(super) struct Approval {
     /// The folder that was named.
     into: Option<PathBuf>,
     asks: bool,
+    /// Whether files that are there are replaced.
+    force: bool,
     way: Way,
     /// What was said of a list: a peer that comes back with the same one is not asked about again.
     said: Mutex<Option<(Incoming, Answer)>>,
@@ -30,10 +32,10 @@ pub(super) struct Approval {
 
 impl Approval {
     /// `yes`: nobody is to be asked. Nobody can be where standard input or error is no terminal.
-    pub(super) fn new(into: Option<PathBuf>, yes: bool, way: &Way) -> Self {
+    pub(super) fn new(into: Option<PathBuf>, yes: bool, force: bool, way: &Way) -> Self {
         let can_ask = std::io::stdin().is_terminal() && is_terminal(Stream::Err);
         let asks = !yes && can_ask && !matches!(way, Way::Json);
-        Self { into, asks, way: way.clone(), said: Mutex::default() }
+        Self { into, asks, force, way: way.clone(), said: Mutex::default() }
     }
 
     /// Whether somebody is asked before anything is taken.
@@ -49,7 +51,9 @@ impl Approval {
         let into = self.place(incoming);
         match &self.way {
             Way::Json => output::json_line(&Listed::new(incoming, &into)),
-            Way::Bar(_) | Way::Lines => lines(incoming, &into).iter().for_each(output::progress),
+            Way::Bar(_) | Way::Lines => {
+                lines(incoming, &into, self.force).iter().for_each(output::progress);
+            }
         }
         // Whoever is declined is not remembered: the next one may be somebody else.
         if self.asks && !is_wanted().await {
@@ -88,15 +92,19 @@ impl Ask for Approval {
     }
 }
 
-/// What comes, for a person.
-fn lines(incoming: &Incoming, into: &Path) -> Vec<String> {
+/// What comes, for a person, and what is there by the same names.
+fn lines(incoming: &Incoming, into: &Path, force: bool) -> Vec<String> {
     let Incoming { totals, tops, more } = incoming;
     let what = counted(totals.files, "file");
     let mut lines = vec![format!("{what}, {}, into {}:", HumanBytes(totals.bytes), into.display())];
-    for Top { name, is_folder, files, bytes } in tops {
+    for top in tops {
+        let Top { name, is_folder, files, bytes } = top;
+        let there = there(top, into, force).map_or_else(String::new, |there| format!("; {there}"));
         lines.push(match is_folder {
-            true => format!("  {name}/  {}, {}", counted(*files, "file"), HumanBytes(*bytes)),
-            false => format!("  {name}  {}", HumanBytes(*bytes)),
+            true => {
+                format!("  {name}/  {}, {}{there}", counted(*files, "file"), HumanBytes(*bytes))
+            }
+            false => format!("  {name}  {}{there}", HumanBytes(*bytes)),
         });
     }
     if *more > 0 {
@@ -105,13 +113,28 @@ fn lines(incoming: &Incoming, into: &Path) -> Vec<String> {
     lines
 }
 
+/// What stands in the way of a name, where something does, and what becomes of it.
+fn there(top: &Top, into: &Path, force: bool) -> Option<&'static str> {
+    let found = std::fs::symlink_metadata(into.join(&top.name)).ok()?;
+    Some(match (top.is_folder, found.is_dir(), found.is_file()) {
+        (true, true, _) if force => {
+            "a folder of this name is there: files in it that differ are replaced"
+        }
+        (true, true, _) => {
+            "a folder of this name is there: files in it that differ stay (--force replaces them)"
+        }
+        (false, _, true) if force => "replaces the file of this name that is there, if it differs",
+        (false, _, true) if found.len() == top.bytes => {
+            "a file of this name and size is there: if it differs, it stays (--force replaces it)"
+        }
+        (false, _, true) => "another file of this name is there and stays (--force replaces it)",
+        (true | false, _, _) => "something else of this name is there and stays",
+    })
+}
+
 /// Asks on the terminal, which stays as it is: an interruption ends the command as ever.
 async fn is_wanted() -> bool {
-    let read = spawn_blocking(|| {
-        output::prompt("take it? [y/N] ");
-        let mut line = String::new();
-        std::io::stdin().read_line(&mut line).map(|_| line)
-    });
+    let read = spawn_blocking(|| output::answer("take it? [y/N] "));
     let line = read.await.ok().and_then(Result::ok).unwrap_or_default();
     matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }
@@ -130,13 +153,13 @@ mod tests {
 
     #[test]
     fn several_come_into_a_folder_of_their_own_which_is_the_same_each_time() {
-        let unnamed = Approval::new(None, true, &Way::Lines);
+        let unnamed = Approval::new(None, true, false, &Way::Lines);
         assert_eq!(unnamed.place(&incoming(&["a"], 0)), Path::new("."));
         let own = unnamed.place(&incoming(&["a", "b"], 0));
         assert_eq!(own, unnamed.place(&incoming(&["a", "b"], 0)));
         assert_ne!(own, unnamed.place(&incoming(&["a", "c"], 0)));
         assert!(own.to_str().unwrap().starts_with("received-"), "{own:?}");
-        let named = Approval::new(Some("in".into()), true, &Way::Lines);
+        let named = Approval::new(Some("in".into()), true, false, &Way::Lines);
         assert_eq!(named.place(&incoming(&["a", "b"], 5)), Path::new("in"));
     }
 
@@ -145,7 +168,7 @@ mod tests {
         let mut list = incoming(&["a"], 2);
         list.tops.push(Top { name: "photos".to_owned(), is_folder: true, files: 7, bytes: 2048 });
         list.totals = Totals { files: 8, folders: 1, bytes: 2049 };
-        let told = lines(&list, Path::new("in"));
+        let told = lines(&list, Path::new("in"), false);
         assert_eq!(
             told,
             [
@@ -155,5 +178,28 @@ mod tests {
                 "  and 2 more"
             ]
         );
+    }
+
+    #[test]
+    fn what_is_there_by_the_same_name_is_told_with_what_becomes_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let into = folder.path();
+        std::fs::write(into.join("same"), "x").unwrap();
+        std::fs::write(into.join("other"), "longer").unwrap();
+        std::fs::create_dir(into.join("folder")).unwrap();
+        let top =
+            |name: &str, is_folder| Top { name: name.to_owned(), is_folder, files: 1, bytes: 1 };
+        let told = |name, is_folder, force| {
+            there(&top(name, is_folder), into, force).unwrap_or_default().to_owned()
+        };
+        assert_eq!(told("new", false, false), "");
+        assert!(told("same", false, false).contains("if it differs"));
+        assert!(
+            told("other", false, false).contains("another file of this name is there and stays")
+        );
+        assert!(told("other", false, true).starts_with("replaces the file"));
+        assert!(told("folder", true, false).contains("files in it that differ stay"));
+        assert!(told("folder", false, true).contains("something else of this name"));
+        assert!(told("other", true, true).contains("something else of this name"));
     }
 }

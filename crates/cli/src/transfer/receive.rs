@@ -19,7 +19,8 @@ use crate::settings::Environment;
 /// of the disk, and nothing outside the folder is written.
 ///
 /// A transfer that breaks off leaves files named .NAME.….part, from which it goes on when both commands are run again
-/// (a code is a new one then); a peer that is back within 10 s goes on by itself.
+/// (a code is a new one then); where the network or a program fails and is back within 10 s, it goes on by itself.
+/// Ctrl-C on one side ends both.
 ///
 /// Exit code 1 when a file has failed; the others arrive all the same.
 #[derive(Debug, clap::Args)]
@@ -59,14 +60,23 @@ pub(crate) struct Args {
     join: JoinArgs,
 }
 
-/// Both may be left out: what looks like a code is one, and a folder of such a name is written `./7-guitar-fox`.
+/// Both may be left out: what looks like a code is one, and a folder of such a name is written `./7-guitar-fox`. Where a code is
+/// needed (`needs_code`), what looks like a part of one is no folder that is to be made, either.
 fn code_and_folder(
     first: Option<String>,
     second: Option<PathBuf>,
+    needs_code: bool,
 ) -> Result<(Option<String>, Option<PathBuf>), Failure> {
+    let is_part = |text: &str| {
+        needs_code && Code::is_part(text) && !Path::new(text).try_exists().is_ok_and(|it| it)
+    };
     match (first, second) {
         (None, second) => Ok((None, second)),
         (Some(text), second) if text == "-" || Code::is_like(&text) => Ok((Some(text), second)),
+        (Some(text), second) if is_part(&text) => match text.parse::<Code>() {
+            Ok(_) => Ok((Some(text), second)),
+            Err(why) => Err(Failure::usage(format!("{why} (a folder of this name is ./{text})"))),
+        },
         (Some(folder), None) => Ok((None, Some(folder.into()))),
         (Some(text), Some(_)) => Err(Failure::usage(format!(
             "expected a code before the folder, such as 7-guitar-fox, and found {text:?}"
@@ -76,11 +86,12 @@ fn code_and_folder(
 
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let Args { first, second, yes, force, hidden, json, join } = args;
-    let (code, into) = code_and_folder(first, second)?;
+    let needs_code = !join.is_named(environment) && environment.found(&["CODE"]).is_none();
+    let (code, into) = code_and_folder(first, second, needs_code)?;
     let folder = into.as_deref().unwrap_or(Path::new("."));
     transfer::check_folder(folder).map_err(|why| not_begun(json, &Summary::default(), why))?;
     let options = ReceiveOptions { force, hidden };
-    let approval = Approval::new(into, yes, &Way::new(json));
+    let approval = Approval::new(into, yes, force, &Way::new(json));
     let join = join.with_code(code);
     if !yes && !approval.asks() && join.lets_anybody_call(environment)? {
         return Err(Failure::usage(

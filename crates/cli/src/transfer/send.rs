@@ -16,10 +16,12 @@ use crate::settings::Environment;
 ///
 /// The peer runs `holepunch receive`.
 ///
-/// A transfer that breaks off goes on where it was when both commands are run again (a code is a new one then); a peer
-/// that is back within 10 s goes on by itself. Symbolic links and special files in a folder are left out.
+/// A transfer that breaks off goes on where it was when both commands are run again (a code is a new one then); where
+/// the network or a program fails and is back within 10 s, it goes on by itself. Ctrl-C on one side ends both. Symbolic
+/// links and special files in a folder are left out.
 ///
-/// Exit code 1 when a file has failed; the others arrive all the same.
+/// Nothing is sent where one of the files and folders that are named cannot be. Exit code 1 when a file has failed
+/// later, or in a folder; the others arrive all the same.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example, here and there (the first prints the code):\n  \
     holepunch send photos/ notes.txt\n  \
@@ -44,13 +46,14 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
         Ok(listing) => listing,
         Err(error) => return Err(not_begun(args.json, &Summary::default(), error)),
     };
-    if listing.is_empty() {
+    if !listing.has_all_arguments() {
         let (failures, totals) = (listing.failures().to_vec(), listing.totals());
         for failure in &failures {
             output::progress(format!("failed: {failure}"));
         }
         let summary = Summary { totals, failed: totals.files, failures, ..Summary::default() };
-        return Err(not_begun(args.json, &summary, "there is nothing to send"));
+        let why = "nothing was sent, since not everything that was named can be";
+        return Err(not_begun(args.json, &summary, why));
     }
     let listing = Arc::new(listing);
     carry_out(args.join, environment, args.json, Part::Send(listing)).await

@@ -92,14 +92,21 @@ impl Way {
     /// The link is over, and another one is waited for: the bar is taken away until then.
     pub(super) fn link_lost(&self, why: &str) {
         match self {
-            Self::Bar(bar) => {
-                bar.finish_and_clear();
-                bar.set_draw_target(ProgressDrawTarget::hidden());
-                bar.reset();
-            }
+            Self::Bar(bar) => take_away(bar),
             Self::Lines => {}
             Self::Json => output::json_line(&LinkLine::LinkLost { why: why.to_owned() }),
         }
+    }
+}
+
+/// Takes a bar away until it is shown again.
+fn take_away(bar: &ProgressBar) {
+    if !bar.is_hidden() {
+        bar.finish_and_clear();
+        // With all that stood on its line.
+        output::line_is_ended();
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+        bar.reset();
     }
 }
 
@@ -150,6 +157,9 @@ impl Show {
             let (summary, last_piece) = (progress.summary(), progress.last_piece());
             let eta = self.eta(&summary, last_piece, Instant::now());
             match &self.way {
+                // Nothing moves, and on one of the two sides a question stands there.
+                Way::Bar(bar) if summary.phase == Phase::Asking => take_away(bar),
+                Way::Lines if summary.phase == Phase::Asking => {}
                 Way::Bar(_) if summary.totals == Totals::default() => {}
                 Way::Bar(bar) => {
                     bar.set_length(summary.totals.bytes);
@@ -179,15 +189,19 @@ impl Show {
     ) {
         match &self.way {
             Way::Json => return self.json("summary", summary, None, path_history, error),
-            Way::Bar(bar) => bar.finish_and_clear(),
+            Way::Bar(bar) => take_away(bar),
             Way::Lines => {}
         }
         let unshown = summary.failed.saturating_sub(summary.failures.len() as u64);
         if unshown > 0 {
             output::progress(format!("and {unshown} more that failed"));
         }
-        // A link that came to nothing is told by its error.
-        if summary.totals != Totals::default() {
+        // What came to nothing is told by its error.
+        let results = summary.files_completed + summary.files_already_there + summary.failed;
+        if results > 0
+            || summary.bytes_done > 0
+            || (error.is_none() && summary.totals != Totals::default())
+        {
             output::line(self.sentence(summary, None, true));
         }
     }
@@ -278,6 +292,7 @@ impl Show {
         let line = Line {
             event,
             phase: match summary.phase {
+                Phase::Asking => "asking",
                 Phase::Transfer => "transfer",
                 Phase::Disk => "disk",
                 Phase::End => "end",
@@ -321,7 +336,7 @@ fn prefix(summary: &Summary, columns: usize) -> String {
 /// What is waited for once everything has come.
 fn at(summary: &Summary) -> &'static str {
     match summary.phase {
-        Phase::Transfer | Phase::End => "",
+        Phase::Asking | Phase::Transfer | Phase::End => "",
         Phase::Disk => ", the receiver is writing to its disk",
     }
 }
@@ -369,6 +384,7 @@ fn words(notice: &Notice) -> Option<String> {
         }
         Notice::Failed(failure) => Some(format!("failed: {failure}")),
         Notice::Warning(failure) => Some(format!("warning: {failure}")),
+        Notice::Asking => Some("the other side is being asked whether it wants this".to_owned()),
         Notice::Waiting(what) => Some(what.clone()),
         Notice::Checking { .. } | Notice::Completed { .. } | Notice::AlreadyThere { .. } => None,
     }

@@ -3,6 +3,7 @@
 use std::os::unix::process::ExitStatusExt;
 
 use pty_process::{Command, Pty, Size};
+use rustix::termios::{InputModes, LocalModes, OutputModes, tcgetattr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Child;
 
@@ -10,6 +11,9 @@ use super::within;
 
 /// Rows of the terminal: enough for everything that a test looks at.
 const ROWS: u16 = 120;
+
+/// How a terminal takes and shows what is typed.
+type Modes = (InputModes, OutputModes, LocalModes);
 
 /// A running program, whose standard input, output and error are a terminal of its own, which is its controlling one. It is
 /// killed when dropped.
@@ -19,6 +23,9 @@ pub(crate) struct Terminal {
     screen: vt100::Parser,
     /// Everything that was written to the terminal.
     pub(crate) written: Vec<u8>,
+    /// So much of it the steps have seen.
+    seen: usize,
+    before: Modes,
 }
 
 /// How a program on a terminal has ended.
@@ -30,6 +37,8 @@ pub(crate) struct EndedThere {
     pub(crate) shown: String,
     /// Everything that was written to the terminal.
     pub(crate) written: String,
+    /// Whether the terminal is left as it was, with its cursor.
+    is_as_before: bool,
 }
 
 impl Terminal {
@@ -46,17 +55,51 @@ impl Terminal {
     fn program(columns: u16, name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let (pty, pts) = pty_process::open().unwrap();
         pty.resize(Size::new(ROWS, columns)).unwrap();
+        let before = modes(&pty);
         let path = std::env::var("PATH").unwrap();
         let command = Command::new(name).args(arguments).env_clear().env("TERM", "xterm");
         let command = command.env("PATH", path).envs(variables.iter().copied()).kill_on_drop(true);
         let child = command.spawn(pts).unwrap();
         let screen = vt100::Parser::new(ROWS, columns, 0);
-        Self { child, pty, screen, written: Vec::new() }
+        Self { child, pty, screen, written: Vec::new(), seen: 0, before }
     }
 
     /// Types a text; `\r` is the key Enter.
     pub(crate) async fn typed(&mut self, text: &str) {
         within("the terminal's input", self.pty.write_all(text.as_bytes())).await.unwrap();
+    }
+
+    /// Waits for each text, as it is written behind the one before, and types another one.
+    pub(crate) async fn steps(&mut self, steps: &[(&str, &str)]) {
+        for (text, typed) in steps {
+            let written = async {
+                loop {
+                    let mut parts = self.written[self.seen..].windows(text.len());
+                    if let Some(at) = parts.position(|part| part == text.as_bytes()) {
+                        return self.seen + at + text.len();
+                    }
+                    assert!(self.read().await, "ended before {text:?}: {}", self.shown());
+                }
+            };
+            self.seen = within(text, written).await;
+            self.typed(typed).await;
+        }
+    }
+
+    /// Takes these steps, and waits for the end, which leaves the terminal as it was.
+    pub(crate) async fn left(mut self, steps: &[(&str, &str)]) -> EndedThere {
+        self.steps(steps).await;
+        let ended = self.end().await;
+        assert!(ended.is_as_before, "the terminal is left in another state: {ended:?}");
+        ended
+    }
+
+    /// Likewise of a program that is interrupted, and says so on a line of its own.
+    pub(crate) async fn interrupted(self, steps: &[(&str, &str)]) -> EndedThere {
+        let ended = self.left(steps).await;
+        assert_eq!(ended.code, 130, "{ended:?}");
+        assert!(ended.has_line("holepunch: interrupted"), "{ended:?}");
+        ended
     }
 
     /// Makes the terminal as wide, which the program is told (SIGWINCH).
@@ -117,6 +160,19 @@ impl Terminal {
         let status = within("the end of the process", self.child.wait()).await.unwrap();
         let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap();
         let written = String::from_utf8_lossy(&self.written).into_owned();
-        EndedThere { code, shown: self.shown(), written }
+        let is_as_before = modes(&self.pty) == self.before && !self.screen.screen().hide_cursor();
+        EndedThere { code, shown: self.shown(), written, is_as_before }
     }
+}
+
+impl EndedThere {
+    /// Whether a line on the terminal begins so.
+    pub(crate) fn has_line(&self, start: &str) -> bool {
+        self.shown.lines().any(|line| line.starts_with(start))
+    }
+}
+
+fn modes(pty: &Pty) -> Modes {
+    let attributes = tcgetattr(pty).unwrap();
+    (attributes.input_modes, attributes.output_modes, attributes.local_modes)
 }

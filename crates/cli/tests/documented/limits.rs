@@ -61,6 +61,31 @@ fn every_limit_has_the_value_of_its_constant() {
     none_of(&faults);
 }
 
+/// What bounds a program that uses the library stands in these.
+const OF_THE_LIBRARY: [(&str, &str); 3] = [
+    ("link::protocol", "crates/link/src/protocol.rs"),
+    ("worker::handover", "crates/worker/src/handover.rs"),
+    ("worker::worker", "crates/worker/src/worker.rs"),
+];
+
+#[test]
+fn every_limit_of_the_library_stands_in_the_document() {
+    let document = read(DOCUMENT);
+    let mut faults = Vec::new();
+    for (module, file) in OF_THE_LIBRARY {
+        let text = read(file);
+        let names = text.lines().filter_map(|line| {
+            let (_, declared) =
+                line.split_once("const ").filter(|(at, _)| matches!(*at, "" | "pub "))?;
+            declared.split(':').next().filter(|name| name.ends_with("_MAX"))
+        });
+        let limits: Vec<String> = names.map(|name| format!("`{module}::{name}`")).collect();
+        assert!(!limits.is_empty(), "{file} has none");
+        faults.extend(limits.into_iter().filter(|limit| !document.contains(limit.as_str())));
+    }
+    none_of(&faults);
+}
+
 #[test]
 fn a_limit_that_is_another_one_is_found() {
     let row = |value: &str, constant: &str| {

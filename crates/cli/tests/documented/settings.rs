@@ -16,9 +16,10 @@ const WITHOUT_FLAG: &str = "Variables without a flag";
 /// The section of the settings file.
 const FILE: &str = "The settings file";
 /// Words in capitals in the code of the command line and the worker that are no variables.
-const NO_VARIABLES: [&str; 23] = [
+const NO_VARIABLES: [&str; 25] = [
     "BYTES",
     "CARGO_PKG_VERSION",
+    "COMMAND",
     "DEBUG",
     "DIR",
     "ERROR",
@@ -33,6 +34,7 @@ const NO_VARIABLES: [&str; 23] = [
     "RTT",
     "SIGINT",
     "SIGTERM",
+    "SYNOPSIS",
     "TEXT",
     "TIB",
     "TLS",

@@ -7,6 +7,9 @@ use holepunch_wire::session::RoomName;
 use holepunch_worker::{
     Config, Identity, Link, LinkError, Links, Notice, PathKind, Signal, Worker,
 };
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cables::Cables;
 use crate::flow::flows_both_ways;
@@ -42,8 +45,10 @@ pub(crate) fn config(rendezvous: SocketAddr, stun: SocketAddr) -> Config {
 
 /// Shows the log where `RUST_LOG` asks for it.
 pub(crate) fn log() {
-    let filter = tracing_subscriber::EnvFilter::from_default_env();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = std::env::var("RUST_LOG").ok();
+    let filter: Option<Targets> = filter.and_then(|filter| filter.parse().ok());
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let log = tracing_subscriber::registry().with(log).with(filter.unwrap_or_default());
     let _unless_it_is_set_up = log.try_init();
 }
 

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
 
 /// The log so far; it goes on until this is dropped.
 pub(crate) struct Logs {
@@ -22,12 +24,10 @@ struct Text {
 impl Logs {
     pub(crate) fn start() -> Self {
         let text = Text { bytes: Arc::default(), changes: watch::channel(()).0 };
-        let filter = "info,stun_types=error,stun_proto=off,turn_client_proto=off";
-        let subscriber = tracing_subscriber::fmt()
-            .with_ansi(false)
-            .with_env_filter(filter)
-            .with_writer(text.clone())
-            .finish();
+        let filter: Targets =
+            "info,stun_types=error,stun_proto=off,turn_client_proto=off".parse().unwrap();
+        let log = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(text.clone());
+        let subscriber = tracing_subscriber::registry().with(log).with(filter);
         Self { text, _guard: tracing::subscriber::set_default(subscriber) }
     }
 

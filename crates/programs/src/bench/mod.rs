@@ -61,6 +61,14 @@ impl Settings {
         let usual = Self::default();
         Self { bulk: time, round_trips_within: time, datagrams: usual.datagrams.min(time), ..usual }
     }
+
+    /// How long all measurements take together, at most.
+    #[must_use]
+    pub fn in_all(self) -> Duration {
+        self.round_trips_within
+            .saturating_add(self.bulk.saturating_mul(2))
+            .saturating_add(self.datagrams)
+    }
 }
 
 /// What a measurement is, as the other side is told.
@@ -298,6 +306,13 @@ mod tests {
     use super::*;
     use crate::agree::agree;
     use holepunch_link::testing;
+
+    #[test]
+    fn how_long_all_of_it_takes_follows_from_the_settings() {
+        assert_eq!(Settings::default().in_all(), Duration::from_secs(17));
+        assert_eq!(Settings::of_at_most(Duration::from_secs(1)).in_all(), Duration::from_secs(4));
+        assert_eq!(Settings::of_at_most(Duration::MAX).in_all(), Duration::MAX);
+    }
 
     #[tokio::test]
     async fn both_sides_have_the_same_report() {

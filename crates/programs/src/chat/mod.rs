@@ -224,6 +224,10 @@ async fn say(
 ) -> Result<(), ChatError> {
     let mut lines = Lines::new(input, TEXT_BYTES_MAX);
     while let Some(text) = lines.next().await.map_err(ChatError::Input)? {
+        // Somebody has pressed Enter to see whether it works.
+        if text.trim().is_empty() {
+            continue;
+        }
         let time = to_milliseconds(Timestamp::now());
         let said = Said::Message { time, name: chat.name.clone(), text };
         write_message(&mut **send, &said).await?;

@@ -71,7 +71,7 @@ async fn what_one_says_the_other_reads_and_the_end_is_told() {
     let (chat_a, chat_b) = (text(), text());
     let (b_input, b_output) = (duplex(64), duplex(4096));
     let mut heard = b_output.0;
-    let first = chat(&a, &chat_a, &b"hello\nbye\n"[..], tokio::io::sink(), &quiet);
+    let first = chat(&a, &chat_a, &b"hello\n\n  \r\nbye\n"[..], tokio::io::sink(), &quiet);
     let second = chat(&b, &chat_b, BufReader::new(b_input.1), b_output.1, &quiet);
     let (first, second) = tokio::join!(first, second);
     assert_eq!(first.unwrap(), Summary { sent: 2, received: 0, peer_left: false });

@@ -64,9 +64,12 @@ pub enum TransferError {
     /// The receiver's folder cannot be used.
     #[error("{0}")]
     Folder(String),
-    /// Whoever was asked does not want it.
-    #[error("declined: whoever receives does not want it")]
+    /// Whoever was asked on this side does not want it.
+    #[error("declined: nothing was taken")]
     Declined,
+    /// Whoever was asked on the other side does not want it.
+    #[error("the other side does not want it: nothing was sent")]
+    Unwanted,
     /// A thread of this process has failed.
     #[error("a thread of the transfer has failed: {0}")]
     Thread(String),

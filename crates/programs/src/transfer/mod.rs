@@ -28,8 +28,11 @@ pub use receive::{
 pub use send::{Listing, send};
 pub use summary::{Failure, NAMES_MAX, Names, Notice, Phase, Summary, Totals};
 
-use holepunch_link::{Link, RecvStream, SendStream};
+use std::time::Duration;
+
+use holepunch_link::{Link, LinkError, RecvStream, SendStream};
 use tokio::io::BufReader;
+use tokio::time::timeout;
 
 use crate::agree::{Greeting, agree, arrived};
 use crate::ending::CONFIRMS;
@@ -37,6 +40,10 @@ use crate::ending::CONFIRMS;
 /// The reason with which a link is closed after a transfer: this side knows that everything is on the receiver's disk,
 /// and that the other one knows.
 pub const COMPLETE: &str = "the transfer is complete";
+/// The reason with which a receiver closes the link that does not want what is listed: a sender knows it by that.
+const DECLINED: &str = "the transfer has failed: declined: whoever receives does not want it";
+/// A peer that ends its stream, since it ends the link, has ended the link by then.
+const CLOSED_WITHIN: Duration = Duration::from_secs(1);
 /// The name of the program in the greeting.
 const PROGRAM: &str = "transfer";
 /// What is read from the link at once while messages are short.
@@ -75,6 +82,8 @@ struct Met {
     confirms: bool,
     /// Whether the sender says first what it has, where both compare.
     proves: bool,
+    /// Whether the peer wants to know that somebody is asked.
+    asks: bool,
 }
 
 /// Greets the peer, which needs to have the other part.
@@ -82,7 +91,8 @@ async fn meet(link: &Link, part: Part) -> Result<Met, TransferError> {
     let own = Greeting::new(PROGRAM, part.word(), wire::VERSION)
         .with(wire::REPORTS)
         .with(CONFIRMS)
-        .with(wire::PROVES);
+        .with(wire::PROVES)
+        .with(wire::ASKS);
     let mut agreed = agree(link, &own).await?;
     let (own, other) = (part.word(), part.other().word());
     if agreed.peer.part == own {
@@ -94,18 +104,30 @@ async fn meet(link: &Link, part: Part) -> Result<Met, TransferError> {
         return Err(TransferError::Protocol(format!("expected the part {other}, came {came:?}")));
     }
     let (reports, confirms) = (agreed.peer.has(wire::REPORTS), agreed.peer.has(CONFIRMS));
-    let proves = agreed.peer.has(wire::PROVES);
+    let (proves, asks) = (agreed.peer.has(wire::PROVES), agreed.peer.has(wire::ASKS));
     let recv = BufReader::with_capacity(READ_BUFFER_BYTES, agreed.recv);
-    Ok(Met { send: agreed.send, recv, reports, confirms, proves })
+    Ok(Met { send: agreed.send, recv, reports, confirms, proves, asks })
 }
 
 /// Closes the link of a transfer that has failed, with the reason. Where the peer did so first, its
 /// reason is the one to show.
-fn closing<T>(link: &Link, outcome: Result<T, TransferError>) -> Result<T, TransferError> {
+async fn closing<T>(link: &Link, outcome: Result<T, TransferError>) -> Result<T, TransferError> {
     let Err(error) = outcome else { return outcome };
-    if let (TransferError::Ended, Some(ended)) = (&error, link.ended()) {
-        return Err(TransferError::Link(ended));
+    if matches!(error, TransferError::Ended) {
+        // The end of the stream may be here before that of the link.
+        let _unless_the_peer_stays = timeout(CLOSED_WITHIN, link.closed()).await;
     }
-    link.close(&format!("the transfer has failed: {error}"));
+    let error = match (error, link.ended()) {
+        (TransferError::Ended, Some(ended)) => TransferError::Link(ended),
+        (error, _) => error,
+    };
+    if matches!(&error, TransferError::Link(LinkError::ClosedByPeer(why)) if why == DECLINED) {
+        return Err(TransferError::Unwanted);
+    }
+    if matches!(error, TransferError::Declined) {
+        link.close(DECLINED);
+    } else {
+        link.close(&format!("the transfer has failed: {error}"));
+    }
     Err(error)
 }

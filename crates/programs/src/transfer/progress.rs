@@ -174,6 +174,20 @@ impl Progress {
         lock(&self.files).current = None;
     }
 
+    /// The other side asks somebody.
+    pub(super) fn asking(&self) {
+        self.is_at(Phase::Asking);
+        (self.listener)(Notice::Asking);
+    }
+
+    /// Nobody is asked any more.
+    pub(super) fn answered(&self) {
+        let mut phase = lock(&self.phase);
+        if *phase == Phase::Asking {
+            *phase = Phase::Transfer;
+        }
+    }
+
     /// What is waited for takes long.
     pub(super) fn waits(&self, what: &str) {
         (self.listener)(Notice::Waiting(what.to_owned()));

@@ -46,6 +46,8 @@ pub enum Notice {
     Failed(Failure),
     /// A file is sent, and not as somebody may expect: as it was when it was listed, since it has grown.
     Warning(Failure),
+    /// The receiver's side asks somebody whether what is listed is wanted: told on the sender's.
+    Asking,
     /// It takes long, and this is what is waited for.
     Waiting(String),
 }
@@ -53,6 +55,8 @@ pub enum Notice {
 /// What a transfer is at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Phase {
+    /// The receiver's side has not said whether what is listed is wanted: somebody may be asked.
+    Asking,
     /// Files go over the link, or it is found out which need to.
     #[default]
     Transfer,

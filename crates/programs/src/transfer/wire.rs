@@ -12,6 +12,8 @@ use crate::messages::MESSAGE_BYTES_MAX;
 pub const VERSION: u32 = 1;
 /// What stands in the greeting of a sender that understands [`FromReceiver::Received`], and of a receiver that says it.
 pub const REPORTS: &str = "received";
+/// What stands in the greeting of a sender that understands [`FromReceiver::Asking`].
+pub const ASKS: &str = "asks";
 /// What stands in the greeting of a side that knows [`Answer::Compare`] and [`FromSender::Have`].
 pub const PROVES: &str = "proves";
 /// Most bytes of a file in one piece: large enough that what is said beside it does not count.
@@ -236,6 +238,8 @@ pub enum Answer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FromReceiver {
+    /// Somebody is asked there whether the list is wanted. Only for a sender that has [`ASKS`] in its greeting.
+    Asking {},
     /// What it wants, by the places in the list.
     Answers(Vec<(u32, Answer)>),
     /// What became of files that were sent: why one failed, or nothing where it is there.
@@ -313,7 +317,7 @@ impl FromReceiver {
         let length = match &message {
             Self::Answers(answers) => answers.len(),
             Self::Results(results) => results.len(),
-            Self::Received { .. } | Self::Finished {} => 0,
+            Self::Asking {} | Self::Received { .. } | Self::Finished {} => 0,
         };
         if length > BATCH_MAX { Err(WireError::Batch(length)) } else { Ok(message) }
     }

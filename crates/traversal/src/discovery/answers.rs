@@ -13,11 +13,13 @@ use crate::doors::Event;
 use crate::schedule;
 
 impl Discovery {
-    /// Takes a datagram that looks like STUN; `false` when it answers no request.
+    /// Takes a datagram that looks like STUN; `false` when it answers no request. `is_own` says whether an address is one
+    /// of the own socket: then it is from there that packets leave.
     pub(crate) fn handle_datagram(
         &mut self,
         from: SocketAddr,
         payload: &[u8],
+        is_own: impl Fn(SocketAddr) -> bool,
         now: Instant,
         rng: &mut StdRng,
     ) -> bool {
@@ -39,7 +41,10 @@ impl Discovery {
         self.servers[server].settle_at(from);
         match response.outcome {
             BindingOutcome::Mapped(mapped) if is_usable(mapped) => {
-                let asked = &self.servers[server];
+                let asked = &mut self.servers[server];
+                if is_own(mapped) {
+                    asked.local = Some(mapped);
+                }
                 self.answered.push_back(Answered {
                     index: server,
                     server: asked.address,

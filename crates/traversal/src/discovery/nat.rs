@@ -49,7 +49,7 @@ impl fmt::Display for NatMapping {
             Self::None => "no translation",
             Self::EndpointIndependent => "endpoint-independent mapping",
             Self::EndpointDependent => "endpoint-dependent mapping (symmetric)",
-            Self::Unknown => "translated, mapping behaviour not known yet",
+            Self::Unknown => "mapping behaviour not known yet",
         })
     }
 }

@@ -7,7 +7,7 @@ use holepunch_wire::check::{Check, ParsedCheck};
 use holepunch_wire::stun::{BindingOutcome, BindingResponse, TransactionId};
 
 use super::Owner;
-use crate::doors::{SocketId, Surroundings};
+use crate::doors::SocketId;
 use crate::machine::Traversal;
 use crate::session::{PeerCheck, Route, Session, Source};
 
@@ -20,8 +20,9 @@ impl Traversal {
         payload: &[u8],
         now: Instant,
     ) -> bool {
+        let is_own = |seen: SocketAddr| self.surroundings.is_own(seen);
         if socket == SocketId::MAIN
-            && self.discovery.handle_datagram(from, payload, now, &mut self.rng)
+            && self.discovery.handle_datagram(from, payload, is_own, now, &mut self.rng)
         {
             return true;
         }
@@ -48,9 +49,7 @@ impl Traversal {
         response: &BindingResponse,
         now: Instant,
     ) -> bool {
-        let Surroundings { main_v6, interfaces, .. } = &self.surroundings;
-        let port = main_v6.map(|main| main.port());
-        let is_own = |at: SocketAddr| port == Some(at.port()) && interfaces.contains(&at.ip());
+        let is_own = |seen: SocketAddr| self.surroundings.is_own(seen);
         let source = (socket, from);
         let is_answer = self.ipv6.handle_response(source, response, is_own, now, &mut self.rng);
         if is_answer {

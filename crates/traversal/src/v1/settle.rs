@@ -1,6 +1,5 @@
 //! What follows from all that has happened: packets, sockets, news for the rendezvous.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use holepunch_wire::session::SessionId;
@@ -13,8 +12,7 @@ use crate::machine::Traversal;
 impl Traversal {
     /// Lets the profiler and the sessions draw their conclusions, and drains them.
     pub(crate) fn settle_v1(&mut self, now: Instant) {
-        while let Some(mut answered) = self.discovery.poll_answered() {
-            answered.local = answered.local.or_else(|| self.own_address(answered.mapped));
+        while let Some(answered) = self.discovery.poll_answered() {
             let asked = self.discovery.asked();
             self.profiler.mapped(&answered, &asked, now, &mut self.rng);
             if let (Some(proof), true) = (answered.proof, self.v1) {
@@ -49,13 +47,6 @@ impl Traversal {
             self.transmits.push_back(transmit);
         }
         self.tell_news(now);
-    }
-
-    /// The address, if it is one at which the own socket is bound: no NAT has changed it.
-    pub(super) fn own_address(&self, mapped: SocketAddr) -> Option<SocketAddr> {
-        let port = self.surroundings.main.map(|main| main.port());
-        let is_own = self.surroundings.interfaces.contains(&mapped.ip());
-        (is_own && port == Some(mapped.port())).then_some(mapped)
     }
 
     pub(super) fn settle_sessions(&mut self, now: Instant) {

@@ -168,6 +168,17 @@ fn one_server_of_several_that_answers_by_ipv6_is_enough() {
 }
 
 #[test]
+fn the_loopback_is_the_own_host_and_no_translation() {
+    let mut bench = with_both(&[]);
+    bench.resolved(&[server_v6(1)]);
+    let events = bench.answer(&server_v6(1), "[::1]:5000");
+    let of = |event: &Event| {
+        if let Event::MappedV6 { is_translated, .. } = event { Some(*is_translated) } else { None }
+    };
+    assert_eq!(events.iter().find_map(of), Some(false), "{events:?}");
+}
+
+#[test]
 fn a_nat64_lets_udp_out_and_shows_no_address_that_peers_are_told() {
     let mut bench = with_ipv6_alone(&[]);
     bench.resolved(&[server_v6(1)]);

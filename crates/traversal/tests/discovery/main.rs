@@ -143,6 +143,28 @@ fn a_silent_address_of_a_server_is_followed_by_the_next_ones_and_the_one_that_an
 }
 
 #[test]
+fn a_server_that_the_rendezvous_names_and_that_sees_the_own_socket_shows_that_nothing_is_translated()
+ {
+    for (own, at) in [("127.0.0.1", "127.0.0.2:3478"), ("10.0.0.7", "10.0.0.1:3478")] {
+        let mut bench = Bench::new(None, None);
+        bench.input(Input::Surroundings(Surroundings {
+            interfaces: vec!["10.0.0.7".parse().unwrap()],
+            main: Some("0.0.0.0:5000".parse().unwrap()),
+            ..Surroundings::default()
+        }));
+        bench.input(Input::Registered);
+        bench.input(welcome(&[at]));
+        bench.resolved(&[server(1)]);
+        let named = StunServer::at(at.to_owned(), at.parse().unwrap());
+        for (port, nat) in [(5000, NatMapping::None), (5001, NatMapping::Unknown)] {
+            let events = bench.answer(&named, &format!("{own}:{port}"));
+            assert_eq!(mapped_of(&events).first().map(|told| told.3), Some(nat), "{events:?}");
+            bench.pass(Duration::from_secs(11));
+        }
+    }
+}
+
+#[test]
 fn the_users_bounds_on_retries_hold_and_a_new_registration_starts_again() {
     let mut bench = Bench::new(Some(2), Some(Duration::from_secs(3)));
     let mut failures = Vec::new();

@@ -14,8 +14,9 @@ pub(in crate::joining) enum Code {
 }
 
 impl Code {
-    /// Somebody has come with another code, or this side has.
-    pub(super) fn wrong(&mut self) -> Heard {
+    /// Somebody has come with another code, or this side has. `resumes`: the peer that had the right one is waited for, and no
+    /// stranger ends that; all guesses together stay within [`GUESSES_SHOWN_MAX`](crate::code::GUESSES_SHOWN_MAX).
+    pub(super) fn wrong(&mut self, resumes: bool) -> Heard {
         match self {
             Self::OtherSide => Heard::Hopeless(
                 "this is not the code that the other side has made up (or somebody stands in between): look at it \
@@ -23,9 +24,12 @@ impl Code {
                     .to_owned(),
             ),
             Self::ThisSide { guesses } => {
+                let text = "somebody has come with a wrong code, and got nothing";
+                if resumes {
+                    return Heard::Line(text.to_owned());
+                }
                 *guesses += 1;
                 if *guesses < GUESSES_MAX {
-                    let text = "somebody has come with a wrong code, and got nothing";
                     return Heard::Line(format!("{text} ({guesses} of {GUESSES_MAX} wrong ones)"));
                 }
                 Heard::Hopeless(format!(

@@ -1,6 +1,6 @@
 //! What a notice of the worker's comes to, while there is no link.
 
-use std::time::Instant;
+use std::time::Duration;
 
 use holepunch_wire::identity::is_made_from_a_key;
 use holepunch_wire::signal::v1::Welcome;
@@ -43,33 +43,21 @@ impl Waiting {
                 Heard::Line(format!("connecting to {}", self.rendezvous))
             }
             Notice::Signal(Signal::Connected | Signal::ConnectedV1) => {
-                self.attempts = Seldom::default();
+                (self.attempts, self.told_why) = (Seldom::default(), None);
                 (self.standing, self.trouble) = (Standing::Registered, None);
+                if self.code == Some(Code::OtherSide) {
+                    self.looking.begin();
+                }
                 Heard::Line(self.goal.clone())
             }
             Notice::Signal(Signal::Disconnected { why, retry_in, .. }) => {
-                let why = without_name(&self.rendezvous, why);
-                let (standing, why) = match (&self.standing, self.doubt) {
-                    (Standing::NotYet(_), Some(doubt)) => {
-                        let why = format!("{why}; {doubt}");
-                        (Standing::NotYet(Some(why.clone())), why)
-                    }
-                    (Standing::NotYet(_), None) => {
-                        (Standing::NotYet(Some(why.to_owned())), why.to_owned())
-                    }
-                    (Standing::Registered | Standing::Lost(_), _) => {
-                        (Standing::Lost(why.to_owned()), why.to_owned())
-                    }
-                };
-                self.standing = standing;
-                let trouble = format!("no connection to the rendezvous {}: {why}", self.rendezvous);
-                let Some(count) = self.attempts.again(ATTEMPTS_TOLD) else { return Heard::Nothing };
-                let after = if count > 1 { format!(" (try {count})") } else { String::new() };
-                // Rounded up, so that the line is true and does not jump about.
-                let within = retry_in.as_secs() + 1;
-                Heard::Line(format!("{trouble}{after}; next try within {within} s"))
+                self.disconnected(why, *retry_in)
             }
             Notice::Signal(Signal::Message(FromServer::Error(said))) => self.complained(said),
+            Notice::Signal(Signal::Message(FromServer::Offer(_) | FromServer::SessionOffer(_))) => {
+                self.looking.end();
+                Heard::Nothing
+            }
             Notice::Signal(Signal::Message(FromServer::V1(Ok(message)))) => match &**message {
                 ServerV1::Welcome(welcome) => self.welcomed(welcome),
                 _ => Heard::Nothing,
@@ -85,11 +73,15 @@ impl Waiting {
                 self.unbound.again(PEERS_TOLD).map_or(Heard::Nothing, |_| Heard::Line(why.clone()))
             }
             Notice::NoEndpoint(unseen) => {
-                self.port = Some(unseen.to_string());
+                let before = self.port.replace(unseen.to_string());
                 if unseen.is_of_ipv6_alone() {
                     return Heard::Nothing;
                 }
-                Heard::Line(unseen.to_string())
+                Heard::Line(if before == self.port {
+                    "still no public UDP endpoint, for the same reason".to_owned()
+                } else {
+                    unseen.to_string()
+                })
             }
             Notice::UdpBound(_) | Notice::Reported(_) => {
                 self.port = None;
@@ -97,6 +89,34 @@ impl Waiting {
             }
             _ => Heard::Nothing,
         }
+    }
+
+    /// The connection to the rendezvous is lost, or has not come about.
+    fn disconnected(&mut self, why: &str, retry_in: Duration) -> Heard {
+        self.looking.end();
+        let why = without_name(&self.rendezvous, why);
+        let why = match (&self.standing, self.doubt) {
+            (Standing::NotYet(_), Some(doubt)) => format!("{why}; {doubt}"),
+            (Standing::NotYet(_), None) | (Standing::Registered | Standing::Lost(_), _) => {
+                why.to_owned()
+            }
+        };
+        self.standing = match &self.standing {
+            Standing::NotYet(_) => Standing::NotYet(Some(why.clone())),
+            Standing::Registered | Standing::Lost(_) => Standing::Lost(why.clone()),
+        };
+        let Some(count) = self.attempts.again(ATTEMPTS_TOLD) else { return Heard::Nothing };
+        let rendezvous = &self.rendezvous;
+        let trouble = if self.told_why.as_ref() == Some(&why) {
+            format!("still no connection to the rendezvous {rendezvous}")
+        } else {
+            format!("no connection to the rendezvous {rendezvous}: {why}")
+        };
+        self.told_why = Some(why);
+        let after = if count > 1 { format!(" (try {count})") } else { String::new() };
+        // Rounded up, so that the line is true and does not jump about.
+        let within = retry_in.as_secs() + 1;
+        Heard::Line(format!("{trouble}{after}; next try within {within} s"))
     }
 
     fn welcomed(&mut self, welcome: &Welcome) -> Heard {
@@ -111,16 +131,28 @@ impl Waiting {
         }
     }
 
+    /// A text that is in the way, or the short one where it has been told before.
+    fn in_short(&mut self, text: String, again: String) -> String {
+        if self.trouble.as_ref() == Some(&text) {
+            return again;
+        }
+        self.trouble = Some(text.clone());
+        text
+    }
+
     /// The peer has left a session that has not become a link.
     fn left(&mut self, peer: &WorkerId) -> Heard {
         if self.peer.as_ref() != Some(peer) {
             return Heard::Nothing;
         }
-        let text = format!(
-            "{peer} has ended the session before there was a link: perhaps it lets others call it alone (--accept=ID \
-             there), or has another secret"
-        );
-        self.trouble = Some(text.clone());
+        let perhaps = if self.is_by_keys {
+            ""
+        } else {
+            ": perhaps it lets others call it alone (--accept=ID there), or has another secret"
+        };
+        let text = format!("{peer} has ended the session before there was a link{perhaps}");
+        let again = format!("{peer} has ended the session again");
+        let text = self.in_short(text, again);
         line(&text, self.lefts.again(PEERS_TOLD), "; trying again")
     }
 
@@ -131,7 +163,9 @@ impl Waiting {
         }
         match said.code {
             Some(ErrorCode::RoomOccupied) => {
-                self.occupied_since = (self.code == Some(Code::OtherSide)).then(Instant::now);
+                if self.code == Some(Code::OtherSide) {
+                    self.looking.is_occupied();
+                }
                 let (text, waiting) = match self.code {
                     Some(_) => (
                         "somebody else has come to the other side with a code",
@@ -170,7 +204,9 @@ impl Waiting {
 
     /// The worker that is called is not there.
     fn not_registered(&mut self) -> Heard {
-        let how = if self.calls_from_anywhere {
+        let how = if self.is_by_keys {
+            "it has lost its connection, or has ended; a program that is started again needs another code"
+        } else if self.calls_from_anywhere {
             "it has to run with --accept, or to wait in the room that --room names here"
         } else {
             "this rendezvous is older than calls from everywhere: give the --room that it waits in"
@@ -192,9 +228,9 @@ impl Waiting {
 
     /// A peer has come, and there is no link with it.
     pub(in crate::joining) fn no_link(&mut self, peer: &WorkerId, why: &LinkError) -> Heard {
-        self.occupied_since = None;
+        self.looking.end();
         if let (Some(code), LinkError::WrongSecret) = (&mut self.code, why) {
-            return code.wrong();
+            return code.wrong(self.back_within.is_some());
         }
         let text = match why {
             LinkError::SecretMissing(_) if self.has_secret => format!(
@@ -222,7 +258,8 @@ impl Waiting {
                 return line(&text, self.others.again(PEERS_TOLD), "");
             }
         };
-        self.trouble = Some(text.clone());
+        let again = format!("no link with {peer}: again without the same --room-secret");
+        let said = self.in_short(text.clone(), again);
         let is_called = self.peer.as_ref() == Some(peer);
         if is_called && is_made_from_a_key(peer) {
             self.secrets_of_peer += 1;
@@ -237,7 +274,7 @@ impl Waiting {
             }
             Some(_) => "; trying again",
         };
-        line(&text, self.secrets.again(PEERS_TOLD), goes_on)
+        line(&said, self.secrets.again(PEERS_TOLD), goes_on)
     }
 }
 

@@ -39,7 +39,8 @@ fn attempts_to_reach_the_rendezvous_are_told_more_and_more_seldom() {
     assert_eq!(told.len(), 7, "{told:#?}");
     let start = "no connection to the rendezvous host.example: connection refused";
     assert_eq!(told[0], format!("{start}; next try within 3 s"));
-    assert_eq!(told[6], format!("{start} (try 64); next try within 3 s"));
+    let again = "still no connection to the rendezvous host.example (try 64); next try within 3 s";
+    assert_eq!(told[6], again, "in short");
     let because = "not yet connected to the rendezvous host.example, because connection refused";
     assert_eq!(waiting.trouble(), (Missing::Rendezvous, because.to_owned()));
     let connected = Notice::Signal(Signal::ConnectedV1);
@@ -65,6 +66,65 @@ fn a_rendezvous_that_is_an_address_is_told_once_and_what_was_meant_is_told_until
     assert!(waiting.trouble().1.ends_with("because Connection refused; https is meant"));
     lines(&mut waiting, &Notice::Signal(Signal::ConnectedV1), 1);
     assert_eq!(told(&mut waiting), format!("{expected}; next try within 1 s"));
+    let again = "still no connection to the rendezvous 127.0.0.1:9 (try 2); next try within 1 s";
+    assert_eq!(told(&mut waiting), again, "the second time in short");
+}
+
+fn by_code(code: Code) -> Waiting {
+    Waiting::new("host.example".to_owned(), None, None, true, Some(code))
+}
+
+#[test]
+fn a_side_that_is_alone_with_a_code_is_told_once_what_may_be_wrong() {
+    let mut waiting = by_code(Code::OtherSide);
+    let connected = Notice::Signal(Signal::ConnectedV1);
+    assert_eq!(waiting.is_clear_at(), None);
+    waiting.hear(&connected);
+    assert!(waiting.is_clear_at().is_some());
+    let Heard::Line(told) = waiting.is_clear() else { panic!("nothing is told") };
+    for word in ["mistyped", "used up", "expired", "ask for another one"] {
+        assert!(told.contains(word), "{told}");
+    }
+    assert_eq!(waiting.trouble(), (Missing::Peer, "no peer has come".to_owned()));
+    waiting.hear(&connected);
+    assert_eq!((waiting.is_clear_at(), waiting.is_clear()), (None, Heard::Nothing), "once");
+    let mut linked = by_code(Code::OtherSide);
+    linked.hear(&connected);
+    linked.linked();
+    assert_eq!(linked.is_clear_at(), None);
+    linked.without_link();
+    linked.hear(&connected);
+    assert_eq!(linked.is_clear_at(), None, "a code that has brought a link is not mistyped");
+    let mut own = by_code(Code::ThisSide { guesses: 0 });
+    own.hear(&connected);
+    assert_eq!(own.is_clear_at(), None, "the other side is not there yet");
+}
+
+#[test]
+fn whoever_comes_with_a_code_that_somebody_has_come_with_is_told_that_it_is_taken() {
+    let mut waiting = by_code(Code::OtherSide);
+    waiting.hear(&Notice::Signal(Signal::ConnectedV1));
+    let complaint = Complaint { code: Some(ErrorCode::RoomOccupied), message: String::new() };
+    let occupied = Notice::Signal(Signal::Message(FromServer::Error(complaint)));
+    assert_eq!(lines(&mut waiting, &occupied, 1).len(), 1);
+    assert!(waiting.is_clear_at().is_some());
+    let Heard::Line(told) = waiting.is_clear() else { panic!("nothing is told") };
+    assert!(told.starts_with("this code is taken"), "{told}");
+    assert_eq!(waiting.is_clear(), Heard::Nothing);
+}
+
+#[test]
+fn wrong_codes_of_strangers_end_no_wait_for_a_peer_that_had_the_right_one() {
+    let wrong = || ended("stranger", LinkError::WrongSecret);
+    let mut waiting = by_code(Code::ThisSide { guesses: 0 });
+    waiting.lost(Duration::from_secs(10));
+    for _ in 0..20 {
+        assert!(matches!(waiting.hear(&wrong()), Heard::Line(_)));
+        assert_eq!(waiting.recount(&wrong()), Ok(()));
+    }
+    let mut first = by_code(Code::ThisSide { guesses: 0 });
+    let heard = [(); 3].map(|()| matches!(first.hear(&wrong()), Heard::Hopeless(_)));
+    assert_eq!(heard, [false, false, true], "before the first link three end it");
 }
 
 #[test]
@@ -87,8 +147,8 @@ fn each_side_is_told_what_was_expected_what_came_and_what_to_do() {
         let mut waiting = waiting(None, has_secret);
         let told = lines(&mut waiting, &ended("b", why), 20);
         assert_eq!(told.len(), 3, "{told:#?}");
-        let says = |line: &String| words.iter().all(|word| line.contains(word));
-        assert!(told.iter().all(says), "{told:#?}");
+        assert!(words.iter().all(|word| told[0].contains(word)), "{told:#?}");
+        assert!(told[1].contains("again without the same --room-secret"), "in short: {told:#?}");
         assert!(told[0].ends_with("; waiting for others"), "{told:#?}");
         assert!(told[2].contains("(16 times by now)"), "{told:#?}");
     }
@@ -108,6 +168,18 @@ fn a_worker_that_is_not_there_is_told_once_and_is_what_is_waited_for() {
     waiting.hear(&unknown);
     let (missing, text) = waiting.given_up();
     assert!(text.contains("no worker with this id") && missing == Missing::Link, "{text}");
+}
+
+#[test]
+fn two_that_a_code_has_brought_together_are_told_nothing_of_flags_that_neither_has_given() {
+    let mut waiting = waiting(Some(OF_A_KEY), false).by_keys();
+    let complaint = Complaint { code: Some(ErrorCode::NotRegistered), message: String::new() };
+    let unknown = Notice::Signal(Signal::Message(FromServer::Error(complaint)));
+    let mut told = lines(&mut waiting, &unknown, 1);
+    assert!(told[0].contains("needs another code"), "{told:#?}");
+    let left = ended(OF_A_KEY, LinkError::Unreachable(PEER_LEFT.to_owned()));
+    told.extend(lines(&mut waiting, &left, 1));
+    assert!(told.len() == 2 && told.iter().all(|line| !line.contains("--")), "{told:#?}");
 }
 
 #[test]

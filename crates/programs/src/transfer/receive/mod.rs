@@ -24,7 +24,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::error::{TransferError, explain};
 use super::progress::Progress;
-use super::summary::Summary;
+use super::summary::{Phase, Summary};
+use super::wire::{self, FromReceiver};
 use super::{Met, Part, closing, meet};
 use crate::size_limit::outlive_the_size_limit;
 use deciding::Deciding;
@@ -74,7 +75,7 @@ pub async fn receive_asking(
     options: ReceiveOptions,
     progress: &Arc<Progress>,
 ) -> Result<Summary, TransferError> {
-    closing(link, run(link, ask, options, progress).await)
+    closing(link, run(link, ask, options, progress).await).await
 }
 
 fn unusable(into: &Path, error: &io::Error) -> TransferError {
@@ -117,14 +118,33 @@ async fn run(
     progress: &Arc<Progress>,
 ) -> Result<Summary, TransferError> {
     outlive_the_size_limit();
-    let Met { mut send, mut recv, reports, confirms, proves } = meet(link, Part::Receive).await?;
+    let Met { mut send, mut recv, reports, confirms, proves, asks } =
+        meet(link, Part::Receive).await?;
     let (items, totals, unoffered) = list::read(&mut recv).await?;
     let incoming = Incoming::of(&items, totals);
-    // A person may take their time, and is not to answer for a peer that has gone.
-    let answer = tokio::select! {
-        answer = ask.ask(&incoming) => answer,
-        ended = link.closed() => return Err(ended.into()),
+    let mut answer = ask.ask(&incoming);
+    let at_once = tokio::select! {
+        biased;
+        answer = &mut answer => Some(answer),
+        () = std::future::ready(()) => None,
     };
+    let answer = match at_once {
+        Some(answer) => answer,
+        None => {
+            progress.is_at(Phase::Asking);
+            if asks {
+                let mut message = Vec::new();
+                wire::encode(&FromReceiver::Asking {}, &mut message);
+                send.write_chunk(message.into()).await?;
+            }
+            // A person may take their time, and is not to answer for a peer that has gone.
+            tokio::select! {
+                answer = answer => answer,
+                ended = link.closed() => return Err(ended.into()),
+            }
+        }
+    };
+    progress.answered();
     let Answer::Into(into) = answer else { return Err(TransferError::Declined) };
     let folder = Folder::open(&into).map_err(|error| unusable(&into, &error))?;
     for (path, reason) in &unoffered.first {

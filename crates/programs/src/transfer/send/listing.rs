@@ -14,7 +14,7 @@ use super::super::wire::{
     Entry, EntryKind, FILES_MAX, FOLDERS_MAX, FileEntry, Modified, PATHS_BYTES_MAX,
     UNOFFERED_TOLD_MAX, Unoffered, is_too_much, told,
 };
-use super::opened::FileId;
+use super::opened::{FileId, open_regular};
 use super::sizeless::{self, HELD_BYTES_MAX, HELD_IN_ALL_BYTES_MAX, Sizeless};
 
 /// The bit that lets a file's owner execute it.
@@ -31,6 +31,8 @@ pub struct Listing {
     pub(super) failed: Vec<Failure>,
     /// What has failed, as the receiver is told: by its name there, not by its place here.
     pub(super) unoffered: Unoffered,
+    /// Whether one of the arguments is among that.
+    lacks_argument: bool,
     path_bytes: usize,
     /// Bytes of files that are held, since their systems name no size.
     held_bytes: usize,
@@ -82,12 +84,17 @@ impl Listing {
         let mut listing = Self::default();
         let mut names = BTreeSet::new();
         for source in arguments {
-            let Some(path) = listing.name_of(source) else { continue };
-            if !names.insert(path.clone()) {
-                listing.fails(source, &path, &format!("another argument is named {path:?}, too"));
-                continue;
+            let before = listing.failed.len();
+            if let Some(path) = listing.name_of(source) {
+                if names.insert(path.clone()) {
+                    listing.walk(Found { source: source.clone(), path, is_argument: true })?;
+                } else {
+                    let reason = format!("another argument is named {path:?}, too");
+                    listing.fails(source, &path, &reason);
+                }
             }
-            listing.walk(Found { source: source.clone(), path, is_argument: true })?;
+            let own = shown(&source.to_string_lossy());
+            listing.lacks_argument |= listing.failed[before..].iter().any(|it| it.path == own);
         }
         Ok(listing)
     }
@@ -104,10 +111,11 @@ impl Listing {
         &self.failed
     }
 
-    /// Whether nothing at all is offered.
+    /// Whether nothing that was named is missing as a whole: a file or a folder that is not there or cannot be read, or a name
+    /// that breaks a rule. What is in a folder does not count.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+    pub fn has_all_arguments(&self) -> bool {
+        !self.lacks_argument
     }
 
     /// The name of an argument with the receiver: its last component, whatever led there.
@@ -183,7 +191,10 @@ impl Listing {
             return self.push(found, EntryKind::Folder {}, Content::Nothing);
         }
         if metadata.is_file() {
-            return match self.content(&found.source, metadata) {
+            // Whether what is in a folder can be read is seen when its turn comes.
+            let opened =
+                if found.is_argument { open_regular(&found.source).map(drop) } else { Ok(()) };
+            return match opened.and_then(|()| self.content(&found.source, metadata)) {
                 Ok((file, content)) => {
                     self.totals.files += 1;
                     self.totals.bytes = self.totals.bytes.saturating_add(file.size);

@@ -18,7 +18,7 @@ pub use listing::Listing;
 
 use super::error::TransferError;
 use super::progress::Progress;
-use super::summary::{Names, Summary};
+use super::summary::{Names, Phase, Summary};
 use super::wire::{self, Answer, BATCH_MAX, FromReceiver, FromSender};
 use super::{COMPLETE, Met, Part, closing, meet};
 use crate::ending::{acknowledged, patiently, silence, stay};
@@ -45,7 +45,7 @@ pub async fn send(
     listing: &Arc<Listing>,
     progress: &Arc<Progress>,
 ) -> Result<Summary, TransferError> {
-    closing(link, run(link, listing, progress).await)
+    closing(link, run(link, listing, progress).await).await
 }
 
 async fn run(
@@ -62,6 +62,7 @@ async fn run(
     }
     progress.named(Names::of(listing.entries.iter().map(|listed| listed.entry.path.as_str())));
     progress.listed(listing.totals);
+    progress.is_at(Phase::Asking);
     write_list(&mut send, listing).await?;
     // Without a bound: `hear` takes one answer for each entry of our own list, and no more.
     let (answered, answers) = mpsc::unbounded_channel();
@@ -173,10 +174,17 @@ impl Hearing<'_> {
     /// that waits for us to read would not read, either.
     async fn hear(self, recv: &mut BufReader<RecvStream>) -> Result<(), TransferError> {
         let mut open = self.listing.entries.len();
-        let mut json = Vec::new();
+        let (mut json, mut was_asked) = (Vec::new(), false);
         while wire::read_json(recv, &mut json).await? {
             match FromReceiver::parse(&json)? {
+                FromReceiver::Asking {} if !std::mem::replace(&mut was_asked, true) => {
+                    self.progress.asking();
+                }
+                FromReceiver::Asking {} => {
+                    return Err(TransferError::Protocol("it asks somebody twice".to_owned()));
+                }
                 FromReceiver::Answers(answers) => {
+                    self.progress.answered();
                     for (index, answer) in answers {
                         open -= usize::from(self.answer(index, answer)?);
                     }

@@ -4,11 +4,12 @@ use super::super::wire::{
     Answer, BATCH_MAX, Entry, EntryKind, FILES_MAX, FileEntry, FromReceiver, FromSender, Hash,
     Modified, Unoffered, encode, read_json,
 };
-use super::super::{Met, PROGRAM, Part, meet, wire};
+use super::super::{Answer as Said, Ask, Incoming, Met, PROGRAM, Part, meet, receive_asking, wire};
 use super::*;
 use crate::agree::{Agreed, Greeting, agree};
 use crate::messages::MESSAGE_BYTES_MAX;
 use holepunch_link::{Link, RecvStream, SendStream};
+use std::pin::Pin;
 use tokio::io::BufReader;
 
 /// A sender, or receiver, that says whatever the test wants.
@@ -49,7 +50,12 @@ impl Raw {
             match self.hear().await {
                 Some(FromReceiver::Answers(answers)) => came += answers.len(),
                 Some(FromReceiver::Results(_)) => {}
-                Some(FromReceiver::Received { .. } | FromReceiver::Finished {}) | None => {
+                Some(
+                    FromReceiver::Asking {}
+                    | FromReceiver::Received { .. }
+                    | FromReceiver::Finished {},
+                )
+                | None => {
                     panic!("{came} answers of {answers}")
                 }
             }
@@ -360,6 +366,7 @@ async fn a_receiver_that_breaks_the_order_ends_the_transfer() {
         (vec![FromReceiver::Results(vec![(0, None)])], "not asked for"),
         (vec![FromReceiver::Results(vec![(9, None)])], "not asked for"),
         (vec![FromReceiver::Finished {}], "have no result"),
+        (vec![FromReceiver::Asking {}, FromReceiver::Asking {}], "asks somebody twice"),
         (vec![whole(0), FromReceiver::Finished {}], "have no result"),
         (vec![whole(0)], "ended"),
         (vec![], "ended"),
@@ -458,7 +465,19 @@ fn what_could_not_be_offered_is_bounded_and_no_more_than_is_counted() {
     assert_eq!(old, self::listed(1, 2));
 }
 
-/// What the receiver says to one file `pin` of 4 bytes, where it has one: to a guess, or to an older sender.
+/// Somebody who takes a moment to say that it is to come into this folder.
+struct Slow(PathBuf);
+
+impl Ask for Slow {
+    fn ask<'a>(&'a self, _: &'a Incoming) -> Pin<Box<dyn Future<Output = Said> + Send + 'a>> {
+        Box::pin(async {
+            tokio::task::yield_now().await;
+            Said::Into(self.0.clone())
+        })
+    }
+}
+
+/// What a receiver that asks somebody says to one file `pin` of 4 bytes, where it has one: to a guess, or to an older sender.
 async fn said_of_a_pin(extras: &[&str], guess: Option<&[u8]>) -> Vec<FromReceiver> {
     let folders = Folders::new();
     fs::write(folders.target("pin"), b"1234").unwrap();
@@ -482,7 +501,16 @@ async fn said_of_a_pin(extras: &[&str], guess: Option<&[u8]>) -> Vec<FromReceive
         said
     };
     let (progress, options) = (silent(), ReceiveOptions::default());
-    tokio::join!(playing, receive(&b, folders.into.path(), options, &progress)).0
+    let asked = Slow(folders.into.path().to_owned());
+    tokio::join!(playing, receive_asking(&b, &asked, options, &progress)).0
+}
+
+#[tokio::test]
+async fn a_sender_that_knows_the_message_is_told_that_somebody_is_asked_and_an_older_one_is_not() {
+    let said = said_of_a_pin(&[wire::ASKS], None).await;
+    assert_eq!(said[0], FromReceiver::Asking {});
+    let old = said_of_a_pin(&[wire::PROVES], Some(b"0000")).await;
+    assert!(!old.contains(&FromReceiver::Asking {}), "{old:?}");
 }
 
 #[tokio::test]

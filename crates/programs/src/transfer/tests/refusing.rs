@@ -1,7 +1,13 @@
 //! What is there is neither replaced nor followed.
 
-use super::*;
 use std::os::unix::fs::symlink;
+use std::pin::Pin;
+use std::sync::Mutex;
+
+use tokio::sync::Notify;
+
+use super::super::{Answer, Ask, Incoming, Notice, receive_asking};
+use super::*;
 
 #[tokio::test]
 async fn another_file_of_the_name_is_kept_and_the_others_go_on() {
@@ -23,6 +29,61 @@ async fn another_file_of_the_name_is_kept_and_the_others_go_on() {
     assert_eq!((sent.failed, sent.files_completed, sent.files_already_there), (0, 2, 1));
     assert_eq!(sent, received);
     assert_eq!(tree(folders.from.path()), tree(folders.into.path()));
+}
+
+/// Somebody who does not want it, once the sender knows that somebody is asked.
+struct Declining(Arc<Notify>);
+
+impl Ask for Declining {
+    fn ask<'a>(&'a self, _: &'a Incoming) -> Pin<Box<dyn Future<Output = Answer> + Send + 'a>> {
+        Box::pin(async {
+            self.0.notified().await;
+            Answer::Declined
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_sender_is_told_that_somebody_is_asked_and_that_it_is_not_wanted() {
+    let folders = Folders::new();
+    folders.write("file", b"x");
+    let (a, b, _sockets) = testing::pair().await;
+    let listing = Arc::new(Listing::of(&[folders.source("file")]).unwrap());
+    let (is_asked, told) = (Arc::new(Notify::new()), Arc::new(Mutex::new(Vec::new())));
+    let (asked, telling) = (Declining(Arc::clone(&is_asked)), Arc::clone(&told));
+    let progress = Arc::new(Progress::new(move |notice| {
+        if notice == Notice::Asking {
+            is_asked.notify_one();
+        }
+        telling.lock().unwrap().push(notice);
+    }));
+    let (silent, options) = (silent(), ReceiveOptions::default());
+    let receiving = receive_asking(&b, &asked, options, &silent);
+    let (sent, received) = tokio::join!(send(&a, &listing, &progress), receiving);
+    assert!(matches!(sent, Err(TransferError::Unwanted)), "{sent:?}");
+    assert!(matches!(received, Err(TransferError::Declined)), "{received:?}");
+    assert!(tree(folders.into.path()).is_empty());
+    let told = told.lock().unwrap();
+    assert_eq!(told.iter().filter(|notice| **notice == Notice::Asking).count(), 1, "{told:?}");
+}
+
+#[test]
+fn an_argument_that_cannot_be_sent_is_known_as_one_and_what_is_in_a_folder_is_not() {
+    let folders = Folders::new();
+    folders.write("tree/a\u{202e}b", b"bad");
+    folders.write("file", b"x");
+    symlink(folders.source("file"), folders.source("link")).unwrap();
+    for (names, all) in [
+        (&["tree", "file"][..], true),
+        (&["file", "missing"], false),
+        (&["file", "link"], false),
+        (&["file", "tree/../file"], false),
+        (&["tree/a\u{202e}b"], false),
+    ] {
+        let sources: Vec<PathBuf> = names.iter().map(|name| folders.source(name)).collect();
+        let listing = Listing::of(&sources).unwrap();
+        assert_eq!(listing.has_all_arguments(), all, "{names:?}: {:?}", listing.failures());
+    }
 }
 
 #[tokio::test]
