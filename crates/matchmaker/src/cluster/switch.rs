@@ -208,7 +208,7 @@ impl Switch {
             }
             Letter::Command(..) => {
                 // It may be this one's own, and the store's answer be late.
-                let asks = !route.is_some_and(|route| route.owner.is_some());
+                let asks = route.is_none_or(|route| route.owner.is_none());
                 self.post(
                     from,
                     Envelope { room: room.clone(), epoch, letter: Letter::NotOwned },

@@ -263,14 +263,11 @@ impl Desk {
         at: Surroundings<'_>,
     ) {
         debug_assert!(self.open.is_none(), "messages wait while a question is open");
-        let message = match message {
-            FromWorker::V1(Ok(hello @ WorkerV1::Hello { key: Some(_), .. }))
-                if self.v1.is_some() =>
-            {
-                return self.prove(hello, proved);
-            }
-            message => message,
-        };
+        let claims_key =
+            matches!(&message, FromWorker::V1(Ok(WorkerV1::Hello { key: Some(_), .. })));
+        if let (true, FromWorker::V1(Ok(hello))) = (claims_key && self.v1.is_some(), &message) {
+            return self.prove(hello.clone(), proved);
+        }
         if self.is_gone {
             return;
         }

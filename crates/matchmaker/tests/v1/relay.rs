@@ -116,6 +116,7 @@ fn rejoining(own: usize) -> Command {
         v1: Some(Box::new(CardV1 { key, ..CardV1::default() })),
     };
     let held = Held {
+        was_waiting: true,
         session: SessionId(7),
         own,
         peer: worker(1 - own),
@@ -124,7 +125,13 @@ fn rejoining(own: usize) -> Command {
         relayed: false,
     };
     let member = Some((RoomMode::Pair, false));
-    Command::Rejoin { card: Arc::new(card), member, sessions: vec![held] }
+    Command::Rejoin {
+        card: Arc::new(card),
+        member,
+        sessions: vec![held],
+        left: Vec::new(),
+        resumes: false,
+    }
 }
 
 #[test]

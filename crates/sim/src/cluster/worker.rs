@@ -109,9 +109,15 @@ impl Worker {
                     }
                     Heard::Plan(session)
                 }
-                _ => Heard::Nothing,
+                ServerV1::P2pConnectionOffer { .. }
+                | ServerV1::PeerCandidates { .. }
+                | ServerV1::PeerAccepted { .. }
+                | ServerV1::PeerTurnAddress { .. }
+                | ServerV1::RelayToken { .. }
+                | ServerV1::RoomEntered
+                | ServerV1::Error { .. } => Heard::Nothing,
             },
-            _ => Heard::Nothing,
+            Ok(_) | Err(_) => Heard::Nothing,
         }
     }
 }
