@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use holepunch_programs::bench::{self, BenchError, Bulk, Datagrams, RoundTrips, Settings};
-use holepunch_programs::{DONE, is_orderly};
-use holepunch_worker::{Link, milliseconds};
+use holepunch_programs::is_orderly;
+use holepunch_worker::{CloseCode, Link, milliseconds};
 use serde::Serialize;
 use tokio::sync::OnceCell;
 
@@ -98,7 +98,7 @@ async fn measure(args: Args, environment: &Environment) -> Result<ExitCode, Fail
     let path_history = path_changes(&joined.link);
     let is_initiator = joined.link.is_initiator();
     let is_left = joined.link.ended().is_some_and(|end| is_orderly(&end));
-    joined.leave(DONE).await;
+    joined.leave(CloseCode::Done).await;
     let report = match report {
         Ok(report) => report,
         Err(_) if is_left && !is_initiator => {

@@ -3,8 +3,8 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use holepunch_programs::DONE;
 use holepunch_programs::chat::{Chat, ChatError, Form, Summary, chat};
+use holepunch_worker::{Close, CloseCode};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 use tokio::io::{AsyncBufRead, AsyncWrite, BufReader, stdin, stdout};
@@ -115,6 +115,7 @@ async fn over_links(
     if outcome.as_ref().is_ok_and(|summary| summary.peer_left) {
         output::progress("the peer has left");
     }
-    joined.leave(if outcome.is_ok() { DONE } else { "the chat has failed" }).await;
+    let done = Close::from(CloseCode::Done);
+    joined.leave(if outcome.is_ok() { done } else { "the chat has failed".into() }).await;
     outcome.map_err(Failure::failed)
 }

@@ -5,8 +5,8 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use holepunch_programs::DONE;
 use holepunch_programs::pipe::{Input, Output, PipeError, Progress, Stdin, Stdout, pipe};
+use holepunch_worker::{Close, CloseCode};
 use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -80,7 +80,8 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
             Turn::Again(next) => joined = next,
         }
     };
-    joined.leave(if outcome.is_ok() { DONE } else { "the pipe is broken" }).await;
+    let done = Close::from(CloseCode::Done);
+    joined.leave(if outcome.is_ok() { done } else { "the pipe is broken".into() }).await;
     let summary = outcome.map_err(Failure::failed)?;
     if args.json {
         output::progress(serde_json::to_string(&summary).map_err(Failure::failed)?);

@@ -35,8 +35,8 @@ pub use holepunch_traversal::{
 };
 pub use identity::{Identity, IdentityError};
 pub use link::{
-    BiStream, DatagramError, Link, LinkError, LinkPath, PathEvent, PathEvents, PathKind, ReadError,
-    RecvStream, SendStream, Traffic, WriteError,
+    BiStream, Close, CloseCode, DatagramError, Link, LinkError, LinkPath, PathEvent, PathEvents,
+    PathKind, ReadError, RecvStream, SendStream, Traffic, WriteError,
 };
 pub use links::{
     Guesses, LinkConfig, LinkEvent, RelayEnd, RelayKind, RoomSecret, SESSION_GUESSES_MAX,

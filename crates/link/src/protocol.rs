@@ -8,7 +8,7 @@ use std::fmt;
 
 use noq::crypto::rustls::HandshakeData;
 
-use crate::link::{CODE_NO_PROTOCOL, LinkError};
+use crate::link::{CloseCode, LinkError};
 use crate::tls::ALPN;
 
 /// Longest name, in bytes: with what stands before it, it is one of ALPN, of 255 bytes.
@@ -83,7 +83,7 @@ impl Protocols {
     pub(crate) fn agree(&self, connection: &noq::Connection) -> Result<Option<Vec<u8>>, LinkError> {
         self.agreed(connection).inspect_err(|_| {
             let reason = format!("no protocol in common: the other side speaks {self}");
-            connection.close(CODE_NO_PROTOCOL.into(), reason.as_bytes());
+            connection.close(CloseCode::NoProtocol.into(), reason.as_bytes());
         })
     }
 }

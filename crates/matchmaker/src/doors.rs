@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
+use holepunch_wire::nat::NatClass;
 use holepunch_wire::plan::Strategy;
+use holepunch_wire::reason::{CallError, CloseReason, EndReason};
 use holepunch_wire::relay::RelayAccess;
-use holepunch_wire::session::{LinkState, RoomName, SessionId};
+use holepunch_wire::session::{RoomName, SessionId};
 use holepunch_wire::signal::FromWorker;
+use holepunch_wire::signal::v1::LinkReport;
 use holepunch_wire::stun::proof::{ProofClock, ProofKey};
 use holepunch_wire::turn::TurnAccess;
 use serde::{Deserialize, Serialize};
@@ -182,38 +185,68 @@ pub enum Action {
     /// Send a ping.
     Ping,
     /// Close it; the machine has forgotten the connection.
-    Close {
-        /// The close code.
-        code: u16,
-        /// The close reason.
-        reason: &'static str,
-    },
+    Close(CloseReason),
 }
 
-/// Why a worker left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LeaveReason {
-    /// Its WebSocket ended without a word.
-    Closed,
-    /// Its WebSocket was closed, or it will never hear of an offer.
-    Goodbye,
-    /// Its ping stayed without an answer.
-    PingTimeout,
-    /// Its id connected anew.
-    Replaced,
-    /// It did not prove the key that it claimed.
-    Refused,
-    /// The server stops.
-    Shutdown,
+holepunch_wire::reasons! {
+    /// Why a worker left.
+    LeaveReason {
+        Closed = "closed", "connection lost";
+        Goodbye = "goodbye", "connection closed";
+        PingTimeout = "ping_timeout", "no answer to a ping";
+        Replaced = "replaced", "replaced by a new connection with the same id";
+        Refused = "refused", "the key that it claims is not proved";
+        Shutdown = "shutdown", "server shutting down";
+    }
 }
 
-/// What happened, for logs and counters.
+holepunch_wire::reasons! {
+    /// Why something that has come is left alone.
+    DropReason {
+        // What its sender has done wrong, and is told of whoever looks after the server.
+        BeforeProof = "before_proof", "a message before the proof of the key";
+        BadPublicIp = "bad_public_ip", "register_public_ip without a valid `ip`";
+        UnknownType = "unknown_type", "unknown message type";
+        Baseline = "baseline", "a message of holepunch.v1 without the sub-protocol";
+        Malformed = "malformed", "not a message of holepunch.v1";
+        TooMany = "too_many", "too many messages";
+        TooManyCandidates = "too_many_candidates", "too many sets of candidates";
+        BadTurnAddress = "bad_turn_address", "a turn_address that nothing can be sent to";
+        NoProof = "no_proof", "an address_proof that is none";
+        BadProof = "bad_proof", "an address_proof that is not good";
+        // What may happen to anybody, and is counted.
+        ProofUnasked = "proof_unasked", "an address_proof where nobody gives any";
+        NoRoom = "no_room", "a wish for a peer of a worker that is in no room";
+        NoSession = "no_session", "something about a session that is over";
+        OldPlan = "old_plan", "something about a plan that there is another one for";
+        OldCandidates = "old_candidates", "candidates behind later ones";
+        PeerAway = "peer_away", "something for a peer whose connection is lost";
+        Gone = "gone", "something of a connection that is over";
+        Unsent = "unsent", "something for a client that takes nothing more";
+        UnaskedPong = "unasked_pong", "a pong that nobody has asked for";
+        NotText = "not_text", "a frame that is no text";
+        NotJson = "not_json", "a text that is no message";
+    }
+}
+
+/// What happened, and where: for logs and counters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// In which room, where it was in one.
+    pub room: Option<RoomName>,
+    /// In which session, and of which classes the NATs of the two are.
+    pub session: Option<(SessionId, [NatClass; 2])>,
+    /// What.
+    pub event: Event,
+}
+
+/// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A worker registered.
     Registered(WorkerId, Observed),
     /// A connection under this id was closed, since it proved no key, or not the right one; and why.
-    Refused(WorkerId, &'static str),
+    Refused(WorkerId, CloseReason),
     /// A worker told its HTTP-reported public IP. One that tells another one with each message is heard now and then.
     PublicIp(WorkerId, IpAddr),
     /// A report was accepted and its worker waits in the queue; likewise.
@@ -225,25 +258,58 @@ pub enum Event {
         /// How many wait, this one included.
         waiting: usize,
     },
-    /// A report was refused: its sender, why, and how many of this connection were before it.
-    ReportRefused(WorkerId, String, u32),
+    /// A report was refused: its sender, why, for programs and for people, and how many of this connection were before it.
+    ReportRefused(WorkerId, &'static str, String, u32),
     /// Two workers were taken off the queue; the one that waited longer stands first.
     Paired(WorkerId, WorkerId),
-    /// Two workers of the sub-protocol `holepunch.v1` were offered each other: the session, both, the
-    /// strategy and its reason.
-    SessionStarted(SessionId, [WorkerId; 2], Strategy, String),
+    /// A call comes to nothing for now: the caller, and why.
+    CallRefused(WorkerId, CallError),
+    /// Two workers of the sub-protocol `holepunch.v1` were offered each other: both, the strategy and its reason.
+    SessionStarted([WorkerId; 2], Strategy, String),
     /// A session has another plan: its strategy and the reason.
-    Replanned(SessionId, Strategy, String),
-    /// What a worker says of a session, and why.
-    LinkState(SessionId, WorkerId, LinkState, String),
+    Replanned(Strategy, String),
+    /// What a worker says of a session.
+    LinkState(WorkerId, LinkReport),
     /// A session is over, and why.
-    SessionEnded(SessionId, &'static str),
-    /// A message was ignored: its sender, why, and how many of this connection were before it.
-    MessageIgnored(WorkerId, String, u32),
+    SessionEnded(EndReason),
+    /// A message was ignored: its sender, why, more of it where there is more to say, and how many of this connection were
+    /// before it.
+    MessageIgnored(WorkerId, DropReason, String, u32),
+    /// Something else was left alone.
+    Dropped(DropReason),
     /// A ping is overdue: the worker is not offered until it answers.
     PingOverdue(WorkerId),
     /// A worker left registry and queue.
     Left(WorkerId, LeaveReason),
+}
+
+impl Event {
+    /// What it is, for programs, and why or how, where there is more to say: small letters and underscores.
+    #[must_use]
+    pub fn code(&self) -> (&'static str, Option<&'static str>) {
+        match self {
+            Self::Registered(..) => ("registered", None),
+            Self::Refused(_, why) => ("refused", Some(why.code())),
+            Self::PublicIp(..) => ("public_ip", None),
+            Self::Queued { .. } => ("queued", None),
+            Self::ReportRefused(_, why, ..) => ("report_refused", Some(why)),
+            Self::Paired(..) => ("paired", None),
+            Self::CallRefused(_, why) => ("call_refused", Some(why.code())),
+            Self::SessionStarted(_, strategy, _) => ("session_started", Some(strategy.as_str())),
+            Self::Replanned(strategy, _) => ("replanned", Some(strategy.as_str())),
+            Self::LinkState(_, report) => ("link_state", Some(report.state.code())),
+            Self::SessionEnded(why) => ("session_ended", Some(why.code())),
+            Self::MessageIgnored(_, why, ..) | Self::Dropped(why) => ("dropped", Some(why.code())),
+            Self::PingOverdue(_) => ("ping_overdue", None),
+            Self::Left(_, why) => ("left", Some(why.code())),
+        }
+    }
+
+    /// The same, in this room.
+    #[must_use]
+    pub fn told(self, room: Option<RoomName>) -> Told {
+        Told { room, session: None, event: self }
+    }
 }
 
 /// Why a worker is not taken.
@@ -262,6 +328,17 @@ pub enum NotAdmitted {
         "this rendezvous has as many workers from this IPv6 site (one /48) as it takes, {0}; try again later"
     )]
     ShareOfSite(usize),
+}
+
+impl NotAdmitted {
+    /// With which reason it is told where the WebSocket is open already.
+    pub(crate) fn close_reason(self) -> CloseReason {
+        match self {
+            Self::Full => CloseReason::Full,
+            Self::ShareOfAddress(_) => CloseReason::ShareOfAddress,
+            Self::ShareOfSite(_) => CloseReason::ShareOfSite,
+        }
+    }
 }
 
 /// What the machine knows of a worker, for the listing.

@@ -13,7 +13,7 @@ use crate::desk::Desk;
 use crate::desk::WakeReason;
 #[cfg(debug_assertions)]
 use crate::doors::ConnectionId;
-use crate::doors::Event;
+use crate::doors::{DropReason, Event, Told};
 use crate::hall::{Hall, Shared, Step};
 use crate::plan::Planner;
 use crate::seat::{Command, Effect, InstanceId, Seat};
@@ -78,7 +78,10 @@ impl Halls {
         is_open: bool,
         now: Instant,
     ) {
-        let Some(room) = self.shared.rooms.get(&session).cloned() else { return };
+        let Some(room) = self.shared.rooms.get(&session).cloned() else {
+            let dropped = Event::Dropped(DropReason::NoSession);
+            return self.shared.events.push_back(dropped.told(None));
+        };
         self.with(&room, now, |hall, step| hall.relay_changed(session, end, is_open, step));
     }
 
@@ -105,7 +108,7 @@ impl Halls {
     }
 
     /// The next thing that happened.
-    pub fn poll_event(&mut self) -> Option<Event> {
+    pub fn poll_event(&mut self) -> Option<Told> {
         self.shared.events.pop_front()
     }
 

@@ -39,8 +39,8 @@ pub use desk::{
     Answer, Arrival, Desk, Out, Question, Surroundings, Unreachable, WakeReason, echo_response,
 };
 pub use doors::{
-    Action, Closing, Config, ConnectionId, Event, Input, LeaveReason, News, NotAdmitted, Observed,
-    Protocol, Transmit, Worker,
+    Action, Closing, Config, ConnectionId, DropReason, Event, Input, LeaveReason, News,
+    NotAdmitted, Observed, Protocol, Told, Transmit, Worker,
 };
 pub use halls::Halls;
 pub use machine::Matchmaker;

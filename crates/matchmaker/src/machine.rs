@@ -5,24 +5,19 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
+use holepunch_wire::reason::CloseReason;
 use holepunch_wire::session::SessionId;
-use holepunch_wire::signal::REPLACED_REASON;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::cluster::{ASKED_AGAIN_AFTER, Packet, Reply, Request, Store, Switch, SwitchOut};
-use crate::desk::{
-    Answer, Arrival, CLOSE_GOING_AWAY, CLOSE_NORMAL, CLOSE_POLICY, CLOSE_TRY_AGAIN, Desk, Out,
-    Question, Surroundings, WakeReason,
-};
+use crate::desk::{Answer, Arrival, Desk, Out, Question, Surroundings, WakeReason};
 use crate::doors::{
-    Action, Config, ConnectionId, Event, Input, LeaveReason, NotAdmitted, Protocol, Transmit,
-    Worker,
+    Action, Config, ConnectionId, DropReason, Event, Input, LeaveReason, NotAdmitted, Protocol,
+    Told, Transmit, Worker,
 };
 use crate::halls::Halls;
 use crate::seat::{InstanceId, Seat};
-
-const SHUTDOWN_REASON: &str = "server is shutting down";
 
 /// The pairing machine of one rendezvous.
 #[derive(Debug)]
@@ -48,7 +43,7 @@ pub struct Matchmaker {
     /// The server stops: nobody registers any more.
     ended: bool,
     transmits: VecDeque<Transmit>,
-    events: VecDeque<Event>,
+    events: VecDeque<Told>,
 }
 
 impl Matchmaker {
@@ -119,6 +114,9 @@ impl Matchmaker {
                 self.connected(connection, arrival, now);
             }
             Input::Message { connection, message, proved } => {
+                if !self.desks.contains_key(&connection) {
+                    return self.events.push_back(Event::Dropped(DropReason::Gone).told(None));
+                }
                 self.at_desk(connection, now, |desk, at| desk.message(message, proved, at));
             }
             Input::Pong { connection } => self.at_desk(connection, now, Desk::pong),
@@ -194,7 +192,7 @@ impl Matchmaker {
     }
 
     /// The next thing that happened.
-    pub fn poll_event(&mut self) -> Option<Event> {
+    pub fn poll_event(&mut self) -> Option<Told> {
         self.events.pop_front()
     }
 
@@ -237,7 +235,7 @@ impl Matchmaker {
 
     fn connected(&mut self, connection: ConnectionId, arrival: Arrival, now: Instant) {
         if self.ended {
-            return self.send_close(connection, CLOSE_GOING_AWAY, SHUTDOWN_REASON);
+            return self.send_close(connection, CloseReason::ShuttingDown);
         }
         let (worker, ip) = (arrival.worker.clone(), arrival.observed.ip);
         self.arriving.insert(connection, arrival);
@@ -256,19 +254,16 @@ impl Matchmaker {
         let needs_proof = match needs_proof {
             Ok(needs_proof) => needs_proof,
             Err(why) => {
-                let reason = match why {
-                    NotAdmitted::Full => "too many workers",
-                    NotAdmitted::ShareOfAddress(_) => "too many workers from this address",
-                    NotAdmitted::ShareOfSite(_) => "too many workers from this IPv6 site (/48)",
-                };
-                return self.send_close(connection, CLOSE_TRY_AGAIN, reason);
+                let reason = why.close_reason();
+                self.events.push_back(Event::Refused(arrival.worker, reason).told(arrival.room));
+                return self.send_close(connection, reason);
             }
         };
         if needs_proof && arrival.protocol != Protocol::V1 {
-            let reason = "this id is bound to a key, which only a worker of holepunch.v1 can prove";
+            let reason = CloseReason::NeedsV1;
             let (worker, ip) = (arrival.worker, arrival.observed.ip);
-            self.events.push_back(Event::Refused(worker.clone(), reason));
-            self.send_close(connection, CLOSE_POLICY, reason);
+            self.events.push_back(Event::Refused(worker.clone(), reason).told(arrival.room));
+            self.send_close(connection, reason);
             return self.release(connection, (worker, ip), (false, false), now);
         }
         let at = Surroundings { config: &self.config, now, unix: unix(self.wall_clock, now) };
@@ -289,8 +284,8 @@ impl Matchmaker {
         self.request(Request::Release { seat, worker, ip, outlives, has_sessions }, now);
     }
 
-    fn send_close(&mut self, connection: ConnectionId, code: u16, reason: &'static str) {
-        self.transmits.push_back(Transmit { connection, action: Action::Close { code, reason } });
+    fn send_close(&mut self, connection: ConnectionId, reason: CloseReason) {
+        self.transmits.push_back(Transmit { connection, action: Action::Close(reason) });
     }
 
     /// Something happens at a desk, and all that follows from it.
@@ -436,7 +431,7 @@ impl Matchmaker {
                     self.at_desk(connection, now, |desk, _| desk.say_again(room, command));
                 }
                 SwitchOut::Replaced(connection) => self.at_desk(connection, now, |desk, _| {
-                    desk.close(CLOSE_NORMAL, REPLACED_REASON, LeaveReason::Replaced);
+                    desk.close(CloseReason::Replaced, LeaveReason::Replaced);
                 }),
                 SwitchOut::Reclaim(instance) => self.reclaim(instance, now),
                 SwitchOut::Store(request) => self.request(request, now),
@@ -470,7 +465,7 @@ impl Matchmaker {
         let connections: Vec<ConnectionId> = self.desks.keys().copied().collect();
         for connection in connections {
             self.at_desk(connection, now, |desk, _| {
-                desk.close(CLOSE_GOING_AWAY, SHUTDOWN_REASON, LeaveReason::Shutdown);
+                desk.close(CloseReason::ShuttingDown, LeaveReason::Shutdown);
             });
         }
     }

@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use holepunch_link::{Link, LinkError, RecvStream, SendStream, WriteError};
+use holepunch_link::{CloseCode, Link, LinkError, RecvStream, SendStream, WriteError};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -151,11 +151,14 @@ fn why(link: &Link) -> LinkError {
 ///
 /// # Errors
 /// The peer has stopped reading, or the link has ended otherwise.
-pub(crate) async fn acknowledged(send: &mut SendStream, complete: &str) -> Result<(), WriteError> {
+pub(crate) async fn acknowledged(
+    send: &mut SendStream,
+    complete: CloseCode,
+) -> Result<(), WriteError> {
     match send.stopped().await {
         Ok(None) | Err(WriteError::Finished) => Ok(()),
         Ok(Some(code)) => Err(WriteError::Stopped(code)),
-        Err(WriteError::Link(LinkError::ClosedByPeer(reason))) if reason == complete => Ok(()),
+        Err(WriteError::Link(LinkError::ClosedByPeer(close))) if close.code == complete => Ok(()),
         Err(error) => Err(error),
     }
 }

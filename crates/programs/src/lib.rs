@@ -16,23 +16,15 @@ mod sending;
 mod size_limit;
 pub mod transfer;
 
-/// The reason with which a link is closed after its program has come to its end. Any other reason says
-/// that the program was cut short.
-pub const DONE: &str = "done";
-/// The reason with which a link is closed by a person who interrupts the program.
-pub const INTERRUPTED: &str = "interrupted";
-
-/// The reason with which a link is closed by a worker whose program has another link.
-pub const BUSY: &str = "busy with another link";
-
 /// Whether the peer has ended the link on purpose, at the end of its program or by an interruption: neither
 /// the network nor a failure has.
 #[must_use]
 pub fn is_orderly(end: &LinkError) -> bool {
-    matches!(end, LinkError::ClosedByPeer(reason) if reason == DONE || reason == INTERRUPTED)
+    let is_orderly = |code| matches!(code, CloseCode::Done | CloseCode::Interrupted);
+    matches!(end, LinkError::ClosedByPeer(close) if is_orderly(close.code))
 }
 
-use holepunch_link::LinkError;
+use holepunch_link::{CloseCode, LinkError};
 
 pub use agree::{AgreeError, Agreed, Greeting, agree, greet, hear};
 pub use ending::{Silent, Tell};

@@ -12,16 +12,16 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use holepunch_link::{Link, LinkError, ReadError, RecvStream, WriteError};
+use holepunch_link::{CloseCode, Link, LinkError, ReadError, RecvStream, WriteError};
 use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::agree::{self, AgreeError, Greeting, greet, hear};
 use crate::ending::{self, CONFIRMS, Silent, Tell, patiently};
+use crate::is_orderly;
 use crate::sending::{CODE_RESET, Sending};
 use crate::size_limit::outlive_the_size_limit;
-use crate::{DONE, is_orderly};
 pub use descriptor::{Stdin, Stdout};
 pub use input::Input;
 pub use output::Output;
@@ -225,15 +225,15 @@ async fn complete(
     }
     let what = "everything has come and has arrived; waiting for the peer to know that, too";
     match patiently(what, &tell, ending::confirm(link)).await? {
-        Err(LinkError::ClosedByPeer(reason)) if reason == DONE => Ok(()),
+        Err(LinkError::ClosedByPeer(close)) if close.code == CloseCode::Done => Ok(()),
         confirmed => confirmed.map_err(PipeError::Unconfirmed),
     }
 }
 
-/// The peer closes the link with [`DONE`] when it has read to the end, which may come before the last
+/// The peer closes the link with [`CloseCode::Done`] when it has read to the end, which may come before the last
 /// acknowledgement.
 async fn arrived(send: &mut Sending, sent_bytes: u64) -> Result<(), PipeError> {
-    ending::acknowledged(send, DONE).await.map_err(|error| match error {
+    ending::acknowledged(send, CloseCode::Done).await.map_err(|error| match error {
         WriteError::Link(error) => error.into(),
         WriteError::Stopped(_) | WriteError::Finished | _ => PipeError::NotTaken(sent_bytes),
     })

@@ -9,11 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use holepunch_link::Link;
+use holepunch_link::{CloseCode, Link};
 use holepunch_programs::chat::{Chat, Form, chat};
 use holepunch_programs::pipe::{Input, Output, Progress, pipe};
-use holepunch_programs::transfer::{self, COMPLETE, Listing, ReceiveOptions};
-use holepunch_programs::{DONE, INTERRUPTED};
+use holepunch_programs::transfer::{self, Listing, ReceiveOptions};
 use outage::{Outage, State, pair, passing};
 use tempfile::TempDir;
 use tokio::sync::Notify;
@@ -33,7 +32,7 @@ const NEVER: Outage = Outage { after: u64::MAX, lasts: Duration::ZERO };
 
 /// What a side does, from its link to whether it has succeeded; and with what it closes the link then.
 trait Program {
-    const CLOSES: &'static str;
+    const CLOSES: CloseCode;
 
     async fn first(&self, link: &Link) -> Result<(), String>;
 
@@ -45,7 +44,7 @@ async fn run<P: Program>(program: &P, outage: Outage) -> ([Result<(), String>; 2
     let (a, b, state, _line) = pair(outage).await;
     let left = Notify::new();
     let leave = |link: &Link, outcome: &Result<(), String>| {
-        link.close(if outcome.is_ok() { P::CLOSES } else { "it has failed" });
+        link.close(if outcome.is_ok() { P::CLOSES } else { CloseCode::Other });
         left.notify_one();
     };
     let first = async {
@@ -102,7 +101,7 @@ async fn same_end<P: Program>(program: &P) {
 struct Transfer(Arc<Listing>);
 
 impl Program for Transfer {
-    const CLOSES: &'static str = COMPLETE;
+    const CLOSES: CloseCode = CloseCode::Complete;
 
     async fn first(&self, link: &Link) -> Result<(), String> {
         let sent = transfer::send(link, &self.0, &Arc::default()).await;
@@ -137,7 +136,7 @@ async fn piped(link: &Link, input: &'static [u8]) -> Result<(), String> {
 }
 
 impl Program for Piped {
-    const CLOSES: &'static str = DONE;
+    const CLOSES: CloseCode = CloseCode::Done;
 
     async fn first(&self, link: &Link) -> Result<(), String> {
         piped(link, self.0[0]).await
@@ -160,7 +159,7 @@ async fn both_sides_of_a_pipe_come_to_the_same_end() {
 struct Chatted;
 
 impl Program for Chatted {
-    const CLOSES: &'static str = DONE;
+    const CLOSES: CloseCode = CloseCode::Done;
 
     async fn first(&self, link: &Link) -> Result<(), String> {
         chatted(link, &b"one\ntwo\nthree\n"[..]).await
@@ -189,7 +188,7 @@ async fn who_is_interrupted_has_not_confirmed_anything() {
     let (a, b, _state, _line) = pair(NEVER).await;
     let silent = async {
         let _stream = a.open_bi().await.unwrap();
-        a.close(INTERRUPTED);
+        a.close(CloseCode::Interrupted);
     };
     let (received, ()) = passing(async { tokio::join!(piped(&b, &[]), silent) }).await;
     assert!(received.is_err(), "{received:?}");

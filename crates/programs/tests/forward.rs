@@ -11,13 +11,13 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use holepunch_link::{Link, testing};
+use holepunch_link::{CloseCode, Link, testing};
 use holepunch_programs::forward::frames::Frame;
 use holepunch_programs::forward::{
     Answer, Asker, Ended, Failure, Forward, ForwardError, Listener, NotMade, REQUEST_BYTES_MAX,
     Request, Times, Told, forward,
 };
-use holepunch_programs::{DONE, Greeting, agree, read_message, write_message};
+use holepunch_programs::{Greeting, agree, read_message, write_message};
 use holepunch_sim::link::{LinkConfig, Loss};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -70,7 +70,7 @@ async fn scene_on<Way>(
 impl<Way> Scene<Way> {
     /// Ends it; what each side has counted.
     async fn end(self) -> [Ended; 2] {
-        self.links[0].close(DONE);
+        self.links[0].close(CloseCode::Done);
         [within(self.near).await.unwrap().unwrap(), within(self.far).await.unwrap().unwrap()]
     }
 }
@@ -309,7 +309,7 @@ async fn a_connection_that_has_ended_both_ways_is_whole_though_its_stream_has_no
     let mut back = Vec::new();
     within(recv.read_to_end(&mut back)).await.unwrap();
     assert_eq!(back, all);
-    link.close(DONE);
+    link.close(CloseCode::Done);
     let summary = within(running).await.unwrap().unwrap().summary;
     assert_eq!((summary.served, summary.broken), (1, 0));
     drop(send);
@@ -350,7 +350,7 @@ async fn a_flood_of_streams_is_turned_away_and_the_link_goes_on() {
         held.extend((number < 1000).then_some(send));
     }
     still_serves(&link, target).await;
-    link.close(DONE);
+    link.close(CloseCode::Done);
     let summary = within(running).await.unwrap().unwrap().summary;
     assert_eq!(summary.served, 1);
     assert!(summary.malformed + summary.busy + summary.broken >= 10_000, "{summary:?}");
@@ -374,7 +374,7 @@ async fn requests_that_are_none_are_refused() {
     let Some(Answer::Refused { reason, .. }) = answer else { panic!("{answer:?}") };
     assert!(reason.contains("127.0.0.1:1") && reason.contains("--allow"), "{reason}");
     still_serves(&link, target).await;
-    link.close(DONE);
+    link.close(CloseCode::Done);
     let summary = within(running).await.unwrap().unwrap().summary;
     assert_eq!((summary.malformed, summary.forbidden, summary.served), (4, 1, 1));
 }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use holepunch_link::{Link, RecvStream, SendStream, testing};
+use holepunch_link::{CloseCode, Link, RecvStream, SendStream, testing};
 use holepunch_programs::forward::udp::table::FLOWS_MAX;
 use holepunch_programs::forward::{
     Answer, FlowRequest, Forward, Forwarder, Listener, Refusal, Request, Told, bind_udp,
 };
-use holepunch_programs::{Agreed, DONE, Greeting, agree, read_message, write_message};
+use holepunch_programs::{Agreed, Greeting, agree, read_message, write_message};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{sleep, timeout};
@@ -115,7 +115,7 @@ async fn datagrams_of_every_length_come_back_to_whoever_has_sent_them() {
     for client in clients {
         client.await.unwrap();
     }
-    links[0].close(DONE);
+    links[0].close(CloseCode::Done);
     let (near, far) = (near.summary(), far.summary());
     assert_eq!((near.udp_opened, far.udp_served), (8, 8));
     assert!(near.udp_sent >= 8 * 175 && near.udp_received >= 8 * 175, "{near:?}");

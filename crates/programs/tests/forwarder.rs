@@ -9,12 +9,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holepunch_link::{Link, RecvStream, SendStream, testing};
+use holepunch_link::{CloseCode, Link, RecvStream, SendStream, testing};
 use holepunch_programs::forward::{
     Answer, Ended, Entrance, Forward, ForwardError, Forwarder, LISTENERS_FOR_PEER_MAX, Listener,
     Missing, Refusal, Remote, Request, Times, Told,
 };
-use holepunch_programs::{Agreed, DONE, Greeting, agree, read_message, write_message};
+use holepunch_programs::{Agreed, Greeting, agree, read_message, write_message};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -122,7 +122,7 @@ async fn the_peer_listens_where_it_allows_that_and_what_comes_reaches_this_side(
         for _connection in 0..3 {
             assert_eq!(word(listen).await.as_deref(), Some(&b"word"[..]));
         }
-        a.close(DONE);
+        a.close(CloseCode::Done);
         within(near_side).await.unwrap().unwrap();
         within(far_side).await.unwrap().unwrap();
         assert!(TcpStream::connect(listen).await.is_err(), "it listens for nobody");
@@ -227,7 +227,7 @@ async fn a_hostile_peer_listens_nowhere_but_where_it_may_and_that_not_without_en
         matches!(answer, Some(Answer::Refused { code: Some(Refusal::Malformed), .. })),
         "{answer:?}"
     );
-    link.close(DONE);
+    link.close(CloseCode::Done);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -293,7 +293,7 @@ async fn of_several_peers_the_first_that_lets_anything_be_reached_is_used() {
     let (c, d, _second) = testing::pair().await;
     let _serving_side = (through(&near, &c), through(&far, &d));
     within(async { while word(entry).await.is_none() {} }).await;
-    a.close(DONE);
+    a.close(CloseCode::Done);
     within(idle_side.0).await.unwrap().unwrap();
     assert_eq!(word(entry).await.as_deref(), Some(&b"word"[..]));
 }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::close_code;
+use holepunch_wire::close_code::may_be_sent;
 
 /// Kind and flags of a close frame (RFC 6455 §5.2).
 const CLOSE: u8 = 0x88;
@@ -159,7 +159,7 @@ impl Head {
 
 /// Whether the library would take a code that is registered for a breach of the protocol.
 fn is_unknown(code: u16) -> bool {
-    close_code::may_be_sent(code) && !CloseCode::from(code).is_allowed()
+    may_be_sent(code) && !CloseCode::from(code).is_allowed()
 }
 
 #[cfg(test)]

@@ -7,21 +7,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use holepunch_matchmaker::{
-    Action, Closing, Config, ConnectionId, Event, Input, LeaveReason, Matchmaker, NotAdmitted,
-    Observed, Protocol,
+    Action, Closing, Config, ConnectionId, DropReason, Event, Input, Matchmaker, NotAdmitted,
+    Observed, Protocol, Told,
 };
 use holepunch_wire::WorkerId;
 use holepunch_wire::session::RoomName;
 use rand::rngs::StdRng;
 use tokio::sync::Notify;
 
-use crate::log_budget::LogBudget;
 use crate::outbox::Outbox;
 use crate::relay::Relay;
-
-/// Ignored messages of one connection that are logged; further ones are only counted, so that nobody
-/// can flood the log.
-pub(crate) const IGNORED_LOGGED_MAX: u32 = 10;
+use crate::telling::{Counted, EventCounts, Log, Observer};
 
 /// Who has opened a WebSocket.
 #[derive(Debug, Clone)]
@@ -57,10 +53,10 @@ pub(crate) struct Hub {
     next_connection: AtomicU64,
     /// The machine wants to be called earlier than before.
     sooner: Notify,
-    log_budget: LogBudget,
-    warnings: LogBudget,
-    /// Where sessions that end have to be closed, too.
-    relay: Option<Arc<Relay>>,
+    log: Arc<Log>,
+    counts: Arc<EventCounts>,
+    /// Everybody who is told of what happens.
+    observers: Vec<Box<dyn Observer>>,
 }
 
 #[derive(Debug)]
@@ -71,14 +67,19 @@ struct State {
 
 impl Hub {
     pub(crate) fn new(config: Config, rng: StdRng, relay: Option<Arc<Relay>>) -> Self {
+        let (log, counts) = (Arc::new(Log::new()), Arc::<EventCounts>::default());
+        let mut observers: Vec<Box<dyn Observer>> =
+            vec![Box::new(Arc::clone(&log)), Box::new(Arc::clone(&counts))];
+        // First, since its sessions are to end at once.
+        relay.into_iter().for_each(|relay| observers.insert(0, Box::new(relay)));
         let state = State { machine: Matchmaker::new(config, rng), outboxes: HashMap::new() };
         Self {
             state: Mutex::new(state),
             next_connection: AtomicU64::new(1),
             sooner: Notify::new(),
-            log_budget: LogBudget::of_lines(),
-            warnings: LogBudget::of_warnings(),
-            relay,
+            log,
+            counts,
+            observers,
         }
     }
 
@@ -136,7 +137,21 @@ impl Hub {
 
     /// Whether one more warning that a client causes may be logged.
     pub(crate) fn may_warn(&self) -> bool {
-        self.warnings.allows_one()
+        self.log.may_warn()
+    }
+
+    /// How often each event has happened.
+    pub(crate) fn counts(&self) -> Vec<(Counted, u64)> {
+        self.counts.all()
+    }
+
+    /// Something that has come is left alone, before it gets to the machine.
+    pub(crate) fn dropped(&self, why: DropReason) {
+        self.tell(&Event::Dropped(why).told(None), SystemTime::now());
+    }
+
+    fn tell(&self, told: &Told, at: SystemTime) {
+        self.observers.iter().for_each(|observer| observer.observe(told, at));
     }
 
     /// Calls the machine and carries out what it says.
@@ -145,12 +160,13 @@ impl Hub {
         let before = state.machine.poll_timeout();
         let now = Instant::now();
         // Each time, since nothing tells of a clock that was set.
-        if let Ok(unix) = SystemTime::now().duration_since(UNIX_EPOCH) {
+        let at = SystemTime::now();
+        if let Ok(unix) = at.duration_since(UNIX_EPOCH) {
             state.machine.handle_input(Input::WallClock { unix }, now);
         }
         act(&mut state, now);
-        state.deliver();
-        let events: Vec<Event> = std::iter::from_fn(|| state.machine.poll_event()).collect();
+        let unsent = state.deliver();
+        let events: Vec<Told> = std::iter::from_fn(|| state.machine.poll_event()).collect();
         let after = state.machine.poll_timeout();
         drop(state);
         let sooner = match (before, after) {
@@ -161,15 +177,8 @@ impl Hub {
         if sooner {
             self.sooner.notify_one();
         }
-        for event in events {
-            if let (Event::SessionEnded(session, reason), Some(relay)) = (&event, &self.relay) {
-                relay.session_ended(*session, reason);
-            }
-            let budget = if is_warning(&event) { &self.warnings } else { &self.log_budget };
-            if budget.allows_one() {
-                log(&event);
-            }
-        }
+        events.iter().for_each(|told| self.tell(told, at));
+        (0..unsent).for_each(|_| self.dropped(DropReason::Unsent));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -178,15 +187,17 @@ impl Hub {
 }
 
 impl State {
-    /// Hands every action to its connection; one that takes nothing more has ended.
-    fn deliver(&mut self) {
+    /// Hands every action to its connection; one that takes nothing more has ended. How many were for such ones.
+    fn deliver(&mut self) -> u32 {
+        let mut unsent = 0;
         while let Some(transmit) = self.machine.poll_transmit() {
             let connection = transmit.connection;
-            let is_close = matches!(transmit.action, Action::Close { .. });
+            let is_close = matches!(transmit.action, Action::Close(_));
             let is_offer = matches!(transmit.action, Action::Offer(_));
             let outbox = self.outboxes.get(&connection);
             let taken = outbox.is_some_and(|outbox| outbox.push(transmit.action));
             if !taken {
+                unsent += 1;
                 let offer_unsent = is_offer || outbox.is_some_and(|outbox| outbox.holds_an_offer());
                 let closing = if offer_unsent { Closing::OfferUnsent } else { Closing::Broken };
                 let closed = Input::Closed { connection, closing };
@@ -196,80 +207,7 @@ impl State {
                 self.outboxes.remove(&connection);
             }
         }
-    }
-}
-
-/// Whether a client has done something wrong, and it is to be logged as a warning.
-fn is_warning(event: &Event) -> bool {
-    match event {
-        Event::Refused(..) | Event::PingOverdue(_) => true,
-        Event::ReportRefused(_, _, before) | Event::MessageIgnored(_, _, before) => {
-            *before < IGNORED_LOGGED_MAX
-        }
-        Event::Registered(..)
-        | Event::PublicIp(..)
-        | Event::Queued { .. }
-        | Event::Paired(..)
-        | Event::SessionStarted(..)
-        | Event::Replanned(..)
-        | Event::LinkState(..)
-        | Event::SessionEnded(..)
-        | Event::Left(..) => false,
-    }
-}
-
-fn log(event: &Event) {
-    match event {
-        Event::Registered(worker, observed) => {
-            let port = observed.port.map(tracing::field::display);
-            tracing::info!(%worker, ip = %observed.ip, port, "worker registered");
-        }
-        Event::Refused(worker, reason) => {
-            tracing::warn!(%worker, reason, "connection refused: the worker is not proved to be this one");
-        }
-        Event::PublicIp(worker, ip) => tracing::info!(%worker, %ip, "public IP reported"),
-        Event::Queued { worker, endpoint, waiting } => {
-            tracing::info!(%worker, %endpoint, waiting, "UDP endpoint accepted, in the ready queue");
-        }
-        Event::ReportRefused(worker, detail, _) if is_warning(event) => {
-            tracing::warn!(%worker, detail, "UDP endpoint refused");
-        }
-        Event::ReportRefused(worker, detail, _) => {
-            tracing::debug!(%worker, detail, "UDP endpoint refused");
-        }
-        Event::Paired(first, second) => {
-            tracing::info!(%first, %second, "pair selected, both offers on their way");
-        }
-        Event::SessionStarted(session, [first, second], strategy, reason) => {
-            tracing::info!(%session, %first, %second, %strategy, reason, "session offered to both");
-        }
-        Event::Replanned(session, strategy, reason) => {
-            tracing::info!(%session, %strategy, reason, "session has another plan");
-        }
-        Event::LinkState(session, worker, state, reason) => {
-            tracing::info!(%session, %worker, ?state, reason, "state of a session");
-        }
-        Event::SessionEnded(session, reason) => {
-            tracing::info!(%session, reason, "session ended");
-        }
-        Event::MessageIgnored(worker, why, _) if is_warning(event) => {
-            tracing::warn!(%worker, why, "message ignored");
-        }
-        Event::MessageIgnored(worker, why, _) => tracing::debug!(%worker, why, "message ignored"),
-        Event::PingOverdue(worker) => {
-            tracing::warn!(%worker, "ping overdue: not offered until it answers");
-        }
-        Event::Left(worker, reason) => {
-            let reason = match reason {
-                LeaveReason::Closed => "connection lost",
-                LeaveReason::Goodbye => "connection closed",
-                LeaveReason::PingTimeout => "no answer to a ping",
-                LeaveReason::Replaced => "replaced by a new connection with the same id",
-                LeaveReason::Refused => "the key that it claims is not proved",
-                LeaveReason::Shutdown => "server shutting down",
-            };
-            tracing::info!(%worker, reason, "worker left");
-        }
+        unsent
     }
 }
 
@@ -299,17 +237,5 @@ mod tests {
         assert!(task.await.unwrap_err().is_panic());
         assert_eq!(hub.read(Matchmaker::counts), (0, 0));
         assert!(hub.lock().outboxes.is_empty());
-    }
-
-    #[test]
-    fn what_a_client_does_wrong_is_a_warning_ten_times() {
-        let worker = WorkerId::new("a").unwrap();
-        for (before, is) in [(0, true), (9, true), (10, false), (u32::MAX, false)] {
-            let text = || "why".to_owned();
-            assert_eq!(is_warning(&Event::ReportRefused(worker.clone(), text(), before)), is);
-            assert_eq!(is_warning(&Event::MessageIgnored(worker.clone(), text(), before)), is);
-        }
-        assert!(is_warning(&Event::Refused(worker.clone(), "why")));
-        assert!(!is_warning(&Event::Left(worker, LeaveReason::Closed)));
     }
 }

@@ -14,10 +14,11 @@
 //! | `forwarded` | what a trusted proxy says about a request |
 //! | `proxy_protocol` | who the client of a proxy is that passes on bytes alone |
 //! | `identity` | what a worker signs to prove its key, and whether it has |
-//! | `websocket`, `close_watch`, `close_code` | a request becomes a WebSocket; how its client may close it |
+//! | `websocket`, `close_watch` | a request becomes a WebSocket; how its client may close it |
 //! | `signalling` | one WebSocket: frames in, actions out |
 //! | `outbox` | what waits to be written to one WebSocket |
 //! | `hub` | the pairing machine, its clock, and the outboxes of all connections |
+//! | `telling` | what happens is told once: to the log, the counters and the relay |
 //! | `log_budget` | a bound on what strangers can make the server log |
 //! | `origin` | web pages of other sites open no WebSockets |
 //! | `rate` | so much in a second, and so much at once, for each of many clients |
@@ -29,7 +30,6 @@
 
 mod client_address;
 mod client_io;
-mod close_code;
 mod close_watch;
 mod connections;
 mod forwarded;
@@ -50,6 +50,7 @@ mod relay;
 mod server;
 mod signalling;
 mod stun;
+mod telling;
 mod websocket;
 mod well_formed;
 
@@ -61,3 +62,4 @@ pub use open_files::{RESERVED as OPEN_FILES_RESERVED, limit as open_files_limit}
 pub use relay::testing;
 pub use relay::{RelayConfig, RelayLimits, RelayServer};
 pub use server::{Config, Server};
+pub use telling::Counted;

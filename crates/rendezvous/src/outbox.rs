@@ -44,7 +44,7 @@ impl Outbox {
         }
         let Some(action) = state.replace(action) else { return true };
         let full = state.actions.len() >= ACTIONS_MAX;
-        state.ending = full || matches!(action, Action::Close { .. });
+        state.ending = full || matches!(action, Action::Close(_));
         if !full {
             state.actions.push_back(action);
         }
@@ -96,17 +96,19 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
+    use holepunch_wire::reason::CloseReason;
+
     use super::*;
 
     #[test]
     fn nothing_goes_in_after_a_close() {
         let outbox = Outbox::default();
         assert!(outbox.push(Action::Ping));
-        assert!(outbox.push(Action::Close { code: 1000, reason: "x" }));
+        assert!(outbox.push(Action::Close(CloseReason::Replaced)));
         assert!(!outbox.push(Action::Ping));
         assert!(outbox.is_ending());
         assert_eq!(outbox.pop(), Some(Action::Ping));
-        assert!(matches!(outbox.pop(), Some(Action::Close { .. })));
+        assert!(matches!(outbox.pop(), Some(Action::Close(_))));
         assert_eq!(outbox.pop(), None);
     }
 

@@ -18,6 +18,7 @@ use crate::listening::{BindError, Bound, Ended, Listening, Settings};
 use crate::listing::Listings;
 use crate::relay::{Relay, RelayDoor, RelayLimits};
 use crate::stun::StunServer;
+use crate::telling::Counted;
 
 /// What a server is to be.
 #[derive(Debug, Clone)]
@@ -147,6 +148,12 @@ impl Server {
     #[must_use]
     pub fn proof_key(&self) -> &ProofKey {
         &self.proof_key
+    }
+
+    /// How often each event has happened so far, and each drop.
+    #[must_use]
+    pub fn event_counts(&self) -> Vec<(Counted, u64)> {
+        self.hub.counts()
     }
 
     /// Takes no more connections, tells every worker (1001), and returns when all have gone: less than a second after

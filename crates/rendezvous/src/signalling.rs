@@ -7,19 +7,21 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use holepunch_matchmaker::{Action, Closing, ConnectionId, Input, echo_response};
+use holepunch_matchmaker::{Action, Closing, ConnectionId, DropReason, Input, echo_response};
 use holepunch_wire::WorkerId;
+use holepunch_wire::close_code::CloseCode;
 use holepunch_wire::identity::PublicKey;
+use holepunch_wire::reason::CloseReason;
 use holepunch_wire::signal::FromWorker;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::close_code::{INVALID_DATA, POLICY, PROTOCOL_ERROR, TOO_BIG, TRY_AGAIN};
 use crate::close_watch::ClosedWith;
-use crate::hub::{Hub, IGNORED_LOGGED_MAX, Visitor};
+use crate::hub::{Hub, Visitor};
 use crate::identity::Verifier;
 use crate::log_budget::LOGGED_CHARS_MAX;
 use crate::outbox::Outbox;
+use crate::telling::IGNORED_LOGGED_MAX;
 use crate::websocket::WebSocket;
 
 /// Time that a client has to take its close frame and answer it.
@@ -167,11 +169,13 @@ impl Connection<'_> {
             Some(Ok(Message::Pong(_))) => self.hub.input(Input::Pong { connection: self.id }),
             // Pings and closes are answered by the library; the stream ends after a close.
             Some(Ok(Message::Close(_))) => self.said_goodbye = true,
-            Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Frame(_))) => {}
+            Some(Ok(Message::Binary(_))) => self.hub.dropped(DropReason::NotText),
+            Some(Ok(Message::Ping(_) | Message::Frame(_))) => {}
             Some(Err(error)) => {
                 let closed = closed_with(&error);
                 self.said_goodbye |= closed.is_some();
-                let close = closed.map(|code| (code, "")).or_else(|| close_for(&error));
+                let own = || close_for(&error).map(|(code, reason)| (code.into(), reason));
+                let close = closed.map(|code| (code, "")).or_else(own);
                 self.close = close.map(|(code, reason)| (code, reason.into()));
                 return Flow::Ends;
             }
@@ -198,6 +202,7 @@ impl Connection<'_> {
                 self.feed_outbox().await
             }
             Err(why) => {
+                self.hub.dropped(DropReason::NotJson);
                 self.bad = self.bad.saturating_add(1);
                 if self.bad <= IGNORED_LOGGED_MAX && self.hub.may_warn() {
                     let why: String = why.to_string().chars().take(LOGGED_CHARS_MAX).collect();
@@ -248,14 +253,13 @@ impl Connection<'_> {
                     Message::Text(text.into())
                 }
                 Action::Ping => Message::Ping(Bytes::new()),
-                Action::Close { code, reason } => {
-                    let failed = self.verifier.as_ref().filter(|verifier| verifier.has_failed);
-                    let reason = match failed {
+                Action::Close(why) => {
+                    let text = match &self.verifier {
                         // The machine does not know the host.
-                        Some(verifier) if code == POLICY => verifier.reason().into(),
-                        _ => reason.into(),
+                        Some(verifier) if why == CloseReason::NotProved => verifier.reason().into(),
+                        _ => why.text().into(),
                     };
-                    self.close = Some((code, reason));
+                    self.close = Some((why.close_code().into(), text));
                     return Flow::Ends;
                 }
             };
@@ -264,7 +268,8 @@ impl Connection<'_> {
             }
         }
         if self.outbox.is_ending() {
-            self.close = Some((TRY_AGAIN, "this client reads too slowly".into()));
+            let why = CloseReason::TooSlow;
+            self.close = Some((why.close_code().into(), why.text().into()));
             return Flow::Ends;
         }
         Flow::Goes
@@ -284,7 +289,8 @@ impl Connection<'_> {
             if self.socket.send(Message::Close(Some(frame))).await.is_err() || self.said_goodbye {
                 return;
             }
-            if matches!(code, PROTOCOL_ERROR | INVALID_DATA | TOO_BIG) {
+            let broken = [CloseCode::ProtocolError, CloseCode::InvalidData, CloseCode::TooBig];
+            if broken.map(u16::from).contains(&code) {
                 // The rest of the stream cannot be read as frames any more.
                 return tokio::time::sleep(CLOSE_GRACE).await;
             }
@@ -314,13 +320,13 @@ fn closed_with(error: &Error) -> Option<u16> {
 }
 
 /// The close frame that a broken stream deserves; none where it just ended.
-fn close_for(error: &Error) -> Option<(u16, &'static str)> {
+fn close_for(error: &Error) -> Option<(CloseCode, &'static str)> {
     if let Error::Capacity(_) = error {
-        Some((TOO_BIG, "a message has at most 64 KiB"))
+        Some((CloseCode::TooBig, "a message has at most 64 KiB"))
     } else if let Error::Utf8(_) = error {
-        Some((INVALID_DATA, "a text frame must be UTF-8"))
+        Some((CloseCode::InvalidData, "a text frame must be UTF-8"))
     } else if let Error::Protocol(_) = error {
-        Some((PROTOCOL_ERROR, "not a valid WebSocket frame"))
+        Some((CloseCode::ProtocolError, "not a valid WebSocket frame"))
     } else {
         None
     }

@@ -10,8 +10,8 @@ use common::raw::{RawClient, TEXT};
 use common::v1::Client;
 use holepunch_wire::WorkerId;
 use holepunch_wire::identity::{PublicKey, Registration, Signature};
+use holepunch_wire::reason::NOT_PROVED;
 use holepunch_wire::session::RoomName;
-use holepunch_wire::signal::v1::NOT_PROVED;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
 
@@ -115,6 +115,7 @@ async fn a_signature_over_anything_else_is_refused() {
             let (mut client, own) = open(&rendezvous, &id).await;
             let signature = key.sign(host, challenge.unwrap_or(&own), of, room);
             client.send(hello(key.public(), signature)).await;
+            assert_eq!(client.receive("closing").await["code"], "not_proved");
             is_refused(client.closed().await, NOT_PROVED);
         }
     }

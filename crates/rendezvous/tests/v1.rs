@@ -6,6 +6,7 @@ mod common;
 
 use common::Rendezvous;
 use common::v1::{Client, open};
+use holepunch_wire::nat::NatClass;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::http::StatusCode;
@@ -62,6 +63,19 @@ async fn two_clients_have_a_session_from_offer_to_end() {
     second.send(json!({ "type": "leave", "session": session })).await;
     let ended = first.receive("session_ended").await;
     assert_eq!((&ended["session"], &ended["reason"]), (&session, &json!("the peer has left")));
+    assert_eq!(ended["code"], "peer_left");
+    // What is over is left alone, and counted.
+    second.send(json!({ "type": "leave", "session": session })).await;
+    second.is_up().await;
+    let counts = rendezvous.server.event_counts();
+    let count = |code, reason| {
+        let of = counts.iter().filter(|(it, _)| (it.code, it.reason) == (code, Some(reason)));
+        of.map(|(it, count)| (it.classes, *count)).collect::<Vec<_>>()
+    };
+    let unknown = Some([NatClass::Unknown; 2]);
+    assert_eq!(count("session_started", "plain"), [(unknown, 1)]);
+    assert_eq!(count("session_ended", "peer_left"), [(unknown, 1)]);
+    assert_eq!(count("dropped", "no_session"), [(None, 1)]);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use holepunch_wire::address::AddressKind;
 use holepunch_wire::candidate::CandidateKind;
 use holepunch_wire::nat::{NatProfile, SearchWish};
 use holepunch_wire::plan::{Plan, Strategy};
+use holepunch_wire::reason::EndReason;
 use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::Offer;
 use holepunch_wire::signal::v1::{ServerV1, SessionOffer, WorkerV1};
@@ -463,8 +464,8 @@ pub enum SessionEvent {
     Verdict(String),
     /// Every strategy has been tried in vain.
     Failed(SessionFailure),
-    /// It is over: the peer has left, or the rendezvous has ended it.
-    Ended(String),
+    /// It is over: the peer has left, or the rendezvous has ended it; why, for programs and for people.
+    Ended(EndReason, String),
 }
 
 /// A path that answers.

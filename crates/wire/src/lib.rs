@@ -6,6 +6,7 @@
 //! | [`address`] | what kind of address an IP is, whether a peer could be reached there, and whose share it takes | – | both |
 //! | [`nat`] | the NAT profile | worker | both |
 //! | [`candidate`] | addresses at which a worker may be reached | worker | both |
+//! | [`reason`], [`close_code`] | why something ends or is refused: codes, and their texts | rendezvous | worker |
 //! | [`session`] | the names of sessions and rooms, and what becomes of them | both | both |
 //! | [`plan`] | what one side of a pair does to open a direct path | rendezvous | worker |
 //! | [`credentials`] | what peers prove to each other in checks | rendezvous | worker |
@@ -22,12 +23,14 @@
 pub mod address;
 pub mod candidate;
 pub mod check;
+pub mod close_code;
 pub mod credentials;
 pub mod id;
 pub mod identity;
 pub mod nat;
 pub mod plan;
 pub mod probe;
+pub mod reason;
 pub mod relay;
 pub mod session;
 pub mod signal;

@@ -176,7 +176,31 @@ pub const OPENER_TTL_MAX: u8 = 16;
 /// A larger block is none: its ports are as good as random.
 const BLOCK_MAX: u16 = 16_384;
 
+crate::reasons! {
+    /// What a peer has to reckon with, in one word.
+    NatClass {
+        Blocked = "blocked", "UDP does not get out";
+        Open = "open", "no translation";
+        Easy = "easy", "one external endpoint for all destinations";
+        Hard = "hard", "another external endpoint for each destination";
+        HardRandom = "hard_random", "another external endpoint for each destination, at a random port";
+    }
+}
+
 impl NatProfile {
+    /// Its class.
+    #[must_use]
+    pub fn class(&self) -> NatClass {
+        match (self.udp, self.mapping) {
+            (UdpState::Blocked, _) => NatClass::Blocked,
+            (_, Mapping::None) => NatClass::Open,
+            (_, Mapping::EndpointIndependent) => NatClass::Easy,
+            (_, Mapping::Unknown) => NatClass::Unknown,
+            _ if self.allocation == Allocation::Random => NatClass::HardRandom,
+            _ => NatClass::Hard,
+        }
+    }
+
     /// The profile with everything that a hostile worker may have overdone cut back.
     #[must_use]
     pub fn bounded(mut self) -> Self {

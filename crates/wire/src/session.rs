@@ -230,6 +230,21 @@ pub enum LinkState {
     Failed,
 }
 
+impl LinkState {
+    /// The word that crosses.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Checking => "checking",
+            Self::Direct => "direct",
+            Self::Relayed => "relayed",
+            Self::Repairing => "repairing",
+            Self::Declined => "declined",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -106,10 +106,10 @@ pub use builder::Builder;
 pub use config::{Config, RendezvousUrl, SettingNames, UrlError};
 pub use failure::{AcceptError, ConnectError, RendezvousError};
 pub use holepunch_link::{
-    BiStream, Blame, DatagramError, FailureCode, Guesses, Identity, IdentityError, Link, LinkError,
-    LinkPath, PROTOCOL_BYTES_MAX, PROTOCOLS_MAX, PathEvent, PathEvents, PathKind, Protocols,
-    ProtocolsError, ReadError, RecvStream, RoomSecret, SESSION_GUESSES_MAX, SendStream, ServerName,
-    ServerNameError, Traffic, WriteError,
+    BiStream, Blame, Close, CloseCode, DatagramError, FailureCode, Guesses, Identity,
+    IdentityError, Link, LinkError, LinkPath, PROTOCOL_BYTES_MAX, PROTOCOLS_MAX, PathEvent,
+    PathEvents, PathKind, Protocols, ProtocolsError, ReadError, RecvStream, RoomSecret,
+    SESSION_GUESSES_MAX, SendStream, ServerName, ServerNameError, Traffic, WriteError,
 };
 pub use holepunch_wire::identity::PublicKey;
 pub use holepunch_wire::nat::SearchWish;

@@ -343,7 +343,9 @@ fn log_session(session: SessionId, peer: &WorkerId, event: &SessionEvent) {
         SessionEvent::Failed(why) => {
             warn!(%session, %peer, reason = why.to_string(), "link failed");
         }
-        SessionEvent::Ended(reason) => info!(%session, %peer, reason, "session ended"),
+        SessionEvent::Ended(code, reason) => {
+            info!(%session, %peer, code = code.code(), reason, "session ended");
+        }
     }
 }
 

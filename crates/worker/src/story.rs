@@ -221,7 +221,7 @@ fn session_event(event: &SessionEvent) -> String {
         SessionEvent::Repaired(info) => path("answers again:", info),
         SessionEvent::Verdict(reason) => format!("a direct path is not to be expected: {reason}"),
         SessionEvent::Failed(why) => format!("no direct path: {why}"),
-        SessionEvent::Ended(reason) => format!("the session is over: {reason}"),
+        SessionEvent::Ended(_, reason) => format!("the session is over: {reason}"),
     }
 }
 
@@ -229,6 +229,7 @@ fn session_event(event: &SessionEvent) -> String {
 mod tests {
     use super::*;
     use holepunch_wire::WorkerId;
+    use holepunch_wire::reason::EndReason;
 
     #[test]
     fn stories_and_their_lines_are_bounded_and_the_last_word_is_kept() {
@@ -243,7 +244,7 @@ mod tests {
         };
         stories.lock().told.insert(SessionId(1), told(Instant::now()));
         for number in 0..2 * LINES_MAX {
-            let event = SessionEvent::Ended(format!("{number}\u{1b}[2J"));
+            let event = SessionEvent::Ended(EndReason::Unknown, format!("{number}\u{1b}[2J"));
             stories.note(&Notice::Udp(Event::Session(SessionId(1), peer.clone(), event)));
         }
         let all = stories.all();

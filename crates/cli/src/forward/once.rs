@@ -4,7 +4,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use holepunch_programs::forward::{Ended, Forward, ForwardError, forward};
-use holepunch_programs::{INTERRUPTED, is_orderly};
+use holepunch_programs::is_orderly;
+use holepunch_worker::CloseCode;
 
 use super::telling::{linked, telling};
 use super::{ALONE, End};
@@ -32,7 +33,7 @@ pub(super) async fn carry(
         let outcome = tokio::select! {
             outcome = forward(&joined.link, &mut what) => outcome,
             _signal = stop.wait() => {
-                end.tell(INTERRUPTED.to_owned(), counts.summary());
+                end.tell(CloseCode::Interrupted.text().to_owned(), counts.summary());
                 return Err(joined.interrupted().await);
             }
         };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use holepunch_programs::forward::{Forward, ForwardError, Forwarder, Missing};
-use holepunch_programs::{INTERRUPTED, is_orderly};
-use holepunch_worker::{Link, LinkError};
+use holepunch_programs::is_orderly;
+use holepunch_worker::{CloseCode, Link, LinkError};
 use tokio::task::JoinSet;
 
 use super::telling::{Event, Pace, linked, telling};
@@ -60,7 +60,7 @@ impl Service {
             let is_missing = |code, text| forwarder.is_missing(Missing { code, text });
             tokio::select! {
                 _signal = stop.wait() => {
-                    end.tell(INTERRUPTED.to_owned(), self.forwarder.summary());
+                    end.tell(CloseCode::Interrupted.text().to_owned(), self.forwarder.summary());
                     return Err(self.staying.interrupted().await);
                 }
                 next = self.staying.next(is_missing) => match next {

@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holepunch_programs::BUSY;
-use holepunch_worker::{Link, Links, PathEvent, PathEvents, PathKind, WorkerId};
+use holepunch_worker::{CloseCode, Link, Links, PathEvent, PathEvents, PathKind, WorkerId};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -28,9 +27,6 @@ const CALLERS_TOLD: u32 = 4;
 const CALLERS_NAMED_MAX: usize = 100;
 /// Where the direct path is lost, it is looked so often whether the peer is heard by another one.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-
-/// The reason with which a link is closed whose peer has made a new one.
-pub(super) const REPLACED: &str = "the peer has begun anew";
 
 /// How changes are told while a program runs.
 #[derive(Clone)]
@@ -143,7 +139,7 @@ async fn run(
                 }
                 Some(other) if manner.replaces && other.peer_key() == link.peer_key() => {
                     (manner.telling.line)("the peer has begun anew: its new link takes the place of the old one");
-                    link.close(REPLACED);
+                    link.close(CloseCode::BegunAnew);
                     return Left { links, next: Some(other) };
                 }
                 Some(other) if manner.replaces && ends_soon(&link).await => {
@@ -152,9 +148,9 @@ async fn run(
                 Some(other) => {
                     if turned_away.is_told(other.peer()) {
                         let caller = other.peer();
-                        (manner.telling.line)(&format!("turned away {caller}: {BUSY}"));
+                        (manner.telling.line)(&format!("turned away {caller}: {}", CloseCode::Busy.text()));
                     }
-                    other.close(BUSY);
+                    other.close(CloseCode::Busy);
                 }
             },
         }

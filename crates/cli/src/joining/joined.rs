@@ -3,12 +3,11 @@
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use holepunch_programs::{BUSY, INTERRUPTED};
-use holepunch_worker::{Link, LinkError, LinkPath, PathKind};
+use holepunch_worker::{Close, CloseCode, Link, LinkError, LinkPath, PathKind};
 use tokio::task::JoinHandle;
 
 use super::BACK_WITHIN;
-use super::attending::{Left, REPLACED};
+use super::attending::Left;
 use super::company::{Company, session_of_end};
 use super::waiting::Heard;
 use crate::exit::Failure;
@@ -54,7 +53,7 @@ impl Joined {
     ) -> Result<Turn<T>, Failure> {
         match self.another(has_begun) {
             Some(Another::Busy) => {
-                self.leave(BUSY).await;
+                self.leave(CloseCode::Busy).await;
                 Err(Failure::failed("the peer is busy with another link"))
             }
             Some(refused @ Another::Secret(_)) => Ok(Turn::Again(self.next(refused, stop).await?)),
@@ -68,12 +67,18 @@ impl Joined {
     /// with the peer: whoever ends the link so after that has had its part.
     pub(crate) fn another(&self, has_begun: bool) -> Option<Another> {
         match self.link.ended()? {
-            LinkError::ClosedByPeer(reason) if reason == BUSY && !has_begun => Some(Another::Busy),
+            LinkError::ClosedByPeer(close) if close.code == CloseCode::Busy && !has_begun => {
+                Some(Another::Busy)
+            }
             why @ (LinkError::SecretMissing(_) | LinkError::WrongSecret) => {
                 (!has_begun).then_some(Another::Secret(why))
             }
-            LinkError::Closed(reason) if reason == REPLACED => Some(Another::Replaced),
-            why @ LinkError::Unreachable(_) => Some(Another::Lost(why)),
+            LinkError::Closed(close) if close.code == CloseCode::BegunAnew => {
+                Some(Another::Replaced)
+            }
+            why @ (LinkError::Unreachable(_) | LinkError::SessionEnded(..)) => {
+                Some(Another::Lost(why))
+            }
             LinkError::Closed(_)
             | LinkError::ClosedByPeer(_)
             | LinkError::WrongKey { .. }
@@ -147,14 +152,14 @@ impl Joined {
     }
 
     /// Ends the link and the worker, within a second. What matters has to have arrived before.
-    pub(crate) async fn leave(self, reason: &str) {
-        self.link.close(reason);
+    pub(crate) async fn leave(self, why: impl Into<Close>) {
+        self.link.close(why);
         self.company.leave().await;
     }
 
     /// Ends everything because somebody wants that.
     pub(crate) async fn interrupted(self) -> Failure {
-        self.leave(INTERRUPTED).await;
+        self.leave(CloseCode::Interrupted).await;
         Failure::interrupted()
     }
 }

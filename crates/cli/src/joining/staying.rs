@@ -9,12 +9,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use holepunch_programs::{BUSY, INTERRUPTED};
 use holepunch_wire::identity::is_made_from_a_key;
 use holepunch_wire::session::{RoomName, SESSIONS_MAX, SessionId};
-use holepunch_worker::{Config, Guesses, Link, LinkError, Links, Notice, WorkerId};
+use holepunch_worker::{
+    Close, CloseCode, Config, Guesses, Link, LinkError, Links, Notice, WorkerId,
+};
 
-use super::attending::{REPLACED, TurnedAway};
+use super::attending::TurnedAway;
 use super::company::{Company, until_some};
 use super::waiting::{Heard, Waiting};
 use super::{BACK_WITHIN, Begun, JoinArgs, Manner, Telling, UNANSWERED_AFTER, begin, started};
@@ -160,12 +161,12 @@ impl Staying {
         let replaced = self.live.iter().position(|live| live.peer_key() == link.peer_key());
         if let Some(at) = replaced {
             // The same key has begun anew: the old link is nobody's.
-            self.live.swap_remove(at).close(REPLACED);
+            self.live.swap_remove(at).close(CloseCode::BegunAnew);
         } else if self.live.len() >= most || !self.lets_in(link.peer()) {
             if self.turned_away.is_told(link.peer()) {
-                self.say(format!("turned away {}: {BUSY}", link.peer()));
+                self.say(format!("turned away {}: {}", link.peer(), CloseCode::Busy.text()));
             }
-            link.close(BUSY);
+            link.close(CloseCode::Busy);
             return None;
         }
         if self.known.len() >= SESSIONS_KNOWN_MAX {
@@ -220,7 +221,9 @@ impl Staying {
         self.company.waiting.without_link();
         let waiting = &mut self.company.waiting;
         let heard = match why {
-            LinkError::ClosedByPeer(reason) if reason == BUSY && !has_begun => waiting.busy(),
+            LinkError::ClosedByPeer(close) if close.code == CloseCode::Busy && !has_begun => {
+                waiting.busy()
+            }
             LinkError::SecretMissing(_) | LinkError::WrongSecret if !has_begun => {
                 waiting.no_link(link.peer(), why)
             }
@@ -229,6 +232,7 @@ impl Staying {
             | LinkError::Closed(_)
             | LinkError::ClosedByPeer(_)
             | LinkError::Unreachable(_)
+            | LinkError::SessionEnded(..)
             | LinkError::WrongKey { .. }
             | LinkError::Impostor { .. }
             | LinkError::Protocol(_)
@@ -263,16 +267,17 @@ impl Staying {
     }
 
     /// Ends all links and the worker, within a second.
-    pub(crate) async fn leave(self, reason: &str) {
+    pub(crate) async fn leave(self, why: impl Into<Close>) {
+        let close = why.into();
         for link in &self.live {
-            link.close(reason);
+            link.close(close.clone());
         }
         self.company.leave().await;
     }
 
     /// Ends everything because somebody wants that.
     pub(crate) async fn interrupted(self) -> Failure {
-        self.leave(INTERRUPTED).await;
+        self.leave(CloseCode::Interrupted).await;
         Failure::interrupted()
     }
 }

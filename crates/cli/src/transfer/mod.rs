@@ -13,8 +13,7 @@ pub(crate) use send::{Args as SendArgs, run as run_send};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use holepunch_link::Link;
-use holepunch_programs::INTERRUPTED;
+use holepunch_link::{CloseCode, Link};
 use holepunch_programs::transfer::{
     self, Listing, Progress, ReceiveOptions, Summary, TransferError,
 };
@@ -76,7 +75,7 @@ async fn carry_out(
     let error = match &ended {
         Ok((_, Some(Ok(_)))) => None,
         Ok((_, Some(Err(error)))) => Some(Failure::failed(error)),
-        Ok((_, None)) => Some(Failure::failed(INTERRUPTED)),
+        Ok((_, None)) => Some(Failure::failed(CloseCode::Interrupted.text())),
         Err(failure) if failure.is_usage() => return ended.map(|_| ExitCode::SUCCESS),
         Err(failure) => Some(failure.clone()),
     };
@@ -84,7 +83,7 @@ async fn carry_out(
     let (joined, outcome) = ended?;
     match outcome {
         Some(Ok(summary)) => {
-            joined.leave(transfer::COMPLETE).await;
+            joined.leave(CloseCode::Complete).await;
             Ok(ExitCode::from(u8::from(summary.failed > 0)))
         }
         Some(Err(error)) => {

@@ -212,7 +212,7 @@ async fn closed_at(moment: usize) {
     }
     bad.close("gone");
     let error = within("the end", reading).await.unwrap();
-    assert_eq!(error, LinkError::ClosedByPeer("gone".to_owned()));
+    assert_eq!(error, LinkError::ClosedByPeer("gone".into()));
     assert_eq!(world.peers[1].until_ended().await, error);
     assert_eq!(good.open_bi().await.unwrap_err(), error);
 }

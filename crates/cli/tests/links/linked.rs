@@ -95,8 +95,8 @@ async fn a_link_that_one_side_closes_ends_on_both_with_the_reason() {
     let links = world.linked().await;
     links[0].close("enough\nfor today");
     let there = within("the end", links[1].closed()).await;
-    assert_eq!(there, LinkError::ClosedByPeer("enoughfor today".to_owned()));
-    assert_eq!(links[0].ended(), Some(LinkError::Closed("enough\nfor today".to_owned())));
+    assert_eq!(there, LinkError::ClosedByPeer("enoughfor today".into()));
+    assert_eq!(links[0].ended(), Some(LinkError::Closed("enough\nfor today".into())));
     assert_eq!(world.peers[1].until_ended().await, there);
 }
 
@@ -112,7 +112,7 @@ async fn a_worker_that_ends_tells_its_peer_directly_and_through_the_relay() {
         let [first, second] = world.peers;
         first.worker.shutdown().await;
         let there = within("the end", links[1].closed()).await;
-        assert_eq!(there, LinkError::ClosedByPeer("the worker ends".to_owned()), "{by_relay}");
+        assert_eq!(there, LinkError::ClosedByPeer("the worker ends".into()), "{by_relay}");
         drop(second);
     }
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use holepunch_link::SessionEvent;
+use holepunch_wire::reason::EndReason;
 use holepunch_worker::{Event, LinkError, Notice, Signal};
 
 use crate::flow::{flows, flows_both_ways};
@@ -158,6 +159,9 @@ async fn the_end_of_a_peer_that_crashes_while_the_link_is_relayed_is_noticed_soo
     world.peers[1].cables.end();
     let error = world.peers[0].until_ended().await;
     let noticed_after = crashed_at.elapsed();
-    assert_eq!(error, LinkError::Unreachable("the peer has not come back".to_owned()));
+    assert_eq!(
+        error,
+        LinkError::SessionEnded(EndReason::NotComeBack, EndReason::NotComeBack.to_string())
+    );
     assert!(noticed_after < NOTICED_WITHIN, "{noticed_after:?}");
 }

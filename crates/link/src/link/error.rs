@@ -4,34 +4,15 @@ use std::io;
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
+use holepunch_wire::reason::EndReason;
 
+use super::close::{Close, CloseCode};
 use crate::failure::{Blame, FailureCode};
-use crate::links::PROOF_BYTES;
-
-/// Longest reason of a close that is kept, in bytes.
-pub(crate) const REASON_BYTES_MAX: usize = 256;
-
-/// The code with which a link is closed on purpose.
-pub(crate) const CODE_DONE: u32 = 0;
-/// The code of a side that has a room secret, for a peer that has none.
-const CODE_SECRET_NEEDED: u32 = 2;
-/// The code of a side that has no room secret, for a peer that has one.
-const CODE_NO_SECRET: u32 = 3;
-/// The code for a peer that has shown not to know the room's secret.
-const CODE_WRONG_SECRET: u32 = 4;
-/// The code for a peer with which no protocol is in common.
-pub(crate) const CODE_NO_PROTOCOL: u32 = 5;
-
-/// The code of a side that closes a link at once that it has just proved its knowledge for: the proof, which the close may
-/// overtake, stands before the reason.
-pub(crate) const CODE_PROVED: u32 = 6;
 
 /// The side that says it has a room secret, and the peer none.
-pub(crate) const REFUSED_HERE: LinkError =
-    LinkError::SecretMissing("this side has a room secret, and the peer has none");
+pub(crate) const REFUSED_HERE: LinkError = LinkError::SecretMissing(CloseCode::SecretNeeded.text());
 /// The side that says it has no room secret, and the peer one.
-pub(crate) const REFUSED_THERE: LinkError =
-    LinkError::SecretMissing("the peer has a room secret, and this side has none");
+pub(crate) const REFUSED_THERE: LinkError = LinkError::SecretMissing(CloseCode::NoSecret.text());
 
 /// Why a link has ended, or never came about.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,10 +20,10 @@ pub(crate) const REFUSED_THERE: LinkError =
 pub enum LinkError {
     /// This side has closed it.
     #[error("this side has closed the link: {0}")]
-    Closed(String),
+    Closed(Close),
     /// The peer has closed it.
     #[error("the peer has closed the link: {0}")]
-    ClosedByPeer(String),
+    ClosedByPeer(Close),
     /// The peer is not who it should be.
     #[error(
         "the peer shows the key {shown}, expected {expected}: it is not who it should be, or the \
@@ -66,7 +47,7 @@ pub enum LinkError {
         shown: PublicKey,
     },
     /// The peer does not know the secret of the room.
-    #[error("the peer does not know this room's secret, or somebody stands in between")]
+    #[error("{}", CloseCode::WrongSecret.text())]
     WrongSecret,
     /// Only one of the two has a room secret.
     #[error("{0}")]
@@ -77,16 +58,19 @@ pub enum LinkError {
     /// No route to the peer is left.
     #[error("{0}")]
     Unreachable(String),
+    /// The session that the link is of has ended, and no route is left; why, for programs and for people.
+    #[error("{1}")]
+    SessionEnded(EndReason, String),
     /// The peer broke the protocol, or is of a version that this one does not understand.
     #[error("the peer does not speak the protocol of a link: {0}")]
     Protocol(String),
 }
 
 /// With which code a side refuses the peer, why, and what the peer makes of the code.
-const REFUSALS: [(u32, LinkError, LinkError); 3] = [
-    (CODE_SECRET_NEEDED, REFUSED_HERE, REFUSED_THERE),
-    (CODE_NO_SECRET, REFUSED_THERE, REFUSED_HERE),
-    (CODE_WRONG_SECRET, LinkError::WrongSecret, LinkError::WrongSecret),
+const REFUSALS: [(CloseCode, LinkError, LinkError); 3] = [
+    (CloseCode::SecretNeeded, REFUSED_HERE, REFUSED_THERE),
+    (CloseCode::NoSecret, REFUSED_THERE, REFUSED_HERE),
+    (CloseCode::WrongSecret, LinkError::WrongSecret, LinkError::WrongSecret),
 ];
 
 impl LinkError {
@@ -101,7 +85,7 @@ impl LinkError {
             Self::WrongSecret => FailureCode::WrongSecret,
             Self::SecretMissing(_) => FailureCode::SecretMissing,
             Self::NoProtocol(_) => FailureCode::NoProtocol,
-            Self::Unreachable(_) => FailureCode::NoPath,
+            Self::Unreachable(_) | Self::SessionEnded(..) => FailureCode::NoPath,
             Self::Protocol(_) => FailureCode::Protocol,
         }
     }
@@ -113,31 +97,22 @@ impl LinkError {
     }
 
     /// The code by which the peer knows why this side ends the connection.
-    pub(crate) fn close_code(&self) -> u32 {
+    pub(crate) fn close_code(&self) -> CloseCode {
         let refusal = REFUSALS.into_iter().find(|(_, why, _)| why == self);
-        refusal.map_or(CODE_DONE, |(code, ..)| code)
+        refusal.map_or(CloseCode::Other, |(code, ..)| code)
     }
 
     pub(crate) fn from_connection(error: &noq::ConnectionError) -> Self {
         match error {
             noq::ConnectionError::ApplicationClosed(close) => {
-                let mut refusals = REFUSALS.into_iter();
-                if let Some((.., refusal)) =
-                    refusals.find(|(code, ..)| close.error_code == (*code).into())
-                {
-                    return refusal;
+                let close = Close::read(close);
+                if close.code == CloseCode::NoProtocol {
+                    return Self::NoProtocol(close.reason);
                 }
-                let is_behind_proof = close.error_code == CODE_PROVED.into();
-                let reason = close.reason.get(if is_behind_proof { PROOF_BYTES } else { 0 }..);
-                let reason = String::from_utf8_lossy(reason.unwrap_or_default());
-                let reason = reason.chars().filter(|c| !c.is_control()).take(REASON_BYTES_MAX);
-                if close.error_code == CODE_NO_PROTOCOL.into() {
-                    Self::NoProtocol(reason.collect())
-                } else {
-                    Self::ClosedByPeer(reason.collect())
-                }
+                let refusal = REFUSALS.into_iter().find(|(code, ..)| *code == close.code);
+                refusal.map_or(Self::ClosedByPeer(close), |(.., refusal)| refusal)
             }
-            noq::ConnectionError::LocallyClosed => Self::Closed("the link was dropped".to_owned()),
+            noq::ConnectionError::LocallyClosed => Self::Closed("the link was dropped".into()),
             noq::ConnectionError::TimedOut => {
                 Self::Unreachable("the peer has not answered for too long".to_owned())
             }

@@ -1,5 +1,6 @@
 //! A link: an encrypted connection of two workers, over whatever way there is.
 
+mod close;
 mod error;
 mod joined;
 mod path;
@@ -16,10 +17,9 @@ use holepunch_wire::session::SessionId;
 
 use crate::links::LastWord;
 
-pub(crate) use error::{
-    CODE_DONE, CODE_NO_PROTOCOL, CODE_PROVED, REASON_BYTES_MAX, REFUSED_HERE, REFUSED_THERE,
-};
+pub use close::{Close, CloseCode};
 pub use error::{DatagramError, LinkError, ReadError, WriteError};
+pub(crate) use error::{REFUSED_HERE, REFUSED_THERE};
 pub use joined::BiStream;
 pub(crate) use path::PathState;
 pub use path::{LinkPath, PathEvent, PathEvents, PathKind};
@@ -237,14 +237,13 @@ impl Link {
     }
 
     /// Closes the link at once, and tells the peer why. One that has ended keeps the reason that it has.
-    pub fn close(&self, reason: &str) {
+    pub fn close(&self, why: impl Into<Close>) {
         if self.ended().is_some() {
             return;
         }
-        let mut reason = reason.to_owned();
-        holepunch_wire::plan::truncate(&mut reason, REASON_BYTES_MAX);
-        self.0.ending.because(LinkError::Closed(reason.clone()));
-        self.0.last_word.close(&self.0.connection, CODE_DONE, reason.as_bytes());
+        let close = why.into();
+        self.0.ending.because(LinkError::Closed(close.clone()));
+        self.0.last_word.close(&self.0.connection, &close);
     }
 
     /// Why the link has ended, where it has.

@@ -184,9 +184,13 @@ impl Failures {
     }
 
     /// Why there is no link: for a wrong key where one was shown, since that explains the rest.
+    pub(super) fn or_ended(self, otherwise: LinkError) -> LinkError {
+        self.wrong_key.map_or(otherwise, |(_, error)| error)
+    }
+
+    /// The same, where there is no way to the peer.
     pub(super) fn or(self, otherwise: impl Into<String>) -> LinkError {
-        let wrong_key = self.wrong_key.map(|(_, error)| error);
-        wrong_key.unwrap_or_else(|| LinkError::Unreachable(otherwise.into()))
+        self.or_ended(LinkError::Unreachable(otherwise.into()))
     }
 }
 

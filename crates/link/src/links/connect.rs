@@ -67,8 +67,8 @@ impl SessionTask {
         loop {
             let now = Instant::now();
             let seen = view.borrow_and_update().clone();
-            if let Some(reason) = seen.ended {
-                return Err(failures.or(reason));
+            if let Some(why) = seen.ended {
+                return Err(failures.or_ended(why));
             }
             let refused_at = failures.ends_at(&seen).filter(|_| !attempts.is_running());
             if refused_at.is_some_and(|at| at <= now) || attempts.are_spent(&seen) {
@@ -154,8 +154,8 @@ impl SessionTask {
             if over_at.is_none() && seen.direct.is_some() {
                 over_at = Some(Instant::now() + LINKED_WITHIN);
             }
-            if let Some(reason) = seen.ended {
-                return Err(failures.or(reason));
+            if let Some(why) = seen.ended {
+                return Err(failures.or_ended(why));
             }
             let refused_at = failures.ends_at(&seen).filter(|_| running.is_empty());
             tokio::select! {
@@ -253,6 +253,7 @@ fn is_final(error: &LinkError) -> bool {
         | LinkError::Closed(_)
         | LinkError::ClosedByPeer(_)
         | LinkError::Unreachable(_)
+        | LinkError::SessionEnded(..)
         | LinkError::Protocol(_) => false,
     }
 }

@@ -27,6 +27,7 @@ use holepunch_traversal::{RelayState, SessionEvent};
 use holepunch_wire::WorkerId;
 use holepunch_wire::check::IceRole;
 use holepunch_wire::identity::PublicKey;
+use holepunch_wire::reason::EndReason;
 use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::v1::SessionOffer;
 use tokio::sync::{mpsc, watch};
@@ -39,7 +40,7 @@ pub(crate) use hello::{LastWord, PROOF_BYTES};
 pub use relay_end::{RelayEnd, RelayKind};
 
 use crate::identity::Identity;
-use crate::link::{Link, LinkError, Windows};
+use crate::link::{CloseCode, Link, LinkError, Windows};
 use crate::mux::{Mux, MuxSocket, PacketDrops, Route};
 use crate::protocol::Protocols;
 use crate::quic;
@@ -184,7 +185,8 @@ impl Links {
 
     /// A session is offered: where both have a key, a link is made of it.
     pub(crate) fn begin(&mut self, offer: &SessionOffer) {
-        self.end(offer.details.session, "the rendezvous has begun it anew");
+        let anew = EndReason::OfferedAnew;
+        self.end(offer.details.session, anew, anew.text());
         let (Some(config), Some(key)) = (&self.config, offer.details.peer_key) else { return };
         self.mux.tidy();
         let session = offer.details.session;
@@ -222,17 +224,19 @@ impl Links {
         self.sessions.insert(session, Entry { number: self.begun, token, is_controlling, view });
     }
 
-    fn end(&mut self, session: SessionId, reason: &str) {
+    fn end(&mut self, session: SessionId, code: EndReason, reason: &str) {
         let Some(entry) = self.sessions.remove(&session) else { return };
         lock(&self.expected).remove(&entry.token);
         self.mux.forget_session(session);
-        entry.view.send_modify(|view| view.ended = Some(reason.to_owned()));
+        entry.view.send_modify(|view| {
+            view.ended = Some(LinkError::SessionEnded(code, reason.to_owned()));
+        });
     }
 
     /// What the traversal machine says of a session.
     pub(crate) fn handle(&mut self, session: SessionId, event: &SessionEvent) {
-        if let SessionEvent::Ended(reason) = event {
-            return self.end(session, reason);
+        if let SessionEvent::Ended(code, reason) = event {
+            return self.end(session, *code, reason);
         }
         let Some(entry) = self.sessions.get(&session) else { return };
         if let SessionEvent::AnswersFrom(socket, to, source) = event {
@@ -301,12 +305,12 @@ impl Links {
 
     /// A link has ended: its session is forgotten here.
     pub(crate) fn ended(&mut self, session: SessionId) {
-        self.end(session, "the link has ended");
+        self.end(session, EndReason::OwnLeave, "the link has ended");
     }
 
     /// Closes all links and waits until their last packets have left.
     pub(crate) async fn close(self) {
-        self.endpoint.close(crate::link::CODE_DONE.into(), b"the worker ends");
+        self.endpoint.close(CloseCode::Other.into(), b"the worker ends");
         let _in_time = tokio::time::timeout(CLOSE_TIMEOUT, self.endpoint.wait_all_draining()).await;
     }
 }

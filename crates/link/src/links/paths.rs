@@ -15,7 +15,7 @@ use super::next_packet::Watch;
 use super::session::SessionTask;
 use super::single::Single;
 use super::{LinkEvent, Teller, View, shown};
-use crate::link::{Ending, LinkError, LinkPath, PathKind, PathState};
+use crate::link::{CloseCode, Ending, LinkError, LinkPath, PathKind, PathState};
 use crate::mux::{Mux, Route};
 use crate::quic_paths::{self, id};
 
@@ -106,7 +106,7 @@ impl Paths {
                 // Whoever ends a session drops the sender behind its last word.
                 changed = self.view.changed(), if !self.is_over => match changed {
                     Ok(()) => None,
-                    Err(_) => return LinkError::Closed("the worker has ended".to_owned()),
+                    Err(_) => return LinkError::Closed("the worker has ended".into()),
                 },
                 () = due => None,
             };
@@ -252,15 +252,13 @@ impl Paths {
     }
 
     fn end(&self, connection: &noq::Connection, end: End) -> LinkError {
-        let reason = match end {
-            End::Session => self.view.borrow().ended.clone().unwrap_or_default(),
-            End::Stranded => {
-                "the direct path has not answered for long, and there is no relay".to_owned()
-            }
-        };
-        let error = LinkError::Unreachable(reason.clone());
+        let ended = self.view.borrow().ended.clone().filter(|_| matches!(end, End::Session));
+        let error = ended.unwrap_or_else(|| {
+            let why = "the direct path has not answered for long, and there is no relay";
+            LinkError::Unreachable(why.to_owned())
+        });
         self.ending.because(error.clone());
-        connection.close(crate::link::CODE_DONE.into(), reason.as_bytes());
+        connection.close(CloseCode::Other.into(), error.to_string().as_bytes());
         error
     }
 }

@@ -69,7 +69,10 @@ impl SessionTask {
         }
         // When the worker hears of it, the session's routes are gone, and the peer hears from the rendezvous
         // that there is nothing more. Before that it is to hear why, by the link.
-        if !matches!(error, LinkError::ClosedByPeer(_) | LinkError::Unreachable(_)) {
+        if !matches!(
+            error,
+            LinkError::ClosedByPeer(_) | LinkError::Unreachable(_) | LinkError::SessionEnded(..)
+        ) {
             sleep(LAST_WORDS).await;
         }
         let _unless_the_worker_has_ended =
@@ -102,7 +105,7 @@ impl SessionTask {
         let window = self.windows.open();
         let link = Link::new(connection, peer, state, (Arc::clone(&ending), last_word), window);
         if !self.teller.tell(LinkEvent::Established(link)).await {
-            return Ok(LinkError::Closed("the worker has ended".to_owned()));
+            return Ok(LinkError::Closed("the worker has ended".into()));
         }
         tokio::select! {
             closed = closed => Ok(ending.explain(&closed.reason)),

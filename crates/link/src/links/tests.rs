@@ -11,6 +11,7 @@ use holepunch_wire::check::IceRole;
 use holepunch_wire::credentials::{IceCredentials, RANDOM_BYTES};
 use holepunch_wire::identity::PublicKey;
 use holepunch_wire::plan::{Plan, Strategy};
+use holepunch_wire::reason::EndReason;
 use holepunch_wire::session::{AddressProof, SessionId};
 use holepunch_wire::signal::v1::{SessionDetails, SessionOffer};
 use tokio::net::UdpSocket;
@@ -155,7 +156,7 @@ async fn whoever_has_seen_the_proof_of_the_secret_and_goes_away_has_made_a_guess
     let heard = guesser.link().await.unwrap_err();
     assert_eq!(heard, LinkError::WrongSecret);
     drop(guesser);
-    own.links.handle(SESSION, &SessionEvent::Ended("the peer has left".to_owned()));
+    own.links.handle(SESSION, &SessionEvent::Ended(EndReason::PeerLeft, String::new()));
     assert_eq!(own.link().await.unwrap_err(), LinkError::WrongSecret);
 }
 

@@ -7,6 +7,7 @@ use holepunch_wire::plan::Strategy;
 use holepunch_wire::session::AddressProof;
 use holepunch_wire::signal::v1::SessionOffer;
 
+use crate::link::LinkError;
 use crate::mux::Route;
 
 /// What a session's task knows of the routes.
@@ -32,7 +33,7 @@ pub(crate) struct View {
     /// How often the own NAT has given this side another address, as far as it was seen.
     pub(super) rebound: u32,
     /// Why the session is over.
-    pub(super) ended: Option<String>,
+    pub(super) ended: Option<LinkError>,
 }
 
 impl View {
@@ -82,7 +83,7 @@ impl View {
             | SessionEvent::SearchStarted(_)
             | SessionEvent::Verdict(_)
             | SessionEvent::AnswersFrom(..)
-            | SessionEvent::Ended(_) => return false,
+            | SessionEvent::Ended(..) => return false,
         }
         true
     }

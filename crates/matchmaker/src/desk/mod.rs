@@ -15,33 +15,29 @@ use std::time::{Duration, Instant};
 use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
 use holepunch_wire::plan::truncate;
+use holepunch_wire::reason::CloseReason;
 use holepunch_wire::session::{RoomMode, RoomName, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, WorkerV1};
-use holepunch_wire::signal::{FromWorker, REPLACED_REASON, RawValue, ServerMessage};
+use holepunch_wire::signal::{EndpointError, FromWorker, RawValue, ServerMessage};
 use holepunch_wire::stun::proof::ProofNonce;
 use rand::rngs::StdRng;
 
 use crate::allowance::{Allowance, Rate};
 use crate::card::{Card, CardV1};
 use crate::cluster::ClaimError;
-use crate::doors::{Action, Closing, Config, Event, LeaveReason, Observed, Protocol, Worker};
+use crate::doors::{
+    Action, Closing, Config, DropReason, Event, LeaveReason, Observed, Protocol, Told, Worker,
+};
 use crate::registry::{Claimed, Whereabouts};
 use crate::seat::{Command, Effect, Held, Seat};
 use liveness::Liveness;
 pub use liveness::WakeReason;
 pub use reach::Unreachable;
 
-/// WebSocket close codes (RFC 6455 §7.4.1).
-pub(crate) const CLOSE_NORMAL: u16 = 1000;
-pub(crate) const CLOSE_GOING_AWAY: u16 = 1001;
-pub(crate) const CLOSE_POLICY: u16 = 1008;
-const CLOSE_INTERNAL: u16 = 1011;
-pub(crate) const CLOSE_TRY_AGAIN: u16 = 1013;
-
 /// A timer that is so late says that this process has stood still, and nothing of its peers.
 const STOOD_STILL: Duration = Duration::from_secs(2);
 
-/// Longest reason for an ignored message, in bytes: it may quote the message.
+/// Longest detail of an ignored message, in bytes: it may quote the message.
 const IGNORED_BYTES_MAX: usize = 200;
 
 /// Public addresses of a worker that are told to whoever looks after the server: an honest one has a new one now and then,
@@ -97,7 +93,7 @@ pub enum Out {
         has_sessions: bool,
     },
     /// This happened.
-    Event(Event),
+    Event(Told),
 }
 
 /// What a desk asks the registry.
@@ -269,10 +265,10 @@ impl Desk {
             return self.prove(hello.clone(), proved);
         }
         if self.is_gone {
-            return;
+            return self.event(Event::Dropped(DropReason::Gone));
         }
         if self.proof_until.is_some() {
-            return self.ignore("a message before the proof of the key".to_owned());
+            return self.ignore(DropReason::BeforeProof, String::new());
         }
         match message {
             FromWorker::RegisterPublicIp(Some(ip)) => {
@@ -281,14 +277,15 @@ impl Desk {
                 }
             }
             FromWorker::RegisterPublicIp(None) => {
-                self.ignore("register_public_ip without a valid `ip`".to_owned());
+                self.ignore(DropReason::BadPublicIp, String::new());
             }
             FromWorker::UpdateUdpEndpoint(report) => {
-                let checked = report.map_err(|error| error.to_string()).and_then(|endpoint| {
+                let bad = |error: EndpointError| ("bad_endpoint", error.to_string());
+                let checked = report.map_err(bad).and_then(|endpoint| {
                     let proven = self.card.v1.as_ref().and_then(|v1| v1.proven);
                     let allow = at.config.allow_private;
                     let checked = reach::check(endpoint, self.observed.ip, proven, allow);
-                    checked.map(|()| endpoint).map_err(|refusal| refusal.to_string())
+                    checked.map(|()| endpoint).map_err(|why| (why.code(), why.to_string()))
                 });
                 self.report(checked, at);
             }
@@ -300,7 +297,7 @@ impl Desk {
             FromWorker::V1(message) => self.v1_message(message, at),
             FromWorker::Unknown(kind) => {
                 let shown: String = kind.chars().take(40).collect();
-                self.ignore(format!("unknown message type {shown:?}"));
+                self.ignore(DropReason::UnknownType, format!("{shown:?}"));
             }
         }
     }
@@ -308,7 +305,8 @@ impl Desk {
     /// The answer to a ping came.
     pub fn pong(&mut self, at: Surroundings<'_>) {
         if self.is_gone || matches!(self.liveness, Liveness::Quiet { .. }) {
-            return; // Unasked: RFC 6455 §5.5.3 allows it, and it says nothing about our ping.
+            // RFC 6455 §5.5.3 allows it, and it says nothing about our ping.
+            return self.event(Event::Dropped(DropReason::UnaskedPong));
         }
         if let Some(sent) = self.pinged_at.take() {
             self.card_mut().rtt = Some(at.now.saturating_duration_since(sent));
@@ -327,10 +325,10 @@ impl Desk {
         let open = self.open.take();
         match (open, answer) {
             (_, Answer::Claim(Err(ClaimError::Replaced))) => {
-                self.close(CLOSE_NORMAL, REPLACED_REASON, LeaveReason::Replaced);
+                self.close(CloseReason::Replaced, LeaveReason::Replaced);
             }
             (Some(Open::Register), Answer::Claim(Ok(_))) => self.register(at),
-            (Some(Open::Register), Answer::Claim(Err(_))) => self.refuse(proof::OTHER_KEY),
+            (Some(Open::Register), Answer::Claim(Err(_))) => self.refuse(CloseReason::OtherKey),
             (Some(Open::Hello(hello)), Answer::Claim(claimed)) => {
                 self.claimed(*hello, claimed, at);
             }
@@ -369,9 +367,9 @@ impl Desk {
                 WakeReason::Ping => self.ping(at),
                 WakeReason::PingOverdue => self.hold_back(),
                 WakeReason::PingTimeout => {
-                    self.close(CLOSE_INTERNAL, "keepalive ping timeout", LeaveReason::PingTimeout);
+                    self.close(CloseReason::PingTimeout, LeaveReason::PingTimeout);
                 }
-                WakeReason::ProofTimeout => self.refuse(proof::LATE),
+                WakeReason::ProofTimeout => self.refuse(CloseReason::ProofLate),
                 WakeReason::Rematch
                 | WakeReason::CallerTurn
                 | WakeReason::SessionExpiry
@@ -407,9 +405,12 @@ impl Desk {
     }
 
     /// Closes the connection, and forgets it.
-    pub fn close(&mut self, code: u16, reason: &'static str, why: LeaveReason) {
+    pub fn close(&mut self, reason: CloseReason, why: LeaveReason) {
         if !self.is_gone {
-            self.outs.push_back(Out::Act(Action::Close { code, reason }));
+            if self.v1.is_some() {
+                self.send(ServerV1::Closing { code: reason }.encode());
+            }
+            self.outs.push_back(Out::Act(Action::Close(reason)));
             self.forget(why, false);
         }
     }
@@ -481,18 +482,22 @@ impl Desk {
         })
     }
 
-    fn report(&mut self, checked: Result<SocketAddr, String>, at: Surroundings<'_>) {
+    fn report(
+        &mut self,
+        checked: Result<SocketAddr, (&'static str, String)>,
+        at: Surroundings<'_>,
+    ) {
         match checked {
             Ok(endpoint) => {
                 self.card_mut().endpoint = Some(endpoint);
                 self.send(ServerMessage::ack(None).encode());
                 self.want(at);
             }
-            Err(detail) => {
+            Err((code, detail)) => {
                 let before = self.reports_refused;
                 self.reports_refused = before.saturating_add(1);
                 let worker = self.card.worker.clone();
-                self.event(Event::ReportRefused(worker, detail.clone(), before));
+                self.event(Event::ReportRefused(worker, code, detail.clone(), before));
                 self.send(ServerMessage::ack(Some(detail)).encode());
             }
         }
@@ -501,11 +506,12 @@ impl Desk {
     /// The worker asks for a peer. One that was shown out does so after the hello by which it was: those in the room without
     /// a name are not whom it wants.
     fn want(&mut self, at: Surroundings<'_>) {
-        if let Some(room) = self.room.clone() {
-            self.wants_since.get_or_insert(at.now);
-            self.announce();
-            self.outs.push_back(Out::Command(room, Command::Want { waited: None }));
-        }
+        let Some(room) = self.room.clone() else {
+            return self.event(Event::Dropped(DropReason::NoRoom));
+        };
+        self.wants_since.get_or_insert(at.now);
+        self.announce();
+        self.outs.push_back(Out::Command(room, Command::Want { waited: None }));
     }
 
     /// The hall of a room is another one than before, which knows nothing of this worker.
@@ -618,8 +624,7 @@ impl Desk {
                 if self.room.as_ref() == Some(room) {
                     (self.room, self.entered, self.wants_since) = (None, None, None);
                     self.tell_whereabouts();
-                    let message = ServerV1::Error { code: Some(code), message };
-                    self.send(message.encode());
+                    self.send(ServerV1::error(code, message).encode());
                 }
             }
             Effect::Resumed(sessions) => {
@@ -688,15 +693,15 @@ impl Desk {
         self.outs.push_back(Out::Ask(question));
     }
 
-    fn ignore(&mut self, mut why: String) {
-        truncate(&mut why, IGNORED_BYTES_MAX);
-        let event = Event::MessageIgnored(self.card.worker.clone(), why, self.ignored);
+    fn ignore(&mut self, why: DropReason, mut detail: String) {
+        truncate(&mut detail, IGNORED_BYTES_MAX);
+        let event = Event::MessageIgnored(self.card.worker.clone(), why, detail, self.ignored);
         self.ignored = self.ignored.saturating_add(1);
         self.event(event);
     }
 
     fn event(&mut self, event: Event) {
-        self.outs.push_back(Out::Event(event));
+        self.outs.push_back(Out::Event(event.told(self.room.clone())));
     }
 
     fn send(&mut self, text: String) {

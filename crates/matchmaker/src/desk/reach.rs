@@ -46,6 +46,18 @@ pub enum Unreachable {
     },
 }
 
+impl Unreachable {
+    /// The same for programs.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::NotUnicast { .. } => "not_unicast",
+            Self::LocalFromElsewhere { .. } => "local_from_elsewhere",
+            Self::HiddenFromStun { .. } => "hidden_from_stun",
+        }
+    }
+}
+
 /// Checks `endpoint`, reported by a worker whose own address is `observed`; `proven` is the one that the rendezvous' own
 /// STUN server has seen.
 ///

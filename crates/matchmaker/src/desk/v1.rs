@@ -7,6 +7,7 @@ use holepunch_wire::WorkerId;
 use holepunch_wire::address::AddressKind;
 use holepunch_wire::candidate::Candidate;
 use holepunch_wire::check::IceRole;
+use holepunch_wire::reason::CallError;
 use holepunch_wire::session::{LinkState, RoomName, SESSIONS_MAX, SessionId};
 use holepunch_wire::signal::v1::{
     ErrorCode, LinkReport, ServerV1, SessionDetails, Welcome, WorkerV1,
@@ -18,8 +19,8 @@ use rand::rngs::StdRng;
 
 use super::{Desk, MESSAGES, NEWS, Open, Out, Question, Surroundings, V1};
 use crate::allowance::Allowance;
-use crate::doors::{Action, News};
-use crate::hall::{NOT_REGISTERED, refusal};
+use crate::doors::{Action, DropReason, Event, News};
+use crate::hall::refusal;
 use crate::registry::Claimed;
 use crate::seat::{Command, Held, Seat};
 
@@ -59,15 +60,15 @@ impl Desk {
 
     pub(super) fn v1_message(&mut self, message: Result<WorkerV1, String>, at: Surroundings<'_>) {
         let Some(v1) = &mut self.v1 else {
-            return self.ignore("a message of holepunch.v1 without the sub-protocol".to_owned());
+            return self.ignore(DropReason::Baseline, String::new());
         };
         let is_hello = matches!(message, Ok(WorkerV1::Hello { .. }));
         // A hello is counted when its turn comes.
         if !is_hello && !v1.messages.allows(at.now) {
-            return self.ignore("too many messages".to_owned());
+            return self.ignore(DropReason::TooMany, String::new());
         }
         match message {
-            Err(why) => self.ignore(why),
+            Err(why) => self.ignore(DropReason::Malformed, why),
             Ok(hello @ WorkerV1::Hello { .. }) => self.greet(hello, None),
             Ok(WorkerV1::Ready) => self.want(at),
             Ok(WorkerV1::NatProfile { profile }) => {
@@ -89,7 +90,7 @@ impl Desk {
             Ok(WorkerV1::TurnAddress { address, .. })
                 if address.port() == 0 || !AddressKind::of(address.ip()).is_reachable_unicast() =>
             {
-                self.ignore("a turn_address that nothing can be sent to".to_owned());
+                self.ignore(DropReason::BadTurnAddress, String::new());
             }
             Ok(
                 message @ (WorkerV1::PlanAccepted { session, .. }
@@ -130,7 +131,7 @@ impl Desk {
             return;
         };
         if !self.v1.as_mut().is_some_and(|v1| v1.messages.allows(at.now)) {
-            return self.ignore("too many messages".to_owned());
+            return self.ignore(DropReason::TooMany, String::new());
         }
         if let Some(v1) = &mut self.card_mut().v1 {
             v1.callable = callable;
@@ -151,8 +152,7 @@ impl Desk {
             // It means the room of its URL still, which is not to be had, and has been told so.
             None if fresh => {
                 let message = "somebody is in this room already".to_owned();
-                let error = ServerV1::Error { code: Some(ErrorCode::RoomTaken), message };
-                self.send(error.encode());
+                self.send(ServerV1::error(ErrorCode::RoomTaken, message).encode());
             }
             None => {}
         }
@@ -182,7 +182,7 @@ impl Desk {
 
     fn candidates(&mut self, generation: u32, candidates: Vec<Candidate>, at: Surroundings<'_>) {
         if !self.v1.as_mut().is_some_and(|v1| v1.news.allows(at.now)) {
-            return self.ignore("too many sets of candidates".to_owned());
+            return self.ignore(DropReason::TooManyCandidates, String::new());
         }
         let known = self.card.v1.as_ref().map_or(0, |v1| v1.generation);
         if generation > known
@@ -190,13 +190,17 @@ impl Desk {
         {
             (v1.generation, v1.candidates) = (generation, candidates);
             self.announce();
+        } else {
+            self.event(Event::Dropped(DropReason::OldCandidates));
         }
     }
 
     fn address_proof(&mut self, address: SocketAddr, proof: &str, at: Surroundings<'_>) {
-        let (Some((key, clock)), Some(v1)) = (&at.config.proofs, &self.v1) else { return };
+        let (Some((key, clock)), Some(v1)) = (&at.config.proofs, &self.v1) else {
+            return self.event(Event::Dropped(DropReason::ProofUnasked));
+        };
         let Ok(proof) = proof.parse::<AddressProof>() else {
-            return self.ignore("an address_proof that is none".to_owned());
+            return self.ignore(DropReason::NoProof, String::new());
         };
         match key.verify(v1.nonce, address, &proof, clock.unix_s(at.now)) {
             Ok(()) => {
@@ -205,18 +209,23 @@ impl Desk {
                     self.announce();
                 }
             }
-            Err(why) => self.ignore(why.to_string()),
+            Err(why) => self.ignore(DropReason::BadProof, why.to_string()),
         }
     }
 
     /// A call by id.
     fn call(&mut self, peer: &str) {
         let why = match WorkerId::new(peer) {
-            Ok(called) if called == self.card.worker => "that is the caller itself",
+            Ok(called) if called == self.card.worker => CallError::OwnId,
             Ok(called) => return self.ask(Question::Find(called.clone()), Open::Call(called)),
-            Err(_) => "that is not a worker's id",
+            Err(_) => CallError::NoId,
         };
-        self.send(refusal(peer, (ErrorCode::NotCallable, why)).encode());
+        self.refuse_call(peer, why);
+    }
+
+    fn refuse_call(&mut self, called: &str, why: CallError) {
+        self.event(Event::CallRefused(self.card.worker.clone(), why));
+        self.send(refusal(called, why).encode());
     }
 
     pub(super) fn found(&mut self, called: &WorkerId, found: Option<(Seat, RoomName)>) {
@@ -228,7 +237,7 @@ impl Desk {
                 let (card, worker) = (self.card_for(&room), called.clone());
                 self.outs.push_back(Out::Command(room, Command::Call { card, worker, seat }));
             }
-            None => self.send(refusal(called.as_str(), NOT_REGISTERED).encode()),
+            None => self.refuse_call(called.as_str(), CallError::NotRegistered),
         }
     }
 
@@ -262,6 +271,7 @@ impl Desk {
             ServerV1::Welcome(_)
             | ServerV1::PeerAccepted { .. }
             | ServerV1::RoomEntered
+            | ServerV1::Closing { .. }
             | ServerV1::Error { .. } => Action::Send(text),
         };
         self.outs.push_back(Out::Act(action));

@@ -7,20 +7,15 @@ use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::address::{Site, Source};
+use holepunch_wire::reason::CallError;
 use holepunch_wire::session::SESSIONS_MAX;
-use holepunch_wire::signal::v1::{ErrorCode, ServerV1};
+use holepunch_wire::signal::v1::ServerV1;
 
 use super::pairing::{may_meet, parted};
 use super::{Hall, Person, Step};
 use crate::card::Card;
-use crate::doors::Protocol;
+use crate::doors::{Event, Protocol};
 use crate::seat::Seat;
-
-/// Why a call comes to nothing, for programs and for people.
-pub(crate) type NoCall = (ErrorCode, &'static str);
-
-/// Whoever calls need not know whether the worker is elsewhere.
-pub(crate) const NOT_REGISTERED: NoCall = (ErrorCode::NotRegistered, "it is not registered here");
 
 /// So many sessions a worker has at most where one more caller comes from another room: the other half is left to its own
 /// room, whatever strangers do who have read its id in the listing.
@@ -114,8 +109,9 @@ impl Hall {
         step: &mut Step<'_>,
     ) {
         self.let_in(seat, card, step);
-        if let Err(no_call) = self.try_call(seat, (worker, called), step) {
-            step.say(seat, refusal(worker.as_str(), no_call));
+        if let Err(why) = self.try_call(seat, (worker, called), step) {
+            step.say(seat, refusal(worker.as_str(), why));
+            self.worker(seat).into_iter().for_each(|it| step.event(Event::CallRefused(it, why)));
         }
         self.see_off(seat, step);
     }
@@ -125,15 +121,17 @@ impl Hall {
         seat: Seat,
         (worker, other): (&WorkerId, Seat),
         step: &mut Step<'_>,
-    ) -> Result<(), NoCall> {
+    ) -> Result<(), CallError> {
         if self.worker(other).as_ref() != Some(worker) {
-            return Err(NOT_REGISTERED);
+            return Err(CallError::NotRegistered);
         }
         let Some(site) = self.may_call(seat, other, step.now)? else {
             self.begin_call(seat, other, step);
             return Ok(());
         };
-        let Some(called) = self.people.get_mut(&other) else { return Err(NOT_REGISTERED) };
+        let Some(called) = self.people.get_mut(&other) else {
+            return Err(CallError::NotRegistered);
+        };
         let has_room = called.sessions() < CALLED_FROM_OUTSIDE_MAX;
         let line = called.line.get_or_insert_default();
         let free_at = line.free_at(step.now);
@@ -144,32 +142,33 @@ impl Hall {
         }
         let was_empty = line.waiting.is_empty();
         let Some(lost) = line.enter(site, seat) else {
-            return Err(not_callable("too many others call it at the moment"));
+            return Err(CallError::TooManyCallers);
         };
         lost.into_iter().for_each(|caller| self.see_off(caller, step));
         if was_empty {
             let at = if free_at > step.now { free_at } else { step.now + CALL_EVERY };
             self.lines.insert((at, other));
         }
-        Err(not_callable("others have called it before, and this call is in line behind theirs"))
+        Err(CallError::InLine)
     }
 
     /// Whether a worker may call another one; from another room, the site that it calls from.
-    fn may_call(&self, seat: Seat, other: Seat, now: Instant) -> Result<Option<Site>, NoCall> {
+    fn may_call(&self, seat: Seat, other: Seat, now: Instant) -> Result<Option<Site>, CallError> {
         let (Some(caller), Some(called)) = (self.people.get(&seat), self.people.get(&other)) else {
-            return Err(NOT_REGISTERED);
+            return Err(CallError::NotRegistered);
         };
         let is_outside = !self.members.contains(&seat);
         let is_for_all = || called.card.v1.as_ref().is_some_and(|v1| v1.callable);
+        // Whoever calls need not know whether the worker is elsewhere.
         if !self.members.contains(&other) || (is_outside && !is_for_all()) {
-            return Err(NOT_REGISTERED);
+            return Err(CallError::NotRegistered);
         }
         if called.card.protocol() != Protocol::V1 {
-            return Err(not_callable("it does not speak holepunch.v1"));
+            return Err(CallError::Baseline);
         }
-        may_meet(caller, called).map_err(not_callable)?;
+        may_meet(caller, called)?;
         if parted((caller, seat), called).is_some_and(|at| at > now) {
-            return Err(not_callable("the two have parted only seconds ago"));
+            return Err(CallError::JustParted);
         }
         Ok(is_outside.then(|| site_of(caller)))
     }
@@ -209,14 +208,10 @@ impl Hall {
 }
 
 /// What a caller is told.
-pub(crate) fn refusal(called: &str, (code, why): NoCall) -> ServerV1 {
+pub(crate) fn refusal(called: &str, why: CallError) -> ServerV1 {
     let shown: String = called.chars().take(64).collect();
     let message = format!("worker {shown:?} cannot be called: {why}");
-    ServerV1::Error { code: Some(code), message }
-}
-
-fn not_callable(why: &'static str) -> NoCall {
-    (ErrorCode::NotCallable, why)
+    ServerV1::Error { code: Some(why.error_code()), call: Some(why), message }
 }
 
 /// Behind a proxy that is not trusted, all come from one address of this machine, and wait in one line.

@@ -19,6 +19,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
+use holepunch_wire::nat::NatClass;
+use holepunch_wire::reason::EndReason;
 use holepunch_wire::relay::RelayAccess;
 use holepunch_wire::session::{RoomMode, RoomName, SESSIONS_MAX, SessionId};
 use holepunch_wire::signal::v1::{ErrorCode, ServerV1, WorkerV1};
@@ -27,10 +29,10 @@ use rand::rngs::StdRng;
 use crate::allowance::{Allowance, Rate};
 use crate::card::Card;
 use crate::desk::WakeReason;
-use crate::doors::Event;
+use crate::doors::{DropReason, Event, Told};
 use crate::plan::{Planner, Side};
 use crate::seat::{Command, Effect, InstanceId, Seat};
-pub(crate) use calls::{NOT_REGISTERED, refusal};
+pub(crate) use calls::refusal;
 use queue::{Place, ReadyQueue};
 pub(crate) use session::{MESH_WORKERS_MAX, RESUME_WITHIN};
 use session::{REMATCH_AFTER, Session};
@@ -56,7 +58,7 @@ pub(crate) struct Shared {
     /// Where each session is.
     pub(crate) rooms: BTreeMap<SessionId, RoomName>,
     pub(crate) effects: VecDeque<(RoomName, Seat, Effect)>,
-    pub(crate) events: VecDeque<Event>,
+    pub(crate) events: VecDeque<Told>,
 }
 
 /// One step of a hall.
@@ -76,11 +78,20 @@ impl Step<'_> {
     }
 
     fn refuse(&mut self, to: Seat, code: ErrorCode, message: String) {
-        self.say(to, ServerV1::Error { code: Some(code), message });
+        self.say(to, ServerV1::error(code, message));
     }
 
     fn event(&mut self, event: Event) {
-        self.shared.events.push_back(event);
+        self.shared.events.push_back(event.told(Some(self.room.clone())));
+    }
+
+    fn event_of(&mut self, session: SessionId, classes: [NatClass; 2], event: Event) {
+        let session = Some((session, classes));
+        self.shared.events.push_back(Told { session, ..event.told(Some(self.room.clone())) });
+    }
+
+    fn dropped(&mut self, why: DropReason) {
+        self.event(Event::Dropped(why));
     }
 }
 
@@ -266,7 +277,9 @@ impl Hall {
             WorkerV1::LinkState(report) => self.link_state(from, &report, step),
             WorkerV1::Leave { session } => {
                 if self.end_of(from, session).is_some() {
-                    self.end_session(session, Some(from), "the peer has left", step);
+                    self.end_session(session, Some(from), EndReason::PeerLeft, step);
+                } else {
+                    step.dropped(DropReason::NoSession);
                 }
             }
             WorkerV1::Hello { .. }

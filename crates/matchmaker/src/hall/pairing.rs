@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use holepunch_wire::reason::CallError;
 use holepunch_wire::session::RoomMode;
 use holepunch_wire::signal::v1::ErrorCode;
 
@@ -205,15 +206,15 @@ impl Hall {
 }
 
 /// Why two workers cannot have a session with each other, if they cannot.
-pub(super) fn may_meet(a: &Person, b: &Person) -> Result<(), &'static str> {
+pub(super) fn may_meet(a: &Person, b: &Person) -> Result<(), CallError> {
     if !a.is_v1() || !b.is_v1() {
-        return Err("it does not speak holepunch.v1");
+        return Err(CallError::Baseline);
     }
     if a.is_full() || b.is_full() {
-        return Err("one of the two has as many sessions as it may have");
+        return Err(CallError::TooManySessions);
     }
     let have_met = a.sessions.iter().any(|session| b.sessions.contains(session));
-    if have_met { Err("the two have a session already") } else { Ok(()) }
+    if have_met { Err(CallError::HasSession) } else { Ok(()) }
 }
 
 /// When two that were paired before may be paired again. A guest is forgotten with its last session, so `b` remembers this

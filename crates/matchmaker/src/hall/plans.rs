@@ -1,12 +1,13 @@
 //! Plans that follow the first one, and what becomes of them.
 
 use holepunch_wire::plan::{Plan, Strategy};
+use holepunch_wire::reason::EndReason;
 use holepunch_wire::session::{AddressProof, LinkState, SessionId};
 use holepunch_wire::signal::v1::{LinkReport, ServerV1};
 
 use super::session::PLANS_MAX;
 use super::{Hall, Step};
-use crate::doors::Event;
+use crate::doors::{DropReason, Event};
 use crate::seat::Seat;
 
 /// Why there is no direct path where a worker does not make the search that is planned.
@@ -17,13 +18,14 @@ impl Hall {
     /// Makes a better plan from what is known by now. One that only looks a little different is not
     /// worth beginning anew, unless the current one has failed.
     pub(super) fn replan(&mut self, id: SessionId, failed: bool, step: &mut Step<'_>) {
-        let Some(session) = self.sessions.get(&id) else { return };
-        if session.is_direct() || session.number >= PLANS_MAX {
-            return;
-        }
+        let Some(session) = self.sessions.get_mut(&id) else { return };
         let people = session.ends.each_ref().map(|end| self.people.get(&end.seat));
         let [Some(first), Some(second)] = people else { return };
         let mut sides = [first.side(step.now), second.side(step.now)];
+        session.classes = sides.each_ref().map(|side| side.profile.class());
+        if session.is_direct() || session.number >= PLANS_MAX {
+            return;
+        }
         let before = &session.plans[0];
         let mut tried = session.tried.clone();
         if failed {
@@ -85,16 +87,18 @@ impl Hall {
         if let Some(session) = self.sessions.get_mut(&id) {
             (session.number, session.plans) = (number, plans);
             session.is_declined &= strategy == Strategy::Relay;
+            step.event_of(id, session.classes, Event::Replanned(strategy, reason));
         }
-        step.event(Event::Replanned(id, strategy, reason));
     }
 
     pub(super) fn link_state(&mut self, seat: Seat, report: &LinkReport, step: &mut Step<'_>) {
-        let Some(own) = self.end_of(seat, report.session) else { return };
-        let Some(session) = self.sessions.get_mut(&report.session) else { return };
-        let worker = session.ends[own].worker.clone();
-        let reason = report.reason.clone();
-        step.event(Event::LinkState(report.session, worker, report.state, reason));
+        let (Some(own), Some(session)) =
+            (self.end_of(seat, report.session), self.sessions.get_mut(&report.session))
+        else {
+            return step.dropped(DropReason::NoSession);
+        };
+        let told = Event::LinkState(session.ends[own].worker.clone(), report.clone());
+        step.event_of(report.session, session.classes, told);
         let is_current = report.number == session.number;
         match report.state {
             LinkState::Direct => {
@@ -106,7 +110,7 @@ impl Hall {
                 }
             }
             LinkState::Failed if session.ends[own].direct => {
-                self.end_session(report.session, Some(seat), "the path is lost", step);
+                self.end_session(report.session, Some(seat), EndReason::PathLost, step);
             }
             LinkState::Failed if is_current && !session.is_direct() => {
                 self.record(report.session, false, step);
@@ -154,12 +158,14 @@ impl Hall {
         step: &mut Step<'_>,
     ) {
         let (Some(own), Some(session)) = (self.end_of(seat, id), self.sessions.get_mut(&id)) else {
-            return;
+            return step.dropped(DropReason::NoSession);
         };
         if session.number == number {
             session.accepted[own] = Some(number);
             let message = ServerV1::PeerAccepted { session: id, number, ports };
             self.say_to_peer(seat, id, message, step);
+        } else {
+            step.dropped(DropReason::OldPlan);
         }
     }
 }

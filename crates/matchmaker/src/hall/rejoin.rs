@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use holepunch_wire::reason::EndReason;
 use holepunch_wire::session::{RoomMode, SessionId};
 use holepunch_wire::signal::v1::ServerV1;
 
@@ -51,7 +52,7 @@ impl Hall {
                 session.ends.iter().any(|end| self.worker(seat).as_ref() == Some(&end.worker))
             });
             if is_its {
-                self.end_session(id, Some(seat), "the peer has left", step);
+                self.end_session(id, Some(seat), EndReason::PeerLeft, step);
             }
         }
     }
@@ -72,8 +73,7 @@ impl Hall {
         let end = End { direct, relayed, ..End::new((seat, place), &card) };
         match self.sessions.get_mut(&id) {
             None if self.ended.contains(&id) => {
-                let reason = "the peer has left".to_owned();
-                step.say(seat, ServerV1::SessionEnded { session: id, reason });
+                step.say(seat, ServerV1::ended(id, EndReason::PeerLeft));
                 if was_waiting {
                     self.next_place += 1;
                     self.wait_again(seat, Place::new(self.next_place, None), step);

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
+use holepunch_wire::nat::NatClass;
 use holepunch_wire::plan::Plan;
 use holepunch_wire::session::SessionId;
 
@@ -87,6 +88,8 @@ pub(crate) struct Session {
     pub(crate) ends: [End; 2],
     pub(crate) number: u32,
     pub(crate) plans: [Plan; 2],
+    /// Of which classes the NATs of the two are, as far as it is known.
+    pub(crate) classes: [NatClass; 2],
     /// Whether checks to every address of the peer have been in vain.
     pub(crate) plain_failed: bool,
     /// What else has been in vain.
@@ -105,6 +108,7 @@ impl Session {
             ends,
             number: 1,
             plans,
+            classes: <[NatClass; 2]>::default(),
             plain_failed: false,
             tried: Tried::default(),
             is_declined: false,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use holepunch_wire::check::IceRole;
 use holepunch_wire::credentials::IceCredentials;
 use holepunch_wire::plan::Plan;
+use holepunch_wire::reason::EndReason;
 use holepunch_wire::session::{SESSIONS_MAX, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, SessionDetails};
 use rand::RngExt;
@@ -13,7 +14,7 @@ use super::queue::Place;
 use super::session::{End, Session};
 use super::{Hall, Person, Step};
 use crate::card::Card;
-use crate::doors::Event;
+use crate::doors::{DropReason, Event};
 use crate::plan::Tried;
 use crate::seat::{Effect, Seat};
 
@@ -84,7 +85,7 @@ impl Hall {
         let abandoned: Vec<SessionId> =
             waiting.filter(|number| self.sessions.get(number).is_some_and(is_abandoned)).collect();
         for session in abandoned {
-            self.end_session(session, None, "the peer has begun anew", step);
+            self.end_session(session, None, EndReason::BegunAnew, step);
         }
     }
 
@@ -120,10 +121,13 @@ impl Hall {
         message: ServerV1,
         step: &mut Step<'_>,
     ) {
-        let Some(own) = self.end_of(from, session) else { return };
+        let Some(own) = self.end_of(from, session) else {
+            return step.dropped(DropReason::NoSession);
+        };
         let peer = self.sessions.get(&session).map(|session| &session.ends[1 - own]);
-        if let Some(peer) = peer.filter(|peer| peer.gone.is_none()) {
-            step.say(peer.seat, message);
+        match peer.filter(|peer| peer.gone.is_none()) {
+            Some(peer) => step.say(peer.seat, message),
+            None => step.dropped(DropReason::PeerAway),
         }
     }
 
@@ -178,13 +182,14 @@ impl Hall {
         }
         let ends = [0, 1].map(|own| End::new(pair[own], &cards[own]));
         let Plan { strategy, reason, .. } = plans[0].clone();
-        self.sessions.insert(id, Session::new(ends, plans));
+        let classes = sides.each_ref().map(|side| side.profile.class());
+        self.sessions.insert(id, Session { classes, ..Session::new(ends, plans) });
         if relay.is_some() {
             self.renew_later(id, false, step.now);
         }
         step.shared.rooms.insert(id, step.room.clone());
         let workers = cards.map(|card| card.worker.clone());
-        step.event(Event::SessionStarted(id, workers, strategy, reason));
+        step.event_of(id, classes, Event::SessionStarted(workers, strategy, reason));
     }
 
     /// Ends a session. `leaver` knows; the other one is told, and waits for the next peer in its old
@@ -193,7 +198,7 @@ impl Hall {
         &mut self,
         id: SessionId,
         leaver: Option<Seat>,
-        reason: &'static str,
+        reason: EndReason,
         step: &mut Step<'_>,
     ) {
         let Some(session) = self.forget_session(id, reason, step) else { return };
@@ -201,8 +206,7 @@ impl Hall {
             let peer = (session.ends[1 - own].worker.clone(), session.ends[1 - own].seat);
             let is_told = Some(end.seat) != leaver && end.gone.is_none();
             if is_told {
-                let reason = reason.to_owned();
-                step.say(end.seat, ServerV1::SessionEnded { session: id, reason });
+                step.say(end.seat, ServerV1::ended(id, reason));
             } else {
                 step.tell(end.seat, Effect::Over(id));
             }
@@ -219,7 +223,7 @@ impl Hall {
     fn forget_session(
         &mut self,
         id: SessionId,
-        reason: &'static str,
+        reason: EndReason,
         step: &mut Step<'_>,
     ) -> Option<Session> {
         let session = self.sessions.remove(&id)?;
@@ -238,7 +242,7 @@ impl Hall {
                 person.sessions.remove(&id);
             }
         }
-        step.event(Event::SessionEnded(id, reason));
+        step.event_of(id, session.classes, Event::SessionEnded(reason));
         Some(session)
     }
 
@@ -259,7 +263,7 @@ impl Hall {
                 entry.goes(own, step.now);
                 self.wait_anew(*session);
             } else {
-                self.end_session(*session, Some(seat), "the peer's connection has ended", step);
+                self.end_session(*session, Some(seat), EndReason::ConnectionEnded, step);
             }
         }
         while let Some(surplus) = self.waiting.pop_surplus(&person.card.worker) {
@@ -271,9 +275,9 @@ impl Hall {
     /// the relay, which ends with the session, the other one is told.
     pub(super) fn expire(&mut self, id: SessionId, step: &mut Step<'_>) {
         if self.sessions.get(&id).is_some_and(|session| !session.outlives_a_worker()) {
-            return self.end_session(id, None, "the peer has not come back", step);
+            return self.end_session(id, None, EndReason::NotComeBack, step);
         }
-        let over = self.forget_session(id, "its worker has not come back", step);
+        let over = self.forget_session(id, EndReason::Outlived, step);
         for end in over.iter().flat_map(|session| &session.ends).filter(|end| end.gone.is_none()) {
             step.tell(end.seat, Effect::Over(id));
             self.see_off(end.seat, step);

@@ -43,7 +43,9 @@ impl Table {
     fn is_refused(&self, number: u64, reason: &str) {
         let (code, said) = self.closes[&number];
         assert!(code == 1008 && said.starts_with(reason), "{code} {said}");
-        assert!(self.events.iter().any(|it| matches!(it, Event::Refused(_, why) if *why == said)));
+        assert!(
+            self.events.iter().any(|it| matches!(it, Event::Refused(_, why) if why.text() == said))
+        );
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use holepunch_matchmaker::{Closing, Event, Protocol};
 use holepunch_wire::check::IceRole;
+use holepunch_wire::nat::NatClass;
 use holepunch_wire::plan::Strategy;
 use holepunch_wire::session::{AddressProof, SessionId};
 use holepunch_wire::signal::FromServer;
@@ -786,7 +787,7 @@ fn refused_reports_are_counted_so_that_a_log_may_leave_them_out() {
         table.say(number, r#"{"type":"update_udp_endpoint","udp_ip":"0.0.0.0","udp_port":1}"#);
     }
     let before = |it: &Event| match it {
-        Event::ReportRefused(worker, _, before) => Some((worker.as_str().to_owned(), *before)),
+        Event::ReportRefused(worker, _, _, before) => Some((worker.as_str().to_owned(), *before)),
         _ => None,
     };
     let all: Vec<(String, u32)> = table.events.iter().filter_map(before).collect();
@@ -820,4 +821,35 @@ fn nothing_is_left_of_those_who_have_gone() {
     let started = table.events.iter().filter(|it| matches!(it, Event::SessionStarted(..))).count();
     let ended = table.events.iter().filter(|it| matches!(it, Event::SessionEnded(..))).count();
     assert!(started > 100 && started == ended, "{started} {ended}");
+}
+
+#[test]
+fn an_event_tells_the_room_the_session_the_classes_and_all_that_a_report_says() {
+    let mut table = Table::new();
+    table.v1(&[1, 2], "tea");
+    table.say(1, r#"{"type":"nat_profile","profile":{"mapping":"endpoint_independent"}}"#);
+    let hard = r#"{"mapping":"address_dependent","allocation":{"kind":"random"}}"#;
+    table.say(2, &format!(r#"{{"type":"nat_profile","profile":{hard}}}"#));
+    table.report(1);
+    table.report(2);
+    let session = table.offers(1)[0].details.session;
+    table.say(
+        1,
+        &format!(
+            r#"{{"type":"link_state","session":"{session}","state":"direct","strategy":"plain","number":1,
+            "reason":"r","rtt_ms":20,"elapsed_ms":300,"probes":7}}"#
+        ),
+    );
+    table.say(2, &format!(r#"{{"type":"leave","session":"{session}"}}"#));
+    let of_session = table.told.iter().filter(|told| told.session.is_some());
+    let of_session: Vec<_> = of_session.collect();
+    let codes: Vec<_> = of_session.iter().map(|told| told.event.code()).collect();
+    assert_eq!(codes[0].0, "session_started");
+    assert_eq!(codes[1..], [("link_state", Some("direct")), ("session_ended", Some("peer_left"))]);
+    for told in &of_session {
+        assert_eq!(told.room.as_ref().unwrap().as_str(), "tea");
+        assert_eq!(told.session, Some((session, [NatClass::Easy, NatClass::HardRandom])));
+    }
+    let Event::LinkState(_, report) = &of_session[1].event else { panic!("{of_session:?}") };
+    assert_eq!((report.rtt_ms, report.elapsed_ms, report.probes), (Some(20), 300, 7));
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use holepunch_matchmaker::{
-    Action, Closing, Config, ConnectionId, Event, Input, Matchmaker, Observed, Protocol,
+    Action, Closing, Config, ConnectionId, Event, Input, Matchmaker, Observed, Protocol, Told,
 };
 use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
@@ -25,6 +25,8 @@ pub(crate) struct Table {
     pub(crate) now: Instant,
     pub(crate) frames: BTreeMap<u64, Vec<String>>,
     pub(crate) events: Vec<Event>,
+    /// The same, with where they happened.
+    pub(crate) told: Vec<Told>,
     /// The code and the reason with which a connection was closed.
     pub(crate) closes: BTreeMap<u64, (u16, &'static str)>,
 }
@@ -91,7 +93,7 @@ impl Table {
     fn of(config: Config, now: Instant) -> Self {
         let machine = Matchmaker::new(config, StdRng::seed_from_u64(1));
         let (frames, closes) = (BTreeMap::new(), BTreeMap::new());
-        Self { machine, now, frames, events: Vec::new(), closes }
+        Self { machine, now, frames, events: Vec::new(), told: Vec::new(), closes }
     }
 
     pub(crate) fn input(&mut self, input: Input<'_>) {
@@ -106,7 +108,8 @@ impl Table {
                 Action::Send(text) | Action::Offer(text) | Action::Update(_, _, text) => {
                     self.frames.entry(connection).or_default().push(text);
                 }
-                Action::Close { code, reason } => {
+                Action::Close(reason) => {
+                    let (code, reason) = (reason.close_code().into(), reason.text());
                     let before = self.closes.insert(connection, (code, reason));
                     assert_eq!(before, None, "{connection} is closed twice");
                 }
@@ -116,7 +119,8 @@ impl Table {
         #[cfg(debug_assertions)]
         self.machine.check_invariants();
         while let Some(event) = self.machine.poll_event() {
-            self.events.push(event);
+            self.events.push(event.event.clone());
+            self.told.push(event);
         }
     }
 

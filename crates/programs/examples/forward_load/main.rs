@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use holepunch_programs::DONE;
+use holepunch_link::CloseCode;
 use holepunch_programs::forward::{Forward, bind, forward};
 use holepunch_sim::link::{LinkConfig, Loss};
 use rand::rngs::StdRng;
@@ -191,7 +191,7 @@ async fn measure(settings: Settings) -> Report {
     is_done.store(true, Ordering::Relaxed);
     let beside = beside.await.unwrap();
     let traffic = close.traffic();
-    close.close(DONE);
+    close.close(CloseCode::Done);
     let [near, far] = [near.await.unwrap().unwrap(), far.await.unwrap().unwrap()];
     let mut report = Report::of(&settings, &many, took);
     let first_bytes = |outcomes| FirstBytes::of(outcomes, settings.round_trip());

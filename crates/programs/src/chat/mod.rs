@@ -6,7 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
-use holepunch_link::{Link, LinkError, RecvStream, WriteError};
+use holepunch_link::{CloseCode, Link, LinkError, RecvStream, WriteError};
 use jiff::Timestamp;
 pub use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
@@ -16,9 +16,9 @@ use tokio::time::timeout;
 use crate::agree::{AgreeError, Agreed, Greeting, agree};
 use crate::ending::{self, CONFIRMS, Silent, Tell, confirm, patiently, stay};
 use crate::harmless::{harmless, harmless_json};
+use crate::is_orderly;
 use crate::messages::{MessageError, read_frame, write_message};
 use crate::sending::Sending;
-use crate::{DONE, is_orderly};
 use lines::Lines;
 
 /// The version of what goes over the link; the two sides have to have the same one.
@@ -163,7 +163,7 @@ async fn run(
                 if confirms {
                     stay(confirm(link)).await;
                 } else {
-                    stay(ending::acknowledged(&mut send, DONE)).await;
+                    stay(ending::acknowledged(&mut send, CloseCode::Done)).await;
                 }
                 return Ok(());
             };
@@ -192,7 +192,7 @@ async fn until_acknowledged(
     send: &mut Sending,
     mut hearing: Pin<&mut impl Future<Output = Result<(), ChatError>>>,
 ) -> Result<(), ChatError> {
-    let acknowledged = ending::acknowledged(send, DONE);
+    let acknowledged = ending::acknowledged(send, CloseCode::Done);
     tokio::pin!(acknowledged);
     let mut heard = None;
     let acknowledged = loop {

@@ -1,11 +1,9 @@
 use super::*;
-use holepunch_link::testing;
+use holepunch_link::{CloseCode, testing};
 use proptest::prelude::*;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncReadExt, BufReader, duplex};
-
-use crate::DONE;
 
 fn text() -> Chat {
     Chat { name: Some("Ada".to_owned()), form: Form::Text(TimeZone::UTC) }
@@ -81,7 +79,7 @@ async fn what_one_says_the_other_reads_and_the_end_is_told() {
     let said: Vec<&str> =
         lines.lines().filter_map(|line| line.split_once("] ")).map(|it| it.1).collect();
     assert_eq!(said, ["Ada: hello", "Ada: bye"]);
-    a.close(DONE);
+    a.close(CloseCode::Done);
 }
 
 #[tokio::test]

@@ -1,5 +1,4 @@
 use super::*;
-use crate::INTERRUPTED;
 use crate::agree::Greeting;
 use futures_util::FutureExt as _;
 use holepunch_link::testing;
@@ -53,12 +52,12 @@ async fn much_arrives_unchanged_both_ways() {
     let at_b = spawn_blocking(|| hash_of(heard_b));
     let side_a = async {
         let summary = once(&a, repeat(0xA5).take(LARGE), out_a, &progress.0).await;
-        a.close(DONE);
+        a.close(CloseCode::Done);
         summary
     };
     let side_b = async {
         let summary = once(&b, repeat(0x5A).take(LARGE), out_b, &progress.1).await;
-        b.close(DONE);
+        b.close(CloseCode::Done);
         summary
     };
     let (first, second) = tokio::join!(side_a, side_b);
@@ -224,7 +223,7 @@ async fn a_peer_that_leaves_after_its_end_leaves_nothing_out() {
             let (all, _taken) = came.await.unwrap();
             assert_eq!(all, "all");
             leaving.abort();
-            a.close(INTERRUPTED);
+            a.close(CloseCode::Interrupted);
         };
         let (outcome, ()) = tokio::join!(reading, interrupting);
         assert_eq!(outcome.is_ok(), is_whole, "{own:?}: {outcome:?}");
@@ -267,7 +266,7 @@ async fn nothing_is_lost_on_a_peer_that_refuses() {
         let sending = async {
             let summary =
                 pipe(&a, &mut input, &mut Output::new(sink()).unwrap(), &progress.0).await;
-            a.close(DONE);
+            a.close(CloseCode::Done);
             summary
         };
         let (sent, received) = tokio::join!(sending, once(&b, empty(), out_b, &progress.1));

@@ -30,18 +30,13 @@ pub use summary::{Failure, NAMES_MAX, Names, Notice, Phase, Summary, Totals};
 
 use std::time::Duration;
 
-use holepunch_link::{Link, LinkError, RecvStream, SendStream};
+use holepunch_link::{CloseCode, Link, LinkError, RecvStream, SendStream};
 use tokio::io::BufReader;
 use tokio::time::timeout;
 
 use crate::agree::{Greeting, agree, arrived};
 use crate::ending::CONFIRMS;
 
-/// The reason with which a link is closed after a transfer: this side knows that everything is on the receiver's disk,
-/// and that the other one knows.
-pub const COMPLETE: &str = "the transfer is complete";
-/// The reason with which a receiver closes the link that does not want what is listed: a sender knows it by that.
-const DECLINED: &str = "the transfer has failed: declined: whoever receives does not want it";
 /// A peer that ends its stream, since it ends the link, has ended the link by then.
 const CLOSED_WITHIN: Duration = Duration::from_secs(1);
 /// The name of the program in the greeting.
@@ -121,11 +116,12 @@ async fn closing<T>(link: &Link, outcome: Result<T, TransferError>) -> Result<T,
         (TransferError::Ended, Some(ended)) => TransferError::Link(ended),
         (error, _) => error,
     };
-    if matches!(&error, TransferError::Link(LinkError::ClosedByPeer(why)) if why == DECLINED) {
+    if matches!(&error, TransferError::Link(LinkError::ClosedByPeer(why)) if why.code == CloseCode::Declined)
+    {
         return Err(TransferError::Unwanted);
     }
     if matches!(error, TransferError::Declined) {
-        link.close(DECLINED);
+        link.close(CloseCode::Declined);
     } else {
         link.close(&format!("the transfer has failed: {error}"));
     }

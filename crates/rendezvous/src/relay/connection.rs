@@ -13,7 +13,7 @@ use super::budget::{Bound, Payer, Verdict};
 use super::end::{Close, End};
 use super::frame::{PING, PONG, Reader, Received};
 use super::{Pair, Relay};
-use crate::close_code::POLICY;
+use holepunch_wire::close_code::CloseCode;
 
 /// A worker that has said nothing for so long is sent a ping: within the two minutes after which
 /// some routers forget a TCP connection, and rare enough for a battery.
@@ -149,7 +149,7 @@ impl Connection<'_> {
                     break Some(Outcome::Closes(Some((code, ""))));
                 }
                 Ok(None) => break None,
-                Err(broken) => break Some(Outcome::Closes(Some((broken.0, broken.1)))),
+                Err(broken) => break Some(Outcome::Closes(Some((broken.0.into(), broken.1)))),
             }
         };
         if !messages.is_empty() {
@@ -176,7 +176,7 @@ impl Connection<'_> {
                         "this session has used up what is relayed for it"
                     }
                 };
-                Some(Outcome::Closes(Some((POLICY, reason))))
+                Some(Outcome::Closes(Some((CloseCode::Policy.into(), reason))))
             }
         }
     }

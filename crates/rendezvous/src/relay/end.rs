@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use crate::close_code::NORMAL;
+use holepunch_wire::close_code::CloseCode;
 
 use super::frame::{CLOSE, OwnHead, close_payload};
 use super::queue::{Queue, WRITE_PIECES_MAX};
@@ -16,7 +16,8 @@ use super::queue::{Queue, WRITE_PIECES_MAX};
 pub(super) type Close = (u16, &'static str);
 
 /// Told to a connection when its worker has opened another one.
-pub(super) const REPLACED: Close = (NORMAL, "replaced by another connection of this worker");
+pub(super) const REPLACED: Close =
+    (CloseCode::Normal as u16, "replaced by another connection of this worker");
 
 /// One end.
 #[derive(Debug, Default)]

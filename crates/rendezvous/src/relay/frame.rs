@@ -8,7 +8,7 @@ use axum::body::Bytes;
 use bytes::{Buf, BytesMut};
 use holepunch_wire::relay::RELAY_FRAME_BYTES_MAX;
 
-use crate::close_code::{self, INVALID_DATA, NORMAL, PROTOCOL_ERROR};
+use holepunch_wire::close_code::{CloseCode, may_be_sent};
 
 /// First byte of a whole message: FIN, and the kind.
 pub(super) const BINARY: u8 = 0x82;
@@ -39,10 +39,10 @@ pub(super) enum Received {
 
 /// Why a stream cannot be read any further: the close code and its reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Broken(pub(super) u16, pub(super) &'static str);
+pub(super) struct Broken(pub(super) CloseCode, pub(super) &'static str);
 
-const INVALID: Broken = Broken(PROTOCOL_ERROR, "not a valid WebSocket frame");
-const TOO_BIG: Broken = Broken(close_code::TOO_BIG, "a frame of the relay has at most 64 KiB");
+const INVALID: Broken = Broken(CloseCode::ProtocolError, "not a valid WebSocket frame");
+const TOO_BIG: Broken = Broken(CloseCode::TooBig, "a frame of the relay has at most 64 KiB");
 
 /// The head of a frame.
 #[derive(Debug, Clone, Copy)]
@@ -121,15 +121,15 @@ impl Reader {
 /// The code that answers a close frame: its own, where it may have one (RFC 6455 §5.5.1).
 fn answer_to_close(payload: &[u8]) -> Result<u16, Broken> {
     match payload {
-        [] => Ok(NORMAL),
+        [] => Ok(CloseCode::Normal.into()),
         [_] => Err(INVALID),
         [high, low, reason @ ..] => {
             let code = u16::from_be_bytes([*high, *low]);
-            if !close_code::may_be_sent(code) {
+            if !may_be_sent(code) {
                 return Err(INVALID);
             }
             let is_text = std::str::from_utf8(reason).is_ok();
-            is_text.then_some(code).ok_or(Broken(INVALID_DATA, "a reason must be UTF-8"))
+            is_text.then_some(code).ok_or(Broken(CloseCode::InvalidData, "a reason must be UTF-8"))
         }
     }
 }
@@ -287,7 +287,10 @@ mod tests {
     fn texts_and_pongs_say_nothing() {
         let bytes = [frame(0x81, b"\xff"), frame(PONG, b"x"), frame(CLOSE, b"")].concat();
         let all = read(&mut Reader::default(), &bytes).unwrap();
-        assert_eq!(all, [Received::Nothing, Received::Nothing, Received::Close(NORMAL)]);
+        assert_eq!(
+            all,
+            [Received::Nothing, Received::Nothing, Received::Close(CloseCode::Normal.into())]
+        );
     }
 
     #[test]
@@ -301,7 +304,10 @@ mod tests {
             assert_eq!(closed(&code.to_be_bytes()), Err(INVALID), "{code}");
         }
         assert_eq!(closed(&[3]), Err(INVALID));
-        assert_eq!(closed(&[3, 0xe8, 0xff]).map_err(|broken| broken.0), Err(INVALID_DATA));
+        assert_eq!(
+            closed(&[3, 0xe8, 0xff]).map_err(|broken| broken.0),
+            Err(CloseCode::InvalidData)
+        );
     }
 
     #[test]

@@ -32,12 +32,13 @@ use holepunch_wire::relay::RelayKey;
 use holepunch_wire::session::SessionId;
 use tokio::net::TcpStream;
 
-use crate::close_code::{GOING_AWAY, NORMAL};
 use crate::log_budget::LogBudget;
 use accounts::Accounts;
 use budget::{Budgets, Payer, Refusal, Verdict};
 use connection::{Connection, Counts};
 use end::{Close, End};
+use holepunch_wire::close_code::CloseCode;
+use holepunch_wire::reason::CloseReason;
 
 pub(crate) use request::RelayDoor;
 pub use server::{RelayConfig, RelayServer};
@@ -45,8 +46,8 @@ pub use server::{RelayConfig, RelayServer};
 /// Sessions that are remembered to have ended, some 100 bytes each: their tokens may be good for a day. The oldest are forgotten.
 const ENDED_MAX: usize = 65_536;
 
-const ENDED: Close = (NORMAL, "the session has ended");
-const SHUTDOWN: Close = (GOING_AWAY, "server is shutting down");
+const ENDED: Close = (CloseCode::Normal as u16, "the session has ended");
+const SHUTDOWN: Close = (CloseCode::GoingAway as u16, CloseReason::ShuttingDown.text());
 
 /// How much a relay carries. What is `None` has no bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,7 +200,7 @@ impl Relay {
             table.pairs.remove(&session)
         });
         for end in pair.iter().flat_map(|pair| &pair.ends) {
-            end.close((NORMAL, reason));
+            end.close((CloseCode::Normal.into(), reason));
         }
         self.budgets.lock().unwrap_or_else(PoisonError::into_inner).forget(session);
     }

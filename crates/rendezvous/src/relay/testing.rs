@@ -34,7 +34,7 @@ pub fn read<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Message>, Opt
                 Ok(Some(Received::Ping(bytes))) => all.push(Message::Ping(bytes.to_vec())),
                 Ok(Some(Received::Close(_))) => all.push(Message::Close),
                 Ok(None) => break,
-                Err(broken) => return (all, Some(broken.0)),
+                Err(broken) => return (all, Some(broken.0.into())),
             }
         }
         let missing = reader.missing(&buffer);

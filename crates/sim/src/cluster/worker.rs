@@ -115,6 +115,7 @@ impl Worker {
                 | ServerV1::PeerTurnAddress { .. }
                 | ServerV1::RelayToken { .. }
                 | ServerV1::RoomEntered
+                | ServerV1::Closing { .. }
                 | ServerV1::Error { .. } => Heard::Nothing,
             },
             Ok(_) | Err(_) => Heard::Nothing,

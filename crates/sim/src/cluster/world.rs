@@ -396,7 +396,7 @@ impl World {
             Action::Ping => {
                 self.after(Duration::from_millis(5), Happening::Pong(number, connection));
             }
-            Action::Close { reason, .. } => {
+            Action::Close(reason) => {
                 self.note(format!("w{worker} is closed: {reason}"));
                 self.lose(worker);
             }

@@ -127,9 +127,10 @@ fn server(message: &ServerV1) -> Option<String> {
         ServerV1::SessionEnded { reason, .. } => format!("the session is over: {reason}"),
         ServerV1::Error { message, .. } => format!("error: {message}"),
         // The machine's events tell of both.
-        ServerV1::Plan { .. } | ServerV1::P2pConnectionOffer { .. } | ServerV1::RoomEntered => {
-            return None;
-        }
+        ServerV1::Plan { .. }
+        | ServerV1::P2pConnectionOffer { .. }
+        | ServerV1::RoomEntered
+        | ServerV1::Closing { .. } => return None,
     })
 }
 
@@ -173,7 +174,7 @@ fn session(peer: &str, event: &SessionEvent) -> String {
         SessionEvent::Repaired(path) => format!("REPAIRED: {peer} answers {}", path_in_words(path)),
         SessionEvent::Verdict(reason) => format!("VERDICT: relay, {reason}"),
         SessionEvent::Failed(failure) => format!("FAILED: {failure}"),
-        SessionEvent::Ended(reason) => format!("the session is over: {reason}"),
+        SessionEvent::Ended(_, reason) => format!("the session is over: {reason}"),
     }
 }
 

@@ -290,7 +290,7 @@ impl World {
                     self.post(way, Frame::ToWorker(index, text));
                 }
                 Action::Ping => self.post(way * 2, Frame::Pong(index)),
-                Action::Close { reason, .. } => panic!("nobody is closed here: {reason}"),
+                Action::Close(reason) => panic!("nobody is closed here: {reason}"),
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use holepunch_wire::plan::{Aim, Announce, Plan, Search, Strategy};
+use holepunch_wire::reason::EndReason;
 use holepunch_wire::session::LinkState;
 use holepunch_wire::signal::v1::{LinkReport, WorkerV1};
 
@@ -82,18 +83,18 @@ impl Session {
 
     /// That nothing came of it, and why where somebody has said so.
     pub(crate) fn in_vain(&self) -> String {
-        let what = "no direct path came about";
+        let what = EndReason::InVain;
         if self.plan.strategy == Strategy::Relay {
             format!("{what}: {}", self.plan.reason)
         } else {
-            what.to_owned()
+            what.to_string()
         }
     }
 
     /// Ends it.
-    pub(crate) fn end(&mut self, reason: &str) {
+    pub(crate) fn end(&mut self, code: EndReason, reason: &str) {
         if !self.is_over() {
-            self.tell(SessionEvent::Ended(reason.to_owned()));
+            self.tell(SessionEvent::Ended(code, reason.to_owned()));
             self.phase = Phase::Over;
             self.search = None;
         }

@@ -11,6 +11,7 @@ use holepunch_wire::address::AddressKind;
 use holepunch_wire::candidate::{self, CANDIDATES_MAX, Candidate, CandidateKind};
 use holepunch_wire::nat::SearchWish;
 use holepunch_wire::plan::{Plan, Strategy};
+use holepunch_wire::reason::EndReason;
 use holepunch_wire::session::{AddressProof, SESSIONS_MAX, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, SessionOffer, Welcome, WorkerV1};
 use holepunch_wire::stun::proof::ProofNonce;
@@ -92,9 +93,9 @@ impl Traversal {
                     session.handle_accepted(number, ports, now, &mut self.rng);
                 }
             }
-            ServerV1::SessionEnded { session, reason } => {
+            ServerV1::SessionEnded { session, code, reason } => {
                 if let Some(session) = self.sessions.get_mut(&session) {
-                    session.end(&reason);
+                    session.end(code, &reason);
                     self.reporting.lost();
                 }
             }
@@ -103,6 +104,7 @@ impl Traversal {
             | ServerV1::PeerTurnAddress { .. }
             | ServerV1::RelayToken { .. }
             | ServerV1::RoomEntered
+            | ServerV1::Closing { .. }
             | ServerV1::Error { .. } => {}
         }
     }
@@ -123,7 +125,7 @@ impl Traversal {
         // What it searches is counted anew.
         self.searched.take_if(|(searched, _)| *searched == id);
         if let Some(mut replaced) = self.sessions.remove(&id) {
-            replaced.end("the rendezvous has begun it anew");
+            replaced.end(EndReason::OfferedAnew, EndReason::OfferedAnew.text());
             while let Some(event) = replaced.poll_event() {
                 self.events.push_back(event);
             }
@@ -205,7 +207,7 @@ impl Traversal {
 
     pub(crate) fn leave(&mut self, id: SessionId) {
         if let Some(session) = self.sessions.get_mut(&id) {
-            session.end("this worker has left");
+            session.end(EndReason::OwnLeave, EndReason::OwnLeave.text());
             self.events.push_back(Event::Signal(WorkerV1::Leave { session: id }));
             self.reporting.lost();
         }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use holepunch_wire::reason::EndReason;
 use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::v1::WorkerV1;
 
@@ -55,7 +56,7 @@ impl Traversal {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             session.handle_timeout(now, &mut self.rng);
             if session.wants_to_leave(now) {
-                session.end(&session.in_vain());
+                session.end(EndReason::InVain, &session.in_vain());
                 self.events.push_back(Event::Signal(WorkerV1::Leave { session: id }));
                 self.reporting.failed(now, &mut self.rng);
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use holepunch_traversal::{SearchRefusal, SessionEvent};
 use holepunch_wire::candidate::{Candidate, CandidateKind};
 use holepunch_wire::plan::{Aim, Announce, Search, Strategy};
+use holepunch_wire::reason::EndReason;
 use holepunch_wire::session::{AddressProof, SessionId};
 use holepunch_wire::signal::v1::ServerV1;
 
@@ -33,7 +34,7 @@ fn session_with_search(world: &mut World, number: u64) {
     });
     world.signal(0, ServerV1::PeerAccepted { session: id, number: 1, ports: Vec::new() });
     world.run(secs(5));
-    world.signal(0, ServerV1::SessionEnded { session: id, reason: String::new() });
+    world.signal(0, ServerV1::ended(id, EndReason::PeerLeft));
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn after_a_session_that_came_to_nothing_another_peer_is_asked_for() {
         assert_eq!(world.parties[0].machine.sessions(world.now).count(), 0);
     }
     let ended = world.parties[0].session_events().find_map(|(_, event)| match event {
-        SessionEvent::Ended(why) => Some(why.clone()),
+        SessionEvent::Ended(_, why) => Some(why.clone()),
         _ => None,
     });
     assert_eq!(ended.as_deref(), Some("no direct path came about: a test"));

@@ -8,6 +8,7 @@ use holepunch_wire::WorkerId;
 use holepunch_wire::candidate::{Candidate, CandidateKind};
 use holepunch_wire::check::IceRole;
 use holepunch_wire::plan::{Aim, Announce, Plan, Search, Strategy as PlanStrategy};
+use holepunch_wire::reason::EndReason;
 use holepunch_wire::session::{AddressProof, SessionId};
 use holepunch_wire::signal::Offer;
 use holepunch_wire::signal::v1::{ServerV1, SessionDetails, SessionOffer, Welcome};
@@ -234,8 +235,8 @@ fn signal() -> impl Strategy<Value = ServerV1> {
                 ServerV1::PeerCandidates { session, generation, candidates, address_proof }
             }
         ),
-        1 => id().prop_map(|session| ServerV1::SessionEnded { session, reason: "any".to_owned() }),
-        1 => Just(ServerV1::Error { code: None, message: "any".to_owned() }),
+        1 => id().prop_map(|session| ServerV1::ended(session, EndReason::Unknown)),
+        1 => Just(ServerV1::Error { code: None, call: None, message: "any".to_owned() }),
     ]
 }
 

@@ -9,6 +9,7 @@ use holepunch_wire::WorkerId;
 use holepunch_wire::address::AddressKind;
 use holepunch_wire::check::{Check, ParsedCheck};
 use holepunch_wire::credentials::{IceCredentials, RANDOM_BYTES};
+use holepunch_wire::reason::EndReason;
 use holepunch_wire::session::{SESSIONS_MAX, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, WorkerV1};
 use holepunch_wire::stun::{BindingRequest, TransactionId};
@@ -210,8 +211,8 @@ impl Rig {
     pub(crate) fn end(mut self) {
         for session in 0..SESSIONS {
             let session = SessionId(u64::from(session));
-            let reason = String::new();
-            self.input(Input::V1(Box::new(ServerV1::SessionEnded { session, reason })));
+            let ended = ServerV1::ended(session, EndReason::PeerLeft);
+            self.input(Input::V1(Box::new(ended)));
         }
         assert_eq!(self.machine.sessions(self.now).count(), 0);
         for which in 0..self.wanted.len() {

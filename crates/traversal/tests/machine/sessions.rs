@@ -2,6 +2,7 @@
 
 use holepunch_traversal::{Event, Input, OfferRefusal, RelayState, SessionEvent};
 use holepunch_wire::plan::{Aim, Announce, Strategy};
+use holepunch_wire::reason::EndReason;
 use holepunch_wire::session::{AddressProof, LinkState, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, WorkerV1};
 
@@ -27,7 +28,7 @@ fn assert_over(mut world: World) {
     assert_eq!(party.fresh_sockets(), 0, "its sockets are closed at once");
     assert_eq!(party.opened, party.closed);
     assert_eq!(party.machine.sessions(world.now).count(), 0);
-    assert!(party.has(|event| matches!(event, SessionEvent::Ended(_))));
+    assert!(party.has(|event| matches!(event, SessionEvent::Ended(..))));
     let before = world.elapsed();
     world.run(secs(60));
     let after = world.parties[0].sent.iter().filter(|sent| sent.at > before && sent.is_check());
@@ -51,7 +52,10 @@ fn a_session_that_the_rendezvous_ends_closes_everything() {
     for world in [searching(), World::linked()] {
         let mut world = world;
         let reason = "another peer".to_owned();
-        world.signal(0, ServerV1::SessionEnded { session: SESSION, reason });
+        world.signal(
+            0,
+            ServerV1::SessionEnded { session: SESSION, code: EndReason::Unknown, reason },
+        );
         assert_over(world);
     }
 }

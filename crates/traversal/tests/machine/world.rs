@@ -13,6 +13,7 @@ use holepunch_wire::WorkerId;
 use holepunch_wire::check::{Check, CheckRequest, ParsedCheck};
 use holepunch_wire::credentials::{IceCredentials, IceRole, RANDOM_BYTES};
 use holepunch_wire::plan::{Aim, Announce, Plan, Search, Strategy};
+use holepunch_wire::reason::EndReason;
 use holepunch_wire::session::{AddressProof, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, SessionDetails, SessionOffer, WorkerV1};
 use holepunch_wire::stun::{BindingRequest, BindingSuccess, TransactionId};
@@ -424,9 +425,7 @@ impl World {
             WorkerV1::PlanAccepted { session, number, ports } => {
                 ServerV1::PeerAccepted { session, number, ports }
             }
-            WorkerV1::Leave { session } => {
-                ServerV1::SessionEnded { session, reason: "the peer has left".to_owned() }
-            }
+            WorkerV1::Leave { session } => ServerV1::ended(session, EndReason::PeerLeft),
             _ => return,
         };
         if self.passes_on {

@@ -355,7 +355,7 @@ impl World {
                 (Some(_), Action::Ping) => {
                     self.post(LATENCY * 2, Parcel::Pong(transmit.connection));
                 }
-                (Some(_), Action::Close { reason, .. }) => {
+                (Some(_), Action::Close(reason)) => {
                     panic!("the world closes nobody: {reason}")
                 }
                 (None, _) => {}

@@ -118,7 +118,7 @@ pub struct BadSessionOffer {
 /// What the rendezvous says is wrong with something that the worker has asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Complaint {
-    /// For programs; older servers tell none.
+    /// For programs; the baseline tells none.
     pub code: Option<ErrorCode>,
     /// For people.
     pub message: String,
@@ -208,10 +208,11 @@ impl FromServer {
                 Self::SessionOffer(session_offer(text).map(Box::new).map_err(bad))
             }
             "p2p_connection_offer" => Self::Offer(fields.offer()),
-            "error" => Self::Error(Complaint {
-                code: fields.code.and_then(|code| serde_json::from_str(code.get()).ok()),
-                message: as_text(fields.message).unwrap_or_default(),
-            }),
+            "error" => {
+                let message = as_text(fields.message).unwrap_or_default();
+                let code = fields.code.and_then(|code| serde_json::from_str(code.get()).ok());
+                Self::Error(Complaint { code: code.or(ErrorCode::of_older(&message)), message })
+            }
             kind if is_v1 && v1::SERVER_KINDS.contains(&kind) => {
                 Self::V1(ServerV1::parse(text).map(Box::new))
             }

@@ -24,9 +24,6 @@ pub const REGISTER_PATH: &str = "/ws/register/";
 /// Longest text frame in bytes that either side takes; a longer one closes with code 1009.
 pub const FRAME_BYTES_MAX: usize = 64 * 1024;
 
-/// The start of the close reason that tells a session that its id has connected anew (code 1000).
-pub const REPLACED_REASON: &str = "New connection from same worker ID";
-
 /// Why a text frame is not a message. The connection stays up all the same.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {

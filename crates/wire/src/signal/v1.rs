@@ -11,15 +11,13 @@ use crate::credentials::IceCredentials;
 use crate::identity::{PublicKey, Signature};
 use crate::nat::NatProfile;
 use crate::plan::{Plan, REASON_BYTES_MAX, Strategy, truncate};
+use crate::reason::{CallError, CloseReason, EndReason};
 use crate::relay::RELAY_URL_BYTES_MAX;
 use crate::session::{AddressProof, LinkState, RelayToken, RoomMode, RoomName, SessionId};
 use crate::turn::TurnServer;
 
 /// The WebSocket sub-protocol (RFC 6455 §1.9).
 pub const SUBPROTOCOL: &str = "holepunch.v1";
-/// How the reason begins with which a connection is closed whose signature is not over what the server expects; what that
-/// is follows.
-pub const NOT_PROVED: &str = "the signature does not prove the key: it must be over";
 /// Most ports that an acceptance announces.
 pub const ANNOUNCED_MAX: usize = 12;
 /// Most STUN servers that a welcome names.
@@ -277,9 +275,18 @@ pub enum ServerV1 {
     SessionEnded {
         /// The session.
         session: SessionId,
-        /// Why, in words.
+        /// Why, for programs.
+        #[serde(default)]
+        code: EndReason,
+        /// Why, for people.
         #[serde(default)]
         reason: String,
+    },
+    /// The rendezvous is about to close the connection.
+    Closing {
+        /// Why, for programs; the close frame tells people.
+        #[serde(default)]
+        code: CloseReason,
     },
     /// The worker is the only one in the room that it wanted `fresh`.
     RoomEntered,
@@ -288,6 +295,9 @@ pub enum ServerV1 {
         /// What is wrong, for programs.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         code: Option<ErrorCode>,
+        /// Where that is a call: what is wrong with it, for programs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        call: Option<CallError>,
         /// What is wrong, for people.
         message: String,
     },
@@ -341,7 +351,7 @@ pub(super) const WORKER_KINDS: [&str; 10] = [
 ];
 
 /// The types of [`ServerV1`] that the baseline does not have.
-pub(super) const SERVER_KINDS: [&str; 8] = [
+pub(super) const SERVER_KINDS: [&str; 9] = [
     "welcome",
     "peer_candidates",
     "plan",
@@ -349,6 +359,7 @@ pub(super) const SERVER_KINDS: [&str; 8] = [
     "peer_turn_address",
     "relay_token",
     "session_ended",
+    "closing",
     "room_entered",
 ];
 
@@ -375,7 +386,28 @@ impl WorkerV1 {
     }
 }
 
+impl ErrorCode {
+    /// What an older rendezvous means, which tells the text alone.
+    #[must_use]
+    pub fn of_older(text: &str) -> Option<Self> {
+        let is_no_call = text.ends_with("cannot be called: it is not registered here");
+        is_no_call.then_some(Self::NotRegistered)
+    }
+}
+
 impl ServerV1 {
+    /// An error.
+    #[must_use]
+    pub fn error(code: ErrorCode, message: String) -> Self {
+        Self::Error { code: Some(code), call: None, message }
+    }
+
+    /// A session is over.
+    #[must_use]
+    pub fn ended(session: SessionId, code: EndReason) -> Self {
+        Self::SessionEnded { session, code, reason: code.to_string() }
+    }
+
     /// Reads one; what is overlong is cut.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut message: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
@@ -403,8 +435,16 @@ impl ServerV1 {
             }
             Self::Plan { plan, .. } => *plan = plan.clone().bounded(),
             Self::PeerAccepted { ports, .. } => bound_ports(ports),
-            Self::PeerTurnAddress { .. } | Self::RelayToken { .. } | Self::RoomEntered => {}
-            Self::SessionEnded { reason, .. } => truncate(reason, REASON_BYTES_MAX),
+            Self::PeerTurnAddress { .. }
+            | Self::RelayToken { .. }
+            | Self::RoomEntered
+            | Self::Closing { .. } => {}
+            Self::SessionEnded { code, reason, .. } => {
+                truncate(reason, REASON_BYTES_MAX);
+                if *code == EndReason::Unknown {
+                    *code = EndReason::of_older(reason);
+                }
+            }
             Self::Error { message, .. } => truncate(message, REASON_BYTES_MAX),
         }
         Ok(message)

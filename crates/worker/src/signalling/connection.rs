@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use holepunch_wire::reason::CloseReason;
 use holepunch_wire::signal::v1::ServerV1;
 use holepunch_wire::signal::{FRAME_BYTES_MAX, FromServer, WorkerMessage};
 use tokio::sync::mpsc;
@@ -48,6 +49,8 @@ pub(super) struct Connection {
     ping_at: Instant,
     /// When the ping that is out has to be answered.
     pong_by: Option<Instant>,
+    /// Why the rendezvous is about to close it.
+    closing: Option<CloseReason>,
 }
 
 /// What a connection woke up for.
@@ -92,6 +95,7 @@ impl Connection {
             ping_timeout: settings.ping_timeout,
             ping_at: Instant::now() + settings.ping_interval,
             pong_by: None,
+            closing: None,
         })
     }
 
@@ -161,7 +165,14 @@ impl Connection {
         match frame {
             Some(Ok(Message::Text(text))) => {
                 let read = if self.is_v1 { FromServer::parse } else { FromServer::parse_baseline };
-                Ok(Some(match read(&text) {
+                let read = read(&text);
+                if let Ok(FromServer::V1(Ok(message))) = &read
+                    && let ServerV1::Closing { code } = **message
+                {
+                    self.closing = Some(code);
+                    return Ok(None);
+                }
+                Ok(Some(match read {
                     Ok(message) => Signal::Message(with_own_host(message, self.server)),
                     Err(why) => Signal::Malformed(why.to_string()),
                 }))
@@ -171,9 +182,11 @@ impl Connection {
                 Ok(None)
             }
             Some(Ok(Message::Close(frame))) => {
-                let registered = Registered { host: &self.host, names: self.names };
+                let text = frame.as_ref().map_or("", |frame| frame.reason.as_str());
+                let reason = self.closing.unwrap_or_else(|| CloseReason::of_older(text));
+                let registered = Registered { reason, host: &self.host, names: self.names };
                 let why = hint::on_close(frame.as_ref(), Some(registered));
-                Err(RendezvousError::new(hint::code_of_close(frame.as_ref()), why))
+                Err(RendezvousError::new(hint::code_of_close(frame.as_ref(), reason), why))
             }
             Some(Ok(Message::Binary(bytes))) => {
                 let why = format!("expected a text frame, got {} bytes of binary", bytes.len());

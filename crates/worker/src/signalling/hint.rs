@@ -4,9 +4,9 @@ use std::io;
 
 use holepunch_link::FailureCode;
 use holepunch_link::dial::NameUnknown;
+use holepunch_wire::reason::CloseReason;
 use holepunch_wire::relay::RELAY_SCHEME;
 use holepunch_wire::signal::REGISTER_PATH;
-use holepunch_wire::signal::v1::NOT_PROVED;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::http::StatusCode;
@@ -19,8 +19,6 @@ use crate::config::SettingNames;
 use crate::failure::Told;
 use crate::url::WebSocketUrl;
 
-/// How the reason begins with which a rendezvous of any generation replaces a session.
-const REPLACED_REASON_START: &str = "New connection from same";
 /// What the library makes of a close code that it does not know, among them 1014, which the registry of RFC 6455 §11.7 has
 /// since for a gateway whose server does not answer.
 const UNKNOWN_CODE_REASON: &str = "Protocol violation";
@@ -58,10 +56,10 @@ pub(crate) fn code_of_handshake(error: &Error) -> FailureCode {
     }
 }
 
-/// Why the rendezvous closed the WebSocket, for programs.
-pub(crate) fn code_of_close(frame: Option<&CloseFrame>) -> FailureCode {
+/// Why the rendezvous closed the WebSocket, for programs; `reason`: as it has told before.
+pub(crate) fn code_of_close(frame: Option<&CloseFrame>, reason: CloseReason) -> FailureCode {
     match frame {
-        Some(frame) if frame.reason.starts_with(REPLACED_REASON_START) => FailureCode::Replaced,
+        Some(_) if reason == CloseReason::Replaced => FailureCode::Replaced,
         Some(frame) if frame.code == CloseCode::Policy => FailureCode::NotAdmitted,
         Some(_) | None => FailureCode::ConnectionLost,
     }
@@ -92,6 +90,8 @@ pub(crate) fn on_handshake(error: &Error, url: &WebSocketUrl) -> String {
 /// What a worker has registered with on a WebSocket.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Registered<'a> {
+    /// Why it is closed.
+    pub(crate) reason: CloseReason,
     /// The host that it has signed.
     pub(crate) host: &'a str,
     pub(crate) names: SettingNames,
@@ -111,10 +111,10 @@ pub(crate) fn on_close(frame: Option<&CloseFrame>, registered: Option<Registered
     format!("the rendezvous closed the connection ({} {said}){hint}", u16::from(frame.code))
 }
 
-fn hint_on_close(frame: &CloseFrame, Registered { host, names }: Registered<'_>) -> String {
-    if frame.reason.starts_with(REPLACED_REASON_START) {
+fn hint_on_close(frame: &CloseFrame, Registered { reason, host, names }: Registered<'_>) -> String {
+    if reason == CloseReason::Replaced {
         format!(": another worker or program runs with this id ({})", names.identity)
-    } else if frame.reason.starts_with(NOT_PROVED) {
+    } else if reason == CloseReason::NotProved {
         format!(
             ": this worker has signed the host of its URL, {host:?}; a proxy in front of the rendezvous has to pass the \
              Host header on (nginx: proxy_set_header Host $host), or the rendezvous to be told the name ({}), \
@@ -191,7 +191,11 @@ mod tests {
         public_host: "--own-hosts",
         trusted_proxy: "--own-proxies",
     };
-    const REGISTERED: Option<Registered<'_>> = Some(Registered { host: "a.example", names: NAMES });
+    const REGISTERED: Option<Registered<'_>> = of(CloseReason::Unknown);
+
+    const fn of(reason: CloseReason) -> Option<Registered<'static>> {
+        Some(Registered { reason, host: "a.example", names: NAMES })
+    }
 
     fn hint(status: u16, body: &str) -> String {
         let response = Response::builder().status(status).body(Some(body.into())).unwrap();
@@ -201,10 +205,13 @@ mod tests {
 
     #[test]
     fn a_session_that_is_replaced_says_who_is_to_blame() {
-        let frame = |reason: &'static str| CloseFrame { code: 1000.into(), reason: reason.into() };
-        let told = |reason| on_close(Some(&frame(reason)), REGISTERED);
-        assert!(told("New connection from same ID").contains("(--own-id)"));
-        assert!(told("bye").ends_with("(1000 bye)"));
+        let frame = CloseFrame { code: 1000.into(), reason: "bye".into() };
+        let told = |reason| on_close(Some(&frame), of(reason));
+        assert!(told(CloseReason::Replaced).contains("(--own-id)"));
+        assert!(told(CloseReason::Unknown).ends_with("(1000 bye)"));
+        let code = |reason| code_of_close(Some(&frame), reason);
+        assert_eq!(code(CloseReason::Replaced), FailureCode::Replaced);
+        assert_eq!(code(CloseReason::Unknown), FailureCode::ConnectionLost);
     }
 
     #[test]
@@ -223,7 +230,7 @@ mod tests {
         let reason =
             "the signature does not prove the key: it must be over host \"backend\", …".into();
         let frame = CloseFrame { code: CloseCode::Policy, reason };
-        let told = on_close(Some(&frame), REGISTERED);
+        let told = on_close(Some(&frame), of(CloseReason::NotProved));
         for part in [
             "\"backend\"",
             "\"a.example\"",

@@ -3,7 +3,7 @@
 use holepunch_link::SessionEvent;
 use holepunch_wire::plan::Strategy;
 use holepunch_wire::signal::FromServer;
-use holepunch_worker::{Notice, Signal};
+use holepunch_worker::{FailureCode, Notice, Signal};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -147,4 +147,16 @@ async fn a_baseline_offer_in_the_subprotocol_is_followed_by_pings() {
     let id = scene.worker.id().to_owned();
     peer.link_with(&id).await;
     assert_eq!(scene.worker.until_linked().await.peer, "old");
+}
+
+#[tokio::test]
+async fn the_code_before_a_close_says_why_whatever_the_text_says() {
+    let mut scene = Scene::ready().await;
+    scene.session.send(json!({ "type": "closing", "code": "replaced" })).await;
+    scene.session.close(1000, "in other words").await;
+    let pick = |notice: &Notice| {
+        let Notice::Signal(Signal::Disconnected { code, .. }) = notice else { return None };
+        Some(*code)
+    };
+    assert_eq!(scene.worker.until("the end of the connection", pick).await, FailureCode::Replaced);
 }

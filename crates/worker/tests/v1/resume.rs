@@ -24,7 +24,7 @@ pub(crate) async fn linked(session: u64) -> (Scene, Arc<Agent>, Answering) {
 /// Waits for the end of a session; the reason.
 async fn ended(scene: &mut Scene) -> String {
     let pick = |event: &SessionEvent| {
-        let SessionEvent::Ended(reason) = event else { return None };
+        let SessionEvent::Ended(_, reason) = event else { return None };
         Some(reason.clone())
     };
     scene.worker.until_session("the end of the session", pick).await

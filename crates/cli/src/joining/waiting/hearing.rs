@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use holepunch_wire::identity::is_made_from_a_key;
+use holepunch_wire::reason::EndReason;
 use holepunch_wire::signal::v1::Welcome;
 use holepunch_worker::{
     Complaint, ErrorCode, FromServer, LinkError, Notice, ServerV1, Signal, WorkerId, without_name,
@@ -14,22 +15,10 @@ use super::{Code, Heard, Seldom, Standing, Waiting};
 const ATTEMPTS_TOLD: u32 = 2;
 /// Of peers that come to nothing, one every five seconds perhaps: the first, the fourth, the sixteenth, …
 const PEERS_TOLD: u32 = 4;
-/// What the rendezvous says where the peer gives a session up, after a refusal perhaps.
-pub(super) const PEER_LEFT: &str = "the peer has left";
-/// How the rendezvous ends its answer to a call of a worker that it does not have, or not in this room.
-const NOT_REGISTERED: &str = "cannot be called: it is not registered here";
 /// So often a peer that is called by its id may show that it does not know the room's secret: where the id is
 /// made from a key, it is the same one each time. An id of people's own choice is whoever's that came first,
 /// which is no reason to give up: the peer may get it back.
 const SECRETS_REFUSED_MAX: u32 = 3;
-
-/// Whether the one that is called is not there. Older servers say so in words alone.
-fn is_not_registered(said: &Complaint) -> bool {
-    match said.code {
-        Some(code) => code == ErrorCode::NotRegistered,
-        None => said.message.ends_with(NOT_REGISTERED),
-    }
-}
 
 impl Waiting {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the log says the rest")]
@@ -64,7 +53,8 @@ impl Waiting {
             },
             // What this side has closed it has reasons for, and a peer that has left is waited for.
             Notice::LinkEnded(_, _, LinkError::Closed(_)) => Heard::Nothing,
-            Notice::LinkEnded(peer, _, LinkError::Unreachable(why)) if why == PEER_LEFT => {
+            // After a refusal perhaps.
+            Notice::LinkEnded(peer, _, LinkError::SessionEnded(EndReason::PeerLeft, _)) => {
                 self.left(peer)
             }
             Notice::LinkEnded(peer, _, why) => self.no_link(peer, why),
@@ -158,7 +148,7 @@ impl Waiting {
 
     /// The rendezvous has refused something.
     fn complained(&mut self, said: &Complaint) -> Heard {
-        if self.peer.is_some() && is_not_registered(said) {
+        if self.peer.is_some() && said.code == Some(ErrorCode::NotRegistered) {
             return self.not_registered();
         }
         match said.code {
@@ -251,6 +241,7 @@ impl Waiting {
             | LinkError::Impostor { .. }
             | LinkError::NoProtocol(_)
             | LinkError::Unreachable(_)
+            | LinkError::SessionEnded(..)
             | LinkError::Protocol(_)
             | _ => {
                 let text = format!("no link with {peer}: {why}");

@@ -1,7 +1,7 @@
+use holepunch_wire::reason::EndReason;
 use holepunch_wire::session::SessionId;
 use holepunch_worker::{Complaint, ErrorCode, FailureCode, FromServer, Signal};
 
-use super::hearing::PEER_LEFT;
 use super::*;
 
 /// An id that is made from a key.
@@ -157,9 +157,9 @@ fn each_side_is_told_what_was_expected_what_came_and_what_to_do() {
 #[test]
 fn a_worker_that_is_not_there_is_told_once_and_is_what_is_waited_for() {
     let mut waiting = waiting(Some("abc"), false);
-    let error = "worker \"abc\" cannot be called: it is not registered here".to_owned();
-    let complaint = Complaint { code: None, message: error };
-    let unknown = Notice::Signal(Signal::Message(FromServer::Error(complaint)));
+    // As an older rendezvous says it.
+    let error = r#"{"type":"error","message":"worker \"abc\" cannot be called: it is not registered here"}"#;
+    let unknown = Notice::Signal(Signal::Message(FromServer::parse(error).unwrap()));
     let told = lines(&mut waiting, &unknown, 50);
     assert_eq!(told.len(), 1, "{told:#?}");
     assert!(told[0].starts_with("no worker with this id can be called at host.example"));
@@ -177,7 +177,7 @@ fn two_that_a_code_has_brought_together_are_told_nothing_of_flags_that_neither_h
     let unknown = Notice::Signal(Signal::Message(FromServer::Error(complaint)));
     let mut told = lines(&mut waiting, &unknown, 1);
     assert!(told[0].contains("needs another code"), "{told:#?}");
-    let left = ended(OF_A_KEY, LinkError::Unreachable(PEER_LEFT.to_owned()));
+    let left = ended(OF_A_KEY, LinkError::SessionEnded(EndReason::PeerLeft, String::new()));
     told.extend(lines(&mut waiting, &left, 1));
     assert!(told.len() == 2 && told.iter().all(|line| !line.contains("--")), "{told:#?}");
 }
@@ -274,7 +274,7 @@ fn an_older_rendezvous_brings_no_calls_from_elsewhere_and_both_sides_say_what_to
 #[test]
 fn a_called_peer_that_leaves_before_the_link_is_told_and_anybody_else_is_not() {
     let mut waiting = waiting(Some("abc"), false);
-    let left = || LinkError::Unreachable(PEER_LEFT.to_owned());
+    let left = || LinkError::SessionEnded(EndReason::PeerLeft, String::new());
     let told = lines(&mut waiting, &ended("abc", left()), 20);
     assert_eq!(told.len(), 3, "{told:#?}");
     assert!(told[0].contains("before there was a link") && told[0].ends_with("; trying again"));

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::proof::PROOF_BYTES;
-use crate::link::CODE_PROVED;
+use crate::link::{Close, CloseCode};
 
 /// This side's proof, as long as the peer may not have it. Clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -26,12 +26,12 @@ impl LastWord {
         word
     }
 
-    /// Closes the connection with this code and reason, and with what the peer may not have.
-    pub(crate) fn close(&self, connection: &noq::Connection, code: u32, reason: &[u8]) {
+    /// Closes the connection, with what the peer may not have.
+    pub(crate) fn close(&self, connection: &noq::Connection, close: &Close) {
         let word = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         match word {
-            Some(word) => connection.close(CODE_PROVED.into(), &[&word[..], reason].concat()),
-            None => connection.close(code.into(), reason),
+            Some(word) => connection.close(CloseCode::Proved.into(), &close.behind_proof(&word)),
+            None => connection.close(close.code.into(), close.reason.as_bytes()),
         }
     }
 }

@@ -23,7 +23,7 @@ use ring::hmac;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::link::{CODE_PROVED, LinkError, REFUSED_HERE, REFUSED_THERE};
+use crate::link::{CloseCode, LinkError, REFUSED_HERE, REFUSED_THERE};
 pub(crate) use last_word::LastWord;
 pub(crate) use proof::PROOF_BYTES;
 use proof::{Binding, EXPORTER_BYTES, MESSAGE_BYTES, Proof, Proofs, Role};
@@ -303,7 +303,7 @@ fn proved_by_close(
         return None;
     };
     let (shown, _reason) = close.reason.split_at_checked(PROOF_BYTES)?;
-    if close.error_code != CODE_PROVED.into() || !proofs.fits(shown) {
+    if close.error_code != CloseCode::Proved.into() || !proofs.fits(shown) {
         return None;
     }
     terms.was_right();

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::*;
-use crate::link::CODE_DONE;
 use crate::testing::{Ends, connected};
 
 const SESSION: SessionId = SessionId(7);
@@ -300,10 +299,10 @@ async fn whoever_knows_the_words_and_closes_at_once_has_made_no_guess() {
         let [connecting, accepting] = [(); 2].map(|()| terms(Some("a b")));
         let leaving = async {
             let last_word = super::connect(&first, &connecting, &turn()).await.unwrap();
-            last_word.close(&first, CODE_DONE, b"no folder");
+            last_word.close(&first, &"no folder".into());
         };
         let (outcome, ()) = tokio::join!(accept(&second, &accepting), leaving);
-        assert_eq!(outcome, Err(LinkError::ClosedByPeer("no folder".to_owned())));
+        assert_eq!(outcome, Err(LinkError::ClosedByPeer("no folder".into())));
         assert!(!accepting.was_guessed());
     }
 }
@@ -317,7 +316,7 @@ async fn whoever_closes_with_what_is_no_proof_has_made_a_guess() {
             let message = first_message(Role::Connecting, "a b");
             send.write_all(&hello(&message)).await.unwrap();
             recv.read_exact(&mut [0; MESSAGE_BYTES + PROOF_BYTES]).await.unwrap();
-            peer.close(CODE_PROVED.into(), reason);
+            peer.close(CloseCode::Proved.into(), reason);
         };
         let own_terms = terms(Some("a b"));
         let (outcome, ()) = tokio::join!(accept(&own, &own_terms), looking);

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use holepunch_link::{Link, LinkError, RecvStream, SendStream, WriteError};
+use holepunch_link::{CloseCode, Link, LinkError, RecvStream, SendStream, WriteError};
 use tokio::io::BufReader;
 use tokio::time::timeout;
 
-use super::super::COMPLETE;
 use super::super::error::TransferError;
 use super::super::progress::Progress;
 use super::super::summary::Phase;
@@ -33,7 +32,7 @@ pub(super) async fn until_known(
         return Ok(());
     }
     match timeout(CLOSED_WITHIN, link.closed()).await {
-        Ok(LinkError::ClosedByPeer(reason)) if reason == COMPLETE => Ok(()),
+        Ok(LinkError::ClosedByPeer(close)) if close.code == CloseCode::Complete => Ok(()),
         Ok(error) => Err(TransferError::Unconfirmed(error)),
         // One that confirms would have said so; another one stops reading once it knows.
         Err(_) if confirms => Err(TransferError::Ended),
@@ -55,7 +54,7 @@ async fn hears(recv: &mut BufReader<RecvStream>) -> Result<bool, TransferError> 
 /// Whether the sender has everything that was said. `false`: it looks at nothing more, which is what one does that knows, and
 /// one that was interrupted.
 async fn has_arrived(send: &mut SendStream) -> Result<bool, TransferError> {
-    match acknowledged(send, COMPLETE).await {
+    match acknowledged(send, CloseCode::Complete).await {
         Ok(()) => Ok(true),
         Err(WriteError::Link(error)) => Err(TransferError::Unconfirmed(error)),
         Err(WriteError::Stopped(_) | WriteError::Finished | _) => Ok(false),

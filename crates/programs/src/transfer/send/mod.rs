@@ -10,7 +10,7 @@ mod states;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use holepunch_link::{Link, RecvStream, SendStream};
+use holepunch_link::{CloseCode, Link, RecvStream, SendStream};
 use tokio::io::BufReader;
 use tokio::sync::mpsc;
 
@@ -20,7 +20,7 @@ use super::error::TransferError;
 use super::progress::Progress;
 use super::summary::{Names, Phase, Summary};
 use super::wire::{self, Answer, BATCH_MAX, FromReceiver, FromSender};
-use super::{COMPLETE, Met, Part, closing, meet};
+use super::{Met, Part, closing, meet};
 use crate::ending::{acknowledged, patiently, silence, stay};
 use arriving::Arriving;
 use listing::Listed;
@@ -114,7 +114,7 @@ async fn until_known(send: &mut SendStream, confirms: bool, progress: &Progress)
             send.write_chunk(message.into()).await?;
         }
         let _unless_stopped = send.finish();
-        acknowledged(send, COMPLETE).await
+        acknowledged(send, CloseCode::Complete).await
     };
     let tell = |text: &str| progress.waits(text);
     let what = "everything is on the receiver's disk; waiting for the receiver to know that this side knows";

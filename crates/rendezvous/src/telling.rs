@@ -1,0 +1,242 @@
+//! What happens is told once, to everybody who wants to know: the log, the counters, and the relay.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use holepunch_matchmaker::{Event, Told};
+use holepunch_wire::nat::NatClass;
+use holepunch_wire::session::SessionId;
+use holepunch_wire::signal::v1::LinkReport;
+
+use crate::log_budget::LogBudget;
+use crate::relay::Relay;
+
+/// Ignored messages of one connection that are logged; further ones are only counted, so that nobody
+/// can flood the log.
+pub(crate) const IGNORED_LOGGED_MAX: u32 = 10;
+/// Kinds of events that are counted apart, several times what there can be: codes, reasons and pairs of classes are all of
+/// this program's own. Beyond that they are counted without classes.
+const COUNTED_MAX: usize = 4096;
+
+/// Somebody who wants to know what happens.
+pub(crate) trait Observer: Debug + Send + Sync {
+    /// This has happened then.
+    fn observe(&self, told: &Told, at: SystemTime);
+}
+
+/// What is counted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Counted {
+    /// The event's code.
+    pub code: &'static str,
+    /// Its reason, where it has one.
+    pub reason: Option<&'static str>,
+    /// The classes of the two NATs, in order, where there are two.
+    pub classes: Option<[NatClass; 2]>,
+}
+
+/// How often each event has happened.
+#[derive(Debug, Default)]
+pub(crate) struct EventCounts(Mutex<BTreeMap<Counted, u64>>);
+
+impl EventCounts {
+    /// All of them.
+    pub(crate) fn all(&self) -> Vec<(Counted, u64)> {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.iter().map(|(counted, count)| (*counted, *count)).collect()
+    }
+}
+
+impl Observer for Arc<EventCounts> {
+    fn observe(&self, told: &Told, _: SystemTime) {
+        let classes = told.session.map(|(_, mut classes)| {
+            classes.sort_unstable();
+            classes
+        });
+        let (code, reason) = told.event.code();
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counted = Counted { code, reason, classes };
+        if counts.len() >= COUNTED_MAX && !counts.contains_key(&counted) {
+            counted.classes = None;
+        }
+        *counts.entry(counted).or_default() += 1;
+    }
+}
+
+/// The relay of a session ends with it.
+impl Observer for Arc<Relay> {
+    fn observe(&self, told: &Told, _: SystemTime) {
+        if let (Event::SessionEnded(reason), Some((session, _))) = (&told.event, told.session) {
+            self.session_ended(session, reason.text());
+        }
+    }
+}
+
+/// The log.
+#[derive(Debug)]
+pub(crate) struct Log {
+    lines: LogBudget,
+    warnings: LogBudget,
+}
+
+impl Log {
+    pub(crate) fn new() -> Self {
+        Self { lines: LogBudget::of_lines(), warnings: LogBudget::of_warnings() }
+    }
+
+    /// Whether one more warning that a client causes may be logged.
+    pub(crate) fn may_warn(&self) -> bool {
+        self.warnings.allows_one()
+    }
+}
+
+impl Observer for Arc<Log> {
+    fn observe(&self, told: &Told, _: SystemTime) {
+        // These come by the million, and nobody has done anything wrong.
+        if matches!(told.event, Event::Dropped(_)) {
+            return;
+        }
+        let budget = if is_warning(&told.event) { &self.warnings } else { &self.lines };
+        if budget.allows_one() {
+            log(told);
+        }
+    }
+}
+
+/// Whether a client has done something wrong, and it is to be logged as a warning.
+fn is_warning(event: &Event) -> bool {
+    match event {
+        Event::Refused(..) | Event::PingOverdue(_) => true,
+        Event::ReportRefused(.., before) | Event::MessageIgnored(.., before) => {
+            *before < IGNORED_LOGGED_MAX
+        }
+        Event::Registered(..)
+        | Event::PublicIp(..)
+        | Event::Queued { .. }
+        | Event::Paired(..)
+        | Event::CallRefused(..)
+        | Event::SessionStarted(..)
+        | Event::Replanned(..)
+        | Event::LinkState(..)
+        | Event::SessionEnded(..)
+        | Event::Dropped(_)
+        | Event::Left(..) => false,
+    }
+}
+
+macro_rules! complaint {
+    ($event:ident, $($field:tt)*) => {
+        if is_warning($event) { tracing::warn!($($field)*) } else { tracing::debug!($($field)*) }
+    };
+}
+
+fn log(told: &Told) {
+    let event = &told.event;
+    let (code, reason_code) = event.code();
+    if let Some((session, classes)) = told.session {
+        return log_session(event, session, classes);
+    }
+    match event {
+        Event::Registered(worker, observed) => {
+            let port = observed.port.map(tracing::field::display);
+            tracing::info!(code, %worker, ip = %observed.ip, port, "worker registered");
+        }
+        Event::Refused(worker, reason) => {
+            tracing::warn!(code, reason_code, %worker, reason = reason.text(), "connection refused");
+        }
+        Event::PublicIp(worker, ip) => tracing::info!(code, %worker, %ip, "public IP reported"),
+        Event::Queued { worker, endpoint, waiting } => {
+            tracing::info!(code, %worker, %endpoint, waiting, "UDP endpoint accepted, in the ready queue");
+        }
+        Event::ReportRefused(worker, _, detail, _) => {
+            complaint!(event, code, reason_code, %worker, detail, "UDP endpoint refused");
+        }
+        Event::Paired(first, second) => {
+            tracing::info!(code, %first, %second, "pair selected, both offers on their way");
+        }
+        Event::CallRefused(worker, why) => {
+            tracing::debug!(code, reason_code, %worker, why = why.text(), "call refused");
+        }
+        Event::MessageIgnored(worker, why, detail, _) => {
+            let why = if detail.is_empty() { why.to_string() } else { format!("{why}: {detail}") };
+            complaint!(event, code, reason_code, %worker, why, "message ignored");
+        }
+        Event::PingOverdue(worker) => {
+            tracing::warn!(code, %worker, "ping overdue: not offered until it answers");
+        }
+        Event::Left(worker, why) => {
+            tracing::info!(code, reason_code, %worker, reason = why.text(), "worker left");
+        }
+        Event::SessionStarted(..)
+        | Event::Replanned(..)
+        | Event::LinkState(..)
+        | Event::SessionEnded(_)
+        | Event::Dropped(_) => {}
+    }
+}
+
+fn log_session(event: &Event, session: SessionId, [a, b]: [NatClass; 2]) {
+    let (code, reason_code) = event.code();
+    let nats = format!("{}/{}", a.code(), b.code());
+    if let Event::SessionStarted([first, second], strategy, reason) = event {
+        tracing::info!(code, %session, nats, %first, %second, %strategy, reason, "session offered to both");
+    } else if let Event::Replanned(strategy, reason) = event {
+        tracing::info!(code, %session, nats, %strategy, reason, "session has another plan");
+    } else if let Event::LinkState(worker, report) = event {
+        let LinkReport { state, strategy, reason, rtt_ms, elapsed_ms, probes, .. } = report;
+        tracing::info!(
+            code, %session, nats, %worker, ?state, reason, %strategy, rtt_ms, elapsed_ms, probes, "state of a session"
+        );
+    } else if let Event::SessionEnded(reason) = event {
+        tracing::info!(code, reason_code, %session, nats, reason = reason.text(), "session ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use holepunch_matchmaker::{DropReason, LeaveReason};
+    use holepunch_wire::WorkerId;
+    use holepunch_wire::reason::{CloseReason, EndReason};
+
+    use super::*;
+
+    #[test]
+    fn what_a_client_does_wrong_is_a_warning_ten_times() {
+        let worker = WorkerId::new("a").unwrap();
+        for (before, is) in [(0, true), (9, true), (10, false), (u32::MAX, false)] {
+            let text = || "why".to_owned();
+            let refused = Event::ReportRefused(worker.clone(), "bad_endpoint", text(), before);
+            assert_eq!(is_warning(&refused), is);
+            let why = DropReason::TooMany;
+            let ignored = Event::MessageIgnored(worker.clone(), why, text(), before);
+            assert_eq!(is_warning(&ignored), is);
+        }
+        assert!(is_warning(&Event::Refused(worker.clone(), CloseReason::OtherKey)));
+        assert!(!is_warning(&Event::Left(worker, LeaveReason::Closed)));
+    }
+
+    #[test]
+    fn events_are_counted_by_code_reason_and_classes_in_whatever_order() {
+        let counts = Arc::<EventCounts>::default();
+        let ended = |classes| {
+            let told = Event::SessionEnded(EndReason::PeerLeft).told(None);
+            Told { session: Some((SessionId(1), classes)), ..told }
+        };
+        let (easy, hard) = (NatClass::Easy, NatClass::Hard);
+        for told in [ended([easy, hard]), ended([hard, easy]), ended([easy, easy])] {
+            counts.observe(&told, SystemTime::UNIX_EPOCH);
+        }
+        counts.observe(&Event::Dropped(DropReason::NotJson).told(None), SystemTime::UNIX_EPOCH);
+        let counted = |code, reason, classes| Counted { code, reason: Some(reason), classes };
+        assert_eq!(
+            counts.all(),
+            [
+                (counted("dropped", "not_json", None), 1),
+                (counted("session_ended", "peer_left", Some([easy, easy])), 1),
+                (counted("session_ended", "peer_left", Some([easy, hard])), 2),
+            ]
+        );
+    }
+}
