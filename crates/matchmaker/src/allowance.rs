@@ -17,6 +17,12 @@ pub(crate) struct Rate {
     pub(crate) every: Duration,
 }
 
+impl Rate {
+    pub(crate) fn per_second(count: u32, burst: u32) -> Self {
+        Self { burst, every: Duration::from_secs(1) / count }
+    }
+}
+
 impl Allowance {
     pub(crate) fn new(rate: Rate, now: Instant) -> Self {
         Self { rate, left: rate.burst, refilled_at: now }
@@ -45,8 +51,7 @@ mod tests {
     fn a_flood_of_messages_is_cut_to_the_allowance() {
         #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
         let start = Instant::now();
-        let mut allowance =
-            Allowance::new(Rate { burst: 60, every: Duration::from_millis(50) }, start);
+        let mut allowance = Allowance::new(Rate::per_second(20, 60), start);
         let mut taken = |at| (0..1000).filter(|_| allowance.allows(at)).count();
         assert_eq!(taken(start), 60);
         assert_eq!(taken(start + Duration::from_secs(1)), 20);

@@ -1,6 +1,7 @@
 //! The rendezvous' side of pairing, without IO: who is connected, who waits, who is paired.
 //!
-//! [`Matchmaker`] is one machine for all connections. The server feeds it what happens on the
+//! A [`Desk`] for each WebSocket, the halls of the rooms ([`Halls`]), and a [`Registry`]: plain data crosses between them.
+//! [`Matchmaker`] puts them together, as one machine for all connections. The server feeds it what happens on the
 //! sockets and carries out what it says:
 //!
 //! 1. [`Input::Connected`]: a WebSocket is open. An older connection of the same id is closed (1000); where

@@ -43,10 +43,12 @@ const IGNORED_BYTES_MAX: usize = 200;
 /// Public addresses of a worker that are told to whoever looks after the server: an honest one has a new one now and then,
 /// and one that tells another one with each message would fill the log.
 const TOLD: Rate = Rate { burst: 2, every: Duration::from_secs(10) };
-/// Messages of the sub-protocol that one worker may send.
-const MESSAGES: Rate = Rate { burst: 60, every: Duration::from_millis(50) };
+/// Messages of the sub-protocol that one worker may send at once, and in a second from then on.
+const MESSAGES_BURST: u32 = 60;
+const MESSAGES_PER_SECOND: u32 = 20;
 /// Likewise of those that are passed on to all its peers.
-const NEWS: Rate = Rate { burst: 24, every: Duration::from_millis(500) };
+const NEWS_BURST: u32 = 24;
+const NEWS_PER_SECOND: u32 = 2;
 
 /// What surrounds a step of a desk.
 #[derive(Debug, Clone, Copy)]

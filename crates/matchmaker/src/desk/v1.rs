@@ -17,8 +17,11 @@ use holepunch_wire::stun::proof::{AddressProof, ProofNonce};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use super::{Desk, MESSAGES, NEWS, Open, Out, Question, Surroundings, V1};
-use crate::allowance::Allowance;
+use super::{
+    Desk, MESSAGES_BURST, MESSAGES_PER_SECOND, NEWS_BURST, NEWS_PER_SECOND, Open, Out, Question,
+    Surroundings, V1,
+};
+use crate::allowance::{Allowance, Rate};
 use crate::doors::{Action, DropReason, Event, News};
 use crate::hall::refusal;
 use crate::registry::Claimed;
@@ -53,8 +56,8 @@ impl Desk {
             resumes: false,
             calls: BTreeSet::new(),
             turn_issued_at: at.now,
-            messages: Allowance::new(MESSAGES, at.now),
-            news: Allowance::new(NEWS, at.now),
+            messages: Allowance::new(Rate::per_second(MESSAGES_PER_SECOND, MESSAGES_BURST), at.now),
+            news: Allowance::new(Rate::per_second(NEWS_PER_SECOND, NEWS_BURST), at.now),
         }));
     }
 
