@@ -30,3 +30,8 @@ fn a_fabric_that_loses_doubles_and_delays_keeps_nobody_apart() {
 fn workers_that_lose_their_connections_find_their_sessions_at_another_rendezvous() {
     assert!(histories(0..300, &[Failing::Connection]) > 1000);
 }
+
+#[test]
+fn whoever_dies_its_rooms_have_another_owner_that_learns_all_from_the_desks() {
+    assert!(histories(0..300, &[Failing::Crash]) > 1000);
+}

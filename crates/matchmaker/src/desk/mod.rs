@@ -193,6 +193,7 @@ impl Desk {
         let is_v1 = protocol == Protocol::V1;
         let now = at.now;
         let card = Card {
+            version: 0,
             worker,
             observed: observed.ip,
             endpoint: None,
@@ -687,7 +688,9 @@ impl Desk {
     }
 
     fn card_mut(&mut self) -> &mut Card {
-        Arc::make_mut(&mut self.card)
+        let card = Arc::make_mut(&mut self.card);
+        card.version += 1;
+        card
     }
 
     fn ask(&mut self, question: Question, then: Open) {

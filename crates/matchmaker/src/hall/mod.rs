@@ -414,6 +414,9 @@ impl Hall {
     /// What is known of a worker by now.
     fn announce(&mut self, seat: Seat, card: Arc<Card>, step: &mut Step<'_>) {
         let Some(person) = self.people.get_mut(&seat) else { return };
+        if card.version < person.card.version {
+            return;
+        }
         let before = std::mem::replace(&mut person.card, Arc::clone(&card));
         if card.rtt.is_some() || card.pinged.is_none() {
             person.pinged_at = None;

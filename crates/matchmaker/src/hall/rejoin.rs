@@ -68,6 +68,13 @@ impl Hall {
         if person.is_full() || peer == card.worker {
             return step.tell(seat, Effect::Over(id));
         }
+        if was_waiting && self.is_taken(seat) {
+            // It has another peer since.
+            if self.sessions.contains_key(&id) {
+                self.end_session(id, Some(seat), EndReason::BegunAnew, step);
+            }
+            return step.say(seat, ServerV1::ended(id, EndReason::BegunAnew));
+        }
         self.next_place += 1;
         let place = was_waiting.then(|| Place::new(self.next_place, None));
         let end = End { direct, relayed, ..End::new((seat, place), &card) };

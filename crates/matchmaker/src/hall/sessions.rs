@@ -43,27 +43,44 @@ impl Hall {
         let room = SESSIONS_MAX.saturating_sub(person.sessions());
         // Those that have lost this worker, and no others.
         let waiting: Vec<_> = self.waiting.of(&person.card.worker).take(room).collect();
-        let (mut resumed, mut was_waiting) = (Vec::new(), false);
+        let mut resumed = Vec::new();
         for (at, number) in waiting {
+            let from_queue = |session: &Session| session.ends.iter().any(|end| end.place.is_some());
+            if self.sessions.get(&number).is_some_and(from_queue) && self.is_taken(seat) {
+                // It has another peer since: the two have missed each other.
+                self.end_session(number, None, EndReason::BegunAnew, step);
+                continue;
+            }
             self.waiting.remove((at, number));
             let Some(session) = self.sessions.get_mut(&number) else { continue };
             if let Some(end) = session.ends.iter_mut().find(|end| end.gone.is_some()) {
                 (end.seat, end.gone) = (seat, None);
-                was_waiting |= end.place.is_some();
-                person.sessions.insert(number);
-                resumed.extend(session.held(number, seat));
+                let was_waiting = end.place.is_some();
+                let held = session.held(number, seat);
+                resumed.extend(held);
+                if let Some(person) = self.people.get_mut(&seat) {
+                    person.sessions.insert(number);
+                }
+                if was_waiting {
+                    self.has_peer(seat, step);
+                }
             }
         }
         let sessions: Vec<SessionId> = resumed.iter().map(|held| held.session).collect();
         if !resumed.is_empty() {
             step.tell(seat, Effect::Resumed(resumed));
         }
-        if was_waiting {
-            self.has_peer(seat, step);
-        }
         for session in sessions {
             self.tell_renewed(session, seat, step);
         }
+    }
+
+    /// Whether it has a peer that it has waited for.
+    pub(super) fn is_taken(&self, seat: Seat) -> bool {
+        let mine = self.people.get(&seat).into_iter().flat_map(|person| &person.sessions);
+        mine.filter_map(|id| self.sessions.get(id))
+            .flat_map(|it| &it.ends)
+            .any(|end| end.seat == seat && end.place.is_some())
     }
 
     /// Whoever has a peer again that it has waited for waits no more.

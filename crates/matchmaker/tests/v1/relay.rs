@@ -106,6 +106,7 @@ fn rejoining(own: usize) -> Command {
     let worker = |own: usize| WorkerId::new(&format!("w{own}")).unwrap();
     let key = Some(PublicKey::from_bytes([u8::try_from(own).unwrap(); 32]));
     let card = Card {
+        version: 0,
         worker: worker(own),
         observed: [192, 0, 2, 1].into(),
         endpoint: None,

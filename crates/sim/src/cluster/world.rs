@@ -21,6 +21,8 @@ const PEACE: Duration = Duration::from_secs(100);
 /// What one worker knows of a pair, the other one knows by then, or the first is told: the longest that a session waits for
 /// a worker, and the longest that the instances need to find each other.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+/// A worker whose session has no link by then leaves it.
+const GIVES_UP_AFTER: Duration = Duration::from_secs(40);
 const AWAY_MAX: Duration = Duration::from_secs(4);
 const LOG_MAX: usize = 400;
 
@@ -36,6 +38,7 @@ enum Happening {
     Request(usize, InstanceId, u64, Box<Request>),
     Reply(usize, InstanceId, u64, Reply),
     Connect(usize),
+    Report(usize, SessionId),
     /// A worker does something by itself.
     Whim(usize),
     Fault(Fault),
@@ -242,6 +245,7 @@ impl World {
                 }
             }
             Happening::Connect(worker) => self.connect(worker),
+            Happening::Report(worker, session) => self.report_link(worker, session),
             Happening::Whim(worker) => self.act_by_itself(worker),
             Happening::Fault(fault) => self.fault(fault),
         }
@@ -438,12 +442,34 @@ impl World {
             let all = self.workers[worker].sessions.clone();
             self.broken(&format!("w{worker} is in {others} pairs: {all:?}"));
         }
-        let number = self.workers[worker].sessions[&session].number;
-        let state = ["direct", "relayed", "direct"][self.chance.below(3) as usize];
-        let text = format!(
-            r#"{{"type":"link_state","session":"{session}","state":"{state}","strategy":"plain","number":{number}}}"#
-        );
-        self.say(worker, text);
+        self.after(Duration::from_millis(200), Happening::Report(worker, session));
+    }
+
+    /// A worker says what has become of a session: there is a link once both have it, and the worker gives up where there is none
+    /// for too long.
+    fn report_link(&mut self, worker: usize, session: SessionId) {
+        let Some(seen) = self.workers[worker].sessions.get(&session).cloned() else { return };
+        let peer = self.workers.iter().find(|it| it.id == seen.peer);
+        if peer.is_some_and(|peer| peer.sessions.contains_key(&session)) {
+            let state = ["direct", "relayed", "direct"][self.chance.below(3) as usize];
+            let number = seen.number;
+            let text = format!(
+                r#"{{"type":"link_state","session":"{session}","state":"{state}","strategy":"plain","number":{number}}}"#
+            );
+            self.say(worker, text);
+        } else if seen.since + GIVES_UP_AFTER < self.now {
+            self.leave(worker, session);
+        } else {
+            self.after(Duration::from_secs(1), Happening::Report(worker, session));
+        }
+    }
+
+    fn leave(&mut self, worker: usize, session: SessionId) {
+        self.note(format!("w{worker} leaves {session}"));
+        self.workers[worker].sessions.remove(&session);
+        self.workers[worker].left.insert(session);
+        self.say(worker, format!(r#"{{"type":"leave","session":"{session}"}}"#));
+        self.report(worker);
     }
 
     /// A worker's connection is gone.
@@ -484,11 +510,7 @@ impl World {
         let first = self.workers[worker].sessions.keys().next().copied();
         match (self.chance.below(4), first) {
             (0, Some(session)) if self.workers[worker].at.is_some() => {
-                self.note(format!("w{worker} leaves {session}"));
-                self.workers[worker].sessions.remove(&session);
-                self.workers[worker].left.insert(session);
-                self.say(worker, format!(r#"{{"type":"leave","session":"{session}"}}"#));
-                self.report(worker);
+                self.leave(worker, session);
             }
             (1, _) if self.workers[worker].protocol == Protocol::Baseline => self.report(worker),
             (2, _) => {
