@@ -406,7 +406,7 @@ impl Matchmaker {
             }
         }
         for room in self.halls.emptied() {
-            self.switch.tidy(&room, &self.halls);
+            self.switch.forget_if_unused(&room, &self.halls);
         }
         self.settle_switch(now);
         self.settle_events();

@@ -381,7 +381,7 @@ impl Switch {
     }
 
     /// A room that nobody here has to do with is forgotten, and given back where it is this one's own.
-    fn forget_if_unused(&mut self, room: &RoomName, halls: &Halls) {
+    pub(crate) fn forget_if_unused(&mut self, room: &RoomName, halls: &Halls) {
         let Some(route) = self.routes.get(room) else { return };
         if !route.users.is_empty() || halls.has(room) || route.asked_at.is_some() {
             return;
@@ -391,11 +391,6 @@ impl Switch {
             self.outs.push_back(SwitchOut::Store(request));
         }
         self.routes.remove(room);
-    }
-
-    /// A hall here has become empty, or a desk here has gone.
-    pub(crate) fn tidy(&mut self, room: &RoomName, halls: &Halls) {
-        self.forget_if_unused(room, halls);
     }
 
     fn post(&mut self, to: InstanceId, envelope: Envelope, now: Instant) {

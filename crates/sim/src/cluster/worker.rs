@@ -38,8 +38,6 @@ pub(super) struct Worker {
     pub(super) left: BTreeSet<SessionId>,
     /// Since when it has asked for a peer, and has none.
     pub(super) wants_since: Option<Instant>,
-    /// Offers of the baseline so far.
-    pub(super) offers: usize,
 }
 
 /// What a frame means to a worker.
@@ -51,7 +49,6 @@ pub(super) enum Heard {
     Offer(SessionId, WorkerId),
     /// A session is over.
     Ended(SessionId),
-    Plan(SessionId),
     Nothing,
 }
 
@@ -68,7 +65,6 @@ impl Worker {
             sessions: BTreeMap::new(),
             left: BTreeSet::new(),
             wants_since: None,
-            offers: 0,
         }
     }
 
@@ -79,7 +75,7 @@ impl Worker {
         }
         match heard {
             Ok(FromServer::Offer(Ok(_))) => {
-                (self.offers, self.wants_since) = (self.offers + 1, None);
+                self.wants_since = None;
                 Heard::Nothing
             }
             Ok(FromServer::SessionOffer(Ok(offer))) => {
@@ -107,7 +103,7 @@ impl Worker {
                     if let Some(seen) = self.sessions.get_mut(&session) {
                         (seen.number, seen.is_unsure) = (plan.number, false);
                     }
-                    Heard::Plan(session)
+                    Heard::Nothing
                 }
                 ServerV1::P2pConnectionOffer { .. }
                 | ServerV1::PeerCandidates { .. }

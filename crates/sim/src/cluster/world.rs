@@ -415,7 +415,7 @@ impl World {
                     Heard::Ended(session) => {
                         self.note(format!("w{worker}: {session} is over: {text}"))
                     }
-                    Heard::Plan(_) | Heard::Nothing => {}
+                    Heard::Nothing => {}
                 }
             }
         }
