@@ -20,6 +20,7 @@
 
 mod allowance;
 mod bindings;
+mod board;
 mod card;
 mod cluster;
 mod counts;
@@ -33,11 +34,13 @@ pub mod plan;
 mod registry;
 mod seat;
 
+pub use board::Board;
 pub use card::{Card, CardV1};
 pub use cluster::{ClaimError, Envelope, Epoch, LEASE, Letter, Packet, Reply, Request, Store};
 pub use counts::Counts;
 pub use desk::{
-    Answer, Arrival, Desk, Out, Question, Surroundings, Unreachable, WakeReason, echo_response,
+    Answer, Arrival, Desk, Errand, Note, Out, Question, Surroundings, Unreachable, WakeReason,
+    echo_response,
 };
 pub use doors::{
     Action, Closing, Config, ConnectionId, DropReason, Event, Input, LeaveReason, News,
@@ -45,5 +48,5 @@ pub use doors::{
 };
 pub use halls::Halls;
 pub use machine::Matchmaker;
-pub use registry::{Claimed, Registry, Whereabouts};
+pub use registry::{Claimed, Registry, Seen, Whereabouts};
 pub use seat::{Command, Effect, Held, InstanceId, Seat};

@@ -1,7 +1,7 @@
 //! Who is connected where, which ids are bound to a key, and who has how many places.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Bound;
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bindings::Bindings;
 use crate::cluster::ClaimError;
-use crate::doors::{Config, ConnectionId, NotAdmitted};
+use crate::doors::{Config, ConnectionId, NotAdmitted, Observed, Worker};
 use crate::hall::RESUME_WITHIN;
 use crate::places::Places;
 use crate::seat::{InstanceId, Seat};
@@ -64,6 +64,19 @@ pub struct Whereabouts {
     pub visits: BTreeSet<RoomName>,
     /// The token of its welcome, with which it takes its sessions to another connection.
     pub resume: String,
+    /// What a listing shows of it.
+    pub seen: Seen,
+}
+
+/// What a listing shows of a worker, beside its id and address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Seen {
+    /// The port of its WebSocket; unknown where a proxy told the address alone.
+    pub port: Option<u16>,
+    /// The IP that it registered.
+    pub http_ip: Option<IpAddr>,
+    /// The endpoint of its last accepted report.
+    pub endpoint: Option<SocketAddr>,
 }
 
 /// What a connection has when it takes an id.
@@ -278,9 +291,15 @@ impl Registry {
     }
 
     /// Every registered worker behind this id, or every one at all, by id.
-    pub fn seats_after(&self, id: Option<&WorkerId>) -> impl Iterator<Item = Seat> {
+    pub fn workers_after(&self, id: Option<&WorkerId>) -> impl Iterator<Item = Worker<'_>> {
         let from = id.map_or(Bound::Unbounded, Bound::Excluded);
-        self.current.range::<WorkerId, _>((from, Bound::Unbounded)).map(|(_, entry)| entry.seat)
+        let entries = self.current.range::<WorkerId, _>((from, Bound::Unbounded));
+        entries.map(|(id, Entry { ip, is: Whereabouts { seen, .. }, .. })| Worker {
+            id,
+            observed: Observed { ip: *ip, port: seen.port },
+            http_ip: seen.http_ip,
+            endpoint: seen.endpoint,
+        })
     }
 
     /// How many workers are registered.

@@ -10,6 +10,7 @@ use super::{
     ASKED_AGAIN_AFTER, Envelope, Epoch, LEARNED_WITHIN, LEASE, LEASE_MARGIN, Letter, Packet,
     RENEWED_EVERY, Reply, Request,
 };
+use crate::desk::Note;
 use crate::doors::ConnectionId;
 use crate::halls::Halls;
 use crate::seat::{Command, Effect, InstanceId, Seat};
@@ -17,16 +18,8 @@ use crate::seat::{Command, Effect, InstanceId, Seat};
 /// What the switchboard wants done.
 #[derive(Debug)]
 pub(crate) enum SwitchOut {
-    /// A desk here is told this by the hall of a room.
-    Effect(ConnectionId, RoomName, Effect),
-    /// The hall of a room has another owner, which knows nothing of this desk.
-    Rejoin(ConnectionId, RoomName),
-    /// By now it knows everything else, and is to be told whether the worker wants a peer.
-    Rewant(ConnectionId, RoomName),
-    /// A desk has said this to the hall of a room before there was one.
-    Again(ConnectionId, RoomName, Command),
-    /// The id of a desk here is another one's now.
-    Replaced(ConnectionId),
+    /// A desk here is told this.
+    Note(ConnectionId, Note),
     /// The registry has to be told anew who is here: desks had this number before.
     Reclaim(InstanceId),
     Store(Request),
@@ -158,7 +151,7 @@ impl Switch {
         let letter = Letter::Replaced(old.connection);
         let (room, epoch) = (RoomName::default(), Epoch::default());
         if old.instance == self.own {
-            self.outs.push_back(SwitchOut::Replaced(old.connection));
+            self.outs.push_back(SwitchOut::Note(old.connection, Note::Replaced));
         } else {
             self.post(old.instance, Envelope { room, epoch, letter }, now);
         }
@@ -167,38 +160,30 @@ impl Switch {
     /// What a hall here says to a desk, wherever that is.
     pub(crate) fn effect(&mut self, room: RoomName, to: Seat, effect: Effect, now: Instant) {
         if to.instance == self.own {
-            self.outs.push_back(SwitchOut::Effect(to.connection, room, effect));
+            self.outs.push_back(SwitchOut::Note(to.connection, Note::Effect(room, effect)));
             return;
         }
         let Some(epoch) = self.routes.get(&room).map(|route| route.epoch) else { return };
         self.post(to.instance, Envelope { room, epoch, letter: Letter::Effect(to, effect) }, now);
     }
 
-    /// A packet of another instance. `is_here`: whether a desk is.
+    /// A packet of another instance.
     pub(crate) fn receive(
         &mut self,
         from: InstanceId,
         packet: Packet,
-        is_here: impl Fn(ConnectionId) -> bool,
         halls: &mut Halls,
         now: Instant,
     ) {
         self.check_lease(halls, now);
         let (_, trunk) = self.trunks.entry(from).or_insert_with(|| (now, Trunk::default()));
         for envelope in trunk.receive(packet) {
-            self.open(from, envelope, &is_here, halls, now);
+            self.open(from, envelope, halls, now);
         }
         self.flush(from, now);
     }
 
-    fn open(
-        &mut self,
-        from: InstanceId,
-        envelope: Envelope,
-        is_here: impl Fn(ConnectionId) -> bool,
-        halls: &mut Halls,
-        now: Instant,
-    ) {
+    fn open(&mut self, from: InstanceId, envelope: Envelope, halls: &mut Halls, now: Instant) {
         let Envelope { room, epoch, letter } = envelope;
         let route = self.routes.get(&room);
         let is_of = |owner| route.is_some_and(|it| it.owner == Some(owner) && it.epoch == epoch);
@@ -220,17 +205,12 @@ impl Switch {
                 }
             }
             Letter::Effect(seat, effect) if seat.instance == self.own && is_of(from) => {
-                if is_here(seat.connection) {
-                    self.outs.push_back(SwitchOut::Effect(seat.connection, room, effect));
-                } else {
-                    // The hall cannot know yet: whoever was offered to it wants another one.
-                    let command = Command::Depart { leaves: false, unsent: true };
-                    let letter = Letter::Command(seat, command);
-                    self.post(from, Envelope { room, epoch, letter }, now);
-                }
+                self.outs.push_back(SwitchOut::Note(seat.connection, Note::Effect(room, effect)));
             }
             Letter::Effect(..) => {}
-            Letter::Replaced(connection) => self.outs.push_back(SwitchOut::Replaced(connection)),
+            Letter::Replaced(connection) => {
+                self.outs.push_back(SwitchOut::Note(connection, Note::Replaced))
+            }
             Letter::NotOwned if is_of(from) => self.lose_owner(&room, now),
             Letter::NotOwned => {}
         }
@@ -334,13 +314,17 @@ impl Switch {
             halls.own(room.clone(), pairs_from);
         }
         let users = route.users.iter().copied();
-        self.outs.extend(users.map(|connection| SwitchOut::Rejoin(connection, room.clone())));
+        self.outs.extend(
+            users.map(|connection| SwitchOut::Note(connection, Note::Rejoin(room.clone()))),
+        );
         // Among these is what takes up a session: whoever has one is not to be offered to others.
         for (connection, command) in std::mem::take(&mut route.unsaid) {
-            self.outs.push_back(SwitchOut::Again(connection, room.clone(), command));
+            self.outs.push_back(SwitchOut::Note(connection, Note::SayAgain(room.clone(), command)));
         }
         let users = route.users.iter().copied();
-        self.outs.extend(users.map(|connection| SwitchOut::Rewant(connection, room.clone())));
+        self.outs.extend(
+            users.map(|connection| SwitchOut::Note(connection, Note::WantAgain(room.clone()))),
+        );
         self.forget_if_unused(room, halls);
     }
 

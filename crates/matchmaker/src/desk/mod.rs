@@ -1,9 +1,11 @@
 //! The desk of one WebSocket: what needs nobody else. Whether the other end lives, what it may send, whether it is who it
 //! says, and what it reports; the rest goes to the halls.
 
+mod exchange;
 mod liveness;
 mod proof;
 mod reach;
+mod rooms;
 mod turn;
 mod v1;
 
@@ -20,16 +22,16 @@ use holepunch_wire::session::{RoomMode, RoomName, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, WorkerV1};
 use holepunch_wire::signal::{EndpointError, FromWorker, RawValue, ServerMessage};
 use holepunch_wire::stun::proof::ProofNonce;
-use rand::rngs::StdRng;
+use rand::Rng;
 
 use crate::allowance::{Allowance, Rate};
 use crate::card::{Card, CardV1};
 use crate::cluster::ClaimError;
 use crate::doors::{
-    Action, Closing, Config, DropReason, Event, LeaveReason, Observed, Protocol, Told, Worker,
+    Action, Closing, DropReason, Event, LeaveReason, NotAdmitted, Observed, Protocol,
 };
-use crate::registry::{Claimed, Whereabouts};
-use crate::seat::{Command, Effect, Held, Seat};
+use crate::seat::{Command, Held};
+pub use exchange::{Answer, Arrival, Errand, Note, Out, Question, Surroundings};
 use liveness::Liveness;
 pub use liveness::WakeReason;
 pub use reach::Unreachable;
@@ -50,77 +52,11 @@ const MESSAGES_PER_SECOND: u32 = 20;
 const NEWS_BURST: u32 = 24;
 const NEWS_PER_SECOND: u32 = 2;
 
-/// What surrounds a step of a desk.
-#[derive(Debug, Clone, Copy)]
-pub struct Surroundings<'a> {
-    /// How the rendezvous behaves.
-    pub config: &'a Config,
-    /// The time.
-    pub now: Instant,
-    /// What the wall clock shows, since 1970, where that is known.
-    pub unix: Option<Duration>,
-}
-
-/// A WebSocket that has just been opened.
-#[derive(Debug)]
-pub struct Arrival {
-    /// The id in its path.
-    pub worker: WorkerId,
-    /// Where it comes from.
-    pub observed: Observed,
-    /// What is spoken on it.
-    pub protocol: Protocol,
-    /// The room in its URL.
-    pub room: Option<RoomName>,
-    /// What a signature on it has to be over.
-    pub challenge: String,
-}
-
-/// What a desk wants done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Out {
-    /// This, on its WebSocket.
-    Act(Action),
-    /// This command is for the hall of a room.
-    Command(RoomName, Command),
-    /// The registry is asked; [`Desk::answer`] wants to know before anything else that comes from the worker.
-    Ask(Question),
-    /// The registry is told where the worker is to be found.
-    Is(Whereabouts),
-    /// The connection is forgotten: the registry is told so.
-    Gone {
-        /// Whether its key keeps the id.
-        outlives: bool,
-        /// Whether it has sessions that it may take up.
-        has_sessions: bool,
-    },
-    /// This happened.
-    Event(Told),
-}
-
-/// What a desk asks the registry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Question {
-    /// For the id, with the key that is proved.
-    Claim(Option<PublicKey>),
-    /// Likewise, for one that this connection has had at another seat; nothing waits for the answer.
-    Reclaim(Option<PublicKey>, Seat),
-    /// Where a worker is.
-    Find(WorkerId),
-}
-
-/// What the registry answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// Whether the id is this connection's.
-    Claim(Result<Claimed, ClaimError>),
-    /// Where the worker is.
-    Found(Option<(Seat, RoomName)>),
-}
-
 /// What goes on when an answer has come.
 #[derive(Debug)]
 enum Open {
+    /// The arrival: what a signature has to be over.
+    Arrive(String),
     Register,
     Hello(Box<WorkerV1>),
     Call(WorkerId),
@@ -129,8 +65,9 @@ enum Open {
 /// One connection of a worker.
 #[derive(Debug)]
 pub struct Desk {
-    observed: Observed,
     card: Arc<Card>,
+    /// The port that it comes from.
+    port: Option<u16>,
     http_ip: Option<IpAddr>,
     /// The room that the worker is in; none where it was shown out of the one that it wanted, until it has named another.
     room: Option<RoomName>,
@@ -182,13 +119,8 @@ struct V1 {
 }
 
 impl Desk {
-    /// The desk of a connection that is registered, or will be when it has proved its key; `needs_proof`: whether the id is
-    /// taken with that alone.
-    pub fn new(
-        (arrival, needs_proof): (Arrival, bool),
-        rng: &mut StdRng,
-        at: Surroundings<'_>,
-    ) -> Self {
+    /// The desk of a connection that wants to register, and asks whether it may.
+    pub fn new(arrival: Arrival, rng: &mut impl Rng, at: Surroundings<'_>) -> Self {
         let Arrival { worker, observed, protocol, room, challenge } = arrival;
         let is_v1 = protocol == Protocol::V1;
         let now = at.now;
@@ -204,8 +136,8 @@ impl Desk {
             v1: is_v1.then(Box::<CardV1>::default),
         };
         let mut desk = Self {
-            observed,
             card: Arc::new(card),
+            port: observed.port,
             http_ip: None,
             room: Some(room.filter(|_| is_v1).unwrap_or_default()),
             entry: (None, false, false),
@@ -218,30 +150,52 @@ impl Desk {
             ignored: 0,
             reports_refused: 0,
             told: Allowance::new(TOLD, now),
-            v1: None,
+            v1: is_v1.then(|| Box::new(V1::new(rng, now))),
             open: None,
             is_doubtful: false,
             unsaid: Vec::new(),
             is_gone: false,
             outs: VecDeque::new(),
         };
-        if is_v1 {
-            desk.welcome(challenge, rng, at);
-        }
-        if needs_proof {
-            desk.proof_until = Some(now + proof::PROOF_WITHIN);
-            // The proof answers the welcome at once, as a pong answers a ping.
-            desk.pinged_at = Some(now);
-        } else {
-            desk.ask(Question::Claim(None), Open::Register);
-        }
+        desk.ask(Question::Arrive, Open::Arrive(challenge));
         desk
+    }
+
+    /// The registry has said whether there is a place, and whether the id is taken with the proof of a key alone.
+    fn arrived(
+        &mut self,
+        challenge: String,
+        needs_proof: Result<bool, NotAdmitted>,
+        at: Surroundings<'_>,
+    ) {
+        let refusal = match needs_proof {
+            Ok(true) if self.v1.is_none() => CloseReason::NeedsV1,
+            Ok(needs_proof) => {
+                self.welcome(challenge, at);
+                if needs_proof {
+                    self.proof_until = Some(at.now + proof::PROOF_WITHIN);
+                    // The proof answers the welcome at once, as a pong answers a ping.
+                    self.pinged_at = Some(at.now);
+                } else {
+                    self.ask(Question::Claim(None), Open::Register);
+                }
+                return;
+            }
+            Err(why) => why.close_reason(),
+        };
+        self.event(Event::Refused(self.card.worker.clone(), refusal));
+        self.outs.push_back(Out::Act(Action::Close(refusal)));
+        self.is_gone = true;
+        if needs_proof.is_ok() {
+            self.errand(Errand::Gone { outlives: false, has_sessions: false });
+        }
     }
 
     /// The worker is registered now.
     fn register(&mut self, at: Surroundings<'_>) {
         self.proof_until = None;
-        self.event(Event::Registered(self.card.worker.clone(), self.observed));
+        let observed = Observed { ip: self.card.observed, port: self.port };
+        self.event(Event::Registered(self.card.worker.clone(), observed));
         let rtt = self.pinged_at.take().map(|sent| at.now.saturating_duration_since(sent));
         self.liveness = Liveness::quiet(at.now, at.config.ping_interval);
         let card = self.card_mut();
@@ -275,8 +229,11 @@ impl Desk {
         }
         match message {
             FromWorker::RegisterPublicIp(Some(ip)) => {
-                if self.http_ip.replace(ip) != Some(ip) && self.told.allows(at.now) {
-                    self.event(Event::PublicIp(self.card.worker.clone(), ip));
+                if self.http_ip.replace(ip) != Some(ip) {
+                    self.tell_whereabouts();
+                    if self.told.allows(at.now) {
+                        self.event(Event::PublicIp(self.card.worker.clone(), ip));
+                    }
                 }
             }
             FromWorker::RegisterPublicIp(None) => {
@@ -287,7 +244,7 @@ impl Desk {
                 let checked = report.map_err(bad).and_then(|endpoint| {
                     let proven = self.card.v1.as_ref().and_then(|v1| v1.proven);
                     let allow = at.config.allow_private;
-                    let checked = reach::check(endpoint, self.observed.ip, proven, allow);
+                    let checked = reach::check(endpoint, self.card.observed, proven, allow);
                     checked.map(|()| endpoint).map_err(|why| (why.code(), why.to_string()))
                 });
                 self.report(checked, at);
@@ -320,8 +277,22 @@ impl Desk {
         self.announce();
     }
 
+    /// What is told by others.
+    pub fn note(&mut self, note: Note, at: Surroundings<'_>) {
+        match note {
+            Note::Answer(answer) => self.answer(answer, at),
+            Note::Effect(room, effect) => self.effect(&room, effect, at),
+            Note::Rejoin(room) => self.rejoin(&room),
+            Note::WantAgain(room) => self.want_again(&room, at),
+            Note::SayAgain(room, command) => self.say_again(room, command),
+            Note::Replaced => self.close(CloseReason::Replaced, LeaveReason::Replaced),
+            Note::Reclaim(before) => self.reclaim(before),
+            Note::Shutdown => self.close(CloseReason::ShuttingDown, LeaveReason::Shutdown),
+        }
+    }
+
     /// What the registry says.
-    pub fn answer(&mut self, answer: Answer, at: Surroundings<'_>) {
+    fn answer(&mut self, answer: Answer, at: Surroundings<'_>) {
         if self.is_gone {
             return;
         }
@@ -329,6 +300,9 @@ impl Desk {
         match (open, answer) {
             (_, Answer::Claim(Err(ClaimError::Replaced))) => {
                 self.close(CloseReason::Replaced, LeaveReason::Replaced);
+            }
+            (Some(Open::Arrive(challenge)), Answer::Arrived(needs_proof)) => {
+                self.arrived(challenge, needs_proof, at);
             }
             (Some(Open::Register), Answer::Claim(Ok(_))) => self.register(at),
             (Some(Open::Register), Answer::Claim(Err(_))) => self.refuse(CloseReason::OtherKey),
@@ -342,11 +316,11 @@ impl Desk {
                 self.tell_whereabouts();
                 self.halls().iter().for_each(|room| self.rejoin(room));
                 for (room, command) in std::mem::take(&mut self.unsaid) {
-                    self.outs.push_back(Out::Command(room, command));
+                    self.command(room, command);
                 }
                 self.halls().iter().for_each(|room| self.want_again(room, at));
             }
-            (open, Answer::Found(_)) => self.open = open,
+            (open, Answer::Found(_) | Answer::Arrived(_)) => self.open = open,
         }
     }
 
@@ -408,7 +382,7 @@ impl Desk {
     }
 
     /// Closes the connection, and forgets it.
-    pub fn close(&mut self, reason: CloseReason, why: LeaveReason) {
+    fn close(&mut self, reason: CloseReason, why: LeaveReason) {
         if !self.is_gone {
             if self.v1.is_some() {
                 self.send(ServerV1::Closing { code: reason }.encode());
@@ -428,36 +402,40 @@ impl Desk {
     }
 
     fn forget(&mut self, why: LeaveReason, unsent: bool) {
+        let is_registered = self.is_registered();
         if std::mem::replace(&mut self.is_gone, true) {
             return;
         }
         // The one that takes its place has proved the key as well.
         let outlives = why != LeaveReason::Replaced;
-        let is_registered = self.proof_until.is_none();
         let has_sessions = self.v1.as_ref().is_some_and(|v1| !v1.sessions.is_empty());
-        self.outs.push_back(Out::Gone { outlives, has_sessions });
+        self.errand(Errand::Gone { outlives, has_sessions });
         if !is_registered {
             return; // No hall knows it.
         }
         self.event(Event::Left(self.card.worker.clone(), why));
         let leaves = matches!(why, LeaveReason::Goodbye | LeaveReason::Refused);
         for room in self.halls() {
-            self.outs.push_back(Out::Command(room, Command::Depart { leaves, unsent }));
+            self.command(room, Command::Depart { leaves, unsent });
         }
     }
 
-    pub(crate) fn worker(&self) -> &WorkerId {
+    /// Its worker's id.
+    #[must_use]
+    pub fn worker(&self) -> &WorkerId {
         &self.card.worker
     }
 
-    pub(crate) fn ip(&self) -> IpAddr {
-        self.observed.ip
+    /// Where its WebSocket comes from.
+    #[must_use]
+    pub fn ip(&self) -> IpAddr {
+        self.card.observed
     }
 
     /// The room that it is in, where it is registered and in one.
     #[cfg(debug_assertions)]
     pub(crate) fn home(&self) -> Option<&RoomName> {
-        self.room.as_ref().filter(|_| self.seen().is_some())
+        self.room.as_ref().filter(|_| self.is_registered())
     }
 
     /// What the hall of a room knows of it, and that it is one of its sessions.
@@ -473,16 +451,10 @@ impl Desk {
         self.v1.as_ref().and_then(|v1| v1.sessions.get(&session)).is_some_and(|it| it.0 == *room)
     }
 
-    /// What a listing shows.
-    #[must_use]
-    pub fn seen(&self) -> Option<Worker<'_>> {
-        let is_registered = self.proof_until.is_none() && !self.is_gone;
-        is_registered.then_some(Worker {
-            id: &self.card.worker,
-            observed: self.observed,
-            http_ip: self.http_ip,
-            endpoint: self.card.endpoint,
-        })
+    /// Whether the worker has its id, and halls know it.
+    fn is_registered(&self) -> bool {
+        let is_on_its_way = matches!(self.open, Some(Open::Arrive(_) | Open::Register));
+        !self.is_gone && self.proof_until.is_none() && !is_on_its_way
     }
 
     fn report(
@@ -492,7 +464,10 @@ impl Desk {
     ) {
         match checked {
             Ok(endpoint) => {
-                self.card_mut().endpoint = Some(endpoint);
+                if self.card.endpoint != Some(endpoint) {
+                    self.card_mut().endpoint = Some(endpoint);
+                    self.tell_whereabouts();
+                }
                 self.send(ServerMessage::ack(None).encode());
                 self.want(at);
             }
@@ -503,71 +478,6 @@ impl Desk {
                 self.event(Event::ReportRefused(worker, code, detail.clone(), before));
                 self.send(ServerMessage::ack(Some(detail)).encode());
             }
-        }
-    }
-
-    /// The worker asks for a peer. One that was shown out does so after the hello by which it was: those in the room without
-    /// a name are not whom it wants.
-    fn want(&mut self, at: Surroundings<'_>) {
-        let Some(room) = self.room.clone() else {
-            return self.event(Event::Dropped(DropReason::NoRoom));
-        };
-        self.wants_since.get_or_insert(at.now);
-        self.announce();
-        self.outs.push_back(Out::Command(room, Command::Want { waited: None }));
-    }
-
-    /// The hall of a room is another one than before, which knows nothing of this worker.
-    pub fn rejoin(&mut self, room: &RoomName) {
-        let is_home = self.room.as_ref() == Some(room);
-        if self.seen().is_none() || self.is_doubtful || !self.halls().contains(room) {
-            return;
-        }
-        let (_, fresh, own) = self.entry;
-        let member = self.entered.filter(|_| is_home).map(|mode| (mode, fresh || own));
-        if is_home && member.is_none() {
-            self.enter();
-        }
-        let sessions = self.v1.iter().flat_map(|v1| v1.sessions.values());
-        let has_left = |it: &Held| self.v1.as_ref().is_some_and(|v1| v1.left.contains(&it.session));
-        let here = sessions.filter(|(other, held)| other == room && !has_left(held));
-        let sessions: Vec<Held> = here.map(|(_, held)| held.clone()).collect();
-        let (resumes, left) = match &self.v1 {
-            Some(v1) => (v1.resumes, v1.left.iter().copied().collect()),
-            None => (false, Vec::new()),
-        };
-        let is_guest = !is_home || !sessions.is_empty();
-        if member.is_some() || is_guest || resumes {
-            let card = self.card_for(room);
-            let command = Command::Rejoin { card, member, sessions, left, resumes };
-            self.outs.push_back(Out::Command(room.clone(), command));
-        }
-    }
-
-    /// The hall knows everything else by now.
-    pub fn want_again(&mut self, room: &RoomName, at: Surroundings<'_>) {
-        let is_home = self.room.as_ref() == Some(room) && !self.is_gone && !self.is_doubtful;
-        if let Some(since) = self.wants_since.filter(|_| is_home) {
-            let waited = Some(at.now.saturating_duration_since(since));
-            self.outs.push_back(Out::Command(room.clone(), Command::Want { waited }));
-        }
-    }
-
-    /// What it has said to the hall of a room when that had no owner is said now.
-    pub fn say_again(&mut self, room: RoomName, command: Command) {
-        if self.is_doubtful {
-            self.unsaid.push((room, command));
-        } else if !self.is_gone {
-            self.outs.push_back(Out::Command(room, command));
-        }
-    }
-
-    /// The registry is asked anew for the id, which this connection had at the seat `before`.
-    pub fn reclaim(&mut self, before: Seat) {
-        if self.seen().is_some() {
-            self.is_doubtful = true;
-            let key = self.card.key();
-            self.outs.push_back(Out::Ask(Question::Reclaim(key, before)));
         }
     }
 
@@ -589,8 +499,8 @@ impl Desk {
     fn details(&mut self) {
         let answer = ServerMessage::MyDetailsResponse {
             worker_id: self.card.worker.as_str(),
-            registered_ip: Some(self.http_ip.unwrap_or(self.observed.ip)),
-            registered_port: self.observed.port,
+            registered_ip: Some(self.http_ip.unwrap_or(self.card.observed)),
+            registered_port: self.port,
             udp_ip: self.card.endpoint.map(|endpoint| endpoint.ip()),
             udp_port: self.card.endpoint.map(|endpoint| endpoint.port()),
             message: "These are the details that the rendezvous has of this worker.",
@@ -599,103 +509,9 @@ impl Desk {
         self.send(answer);
     }
 
-    /// What a hall says.
-    pub fn effect(&mut self, room: &RoomName, effect: Effect, at: Surroundings<'_>) {
-        if self.is_gone {
-            return;
-        }
-        match effect {
-            Effect::Entered(mode) => {
-                self.entered = Some(mode).filter(|_| self.room.as_ref() == Some(room));
-            }
-            Effect::Waits(true) => {
-                self.wants_since.get_or_insert(at.now);
-            }
-            Effect::Waits(false) => {
-                self.was_waiting = self.wants_since.take().is_some();
-            }
-            Effect::Say(message) => self.say(room, message, at),
-            Effect::Offer { peer, endpoint } => {
-                let offer = ServerMessage::P2pConnectionOffer {
-                    peer_worker_id: peer.as_str(),
-                    peer_udp_ip: endpoint.ip(),
-                    peer_udp_port: endpoint.port(),
-                };
-                self.outs.push_back(Out::Act(Action::Offer(offer.encode())));
-            }
-            Effect::ShownOut { code, message } => {
-                if self.room.as_ref() == Some(room) {
-                    (self.room, self.entered, self.wants_since) = (None, None, None);
-                    self.tell_whereabouts();
-                    self.send(ServerV1::error(code, message).encode());
-                }
-            }
-            Effect::Resumed(sessions) => {
-                let resumed = sessions.into_iter().map(|held| (held.session, (room.clone(), held)));
-                self.with_sessions(|own| own.extend(resumed));
-            }
-            Effect::Over(session) => self.with_sessions(|own| drop(own.remove(&session))),
-            Effect::SeenOff => {
-                if let Some(v1) = &mut self.v1 {
-                    v1.calls.remove(room);
-                }
-            }
-        }
-    }
-
-    /// Everybody who knows this worker is told what is known of it by now.
-    fn announce(&mut self) {
-        for room in self.halls() {
-            let card = self.card_for(&room);
-            self.outs.push_back(Out::Command(room, Command::Announce(card)));
-        }
-    }
-
-    /// The rooms where the worker is known: its own one, and those of its sessions and calls.
-    fn halls(&self) -> BTreeSet<RoomName> {
-        let sessions = self.v1.iter().flat_map(|v1| v1.sessions.values()).map(|(room, _)| room);
-        let guest = sessions.chain(self.v1.iter().flat_map(|v1| &v1.calls));
-        guest.chain(&self.room).cloned().collect()
-    }
-
-    fn whereabouts(&self) -> Whereabouts {
-        let mut visits = self.halls();
-        if let Some(room) = &self.room {
-            visits.remove(room);
-        }
-        let resume = self.v1.as_ref().map(|v1| v1.resume.clone()).unwrap_or_default();
-        Whereabouts { room: self.room.clone(), visits, resume }
-    }
-
-    fn tell_whereabouts(&mut self) {
-        let whereabouts = self.whereabouts();
-        self.outs.push_back(Out::Is(whereabouts));
-    }
-
-    /// What the hall of a room is to know of this worker.
-    fn card_for(&mut self, room: &RoomName) -> Arc<Card> {
-        let elsewhere = self.elsewhere(room);
-        let mut card = Arc::clone(&self.card);
-        if card.elsewhere != elsewhere {
-            Arc::make_mut(&mut card).elsewhere = elsewhere;
-        }
-        card
-    }
-
-    fn elsewhere(&self, room: &RoomName) -> usize {
-        let sessions = self.v1.iter().flat_map(|v1| v1.sessions.values());
-        sessions.filter(|(other, _)| other != room).count()
-    }
-
-    fn card_mut(&mut self) -> &mut Card {
-        let card = Arc::make_mut(&mut self.card);
-        card.version += 1;
-        card
-    }
-
     fn ask(&mut self, question: Question, then: Open) {
         self.open = Some(then);
-        self.outs.push_back(Out::Ask(question));
+        self.errand(Errand::Ask(question));
     }
 
     fn ignore(&mut self, why: DropReason, mut detail: String) {
@@ -703,6 +519,14 @@ impl Desk {
         let event = Event::MessageIgnored(self.card.worker.clone(), why, detail, self.ignored);
         self.ignored = self.ignored.saturating_add(1);
         self.event(event);
+    }
+
+    fn command(&mut self, room: RoomName, command: Command) {
+        self.errand(Errand::Command(room, command));
+    }
+
+    fn errand(&mut self, errand: Errand) {
+        self.outs.push_back(Out::Errand(errand));
     }
 
     fn event(&mut self, event: Event) {

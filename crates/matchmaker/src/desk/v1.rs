@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::address::AddressKind;
@@ -14,12 +15,11 @@ use holepunch_wire::signal::v1::{
 };
 use holepunch_wire::stun::SOFTWARE;
 use holepunch_wire::stun::proof::{AddressProof, ProofNonce};
-use rand::RngExt;
-use rand::rngs::StdRng;
+use rand::{Rng, RngExt};
 
 use super::{
-    Desk, MESSAGES_BURST, MESSAGES_PER_SECOND, NEWS_BURST, NEWS_PER_SECOND, Open, Out, Question,
-    Surroundings, V1,
+    Desk, Errand, MESSAGES_BURST, MESSAGES_PER_SECOND, NEWS_BURST, NEWS_PER_SECOND, Open, Out,
+    Question, Surroundings, V1,
 };
 use crate::allowance::{Allowance, Rate};
 use crate::doors::{Action, DropReason, Event, News};
@@ -30,35 +30,40 @@ use crate::seat::{Command, Held, Seat};
 /// Sessions that a worker has left of which its desk knows.
 const LEFT_MAX: usize = 16;
 
-impl Desk {
-    /// Welcomes a connection.
-    pub(super) fn welcome(&mut self, challenge: String, rng: &mut StdRng, at: Surroundings<'_>) {
-        let nonce = ProofNonce(rng.random());
-        let resume = format!("{:032x}", rng.random::<u128>());
-        let welcome = Welcome {
-            server: SOFTWARE.to_owned(),
-            observed_ip: self.observed.ip,
-            observed_port: self.observed.port,
-            stun: at.config.stun.clone(),
-            turn: self.turn_servers(at),
-            proof_nonce: nonce.to_string(),
-            challenge,
-            resume: resume.clone(),
-            sessions_max: u32::try_from(SESSIONS_MAX).unwrap_or(u32::MAX),
-            calls_from_anywhere: true,
-        };
-        self.send(ServerV1::Welcome(welcome).encode());
-        self.v1 = Some(Box::new(V1 {
-            nonce,
-            resume,
+impl V1 {
+    pub(super) fn new(rng: &mut impl Rng, now: Instant) -> Self {
+        Self {
+            nonce: ProofNonce(rng.random()),
+            resume: format!("{:032x}", rng.random::<u128>()),
             sessions: BTreeMap::new(),
             left: VecDeque::new(),
             resumes: false,
             calls: BTreeSet::new(),
-            turn_issued_at: at.now,
-            messages: Allowance::new(Rate::per_second(MESSAGES_PER_SECOND, MESSAGES_BURST), at.now),
-            news: Allowance::new(Rate::per_second(NEWS_PER_SECOND, NEWS_BURST), at.now),
-        }));
+            turn_issued_at: now,
+            messages: Allowance::new(Rate::per_second(MESSAGES_PER_SECOND, MESSAGES_BURST), now),
+            news: Allowance::new(Rate::per_second(NEWS_PER_SECOND, NEWS_BURST), now),
+        }
+    }
+}
+
+impl Desk {
+    /// Welcomes a connection.
+    pub(super) fn welcome(&mut self, challenge: String, at: Surroundings<'_>) {
+        let Some(v1) = &self.v1 else { return };
+        let (nonce, resume) = (v1.nonce, v1.resume.clone());
+        let welcome = Welcome {
+            server: SOFTWARE.to_owned(),
+            observed_ip: self.card.observed,
+            observed_port: self.port,
+            stun: at.config.stun.clone(),
+            turn: self.turn_servers(at),
+            proof_nonce: nonce.to_string(),
+            challenge,
+            resume,
+            sessions_max: u32::try_from(SESSIONS_MAX).unwrap_or(u32::MAX),
+            calls_from_anywhere: true,
+        };
+        self.send(ServerV1::Welcome(welcome).encode());
     }
 
     pub(super) fn v1_message(&mut self, message: Result<WorkerV1, String>, at: Surroundings<'_>) {
@@ -119,12 +124,12 @@ impl Desk {
                 held.direct |= *state == LinkState::Direct;
                 held.relayed |= *state == LinkState::Relayed;
             }
-            self.outs.push_back(Out::Command(room.clone(), Command::Say(message)));
-            return;
+            let room = room.clone();
+            return self.command(room, Command::Say(message));
         }
         // It may be one that this worker takes up at this moment: the hall knows.
         for room in self.halls() {
-            self.outs.push_back(Out::Command(room, Command::Say(message.clone())));
+            self.command(room, Command::Say(message.clone()));
         }
     }
 
@@ -145,7 +150,7 @@ impl Desk {
                 if before.as_ref() != Some(&room) {
                     (self.entered, self.wants_since) = (None, None);
                     if let Some(before) = before {
-                        self.outs.push_back(Out::Command(before, Command::Exit));
+                        self.command(before, Command::Exit);
                     }
                     self.tell_whereabouts();
                 }
@@ -171,7 +176,7 @@ impl Desk {
                 v1.calls.insert(room.clone());
             }
             let card = self.card_for(&room);
-            self.outs.push_back(Out::Command(room, Command::Return { card, resumes }));
+            self.command(room, Command::Return { card, resumes });
         }
     }
 
@@ -179,7 +184,7 @@ impl Desk {
         let (mode, fresh, own) = self.entry;
         if let Some(room) = self.room.clone() {
             let card = self.card_for(&room);
-            self.outs.push_back(Out::Command(room, Command::Enter { card, mode, fresh, own }));
+            self.command(room, Command::Enter { card, mode, fresh, own });
         }
     }
 
@@ -238,7 +243,7 @@ impl Desk {
                     v1.calls.insert(room.clone());
                 }
                 let (card, worker) = (self.card_for(&room), called.clone());
-                self.outs.push_back(Out::Command(room, Command::Call { card, worker, seat }));
+                self.command(room, Command::Call { card, worker, seat });
             }
             None => self.refuse_call(called.as_str(), CallError::NotRegistered),
         }
@@ -303,7 +308,7 @@ impl Desk {
             self.announce();
         }
         if before != after {
-            self.outs.push_back(Out::Is(after));
+            self.errand(Errand::Is(after));
         }
     }
 }

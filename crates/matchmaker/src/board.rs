@@ -1,0 +1,290 @@
+//! What stands between the desks of one rendezvous and everybody else: the halls that it owns, the way to those of others,
+//! and the store.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use holepunch_wire::WorkerId;
+use holepunch_wire::session::SessionId;
+use rand::rngs::StdRng;
+
+use crate::cluster::{ASKED_AGAIN_AFTER, Packet, Reply, Request, Store, Switch, SwitchOut};
+use crate::desk::{Answer, Errand, Note, Question, WakeReason};
+use crate::doors::{Config, ConnectionId, Told};
+use crate::halls::Halls;
+use crate::registry::Registry;
+use crate::seat::{Command, InstanceId, Seat};
+
+/// The board of one rendezvous, which all its desks have in common.
+///
+/// Five doors, and two more where there are other rendezvous: [`take`](Self::take) (what a desk wants),
+/// [`handle_timeout`](Self::handle_timeout), [`poll_note`](Self::poll_note) (what desks are told),
+/// [`poll_timeout`](Self::poll_timeout), [`poll_event`](Self::poll_event); [`poll_request`](Self::poll_request) and
+/// [`handle_reply`](Self::handle_reply), [`poll_packet`](Self::poll_packet) and [`handle_packet`](Self::handle_packet).
+#[derive(Debug)]
+pub struct Board {
+    config: Config,
+    halls: Halls,
+    switch: Switch,
+    /// Its own, where there is no other rendezvous.
+    store: Option<Store>,
+    /// What the store has not answered, and when it was asked.
+    asked: BTreeMap<u64, (Request, Instant)>,
+    next_request: u64,
+    requests: VecDeque<(u64, Request)>,
+    packets: VecDeque<(InstanceId, Packet)>,
+    notes: VecDeque<(Option<ConnectionId>, Note)>,
+}
+
+impl Board {
+    /// That of a rendezvous which is alone. `rng` makes credentials, so it must be seeded from the operating system outside of
+    /// tests.
+    #[must_use]
+    pub fn new(config: Config, rng: StdRng) -> Self {
+        Self { store: Some(Store::default()), ..Self::with(Switch::alone(), config, rng) }
+    }
+
+    /// That of one of several, which has a store in common with the others.
+    #[must_use]
+    pub fn of_several(own: InstanceId, config: Config, rng: StdRng, now: Instant) -> Self {
+        Self::with(Switch::new(own, now), config, rng)
+    }
+
+    fn with(switch: Switch, config: Config, rng: StdRng) -> Self {
+        Self {
+            halls: Halls::new(config.relay.clone(), rng),
+            config,
+            switch,
+            store: None,
+            asked: BTreeMap::new(),
+            next_request: 0,
+            requests: VecDeque::new(),
+            packets: VecDeque::new(),
+            notes: VecDeque::new(),
+        }
+    }
+
+    /// Its number, by which the others know it. It has another one after it has lost its lease.
+    #[must_use]
+    pub fn instance(&self) -> InstanceId {
+        self.switch.own()
+    }
+
+    /// Sees to what the desk of a worker wants, which comes from this address.
+    pub fn take(
+        &mut self,
+        connection: ConnectionId,
+        (worker, ip): (&WorkerId, IpAddr),
+        errand: Errand,
+        now: Instant,
+    ) {
+        let seat = self.seat(connection);
+        let request = match errand {
+            Errand::Command(room, command) => {
+                self.switch.command((seat, room), command, &mut self.halls, now);
+                return self.settle(now);
+            }
+            Errand::Ask(Question::Find(worker)) => Request::Find { seat, worker },
+            Errand::Ask(Question::Arrive) => Request::Arrive { seat, worker: worker.clone(), ip },
+            Errand::Ask(Question::Claim(key)) => {
+                Request::Claim { seat, worker: worker.clone(), ip, key, again: None }
+            }
+            Errand::Ask(Question::Reclaim(key, before)) => {
+                let again = Some(Seat { instance: before, connection });
+                Request::Claim { seat, worker: worker.clone(), ip, key, again }
+            }
+            Errand::Is(is) => Request::Is { seat, worker: worker.clone(), is },
+            Errand::Gone { outlives, has_sessions } => {
+                let worker = worker.clone();
+                let release = Request::Release { seat, worker, ip, outlives, has_sessions };
+                match self.arriving(seat).filter(|_| !outlives && !has_sessions) {
+                    // Else the two might overtake each other, and the place be lost.
+                    Some(arrive) => return *arrive = release,
+                    None => release,
+                }
+            }
+        };
+        self.request(request, now);
+        self.settle(now);
+    }
+
+    /// A note could not be delivered, since its desk is gone.
+    pub fn undelivered(&mut self, connection: ConnectionId, note: Note, now: Instant) {
+        if let Note::Effect(room, _) = note {
+            // The hall cannot know yet: whoever was offered to it wants another one.
+            let depart = Command::Depart { leaves: false, unsent: true };
+            self.switch.command((self.seat(connection), room), depart, &mut self.halls, now);
+            self.settle(now);
+        }
+    }
+
+    /// What the wall clock shows, since 1970; without it, there are no tokens for a relay.
+    pub fn wall_clock(&mut self, unix: Duration, now: Instant) {
+        self.halls.wall_clock(unix, now);
+    }
+
+    /// A worker's connection to the relay of a session was opened, or has ended. A relay elsewhere says nothing of it.
+    pub fn relay_changed(&mut self, end: (SessionId, usize), is_open: bool, now: Instant) {
+        self.halls.relay_changed(end, is_open, now);
+        self.settle(now);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.halls.handle_timeout(now);
+        self.switch.handle_timeout(&mut self.halls, now);
+        self.ask_again(now);
+        self.settle(now);
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout), and why.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<(Instant, WakeReason)> {
+        let asked = self.asked.values().map(|(_, at)| *at + ASKED_AGAIN_AFTER).min();
+        let several = self.switch.poll_timeout().into_iter().chain(asked).min();
+        let several = several.map(|at| (at, WakeReason::Switch));
+        self.halls.poll_timeout().into_iter().chain(several).min_by_key(|(at, _)| *at)
+    }
+
+    /// What a desk, or all of them (`None`), is to be told next. One that is not here: see [`undelivered`](Self::undelivered).
+    pub fn poll_note(&mut self) -> Option<(Option<ConnectionId>, Note)> {
+        self.notes.pop_front()
+    }
+
+    /// The next question to the store, by its number; the same one again where no answer has come.
+    pub fn poll_request(&mut self) -> Option<(u64, Request)> {
+        self.requests.pop_front()
+    }
+
+    /// The store has answered.
+    pub fn handle_reply(&mut self, number: u64, reply: Reply, now: Instant) {
+        // One that comes twice, or was given up, is none.
+        match (self.asked.remove(&number), reply) {
+            (Some((release @ Request::Release { .. }, _)), Reply::Arrived(..)) => {
+                self.request(release, now);
+            }
+            (Some((_, asked_at)), reply) => self.reply(reply, asked_at, now),
+            (None, _) => {}
+        }
+        self.settle(now);
+    }
+
+    /// The next packet to another instance.
+    pub fn poll_packet(&mut self) -> Option<(InstanceId, Packet)> {
+        self.packets.pop_front()
+    }
+
+    /// A packet came from another instance.
+    pub fn handle_packet(&mut self, from: InstanceId, packet: Packet, now: Instant) {
+        self.switch.receive(from, packet, &mut self.halls, now);
+        self.settle(now);
+    }
+
+    /// The next thing that happened.
+    pub fn poll_event(&mut self) -> Option<Told> {
+        self.halls.poll_event()
+    }
+
+    /// Who is registered, where that is known here: one that is alone knows.
+    #[must_use]
+    pub fn registry(&self) -> Option<&Registry> {
+        self.store.as_ref().map(|store| &store.registry)
+    }
+
+    /// The halls that are here.
+    #[must_use]
+    pub fn halls(&self) -> &Halls {
+        &self.halls
+    }
+
+    /// What the store is asked for a connection that has just come, where it has not answered.
+    fn arriving(&mut self, seat: Seat) -> Option<&mut Request> {
+        let is_its = |it: &Request| matches!(it, Request::Arrive { seat: of, .. } if *of == seat);
+        self.asked.values_mut().map(|(request, _)| request).find(|it| is_its(it))
+    }
+
+    /// Asks the store, which answers at once where it is this one's own.
+    fn request(&mut self, request: Request, now: Instant) {
+        if let Some(store) = &mut self.store {
+            let reply = store.answer(self.switch.own(), request, &self.config, now);
+            return self.reply(reply, now, now);
+        }
+        self.next_request += 1;
+        self.requests.push_back((self.next_request, request.clone()));
+        self.asked.insert(self.next_request, (request, now));
+    }
+
+    fn reply(&mut self, reply: Reply, asked_at: Instant, now: Instant) {
+        let (to, answer) = match reply {
+            Reply::Renewed { .. } | Reply::Owner { .. } => {
+                return self.switch.reply((&reply, asked_at), &mut self.halls, now);
+            }
+            Reply::Arrived(seat, needs_proof) => (seat, Answer::Arrived(needs_proof)),
+            Reply::Claimed(seat, claimed) => {
+                if let Some(old) = claimed.as_ref().ok().and_then(|claimed| claimed.replaced) {
+                    self.switch.replaced(old, now);
+                    self.settle_switch(now);
+                }
+                (seat, Answer::Claim(claimed))
+            }
+            Reply::Found(seat, found) => (seat, Answer::Found(found)),
+            Reply::Done => return,
+        };
+        self.notes.push_back((Some(to.connection), Note::Answer(answer)));
+    }
+
+    /// What the store has not answered in time is asked again. (The switchboard sees to the lease and to owners by itself: an
+    /// answer to what it asked long ago says nothing of now.)
+    fn ask_again(&mut self, now: Instant) {
+        let is_late = |_: &u64, (_, at): &mut (Request, Instant)| *at + ASKED_AGAIN_AFTER <= now;
+        let late: Vec<_> = self.asked.extract_if(.., is_late).collect();
+        for (number, (request, _)) in late {
+            if !matches!(request, Request::Renew | Request::Own { .. }) {
+                self.requests.push_back((number, request.clone()));
+                self.asked.insert(number, (request, now));
+            }
+        }
+    }
+
+    /// What the halls have said goes on its way, until nobody has anything to say.
+    fn settle(&mut self, now: Instant) {
+        loop {
+            while let Some((room, to, effect)) = self.halls.poll_effect() {
+                self.switch.effect(room, to, effect, now);
+            }
+            for room in self.halls.emptied() {
+                self.switch.forget_if_unused(&room, &self.halls);
+            }
+            if !self.settle_switch(now) {
+                break;
+            }
+        }
+    }
+
+    /// What the switchboard wants done; whether there was anything.
+    fn settle_switch(&mut self, now: Instant) -> bool {
+        let mut has_any = false;
+        while let Some(out) = self.switch.poll() {
+            has_any = true;
+            match out {
+                SwitchOut::Note(connection, note) => self.notes.push_back((Some(connection), note)),
+                SwitchOut::Reclaim(before) => {
+                    let own = self.switch.own();
+                    for seat in self.asked.values_mut().filter_map(|(it, _)| it.seat_mut()) {
+                        seat.instance = own;
+                    }
+                    self.notes.push_back((None, Note::Reclaim(before)));
+                }
+                SwitchOut::Store(request) => self.request(request, now),
+                SwitchOut::Send(to, packet) => self.packets.push_back((to, packet)),
+            }
+        }
+        has_any
+    }
+
+    /// Where a connection is, for the others.
+    pub(crate) fn seat(&self, connection: ConnectionId) -> Seat {
+        Seat { instance: self.switch.own(), connection }
+    }
+}
