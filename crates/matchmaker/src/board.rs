@@ -198,6 +198,12 @@ impl Board {
         &self.halls
     }
 
+    /// What the store answers to a question that changes nothing, where it is this one's own.
+    pub fn ask(&mut self, request: Request, now: Instant) -> Option<Reply> {
+        let own = self.switch.own();
+        self.store.as_mut().map(|store| store.answer(own, request, &self.config, now))
+    }
+
     /// What the store is asked for a connection that has just come, where it has not answered.
     fn arriving(&mut self, seat: Seat) -> Option<&mut Request> {
         let is_its = |it: &Request| matches!(it, Request::Arrive { seat: of, .. } if *of == seat);
@@ -229,7 +235,7 @@ impl Board {
                 (seat, Answer::Claim(claimed))
             }
             Reply::Found(seat, found) => (seat, Answer::Found(found)),
-            Reply::Done => return,
+            Reply::Admits(_) | Reply::Listed(_) | Reply::Done => return,
         };
         self.notes.push_back((Some(to.connection), Note::Answer(answer)));
     }

@@ -48,5 +48,5 @@ pub use doors::{
 };
 pub use halls::Halls;
 pub use machine::Matchmaker;
-pub use registry::{Claimed, Registry, Seen, Whereabouts};
+pub use registry::{Claimed, Listed, ListedWorker, Registry, Seen, Whereabouts};
 pub use seat::{Command, Effect, Held, InstanceId, Seat};

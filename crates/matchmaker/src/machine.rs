@@ -16,6 +16,7 @@ use crate::desk::{Arrival, Desk, Note, Out, Surroundings, WakeReason};
 use crate::doors::{
     Action, Config, ConnectionId, DropReason, Event, Input, NotAdmitted, Told, Transmit, Worker,
 };
+use crate::registry::Registry;
 use crate::seat::InstanceId;
 
 /// The pairing machine of one rendezvous: for tests and simulations, which have all connections in one place. A server has each
@@ -166,13 +167,13 @@ impl Matchmaker {
 
     /// Every registered worker, by id.
     pub fn workers(&self) -> impl Iterator<Item = Worker<'_>> {
-        self.board.registry().into_iter().flat_map(|registry| registry.workers_after(None))
+        self.board.registry().into_iter().flat_map(Registry::workers)
     }
 
     /// How many workers are registered, and how many of them wait for a peer.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
-        let count = self.board.registry().map_or(self.desks.len(), |registry| registry.count());
+        let count = self.board.registry().map_or(self.desks.len(), Registry::count);
         (count, self.board.halls().ready_count())
     }
 

@@ -90,6 +90,28 @@ pub struct Claimed {
     pub resume: String,
 }
 
+/// Some of the workers that are registered, by id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// These.
+    pub workers: Vec<ListedWorker>,
+    /// Whether there are more behind the last one.
+    pub has_more: bool,
+    /// How many there are in all.
+    pub all: usize,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedWorker {
+    /// Its id.
+    pub id: WorkerId,
+    /// Where its WebSocket comes from.
+    pub ip: IpAddr,
+    /// The rest.
+    pub seen: Seen,
+}
+
 impl Registry {
     /// Whether there is room for `worker`, which comes from `ip`, with those that have not proved their key
     /// yet; an id that is connected replaces its own connection.
@@ -290,16 +312,28 @@ impl Registry {
         }
     }
 
-    /// Every registered worker behind this id, or every one at all, by id.
-    pub fn workers_after(&self, id: Option<&WorkerId>) -> impl Iterator<Item = Worker<'_>> {
-        let from = id.map_or(Bound::Unbounded, Bound::Excluded);
-        let entries = self.current.range::<WorkerId, _>((from, Bound::Unbounded));
-        entries.map(|(id, Entry { ip, is: Whereabouts { seen, .. }, .. })| Worker {
+    /// Every registered worker, by id.
+    pub fn workers(&self) -> impl Iterator<Item = Worker<'_>> {
+        self.current.iter().map(|(id, Entry { ip, is: Whereabouts { seen, .. }, .. })| Worker {
             id,
             observed: Observed { ip: *ip, port: seen.port },
             http_ip: seen.http_ip,
             endpoint: seen.endpoint,
         })
+    }
+
+    /// So many of them, behind this id, or from the first one on.
+    #[must_use]
+    pub fn list(&self, after: Option<&WorkerId>, limit: usize) -> Listed {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut behind = self.current.range::<WorkerId, _>((from, Bound::Unbounded));
+        let of_entry = |(id, entry): (&WorkerId, &Entry)| ListedWorker {
+            id: id.clone(),
+            ip: entry.ip,
+            seen: entry.is.seen,
+        };
+        let workers = behind.by_ref().take(limit).map(of_entry).collect();
+        Listed { workers, has_more: behind.next().is_some(), all: self.count() }
     }
 
     /// How many workers are registered.

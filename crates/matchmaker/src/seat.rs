@@ -23,9 +23,10 @@ impl InstanceId {
         Self(self.0.wrapping_add(1 << 32))
     }
 
-    /// Whether the two are the same process, now and then.
-    pub(crate) fn is_same_process(self, other: Self) -> bool {
-        self.0 as u32 == other.0 as u32
+    /// The lower half, which is the same for as long as the process lives.
+    #[must_use]
+    pub fn process(self) -> u32 {
+        self.0 as u32
     }
 }
 

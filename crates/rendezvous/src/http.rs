@@ -10,7 +10,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
-use holepunch_matchmaker::{NotAdmitted, Protocol};
+use holepunch_matchmaker::{Arrival, NotAdmitted, Protocol};
 use holepunch_wire::WorkerId;
 use holepunch_wire::relay::RELAY_PATH;
 use holepunch_wire::session::{RoomName, RoomNameError};
@@ -22,7 +22,7 @@ use crate::client_address::client_address;
 use crate::connections::Place;
 use crate::forwarded::FORWARDED_HOST;
 use crate::front::Front;
-use crate::hub::{Hub, Visitor};
+use crate::hub::Hub;
 use crate::identity::{self, Verifier};
 use crate::listing::{self, Listings};
 use crate::log_budget::excerpt;
@@ -37,6 +37,9 @@ use crate::well_formed;
 const WS_BUFFER_BYTES: usize = 1024;
 /// Most bytes that wait in the library for a slow client, beside the outbox.
 const WS_WRITE_BUFFER_BYTES_MAX: usize = 256 * 1024;
+
+/// The answer where the store of several rendezvous does not answer.
+pub(crate) const STORE_AWAY: &str = "this rendezvous does not reach its store; try again later";
 
 /// What this server is, for whoever looks at it from outside.
 const SOFTWARE: &str = concat!("holepunch/", env!("CARGO_PKG_VERSION"));
@@ -118,8 +121,10 @@ async fn register(
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
     let observed = client_address(from, headers, &app.front.trusted_proxies);
-    if let Err(why) = app.hub.admits(&worker, observed.ip) {
-        return not_admitted(&app, &worker, observed.ip, why);
+    match app.hub.admits(&worker, observed.ip).await {
+        Some(Ok(())) => {}
+        Some(Err(why)) => return not_admitted(&app, &worker, observed.ip, why),
+        None => return (StatusCode::SERVICE_UNAVAILABLE, STORE_AWAY).into_response(),
     }
     let Some(alive) = app.front.alive.upgrade() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "shutting down").into_response();
@@ -145,7 +150,7 @@ async fn register(
     let Some(place) = place.become_websocket() else {
         return app.front.no_more_websockets();
     };
-    let visitor = Visitor { worker, observed, protocol, room, challenge };
+    let arrival = Arrival { worker, observed, protocol, room, challenge };
     if is_v1 {
         let selected = HeaderValue::from_static(SUBPROTOCOL);
         response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, selected);
@@ -153,7 +158,7 @@ async fn register(
     tokio::spawn(async move {
         if let Ok(upgraded) = upgrade.await {
             let socket = websocket::open(upgraded, websocket_config()).await;
-            signalling::serve(Arc::clone(&app.hub), socket, visitor, verifier).await;
+            signalling::serve(Arc::clone(&app.hub), socket, arrival, verifier).await;
         }
         drop((alive, place));
     });

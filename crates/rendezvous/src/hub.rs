@@ -1,57 +1,34 @@
-//! The pairing machine with its clock, and the outboxes through which it speaks.
+//! What the desks of all connections have in common: the board, its clock, and the ways between the two.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use holepunch_matchmaker::{
-    Action, Closing, Config, ConnectionId, DropReason, Event, Input, Matchmaker, NotAdmitted,
-    Observed, Protocol, Told,
+    Arrival, Board, Command, Config, ConnectionId, Desk, DropReason, Errand, Event, NotAdmitted,
+    Note, Reply, Request, Surroundings, Told,
 };
 use holepunch_wire::WorkerId;
-use holepunch_wire::session::RoomName;
+use holepunch_wire::session::SessionId;
 use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use tokio::sync::Notify;
 
-use crate::outbox::Outbox;
+use crate::clerk::Clerk;
+use crate::mailbox::Mailbox;
+use crate::peers::Peers;
 use crate::relay::Relay;
 use crate::telling::{Counted, EventCounts, Log, Observer};
-
-/// Who has opened a WebSocket.
-#[derive(Debug, Clone)]
-pub(crate) struct Visitor {
-    pub(crate) worker: WorkerId,
-    pub(crate) observed: Observed,
-    pub(crate) protocol: Protocol,
-    /// The room in the URL.
-    pub(crate) room: Option<RoomName>,
-    /// What its welcome asks it to sign; empty in the baseline.
-    pub(crate) challenge: String,
-}
-
-/// A connection is registered for as long as this value is there: also one whose task panics leaves nothing behind.
-#[derive(Debug)]
-pub(crate) struct Entered<'a> {
-    hub: &'a Hub,
-    pub(crate) id: ConnectionId,
-    /// In which way it ends; [`Closing::OfferUnsent`] when it could not send an offer that it had taken off its outbox.
-    pub(crate) closing: Closing,
-}
-
-impl Drop for Entered<'_> {
-    fn drop(&mut self) {
-        self.hub.closed(self.id, self.closing);
-    }
-}
 
 /// Every connection of this server.
 #[derive(Debug)]
 pub(crate) struct Hub {
     state: Mutex<State>,
-    next_connection: AtomicU64,
-    /// The machine wants to be called earlier than before.
+    config: Config,
+    /// The other rendezvous, where there are any.
+    peers: Option<Peers>,
+    /// The board wants to be called earlier than before.
     sooner: Notify,
     log: Arc<Log>,
     counts: Arc<EventCounts>,
@@ -61,78 +38,143 @@ pub(crate) struct Hub {
 
 #[derive(Debug)]
 struct State {
-    machine: Matchmaker,
-    outboxes: HashMap<ConnectionId, Arc<Outbox>>,
+    board: Board,
+    mailboxes: HashMap<ConnectionId, Arc<Mailbox>>,
+    rng: StdRng,
+    next_connection: u64,
+    /// The server stops: nobody registers any more.
+    has_ended: bool,
 }
 
 impl Hub {
-    pub(crate) fn new(config: Config, rng: StdRng, relay: Option<Arc<Relay>>) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        mut rng: StdRng,
+        relay: Option<Arc<Relay>>,
+        peers: Option<Peers>,
+    ) -> Self {
         let (log, counts) = (Arc::new(Log::new()), Arc::<EventCounts>::default());
         let mut observers: Vec<Box<dyn Observer>> =
             vec![Box::new(Arc::clone(&log)), Box::new(Arc::clone(&counts))];
         // First, since its sessions are to end at once.
         relay.into_iter().for_each(|relay| observers.insert(0, Box::new(relay)));
-        let state = State { machine: Matchmaker::new(config, rng), outboxes: HashMap::new() };
-        Self {
-            state: Mutex::new(state),
-            next_connection: AtomicU64::new(1),
-            sooner: Notify::new(),
-            log,
-            counts,
-            observers,
+        let of_board = StdRng::from_seed(rng.random());
+        let board = match &peers {
+            None => Board::new(config.clone(), of_board),
+            Some(peers) => Board::of_several(peers.own(), config.clone(), of_board, Instant::now()),
+        };
+        let (mailboxes, next_connection, has_ended) = (HashMap::new(), 1, false);
+        let state = State { board, mailboxes, rng, next_connection, has_ended };
+        let (state, sooner) = (Mutex::new(state), Notify::new());
+        Self { state, config, peers, sooner, log, counts, observers }
+    }
+
+    /// Whether there is room for `worker`, which comes from `ip`. `None`: the store does not answer.
+    pub(crate) async fn admits(
+        &self,
+        worker: &WorkerId,
+        ip: IpAddr,
+    ) -> Option<Result<(), NotAdmitted>> {
+        let reply = self.ask(Request::Admits { worker: worker.clone(), ip }).await?;
+        if let Reply::Admits(admits) = reply { Some(admits) } else { None }
+    }
+
+    /// What the store answers to a question that changes nothing; `None`: nothing in time.
+    pub(crate) async fn ask(&self, request: Request) -> Option<Reply> {
+        match &self.peers {
+            Some(peers) => peers.ask(request).await,
+            None => self.lock().board.ask(request, Instant::now()),
         }
     }
 
-    /// Whether there is room for `worker`, which comes from `ip`.
-    pub(crate) fn admits(&self, worker: &WorkerId, ip: IpAddr) -> Result<(), NotAdmitted> {
-        self.lock().machine.admits(worker, ip)
+    /// Takes a WebSocket that is open. Its worker is registered for as long as what comes back is there.
+    pub(crate) fn enter(self: &Arc<Self>, arrival: Arrival) -> Clerk {
+        let mailbox = Arc::new(Mailbox::default());
+        let mut state = self.lock();
+        let connection = ConnectionId(state.next_connection);
+        state.next_connection += 1;
+        if state.has_ended {
+            // It is empty.
+            let _is_taken = mailbox.push(Note::Shutdown);
+        }
+        state.mailboxes.insert(connection, Arc::clone(&mailbox));
+        let desk = Desk::new(arrival, &mut state.rng, self.surroundings());
+        drop(state);
+        Clerk::new(Arc::clone(self), connection, desk, mailbox)
     }
 
-    /// Registers a worker whose WebSocket is open, for as long as the first value is there.
-    pub(crate) fn enter(&self, visitor: Visitor) -> (Entered<'_>, Arc<Outbox>) {
-        let Visitor { worker, observed, protocol, room, challenge } = visitor;
-        let connection = ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed));
-        let outbox = Arc::new(Outbox::default());
-        self.lock().outboxes.insert(connection, Arc::clone(&outbox));
-        self.input(Input::Connected { connection, worker, observed, protocol, room, challenge });
-        (Entered { hub: self, id: connection, closing: Closing::Broken }, outbox)
+    /// What surrounds a step of a desk at this moment.
+    pub(crate) fn surroundings(&self) -> Surroundings<'_> {
+        Surroundings { config: &self.config, now: Instant::now(), unix: unix() }
     }
 
-    /// Feeds the machine and carries out what it says.
-    pub(crate) fn input(&self, input: Input<'_>) {
-        self.with_state(|state, now| state.machine.handle_input(input, now));
-    }
-
-    fn closed(&self, connection: ConnectionId, closing: Closing) {
-        // One step, so that no offer is queued unseen in between.
+    /// Sees to what a desk wants.
+    pub(crate) fn take(
+        &self,
+        (connection, desk, mailbox): (ConnectionId, &Desk, &Mailbox),
+        mut errands: Vec<Errand>,
+    ) {
         self.with_state(|state, now| {
-            let left_over =
-                state.outboxes.remove(&connection).is_some_and(|it| it.holds_an_offer());
-            let closing = if left_over { Closing::OfferUnsent } else { closing };
-            state.machine.handle_input(Input::Closed { connection, closing }, now);
+            if desk.is_gone() {
+                state.mailboxes.remove(&connection);
+                // It has not seen what is still there.
+                if mailbox.holds_an_offer() {
+                    errands.iter_mut().for_each(say_unsent);
+                }
+            }
+            for errand in errands {
+                state.board.take(connection, (desk.worker(), desk.ip()), errand, now);
+            }
         });
     }
 
-    /// Calls the machine whenever it wants to be called; never returns.
-    pub(crate) async fn run_clock(&self) {
-        loop {
-            let next = self.lock().machine.poll_timeout();
-            let due = async {
-                match next {
-                    Some((at, _)) => tokio::time::sleep_until(at.into()).await,
-                    None => std::future::pending().await,
+    /// A worker's connection to the relay of a session was opened, or has ended.
+    pub(crate) fn relay_changed(&self, session: SessionId, end: usize, is_open: bool) {
+        self.with_state(|state, now| state.board.relay_changed((session, end), is_open, now));
+    }
+
+    /// Tells every worker that the server stops.
+    pub(crate) fn shutdown(&self) {
+        let mut state = self.lock();
+        state.has_ended = true;
+        // One that takes no more notes ends by itself.
+        state.mailboxes.values().for_each(|mailbox| drop(mailbox.push(Note::Shutdown)));
+    }
+
+    /// Calls the board whenever it wants to be called, and carries what others send; never returns.
+    pub(crate) async fn run(&self) {
+        let clock = async {
+            loop {
+                let next = self.lock().board.poll_timeout();
+                let due = async {
+                    match next {
+                        Some((at, _)) => tokio::time::sleep_until(at.into()).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = due => self.with_state(|state, now| state.board.handle_timeout(now)),
+                    () = self.sooner.notified() => {}
                 }
-            };
-            tokio::select! {
-                () = due => self.with_state(|state, now| state.machine.handle_timeout(now)),
-                () = self.sooner.notified() => {}
+            }
+        };
+        match &self.peers {
+            None => clock.await,
+            Some(peers) => {
+                let replied = |number, reply| {
+                    self.with_state(|state, now| state.board.handle_reply(number, reply, now));
+                };
+                let came = |from, packet| {
+                    self.with_state(|state, now| state.board.handle_packet(from, packet, now));
+                };
+                tokio::join!(clock, peers.run(replied, came));
             }
         }
     }
 
-    /// Reads the machine, for a listing.
-    pub(crate) fn read<T>(&self, read: impl FnOnce(&Matchmaker) -> T) -> T {
-        read(&self.lock().machine)
+    /// Reads the board, for a listing.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&Board) -> T) -> T {
+        read(&self.lock().board)
     }
 
     /// Whether one more warning that a client causes may be logged.
@@ -145,29 +187,32 @@ impl Hub {
         self.counts.all()
     }
 
-    /// Something that has come is left alone, before it gets to the machine.
+    /// Something that has come is left alone.
     pub(crate) fn dropped(&self, why: DropReason) {
         self.tell(&Event::Dropped(why).told(None), SystemTime::now());
     }
 
-    fn tell(&self, told: &Told, at: SystemTime) {
+    /// Tells everybody who wants to know; outside of the lock.
+    pub(crate) fn tell(&self, told: &Told, at: SystemTime) {
         self.observers.iter().for_each(|observer| observer.observe(told, at));
     }
 
-    /// Calls the machine and carries out what it says.
+    /// Calls the board and carries out what it says.
     fn with_state(&self, act: impl FnOnce(&mut State, Instant)) {
         let mut state = self.lock();
-        let before = state.machine.poll_timeout();
+        let before = state.board.poll_timeout();
         let now = Instant::now();
         // Each time, since nothing tells of a clock that was set.
-        let at = SystemTime::now();
-        if let Ok(unix) = at.duration_since(UNIX_EPOCH) {
-            state.machine.handle_input(Input::WallClock { unix }, now);
+        if let Some(unix) = unix() {
+            state.board.wall_clock(unix, now);
         }
         act(&mut state, now);
-        let unsent = state.deliver();
-        let events: Vec<Told> = std::iter::from_fn(|| state.machine.poll_event()).collect();
-        let after = state.machine.poll_timeout();
+        let unsent = state.deliver(now);
+        if let Some(peers) = &self.peers {
+            peers.send(&mut state.board);
+        }
+        let events: Vec<Told> = std::iter::from_fn(|| state.board.poll_event()).collect();
+        let after = state.board.poll_timeout();
         drop(state);
         let sooner = match (before, after) {
             (None, Some(_)) => true,
@@ -177,6 +222,7 @@ impl Hub {
         if sooner {
             self.sooner.notify_one();
         }
+        let at = SystemTime::now();
         events.iter().for_each(|told| self.tell(told, at));
         (0..unsent).for_each(|_| self.dropped(DropReason::Unsent));
     }
@@ -187,40 +233,54 @@ impl Hub {
 }
 
 impl State {
-    /// Hands every action to its connection; one that takes nothing more has ended. How many were for such ones.
-    fn deliver(&mut self) -> u32 {
+    /// Hands every note to its desk. How many were for such as are gone, or take nothing more.
+    fn deliver(&mut self, now: Instant) -> u32 {
         let mut unsent = 0;
-        while let Some(transmit) = self.machine.poll_transmit() {
-            let connection = transmit.connection;
-            let is_close = matches!(transmit.action, Action::Close(_));
-            let is_offer = matches!(transmit.action, Action::Offer(_));
-            let outbox = self.outboxes.get(&connection);
-            let taken = outbox.is_some_and(|outbox| outbox.push(transmit.action));
-            if !taken {
-                unsent += 1;
-                let offer_unsent = is_offer || outbox.is_some_and(|outbox| outbox.holds_an_offer());
-                let closing = if offer_unsent { Closing::OfferUnsent } else { Closing::Broken };
-                let closed = Input::Closed { connection, closing };
-                self.machine.handle_input(closed, Instant::now());
-            }
-            if is_close || !taken {
-                self.outboxes.remove(&connection);
+        while let Some((to, note)) = self.board.poll_note() {
+            let Some(to) = to else {
+                self.mailboxes.values().for_each(|mailbox| drop(mailbox.push(note.clone())));
+                continue;
+            };
+            let left = match self.mailboxes.get(&to) {
+                Some(mailbox) => mailbox.push(note),
+                None => Some(note),
+            };
+            if let Some(note) = left {
+                unsent += u32::from(matches!(note, Note::Effect(..)));
+                self.board.undelivered(to, note, now);
             }
         }
         unsent
     }
 }
 
+/// The offer of a peer has not reached the worker that departs.
+fn say_unsent(errand: &mut Errand) {
+    if let Errand::Command(_, Command::Depart { unsent, .. }) = errand {
+        *unsent = true;
+    }
+}
+
+/// What the wall clock shows.
+fn unix() -> Option<Duration> {
+    SystemTime::now().duration_since(UNIX_EPOCH).ok()
+}
+
 #[cfg(test)]
 mod tests {
-    use rand::SeedableRng;
+    use holepunch_matchmaker::{Observed, Protocol};
 
     use super::*;
 
+    fn workers(hub: &Hub) -> usize {
+        hub.read(|board| board.registry().unwrap().count())
+    }
+
     #[tokio::test]
     async fn a_connection_whose_task_panics_leaves_nothing_behind() {
-        let hub = Arc::new(Hub::new(Config::default(), StdRng::seed_from_u64(1), None));
-        let visitor = Visitor {
+        let rng = StdRng::seed_from_u64(1);
+        let hub = Arc::new(Hub::new(Config::default(), rng, None, None));
+        let arrival = Arrival {
             worker: WorkerId::new("a").unwrap(),
             observed: Observed { ip: [192, 0, 2, 1].into(), port: None },
             protocol: Protocol::Baseline,
@@ -230,12 +290,12 @@ mod tests {
         let task = tokio::spawn({
             let hub = Arc::clone(&hub);
             async move {
-                let (_entered, _outbox) = hub.enter(visitor);
-                assert_eq!(hub.read(Matchmaker::counts), (0, 0), "a fault in a task");
+                let _clerk = hub.enter(arrival);
+                assert_eq!(workers(&hub), 0, "a fault in a task");
             }
         });
         assert!(task.await.unwrap_err().is_panic());
-        assert_eq!(hub.read(Matchmaker::counts), (0, 0));
-        assert!(hub.lock().outboxes.is_empty());
+        assert_eq!(workers(&hub), 0);
+        assert!(hub.lock().mailboxes.is_empty());
     }
 }

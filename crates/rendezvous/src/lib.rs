@@ -16,8 +16,10 @@
 //! | `identity` | what a worker signs to prove its key, and whether it has |
 //! | `websocket`, `close_watch` | a request becomes a WebSocket; how its client may close it |
 //! | `signalling` | one WebSocket: frames in, actions out |
-//! | `outbox` | what waits to be written to one WebSocket |
-//! | `hub` | the pairing machine, its clock, and the outboxes of all connections |
+//! | `clerk` | who serves the desk of one WebSocket |
+//! | `outbox`, `mailbox` | what waits to be written to one WebSocket, and what its desk is to be told |
+//! | `hub` | what all desks have in common: the board, and its clock |
+//! | `peers` | several rendezvous as one |
 //! | `telling` | what happens is told once: to the log, the counters and the relay |
 //! | `log_budget` | a bound on what strangers can make the server log |
 //! | `origin` | web pages of other sites open no WebSockets |
@@ -28,6 +30,7 @@
 //!
 //! Every decision about workers is made in [`holepunch_matchmaker`]; nothing here pairs anybody.
 
+mod clerk;
 mod client_address;
 mod client_io;
 mod close_watch;
@@ -40,10 +43,12 @@ mod identity;
 mod listening;
 mod listing;
 mod log_budget;
+mod mailbox;
 mod open_files;
 mod origin;
 mod outbox;
 mod pace;
+mod peers;
 mod proxy_protocol;
 mod rate;
 mod relay;
@@ -54,10 +59,11 @@ mod telling;
 mod websocket;
 mod well_formed;
 
-pub use holepunch_matchmaker::Config as MatchmakerConfig;
+pub use holepunch_matchmaker::{Config as MatchmakerConfig, InstanceId, Packet, Reply, Request};
 pub use ipnet::IpNet;
 pub use listening::BindError;
 pub use open_files::{RESERVED as OPEN_FILES_RESERVED, limit as open_files_limit};
+pub use peers::{Fabric, Later, MemoryFabric, MemoryStore, Peers, Store};
 #[cfg(feature = "testing")]
 pub use relay::testing;
 pub use relay::{RelayConfig, RelayLimits, RelayServer};

@@ -11,13 +11,13 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use holepunch_matchmaker::{Counts, Matchmaker, Worker};
+use holepunch_matchmaker::{Board, Counts, Listed, ListedWorker, Reply, Request};
 use holepunch_wire::WorkerId;
 use holepunch_wire::address::{Site, Source};
 use serde::Serialize;
 
 use crate::client_address::client_address;
-use crate::http::App;
+use crate::http::{App, STORE_AWAY};
 use crate::rate::{Rate, Used};
 
 /// Most workers of one listing, and of those that wait for a peer: some 500 KB. A fleet that is larger is listed page by
@@ -100,40 +100,36 @@ impl Page {
 }
 
 impl Listing {
-    fn of(machine: &Matchmaker, page: &Page) -> Self {
-        let (connected_workers_count, workers_ready_for_pairing_count) = machine.counts();
-        let id = |worker: &Worker<'_>| worker.id.as_str().to_owned();
-        let (mut workers, mut workers_details) = (BTreeMap::new(), BTreeMap::new());
-        let mut listed = machine.workers_after(page.after.as_ref());
-        for worker in listed.by_ref().take(page.limit) {
-            workers.insert(id(&worker), Entry::of(&worker));
-            workers_details.insert(id(&worker), ShortEntry::of(&worker));
-        }
-        let has_more = listed.next().is_some();
-        let last = workers.last_key_value().map(|(id, _)| id.clone());
-        let ready = machine.ready().take(page.limit);
+    fn of(board: &Board, listed: &Listed, page: &Page) -> Self {
+        let by_id = |worker: &ListedWorker| worker.id.as_str().to_owned();
+        let last = listed.workers.last().map(by_id);
+        let ready = board.halls().ready().take(page.limit);
         Self {
-            connected_workers_count,
-            workers_ready_for_pairing_count,
+            connected_workers_count: listed.all,
+            workers_ready_for_pairing_count: board.halls().ready_count(),
             workers_ready_list: ready.map(|worker| worker.as_str().to_owned()).collect(),
-            workers,
-            workers_details,
-            next_after: last.filter(|_| has_more),
+            workers: listed.workers.iter().map(|it| (by_id(it), Entry::of(it))).collect(),
+            workers_details: listed
+                .workers
+                .iter()
+                .map(|it| (by_id(it), ShortEntry::of(it)))
+                .collect(),
+            next_after: last.filter(|_| listed.has_more),
         }
     }
 }
 
 impl Entry {
-    fn of(worker: &Worker<'_>) -> Self {
+    fn of(worker: &ListedWorker) -> Self {
         Self {
-            websocket_observed_ip: worker.observed.ip,
-            websocket_observed_port: worker.observed.port,
-            http_reported_public_ip: worker.http_ip,
-            stun_reported_udp_ip: worker.endpoint.map(|endpoint| endpoint.ip()),
-            stun_reported_udp_port: worker.endpoint.map(|endpoint| endpoint.port()),
+            websocket_observed_ip: worker.ip,
+            websocket_observed_port: worker.seen.port,
+            http_reported_public_ip: worker.seen.http_ip,
+            stun_reported_udp_ip: worker.seen.endpoint.map(|endpoint| endpoint.ip()),
+            stun_reported_udp_port: worker.seen.endpoint.map(|endpoint| endpoint.port()),
             websocket_connected: true,
-            public_ip: worker.http_ip.unwrap_or(worker.observed.ip),
-            public_port: worker.observed.port,
+            public_ip: worker.seen.http_ip.unwrap_or(worker.ip),
+            public_port: worker.seen.port,
             connected: true,
             raw_state: STATE_CONNECTED,
             websocket_raw_state: STATE_CONNECTED,
@@ -142,13 +138,13 @@ impl Entry {
 }
 
 impl ShortEntry {
-    fn of(worker: &Worker<'_>) -> Self {
+    fn of(worker: &ListedWorker) -> Self {
         Self {
-            ws_ip: worker.observed.ip,
-            ws_port: worker.observed.port,
-            http_ip: worker.http_ip,
-            stun_udp_ip: worker.endpoint.map(|endpoint| endpoint.ip()),
-            stun_udp_port: worker.endpoint.map(|endpoint| endpoint.port()),
+            ws_ip: worker.ip,
+            ws_port: worker.seen.port,
+            http_ip: worker.seen.http_ip,
+            stun_udp_ip: worker.seen.endpoint.map(|endpoint| endpoint.ip()),
+            stun_udp_port: worker.seen.endpoint.map(|endpoint| endpoint.port()),
             ws_connected: true,
         }
     }
@@ -244,7 +240,11 @@ pub(crate) async fn list_workers(
                 .into_response();
         }
     };
-    let listing = app.hub.read(|machine| Listing::of(machine, &page));
+    let request = Request::List { after: page.after.clone(), limit: page.limit };
+    let Some(Reply::Listed(listed)) = app.hub.ask(request).await else {
+        return (StatusCode::SERVICE_UNAVAILABLE, STORE_AWAY).into_response();
+    };
+    let listing = app.hub.read(|board| Listing::of(board, &listed, &page));
     let Ok(text) = serde_json::to_vec(&listing) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use holepunch_matchmaker::Input;
 use holepunch_wire::relay::{RelayAccess, RelayKey};
 use holepunch_wire::stun::proof::{ProofClock, ProofKey};
 use ipnet::IpNet;
@@ -16,6 +15,7 @@ use crate::http::{self, App};
 use crate::hub::Hub;
 use crate::listening::{BindError, Bound, Ended, Listening, Settings};
 use crate::listing::Listings;
+use crate::peers::Peers;
 use crate::relay::{Relay, RelayDoor, RelayLimits};
 use crate::stun::StunServer;
 use crate::telling::Counted;
@@ -74,6 +74,17 @@ impl Server {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn bind(config: Config) -> Result<Self, BindError> {
+        Self::bind_among(None, config)
+    }
+
+    /// The same, as one of several rendezvous.
+    ///
+    /// # Errors
+    /// An address cannot be bound, or the system gives no random numbers.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn bind_among(peers: impl Into<Option<Peers>>, config: Config) -> Result<Self, BindError> {
         let relays_max = config.relay.map_or(0, |limits| limits.connections_max);
         let bound = Bound::bind(Settings {
             listen: config.listen,
@@ -114,7 +125,7 @@ impl Server {
         matchmaker.proofs = Some(proofs);
         let rng = StdRng::try_from_rng(&mut SysRng)
             .map_err(|error| BindError::Random(error.to_string()))?;
-        let hub = Arc::new(Hub::new(matchmaker, rng, relay.clone()));
+        let hub = Arc::new(Hub::new(matchmaker, rng, relay.clone(), peers.into()));
         let stun_addresses = stun.as_ref().map(StunServer::addresses).unwrap_or_default();
         let (http, hosts) = (bound.address, &bound.front.public_hosts);
         tracing::info!(%http, stun = ?stun_addresses, ?hosts, "rendezvous is running");
@@ -127,8 +138,8 @@ impl Server {
         };
         let listening = bound.serve(http::rendezvous(Arc::new(app), door));
         let mut clock = JoinSet::new();
-        let machine = Arc::clone(&hub);
-        clock.spawn(async move { machine.run_clock().await });
+        let board = Arc::clone(&hub);
+        clock.spawn(async move { board.run().await });
         Ok(Self { listening, stun, proof_key, hub, relay, clock })
     }
 
@@ -163,7 +174,7 @@ impl Server {
             if let Some(relay) = &self.relay {
                 relay.shutdown();
             }
-            self.hub.input(Input::Shutdown);
+            self.hub.shutdown();
         });
         let Ended { left, ended_for_others } = ended.await;
         self.clock.shutdown().await;

@@ -1,13 +1,12 @@
-//! One WebSocket: frames go to the machine, the machine's actions go out.
+//! One WebSocket: frames go to its desk, the desk's actions go out.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Bytes;
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use holepunch_matchmaker::{Action, Closing, ConnectionId, DropReason, Input, echo_response};
+use holepunch_matchmaker::{Action, Arrival, Closing, DropReason, echo_response};
 use holepunch_wire::WorkerId;
 use holepunch_wire::close_code::CloseCode;
 use holepunch_wire::identity::PublicKey;
@@ -16,16 +15,14 @@ use holepunch_wire::signal::FromWorker;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use crate::clerk::{CLOSE_GRACE, Clerk};
 use crate::close_watch::ClosedWith;
-use crate::hub::{Hub, Visitor};
+use crate::hub::Hub;
 use crate::identity::Verifier;
 use crate::log_budget::LOGGED_CHARS_MAX;
-use crate::outbox::Outbox;
 use crate::telling::IGNORED_LOGGED_MAX;
 use crate::websocket::WebSocket;
 
-/// Time that a client has to take its close frame and answer it.
-const CLOSE_GRACE: Duration = Duration::from_millis(500);
 /// Messages of one client handled before the answers are flushed and the others have a turn.
 const BATCH_MAX: usize = 16;
 /// Frames that are looked through for a client's end before it is sent an offer.
@@ -38,18 +35,16 @@ type Frame = Option<Result<Message, Error>>;
 pub(crate) async fn serve(
     hub: Arc<Hub>,
     socket: WebSocket,
-    visitor: Visitor,
+    arrival: Arrival,
     verifier: Option<Verifier>,
 ) {
-    let worker = visitor.worker.clone();
-    let (mut entered, outbox) = hub.enter(visitor);
+    let worker = arrival.worker.clone();
     let mut connection = Connection {
-        hub: &hub,
-        id: entered.id,
+        clerk: Hub::enter(&hub, arrival),
+        hub,
         worker,
         verifier,
         socket,
-        outbox,
         arrived: VecDeque::new(),
         offer_unflushed: false,
         offer_too_late: false,
@@ -59,19 +54,16 @@ pub(crate) async fn serve(
         batch_was_full: false,
     };
     connection.run().await;
-    entered.closing = connection.closing();
-    drop(entered);
-    connection.farewell().await;
+    connection.end().await;
 }
 
-struct Connection<'a> {
-    hub: &'a Hub,
-    id: ConnectionId,
+struct Connection {
+    clerk: Clerk,
+    hub: Arc<Hub>,
     worker: WorkerId,
     /// For the keys of a client that speaks the sub-protocol.
     verifier: Option<Verifier>,
     socket: WebSocket,
-    outbox: Arc<Outbox>,
     /// Frames that were taken off the socket, and not handled yet.
     arrived: VecDeque<Frame>,
     /// An offer has been written to the buffer, but not to the kernel.
@@ -95,15 +87,20 @@ enum Flow {
     Ends,
 }
 
-impl Connection<'_> {
-    /// In which way the connection has ended, once it has.
-    fn closing(&self) -> Closing {
-        if self.offer_unflushed || self.offer_too_late {
+impl Connection {
+    /// The worker is gone for all others before its client is told why.
+    async fn end(self) {
+        let Self { mut clerk, socket, close, said_goodbye, .. } = self;
+        clerk.closing = if self.offer_unflushed || self.offer_too_late {
             Closing::OfferUnsent
-        } else if self.said_goodbye {
+        } else if said_goodbye {
             Closing::Goodbye
         } else {
             Closing::Broken
+        };
+        drop(clerk);
+        if let Some(close) = close {
+            farewell(socket, close, said_goodbye).await;
         }
     }
 
@@ -112,10 +109,14 @@ impl Connection<'_> {
             if std::mem::take(&mut self.batch_was_full) {
                 tokio::task::yield_now().await;
             }
+            if self.clerk.is_busy() {
+                self.clerk.news().await;
+                continue;
+            }
             let frame = match self.arrived.pop_front() {
                 Some(frame) => frame,
                 None => tokio::select! {
-                    () = self.outbox.changed() => continue,
+                    () = self.clerk.news() => continue,
                     frame = self.socket.next() => frame,
                 },
             };
@@ -146,6 +147,9 @@ impl Connection<'_> {
     }
 
     fn next_arrived(&mut self) -> Option<Frame> {
+        if self.clerk.is_busy() {
+            return None;
+        }
         self.arrived.pop_front().or_else(|| self.socket.next().now_or_never())
     }
 
@@ -166,7 +170,7 @@ impl Connection<'_> {
     async fn handle_frame(&mut self, frame: Frame) -> Flow {
         match frame {
             Some(Ok(Message::Text(text))) => return self.handle_text(&text).await,
-            Some(Ok(Message::Pong(_))) => self.hub.input(Input::Pong { connection: self.id }),
+            Some(Ok(Message::Pong(_))) => self.clerk.pong(),
             // Pings and closes are answered by the library; the stream ends after a close.
             Some(Ok(Message::Close(_))) => self.said_goodbye = true,
             Some(Ok(Message::Binary(_))) => self.hub.dropped(DropReason::NotText),
@@ -186,7 +190,7 @@ impl Connection<'_> {
 
     async fn handle_text(&mut self, text: &str) -> Flow {
         match FromWorker::parse(text) {
-            // An echo needs nothing of the machine; what the machine said before goes out first.
+            // An echo needs nothing of the desk; what that said before goes out first.
             Ok(FromWorker::EchoRequest(payload)) => {
                 let answer = echo_response(&self.worker, payload);
                 if self.feed_outbox().await == Flow::Ends {
@@ -195,9 +199,8 @@ impl Connection<'_> {
                 self.feed(Message::Text(answer.into())).await
             }
             Ok(message) => {
-                // Here, since the hub's lock is everybody's.
                 let proved = self.proved_by(&message);
-                self.hub.input(Input::Message { connection: self.id, message, proved });
+                self.clerk.message(message, proved);
                 // A client may ask more at once than its outbox holds answers.
                 self.feed_outbox().await
             }
@@ -229,19 +232,19 @@ impl Connection<'_> {
             if self.feed_outbox().await == Flow::Ends {
                 return Flow::Ends;
             }
-            if patient(&self.outbox, self.socket.flush()).await == Flow::Ends {
+            if !matches!(self.clerk.until(self.socket.flush()).await, Some(Ok(()))) {
                 return Flow::Ends;
             }
             self.offer_unflushed = false;
-            // What was queued meanwhile has been signalled to the wait above, not to the caller's.
-            if self.outbox.is_empty() {
+            // What the desk has said meanwhile is not written yet.
+            if self.clerk.outbox.is_empty() {
                 return Flow::Goes;
             }
         }
     }
 
     async fn feed_outbox(&mut self) -> Flow {
-        while let Some(action) = self.outbox.pop() {
+        while let Some(action) = self.clerk.outbox.pop() {
             let frame = match action {
                 Action::Send(text) | Action::Update(_, _, text) => Message::Text(text.into()),
                 Action::Offer(_) if self.has_hung_up() => {
@@ -255,7 +258,7 @@ impl Connection<'_> {
                 Action::Ping => Message::Ping(Bytes::new()),
                 Action::Close(why) => {
                     let text = match &self.verifier {
-                        // The machine does not know the host.
+                        // The desk does not know the host.
                         Some(verifier) if why == CloseReason::NotProved => verifier.reason().into(),
                         _ => why.text().into(),
                     };
@@ -267,7 +270,7 @@ impl Connection<'_> {
                 return Flow::Ends;
             }
         }
-        if self.outbox.is_ending() {
+        if self.clerk.is_ending() {
             let why = CloseReason::TooSlow;
             self.close = Some((why.close_code().into(), why.text().into()));
             return Flow::Ends;
@@ -276,41 +279,34 @@ impl Connection<'_> {
     }
 
     async fn feed(&mut self, frame: Message) -> Flow {
-        patient(&self.outbox, self.socket.feed(frame)).await
-    }
-
-    /// Says why the connection ends, and gives the client a moment to take it: a socket that is dropped
-    /// with unread bytes is reset, and the close frame may be lost with it.
-    async fn farewell(mut self) {
-        let Some((code, reason)) = self.close else { return };
-        let frame = CloseFrame { code: code.into(), reason: reason.as_ref().into() };
-        let goodbye = async {
-            // An answer to the client's own close frame is the last word (RFC 6455 §5.5.1).
-            if self.socket.send(Message::Close(Some(frame))).await.is_err() || self.said_goodbye {
-                return;
-            }
-            let broken = [CloseCode::ProtocolError, CloseCode::InvalidData, CloseCode::TooBig];
-            if broken.map(u16::from).contains(&code) {
-                // The rest of the stream cannot be read as frames any more.
-                return tokio::time::sleep(CLOSE_GRACE).await;
-            }
-            while let Some(Ok(_)) = self.socket.next().await {}
-        };
-        let _in_time = tokio::time::timeout(CLOSE_GRACE, goodbye).await;
+        match self.clerk.until(self.socket.feed(frame)).await {
+            Some(Ok(())) => Flow::Goes,
+            _ => Flow::Ends,
+        }
     }
 }
 
-/// Waits for a write, but not for a client that reads nothing when the connection is to end.
-async fn patient(outbox: &Outbox, write: impl Future<Output = Result<(), Error>>) -> Flow {
-    let give_up = async {
-        outbox.ending().await;
-        tokio::time::sleep(CLOSE_GRACE).await;
+/// Says why the connection ends, and gives the client a moment to take it: a socket that is dropped
+/// with unread bytes is reset, and the close frame may be lost with it.
+async fn farewell(
+    mut socket: WebSocket,
+    (code, reason): (u16, Cow<'static, str>),
+    said_goodbye: bool,
+) {
+    let frame = CloseFrame { code: code.into(), reason: reason.as_ref().into() };
+    let goodbye = async {
+        // An answer to the client's own close frame is the last word (RFC 6455 §5.5.1).
+        if socket.send(Message::Close(Some(frame))).await.is_err() || said_goodbye {
+            return;
+        }
+        let broken = [CloseCode::ProtocolError, CloseCode::InvalidData, CloseCode::TooBig];
+        if broken.map(u16::from).contains(&code) {
+            // The rest of the stream cannot be read as frames any more.
+            return tokio::time::sleep(CLOSE_GRACE).await;
+        }
+        while let Some(Ok(_)) = socket.next().await {}
     };
-    tokio::select! {
-        biased;
-        written = write => if written.is_ok() { Flow::Goes } else { Flow::Ends },
-        () = give_up => Flow::Ends,
-    }
+    let _in_time = tokio::time::timeout(CLOSE_GRACE, goodbye).await;
 }
 
 /// The code of a client's close frame that the library does not know.

@@ -17,7 +17,7 @@ use holepunch_wire::session::RoomName;
 use serde::{Deserialize, Serialize};
 
 use crate::doors::{ConnectionId, NotAdmitted};
-use crate::registry::{Claimed, Whereabouts};
+use crate::registry::{Claimed, Listed, Whereabouts};
 use crate::seat::{Command, Effect, InstanceId, Seat};
 pub use store::Store;
 pub(crate) use switch::{Switch, SwitchOut};
@@ -92,6 +92,20 @@ pub enum Request {
         /// Where it has been another's since, this is of before.
         epoch: Epoch,
     },
+    /// Whether there is room for a worker. It may be taken by somebody else before the worker connects.
+    Admits {
+        /// Its id.
+        worker: WorkerId,
+        /// Where it comes from.
+        ip: IpAddr,
+    },
+    /// Who is registered.
+    List {
+        /// Behind this one.
+        after: Option<WorkerId>,
+        /// At most so many.
+        limit: usize,
+    },
     /// A worker wants to connect.
     Arrive {
         /// Where.
@@ -154,7 +168,12 @@ impl Request {
             | Self::Claim { seat, .. }
             | Self::Find { seat, .. }
             | Self::Is { seat, .. } => Some(seat),
-            Self::Renew | Self::Own { .. } | Self::Disown { .. } | Self::Release { .. } => None,
+            Self::Renew
+            | Self::Own { .. }
+            | Self::Disown { .. }
+            | Self::Admits { .. }
+            | Self::List { .. }
+            | Self::Release { .. } => None,
         }
     }
 }
@@ -180,6 +199,10 @@ pub enum Reply {
         /// Whether there has been another one before, whose desks know more than the new one.
         was_owned: bool,
     },
+    /// Whether there is room.
+    Admits(Result<(), NotAdmitted>),
+    /// Who is registered.
+    Listed(Listed),
     /// Whether a worker may connect, and whether it has to prove a key.
     Arrived(Seat, Result<bool, NotAdmitted>),
     /// Whether the id is this connection's.

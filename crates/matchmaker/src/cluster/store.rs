@@ -46,7 +46,7 @@ impl Store {
                     |owner: &InstanceId| self.leases.get(owner).is_some_and(|at| *at > now);
                 let current = self.rooms.get(&room).copied();
                 let is_other =
-                    |owner: &InstanceId| !owner.is_same_process(from) && has_lease(owner);
+                    |owner: &InstanceId| owner.process() != from.process() && has_lease(owner);
                 let other = current.filter(|(owner, _)| is_other(owner));
                 let (owner, epoch) =
                     other.filter(|(_, epoch)| *epoch >= known).unwrap_or_else(|| {
@@ -62,6 +62,12 @@ impl Store {
                     self.rooms.remove(&room);
                 }
                 Reply::Done
+            }
+            Request::Admits { worker, ip } => {
+                Reply::Admits(self.registry.admits(&worker, ip, config))
+            }
+            Request::List { after, limit } => {
+                Reply::Listed(self.registry.list(after.as_ref(), limit))
             }
             Request::Arrive { seat, worker, ip } => {
                 let admitted = self.registry.admits(&worker, ip, config);

@@ -230,7 +230,12 @@ impl Switch {
                 let pairs_from = was_owned.then(|| now + LEARNED_WITHIN);
                 self.owned((room, *owner, *epoch), pairs_from, halls, now);
             }
-            Reply::Arrived(..) | Reply::Claimed(..) | Reply::Found(..) | Reply::Done => {}
+            Reply::Admits(_)
+            | Reply::Listed(_)
+            | Reply::Arrived(..)
+            | Reply::Claimed(..)
+            | Reply::Found(..)
+            | Reply::Done => {}
         }
     }
 

@@ -11,7 +11,6 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
-use holepunch_matchmaker::Input;
 use holepunch_wire::address::Source;
 use holepunch_wire::relay::{
     RELAY_PATH, RELAY_SCHEME, RELAY_TOKEN_HEADER, RelayKey, RelayTokenRefusal,
@@ -49,7 +48,7 @@ impl RelayDoor {
 
     fn tell(&self, session: SessionId, end: usize, is_open: bool) {
         if let Some(hub) = &self.hub {
-            hub.input(Input::Relay { session, end, is_open });
+            hub.relay_changed(session, end, is_open);
         }
     }
 }

@@ -1,0 +1,80 @@
+//! What the board tells one desk, on its way there.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use holepunch_matchmaker::Note;
+use tokio::sync::Notify;
+
+/// Most notes that wait for one desk. Its task reads them whatever its client does, so that only a process which has no time at
+/// all for a task comes so far.
+const NOTES_MAX: usize = 1024;
+
+/// A bounded queue from the board to the task of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    notes: VecDeque<Note>,
+    /// A note had no room: what the desk knows is worth nothing any more.
+    is_overfull: bool,
+}
+
+impl Mailbox {
+    /// Queues a note; gives it back when there is no room.
+    pub(crate) fn push(&self, note: Note) -> Option<Note> {
+        let mut state = self.lock();
+        state.is_overfull |= state.notes.len() >= NOTES_MAX;
+        let mut note = Some(note);
+        if !state.is_overfull {
+            state.notes.extend(note.take());
+        }
+        drop(state);
+        self.changed.notify_one();
+        note
+    }
+
+    pub(crate) fn pop(&self) -> Option<Note> {
+        let mut state = self.lock();
+        let note = state.notes.pop_front();
+        if state.notes.is_empty() {
+            state.notes.shrink_to(0); // Thousands of idle connections keep no buffer each.
+        }
+        note
+    }
+
+    pub(crate) fn is_overfull(&self) -> bool {
+        self.lock().is_overfull
+    }
+
+    /// Whether an offer still waits.
+    pub(crate) fn holds_an_offer(&self) -> bool {
+        self.lock().notes.iter().any(Note::is_offer)
+    }
+
+    /// Returns when something may have been queued since the last call.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_desk_that_reads_nothing_is_given_up_when_its_mailbox_is_full() {
+        let mailbox = Mailbox::default();
+        let taken = (0..5000).filter(|_| mailbox.push(Note::Replaced).is_none()).count();
+        assert_eq!(taken, NOTES_MAX);
+        assert!(mailbox.is_overfull());
+    }
+}

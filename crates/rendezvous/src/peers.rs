@@ -1,0 +1,165 @@
+//! Several rendezvous as one: what they have in common, and how they reach each other.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use holepunch_matchmaker::{Board, Config, InstanceId, Packet, Reply, Request};
+use tokio::sync::{Mutex as AsyncMutex, mpsc};
+
+/// Time that the store has for an answer to a client that waits for it.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
+/// Questions that wait for the store. The board asks anew what is not answered, so what has no room is not lost.
+const QUESTIONS_MAX: usize = 65_536;
+/// Packets that wait for one rendezvous. What has no room is sent again.
+const PACKETS_MAX: usize = 65_536;
+
+/// Something that takes its time.
+pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What all rendezvous have in common: who is connected where, and who owns which room.
+pub trait Store: Debug + Send + Sync {
+    /// Carries out what an instance asks; `None`: there is no answer, and what was asked may have been done, or not.
+    fn ask(&self, from: InstanceId, request: Request) -> Later<'_, Option<Reply>>;
+}
+
+/// The way from one rendezvous to the others.
+pub trait Fabric: Debug + Send + Sync {
+    /// Sends a packet to the process of an instance. It may be lost, be late, or come twice; nothing waits for it.
+    fn send(&self, from: InstanceId, to: InstanceId, packet: Packet);
+    /// The next packet that has come, and from whom.
+    fn next(&self) -> Later<'_, (InstanceId, Packet)>;
+}
+
+/// The other rendezvous, as one of them sees them.
+#[derive(Debug, Clone)]
+pub struct Peers {
+    /// Its own number. The lower half is the process's, and no other one has it at any time.
+    own: InstanceId,
+    store: Arc<dyn Store>,
+    fabric: Arc<dyn Fabric>,
+    questions: mpsc::Sender<(InstanceId, u64, Request)>,
+    asked: Arc<AsyncMutex<mpsc::Receiver<(InstanceId, u64, Request)>>>,
+}
+
+impl Peers {
+    /// Those of the process with this number, the lower half of which must be its own.
+    #[must_use]
+    pub fn new(own: InstanceId, store: Arc<dyn Store>, fabric: Arc<dyn Fabric>) -> Self {
+        let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
+        Self { own, store, fabric, questions, asked: Arc::new(AsyncMutex::new(asked)) }
+    }
+
+    pub(crate) fn own(&self) -> InstanceId {
+        self.own
+    }
+
+    /// What the store answers to a question that changes nothing.
+    pub(crate) async fn ask(&self, request: Request) -> Option<Reply> {
+        let answer = self.store.ask(self.own, request);
+        tokio::time::timeout(ANSWERED_WITHIN, answer).await.ok().flatten()
+    }
+
+    /// Sends what the board has for the store and for others.
+    pub(crate) fn send(&self, board: &mut Board) {
+        let own = board.instance();
+        while let Some((number, request)) = board.poll_request() {
+            // Where there is no room, the board asks again.
+            let _is_taken = self.questions.try_send((own, number, request));
+        }
+        while let Some((to, packet)) = board.poll_packet() {
+            self.fabric.send(own, to, packet);
+        }
+    }
+
+    /// Tells what the store answers and others send; never returns.
+    pub(crate) async fn run(
+        &self,
+        replied: impl Fn(u64, Reply),
+        came: impl Fn(InstanceId, Packet),
+    ) {
+        let answers = async {
+            let mut asked = self.asked.lock().await;
+            // In order, since a later question may be about what an earlier one has changed.
+            while let Some((own, number, request)) = asked.recv().await {
+                if let Some(reply) = self.store.ask(own, request).await {
+                    replied(number, reply);
+                }
+            }
+        };
+        let packets = async {
+            loop {
+                let (from, packet) = self.fabric.next().await;
+                came(from, packet);
+            }
+        };
+        tokio::join!(answers, packets);
+    }
+}
+
+/// The store of several rendezvous in one process.
+#[derive(Debug)]
+pub struct MemoryStore {
+    store: Mutex<holepunch_matchmaker::Store>,
+    config: Config,
+}
+
+impl MemoryStore {
+    /// An empty one, with the places that there are.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self { store: Mutex::default(), config }
+    }
+}
+
+impl Store for MemoryStore {
+    fn ask(&self, from: InstanceId, request: Request) -> Later<'_, Option<Reply>> {
+        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        let reply = store.answer(from, request, &self.config, Instant::now());
+        Box::pin(std::future::ready(Some(reply)))
+    }
+}
+
+/// By the number of the process.
+type Inboxes = BTreeMap<u32, mpsc::Sender<(InstanceId, Packet)>>;
+
+/// What connects several rendezvous in one process.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryFabric(Arc<Mutex<Inboxes>>);
+
+impl MemoryFabric {
+    /// The end of one of them.
+    #[must_use]
+    pub fn end(&self, own: InstanceId) -> Arc<dyn Fabric> {
+        let (inbox, packets) = mpsc::channel(PACKETS_MAX);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(own.process(), inbox);
+        Arc::new(MemoryEnd { all: self.clone(), packets: AsyncMutex::new(packets) })
+    }
+}
+
+#[derive(Debug)]
+struct MemoryEnd {
+    all: MemoryFabric,
+    packets: AsyncMutex<mpsc::Receiver<(InstanceId, Packet)>>,
+}
+
+impl Fabric for MemoryEnd {
+    fn send(&self, from: InstanceId, to: InstanceId, packet: Packet) {
+        let all = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(inbox) = all.get(&to.process()) {
+            // Where there is no room, it is lost.
+            let _is_taken = inbox.try_send((from, packet));
+        }
+    }
+
+    fn next(&self) -> Later<'_, (InstanceId, Packet)> {
+        Box::pin(async {
+            match self.packets.lock().await.recv().await {
+                Some(packet) => packet,
+                None => std::future::pending().await,
+            }
+        })
+    }
+}
