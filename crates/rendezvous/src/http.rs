@@ -28,7 +28,7 @@ use crate::listing::{self, Listings};
 use crate::log_budget::excerpt;
 use crate::origin;
 use crate::relay::RelayDoor;
-use crate::signalling;
+use crate::signalling::{self, Connection};
 use crate::websocket;
 use crate::well_formed;
 
@@ -158,7 +158,9 @@ async fn register(
     tokio::spawn(async move {
         if let Ok(upgraded) = upgrade.await {
             let socket = websocket::open(upgraded, websocket_config()).await;
-            signalling::serve(Arc::clone(&app.hub), socket, arrival, verifier).await;
+            let hub = Arc::clone(&app.hub);
+            let connection = Connection::new(hub, socket, arrival, verifier);
+            signalling::serve(Box::new(connection)).await;
         }
         drop((alive, place));
     });

@@ -32,32 +32,18 @@ const LOOK_AHEAD_MAX: usize = 8;
 type Frame = Option<Result<Message, Error>>;
 
 /// Serves one worker until its WebSocket ends.
-pub(crate) async fn serve(
-    hub: Arc<Hub>,
-    socket: WebSocket,
-    arrival: Arrival,
-    verifier: Option<Verifier>,
-) {
-    let worker = arrival.worker.clone();
-    let mut connection = Connection {
-        clerk: Hub::enter(&hub, arrival),
-        hub,
-        worker,
-        verifier,
-        socket,
-        arrived: VecDeque::new(),
-        offer_unflushed: false,
-        offer_too_late: false,
-        said_goodbye: false,
-        close: None,
-        bad: 0,
-        batch_was_full: false,
-    };
-    connection.run().await;
-    connection.end().await;
+///
+/// Thousands are idle: what is needed for a turn alone, and at the end, is in a box of its own, so that a task which waits for
+/// its client holds nothing of it.
+pub(crate) async fn serve(mut connection: Box<Connection>) {
+    let mut frame = None;
+    while Box::pin(connection.turn(frame)).await == Flow::Goes {
+        frame = connection.next_frame().await;
+    }
+    Box::pin(connection.end()).await;
 }
 
-struct Connection {
+pub(crate) struct Connection {
     clerk: Clerk,
     hub: Arc<Hub>,
     worker: WorkerId,
@@ -88,10 +74,34 @@ enum Flow {
 }
 
 impl Connection {
+    pub(crate) fn new(
+        hub: Arc<Hub>,
+        socket: WebSocket,
+        arrival: Arrival,
+        verifier: Option<Verifier>,
+    ) -> Self {
+        Self {
+            worker: arrival.worker.clone(),
+            clerk: Hub::enter(&hub, arrival),
+            hub,
+            verifier,
+            socket,
+            arrived: VecDeque::new(),
+            offer_unflushed: false,
+            offer_too_late: false,
+            said_goodbye: false,
+            close: None,
+            bad: 0,
+            batch_was_full: false,
+        }
+    }
+
     /// The worker is gone for all others before its client is told why.
-    async fn end(self) {
-        let Self { mut clerk, socket, close, said_goodbye, .. } = self;
-        clerk.closing = if self.offer_unflushed || self.offer_too_late {
+    async fn end(self: Box<Self>) {
+        let Self {
+            mut clerk, socket, close, said_goodbye, offer_unflushed, offer_too_late, ..
+        } = *self;
+        clerk.closing = if offer_unflushed || offer_too_late {
             Closing::OfferUnsent
         } else if said_goodbye {
             Closing::Goodbye
@@ -104,26 +114,33 @@ impl Connection {
         }
     }
 
-    async fn run(&mut self) {
-        while self.write_out().await == Flow::Goes {
-            if std::mem::take(&mut self.batch_was_full) {
-                tokio::task::yield_now().await;
-            }
-            if self.clerk.is_busy() {
-                self.clerk.news().await;
-                continue;
-            }
-            let frame = match self.arrived.pop_front() {
-                Some(frame) => frame,
-                None => tokio::select! {
-                    () = self.clerk.news() => continue,
-                    frame = self.socket.next() => frame,
-                },
-            };
-            if self.read_batch(frame).await == Flow::Ends {
-                return;
-            }
+    /// What the client says next; `None`: the desk has something to say.
+    async fn next_frame(&mut self) -> Option<Frame> {
+        if self.clerk.is_busy() {
+            self.clerk.news().await;
+            return None;
         }
+        if let Some(frame) = self.arrived.pop_front() {
+            return Some(frame);
+        }
+        tokio::select! {
+            () = self.clerk.news() => None,
+            frame = self.socket.next() => Some(frame),
+        }
+    }
+
+    /// Handles a frame, if there is one, and all that have already arrived behind it, and writes what there is to say.
+    async fn turn(&mut self, frame: Option<Frame>) -> Flow {
+        if let Some(frame) = frame
+            && self.read_batch(frame).await == Flow::Ends
+        {
+            return Flow::Ends;
+        }
+        let flow = self.write_out().await;
+        if std::mem::take(&mut self.batch_was_full) {
+            tokio::task::yield_now().await;
+        }
+        flow
     }
 
     /// Handles a frame and all that have already arrived behind it.
