@@ -1,8 +1,9 @@
 //! Who serves a desk: gives it the time, its mail, and what its client says, and passes on what it wants.
 
+use std::future::poll_fn;
 use std::pin::Pin;
-use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use holepunch_matchmaker::{Closing, ConnectionId, Desk, DropReason, Errand, Out, Surroundings};
@@ -69,32 +70,38 @@ impl Clerk {
         self.outbox.is_ending() || self.mailbox.is_overfull()
     }
 
-    /// Returns when the desk has been told something, or has done what was due.
-    pub(crate) async fn news(&mut self) {
-        let is_due = async {
-            if self.desk.is_gone() {
-                return std::future::pending().await;
-            }
-            self.timer.as_mut().await;
-        };
-        tokio::select! {
-            () = is_due => self.act(Desk::handle_timeout),
-            () = self.mailbox.changed() => self.act(|_, _| {}),
+    /// Ready when the desk has been told something, or has done what was due.
+    pub(crate) fn poll_news(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.mailbox.poll_any(context).is_ready() {
+            self.act(|_, _| {});
+        } else if !self.desk.is_gone() && self.timer.as_mut().poll(context).is_ready() {
+            self.act(Desk::handle_timeout);
+        } else {
+            return Poll::Pending;
         }
+        Poll::Ready(())
     }
 
     /// Waits for a write, and serves the desk meanwhile. `None`: the connection is to end, and its client reads nothing.
-    pub(crate) async fn until<T>(&mut self, write: impl Future<Output = T>) -> Option<T> {
-        let mut write = pin!(write);
-        loop {
-            if self.is_ending() {
-                return tokio::time::timeout(CLOSE_GRACE, write).await.ok();
+    pub(crate) async fn until<T>(
+        &mut self,
+        mut write: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Option<T> {
+        let written = poll_fn(|context| {
+            loop {
+                if let Poll::Ready(written) = write(context) {
+                    return Poll::Ready(Some(written));
+                }
+                if self.is_ending() {
+                    return Poll::Ready(None);
+                }
+                ready!(self.poll_news(context));
             }
-            tokio::select! {
-                biased;
-                written = &mut write => return Some(written),
-                () = self.news() => {}
-            }
+        });
+        match written.await {
+            Some(written) => Some(written),
+            // In a box, since it is seldom.
+            None => Box::pin(tokio::time::timeout(CLOSE_GRACE, poll_fn(write))).await.ok(),
         }
     }
 

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use holepunch_matchmaker::Note;
-use tokio::sync::Notify;
 
 /// Most notes that wait for one desk. Its task reads them whatever its client does, so that only a process which has no time at
 /// all for a task comes so far.
@@ -12,16 +12,15 @@ const NOTES_MAX: usize = 1024;
 
 /// A bounded queue from the board to the task of one connection.
 #[derive(Debug, Default)]
-pub(crate) struct Mailbox {
-    state: Mutex<State>,
-    changed: Notify,
-}
+pub(crate) struct Mailbox(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     notes: VecDeque<Note>,
     /// A note had no room: what the desk knows is worth nothing any more.
     is_overfull: bool,
+    /// The task that waits for the next one.
+    waits: Option<Waker>,
 }
 
 impl Mailbox {
@@ -33,8 +32,9 @@ impl Mailbox {
         if !state.is_overfull {
             state.notes.extend(note.take());
         }
+        let waits = state.waits.take();
         drop(state);
-        self.changed.notify_one();
+        waits.into_iter().for_each(Waker::wake);
         note
     }
 
@@ -56,13 +56,21 @@ impl Mailbox {
         self.lock().notes.iter().any(Note::is_offer)
     }
 
-    /// Returns when something may have been queued since the last call.
-    pub(crate) async fn changed(&self) {
-        self.changed.notified().await;
+    /// Ready when there is something in it. The task of the desk alone asks.
+    pub(crate) fn poll_any(&self, context: &Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if !state.notes.is_empty() || state.is_overfull {
+            return Poll::Ready(());
+        }
+        match &mut state.waits {
+            Some(waits) => waits.clone_from(context.waker()),
+            None => state.waits = Some(context.waker().clone()),
+        }
+        Poll::Pending
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use axum::body::Bytes;
 use futures_util::{FutureExt, SinkExt, StreamExt};
@@ -116,17 +118,21 @@ impl Connection {
 
     /// What the client says next; `None`: the desk has something to say.
     async fn next_frame(&mut self) -> Option<Frame> {
-        if self.clerk.is_busy() {
-            self.clerk.news().await;
-            return None;
-        }
-        if let Some(frame) = self.arrived.pop_front() {
+        if !self.clerk.is_busy()
+            && let Some(frame) = self.arrived.pop_front()
+        {
             return Some(frame);
         }
-        tokio::select! {
-            () = self.clerk.news() => None,
-            frame = self.socket.next() => Some(frame),
-        }
+        poll_fn(|context| {
+            if self.clerk.poll_news(context).is_ready() {
+                return Poll::Ready(None);
+            }
+            if self.clerk.is_busy() {
+                return Poll::Pending;
+            }
+            self.socket.poll_next_unpin(context).map(Some)
+        })
+        .await
     }
 
     /// Handles a frame, if there is one, and all that have already arrived behind it, and writes what there is to say.
@@ -249,7 +255,10 @@ impl Connection {
             if self.feed_outbox().await == Flow::Ends {
                 return Flow::Ends;
             }
-            if !matches!(self.clerk.until(self.socket.flush()).await, Some(Ok(()))) {
+            if !matches!(
+                self.clerk.until(|context| self.socket.poll_flush_unpin(context)).await,
+                Some(Ok(()))
+            ) {
                 return Flow::Ends;
             }
             self.offer_unflushed = false;
@@ -296,9 +305,11 @@ impl Connection {
     }
 
     async fn feed(&mut self, frame: Message) -> Flow {
-        match self.clerk.until(self.socket.feed(frame)).await {
-            Some(Ok(())) => Flow::Goes,
-            _ => Flow::Ends,
+        let is_ready = self.clerk.until(|context| self.socket.poll_ready_unpin(context)).await;
+        if matches!(is_ready, Some(Ok(()))) && self.socket.start_send_unpin(frame).is_ok() {
+            Flow::Goes
+        } else {
+            Flow::Ends
         }
     }
 }
