@@ -29,6 +29,8 @@ pub(crate) struct Clerk {
     pub(crate) outbox: Outbox,
     /// When the desk wants to be called.
     timer: Pin<Box<Sleep>>,
+    /// What the desk wanted of others may have an answer by the next turn.
+    has_asked_others: bool,
     /// In which way the connection ends; [`Closing::OfferUnsent`] when an offer was taken off the outbox, and not sent.
     pub(crate) closing: Closing,
 }
@@ -45,8 +47,9 @@ impl Clerk {
     pub(crate) fn new(hub: Arc<Hub>, id: ConnectionId, desk: Desk, mailbox: Arc<Mailbox>) -> Self {
         let timer = Box::pin(tokio::time::sleep_until(Instant::now()));
         let (outbox, closing) = (Outbox::default(), Closing::Broken);
-        let mut clerk = Self { hub, id, desk, mailbox, outbox, timer, closing };
-        clerk.act(|_, _| {});
+        let mut clerk =
+            Self { hub, id, desk, mailbox, outbox, timer, has_asked_others: false, closing };
+        clerk.read_mail();
         clerk
     }
 
@@ -58,6 +61,16 @@ impl Clerk {
     /// The client has answered a ping.
     pub(crate) fn pong(&mut self) {
         self.act(Desk::pong);
+    }
+
+    /// Whether the desk has wanted something of others since the last call.
+    pub(crate) fn has_asked_others(&mut self) -> bool {
+        std::mem::take(&mut self.has_asked_others)
+    }
+
+    /// Tells the desk what there is to tell.
+    pub(crate) fn read_mail(&mut self) {
+        self.act(|_, _| {});
     }
 
     /// Whether what comes from the client has to wait for an answer of the registry.
@@ -73,7 +86,7 @@ impl Clerk {
     /// Ready when the desk has been told something, or has done what was due.
     pub(crate) fn poll_news(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.mailbox.poll_any(context).is_ready() {
-            self.act(|_, _| {});
+            self.read_mail();
         } else if !self.desk.is_gone() && self.timer.as_mut().poll(context).is_ready() {
             self.act(Desk::handle_timeout);
         } else {
@@ -107,7 +120,7 @@ impl Clerk {
 
     /// Something happens at the desk, and all that follows from it here.
     fn act(&mut self, act: impl FnOnce(&mut Desk, Surroundings<'_>)) {
-        let Self { hub, id, desk, mailbox, outbox, timer, .. } = self;
+        let Self { hub, id, desk, mailbox, outbox, timer, has_asked_others, .. } = self;
         let at = hub.surroundings();
         let unix = SystemTime::now();
         act(desk, at);
@@ -125,6 +138,7 @@ impl Clerk {
                 }
             }
             if !errands.is_empty() {
+                *has_asked_others = true;
                 hub.take((*id, desk, mailbox), errands);
             }
             let Some(note) = mailbox.pop() else { break };

@@ -142,6 +142,11 @@ impl Connection {
         {
             return Flow::Ends;
         }
+        if self.clerk.has_asked_others() {
+            // Those who report at the same moment have their turn first: an offer that comes of it goes out with the ack.
+            tokio::task::yield_now().await;
+            self.clerk.read_mail();
+        }
         let flow = self.write_out().await;
         if std::mem::take(&mut self.batch_was_full) {
             tokio::task::yield_now().await;
