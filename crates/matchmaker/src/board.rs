@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
-use holepunch_wire::session::SessionId;
+use holepunch_wire::session::{RoomName, SessionId};
 use rand::rngs::StdRng;
 
-use crate::cluster::{ASKED_AGAIN_AFTER, Packet, Reply, Request, Store, Switch, SwitchOut};
+use crate::cluster::{ASKED_AGAIN_AFTER, Epoch, Packet, Reply, Request, Store, Switch, SwitchOut};
 use crate::desk::{Answer, Errand, Note, Question, WakeReason};
 use crate::doors::{Config, ConnectionId, Told};
 use crate::halls::Halls;
@@ -192,6 +192,11 @@ impl Board {
         self.store.as_ref().map(|store| &store.registry)
     }
 
+    /// The rooms that this one owns, and with which epoch.
+    pub fn own_rooms(&self, now: Instant) -> impl Iterator<Item = (&RoomName, Epoch)> {
+        self.switch.own_rooms(now)
+    }
+
     /// The halls that are here.
     #[must_use]
     pub fn halls(&self) -> &Halls {
@@ -234,6 +239,7 @@ impl Board {
                 }
                 (seat, Answer::Claim(claimed))
             }
+            Reply::Reclaimed(seat, claimed) => (seat, Answer::Reclaim(claimed)),
             Reply::Found(seat, found) => (seat, Answer::Found(found)),
             Reply::Admits(_) | Reply::Listed(_) | Reply::Done => return,
         };

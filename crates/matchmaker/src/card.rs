@@ -17,6 +17,8 @@ use crate::plan::Side;
 /// one, or to get one twice, does no harm.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Card {
+    /// Counted up with each connection: what one before says is of no use, however late it comes.
+    pub order: u64,
     /// Counted up with each change: an older one that comes later is of no use.
     pub version: u64,
     /// Its id.

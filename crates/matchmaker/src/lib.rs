@@ -49,4 +49,4 @@ pub use doors::{
 pub use halls::Halls;
 pub use machine::Matchmaker;
 pub use registry::{Claimed, Listed, ListedWorker, Registry, Seen, Whereabouts};
-pub use seat::{Command, Effect, Held, InstanceId, Seat};
+pub use seat::{Command, Effect, Held, InstanceId, Over, Resumes, Seat};

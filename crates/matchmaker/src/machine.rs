@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::reason::CloseReason;
-use holepunch_wire::session::SessionId;
+use holepunch_wire::session::{RoomName, SessionId};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::board::Board;
-use crate::cluster::{Packet, Reply, Request};
+use crate::cluster::{Epoch, Packet, Reply, Request};
 use crate::desk::{Arrival, Desk, Note, Out, Surroundings, WakeReason};
 use crate::doors::{
     Action, Config, ConnectionId, DropReason, Event, Input, NotAdmitted, Told, Transmit, Worker,
@@ -185,6 +185,11 @@ impl Matchmaker {
     /// The sessions of the halls that are here: their number, and both workers, with whether each is connected.
     pub fn sessions(&self) -> impl Iterator<Item = (SessionId, [(&WorkerId, bool); 2])> {
         self.board.halls().sessions()
+    }
+
+    /// The rooms that this one owns, and with which epoch.
+    pub fn own_rooms(&self, now: Instant) -> impl Iterator<Item = (&RoomName, Epoch)> {
+        self.board.own_rooms(now)
     }
 
     /// Whether there is room for `worker`, which comes from `ip`, as far as that is known here: see [`Registry::admits`](crate::Registry::admits).

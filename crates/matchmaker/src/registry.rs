@@ -23,6 +23,9 @@ use crate::seat::{InstanceId, Seat};
 /// knows its id holds more than a few.
 const REPLACING_MAX: usize = 64;
 
+/// Tokens by which the sessions of one worker are taken up: of its last connections.
+const TOKENS_MAX: usize = 4;
+
 /// Everybody who is connected. In memory, for one rendezvous alone.
 #[derive(Debug, Default, Clone)]
 pub struct Registry {
@@ -36,6 +39,8 @@ pub struct Registry {
     /// In which rooms the sessions of workers are that have lost their connection, and for how long these can be taken up.
     left: BTreeMap<WorkerId, Left>,
     left_until: BTreeSet<(Instant, WorkerId)>,
+    /// The order of the last claim.
+    pub(crate) order: u64,
 }
 
 /// A worker that is registered.
@@ -45,13 +50,14 @@ struct Entry {
     ip: IpAddr,
     key: Option<PublicKey>,
     is: Whereabouts,
+    order: u64,
 }
 
 /// What a connection that is gone has left.
 #[derive(Debug, Clone)]
 struct Left {
     rooms: BTreeSet<RoomName>,
-    resume: String,
+    resume: Vec<String>,
     until: Instant,
 }
 
@@ -62,8 +68,8 @@ pub struct Whereabouts {
     pub room: Option<RoomName>,
     /// Other rooms where it has sessions.
     pub visits: BTreeSet<RoomName>,
-    /// The token of its welcome, with which it takes its sessions to another connection.
-    pub resume: String,
+    /// The tokens of its welcome, and of one before: with each it takes its sessions to another connection.
+    pub resume: Vec<String>,
     /// What a listing shows of it.
     pub seen: Seen,
 }
@@ -86,8 +92,10 @@ pub struct Claimed {
     pub replaced: Option<Seat>,
     /// The rooms with sessions of the connection before.
     pub left: Vec<RoomName>,
-    /// The token with which they are taken up.
-    pub resume: String,
+    /// The tokens with which they are taken up.
+    pub resume: Vec<String>,
+    /// Higher than that of any connection that has had the id before.
+    pub order: u64,
 }
 
 /// Some of the workers that are registered, by id.
@@ -197,13 +205,16 @@ impl Registry {
             // (One that the store does not know has another seat than when it has arrived.)
             self.arrive(seat, ip);
             self.pending.remove(&seat);
-            let entry = Entry { seat, ip, key: None, is: Whereabouts::default() };
+            self.order += 1;
+            let (is, order) = (Whereabouts::default(), self.order);
+            let entry = Entry { seat, ip, key: None, is, order };
             if let Some(old) = self.current.insert(worker.clone(), entry) {
                 replaced = Some(old.seat);
                 self.has_left(worker, old.is, now);
             }
         }
         let own = self.current.get_mut(worker).filter(|entry| entry.seat == seat);
+        let order = own.as_ref().map_or(0, |entry| entry.order);
         if let (Some(key), Some(entry)) = (key, own) {
             entry.key = Some(key);
             self.bindings.remove(worker);
@@ -211,25 +222,32 @@ impl Registry {
         let left = self.left.get(worker);
         let resume = left.map(|left| left.resume.clone()).unwrap_or_default();
         let left = left.iter().flat_map(|left| &left.rooms).cloned().collect();
-        Ok(Claimed { replaced, left, resume })
+        Ok(Claimed { replaced, left, resume, order })
     }
 
-    /// A connection that has had the id at the seat `before` has another one; `false`: it has lost the id meanwhile.
+    /// A connection that has had the id at the seat `before` has another one.
+    ///
+    /// # Errors
+    /// It has lost the id meanwhile.
     pub fn reclaim(
         &mut self,
         worker: &WorkerId,
         before: Seat,
         (seat, ip): (Seat, IpAddr),
         key: Option<PublicKey>,
-    ) -> bool {
+    ) -> Result<Claimed, ClaimError> {
+        self.order += 1;
+        let order = self.order;
         match self.current.get_mut(worker) {
-            Some(entry) if entry.seat == before || entry.seat == seat => entry.seat = seat,
-            Some(_) => return false,
+            Some(entry) if entry.seat == before || entry.seat == seat => {
+                (entry.seat, entry.order, entry.key) = (seat, order, entry.key.or(key));
+            }
+            Some(_) => return Err(ClaimError::Replaced),
             None if self.bindings.key(worker).is_some_and(|bound| Some(bound) != key) => {
-                return false;
+                return Err(ClaimError::Replaced);
             }
             None => {
-                let entry = Entry { seat, ip, key, is: Whereabouts::default() };
+                let entry = Entry { seat, ip, key, is: Whereabouts::default(), order };
                 self.current.insert(worker.clone(), entry);
                 self.bindings.remove(worker);
             }
@@ -238,7 +256,7 @@ impl Registry {
         if self.seats.insert(seat, ip).is_none() {
             self.places.take(ip);
         }
-        true
+        Ok(Claimed { order, ..Claimed::default() })
     }
 
     /// A connection has no place any more.
@@ -266,12 +284,16 @@ impl Registry {
 
     /// A worker has lost a connection, and may take up its sessions with the next one.
     fn has_left(&mut self, worker: &WorkerId, is: Whereabouts, now: Instant) {
-        let (rooms, resume, until) = (BTreeSet::new(), is.resume, now + RESUME_WITHIN);
-        let left =
-            self.left.entry(worker.clone()).or_insert(Left { rooms, resume: String::new(), until });
+        let until = now + RESUME_WITHIN;
+        let new = || Left { rooms: BTreeSet::new(), resume: Vec::new(), until };
+        let left = self.left.entry(worker.clone()).or_insert_with(new);
         left.rooms.extend(is.room.into_iter().chain(is.visits));
+        // One that was replaced before it has said hello has taken up nothing of those before.
+        left.resume.retain(|token| !is.resume.contains(token));
+        left.resume.extend(is.resume);
+        left.resume.drain(..left.resume.len().saturating_sub(TOKENS_MAX));
         self.left_until.remove(&(left.until, worker.clone()));
-        (left.until, left.resume) = (until, resume);
+        left.until = until;
         self.left_until.insert((until, worker.clone()));
     }
 

@@ -1,12 +1,13 @@
 //! What crosses between the parts: plain data, so that the two ends may be in two processes.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::plan::Plan;
-use holepunch_wire::session::{RoomMode, SessionId};
+use holepunch_wire::session::{RoomMode, SESSIONS_MAX, SessionId};
 use holepunch_wire::signal::v1::{ErrorCode, ServerV1, WorkerV1};
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,28 @@ pub struct Seat {
     pub connection: ConnectionId,
 }
 
+/// The last sessions of a worker that it knows to be over: a hall that is taken over may not know, nor the desk of a peer.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Over(VecDeque<SessionId>);
+
+impl Over {
+    /// One more, which may be one of them already.
+    pub(crate) fn add(&mut self, session: SessionId) {
+        if !self.has(session) {
+            self.0.truncate(SESSIONS_MAX - 1);
+            self.0.push_front(session);
+        }
+    }
+
+    pub(crate) fn has(&self, session: SessionId) -> bool {
+        self.0.contains(&session)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = SessionId> + '_ {
+        self.0.iter().copied()
+    }
+}
+
 /// What a desk asks of a hall, or tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
@@ -68,17 +91,17 @@ pub enum Command {
         member: Option<(RoomMode, bool)>,
         /// Its sessions there.
         sessions: Vec<Held>,
-        /// Those that it has left.
-        left: Vec<SessionId>,
+        /// Those that are over.
+        over: Over,
         /// It has lost a connection, and takes up its sessions with this one.
-        resumes: bool,
+        resumes: Resumes,
     },
     /// The worker is there again. What it does not take up, and what could not go on without it, is over.
     Return {
         /// What is known of it.
         card: Arc<Card>,
         /// It is the one that has lost its connection, and takes up its sessions.
-        resumes: bool,
+        resumes: Resumes,
     },
     /// The worker wants a session with one that is in this room.
     Call {
@@ -101,6 +124,18 @@ pub enum Command {
         /// The offer of a peer that it was to get did not reach it: that peer wants another one.
         unsent: bool,
     },
+}
+
+/// Which sessions of a lost connection a worker takes up.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Resumes {
+    /// None: it is not known to be the one that has lost it.
+    #[default]
+    Nothing,
+    /// These, and the others are over.
+    These(Vec<SessionId>),
+    /// Whatever there is.
+    Everything,
 }
 
 /// What a desk knows of a session: enough for a hall to know it again.
@@ -127,11 +162,18 @@ pub struct Held {
 pub enum Effect {
     /// The worker is in the room, which has this mode.
     Entered(RoomMode),
-    /// Whether it waits for a peer: it has been taken off the queue, to be offered one, or waits again without having asked.
+    /// Whether it waits for a peer: it has been taken off the queue, since it has one again, or waits again without having asked.
     Waits(bool),
     /// To be said to the worker.
     Say(ServerV1),
-    /// A peer, for a worker of the baseline or with one.
+    /// A session is offered to the worker.
+    Begin {
+        /// This is said to it.
+        offer: ServerV1,
+        /// Whether it has been taken off the queue for this.
+        was_waiting: bool,
+    },
+    /// A peer, for a worker of the baseline or with one: it has been taken off the queue for this.
     Offer {
         /// Its id.
         peer: WorkerId,

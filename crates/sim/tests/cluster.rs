@@ -1,37 +1,90 @@
 //! Several rendezvous: whatever fails, what must hold does.
 
+use std::path::Path;
+
 use holepunch_sim::cluster::{Chance, Failing, Setting, play};
 
-/// Plays these histories; how many sessions there were.
-fn histories(seeds: std::ops::Range<u64>, faults: &'static [Failing]) -> usize {
+/// How many histories of each kind are played; more with `HOLEPUNCH_HISTORIES`.
+const HISTORIES: u64 = 60;
+/// Most files of the corpus: it is read by people, too.
+const FILES_MAX: usize = 30;
+
+/// Plays histories in which these may fail.
+fn histories(faults: &'static [Failing]) {
+    let asked = std::env::var("HOLEPUNCH_HISTORIES").ok();
+    let count = asked.and_then(|count| count.parse().ok()).unwrap_or(HISTORIES);
     let mut sessions = 0;
-    for seed in seeds {
+    for seed in 0..count {
         let (instances, workers) = (1 + (seed % 3) as usize, 3 + (seed / 3 % 8) as usize);
         let setting = Setting { instances, workers, faults };
-        match play(setting, Chance::of_seed(seed)) {
-            Ok(played) => sessions += played,
-            Err(broken) => panic!("seed {seed}, {setting:?}:\n{broken}"),
+        match std::panic::catch_unwind(|| play(setting, Chance::of_seed(seed))) {
+            Ok(Ok(played)) => sessions += played,
+            Ok(Err(broken)) => panic!("seed {seed}, {setting:?}:\n{broken}"),
+            Err(_) => panic!("seed {seed}, {setting:?} (its panic stands above)"),
         }
     }
-    sessions
+    assert!(sessions as u64 > 5 * count, "{sessions} sessions in {count} histories");
 }
 
 #[test]
 fn everybody_has_a_peer_at_whichever_rendezvous_it_is() {
-    assert!(histories(0..150, &[]) > 500);
+    histories(&[]);
 }
 
 #[test]
 fn a_fabric_that_loses_doubles_and_delays_keeps_nobody_apart() {
-    assert!(histories(0..300, &[Failing::Fabric]) > 1000);
+    histories(&[Failing::Fabric]);
+}
+
+#[test]
+fn two_rendezvous_that_do_not_hear_each_other_do_not_lose_a_worker() {
+    histories(&[Failing::Partition]);
+}
+
+#[test]
+fn without_the_store_for_a_while_nothing_is_lost() {
+    histories(&[Failing::Store]);
+}
+
+#[test]
+fn what_the_store_forgets_is_told_it_again() {
+    histories(&[Failing::FailOver]);
+}
+
+#[test]
+fn a_rendezvous_that_has_stood_still_speaks_for_no_room_until_it_owns_it_again() {
+    histories(&[Failing::Pause]);
 }
 
 #[test]
 fn workers_that_lose_their_connections_find_their_sessions_at_another_rendezvous() {
-    assert!(histories(0..300, &[Failing::Connection]) > 1000);
+    histories(&[Failing::Connection]);
 }
 
 #[test]
 fn whoever_dies_its_rooms_have_another_owner_that_learns_all_from_the_desks() {
-    assert!(histories(0..300, &[Failing::Crash]) > 1000);
+    histories(&[Failing::Crash]);
+}
+
+#[test]
+fn whatever_fails_together_what_must_hold_does() {
+    histories(&Failing::ALL);
+}
+
+/// The histories of the fuzz target.
+#[test]
+fn every_history_of_the_corpus_ends_well() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/cluster");
+    let entries = std::fs::read_dir(&folder).unwrap();
+    let files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    assert!((1..=FILES_MAX).contains(&files.len()), "{} files", files.len());
+    for file in files {
+        let bytes = std::fs::read(&file).unwrap();
+        let (setting, chance) = Setting::from_bytes(&bytes);
+        match std::panic::catch_unwind(|| play(setting, chance)) {
+            Ok(Ok(_)) => {}
+            Ok(Err(broken)) => panic!("{}:\n{broken}", file.display()),
+            Err(_) => panic!("{} (its panic stands above)", file.display()),
+        }
+    }
 }

@@ -207,6 +207,8 @@ pub enum Reply {
     Arrived(Seat, Result<bool, NotAdmitted>),
     /// Whether the id is this connection's.
     Claimed(Seat, Result<Claimed, ClaimError>),
+    /// Whether it is so still.
+    Reclaimed(Seat, Result<Claimed, ClaimError>),
     /// Where the worker is.
     Found(Seat, Option<(Seat, RoomName)>),
     /// Done.

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use holepunch_wire::session::RoomName;
 
-use super::{ClaimError, Epoch, LEASE, Reply, Request};
+use super::{Epoch, LEASE, Reply, Request};
 use crate::doors::Config;
-use crate::registry::{Claimed, Registry};
+use crate::registry::Registry;
 use crate::seat::InstanceId;
 
 /// Who is there, who owns what, and who is connected where.
@@ -35,8 +35,13 @@ impl Store {
     ) -> Reply {
         match request {
             Request::Renew => {
-                self.leases.insert(from, now + LEASE);
-                let gone = self.leases.extract_if(.., |_, until| *until <= now);
+                // What has another number by now is nobody under the one before.
+                let is_own = |other: &InstanceId| other.process() == from.process();
+                if !self.leases.keys().any(|other| is_own(other) && *other > from) {
+                    self.leases.insert(from, now + LEASE);
+                }
+                let is_before = |other: &InstanceId| is_own(other) && *other < from;
+                let gone = self.leases.extract_if(.., |it, until| *until <= now || is_before(it));
                 let gone: Vec<InstanceId> = gone.map(|(instance, _)| instance).collect();
                 gone.iter().for_each(|instance| self.registry.instance_gone(*instance, now));
                 Reply::Renewed { live: self.leases.keys().copied().collect(), store: self.number }
@@ -48,12 +53,15 @@ impl Store {
                 let is_other =
                     |owner: &InstanceId| owner.process() != from.process() && has_lease(owner);
                 let other = current.filter(|(owner, _)| is_other(owner));
-                let (owner, epoch) =
-                    other.filter(|(_, epoch)| *epoch >= known).unwrap_or_else(|| {
-                        // Also where it asks again: what it said before is of before.
+                let (owner, epoch) = match other {
+                    Some((owner, epoch)) if epoch >= known => (owner, epoch),
+                    // Also where it asks again: what it said before is of before. Another one learns that there has been a
+                    // later epoch, which was forgotten here, from whoever speaks to it.
+                    _ => {
                         self.epoch = Epoch(self.epoch.max(known).0 + 1);
-                        (from, self.epoch)
-                    });
+                        (other.map_or(from, |(owner, _)| owner), self.epoch)
+                    }
+                };
                 self.rooms.insert(room.clone(), (owner, epoch));
                 Reply::Owner { room, owner, epoch, was_owned: current.is_some() }
             }
@@ -77,13 +85,18 @@ impl Store {
                 });
                 Reply::Arrived(seat, needs_proof)
             }
-            Request::Claim { seat, worker, ip, key, again: Some(before) } => {
-                let claimed = self.registry.reclaim(&worker, before, (seat, ip), key);
-                Reply::Claimed(seat, claimed.then(Claimed::default).ok_or(ClaimError::Replaced))
-            }
-            Request::Claim { seat, worker, ip, key, again: None } => {
-                let claimed = self.registry.claim(&worker, (seat, ip), key, now);
-                Reply::Claimed(seat, claimed)
+            Request::Claim { seat, worker, ip, key, again } => {
+                // Higher than any that has been forgotten.
+                self.registry.order = self.registry.order.max(self.number << 40);
+                match again {
+                    Some(before) => {
+                        let claimed = self.registry.reclaim(&worker, before, (seat, ip), key);
+                        Reply::Reclaimed(seat, claimed)
+                    }
+                    None => {
+                        Reply::Claimed(seat, self.registry.claim(&worker, (seat, ip), key, now))
+                    }
+                }
             }
             Request::Find { seat, worker } => Reply::Found(seat, self.registry.find(&worker)),
             Request::Is { seat, worker, is } => {

@@ -99,6 +99,12 @@ impl Switch {
         self.lease.is_some_and(|until| until > now)
     }
 
+    /// The rooms that this instance owns.
+    pub(crate) fn own_rooms(&self, now: Instant) -> impl Iterator<Item = (&RoomName, Epoch)> {
+        let owned = self.routes.iter().filter(move |(_, route)| route.owner == Some(self.own));
+        owned.filter(move |_| self.has_lease(now)).map(|(room, route)| (room, route.epoch))
+    }
+
     /// A desk here says something to the hall of a room.
     pub(crate) fn command(
         &mut self,
@@ -192,15 +198,20 @@ impl Switch {
                 halls.command(&room, seat, command, now);
             }
             Letter::Command(..) => {
-                // It may be this one's own, and the store's answer be late.
-                let asks = route.is_none_or(|route| route.owner.is_none());
+                // It may be this one's own, and the store's answer be late; or this one's of before.
+                let own = |route: &Route| route.owner == Some(self.own) && route.epoch < epoch;
+                let asks = route.is_none_or(|route| route.owner.is_none() || own(route));
                 self.post(
                     from,
                     Envelope { room: room.clone(), epoch, letter: Letter::NotOwned },
                     now,
                 );
                 if asks {
-                    self.routes.entry(room.clone()).or_default();
+                    let route = self.routes.entry(room.clone()).or_default();
+                    route.epoch = route.epoch.max(epoch);
+                    if route.owner.take().is_some() {
+                        halls.disown(&room);
+                    }
                     self.find_owner(&room, now);
                 }
             }
@@ -234,6 +245,7 @@ impl Switch {
             | Reply::Listed(_)
             | Reply::Arrived(..)
             | Reply::Claimed(..)
+            | Reply::Reclaimed(..)
             | Reply::Found(..)
             | Reply::Done => {}
         }

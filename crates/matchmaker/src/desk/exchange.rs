@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
 use holepunch_wire::session::RoomName;
-use holepunch_wire::signal::v1::ServerV1;
 
 use crate::cluster::ClaimError;
 use crate::doors::{Action, Config, NotAdmitted, Observed, Protocol, Told};
@@ -87,6 +86,8 @@ pub enum Answer {
     Arrived(Result<bool, NotAdmitted>),
     /// Whether the id is this connection's.
     Claim(Result<Claimed, ClaimError>),
+    /// Whether it is so still.
+    Reclaim(Result<Claimed, ClaimError>),
     /// Where the worker is.
     Found(Option<(Seat, RoomName)>),
 }
@@ -116,12 +117,6 @@ impl Note {
     /// Whether a peer is offered by it.
     #[must_use]
     pub fn is_offer(&self) -> bool {
-        matches!(
-            self,
-            Self::Effect(
-                _,
-                Effect::Offer { .. } | Effect::Say(ServerV1::P2pConnectionOffer { .. })
-            )
-        )
+        matches!(self, Self::Effect(_, Effect::Offer { .. } | Effect::Begin { .. }))
     }
 }

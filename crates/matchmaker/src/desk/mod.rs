@@ -30,7 +30,8 @@ use crate::cluster::ClaimError;
 use crate::doors::{
     Action, Closing, DropReason, Event, LeaveReason, NotAdmitted, Observed, Protocol,
 };
-use crate::seat::{Command, Held};
+use crate::registry::Claimed;
+use crate::seat::{Command, Held, Over, Resumes};
 pub use exchange::{Answer, Arrival, Errand, Note, Out, Question, Surroundings};
 use liveness::Liveness;
 pub use liveness::WakeReason;
@@ -77,8 +78,6 @@ pub struct Desk {
     entered: Option<RoomMode>,
     /// Since when it has wanted a peer there.
     wants_since: Option<Instant>,
-    /// It has just been taken off the queue.
-    was_waiting: bool,
     liveness: Liveness,
     pinged_at: Option<Instant>,
     /// Until when a key has to be proved; `None`: the worker is registered.
@@ -102,14 +101,13 @@ pub struct Desk {
 #[derive(Debug)]
 struct V1 {
     nonce: ProofNonce,
-    /// The token of its welcome.
-    resume: String,
+    /// The token of its welcome, and those by which it has taken up its sessions: it may not know yet that it has.
+    resume: Vec<String>,
     /// Its sessions, and where each of them is.
     sessions: BTreeMap<SessionId, (RoomName, Held)>,
-    /// The last ones that it has left: a hall that is taken over may not know.
-    left: VecDeque<SessionId>,
+    over: Over,
     /// It has lost a connection, and takes up its sessions with this one.
-    resumes: bool,
+    resumes: Resumes,
     /// Rooms in which it has called somebody, and may wait for its turn.
     calls: BTreeSet<RoomName>,
     /// When it was told what opens the TURN servers.
@@ -125,6 +123,7 @@ impl Desk {
         let is_v1 = protocol == Protocol::V1;
         let now = at.now;
         let card = Card {
+            order: 0,
             version: 0,
             worker,
             observed: observed.ip,
@@ -143,7 +142,6 @@ impl Desk {
             entry: (None, false, false),
             entered: None,
             wants_since: None,
-            was_waiting: false,
             liveness: Liveness::quiet(now, at.config.ping_interval),
             pinged_at: None,
             proof_until: None,
@@ -192,7 +190,7 @@ impl Desk {
     }
 
     /// The worker is registered now.
-    fn register(&mut self, at: Surroundings<'_>) {
+    fn register(&mut self, order: u64, at: Surroundings<'_>) {
         self.proof_until = None;
         let observed = Observed { ip: self.card.observed, port: self.port };
         self.event(Event::Registered(self.card.worker.clone(), observed));
@@ -200,6 +198,7 @@ impl Desk {
         self.liveness = Liveness::quiet(at.now, at.config.ping_interval);
         let card = self.card_mut();
         (card.rtt, card.pinged) = (rtt, card.v1.is_some().then_some(Duration::ZERO));
+        card.order = card.order.max(order);
         self.tell_whereabouts();
         self.enter();
         if self.v1.is_some() {
@@ -296,32 +295,39 @@ impl Desk {
         if self.is_gone {
             return;
         }
-        let open = self.open.take();
-        match (open, answer) {
+        if let Answer::Reclaim(claimed) = answer {
+            return self.reclaimed(claimed, at);
+        }
+        match (self.open.take(), answer) {
             (_, Answer::Claim(Err(ClaimError::Replaced))) => {
                 self.close(CloseReason::Replaced, LeaveReason::Replaced);
             }
             (Some(Open::Arrive(challenge)), Answer::Arrived(needs_proof)) => {
                 self.arrived(challenge, needs_proof, at);
             }
-            (Some(Open::Register), Answer::Claim(Ok(_))) => self.register(at),
+            (Some(Open::Register), Answer::Claim(Ok(claimed))) => self.register(claimed.order, at),
             (Some(Open::Register), Answer::Claim(Err(_))) => self.refuse(CloseReason::OtherKey),
             (Some(Open::Hello(hello)), Answer::Claim(claimed)) => {
                 self.claimed(*hello, claimed, at);
             }
             (Some(Open::Call(called)), Answer::Found(found)) => self.found(&called, found),
-            // The id is its own again.
-            (open, Answer::Claim(_)) => {
-                (self.open, self.is_doubtful) = (open, false);
-                self.tell_whereabouts();
-                self.halls().iter().for_each(|room| self.rejoin(room));
-                for (room, command) in std::mem::take(&mut self.unsaid) {
-                    self.command(room, command);
-                }
-                self.halls().iter().for_each(|room| self.want_again(room, at));
-            }
-            (open, Answer::Found(_) | Answer::Arrived(_)) => self.open = open,
+            (open, _) => self.open = open,
         }
+    }
+
+    /// Whether the id is its own again.
+    fn reclaimed(&mut self, claimed: Result<Claimed, ClaimError>, at: Surroundings<'_>) {
+        let Ok(claimed) = claimed else {
+            return self.close(CloseReason::Replaced, LeaveReason::Replaced);
+        };
+        self.is_doubtful = false;
+        self.card_mut().order = claimed.order;
+        self.tell_whereabouts();
+        self.halls().iter().for_each(|room| self.rejoin(room));
+        for (room, command) in std::mem::take(&mut self.unsaid) {
+            self.command(room, command);
+        }
+        self.halls().iter().for_each(|room| self.want_again(room, at));
     }
 
     /// Whether it waits for an answer of the registry: what comes from the worker has to wait, too.

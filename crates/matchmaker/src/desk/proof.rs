@@ -50,7 +50,7 @@ impl Desk {
             v1.key = Some(key);
         }
         if self.proof_until.is_some() {
-            self.register(at);
+            self.register(claimed.order, at);
         }
         self.hello(hello, claimed, at);
     }

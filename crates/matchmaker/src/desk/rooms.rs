@@ -11,7 +11,7 @@ use super::{Desk, Errand, Out, Question, Surroundings};
 use crate::card::Card;
 use crate::doors::{Action, DropReason, Event};
 use crate::registry::{Seen, Whereabouts};
-use crate::seat::{Command, Effect, Held, InstanceId};
+use crate::seat::{Command, Effect, Held, InstanceId, Resumes};
 
 impl Desk {
     /// The worker asks for a peer. One that was shown out does so after the hello by which it was: those in the room without
@@ -37,17 +37,16 @@ impl Desk {
             self.enter();
         }
         let sessions = self.v1.iter().flat_map(|v1| v1.sessions.values());
-        let has_left = |it: &Held| self.v1.as_ref().is_some_and(|v1| v1.left.contains(&it.session));
-        let here = sessions.filter(|(other, held)| other == room && !has_left(held));
+        let is_over = |it: &Held| self.v1.as_ref().is_some_and(|v1| v1.over.has(it.session));
+        let here = sessions.filter(|(other, held)| other == room && !is_over(held));
         let sessions: Vec<Held> = here.map(|(_, held)| held.clone()).collect();
-        let (resumes, left) = match &self.v1 {
-            Some(v1) => (v1.resumes, v1.left.iter().copied().collect()),
-            None => (false, Vec::new()),
-        };
+        let v1 = self.v1.as_ref();
+        let (resumes, over) =
+            v1.map(|v1| (v1.resumes.clone(), v1.over.clone())).unwrap_or_default();
         let is_guest = !is_home || !sessions.is_empty();
-        if member.is_some() || is_guest || resumes {
+        if member.is_some() || is_guest || resumes != Resumes::Nothing {
             let card = self.card_for(room);
-            let command = Command::Rejoin { card, member, sessions, left, resumes };
+            let command = Command::Rejoin { card, member, sessions, over, resumes };
             self.command(room.clone(), command);
         }
     }
@@ -91,11 +90,11 @@ impl Desk {
             Effect::Waits(true) => {
                 self.wants_since.get_or_insert(at.now);
             }
-            Effect::Waits(false) => {
-                self.was_waiting = self.wants_since.take().is_some();
-            }
-            Effect::Say(message) => self.say(room, message, at),
+            Effect::Waits(false) => self.wants_since = None,
+            Effect::Say(message) => self.say(message, at),
+            Effect::Begin { offer, was_waiting } => self.begin(room, offer, was_waiting, at),
             Effect::Offer { peer, endpoint } => {
+                self.wants_since = None;
                 let offer = ServerMessage::P2pConnectionOffer {
                     peer_worker_id: peer.as_str(),
                     peer_udp_ip: endpoint.ip(),
@@ -139,10 +138,8 @@ impl Desk {
     }
 
     pub(super) fn whereabouts(&self) -> Whereabouts {
-        let mut visits = self.halls();
-        if let Some(room) = &self.room {
-            visits.remove(room);
-        }
+        let rooms = self.v1.iter().flat_map(|v1| v1.sessions.values()).map(|(room, _)| room);
+        let visits = rooms.filter(|room| self.room.as_ref() != Some(room)).cloned().collect();
         let resume = self.v1.as_ref().map(|v1| v1.resume.clone()).unwrap_or_default();
         let seen = Seen { port: self.port, http_ip: self.http_ip, endpoint: self.card.endpoint };
         Whereabouts { room: self.room.clone(), visits, resume, seen }

@@ -1,6 +1,6 @@
 //! The sub-protocol `holepunch.v1`: what a desk answers by itself, and what it passes on.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -10,9 +10,7 @@ use holepunch_wire::candidate::Candidate;
 use holepunch_wire::check::IceRole;
 use holepunch_wire::reason::CallError;
 use holepunch_wire::session::{LinkState, RoomName, SESSIONS_MAX, SessionId};
-use holepunch_wire::signal::v1::{
-    ErrorCode, LinkReport, ServerV1, SessionDetails, Welcome, WorkerV1,
-};
+use holepunch_wire::signal::v1::{ErrorCode, LinkReport, ServerV1, Welcome, WorkerV1};
 use holepunch_wire::stun::SOFTWARE;
 use holepunch_wire::stun::proof::{AddressProof, ProofNonce};
 use rand::{Rng, RngExt};
@@ -25,19 +23,16 @@ use crate::allowance::{Allowance, Rate};
 use crate::doors::{Action, DropReason, Event, News};
 use crate::hall::refusal;
 use crate::registry::Claimed;
-use crate::seat::{Command, Held, Seat};
-
-/// Sessions that a worker has left of which its desk knows.
-const LEFT_MAX: usize = 16;
+use crate::seat::{Command, Held, Over, Resumes, Seat};
 
 impl V1 {
     pub(super) fn new(rng: &mut impl Rng, now: Instant) -> Self {
         Self {
             nonce: ProofNonce(rng.random()),
-            resume: format!("{:032x}", rng.random::<u128>()),
+            resume: vec![format!("{:032x}", rng.random::<u128>())],
             sessions: BTreeMap::new(),
-            left: VecDeque::new(),
-            resumes: false,
+            over: Over::default(),
+            resumes: Resumes::Nothing,
             calls: BTreeSet::new(),
             turn_issued_at: now,
             messages: Allowance::new(Rate::per_second(MESSAGES_PER_SECOND, MESSAGES_BURST), now),
@@ -50,7 +45,7 @@ impl Desk {
     /// Welcomes a connection.
     pub(super) fn welcome(&mut self, challenge: String, at: Surroundings<'_>) {
         let Some(v1) = &self.v1 else { return };
-        let (nonce, resume) = (v1.nonce, v1.resume.clone());
+        let (nonce, resume) = (v1.nonce, v1.resume.concat());
         let welcome = Welcome {
             server: SOFTWARE.to_owned(),
             observed_ip: self.card.observed,
@@ -113,10 +108,7 @@ impl Desk {
 
     fn pass_on(&mut self, session: SessionId, message: WorkerV1) {
         if let (WorkerV1::Leave { .. }, Some(v1)) = (&message, &mut self.v1) {
-            if v1.left.len() >= LEFT_MAX {
-                v1.left.pop_front();
-            }
-            v1.left.push_back(session);
+            v1.over.add(session);
         }
         let found = self.v1.as_mut().and_then(|v1| v1.sessions.get_mut(&session));
         if let Some((room, held)) = found {
@@ -135,7 +127,8 @@ impl Desk {
 
     /// A hello whose key is proved, where it has one.
     pub(super) fn hello(&mut self, hello: WorkerV1, claimed: Claimed, at: Surroundings<'_>) {
-        let WorkerV1::Hello { room, mode, resume, fresh, own, callable, .. } = hello else {
+        let WorkerV1::Hello { room, mode, resume, sessions, fresh, own, callable, .. } = hello
+        else {
             return;
         };
         if !self.v1.as_mut().is_some_and(|v1| v1.messages.allows(at.now)) {
@@ -167,17 +160,30 @@ impl Desk {
         if !self.whereabouts().visits.is_empty() {
             self.announce();
         }
-        let resumes = !claimed.resume.is_empty() && resume.as_ref() == Some(&claimed.resume);
-        if let Some(v1) = &mut self.v1 {
-            v1.resumes |= resumes;
-        }
+        let resumes = match resume.filter(|token| claimed.resume.contains(token)) {
+            Some(token) => self.resumes(token, sessions),
+            None => Resumes::Nothing,
+        };
         for room in claimed.left {
             if let (true, Some(v1)) = (self.room.as_ref() != Some(&room), &mut self.v1) {
                 v1.calls.insert(room.clone());
             }
             let card = self.card_for(&room);
+            let resumes = resumes.clone();
             self.command(room, Command::Return { card, resumes });
         }
+    }
+
+    /// The worker has proved that it is the one that has lost a connection.
+    fn resumes(&mut self, token: String, sessions: Option<Vec<SessionId>>) -> Resumes {
+        let resumes = sessions.map_or(Resumes::Everything, Resumes::These);
+        if let Some(v1) = &mut self.v1 {
+            v1.resumes = resumes.clone();
+            v1.resume.truncate(1);
+            v1.resume.push(token);
+        }
+        self.tell_whereabouts();
+        resumes
     }
 
     pub(super) fn enter(&mut self) {
@@ -250,18 +256,17 @@ impl Desk {
     }
 
     /// What a hall says to the worker.
-    pub(super) fn say(&mut self, room: &RoomName, mut message: ServerV1, at: Surroundings<'_>) {
-        if let ServerV1::P2pConnectionOffer { details, .. } = &mut message {
-            details.turn = self.renewed_turn(at);
-        }
+    pub(super) fn say(&mut self, message: ServerV1, at: Surroundings<'_>) {
         let text = message.encode();
         let action = match message {
-            ServerV1::P2pConnectionOffer { details, peer_worker_id, .. } => {
-                self.began(room, *details, &peer_worker_id);
-                Action::Offer(text)
-            }
             ServerV1::SessionEnded { session, .. } => {
-                self.with_sessions(|own| drop(own.remove(&session)));
+                self.v1.iter_mut().for_each(|v1| v1.over.add(session));
+                let mut ended = None;
+                self.with_sessions(|own| ended = own.remove(&session));
+                // Said at once: what the hall says of this may never come.
+                if ended.is_some_and(|(_, held)| held.was_waiting) {
+                    self.wants_since.get_or_insert(at.now);
+                }
                 Action::Send(text)
             }
             ServerV1::PeerCandidates { session, .. } => {
@@ -277,6 +282,7 @@ impl Desk {
             }
             ServerV1::RelayToken { session, .. } => Action::Update(session, News::RelayToken, text),
             ServerV1::Welcome(_)
+            | ServerV1::P2pConnectionOffer { .. }
             | ServerV1::PeerAccepted { .. }
             | ServerV1::RoomEntered
             | ServerV1::Closing { .. }
@@ -286,11 +292,25 @@ impl Desk {
     }
 
     /// A hall offers the worker a session.
-    fn began(&mut self, room: &RoomName, details: SessionDetails, peer: &str) {
-        let Ok(peer) = WorkerId::new(peer) else { return };
-        let (session, plan) = (details.session, details.plan);
+    pub(super) fn begin(
+        &mut self,
+        room: &RoomName,
+        mut offer: ServerV1,
+        was_waiting: bool,
+        at: Surroundings<'_>,
+    ) {
+        let turn = self.renewed_turn(at);
+        let ServerV1::P2pConnectionOffer { details, peer_worker_id, .. } = &mut offer else {
+            return;
+        };
+        let Ok(peer) = WorkerId::new(peer_worker_id) else { return };
+        details.turn = turn;
+        if was_waiting {
+            self.wants_since = None;
+        }
+        let (session, plan) = (details.session, details.plan.clone());
         let own = usize::from(details.role == IceRole::Controlling);
-        let was_waiting = std::mem::take(&mut self.was_waiting);
+        self.outs.push_back(Out::Act(Action::Offer(offer.encode())));
         let held = Held { session, own, peer, plan, was_waiting, direct: false, relayed: false };
         self.with_sessions(|own| drop(own.insert(session, (room.clone(), held))));
     }

@@ -108,7 +108,9 @@ impl Hall {
         (worker, called): (&WorkerId, Seat),
         step: &mut Step<'_>,
     ) {
-        self.let_in(seat, card, step);
+        if !self.let_in(seat, card, step) {
+            return;
+        }
         if let Err(why) = self.try_call(seat, (worker, called), step) {
             step.say(seat, refusal(worker.as_str(), why));
             self.worker(seat).into_iter().for_each(|it| step.event(Event::CallRefused(it, why)));

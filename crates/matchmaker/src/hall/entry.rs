@@ -19,7 +19,9 @@ impl Hall {
         (mode, fresh, own): (Option<RoomMode>, bool, bool),
         step: &mut Step<'_>,
     ) {
-        self.let_in(seat, card, step);
+        if !self.let_in(seat, card, step) {
+            return;
+        }
         let has_others = self.members.iter().any(|member| *member != seat);
         let has_owner = self.owner.is_some_and(|owner| owner != seat);
         if !self.name.is_default() && (fresh && has_others || own && has_owner) {
@@ -68,7 +70,7 @@ impl Hall {
             self.members.iter().filter_map(|seat| Some((place(seat)?, *seat))).collect();
         waiting.sort_unstable();
         for (place, seat) in &waiting {
-            self.dequeue(*place, *seat, step);
+            self.dequeue(*place, *seat);
         }
         for (place, seat) in waiting {
             self.wait_again(seat, place, step);

@@ -20,7 +20,6 @@ use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::nat::NatClass;
-use holepunch_wire::reason::EndReason;
 use holepunch_wire::relay::RelayAccess;
 use holepunch_wire::session::{RoomMode, RoomName, SESSIONS_MAX, SessionId};
 use holepunch_wire::signal::v1::{ErrorCode, ServerV1, WorkerV1};
@@ -31,7 +30,7 @@ use crate::card::Card;
 use crate::desk::WakeReason;
 use crate::doors::{DropReason, Event, Told};
 use crate::plan::{Planner, Side};
-use crate::seat::{Command, Effect, InstanceId, Seat};
+use crate::seat::{Command, Effect, InstanceId, Over, Resumes, Seat};
 pub(crate) use calls::refusal;
 use queue::{Place, ReadyQueue};
 pub(crate) use session::{MESH_WORKERS_MAX, RESUME_WITHIN};
@@ -124,8 +123,6 @@ pub(crate) struct Hall {
     next_place: u64,
     /// It has been taken over: nobody is paired before this, since not everything is known.
     pairs_from: Option<Instant>,
-    /// Sessions that have ended before that: a desk may tell of one yet.
-    ended: BTreeSet<SessionId>,
 }
 
 /// One worker in a hall.
@@ -142,7 +139,8 @@ struct Person {
     partners: VecDeque<Partner>,
     sessions: BTreeSet<SessionId>,
     /// It has lost a connection, and takes up its sessions with this one.
-    resumes: bool,
+    resumes: Resumes,
+    over: Over,
     /// Whether it has asked for peers, in a room of many.
     wants_peers: bool,
     /// Whether it was told that the others in its room have each other.
@@ -169,7 +167,8 @@ impl Person {
             paired: None,
             partners: VecDeque::new(),
             sessions: BTreeSet::new(),
-            resumes: false,
+            resumes: Resumes::Nothing,
+            over: Over::default(),
             wants_peers: false,
             told_occupied: false,
             line: None,
@@ -232,7 +231,6 @@ impl Hall {
             lines: BTreeSet::new(),
             next_place: 0,
             pairs_from,
-            ended: BTreeSet::new(),
         }
     }
 
@@ -245,12 +243,12 @@ impl Hall {
             }
             Command::Announce(card) => self.announce(from, card, step),
             Command::Want { waited } => self.want(from, waited, step),
-            Command::Rejoin { card, member, sessions, left, resumes } => {
+            Command::Rejoin { card, member, sessions, over, resumes } => {
                 self.rejoin(from, card, (member, sessions), step);
-                self.has_left(from, left, step);
-                if resumes {
-                    self.resume(from, step);
+                for id in over.iter() {
+                    self.leave(from, id, step);
                 }
+                self.resume(from, resumes, step);
                 self.see_off(from, step);
             }
             Command::Return { card, resumes } => self.come_back(from, card, resumes, step),
@@ -276,9 +274,7 @@ impl Hall {
             }
             WorkerV1::LinkState(report) => self.link_state(from, &report, step),
             WorkerV1::Leave { session } => {
-                if self.end_of(from, session).is_some() {
-                    self.end_session(session, Some(from), EndReason::PeerLeft, step);
-                } else {
+                if !self.leave(from, session, step) {
                     step.dropped(DropReason::NoSession);
                 }
             }
@@ -353,20 +349,9 @@ impl Hall {
 
     /// Whether somebody may be paired by now; else it is looked at again when everything is known.
     fn may_pair(&mut self, seat: Seat, now: Instant) -> bool {
-        if !self.is_learning(now) {
-            return true;
-        }
+        self.pairs_from = self.pairs_from.filter(|at| *at > now);
         self.rematches.extend(self.pairs_from.map(|at| (at, seat)));
-        false
-    }
-
-    /// Whether desks may yet tell what the hall does not know.
-    fn is_learning(&mut self, now: Instant) -> bool {
-        if self.pairs_from.is_some_and(|at| at <= now) {
-            self.pairs_from = None;
-            self.ended.clear();
-        }
-        self.pairs_from.is_some()
+        self.pairs_from.is_none()
     }
 
     fn mode(&self) -> RoomMode {
@@ -378,16 +363,21 @@ impl Hall {
         self.people.get(&seat).map(|person| person.card.worker.clone())
     }
 
-    /// A worker is here, as a guest unless it enters.
-    fn let_in(&mut self, seat: Seat, card: Arc<Card>, step: &mut Step<'_>) {
+    /// A worker is here, as a guest unless it enters; `false`: by now it has another connection.
+    fn let_in(&mut self, seat: Seat, card: Arc<Card>, step: &mut Step<'_>) -> bool {
         if self.people.contains_key(&seat) {
-            return self.announce(seat, card, step);
+            self.announce(seat, card, step);
+            return true;
         }
-        if let Some(before) = self.seats.get(&card.worker) {
-            self.depart(*before, false, false, step);
+        if let Some(&before) = self.seats.get(&card.worker) {
+            if self.people.get(&before).is_some_and(|person| person.card.order > card.order) {
+                return false;
+            }
+            self.depart(before, false, false, step);
         }
         self.seats.insert(card.worker.clone(), seat);
         self.people.insert(seat, Person::new(card, step.now));
+        true
     }
 
     /// Those who are no members, are in no session here, and wait for nobody, are nobody to this hall.
@@ -414,7 +404,7 @@ impl Hall {
     /// What is known of a worker by now.
     fn announce(&mut self, seat: Seat, card: Arc<Card>, step: &mut Step<'_>) {
         let Some(person) = self.people.get_mut(&seat) else { return };
-        if card.version < person.card.version {
+        if (card.order, card.version) < (person.card.order, person.card.version) {
             return;
         }
         let before = std::mem::replace(&mut person.card, Arc::clone(&card));

@@ -86,7 +86,7 @@ impl Hall {
         let mut pair = [(place, seat), (other_place, other)];
         pair.sort_unstable();
         for (place, seat) in pair {
-            self.dequeue(place, seat, step);
+            self.dequeue(place, seat);
         }
         let [(first_place, first), (second_place, second)] = pair;
         self.acquaint(first, second, step);
@@ -120,11 +120,10 @@ impl Hall {
         }
     }
 
-    pub(super) fn dequeue(&mut self, place: Place, seat: Seat, step: &mut Step<'_>) {
+    pub(super) fn dequeue(&mut self, place: Place, seat: Seat) {
         if let Some(person) = self.people.get_mut(&seat) {
             person.place = None;
             self.ready.remove(place);
-            step.tell(seat, Effect::Waits(false));
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use holepunch_wire::WorkerId;
 use holepunch_wire::reason::EndReason;
 use holepunch_wire::session::{RoomMode, SessionId};
 use holepunch_wire::signal::v1::ServerV1;
@@ -26,7 +27,9 @@ impl Hall {
         (member, sessions): (Option<(RoomMode, bool)>, Vec<Held>),
         step: &mut Step<'_>,
     ) {
-        self.let_in(seat, card, step);
+        if !self.let_in(seat, card, step) {
+            return;
+        }
         if let Some((mode, own)) = member {
             self.members.insert(seat);
             if self.decided.is_none() && !self.name.is_default() && mode != RoomMode::Pair {
@@ -42,19 +45,22 @@ impl Hall {
         }
     }
 
-    /// The worker has left these sessions, and the hall of before may have had no time to say so.
-    pub(super) fn has_left(&mut self, seat: Seat, left: Vec<SessionId>, step: &mut Step<'_>) {
-        for id in left {
-            if self.is_learning(step.now) {
-                self.ended.insert(id);
-            }
-            let is_its = self.sessions.get(&id).is_some_and(|session| {
-                session.ends.iter().any(|end| self.worker(seat).as_ref() == Some(&end.worker))
-            });
-            if is_its {
-                self.end_session(id, Some(seat), EndReason::PeerLeft, step);
-            }
+    /// A worker leaves a session, also one that it has not taken up; whether that is one of its own.
+    pub(super) fn leave(&mut self, seat: Seat, id: SessionId, step: &mut Step<'_>) -> bool {
+        let Some(person) = self.people.get_mut(&seat) else { return false };
+        person.over.add(id);
+        let is_own = |end: &End| end.worker == person.card.worker;
+        let is_its = self.sessions.get(&id).is_some_and(|session| session.ends.iter().any(is_own));
+        if is_its {
+            self.end_session(id, Some(seat), EndReason::PeerLeft, step);
         }
+        is_its
+    }
+
+    /// Whether a session is over for a worker.
+    fn is_over(&self, worker: &WorkerId, id: SessionId) -> bool {
+        let person = self.seats.get(worker).and_then(|seat| self.people.get(seat));
+        person.is_some_and(|person| person.over.has(id))
     }
 
     fn adopt(&mut self, seat: Seat, held: Held, step: &mut Step<'_>) {
@@ -64,26 +70,31 @@ impl Hall {
             return;
         };
         let Some(person) = self.people.get_mut(&seat) else { return };
+        if person.sessions.contains(&id) {
+            return; // It is told again, or has taken it up with this connection.
+        }
         let card = Arc::clone(&person.card);
         if person.is_full() || peer == card.worker {
             return step.tell(seat, Effect::Over(id));
         }
-        if was_waiting && self.is_taken(seat) {
+        if was_waiting && self.is_taken(seat) || self.have_met(seat, id) {
             // It has another peer since.
             if self.sessions.contains_key(&id) {
                 self.end_session(id, Some(seat), EndReason::BegunAnew, step);
             }
             return step.say(seat, ServerV1::ended(id, EndReason::BegunAnew));
         }
-        self.next_place += 1;
-        let place = was_waiting.then(|| Place::new(self.next_place, None));
+        // One for each of the two: they may come to wait again at once.
+        self.next_place += 2;
+        let places = [self.next_place - 1, self.next_place].map(|at| Place::new(at, None));
+        let [place, other] = places.map(|place| Some(place).filter(|_| was_waiting));
         let end = End { direct, relayed, ..End::new((seat, place), &card) };
+        let is_over = self.is_over(&peer, id);
         match self.sessions.get_mut(&id) {
-            None if self.ended.contains(&id) => {
+            None if is_over => {
                 step.say(seat, ServerV1::ended(id, EndReason::PeerLeft));
-                if was_waiting {
-                    self.next_place += 1;
-                    self.wait_again(seat, Place::new(self.next_place, None), step);
+                if let Some(place) = place {
+                    self.wait_again(seat, place, step);
                 }
                 return;
             }
@@ -100,7 +111,7 @@ impl Hall {
             }
             Some(_) => return step.tell(seat, Effect::Over(id)),
             None => {
-                let missing = End { place, ..End::missing(NO_SEAT, peer, step.now) };
+                let missing = End { place: other, ..End::missing(NO_SEAT, peer, step.now) };
                 let ends = if own == 0 { [end, missing] } else { [missing, end] };
                 let session = Session::again(ends, plan);
                 self.sessions.insert(id, session);
@@ -117,8 +128,8 @@ impl Hall {
         // The other one may have come back before this.
         let peer = self.sessions.get(&id).map(|session| session.ends[1 - own].worker.clone());
         let peer = peer.and_then(|peer| self.seats.get(&peer).copied());
-        if let Some(peer) = peer.filter(|peer| self.people.get(peer).is_some_and(|it| it.resumes)) {
-            self.resume(peer, step);
+        if let Some(peer) = peer {
+            self.take_up(peer, step);
         }
         self.agree(id, step);
         self.renew_adopted(id, step);

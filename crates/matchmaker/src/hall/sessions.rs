@@ -16,7 +16,7 @@ use super::{Hall, Person, Step};
 use crate::card::Card;
 use crate::doors::{DropReason, Event};
 use crate::plan::Tried;
-use crate::seat::{Effect, Seat};
+use crate::seat::{Effect, Resumes, Seat};
 
 impl Hall {
     /// A worker that has lost its connection takes its sessions with it to the new one; those that it does not, and that
@@ -25,28 +25,47 @@ impl Hall {
         &mut self,
         seat: Seat,
         card: Arc<Card>,
-        resumes: bool,
+        resumes: Resumes,
         step: &mut Step<'_>,
     ) {
-        self.let_in(seat, card, step);
-        if resumes {
-            self.resume(seat, step);
+        if !self.let_in(seat, card, step) {
+            return;
         }
+        self.resume(seat, resumes, step);
         self.end_abandoned(seat, step);
         self.see_off(seat, step);
     }
 
-    pub(super) fn resume(&mut self, seat: Seat, step: &mut Step<'_>) {
+    pub(super) fn resume(&mut self, seat: Seat, resumes: Resumes, step: &mut Step<'_>) {
         let Some(person) = self.people.get_mut(&seat) else { return };
-        person.resumes = true;
+        if resumes != Resumes::Nothing {
+            person.resumes = resumes;
+        }
+        self.take_up(seat, step);
+    }
+
+    /// Of the sessions that wait for a worker, it takes up those that it has; the others that it would know of are over.
+    pub(super) fn take_up(&mut self, seat: Seat, step: &mut Step<'_>) {
+        let Some(person) = self.people.get(&seat) else { return };
+        let has: &dyn Fn(&SessionId) -> bool = match &person.resumes {
+            Resumes::Nothing => return,
+            Resumes::These(sessions) => &|id| sessions.contains(id),
+            Resumes::Everything => &|_| true,
+        };
+        let waiting = self.waiting.of(&person.card.worker);
+        let has = |id: &SessionId| has(id) && !person.over.has(*id);
+        let (waiting, over): (Vec<_>, Vec<_>) = waiting.partition(|(_, id)| has(id));
         // It may have begun others before it asks for these.
         let room = SESSIONS_MAX.saturating_sub(person.sessions());
         // Those that have lost this worker, and no others.
-        let waiting: Vec<_> = self.waiting.of(&person.card.worker).take(room).collect();
+        for (_, id) in over {
+            self.end_session(id, None, EndReason::PeerLeft, step);
+        }
         let mut resumed = Vec::new();
-        for (at, number) in waiting {
+        for (at, number) in waiting.into_iter().take(room) {
             let from_queue = |session: &Session| session.ends.iter().any(|end| end.place.is_some());
-            if self.sessions.get(&number).is_some_and(from_queue) && self.is_taken(seat) {
+            let is_from_queue = self.sessions.get(&number).is_some_and(from_queue);
+            if is_from_queue && self.is_taken(seat) || self.have_met(seat, number) {
                 // It has another peer since: the two have missed each other.
                 self.end_session(number, None, EndReason::BegunAnew, step);
                 continue;
@@ -75,6 +94,18 @@ impl Hall {
         }
     }
 
+    /// Whether a worker has another session with the one that waits for it in this one.
+    pub(super) fn have_met(&self, seat: Seat, id: SessionId) -> bool {
+        let (Some(person), Some(session)) = (self.people.get(&seat), self.sessions.get(&id)) else {
+            return false;
+        };
+        let has_one = |end: &End| {
+            let peer = self.people.get(&end.seat).filter(|_| end.gone.is_none());
+            peer.is_some_and(|peer| !peer.sessions.is_disjoint(&person.sessions))
+        };
+        session.ends.iter().any(has_one)
+    }
+
     /// Whether it has a peer that it has waited for.
     pub(super) fn is_taken(&self, seat: Seat) -> bool {
         let mine = self.people.get(&seat).into_iter().flat_map(|person| &person.sessions);
@@ -86,7 +117,8 @@ impl Hall {
     /// Whoever has a peer again that it has waited for waits no more.
     pub(super) fn has_peer(&mut self, seat: Seat, step: &mut Step<'_>) {
         if let Some(place) = self.people.get(&seat).and_then(|person| person.place) {
-            self.dequeue(place, seat, step);
+            self.dequeue(place, seat);
+            step.tell(seat, Effect::Waits(false));
         }
     }
 
@@ -192,7 +224,8 @@ impl Hall {
                 peer_udp_port: peer.endpoint.map(|endpoint| endpoint.port()),
                 details: Box::new(details),
             };
-            step.say(seat, offer);
+            let was_waiting = pair[own].1.is_some();
+            step.tell(seat, Effect::Begin { offer, was_waiting });
             if let Some(person) = self.people.get_mut(&seat) {
                 person.sessions.insert(id);
             }
@@ -229,6 +262,7 @@ impl Hall {
             }
             let Some(person) = self.people.get_mut(&end.seat) else { continue };
             person.remember(peer, step.now);
+            person.over.add(id);
             let is_free = is_told && person.place.is_none() && !person.is_engaged();
             if let Some(place) = end.place.filter(|_| is_free) {
                 self.wait_again(end.seat, place, step);
@@ -245,9 +279,6 @@ impl Hall {
     ) -> Option<Session> {
         let session = self.sessions.remove(&id)?;
         step.shared.rooms.remove(&id);
-        if self.is_learning(step.now) {
-            self.ended.insert(id);
-        }
         if let Some((at, _)) = session.relay {
             self.renewals.remove(&(at, id));
         }
@@ -289,9 +320,17 @@ impl Hall {
     }
 
     /// A session whose worker has not come back is over. Its direct path may go on; where there is only
-    /// the relay, which ends with the session, the other one is told.
+    /// the relay, which ends with the session, or the worker is here without it, the other one is told.
     pub(super) fn expire(&mut self, id: SessionId, step: &mut Step<'_>) {
-        if self.sessions.get(&id).is_some_and(|session| !session.outlives_a_worker()) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let mut is_over = !session.outlives_a_worker();
+        for end in session.ends.iter_mut().filter(|end| end.gone.is_some()) {
+            if let Some(seat) = self.seats.get(&end.worker) {
+                // It may have been out of reach while this hall took the session for one that goes on by itself.
+                (end.seat, end.gone, is_over) = (*seat, None, true);
+            }
+        }
+        if is_over {
             return self.end_session(id, None, EndReason::NotComeBack, step);
         }
         let over = self.forget_session(id, EndReason::Outlived, step);

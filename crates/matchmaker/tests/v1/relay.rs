@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use holepunch_matchmaker::{
-    Card, CardV1, Command, ConnectionId, Effect, Halls, Held, InstanceId, Protocol, Seat,
+    Card, CardV1, Command, ConnectionId, Effect, Halls, Held, InstanceId, Over, Protocol, Resumes,
+    Seat,
 };
 use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
@@ -106,6 +107,7 @@ fn rejoining(own: usize) -> Command {
     let worker = |own: usize| WorkerId::new(&format!("w{own}")).unwrap();
     let key = Some(PublicKey::from_bytes([u8::try_from(own).unwrap(); 32]));
     let card = Card {
+        order: 0,
         version: 0,
         worker: worker(own),
         observed: [192, 0, 2, 1].into(),
@@ -130,8 +132,8 @@ fn rejoining(own: usize) -> Command {
         card: Arc::new(card),
         member,
         sessions: vec![held],
-        left: Vec::new(),
-        resumes: false,
+        over: Over::default(),
+        resumes: Resumes::Nothing,
     }
 }
 

@@ -4,7 +4,9 @@
 
 mod chance;
 mod faults;
+mod life;
 mod verdict;
+mod ways;
 mod worker;
 mod world;
 
@@ -52,6 +54,17 @@ pub struct Setting {
     pub workers: usize,
     /// What may fail.
     pub faults: &'static [Failing],
+}
+
+impl Setting {
+    /// What a fuzzer's bytes are: how many instances and workers, with everything that may fail, and the decisions.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> (Self, Chance) {
+        let mut chance = Chance::of_bytes(bytes);
+        let instances = 1 + chance.below(3) as usize;
+        let workers = 2 + chance.below(7) as usize;
+        (Self { instances, workers, faults: &Failing::ALL }, chance)
+    }
 }
 
 /// Plays one history, two minutes long, and a time without faults after it; how many sessions there were.

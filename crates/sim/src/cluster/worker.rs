@@ -1,6 +1,6 @@
 //! A worker as the rendezvous see it: it registers, asks for a peer, says what becomes of it, leaves, and comes back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use holepunch_matchmaker::{ConnectionId, Protocol};
@@ -8,6 +8,20 @@ use holepunch_wire::WorkerId;
 use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::FromServer;
 use holepunch_wire::signal::v1::ServerV1;
+
+use super::Chance;
+
+/// The rooms of a history: of pairs, with one of many, and with some from which others are called.
+pub(super) const ROOMS: [[&str; 3]; 3] =
+    [["", "r", "s"], ["", "mesh", "mesh"], ["r", "call", "call too"]];
+
+/// Who is offered to whom in a worker's room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Pair,
+    Mesh,
+    Call,
+}
 
 /// One session, as one of its two workers sees it.
 #[derive(Debug, Clone)]
@@ -25,19 +39,23 @@ pub(super) struct Worker {
     pub(super) id: WorkerId,
     pub(super) protocol: Protocol,
     pub(super) room: &'static str,
+    /// Its key, where it has one: digits.
+    key: Option<String>,
+    /// Since when its id has been bound to that.
+    pub(super) bound_at: Option<Instant>,
     /// Where its WebSocket is.
     pub(super) at: Option<(usize, ConnectionId)>,
     /// When it has lost its last connection.
     pub(super) lost_at: Option<Instant>,
     /// The token with which it takes up its sessions, and that of its last welcome, which is good once the hello has been
     /// heard.
-    pub(super) resume: Option<String>,
-    pub(super) welcomed: Option<String>,
+    resume: Option<String>,
+    welcomed: Option<String>,
     pub(super) sessions: BTreeMap<SessionId, Seen>,
-    /// Those that it has left: it says so again after each hello, since what it said may have been lost with its connection.
-    pub(super) left: BTreeSet<SessionId>,
     /// Since when it has asked for a peer, and has none.
     pub(super) wants_since: Option<Instant>,
+    /// Whom it has called, and since when it has not been told what becomes of that.
+    pub(super) calls: Option<(usize, Instant)>,
 }
 
 /// What a frame means to a worker.
@@ -45,76 +63,126 @@ pub(super) struct Worker {
 pub(super) enum Heard {
     /// It may say hello.
     Welcome,
-    /// It is offered a peer.
-    Offer(SessionId, WorkerId),
+    /// It is offered a peer, and gives up these for it.
+    Offer(SessionId, WorkerId, Vec<SessionId>),
     /// A session is over.
     Ended(SessionId),
     Nothing,
 }
 
 impl Worker {
-    pub(super) fn new(number: usize, protocol: Protocol, room: &'static str) -> Self {
+    pub(super) fn new(number: usize, rooms: [&'static str; 3], chance: &mut Chance) -> Self {
+        let protocol = if chance.is(25) { Protocol::Baseline } else { Protocol::V1 };
+        let is_v1 = protocol == Protocol::V1;
         Self {
             id: WorkerId::new(&format!("w{number}")).expect("invariant: a valid id"),
             protocol,
-            room,
+            room: if is_v1 { rooms[chance.below(3) as usize] } else { "" },
+            key: (is_v1 && chance.is(40)).then(|| format!("{:02x}", number + 1).repeat(32)),
+            bound_at: None,
             at: None,
             lost_at: None,
             resume: None,
             welcomed: None,
             sessions: BTreeMap::new(),
-            left: BTreeSet::new(),
             wants_since: None,
+            calls: None,
         }
     }
 
-    pub(super) fn hear(&mut self, text: &str, now: Instant) -> Heard {
-        let heard = FromServer::parse(text);
-        if matches!(heard, Ok(FromServer::UdpEndpointAck(_))) {
-            self.resume = self.welcomed.take().or(self.resume.take());
+    pub(super) fn kind(&self) -> Kind {
+        match self.room {
+            "mesh" => Kind::Mesh,
+            "call" | "call too" => Kind::Call,
+            _ => Kind::Pair,
         }
-        match heard {
-            Ok(FromServer::Offer(Ok(_))) => {
-                self.wants_since = None;
-                Heard::Nothing
+    }
+
+    /// What it says first.
+    pub(super) fn hello(&mut self) -> String {
+        let mut fields = String::new();
+        if !self.room.is_empty() {
+            fields += &format!(r#","room":"{}""#, self.room);
+        }
+        fields += match self.kind() {
+            Kind::Pair => "",
+            Kind::Mesh => r#","mode":"mesh""#,
+            Kind::Call => r#","mode":"call","callable":true"#,
+        };
+        if let Some(key) = &self.key {
+            fields += &format!(r#","key":"{key}""#);
+        }
+        match &self.resume {
+            Some(token) => {
+                let sessions: Vec<SessionId> = self.sessions.keys().copied().collect();
+                let sessions = serde_json::to_string(&sessions).unwrap_or_default();
+                fields += &format!(r#","resume":"{token}","sessions":{sessions}"#);
             }
+            None => self.sessions.clear(),
+        }
+        format!(r#"{{"type":"hello"{fields}}}"#)
+    }
+
+    pub(super) fn hear(&mut self, text: &str, now: Instant) -> Heard {
+        match FromServer::parse(text) {
+            Ok(FromServer::UdpEndpointAck(_)) => {
+                self.resume = self.welcomed.take().or(self.resume.take());
+                self.bound_at = self.bound_at.or(self.key.is_some().then_some(now));
+            }
+            Ok(FromServer::Offer(Ok(_))) => self.wants_since = None,
             Ok(FromServer::SessionOffer(Ok(offer))) => {
                 let (session, peer) = (offer.details.session, offer.peer.clone());
                 let number = offer.details.plan.number;
-                self.sessions.retain(|_, seen| !seen.is_unsure);
+                // In a room of pairs, a peer takes the place of the one before.
+                let is_pair = self.kind() == Kind::Pair;
+                let unsure = self.sessions.extract_if(.., |_, seen| is_pair && seen.is_unsure);
+                let unsure = unsure.map(|(session, _)| session).collect();
                 let seen = Seen { peer: peer.clone(), since: now, number, is_unsure: false };
                 self.sessions.insert(session, seen);
                 self.wants_since = None;
-                Heard::Offer(session, peer)
+                self.calls.take_if(|(called, _)| peer.as_str() == format!("w{called}"));
+                return Heard::Offer(session, peer, unsure);
             }
-            Ok(FromServer::V1(Ok(message))) => match *message {
-                ServerV1::Welcome(welcome) => {
-                    self.welcomed = Some(welcome.resume);
-                    Heard::Welcome
+            Ok(FromServer::V1(Ok(message))) => return self.hear_v1(*message, now),
+            Ok(FromServer::Error(complaint)) if complaint.message.contains("cannot be called") => {
+                self.calls = None;
+            }
+            Ok(_) | Err(_) => {}
+        }
+        Heard::Nothing
+    }
+
+    fn hear_v1(&mut self, message: ServerV1, now: Instant) -> Heard {
+        match message {
+            ServerV1::Welcome(welcome) => {
+                self.welcomed = Some(welcome.resume);
+                Heard::Welcome
+            }
+            ServerV1::SessionEnded { session, .. } => {
+                self.sessions.remove(&session);
+                if self.sessions.is_empty() {
+                    self.wants_since.get_or_insert(now);
                 }
-                ServerV1::SessionEnded { session, .. } => {
-                    self.sessions.remove(&session);
-                    if self.sessions.is_empty() {
-                        self.wants_since.get_or_insert(now);
-                    }
-                    Heard::Ended(session)
+                Heard::Ended(session)
+            }
+            ServerV1::Plan { session, plan } => {
+                if let Some(seen) = self.sessions.get_mut(&session) {
+                    (seen.number, seen.is_unsure) = (plan.number, false);
                 }
-                ServerV1::Plan { session, plan } => {
-                    if let Some(seen) = self.sessions.get_mut(&session) {
-                        (seen.number, seen.is_unsure) = (plan.number, false);
-                    }
-                    Heard::Nothing
-                }
-                ServerV1::P2pConnectionOffer { .. }
-                | ServerV1::PeerCandidates { .. }
-                | ServerV1::PeerAccepted { .. }
-                | ServerV1::PeerTurnAddress { .. }
-                | ServerV1::RelayToken { .. }
-                | ServerV1::RoomEntered
-                | ServerV1::Closing { .. }
-                | ServerV1::Error { .. } => Heard::Nothing,
-            },
-            Ok(_) | Err(_) => Heard::Nothing,
+                Heard::Nothing
+            }
+            ServerV1::Error { call: Some(_), .. } => {
+                self.calls = None;
+                Heard::Nothing
+            }
+            ServerV1::P2pConnectionOffer { .. }
+            | ServerV1::PeerCandidates { .. }
+            | ServerV1::PeerAccepted { .. }
+            | ServerV1::PeerTurnAddress { .. }
+            | ServerV1::RelayToken { .. }
+            | ServerV1::RoomEntered
+            | ServerV1::Closing { .. }
+            | ServerV1::Error { .. } => Heard::Nothing,
         }
     }
 }

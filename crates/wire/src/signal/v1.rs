@@ -13,7 +13,9 @@ use crate::nat::NatProfile;
 use crate::plan::{Plan, REASON_BYTES_MAX, Strategy, truncate};
 use crate::reason::{CallError, CloseReason, EndReason};
 use crate::relay::RELAY_URL_BYTES_MAX;
-use crate::session::{AddressProof, LinkState, RelayToken, RoomMode, RoomName, SessionId};
+use crate::session::{
+    AddressProof, LinkState, RelayToken, RoomMode, RoomName, SESSIONS_MAX, SessionId,
+};
 use crate::turn::TurnServer;
 
 /// The WebSocket sub-protocol (RFC 6455 §1.9).
@@ -48,6 +50,10 @@ pub enum WorkerV1 {
         /// The token of an earlier welcome: the worker takes its place again.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         resume: Option<String>,
+        /// Those of its sessions that it has still; all of them, where it does not say. What it has left, or was never offered,
+        /// it does not take up.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sessions: Option<Vec<SessionId>>,
         /// The worker wants the room only if nobody is there. It is how a room gets a short name that no two pairs
         /// have at once.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -368,10 +374,11 @@ impl WorkerV1 {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut message: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
         match &mut message {
-            Self::Hello { resume, .. } => {
+            Self::Hello { resume, sessions, .. } => {
                 if let Some(token) = resume {
                     truncate(token, TOKEN_BYTES_MAX);
                 }
+                sessions.iter_mut().for_each(|sessions| sessions.truncate(SESSIONS_MAX));
             }
             Self::NatProfile { profile } => *profile = std::mem::take(profile).bounded(),
             Self::Candidates { candidates, .. } => {

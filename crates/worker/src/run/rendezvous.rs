@@ -112,6 +112,8 @@ impl Run {
     /// The rendezvous speaks `holepunch.v1`: it is told who is there before anything else.
     pub(super) fn welcomed(&mut self, welcome: Welcome) {
         let resume = self.resume.take().filter(|(_, until)| *until > Instant::now());
+        let sessions = || self.port.iter().flat_map(Port::sessions).map(|session| session.id);
+        let sessions = resume.is_some().then(|| sessions().collect());
         let challenge = welcome.challenge.clone();
         self.turns.renewed(welcome.turn.clone());
         self.welcome = Some(welcome.clone());
@@ -128,6 +130,7 @@ impl Run {
             key: Some(self.identity.public_key()),
             signature: Some(Box::new(signature)),
             resume: resume.map(|(token, _)| token),
+            sessions,
             fresh: self.config.room_fresh && !self.room_own,
             own: self.room_own,
             callable: self.config.callable,

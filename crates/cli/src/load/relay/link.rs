@@ -113,6 +113,7 @@ fn hello(
         key: Some(PublicKey::from_bytes(key)),
         signature: Some(Box::new(Signature::from_bytes(signature))),
         resume: None,
+        sessions: None,
         fresh: false,
         own: false,
         callable: false,
