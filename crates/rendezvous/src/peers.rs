@@ -13,6 +13,8 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc};
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 /// Questions that wait for the store. The board asks anew what is not answered, so what has no room is not lost.
 const QUESTIONS_MAX: usize = 65_536;
+/// Questions that are asked at once.
+const BATCH_MAX: usize = 256;
 /// Packets that wait for one rendezvous. What has no room is sent again.
 const PACKETS_MAX: usize = 65_536;
 
@@ -21,8 +23,8 @@ pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// What all rendezvous have in common: who is connected where, and who owns which room.
 pub trait Store: Debug + Send + Sync {
-    /// Carries out what an instance asks; `None`: there is no answer, and what was asked may have been done, or not.
-    fn ask(&self, from: InstanceId, request: Request) -> Later<'_, Option<Reply>>;
+    /// Carries out what an instance asks, in this order. `None`, or fewer answers: what was asked may have been done, or not.
+    fn ask(&self, from: InstanceId, requests: Vec<Request>) -> Later<'_, Vec<Option<Reply>>>;
 }
 
 /// The way from one rendezvous to the others.
@@ -58,8 +60,8 @@ impl Peers {
 
     /// What the store answers to a question that changes nothing.
     pub(crate) async fn ask(&self, request: Request) -> Option<Reply> {
-        let answer = self.store.ask(self.own, request);
-        tokio::time::timeout(ANSWERED_WITHIN, answer).await.ok().flatten()
+        let answer = self.store.ask(self.own, vec![request]);
+        tokio::time::timeout(ANSWERED_WITHIN, answer).await.ok()?.pop().flatten()
     }
 
     /// Sends what the board has for the store and for others.
@@ -82,11 +84,18 @@ impl Peers {
     ) {
         let answers = async {
             let mut asked = self.asked.lock().await;
+            let mut waiting = Vec::new();
             // In order, since a later question may be about what an earlier one has changed.
-            while let Some((own, number, request)) = asked.recv().await {
-                if let Some(reply) = self.store.ask(own, request).await {
-                    replied(number, reply);
+            while asked.recv_many(&mut waiting, BATCH_MAX).await > 0 {
+                for batch in waiting.chunk_by(|(one, ..), (next, ..)| one == next) {
+                    let from = batch.first().map_or(self.own, |(own, ..)| *own);
+                    let requests = batch.iter().map(|(.., request)| request.clone()).collect();
+                    let replies = self.store.ask(from, requests).await;
+                    for ((_, number, _), reply) in batch.iter().zip(replies) {
+                        reply.into_iter().for_each(|reply| replied(*number, reply));
+                    }
                 }
+                waiting.clear();
             }
         };
         let packets = async {
@@ -115,10 +124,10 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn ask(&self, from: InstanceId, request: Request) -> Later<'_, Option<Reply>> {
+    fn ask(&self, from: InstanceId, requests: Vec<Request>) -> Later<'_, Vec<Option<Reply>>> {
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-        let reply = store.answer(from, request, &self.config, Instant::now());
-        Box::pin(std::future::ready(Some(reply)))
+        let answer = |request| Some(store.answer(from, request, &self.config, Instant::now()));
+        Box::pin(std::future::ready(requests.into_iter().map(answer).collect()))
     }
 }
 

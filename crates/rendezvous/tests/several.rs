@@ -90,7 +90,7 @@ async fn a_room_whose_owner_is_gone_has_another_one() {
 struct Silent;
 
 impl Store for Silent {
-    fn ask(&self, _: InstanceId, _: Request) -> Later<'_, Option<Reply>> {
+    fn ask(&self, _: InstanceId, _: Vec<Request>) -> Later<'_, Vec<Option<Reply>>> {
         Box::pin(std::future::pending())
     }
 }

@@ -120,6 +120,12 @@ impl Source {
         (!ip.to_canonical().is_loopback()).then(|| Self::even_of_loopback(ip))
     }
 
+    /// Its address; of an IPv6 network, the first one.
+    #[must_use]
+    pub fn address(self) -> IpAddr {
+        self.0
+    }
+
     /// The same where this machine is somebody, too, and each of its addresses another one: for what it costs as
     /// much as anybody.
     #[must_use]
@@ -157,6 +163,14 @@ impl Source {
 /// own, and a /48 has 65,536: counted one by one, they would have as many shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Site(IpAddr);
+
+impl Site {
+    /// Its address; of a network, the first one.
+    #[must_use]
+    pub fn address(self) -> IpAddr {
+        self.0
+    }
+}
 
 /// How many shares of a [`Source`] all of a [`Site`] have together. More than one, since providers give single
 /// networks of one /48 to strangers, and one of these must not use up all that the others have; few, since

@@ -1,0 +1,173 @@
+//! A connection that is there, or is made anew.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, Pipeline, RedisError, RedisFuture, RedisResult, TlsMode,
+    Value,
+};
+use tokio::sync::Mutex;
+
+use crate::url::{Kind, StoreUrl};
+
+/// Time to connect, and to find out where: a store that is away holds up nobody for longer.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(1);
+/// Time for an answer. Whoever waits for one has given up after two seconds.
+pub(crate) const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Where commands go.
+#[derive(Clone)]
+pub(crate) enum Connection {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Self::One(one) => one.req_packed_command(cmd),
+            Self::Cluster(cluster) => cluster.req_packed_command(cmd),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Self::One(one) => one.req_packed_commands(pipeline, offset, count),
+            Self::Cluster(cluster) => cluster.req_packed_commands(pipeline, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match self {
+            Self::One(one) => one.get_db(),
+            Self::Cluster(cluster) => cluster.get_db(),
+        }
+    }
+}
+
+/// Makes connections to the store, each when it is needed.
+pub(crate) struct Connector {
+    url: StoreUrl,
+    current: Mutex<Option<Connection>>,
+    /// Counts connections that have failed: what another one has been told may be elsewhere now.
+    failed: AtomicU64,
+    /// It was told that the server refuses something.
+    has_refused: AtomicBool,
+}
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connector").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+impl Connector {
+    pub(crate) fn new(url: StoreUrl) -> Self {
+        Self { url, current: Mutex::new(None), failed: AtomicU64::new(0), has_refused: AtomicBool::new(false) }
+    }
+
+    /// The one that everybody shares. Nobody blocks on it.
+    pub(crate) async fn shared(&self) -> RedisResult<Connection> {
+        let mut current = self.current.lock().await;
+        if let Some(connection) = &*current {
+            return Ok(connection.clone());
+        }
+        let connection = self.connect(ANSWERED_WITHIN).await?;
+        if self.failed.load(Ordering::Relaxed) > 0 {
+            tracing::info!(store = %self.url, "the store is there again");
+        }
+        *current = Some(connection.clone());
+        Ok(connection)
+    }
+
+    /// Does something by the shared connection. One that has failed is not used again.
+    pub(crate) async fn with<T>(
+        &self,
+        act: impl AsyncFnOnce(&mut Connection) -> RedisResult<T>,
+    ) -> Option<T> {
+        let done = match self.shared().await {
+            Ok(mut connection) => act(&mut connection).await,
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(done) => Some(done),
+            Err(error) => {
+                let had_one = self.current.lock().await.take().is_some();
+                if had_one || self.failed.load(Ordering::Relaxed) == 0 {
+                    tracing::warn!(store = %self.url, %error, "the store does not answer");
+                }
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+        }
+    }
+
+    /// The server refuses to do what it was asked: it is full, or read-only, or something else than it should be.
+    pub(crate) fn refused(&self, error: &RedisError) {
+        if !self.has_refused.swap(true, Ordering::Relaxed) {
+            tracing::error!(store = %self.url, %error, "the store refuses what it is asked");
+        }
+    }
+
+    /// How often the shared connection has failed.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Another connection, for one that blocks.
+    pub(crate) async fn connect(&self, answered_within: Duration) -> RedisResult<Connection> {
+        let late = |_| RedisResult::Err((redis::ErrorKind::Io, "no connection in time").into());
+        let connected = tokio::time::timeout(CONNECTED_WITHIN, self.find(answered_within));
+        connected.await.unwrap_or_else(late)
+    }
+
+    async fn find(&self, answered_within: Duration) -> RedisResult<Connection> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECTED_WITHIN))
+            .set_response_timeout(Some(answered_within));
+        match &self.url.kind {
+            Kind::One => {
+                let client = Client::open(self.url.nodes.first().cloned().unwrap_or_default())?;
+                let one = client.get_multiplexed_async_connection_with_config(&config).await?;
+                Ok(Connection::One(one))
+            }
+            Kind::Sentinel { service, user, password, tls } => {
+                let addresses = self.url.nodes.iter().map(|node| {
+                    let info = node.as_str().into_connection_info()?;
+                    RedisResult::Ok(info.addr().clone())
+                });
+                let addresses = addresses.collect::<RedisResult<Vec<_>>>()?;
+                let kind = SentinelServerType::Master;
+                let mut builder = SentinelClientBuilder::new(addresses, service.clone(), kind)?;
+                if let Some(user) = user {
+                    builder = builder.set_client_to_redis_username(user);
+                }
+                if let Some(password) = password {
+                    builder = builder.set_client_to_redis_password(password);
+                }
+                if *tls {
+                    builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
+                }
+                let mut client = builder.build()?;
+                Ok(Connection::One(client.get_async_connection_with_config(&config).await?))
+            }
+            Kind::Cluster => {
+                let client = ClusterClient::builder(self.url.nodes.clone())
+                    .connection_timeout(CONNECTED_WITHIN)
+                    .response_timeout(answered_within)
+                    .build()?;
+                Ok(Connection::Cluster(client.get_async_connection().await?))
+            }
+        }
+    }
+}

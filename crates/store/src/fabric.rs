@@ -1,0 +1,182 @@
+//! The way to other rendezvous: a stream for each, from which only its owner reads.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use holepunch_rendezvous::{Fabric, InstanceId, Later, Packet};
+use redis::streams::{StreamInfoStreamReply, StreamReadReply};
+use redis::{RedisResult, cmd, pipe};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+
+use crate::connection::Connector;
+
+/// Packets that wait to be sent, and batches of them in one stream. What has no room is sent again by its sender.
+const PACKETS_MAX: usize = 65_536;
+/// Packets in one entry of a stream.
+const BATCH_MAX: usize = 512;
+/// Entries that are read at once.
+const READ_MAX: usize = 256;
+/// A reader looks whether the server is still the right one this often.
+const BLOCKED_FOR: Duration = Duration::from_secs(1);
+/// Time for the answer to a question that takes as long as that.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(3);
+/// Before a connection is tried again.
+const PAUSE: Duration = Duration::from_millis(250);
+/// The stream of a process that is gone goes after this.
+const KEPT_FOR: Duration = Duration::from_secs(60);
+/// It is told anew this often that it is to stay, and what has been read goes.
+const RENEWED_EVERY: Duration = Duration::from_secs(10);
+
+/// One entry of a stream.
+#[derive(Debug, Serialize, Deserialize)]
+struct Entry {
+    /// Who has sent it.
+    from: InstanceId,
+    packets: Vec<Packet>,
+}
+
+#[derive(Debug)]
+pub(crate) struct RedisFabric {
+    outgoing: mpsc::Sender<(InstanceId, InstanceId, Packet)>,
+    incoming: Mutex<mpsc::Receiver<(InstanceId, Packet)>>,
+    _tasks: JoinSet<()>,
+}
+
+impl RedisFabric {
+    pub(crate) fn new(connector: Arc<Connector>, base: String, own: InstanceId) -> Self {
+        let (outgoing, to_send) = mpsc::channel(PACKETS_MAX);
+        let (came, incoming) = mpsc::channel(PACKETS_MAX);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(send_all(Arc::clone(&connector), base.clone(), to_send));
+        let reader = Reader { connector, inbox: inbox(&base, own), last: "0-0".to_owned(), came };
+        tasks.spawn(reader.run());
+        Self { outgoing, incoming: Mutex::new(incoming), _tasks: tasks }
+    }
+}
+
+impl Fabric for RedisFabric {
+    fn send(&self, from: InstanceId, to: InstanceId, packet: Packet) {
+        let _is_taken = self.outgoing.try_send((from, to, packet));
+    }
+
+    fn next(&self) -> Later<'_, (InstanceId, Packet)> {
+        Box::pin(async {
+            match self.incoming.lock().await.recv().await {
+                Some(packet) => packet,
+                None => std::future::pending().await,
+            }
+        })
+    }
+}
+
+fn inbox(base: &str, of: InstanceId) -> String {
+    format!("{base}:inbox:{}", of.process())
+}
+
+/// Sends what there is, all that waits for one process in one entry.
+async fn send_all(
+    connector: Arc<Connector>,
+    base: String,
+    mut to_send: mpsc::Receiver<(InstanceId, InstanceId, Packet)>,
+) {
+    let mut waiting = Vec::new();
+    while to_send.recv_many(&mut waiting, BATCH_MAX).await > 0 {
+        let mut entries: BTreeMap<(u32, InstanceId), (String, Entry)> = BTreeMap::new();
+        for (from, to, packet) in waiting.drain(..) {
+            let new = || (inbox(&base, to), Entry { from, packets: Vec::new() });
+            entries.entry((to.process(), from)).or_insert_with(new).1.packets.push(packet);
+        }
+        let mut all = pipe();
+        for (inbox, entry) in entries.values() {
+            let Ok(text) = serde_json::to_vec(entry) else { continue };
+            all.xadd_maxlen(inbox, redis::streams::StreamMaxlen::Approx(PACKETS_MAX), "*", &[("p", text)])
+                .ignore();
+        }
+        // What is lost here is sent again by the trunk.
+        connector.with(async |connection| all.exec_async(connection).await).await;
+    }
+}
+
+/// Reads the own stream, from a connection on which nobody else waits.
+struct Reader {
+    connector: Arc<Connector>,
+    inbox: String,
+    /// The entry that was read last.
+    last: String,
+    came: mpsc::Sender<(InstanceId, Packet)>,
+}
+
+impl Reader {
+    async fn run(mut self) {
+        loop {
+            if let Err(error) = self.read_all().await {
+                tracing::debug!(%error, "the inbox cannot be read");
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Reads until the connection fails, or another one has: the master may be elsewhere by now.
+    async fn read_all(&mut self) -> RedisResult<()> {
+        let failures = self.connector.failures();
+        let mut connection = self.connector.connect(ANSWERED_WITHIN).await?;
+        self.begin(&mut connection).await?;
+        let mut renewed_at: Option<Instant> = None;
+        while self.connector.failures() == failures {
+            if renewed_at.is_none_or(|at| at.elapsed() >= RENEWED_EVERY) {
+                let mut all = pipe();
+                all.cmd("PEXPIRE").arg(&self.inbox).arg(KEPT_FOR.as_millis() as u64).ignore();
+                all.cmd("XTRIM").arg(&self.inbox).arg("MINID").arg("~").arg(&self.last).ignore();
+                all.exec_async(&mut connection).await?;
+                renewed_at = Some(Instant::now());
+            }
+            let mut read = cmd("XREAD");
+            read.arg("BLOCK").arg(BLOCKED_FOR.as_millis() as u64).arg("COUNT").arg(READ_MAX);
+            read.arg("STREAMS").arg(&self.inbox).arg(&self.last);
+            let reply: Option<StreamReadReply> = read.query_async(&mut connection).await?;
+            for id in reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids) {
+                let text: Option<Vec<u8>> = id.get("p");
+                self.last = id.id;
+                self.take(text.unwrap_or_default()).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// A server that has lost its newest writes may count from less than was read already.
+    async fn begin(&mut self, connection: &mut crate::connection::Connection) -> RedisResult<()> {
+        let exists: bool = cmd("EXISTS").arg(&self.inbox).query_async(connection).await?;
+        let newest = if exists {
+            let info = cmd("XINFO").arg("STREAM").arg(&self.inbox).query_async(connection).await;
+            info.map(|info: StreamInfoStreamReply| info.last_generated_id)?
+        } else {
+            "0-0".to_owned()
+        };
+        if number(&newest) < number(&self.last) {
+            self.last = newest;
+        }
+        Ok(())
+    }
+
+    async fn take(&self, text: Vec<u8>) {
+        // One of another version may hold what this one does not know: it is as good as lost.
+        let Ok(entry) = serde_json::from_slice::<Entry>(&text) else {
+            tracing::debug!("an entry of the inbox is none");
+            return;
+        };
+        for packet in entry.packets {
+            if self.came.send((entry.from, packet)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The two numbers of an id.
+fn number(id: &str) -> Option<(u64, u64)> {
+    let (milliseconds, count) = id.split_once('-')?;
+    Some((milliseconds.parse().ok()?, count.parse().ok()?))
+}
