@@ -10,17 +10,17 @@ use holepunch_wire::identity::PublicKey;
 
 /// An id of a worker's own choice stays bound to its key for so long after its last connection: a
 /// night without power, or a move, is no chance for a thief; an id that nobody uses is free again.
-pub(crate) const BOUND_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+pub const BOUND_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 /// Ids without a connection that are bound to a key: as many as there may be workers by default, in
 /// at most some 120 MB, half of that where few addresses have them. Where more are wanted, one goes of whoever
 /// has most of them: who frees other people's ids with ids of its own frees its own first. That is reckoned by
 /// sites: the many networks of one IPv6 site would each have few.
-const BINDINGS_MAX: usize = 100_000;
+pub const BINDINGS_MAX: usize = 100_000;
 /// Of these, so many from one address: as many as there may be workers from there by default. Beyond that
 /// its own oldest one goes, however much room there is.
-const BINDINGS_OF_SOURCE_MAX: usize = 10_000;
+pub const BINDINGS_OF_SOURCE_MAX: usize = 10_000;
 /// And from all addresses of one site. Beyond that the oldest goes of whoever there has most.
-const BINDINGS_OF_SITE_MAX: usize = BINDINGS_OF_SOURCE_MAX * SHARES_OF_SITE as usize;
+pub const BINDINGS_OF_SITE_MAX: usize = BINDINGS_OF_SOURCE_MAX * SHARES_OF_SITE as usize;
 
 /// The keys of workers that are not connected, under ids of their own choice.
 #[derive(Debug, Default, Clone)]

@@ -49,4 +49,14 @@ pub use doors::{
 pub use halls::Halls;
 pub use machine::Matchmaker;
 pub use registry::{Claimed, Listed, ListedWorker, Registry, Seen, Whereabouts};
+/// What every store keeps to, whatever it is made of.
+pub mod limits {
+    pub use crate::bindings::{
+        BINDINGS_MAX, BINDINGS_OF_SITE_MAX, BINDINGS_OF_SOURCE_MAX, BOUND_FOR,
+    };
+    pub use crate::cluster::LEASE;
+    pub use crate::hall::RESUME_WITHIN;
+    pub use crate::registry::{REPLACING_MAX, TOKENS_MAX};
+}
+
 pub use seat::{Command, Effect, Held, InstanceId, Over, Resumes, Seat};

@@ -21,10 +21,10 @@ use crate::seat::{InstanceId, Seat};
 /// Connections beyond the limit of workers that are to prove a key for the place of one that is
 /// connected: a worker whose old connection is dead gets back into a full rendezvous, and nobody who
 /// knows its id holds more than a few.
-const REPLACING_MAX: usize = 64;
+pub const REPLACING_MAX: usize = 64;
 
 /// Tokens by which the sessions of one worker are taken up: of its last connections.
-const TOKENS_MAX: usize = 4;
+pub const TOKENS_MAX: usize = 4;
 
 /// Everybody who is connected. In memory, for one rendezvous alone.
 #[derive(Debug, Default, Clone)]
@@ -259,11 +259,12 @@ impl Registry {
         Ok(Claimed { order, ..Claimed::default() })
     }
 
-    /// A connection has no place any more.
-    fn leave(&mut self, seat: Seat) {
+    /// A connection has no place any more; whether it had no id.
+    fn leave(&mut self, seat: Seat) -> bool {
         if let Some(ip) = self.seats.remove(&seat) {
             self.places.give_back(ip);
         }
+        self.pending.remove(&seat)
     }
 
     /// An instance is gone, and all connections to it.
@@ -277,7 +278,6 @@ impl Registry {
         let first = Seat { instance, connection: ConnectionId(0) };
         let seats = self.seats.range(first..).map(|(seat, _)| *seat);
         for seat in seats.take_while(|seat| seat.instance == instance).collect::<Vec<_>>() {
-            self.pending.remove(&seat);
             self.leave(seat);
         }
     }
@@ -319,9 +319,8 @@ impl Registry {
         (outlives, has_sessions): (bool, bool),
         now: Instant,
     ) {
-        self.leave(seat);
         self.expire(now);
-        if self.pending.remove(&seat) || self.current.get(worker).is_none_or(|it| it.seat != seat) {
+        if self.leave(seat) || self.current.get(worker).is_none_or(|it| it.seat != seat) {
             return; // It has no id, or not any more.
         }
         let Some(entry) = self.current.remove(worker) else { return };

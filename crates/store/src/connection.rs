@@ -8,8 +8,8 @@ use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, Pipeline, RedisError, RedisFuture, RedisResult, TlsMode,
-    Value,
+    AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, Pipeline, RedisError, RedisFuture,
+    RedisResult, TlsMode, Value,
 };
 use tokio::sync::Mutex;
 
@@ -73,7 +73,12 @@ impl std::fmt::Debug for Connector {
 
 impl Connector {
     pub(crate) fn new(url: StoreUrl) -> Self {
-        Self { url, current: Mutex::new(None), failed: AtomicU64::new(0), has_refused: AtomicBool::new(false) }
+        Self {
+            url,
+            current: Mutex::new(None),
+            failed: AtomicU64::new(0),
+            has_refused: AtomicBool::new(false),
+        }
     }
 
     /// The one that everybody shares. Nobody blocks on it.

@@ -92,8 +92,13 @@ async fn send_all(
         let mut all = pipe();
         for (inbox, entry) in entries.values() {
             let Ok(text) = serde_json::to_vec(entry) else { continue };
-            all.xadd_maxlen(inbox, redis::streams::StreamMaxlen::Approx(PACKETS_MAX), "*", &[("p", text)])
-                .ignore();
+            all.xadd_maxlen(
+                inbox,
+                redis::streams::StreamMaxlen::Approx(PACKETS_MAX),
+                "*",
+                &[("p", text)],
+            )
+            .ignore();
         }
         // What is lost here is sent again by the trunk.
         connector.with(async |connection| all.exec_async(connection).await).await;

@@ -19,7 +19,7 @@ mod url;
 
 use std::sync::Arc;
 
-use holepunch_rendezvous::{InstanceId, MatchmakerConfig, Peers};
+use holepunch_rendezvous::{InstanceId, MatchmakerConfig, Peers, Store};
 
 use connection::Connector;
 use fabric::RedisFabric;
@@ -33,10 +33,20 @@ pub use url::{StoreUrl, StoreUrlError};
 /// Outside of a tokio runtime.
 #[must_use]
 pub fn open(url: &StoreUrl, prefix: &str, process: u32, config: &MatchmakerConfig) -> Peers {
-    let base = format!("{{{prefix}}}");
     let connector = Arc::new(Connector::new(url.clone()));
     let own = InstanceId(process.into());
-    let store = RedisStore::new(Arc::clone(&connector), base.clone(), config);
-    let fabric = RedisFabric::new(connector, base, own);
-    Peers::new(own, Arc::new(store), Arc::new(fabric))
+    let fabric = RedisFabric::new(Arc::clone(&connector), base(prefix), own);
+    Peers::new(own, Arc::new(RedisStore::new(connector, base(prefix), config)), Arc::new(fabric))
+}
+
+/// The store alone.
+#[must_use]
+pub fn store(url: &StoreUrl, prefix: &str, config: &MatchmakerConfig) -> Arc<dyn Store> {
+    let connector = Arc::new(Connector::new(url.clone()));
+    Arc::new(RedisStore::new(connector, base(prefix), config))
+}
+
+/// Before all keys; what is in braces decides on which node of a cluster they are.
+fn base(prefix: &str) -> String {
+    format!("{{{prefix}}}")
 }

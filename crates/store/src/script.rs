@@ -105,7 +105,9 @@ pub(crate) fn command(
             cmd.arg(if again.is_some() { "reclaim" } else { "claim" });
             arriving(&mut cmd, *seat, worker, *ip);
             cmd.arg(key.as_ref().map(PublicKey::to_string).unwrap_or_default());
-            again.iter().for_each(|before| drop(cmd.arg(seat_text(*before))));
+            if let Some(before) = again {
+                cmd.arg(seat_text(*before));
+            }
         }
         Request::Find { worker, .. } => {
             cmd.arg("find").arg(worker.as_str());
@@ -160,7 +162,8 @@ pub(crate) fn reply(request: &Request, answer: Value, places: Places) -> Option<
             let (why, needs_proof): (String, bool) = read(answer)?;
             Some(Reply::Arrived(*seat, admitted(&why).map(|()| needs_proof)))
         }
-        Request::Claim { seat, .. } => Some(Reply::Claimed(*seat, claimed(answer)?)),
+        Request::Claim { seat, again: None, .. } => Some(Reply::Claimed(*seat, claimed(answer)?)),
+        Request::Claim { seat, .. } => Some(Reply::Reclaimed(*seat, claimed(answer)?)),
         Request::Find { seat: asks, .. } => {
             let (at, room): (Option<String>, Option<String>) = read(answer)?;
             let found = at.zip(room).and_then(|(at, room)| Some((seat(&at)?, room_of(&room)?)));

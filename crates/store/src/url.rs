@@ -37,7 +37,9 @@ pub enum StoreUrlError {
     )]
     Form,
     /// Sentinels have several services.
-    #[error("expected the name of the service behind the sentinels: redis+sentinel://HOST,HOST/SERVICE")]
+    #[error(
+        "expected the name of the service behind the sentinels: redis+sentinel://HOST,HOST/SERVICE"
+    )]
     NoService,
 }
 
@@ -46,25 +48,29 @@ impl FromStr for StoreUrl {
 
     fn from_str(text: &str) -> Result<Self, StoreUrlError> {
         let (scheme, rest) = text.split_once("://").ok_or(StoreUrlError::Form)?;
-        let (plain, kind) = scheme.split_once('+').map_or((scheme, ""), |(plain, kind)| (plain, kind));
+        let (plain, kind) =
+            scheme.split_once('+').map_or((scheme, ""), |(plain, kind)| (plain, kind));
         if !matches!(plain, "redis" | "rediss") {
             return Err(StoreUrlError::Form);
         }
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (login, hosts) = authority.rsplit_once('@').map_or(("", authority), |(it, hosts)| (it, hosts));
+        let (login, hosts) =
+            authority.rsplit_once('@').map_or(("", authority), |(it, hosts)| (it, hosts));
         let tls = plain == "rediss";
         let login_at = if login.is_empty() { String::new() } else { format!("{login}@") };
         let node = |host: &str, with: &str, path: &str| {
             let url = format!("{plain}://{with}{host}/{path}");
-            let is_good = Url::parse(&url).is_ok_and(|url| url.host_str().is_some_and(|it| !it.is_empty()));
+            let is_good =
+                Url::parse(&url).is_ok_and(|url| url.host_str().is_some_and(|it| !it.is_empty()));
             is_good.then_some(url).ok_or(StoreUrlError::Form)
         };
         let hosts = hosts.split(',');
         let (kind, nodes) = match kind {
             "" => (Kind::One, vec![node(authority_host(&mut hosts.clone())?, &login_at, path)?]),
-            "cluster" => {
-                (Kind::Cluster, hosts.map(|host| node(host, &login_at, "")).collect::<Result<_, _>>()?)
-            }
+            "cluster" => (
+                Kind::Cluster,
+                hosts.map(|host| node(host, &login_at, "")).collect::<Result<_, _>>()?,
+            ),
             "sentinel" if path.is_empty() => return Err(StoreUrlError::NoService),
             "sentinel" => {
                 let (user, password) = login.split_once(':').unwrap_or((login, ""));
@@ -121,16 +127,24 @@ mod tests {
         let kind = Kind::Sentinel { service: "main".to_owned(), user, password, tls: false };
         assert_eq!(sentinel.kind, kind);
         let cluster = of("rediss+cluster://:p@a,b:1").unwrap();
-        assert_eq!((cluster.kind, cluster.nodes), (Kind::Cluster, vec!["rediss://:p@a/".into(), "rediss://:p@b:1/".into()]));
+        assert_eq!(
+            (cluster.kind, cluster.nodes),
+            (Kind::Cluster, vec!["rediss://:p@a/".into(), "rediss://:p@b:1/".into()])
+        );
     }
 
     #[test]
     fn what_is_no_store_is_refused_and_passwords_are_not_shown() {
-        for wrong in ["", "redis", "http://h", "redis://", "redis://a,b", "redis+x://h", "redis://:0:0/"] {
+        for wrong in
+            ["", "redis", "http://h", "redis://", "redis://a,b", "redis+x://h", "redis://:0:0/"]
+        {
             assert_eq!(of(wrong).unwrap_err(), StoreUrlError::Form, "{wrong}");
         }
         assert_eq!(of("redis+sentinel://h").unwrap_err(), StoreUrlError::NoService);
         let url = of("redis://u:secret@h/1").unwrap();
-        assert_eq!((url.to_string(), format!("{url:?}")), ("redis://h/1".into(), "redis://h/1".into()));
+        assert_eq!(
+            (url.to_string(), format!("{url:?}")),
+            ("redis://h/1".into(), "redis://h/1".into())
+        );
     }
 }

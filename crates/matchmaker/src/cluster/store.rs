@@ -46,25 +46,7 @@ impl Store {
                 gone.iter().for_each(|instance| self.registry.instance_gone(*instance, now));
                 Reply::Renewed { live: self.leases.keys().copied().collect(), store: self.number }
             }
-            Request::Own { room, known } => {
-                let has_lease =
-                    |owner: &InstanceId| self.leases.get(owner).is_some_and(|at| *at > now);
-                let current = self.rooms.get(&room).copied();
-                let is_other =
-                    |owner: &InstanceId| owner.process() != from.process() && has_lease(owner);
-                let other = current.filter(|(owner, _)| is_other(owner));
-                let (owner, epoch) = match other {
-                    Some((owner, epoch)) if epoch >= known => (owner, epoch),
-                    // Also where it asks again: what it said before is of before. Another one learns that there has been a
-                    // later epoch, which was forgotten here, from whoever speaks to it.
-                    _ => {
-                        self.epoch = Epoch(self.epoch.max(known).0 + 1);
-                        (other.map_or(from, |(owner, _)| owner), self.epoch)
-                    }
-                };
-                self.rooms.insert(room.clone(), (owner, epoch));
-                Reply::Owner { room, owner, epoch, was_owned: current.is_some() }
-            }
+            Request::Own { room, known } => self.own(from, (room, known), now),
             Request::Disown { room, epoch } => {
                 if self.rooms.get(&room) == Some(&(from, epoch)) {
                     self.rooms.remove(&room);
@@ -108,5 +90,23 @@ impl Store {
                 Reply::Done
             }
         }
+    }
+
+    fn own(&mut self, from: InstanceId, (room, known): (RoomName, Epoch), now: Instant) -> Reply {
+        let has_lease = |owner: &InstanceId| self.leases.get(owner).is_some_and(|at| *at > now);
+        let current = self.rooms.get(&room).copied();
+        let is_other = |owner: &InstanceId| owner.process() != from.process() && has_lease(owner);
+        let other = current.filter(|(owner, _)| is_other(owner));
+        let (owner, epoch) = match other {
+            Some((owner, epoch)) if epoch >= known => (owner, epoch),
+            // Also where it asks again: what it said before is of before. Another one learns that there has been a
+            // later epoch, which was forgotten here, from whoever speaks to it.
+            _ => {
+                self.epoch = Epoch(self.epoch.max(known).0 + 1);
+                (other.map_or(from, |(owner, _)| owner), self.epoch)
+            }
+        };
+        self.rooms.insert(room.clone(), (owner, epoch));
+        Reply::Owner { room, owner, epoch, was_owned: current.is_some() }
     }
 }

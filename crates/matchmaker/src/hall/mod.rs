@@ -33,7 +33,8 @@ use crate::plan::{Planner, Side};
 use crate::seat::{Command, Effect, InstanceId, Over, Resumes, Seat};
 pub(crate) use calls::refusal;
 use queue::{Place, ReadyQueue};
-pub(crate) use session::{MESH_WORKERS_MAX, RESUME_WITHIN};
+pub(crate) use session::MESH_WORKERS_MAX;
+pub use session::RESUME_WITHIN;
 use session::{REMATCH_AFTER, Session};
 use waiting::Waiting;
 

@@ -13,7 +13,7 @@ use crate::plan::Tried;
 use crate::seat::{Held, Seat};
 
 /// A session in which the two talk waits so long for a worker that has lost its connection.
-pub(crate) const RESUME_WITHIN: Duration = Duration::from_secs(30);
+pub const RESUME_WITHIN: Duration = Duration::from_secs(30);
 /// One that has no path yet does so long, and so does one that had only the relay, whose worker has lost
 /// that connection, too: most likely it has crashed. A worker that lives is back within 3.5 s, at its
 /// third attempt.
