@@ -147,6 +147,8 @@ struct Person {
     told_occupied: bool,
     /// Those who have called it from other rooms, and wait.
     line: Option<Box<calls::Line>>,
+    /// Those in whose line it stands.
+    waits_for: BTreeSet<Seat>,
     told: Allowance,
 }
 
@@ -172,6 +174,7 @@ impl Person {
             wants_peers: false,
             told_occupied: false,
             line: None,
+            waits_for: BTreeSet::new(),
             told: Allowance::new(TOLD, now),
         }
     }
@@ -385,11 +388,7 @@ impl Hall {
         let Some(person) = self.people.get(&seat).filter(|_| !self.members.contains(&seat)) else {
             return;
         };
-        let is_in_line = || {
-            let mut lines = self.lines.iter().filter_map(|(_, called)| self.people.get(called));
-            lines.any(|called| called.line.as_ref().is_some_and(|line| line.has(seat)))
-        };
-        if person.sessions.is_empty() && !is_in_line() {
+        if person.sessions.is_empty() && person.waits_for.is_empty() {
             self.forget(seat);
             step.tell(seat, Effect::SeenOff);
         }
@@ -398,6 +397,7 @@ impl Hall {
     fn forget(&mut self, seat: Seat) -> Option<Person> {
         let person = self.people.remove(&seat)?;
         self.seats.remove(&person.card.worker);
+        person.waits_for.iter().for_each(|called| self.leave_line(*called, seat));
         Some(person)
     }
 
