@@ -244,7 +244,7 @@ impl Hall {
 
 /// What a caller is told.
 pub(crate) fn refusal(called: &str, why: CallError) -> ServerV1 {
-    let shown: String = called.chars().take(64).collect();
+    let shown = holepunch_wire::text::start(called, 64);
     let message = format!("worker {shown:?} cannot be called: {why}");
     ServerV1::Error { code: Some(why.error_code()), call: Some(why), message }
 }

@@ -20,12 +20,12 @@ use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::nat::NatClass;
+use holepunch_wire::rate::{Bucket, Rate};
 use holepunch_wire::relay::RelayAccess;
 use holepunch_wire::session::{RoomMode, RoomName, SESSIONS_MAX, SessionId};
 use holepunch_wire::signal::v1::{ErrorCode, ServerV1, WorkerV1};
 use rand::rngs::StdRng;
 
-use crate::allowance::{Allowance, Rate};
 use crate::card::Card;
 use crate::desk::WakeReason;
 use crate::doors::{DropReason, Event, Told};
@@ -39,7 +39,7 @@ use waiting::Waiting;
 
 /// What is told of one worker to whoever looks after the server: an honest one waits for a new peer now and then, and one
 /// that does so with each message would fill the log.
-const TOLD: Rate = Rate { burst: 8, every: Duration::from_secs(1) };
+const TOLD: Rate = Rate { count: 1, per: Duration::from_secs(1), burst: 8 };
 /// Former peers that are remembered, so that they are not the first choice again. Those of the last
 /// [`REMATCH_AFTER`] are remembered beyond that, all of a room of many.
 const PARTNERS_MAX: usize = 4;
@@ -149,7 +149,7 @@ struct Person {
     line: Option<Box<calls::Line>>,
     /// Those in whose line it stands.
     waits_for: BTreeSet<Seat>,
-    told: Allowance,
+    told: Bucket,
 }
 
 /// One that a worker was offered.
@@ -175,7 +175,7 @@ impl Person {
             told_occupied: false,
             line: None,
             waits_for: BTreeSet::new(),
-            told: Allowance::new(TOLD, now),
+            told: Bucket::default(),
         }
     }
 
