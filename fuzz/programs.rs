@@ -17,9 +17,8 @@ use holepunch_programs::transfer::wire::{
     BATCH_MAX, FromReceiver, FromSender, PIECE_BYTES_MAX, encode,
 };
 use holepunch_programs::transfer::{COMPONENT_BYTES_MAX, RelativePath};
-use holepunch_programs::{
-    Greeting, MESSAGE_BYTES_MAX, MessageError, harmless, harmless_json, read_frame, read_message,
-};
+use holepunch_programs::{Greeting, MESSAGE_BYTES_MAX, MessageError, read_frame, read_message};
+use holepunch_wire::text::{harmless, harmless_json};
 
 /// One decoder with its properties; it panics where one does not hold.
 pub(crate) type Decoder = fn(&[u8]);

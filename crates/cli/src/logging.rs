@@ -225,7 +225,7 @@ mod tests {
                 own = own.replace(&format!("\u{1b}[{colour}m"), "");
             }
             assert_eq!(own != line, coloured, "{text:?}");
-            assert_eq!(holepunch_programs::harmless(&own, usize::MAX), own);
+            assert_eq!(holepunch_wire::text::harmless(&own, usize::MAX), own);
         }
     }
 
@@ -276,7 +276,7 @@ mod tests {
         let text = written.text();
         let (line, rest) = text.split_once('\n').unwrap();
         assert_eq!(rest, "");
-        assert_eq!(holepunch_programs::harmless(line, usize::MAX), line);
+        assert_eq!(holepunch_wire::text::harmless(line, usize::MAX), line);
         let entry: serde_json::Value = serde_json::from_str(line).unwrap();
         for field in ["why", "id", "message", "peer"] {
             assert_eq!(entry[field], HOSTILE, "{line}");

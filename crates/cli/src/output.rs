@@ -9,7 +9,7 @@ use std::io::{ErrorKind, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use holepunch_programs::{harmless, harmless_json};
+use holepunch_wire::text::{harmless, harmless_json};
 
 use crate::exit::Failure;
 use crate::screen::{self, Stream, columns, is_terminal};

@@ -272,6 +272,7 @@ impl Board {
                 break;
             }
         }
+        self.switch.check_lease(&mut self.halls, now);
     }
 
     /// What the switchboard wants done; whether there was anything.
@@ -290,6 +291,7 @@ impl Board {
                 }
                 SwitchOut::Store(request) => self.request(request, now),
                 SwitchOut::Send(to, packet) => self.packets.push_back((to, packet)),
+                SwitchOut::Dropped(why) => self.halls.dropped(why),
             }
         }
         has_any

@@ -223,6 +223,7 @@ holepunch_wire::reasons! {
         PeerAway = "peer_away", "something for a peer whose connection is lost";
         Gone = "gone", "something of a connection that is over";
         Unsent = "unsent", "something for a client that takes nothing more";
+        TooFarBehind = "too_far_behind", "something for another rendezvous, which has not taken what was before it";
         UnaskedPong = "unasked_pong", "a pong that nobody has asked for";
         NotText = "not_text", "a frame that is no text";
         NotJson = "not_json", "a text that is no message";

@@ -79,10 +79,14 @@ impl Halls {
         now: Instant,
     ) {
         let Some(room) = self.shared.rooms.get(&session).cloned() else {
-            let dropped = Event::Dropped(DropReason::NoSession);
-            return self.shared.events.push_back(dropped.told(None));
+            return self.dropped(DropReason::NoSession);
         };
         self.with(&room, now, |hall, step| hall.relay_changed(session, end, is_open, step));
+    }
+
+    /// Something was left alone.
+    pub(crate) fn dropped(&mut self, why: DropReason) {
+        self.shared.events.push_back(Event::Dropped(why).told(None));
     }
 
     /// Does what is due.

@@ -18,12 +18,10 @@
 //! [`poll_transmit`](Matchmaker::poll_transmit), [`poll_timeout`](Matchmaker::poll_timeout),
 //! [`poll_event`](Matchmaker::poll_event). Drain the polls after each handle.
 
-mod allowance;
 mod bindings;
 mod board;
 mod card;
 mod cluster;
-mod counts;
 mod desk;
 mod doors;
 mod hall;
@@ -37,7 +35,6 @@ mod seat;
 pub use board::Board;
 pub use card::{Card, CardV1};
 pub use cluster::{ClaimError, Envelope, Epoch, LEASE, Letter, Packet, Reply, Request, Store};
-pub use counts::Counts;
 pub use desk::{
     Answer, Arrival, Desk, Errand, Note, Out, Question, Surroundings, Unreachable, WakeReason,
     echo_response,

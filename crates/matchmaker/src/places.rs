@@ -3,14 +3,13 @@
 use std::net::IpAddr;
 
 use holepunch_wire::address::{Site, Source};
-
-use crate::counts::Counts;
+use holepunch_wire::shares::Table;
 
 /// Connections of each address and of each site, those included that have yet to prove a key.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Places {
-    of_sources: Counts<Source>,
-    of_sites: Counts<Site>,
+    of_sources: Table<Source, usize>,
+    of_sites: Table<Site, usize>,
 }
 
 impl Places {
@@ -43,8 +42,8 @@ impl Places {
 
     pub(crate) fn give_back(&mut self, ip: IpAddr) {
         if let Some(source) = Source::of(ip) {
-            self.of_sources.remove(&source);
-            self.of_sites.remove(&source.site());
+            self.of_sources.take_off(source);
+            self.of_sites.take_off(source.site());
         }
     }
 }

@@ -9,7 +9,6 @@ pub mod bench;
 pub mod chat;
 mod ending;
 pub mod forward;
-mod harmless;
 mod messages;
 pub mod pipe;
 mod sending;
@@ -28,6 +27,5 @@ use holepunch_link::{CloseCode, LinkError};
 
 pub use agree::{AgreeError, Agreed, Greeting, agree, greet, hear};
 pub use ending::{Silent, Tell};
-pub use harmless::{harmless, harmless_json};
 pub use messages::{MESSAGE_BYTES_MAX, MessageError, read_frame, read_message, write_message};
 pub use size_limit::outlive_the_size_limit;

@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 use crate::client_address::is_trusted;
 use crate::connections::{Connections, Place};
 use crate::forwarded;
-use crate::log_budget::LogBudget;
+use crate::log_budget::{ACCEPT_FAILURES, LogBudget};
 use crate::pace::Due;
 use crate::proxy_protocol;
 
@@ -72,7 +72,7 @@ impl Front {
 /// Accepts connections until the server stops; then it returns when those that are being answered have ended. When it is
 /// dropped, all end that are no WebSockets.
 pub(crate) async fn accept(listener: TcpListener, front: Arc<Front>, router: Router) {
-    let failures = LogBudget::of_accept_failures();
+    let failures = LogBudget::new(ACCEPT_FAILURES);
     let mut tasks = JoinSet::new();
     let accepting = async {
         loop {

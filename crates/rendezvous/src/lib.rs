@@ -23,7 +23,6 @@
 //! | `telling` | what happens is told once: to the log, the counters and the relay |
 //! | `log_budget` | a bound on what strangers can make the server log |
 //! | `origin` | web pages of other sites open no WebSockets |
-//! | `rate` | so much in a second, and so much at once, for each of many clients |
 //! | `relay` | messages between two workers that have no direct path |
 //! | `listing` | `GET /debug/list_workers` |
 //! | `stun` | the STUN server on UDP |
@@ -50,7 +49,6 @@ mod outbox;
 mod pace;
 mod peers;
 mod proxy_protocol;
-mod rate;
 mod relay;
 mod server;
 mod signalling;

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::connections::Connections;
 use crate::front::{self, Front};
 use crate::identity::host_name;
-use crate::log_budget::LogBudget;
+use crate::log_budget::{LogBudget, REFUSALS};
 use crate::open_files::{self, Places};
 
 /// Connections that the kernel keeps until they are accepted: a whole fleet may reconnect at once.
@@ -108,7 +108,7 @@ impl Bound {
             trusted_proxies: settings.trusted_proxies,
             proxy_protocol: settings.proxy_protocol,
             public_hosts: own.collect(),
-            refusals: LogBudget::of_refusals(),
+            refusals: LogBudget::new(REFUSALS),
             connections,
             alive: alive.downgrade(),
         });

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, RawQuery, State};
@@ -11,14 +11,15 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use holepunch_matchmaker::{Board, Counts, Listed, ListedWorker, Reply, Request};
+use holepunch_matchmaker::{Board, Listed, ListedWorker, Reply, Request};
 use holepunch_wire::WorkerId;
 use holepunch_wire::address::{Site, Source};
+use holepunch_wire::rate::{Bucket, Rate};
+use holepunch_wire::shares::Table;
 use serde::Serialize;
 
 use crate::client_address::client_address;
 use crate::http::{App, STORE_AWAY};
-use crate::rate::{Rate, Used};
 
 /// Most workers of one listing, and of those that wait for a peer: some 500 KB. A fleet that is larger is listed page by
 /// page.
@@ -29,7 +30,8 @@ const LISTINGS_MAX: usize = 16;
 const LISTINGS_OF_SOURCE_MAX: usize = 4;
 /// Bytes of listings that one source is sent, likewise: a listing of all that fits into one, four times a second, or some 60,000
 /// workers page by page at once. Whoever asks again and again has what costs the operator most.
-const BYTES_OF_SOURCE: Rate = Rate { per_second: 2_000_000, burst: 32_000_000 };
+const BYTES_OF_SOURCE: Rate =
+    Rate { count: 2_000_000, per: Duration::from_secs(1), burst: 32_000_000 };
 /// A listing up to this length is sent in one piece.
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -159,17 +161,11 @@ pub(crate) struct Listings {
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Readers {
     all: usize,
-    of_sites: Counts<Site>,
-    bytes: Used<Site>,
-}
-
-impl Default for Readers {
-    fn default() -> Self {
-        Self { all: 0, of_sites: Counts::default(), bytes: Used::new(BYTES_OF_SOURCE) }
-    }
+    of_sites: Table<Site, usize>,
+    bytes: Table<Site, Bucket>,
 }
 
 /// One listing under way.
@@ -187,8 +183,7 @@ impl Listings {
             return Err(StatusCode::SERVICE_UNAVAILABLE);
         }
         if let Some(site) = site {
-            readers.bytes.forget_idle(now);
-            let has_bytes = readers.bytes.more(Some(site), 1, now).is_some();
+            let has_bytes = readers.bytes.has(&site, BYTES_OF_SOURCE, 1, now);
             if readers.of_sites.of(&site) >= LISTINGS_OF_SOURCE_MAX || !has_bytes {
                 return Err(StatusCode::TOO_MANY_REQUESTS);
             }
@@ -204,8 +199,9 @@ impl Reading {
     /// Counts what is sent. How much is known once it is there: the last listing may be more than what was left.
     fn spend(&self, bytes: usize, now: Instant) {
         let mut readers = self.listings.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        readers.bytes.add(self.site, bytes, now);
+        if let Some(site) = self.site {
+            readers.bytes.spend(site, BYTES_OF_SOURCE, bytes as u64, now);
+        }
     }
 }
 
@@ -213,8 +209,8 @@ impl Drop for Reading {
     fn drop(&mut self) {
         let mut readers = self.listings.readers.lock().unwrap_or_else(PoisonError::into_inner);
         readers.all -= 1;
-        if let Some(site) = &self.site {
-            readers.of_sites.remove(site);
+        if let Some(site) = self.site {
+            readers.of_sites.take_off(site);
         }
     }
 }
@@ -272,8 +268,6 @@ fn in_pieces(text: Vec<u8>, reading: Reading) -> Body {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -14,6 +14,7 @@ use holepunch_wire::close_code::CloseCode;
 use holepunch_wire::identity::PublicKey;
 use holepunch_wire::reason::CloseReason;
 use holepunch_wire::signal::FromWorker;
+use holepunch_wire::text::harmless;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
@@ -236,7 +237,7 @@ impl Connection {
                 self.hub.dropped(DropReason::NotJson);
                 self.bad = self.bad.saturating_add(1);
                 if self.bad <= IGNORED_LOGGED_MAX && self.hub.may_warn() {
-                    let why: String = why.to_string().chars().take(LOGGED_CHARS_MAX).collect();
+                    let why = harmless(&why.to_string(), LOGGED_CHARS_MAX);
                     tracing::warn!(worker = %self.worker, why, "frame ignored");
                 }
                 Flow::Goes

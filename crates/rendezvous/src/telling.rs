@@ -10,7 +10,7 @@ use holepunch_wire::nat::NatClass;
 use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::v1::LinkReport;
 
-use crate::log_budget::LogBudget;
+use crate::log_budget::{LINES, LogBudget, WARNINGS};
 use crate::relay::Relay;
 
 /// Ignored messages of one connection that are logged; further ones are only counted, so that nobody
@@ -83,7 +83,7 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn new() -> Self {
-        Self { lines: LogBudget::of_lines(), warnings: LogBudget::of_warnings() }
+        Self { lines: LogBudget::new(LINES), warnings: LogBudget::new(WARNINGS) }
     }
 
     /// Whether one more warning that a client causes may be logged.

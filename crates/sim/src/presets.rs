@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use holepunch_wire::text::start;
+
 use crate::nat::{
     Allocation, Filtering, FirewallConfig, InboundFirst, LIFETIME, Mapping, NatConfig,
 };
@@ -329,6 +331,6 @@ impl FromStr for NatKind {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let found = Self::all().into_iter().find(|kind| kind.to_string() == text);
-        found.ok_or_else(|| UnknownNatKind(text.chars().take(64).collect()))
+        found.ok_or_else(|| UnknownNatKind(start(text, 64).to_owned()))
     }
 }

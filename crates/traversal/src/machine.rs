@@ -9,13 +9,14 @@ use holepunch_wire::address::AddressKind;
 use holepunch_wire::candidate::Candidate;
 use holepunch_wire::nat::NatProfile;
 use holepunch_wire::probe::{Ping, Pong, Probe, ProbeError};
+use holepunch_wire::rate::Bucket;
 use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::Offer;
 use holepunch_wire::signal::v1::WorkerV1;
 use holepunch_wire::stun;
 use rand::rngs::StdRng;
 
-use crate::answers::{EarlyPings, RateLimit};
+use crate::answers::{EarlyPings, OFFERS, STRANGERS};
 use crate::budget::{SearchHistory, Unproven};
 use crate::discovery::{Discovery, RetryBounds};
 use crate::doors::{
@@ -41,8 +42,8 @@ pub struct Traversal {
     pub(crate) discovery: Discovery,
     pub(crate) reporting: Reporting,
     pairing: Option<Pairing>,
-    strangers: RateLimit,
-    pub(crate) offers: RateLimit,
+    strangers: Bucket,
+    pub(crate) offers: Bucket,
     early: EarlyPings,
     /// Whether the rendezvous speaks `holepunch.v1`.
     pub(crate) v1: bool,
@@ -83,8 +84,8 @@ impl Traversal {
             discovery: Discovery::new(bounds),
             reporting: Reporting::default(),
             pairing: None,
-            strangers: RateLimit::strangers(),
-            offers: RateLimit::offers(),
+            strangers: Bucket::default(),
+            offers: Bucket::default(),
             early: EarlyPings::default(),
             v1: false,
             surroundings: Surroundings::default(),
@@ -242,7 +243,7 @@ impl Traversal {
             return;
         }
         self.early.remember(ping.from, from, now);
-        if !self.strangers.allows(now) {
+        if !self.strangers.take(STRANGERS, now) {
             self.dropped.rate_limited += 1;
             return;
         }
@@ -260,7 +261,7 @@ impl Traversal {
 
     fn offer(&mut self, offer: Offer, now: Instant) {
         let refusal = self.refusal(&offer);
-        let too_many = || (!self.offers.allows(now)).then_some(OfferRefusal::TooMany);
+        let too_many = || (!self.offers.take(OFFERS, now)).then_some(OfferRefusal::TooMany);
         if let Some(refusal) = refusal.or_else(too_many) {
             return self.refuse(refusal, now);
         }

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::probe::{Ping, Pong};
+use holepunch_wire::rate::Bucket;
 use holepunch_wire::signal::Offer;
 use rand::rngs::StdRng;
 
-use crate::answers::RateLimit;
+use crate::answers::{PEER, STRANGERS};
 use crate::doors::{Event, FailReason, LostReason, Transmit, WakeReason, WakeUp, earlier};
 use crate::schedule::{self, PING_UNTIL};
 
@@ -31,12 +32,12 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 struct Target {
     address: SocketAddr,
-    answers: RateLimit,
+    answers: Bucket,
 }
 
 impl Target {
     fn new(address: SocketAddr) -> Self {
-        Self { address, answers: RateLimit::peer() }
+        Self { address, answers: Bucket::default() }
     }
 }
 
@@ -81,7 +82,7 @@ pub(crate) struct Pairing {
     /// The target that answered last, and after what time.
     answered: Option<(SocketAddr, Duration)>,
     /// PINGs answered from addresses that are no targets yet.
-    newcomers: RateLimit,
+    newcomers: Bucket,
     phase: Phase,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
@@ -101,7 +102,7 @@ impl Pairing {
             pings: 0,
             pongs: 0,
             answered: None,
-            newcomers: RateLimit::strangers(),
+            newcomers: Bucket::default(),
             phase: Phase::Punching { index: 0, next_at: Some(now) },
             transmits: VecDeque::new(),
             events: VecDeque::from([Event::PunchStarted(offer.peer.clone(), offer.endpoint)]),
@@ -134,8 +135,9 @@ impl Pairing {
             return false;
         }
         let target = self.targets.iter_mut().find(|target| target.address == from);
-        let allowance = target.map_or(&mut self.newcomers, |target| &mut target.answers);
-        if !allowance.allows(now) {
+        let (used, rate) =
+            target.map_or((&mut self.newcomers, STRANGERS), |target| (&mut target.answers, PEER));
+        if !used.take(rate, now) {
             return false;
         }
         let payload = ping.answer(self.own.as_str());

@@ -151,10 +151,10 @@ impl Source {
         }
     }
 
-    /// Whether its site may have others beside it: those of IPv4 have none.
+    /// Its site, where that may have others beside it: those of IPv4 have none.
     #[must_use]
-    pub fn has_neighbours(self) -> bool {
-        self.0.is_ipv6()
+    pub fn shared_site(self) -> Option<Site> {
+        self.0.is_ipv6().then(|| self.site())
     }
 }
 
@@ -265,9 +265,8 @@ mod tests {
         assert_ne!(site("2001:db8:7::1"), site("2001:db8:8::1"));
         assert_ne!(site("192.0.2.1"), site("192.0.2.2"));
         assert_eq!(site("192.0.2.1"), site("::ffff:192.0.2.1"));
-        let has_neighbours =
-            |text: &str| Source::of(text.parse().unwrap()).map(Source::has_neighbours);
-        assert_eq!(has_neighbours("2001:db8::1"), Some(true));
-        assert_eq!(has_neighbours("::ffff:192.0.2.1"), Some(false));
+        let shared = |text: &str| Source::of(text.parse().unwrap()).unwrap().shared_site();
+        assert_eq!(shared("2001:db8:7::1"), Some(site("2001:db8:7::2")));
+        assert_eq!(shared("::ffff:192.0.2.1"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What crosses a network, and nothing else: no sockets, no clock, no decisions.
+//! What crosses a network, and what bounds those who send it: no sockets, no clock, no decisions.
 //!
 //! | module | what | written by | read by |
 //! | --- | --- | --- | --- |
@@ -16,6 +16,7 @@
 //! | [`stun`] | STUN Binding (RFC 8489, 5780, and the classic 3489 form) | both | both |
 //! | [`relay`] | the relay's WebSocket, and the tokens that open it | rendezvous, worker | worker, relay |
 //! | [`turn`] | where TURN servers are, and the credentials that open them | rendezvous | worker |
+//! | [`rate`], [`shares`], [`text`] | how often, who has how much, and others' texts made harmless | – | both |
 //!
 //! Every decoder takes whatever comes: it answers with a value or with an error that says what was
 //! expected, never with a panic, and it allocates no more than the input is long.
@@ -30,11 +31,14 @@ pub mod identity;
 pub mod nat;
 pub mod plan;
 pub mod probe;
+pub mod rate;
 pub mod reason;
 pub mod relay;
 pub mod session;
+pub mod shares;
 pub mod signal;
 pub mod stun;
+pub mod text;
 pub mod turn;
 
 pub use id::{WorkerId, WorkerIdError};

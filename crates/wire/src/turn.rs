@@ -15,7 +15,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 use crate::WorkerId;
-use crate::plan::truncate;
+use crate::text::truncate;
 
 /// How long credentials are good where nothing else is said: a worker that stays connected gets others with
 /// its offers before they end, and a link may have to allocate again long after its offer.

@@ -119,7 +119,7 @@ pub async fn ask_why(health_server: &Url) -> Result<Vec<Story>, String> {
         )
     })?;
     serde_json::from_str(&text).map_err(|_| {
-        let start: String = text.chars().filter(|it| !it.is_control()).take(60).collect();
+        let start = holepunch_wire::text::start(text.trim(), 60);
         format!(
             "what answers at {health_server} is no health server of a holepunch worker, or that of one on \
              another machine (a worker tells its history to its own machine alone): expected a history of \

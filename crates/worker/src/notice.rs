@@ -120,8 +120,8 @@ fn log_signal(signal: &Signal) {
 }
 
 /// The start of a text of somebody else's: a log line stays a line, whatever comes.
-pub(crate) fn start(text: &str) -> String {
-    text.chars().take(FOREIGN_CHARS_MAX).collect()
+pub(crate) fn start(text: &str) -> &str {
+    holepunch_wire::text::start(text, FOREIGN_CHARS_MAX)
 }
 
 fn log_message(message: &FromServer) {

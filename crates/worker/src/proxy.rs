@@ -102,7 +102,7 @@ impl Proxy {
         let has_basic = offered.iter().any(|scheme| scheme.eq_ignore_ascii_case("basic"));
         let named = self.variable.unwrap_or("this worker's settings");
         if !has_basic && !offered.is_empty() {
-            let offered: String = offered.join(", ").chars().take(60).collect();
+            let offered = holepunch_wire::text::harmless(&offered.join(", "), 60);
             return format!(
                 "it takes {offered} alone, and Basic is what is spoken here; a proxy on this machine that \
                  logs in there, such as cntlm or px, helps"

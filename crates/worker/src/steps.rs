@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use holepunch_link::dial::{Unanswered, dial_any};
+use holepunch_wire::text::harmless;
 use serde::Deserialize;
 use tokio::net::TcpStream;
 use x509_parser::certificate::X509Certificate;
@@ -109,12 +110,12 @@ impl Steps {
         let answer = answer.map_err(|error| hint::on_handshake(&error, &self.index))?;
         let header = |name| {
             let text = answer.headers().get(name)?.to_str().ok()?;
-            Some(text.chars().take(SAID_CHARS_MAX).collect::<String>())
+            Some(harmless(text, SAID_CHARS_MAX))
         };
         let told = software(answer.body());
         Ok(Index {
             status: answer.status().as_u16(),
-            software: told.map(|text| text.chars().take(SAID_CHARS_MAX).collect()),
+            software: told.map(|text| harmless(&text, SAID_CHARS_MAX)),
             server: header("server"),
             date: header("date"),
         })

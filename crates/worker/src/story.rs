@@ -11,6 +11,7 @@ use holepunch_wire::plan::Plan;
 use holepunch_wire::session::{AddressProof, SessionId};
 use holepunch_wire::signal::FromServer;
 use holepunch_wire::signal::v1::SessionOffer;
+use holepunch_wire::text::harmless;
 use serde::{Deserialize, Serialize};
 
 use crate::nat_words;
@@ -152,7 +153,7 @@ impl Told {
     fn story(&self, session: SessionId) -> Story {
         let line = |after: Duration, text: &str| Line {
             after_ms: milliseconds(after),
-            text: text.chars().filter(|it| !it.is_control()).take(LINE_CHARS_MAX).collect(),
+            text: harmless(text, LINE_CHARS_MAX),
         };
         let own = self.lines.iter().map(|(at, text)| line(at.duration_since(self.began), text));
         let mut lines: Vec<Line> = own.collect();

@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use holepunch_programs::forward::{Forward, ForwardError, Forwarder, Missing};
 use holepunch_programs::is_orderly;
+use holepunch_wire::rate::Bucket;
 use holepunch_worker::{CloseCode, Link, LinkError};
 use tokio::task::JoinSet;
 
-use super::telling::{Event, Pace, linked, telling};
+use super::telling::{Event, TOLD, linked, telling};
 use super::{ALONE, End};
 use crate::exit::Failure;
 use crate::joining::{self, JoinArgs, LINKS_MAX, Manner, Staying, tell_paths};
@@ -38,8 +39,13 @@ pub(super) async fn carry(
     let forwarder = Arc::new(Forwarder::new(what));
     let manner = Manner { telling: telling(end.json, None), alone: ALONE, replaces: false };
     let staying = joining::stay(join, environment, manner, &mut stop).await?;
-    let pace = Pace::new(Instant::now());
-    let service = Service { staying, forwarder, served: JoinSet::new(), untold: Vec::new(), pace };
+    let service = Service {
+        staying,
+        forwarder,
+        served: JoinSet::new(),
+        untold: Vec::new(),
+        told: Bucket::default(),
+    };
     service.run(&mut stop, end).await
 }
 
@@ -50,7 +56,7 @@ struct Service {
     /// Links whose end has not been told yet.
     untold: Vec<Link>,
     /// Links that come and go are told at this pace: peers cause them.
-    pace: Pace,
+    told: Bucket,
 }
 
 impl Service {
@@ -91,7 +97,7 @@ impl Service {
             self.tell_end(before, &why, None, json);
         }
         self.untold.push(link.clone());
-        if self.pace.take(Instant::now()) {
+        if self.told.take(TOLD, Instant::now()) {
             self.staying.say(format!("linked with {}, {}", link.peer(), link.path().kind));
             if json {
                 linked(&link);
@@ -141,7 +147,7 @@ impl Service {
     ) {
         let untold = self.untold.iter().position(|it| it.session() == link.session());
         let is_told = untold.map(|at| self.untold.swap_remove(at)).is_none();
-        if is_told || !self.pace.take(Instant::now()) {
+        if is_told || !self.told.take(TOLD, Instant::now()) {
             return;
         }
         let peer = link.peer();

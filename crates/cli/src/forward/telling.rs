@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use holepunch_programs::forward::{
     Asker, ListenRefused, NotListening, NotMade, RemoteListening, Summary, Target, Told,
 };
+use holepunch_wire::rate::{Bucket, Rate};
 use holepunch_worker::{Link, PathKind};
 use indicatif::HumanBytes;
 use serde::Serialize;
@@ -15,10 +16,9 @@ use crate::joining::{Invited, Telling};
 use crate::output::{self, counted};
 use crate::path_history::PathChange;
 
-/// So many connections that were not made are told at once: what a browser opens for a page.
-const BURST: u32 = 10;
-/// After that, one in this time: a client that tries again and again does not fill a log.
-const REFILL: Duration = Duration::from_secs(5);
+/// What happens to connections is told at this rate: what a browser opens for a page at once, and then so seldom that a
+/// client that tries again and again does not fill a log.
+pub(super) const TOLD: Rate = Rate { count: 1, per: Duration::from_secs(5), burst: 10 };
 
 /// Lines, and JSON; of the link with this peer, where there are several.
 pub(super) fn telling(json: bool, peer: Option<String>) -> Telling {
@@ -90,58 +90,22 @@ pub(super) fn linked(link: &Link) {
     output::json_line(&Event::Linked { peer, path, direct });
 }
 
-/// How many lines may be told.
-#[derive(Debug)]
-pub(super) struct Pace {
-    left: u32,
-    refilled_at: Instant,
-}
-
-impl Pace {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { left: BURST, refilled_at: now }
-    }
-
-    fn refill(&mut self, now: Instant) {
-        while self.left < BURST && now.duration_since(self.refilled_at) >= REFILL {
-            self.left += 1;
-            self.refilled_at += REFILL;
-        }
-        if self.left == BURST {
-            self.refilled_at = now;
-        }
-    }
-
-    /// Whether one more may be told.
-    pub(super) fn take(&mut self, now: Instant) -> bool {
-        self.refill(now);
-        let may = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        may
-    }
-}
-
 /// How many connections that were not made may be told.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Allowance {
-    pace: Pace,
+    used: Bucket,
     untold: u64,
     /// What was told last, and when: the same is not told again at once.
     last: Option<(NotMade, Instant)>,
 }
 
 impl Allowance {
-    fn new(now: Instant) -> Self {
-        Self { pace: Pace::new(now), untold: 0, last: None }
-    }
-
     /// Whether one more may be told; then, how many were not since the last one.
     fn take(&mut self, not_made: &NotMade, now: Instant) -> Option<u64> {
-        self.pace.refill(now);
         let is_known = self.last.as_ref().is_some_and(|(last, told_at)| {
-            last == not_made && now.duration_since(*told_at) < REFILL
+            last == not_made && now.duration_since(*told_at) < TOLD.per
         });
-        if is_known || !self.pace.take(now) {
+        if is_known || !self.used.take(TOLD, now) {
             self.untold += 1;
             return None;
         }
@@ -153,7 +117,7 @@ impl Allowance {
 /// Tells what happens to connections and listeners. Peers cause it, so there is a bound.
 pub(super) fn teller(json: bool) -> impl Fn(Told) + Send + Sync + 'static {
     let not_made = tell_not_made(json);
-    let pace = Mutex::new(Pace::new(Instant::now()));
+    let used = Mutex::new(Bucket::default());
     move |told| {
         let (event, text) = match told {
             Told::NotMade(it) => return not_made(it),
@@ -178,7 +142,7 @@ pub(super) fn teller(json: bool) -> impl Fn(Told) + Send + Sync + 'static {
                 format!("listening on {address} for the peer (-R there)"),
             ),
         };
-        if !pace.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now()) {
+        if !used.lock().unwrap_or_else(PoisonError::into_inner).take(TOLD, Instant::now()) {
             return;
         }
         if json { output::json_line(&event) } else { output::progress(text) }
@@ -187,7 +151,7 @@ pub(super) fn teller(json: bool) -> impl Fn(Told) + Send + Sync + 'static {
 
 /// Tells of connections that were not made, up to a bound.
 fn tell_not_made(json: bool) -> impl Fn(NotMade) + Send + Sync + 'static {
-    let allowance = Mutex::new(Allowance::new(Instant::now()));
+    let allowance = Mutex::new(Allowance::default());
     move |not_made| {
         let mut allowance = allowance.lock().unwrap_or_else(PoisonError::into_inner);
         let may = allowance.take(&not_made, Instant::now());
@@ -265,7 +229,7 @@ mod tests {
     #[test]
     fn a_burst_is_told_and_then_one_now_and_then_with_the_number_of_the_others() {
         let start = Instant::now();
-        let mut allowance = Allowance::new(start);
+        let mut allowance = Allowance::default();
         let mut number = 0;
         let mut another = |allowance: &mut Allowance, now| {
             number += 1;
@@ -273,10 +237,10 @@ mod tests {
         };
         let told = (0..1000).filter(|_| another(&mut allowance, start).is_some()).count();
         assert_eq!(told, 10);
-        assert_eq!(another(&mut allowance, start + REFILL), Some(990));
-        assert_eq!(another(&mut allowance, start + REFILL), None);
-        assert_eq!(another(&mut allowance, start + REFILL * 2), Some(1));
-        let later = start + REFILL * 1000;
+        assert_eq!(another(&mut allowance, start + TOLD.per), Some(990));
+        assert_eq!(another(&mut allowance, start + TOLD.per), None);
+        assert_eq!(another(&mut allowance, start + TOLD.per * 2), Some(1));
+        let later = start + TOLD.per * 1000;
         let told = (0..1000).filter(|_| another(&mut allowance, later).is_some()).count();
         assert_eq!(told, 10);
     }
@@ -289,14 +253,14 @@ mod tests {
     #[test]
     fn the_same_is_told_once_in_a_while() {
         let start = Instant::now();
-        let mut allowance = Allowance::new(start);
+        let mut allowance = Allowance::default();
         let told = (0..20).map(|second| {
             let now = start + Duration::from_millis(1100) * second;
             allowance.take(&refused("nothing listens there"), now)
         });
         let told: Vec<u64> = told.flatten().collect();
         assert_eq!(told, [0, 4, 4, 4]);
-        assert_eq!(allowance.take(&refused("something else"), start + REFILL * 5), Some(4));
+        assert_eq!(allowance.take(&refused("something else"), start + TOLD.per * 5), Some(4));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use holepunch_sim::lab::Incident;
 use holepunch_sim::presets::NatKind;
 use holepunch_wire::nat::SearchWish;
+use holepunch_wire::text::start;
 
 /// Names that are proposed for one that is not known.
 const NEAR_MAX: usize = 5;
@@ -56,7 +57,7 @@ impl FromStr for PairOfKinds {
 fn kind(name: &str) -> Result<NatKind, String> {
     let name = name.trim();
     name.parse().map_err(|_| {
-        let shown: String = name.chars().take(64).collect();
+        let shown = start(name, 64);
         format!("there is no kind of NAT {shown:?}; near it are {} (--list shows all)", near(name))
     })
 }
@@ -64,11 +65,12 @@ fn kind(name: &str) -> Result<NatKind, String> {
 /// The names that are most like this one: those that share most words, and of these the ones with
 /// the fewest letters to change.
 fn near(name: &str) -> String {
-    let name: String = name.to_lowercase().chars().take(64).collect();
+    let name = name.to_lowercase();
+    let name = start(&name, 64);
     let words: Vec<&str> = name.split('-').collect();
     let likeness = |known: &String| {
         let shared = known.split('-').filter(|word| words.contains(word)).count();
-        (std::cmp::Reverse(shared), distance(&name, known))
+        (std::cmp::Reverse(shared), distance(name, known))
     };
     let mut names: Vec<String> = NatKind::all().iter().map(ToString::to_string).collect();
     names.sort_by_cached_key(likeness);

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use holepunch_programs::{harmless, harmless_json};
+use holepunch_wire::text::{harmless, harmless_json};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::shown::Shown;

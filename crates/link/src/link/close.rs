@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use holepunch_wire::text::{harmless, truncate};
+
 use crate::links::PROOF_BYTES;
 
 /// Longest reason of a close that is kept, in bytes.
@@ -85,7 +87,7 @@ impl From<CloseCode> for Close {
 impl<T: AsRef<str> + ?Sized> From<&T> for Close {
     fn from(reason: &T) -> Self {
         let mut reason = reason.as_ref().to_owned();
-        holepunch_wire::plan::truncate(&mut reason, REASON_BYTES_MAX);
+        truncate(&mut reason, REASON_BYTES_MAX);
         Self { code: CloseCode::Other, reason }
     }
 }
@@ -105,9 +107,7 @@ impl Close {
             reason = reason.get(PROOF_BYTES..).unwrap_or_default();
             code = CloseCode::of_number(reason.first().map_or(0, |number| u64::from(*number)));
         }
-        let reason = String::from_utf8_lossy(reason);
-        let reason = reason.chars().filter(|c| !c.is_control()).take(REASON_BYTES_MAX);
-        let reason: String = reason.collect();
+        let reason = harmless(&String::from_utf8_lossy(reason), REASON_BYTES_MAX);
         if code == CloseCode::Other {
             code = CloseCode::of_older(&reason);
         }

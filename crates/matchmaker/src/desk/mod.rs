@@ -16,15 +16,15 @@ use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
-use holepunch_wire::plan::truncate;
+use holepunch_wire::rate::{Bucket, Rate};
 use holepunch_wire::reason::CloseReason;
 use holepunch_wire::session::{RoomMode, RoomName, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, WorkerV1};
 use holepunch_wire::signal::{EndpointError, FromWorker, RawValue, ServerMessage};
 use holepunch_wire::stun::proof::ProofNonce;
+use holepunch_wire::text::{start, truncate};
 use rand::Rng;
 
-use crate::allowance::{Allowance, Rate};
 use crate::card::{Card, CardV1};
 use crate::cluster::ClaimError;
 use crate::doors::{
@@ -45,13 +45,11 @@ const IGNORED_BYTES_MAX: usize = 200;
 
 /// Public addresses of a worker that are told to whoever looks after the server: an honest one has a new one now and then,
 /// and one that tells another one with each message would fill the log.
-const TOLD: Rate = Rate { burst: 2, every: Duration::from_secs(10) };
+const TOLD: Rate = Rate { count: 1, per: Duration::from_secs(10), burst: 2 };
 /// Messages of the sub-protocol that one worker may send at once, and in a second from then on.
-const MESSAGES_BURST: u32 = 60;
-const MESSAGES_PER_SECOND: u32 = 20;
+const MESSAGES: Rate = Rate { count: 20, per: Duration::from_secs(1), burst: 60 };
 /// Likewise of those that are passed on to all its peers.
-const NEWS_BURST: u32 = 24;
-const NEWS_PER_SECOND: u32 = 2;
+const NEWS: Rate = Rate { count: 2, per: Duration::from_secs(1), burst: 24 };
 
 /// What goes on when an answer has come.
 #[derive(Debug)]
@@ -84,7 +82,7 @@ pub struct Desk {
     proof_until: Option<Instant>,
     ignored: u32,
     reports_refused: u32,
-    told: Allowance,
+    told: Bucket,
     v1: Option<Box<V1>>,
     open: Option<Open>,
     /// Another connection may have taken its id meanwhile: until the registry has said that it has not, it tells no hall that
@@ -112,8 +110,8 @@ struct V1 {
     calls: BTreeSet<RoomName>,
     /// When it was told what opens the TURN servers.
     turn_issued_at: Instant,
-    messages: Allowance,
-    news: Allowance,
+    messages: Bucket,
+    news: Bucket,
 }
 
 impl Desk {
@@ -147,7 +145,7 @@ impl Desk {
             proof_until: None,
             ignored: 0,
             reports_refused: 0,
-            told: Allowance::new(TOLD, now),
+            told: Bucket::default(),
             v1: is_v1.then(|| Box::new(V1::new(rng, now))),
             open: None,
             is_doubtful: false,
@@ -230,7 +228,7 @@ impl Desk {
             FromWorker::RegisterPublicIp(Some(ip)) => {
                 if self.http_ip.replace(ip) != Some(ip) {
                     self.tell_whereabouts();
-                    if self.told.allows(at.now) {
+                    if self.told.take(TOLD, at.now) {
                         self.event(Event::PublicIp(self.card.worker.clone(), ip));
                     }
                 }
@@ -255,8 +253,7 @@ impl Desk {
             FromWorker::GetMyDetails => self.details(),
             FromWorker::V1(message) => self.v1_message(message, at),
             FromWorker::Unknown(kind) => {
-                let shown: String = kind.chars().take(40).collect();
-                self.ignore(DropReason::UnknownType, format!("{shown:?}"));
+                self.ignore(DropReason::UnknownType, format!("{:?}", start(&kind, 40)));
             }
         }
     }

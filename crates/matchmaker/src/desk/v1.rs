@@ -8,6 +8,7 @@ use holepunch_wire::WorkerId;
 use holepunch_wire::address::AddressKind;
 use holepunch_wire::candidate::Candidate;
 use holepunch_wire::check::IceRole;
+use holepunch_wire::rate::Bucket;
 use holepunch_wire::reason::CallError;
 use holepunch_wire::session::{LinkState, RoomName, SESSIONS_MAX, SessionId};
 use holepunch_wire::signal::v1::{ErrorCode, LinkReport, ServerV1, Welcome, WorkerV1};
@@ -15,11 +16,7 @@ use holepunch_wire::stun::SOFTWARE;
 use holepunch_wire::stun::proof::{AddressProof, ProofNonce};
 use rand::{Rng, RngExt};
 
-use super::{
-    Desk, Errand, MESSAGES_BURST, MESSAGES_PER_SECOND, NEWS_BURST, NEWS_PER_SECOND, Open, Out,
-    Question, Surroundings, V1,
-};
-use crate::allowance::{Allowance, Rate};
+use super::{Desk, Errand, MESSAGES, NEWS, Open, Out, Question, Surroundings, V1};
 use crate::doors::{Action, DropReason, Event, News};
 use crate::hall::refusal;
 use crate::registry::Claimed;
@@ -35,8 +32,8 @@ impl V1 {
             resumes: Resumes::Nothing,
             calls: BTreeSet::new(),
             turn_issued_at: now,
-            messages: Allowance::new(Rate::per_second(MESSAGES_PER_SECOND, MESSAGES_BURST), now),
-            news: Allowance::new(Rate::per_second(NEWS_PER_SECOND, NEWS_BURST), now),
+            messages: Bucket::default(),
+            news: Bucket::default(),
         }
     }
 }
@@ -67,7 +64,7 @@ impl Desk {
         };
         let is_hello = matches!(message, Ok(WorkerV1::Hello { .. }));
         // A hello is counted when its turn comes.
-        if !is_hello && !v1.messages.allows(at.now) {
+        if !is_hello && !v1.messages.take(MESSAGES, at.now) {
             return self.ignore(DropReason::TooMany, String::new());
         }
         match message {
@@ -131,7 +128,7 @@ impl Desk {
         else {
             return;
         };
-        if !self.v1.as_mut().is_some_and(|v1| v1.messages.allows(at.now)) {
+        if !self.v1.as_mut().is_some_and(|v1| v1.messages.take(MESSAGES, at.now)) {
             return self.ignore(DropReason::TooMany, String::new());
         }
         if let Some(v1) = &mut self.card_mut().v1 {
@@ -195,7 +192,7 @@ impl Desk {
     }
 
     fn candidates(&mut self, generation: u32, candidates: Vec<Candidate>, at: Surroundings<'_>) {
-        if !self.v1.as_mut().is_some_and(|v1| v1.news.allows(at.now)) {
+        if !self.v1.as_mut().is_some_and(|v1| v1.news.take(NEWS, at.now)) {
             return self.ignore(DropReason::TooManyCandidates, String::new());
         }
         let known = self.card.v1.as_ref().map_or(0, |v1| v1.generation);

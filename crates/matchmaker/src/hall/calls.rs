@@ -37,6 +37,8 @@ pub(super) struct Line {
     waiting: Vec<(Site, Seat)>,
     /// Whose turn it has been, the last one at the end.
     served: VecDeque<Site>,
+    /// When it is the next one's turn.
+    pub(super) turn_at: Option<Instant>,
     /// When as many could be served at once as ever.
     rested_at: Option<Instant>,
 }
@@ -146,12 +148,42 @@ impl Hall {
         let Some(lost) = line.enter(site, seat) else {
             return Err(CallError::TooManyCallers);
         };
-        lost.into_iter().for_each(|caller| self.see_off(caller, step));
+        lost.into_iter().for_each(|caller| self.no_more_in_line(caller, other, step));
+        if let Some(person) = self.people.get_mut(&seat) {
+            person.waits_for.insert(other);
+        }
         if was_empty {
-            let at = if free_at > step.now { free_at } else { step.now + CALL_EVERY };
-            self.lines.insert((at, other));
+            self.next_turn(other, free_at, step.now);
         }
         Err(CallError::InLine)
+    }
+
+    /// A caller is in a worker's line no more.
+    pub(super) fn no_more_in_line(&mut self, caller: Seat, called: Seat, step: &mut Step<'_>) {
+        if let Some(person) = self.people.get_mut(&caller) {
+            person.waits_for.remove(&called);
+        }
+        self.see_off(caller, step);
+    }
+
+    /// A caller is gone.
+    pub(super) fn leave_line(&mut self, called: Seat, caller: Seat) {
+        let Some(line) = self.line(called) else { return };
+        line.waiting.retain(|(_, waiting)| *waiting != caller);
+        if line.waiting.is_empty()
+            && let Some(at) = line.turn_at.take()
+        {
+            self.lines.remove(&(at, called));
+        }
+    }
+
+    /// As long as the worker has no room for another one, nobody tells when it has.
+    fn next_turn(&mut self, called: Seat, free_at: Instant, now: Instant) {
+        let at = if free_at > now { free_at } else { now + CALL_EVERY };
+        if let Some(line) = self.line(called) {
+            line.turn_at = Some(at);
+            self.lines.insert((at, called));
+        }
     }
 
     /// Whether a worker may call another one; from another room, the site that it calls from.
@@ -186,17 +218,18 @@ impl Hall {
                     self.line(called).into_iter().for_each(|line| line.serve(site, step.now));
                     self.begin_call(caller, called, step);
                 }
-                self.see_off(caller, step);
+                self.no_more_in_line(caller, called, step);
                 if is_served {
                     break;
                 }
             }
         }
-        let Some(line) = self.line(called).filter(|line| !line.waiting.is_empty()) else { return };
-        let free_at = line.free_at(step.now);
-        // As long as the worker has no room for another one, nobody tells when it has.
-        let at = if free_at > step.now { free_at } else { step.now + CALL_EVERY };
-        self.lines.insert((at, called));
+        let Some(line) = self.line(called) else { return };
+        line.turn_at = None;
+        if !line.waiting.is_empty() {
+            let free_at = line.free_at(step.now);
+            self.next_turn(called, free_at, step.now);
+        }
     }
 
     fn line(&mut self, called: Seat) -> Option<&mut Line> {
@@ -211,7 +244,7 @@ impl Hall {
 
 /// What a caller is told.
 pub(crate) fn refusal(called: &str, why: CallError) -> ServerV1 {
-    let shown: String = called.chars().take(64).collect();
+    let shown = holepunch_wire::text::start(called, 64);
     let message = format!("worker {shown:?} cannot be called: {why}");
     ServerV1::Error { code: Some(why.error_code()), call: Some(why), message }
 }

@@ -96,10 +96,12 @@ impl Hall {
         }
         // Nobody here calls it any more.
         let line = person.line.take();
-        self.lines.retain(|(_, called)| *called != seat);
         self.members.remove(&seat);
+        if let Some(at) = line.as_ref().and_then(|line| line.turn_at) {
+            self.lines.remove(&(at, seat));
+        }
         for caller in line.iter().flat_map(|line| line.callers()) {
-            self.see_off(caller, step);
+            self.no_more_in_line(caller, seat, step);
         }
         if self.owner == Some(seat) {
             self.owner = None;

@@ -20,12 +20,12 @@ use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::nat::NatClass;
+use holepunch_wire::rate::{Bucket, Rate};
 use holepunch_wire::relay::RelayAccess;
 use holepunch_wire::session::{RoomMode, RoomName, SESSIONS_MAX, SessionId};
 use holepunch_wire::signal::v1::{ErrorCode, ServerV1, WorkerV1};
 use rand::rngs::StdRng;
 
-use crate::allowance::{Allowance, Rate};
 use crate::card::Card;
 use crate::desk::WakeReason;
 use crate::doors::{DropReason, Event, Told};
@@ -40,7 +40,7 @@ use waiting::Waiting;
 
 /// What is told of one worker to whoever looks after the server: an honest one waits for a new peer now and then, and one
 /// that does so with each message would fill the log.
-const TOLD: Rate = Rate { burst: 8, every: Duration::from_secs(1) };
+const TOLD: Rate = Rate { count: 1, per: Duration::from_secs(1), burst: 8 };
 /// Former peers that are remembered, so that they are not the first choice again. Those of the last
 /// [`REMATCH_AFTER`] are remembered beyond that, all of a room of many.
 const PARTNERS_MAX: usize = 4;
@@ -148,7 +148,9 @@ struct Person {
     told_occupied: bool,
     /// Those who have called it from other rooms, and wait.
     line: Option<Box<calls::Line>>,
-    told: Allowance,
+    /// Those in whose line it stands.
+    waits_for: BTreeSet<Seat>,
+    told: Bucket,
 }
 
 /// One that a worker was offered.
@@ -173,7 +175,8 @@ impl Person {
             wants_peers: false,
             told_occupied: false,
             line: None,
-            told: Allowance::new(TOLD, now),
+            waits_for: BTreeSet::new(),
+            told: Bucket::default(),
         }
     }
 
@@ -386,11 +389,7 @@ impl Hall {
         let Some(person) = self.people.get(&seat).filter(|_| !self.members.contains(&seat)) else {
             return;
         };
-        let is_in_line = || {
-            let mut lines = self.lines.iter().filter_map(|(_, called)| self.people.get(called));
-            lines.any(|called| called.line.as_ref().is_some_and(|line| line.has(seat)))
-        };
-        if person.sessions.is_empty() && !is_in_line() {
+        if person.sessions.is_empty() && person.waits_for.is_empty() {
             self.forget(seat);
             step.tell(seat, Effect::SeenOff);
         }
@@ -399,6 +398,7 @@ impl Hall {
     fn forget(&mut self, seat: Seat) -> Option<Person> {
         let person = self.people.remove(&seat)?;
         self.seats.remove(&person.card.worker);
+        person.waits_for.iter().for_each(|called| self.leave_line(*called, seat));
         Some(person)
     }
 

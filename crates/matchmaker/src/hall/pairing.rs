@@ -9,7 +9,7 @@ use holepunch_wire::signal::v1::ErrorCode;
 
 use super::queue::{Place, Waiter};
 use super::session::REMATCH_AFTER;
-use super::{Hall, MESH_WORKERS_MAX, Person, Step};
+use super::{Hall, MESH_WORKERS_MAX, Person, Step, TOLD};
 use crate::doors::Event;
 use crate::seat::{Effect, Seat};
 
@@ -48,7 +48,7 @@ impl Hall {
         let (endpoint, protocol) = (person.card.endpoint, person.card.protocol());
         self.ready.insert(place, Waiter { seat, endpoint, protocol });
         let waiting = self.ready.len();
-        if let (true, Some(endpoint)) = (is_told && person.told.allows(step.now), endpoint) {
+        if let (true, Some(endpoint)) = (is_told && person.told.take(TOLD, step.now), endpoint) {
             let worker = person.card.worker.clone();
             step.event(Event::Queued { worker, endpoint, waiting });
         }
@@ -98,7 +98,7 @@ impl Hall {
         self.offer(second, second_place, first, step);
         let mut is_told = false;
         for seat in [first, second] {
-            is_told |= self.people.get_mut(&seat).is_some_and(|it| it.told.allows(step.now));
+            is_told |= self.people.get_mut(&seat).is_some_and(|it| it.told.take(TOLD, step.now));
         }
         if let (true, Some(a), Some(b)) = (is_told, self.worker(first), self.worker(second)) {
             step.event(Event::Paired(a, b));

@@ -14,8 +14,8 @@ use tokio::time::timeout;
 
 use crate::agree::{AgreeError, Agreed, Greeting, Patience, agree_with};
 use crate::ending::{LAST_WORD_WITHIN, Silent, stay};
-use crate::harmless::harmless;
 use crate::messages::{MESSAGE_BYTES_MAX, MessageError, read_frame, read_message, write_message};
+use holepunch_wire::text::harmless;
 
 /// The version of what goes over the link; the two sides have to have the same one.
 pub const VERSION: u32 = 1;

@@ -15,10 +15,10 @@ use tokio::time::timeout;
 
 use crate::agree::{AgreeError, Agreed, Greeting, agree};
 use crate::ending::{self, CONFIRMS, Silent, Tell, confirm, patiently, stay};
-use crate::harmless::{harmless, harmless_json};
 use crate::is_orderly;
 use crate::messages::{MessageError, read_frame, write_message};
 use crate::sending::Sending;
+use holepunch_wire::text::{harmless, harmless_json};
 use lines::Lines;
 
 /// The version of what goes over the link; the two sides have to have the same one.

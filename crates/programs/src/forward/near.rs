@@ -19,9 +19,9 @@ use super::splice::{self, Broken, CODE_BUSY, Turns};
 use super::station::{Carried, Carrier, Missing, Station, Way};
 use super::target::Target;
 use super::telling::Asker;
-use crate::harmless::harmless;
 use crate::messages::framed;
 use crate::sending::{CODE_RESET, Sending};
+use holepunch_wire::text::harmless;
 
 /// After a connection could not be taken (no file descriptors, say), time for others to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -20,9 +20,9 @@ use super::request::{Answer, Entrance, Failure, REASON_CHARACTERS_MAX, Refusal, 
 use super::station::{Carrier, Way};
 use super::target::Target;
 use super::telling::{NotListening, RemoteListening};
-use crate::harmless::harmless;
 use crate::messages::write_message;
 use crate::sending::Sending;
+use holepunch_wire::text::harmless;
 
 /// Listeners of a side for one peer.
 pub const LISTENERS_FOR_PEER_MAX: u32 = 16;

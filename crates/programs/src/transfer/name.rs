@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::harmless::{exact, is_harmful, is_joiner};
+use holepunch_wire::text::{exact, is_harmful, is_joiner};
 
 /// Longest path, in bytes: what Linux takes in one call.
 pub const PATH_BYTES_MAX: usize = 4096;

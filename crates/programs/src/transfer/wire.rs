@@ -5,8 +5,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::error::TransferError;
 use super::summary::Totals;
-use crate::harmless::exact;
 use crate::messages::MESSAGE_BYTES_MAX;
+use holepunch_wire::text::exact;
 
 /// The version of everything in here.
 pub const VERSION: u32 = 1;

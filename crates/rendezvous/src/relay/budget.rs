@@ -3,60 +3,35 @@
 use std::time::{Duration, Instant};
 
 use holepunch_wire::address::{SHARES_OF_SITE, Site, Source};
+use holepunch_wire::rate::{Bucket, Rate};
 use holepunch_wire::session::SessionId;
+use holepunch_wire::shares::{Share, Standing, Table};
 
 use super::RelayLimits;
-use super::accounts::Accounts;
 
-/// A rate is kept over such a time: shorter pauses than that would be timers' noise, and the queues
+/// A rate is kept over a tenth of a second: shorter pauses than that would be timers' noise, and the queues
 /// beyond swallow what comes at once.
-const RATE_BURST: Duration = Duration::from_millis(100);
+const RATE_BURST_PER_SECOND: u64 = 10;
 /// A quota of an address comes back evenly over a day. Cost is per byte, and a day of it is what an
 /// operator reckons with; an hour would cut off one large file that harms nobody. No edge of a day
 /// lets twice as much pass.
 const QUOTA_TIME: Duration = Duration::from_secs(24 * 3600);
 /// An address that has used up its quota is let in again after this: not for a byte at a time.
 const QUOTA_PAUSE: Duration = Duration::from_secs(3600);
+const _: () = assert!(QUOTA_PAUSE.as_secs() < QUOTA_TIME.as_secs());
 /// An address may have at most one in so many of all connections.
 const SHARE_OF_ADDRESS: usize = 4;
 /// Sessions and addresses that are remembered, some 100 bytes each. Those that were not used for
 /// longest are forgotten first, and none that is connected.
 const ACCOUNTS_MAX: usize = 65_536;
 
-/// A flow of so many bytes in some time, as the moment up to which it is used up (the generic cell rate
-/// algorithm, ITU-T I.371).
-#[derive(Debug, Clone, Copy)]
-struct Flow {
-    bytes: u64,
-    time: Duration,
-    /// How far ahead of the clock it may be.
-    burst: Duration,
+fn rate_of(bytes_per_second: u64) -> Rate {
+    let burst = bytes_per_second / RATE_BURST_PER_SECOND;
+    Rate { count: bytes_per_second, per: Duration::from_secs(1), burst }
 }
 
-impl Flow {
-    fn rate(bytes_per_second: u64) -> Self {
-        Self { bytes: bytes_per_second, time: Duration::from_secs(1), burst: RATE_BURST }
-    }
-
-    fn quota(bytes_per_day: u64) -> Self {
-        Self { bytes: bytes_per_day, time: QUOTA_TIME, burst: QUOTA_TIME }
-    }
-
-    /// Takes bytes off: when the flow has them, if that is later than now.
-    fn take(self, used_until: &mut Option<Instant>, bytes: usize, now: Instant) -> Option<Instant> {
-        let nanos = (bytes as u128 * self.time.as_nanos()).div_ceil(u128::from(self.bytes.max(1)));
-        let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        let from = used_until.map_or(now, |until| until.max(now));
-        // What lies beyond all time is never had: as good as the end of the longest quota.
-        let until = from.checked_add(cost).unwrap_or(from + QUOTA_TIME);
-        *used_until = Some(until);
-        until.checked_sub(self.burst).filter(|at| *at > now)
-    }
-
-    /// Whether so much of its burst is left.
-    fn has_left(self, used_until: Option<Instant>, left: Duration, now: Instant) -> bool {
-        used_until.is_none_or(|until| until + left <= now + self.burst)
-    }
+fn quota_of(bytes_per_day: u64) -> Rate {
+    Rate { count: bytes_per_day, per: QUOTA_TIME, burst: bytes_per_day }
 }
 
 /// Who opens the relay, and of which session.
@@ -66,21 +41,41 @@ pub(super) struct Payer {
     pub(super) source: Option<Source>,
 }
 
-impl Payer {
-    /// The site of an IPv6 network, which may have others.
-    fn site(self) -> Option<Site> {
-        self.source.filter(|source| source.has_neighbours()).map(Source::site)
-    }
-}
-
 /// What a session or an address has used.
 #[derive(Debug, Default)]
 pub(super) struct Account {
-    rate_until: Option<Instant>,
-    quota_until: Option<Instant>,
+    rate: Bucket,
+    quota: Bucket,
     bytes: u64,
     /// It has been logged that its rate, or its quota, is used up.
     told: bool,
+    holders: usize,
+    /// Since when it has no holder.
+    idle_since: Option<Instant>,
+}
+
+impl Share for Account {
+    fn standing(&self) -> Standing {
+        match (self.holders, self.idle_since) {
+            (0, Some(at)) => Standing::Idle(at),
+            (0, None) => Standing::Nothing,
+            _ => Standing::Held,
+        }
+    }
+}
+
+impl Account {
+    fn hold(&mut self) {
+        self.holders += 1;
+    }
+
+    /// What is not held is not known: its session has ended.
+    fn release(&mut self, now: Instant) {
+        if self.holders > 0 {
+            self.holders -= 1;
+            self.idle_since = Some(now);
+        }
+    }
 }
 
 /// Why a connection is not taken.
@@ -120,24 +115,19 @@ pub(super) enum Verdict {
     Over(Bound),
 }
 
-fn quota_of_site(quota: u64) -> u64 {
-    quota.saturating_mul(SHARES_OF_SITE.into())
-}
-
 /// Takes bytes off a day's quota. Whether there is none left.
-fn is_used_up(account: &mut Account, quota: Option<u64>, bytes: usize, now: Instant) -> bool {
-    let of_day = quota.map(Flow::quota);
-    of_day.is_some_and(|flow| flow.take(&mut account.quota_until, bytes, now).is_some())
+fn is_used_up(account: &mut Account, quota: Option<Rate>, bytes: u64, now: Instant) -> bool {
+    quota.is_some_and(|quota| account.quota.spend(quota, bytes, now).is_some())
 }
 
 /// All budgets of a relay.
 #[derive(Debug)]
 pub(super) struct Budgets {
     limits: RelayLimits,
-    sessions: Accounts<SessionId, Account>,
-    sources: Accounts<Source, Account>,
-    sites: Accounts<Site, Account>,
-    total_until: Option<Instant>,
+    sessions: Table<SessionId, Account>,
+    sources: Table<Source, Account>,
+    sites: Table<Site, Account>,
+    total: Bucket,
     connections: usize,
 }
 
@@ -145,10 +135,10 @@ impl Budgets {
     pub(super) fn new(limits: RelayLimits) -> Self {
         Self {
             limits,
-            sessions: Accounts::new(ACCOUNTS_MAX),
-            sources: Accounts::new(ACCOUNTS_MAX),
-            sites: Accounts::new(ACCOUNTS_MAX),
-            total_until: None,
+            sessions: Table::bounded(ACCOUNTS_MAX),
+            sources: Table::bounded(ACCOUNTS_MAX),
+            sites: Table::bounded(ACCOUNTS_MAX),
+            total: Bucket::default(),
             connections: 0,
         }
     }
@@ -163,46 +153,46 @@ impl Budgets {
             return Err(Refusal::QuotaOfSession);
         }
         if let Some(source) = payer.source {
-            self.admit(source, payer.site(), now)?;
-            self.sources.hold(source, now);
+            self.admit(source, now)?;
+            self.sources.change(source, Account::hold);
         }
-        if let Some(site) = payer.site() {
-            self.sites.hold(site, now);
+        if let Some(site) = payer.source.and_then(Source::shared_site) {
+            self.sites.change(site, Account::hold);
         }
-        self.sessions.hold(payer.session, now);
+        self.sessions.change(payer.session, Account::hold);
         self.connections += 1;
         Ok(())
     }
 
     /// Whether one more connection may come from there.
-    fn admit(&self, source: Source, site: Option<Site>, now: Instant) -> Result<(), Refusal> {
+    fn admit(&self, source: Source, now: Instant) -> Result<(), Refusal> {
         let share = (self.limits.connections_max / SHARE_OF_ADDRESS).max(2);
-        if self.sources.holders(&source) >= share {
+        let of_source = self.sources.find(&source);
+        let of_site = source.shared_site().and_then(|site| self.sites.find(&site));
+        if of_source.is_some_and(|it| it.holders >= share) {
             return Err(Refusal::ShareOfAddress);
         }
-        let share_of_site = share * SHARES_OF_SITE as usize;
-        if site.is_some_and(|site| self.sites.holders(&site) >= share_of_site) {
+        if of_site.is_some_and(|it| it.holders >= share * SHARES_OF_SITE as usize) {
             return Err(Refusal::ShareOfSite);
         }
-        let quota = self.limits.quota_per_ip;
-        let of_site = quota.map(quota_of_site);
-        let has_left = |quota: Option<u64>, account: Option<&Account>| {
-            let used_until = account.and_then(|account| account.quota_until);
-            let flow = quota.map(Flow::quota).filter(|_| used_until.is_some());
-            flow.is_none_or(|flow| flow.has_left(used_until, QUOTA_PAUSE, now))
+        let Some(quota) = self.limits.quota_per_ip.map(quota_of) else { return Ok(()) };
+        let pause = quota.count / (QUOTA_TIME.as_secs() / QUOTA_PAUSE.as_secs());
+        let has_left = |account: Option<&Account>, users: u32| {
+            let (quota, pause) = (quota.times(users.into()), pause * u64::from(users));
+            account
+                .is_none_or(|it| it.quota.whole_at().is_none() || it.quota.has(quota, pause, now))
         };
-        let has_left = has_left(quota, self.sources.find(&source))
-            && has_left(of_site, site.and_then(|site| self.sites.find(&site)));
+        let has_left = has_left(of_source, 1) && has_left(of_site, SHARES_OF_SITE);
         if has_left { Ok(()) } else { Err(Refusal::QuotaOfAddress) }
     }
 
     pub(super) fn leave(&mut self, payer: Payer, now: Instant) {
-        self.sessions.release(payer.session, now);
+        self.sessions.change(payer.session, |it| it.release(now));
         if let Some(source) = payer.source {
-            self.sources.release(source, now);
+            self.sources.change(source, |it| it.release(now));
         }
-        if let Some(site) = payer.site() {
-            self.sites.release(site, now);
+        if let Some(site) = payer.source.and_then(Source::shared_site) {
+            self.sites.change(site, |it| it.release(now));
         }
         self.connections = self.connections.saturating_sub(1);
     }
@@ -216,38 +206,47 @@ impl Budgets {
     /// longer than what is left passes, and is waited for afterwards.
     pub(super) fn spend(&mut self, payer: Payer, bytes: usize, now: Instant) -> Verdict {
         let RelayLimits { rate, quota, rate_per_ip, quota_per_ip, rate_total, .. } = self.limits;
+        let (quota_per_ip, bytes) = (quota_per_ip.map(quota_of), bytes as u64);
         let mut latest: Option<(Instant, Bound)> = None;
-        let mut slow = |until: Option<Instant>, bound| {
+        let mut slow = |used: &mut Bucket, rate: Option<u64>, bound| {
+            let until = rate.and_then(|rate| used.spend(rate_of(rate), bytes, now));
             if let Some(until) = until.filter(|it| latest.is_none_or(|(at, _)| *it > at)) {
                 latest = Some((until, bound));
             }
         };
-        let mut is_news = false;
-        if let Some(account) = payer.source.and_then(|it| self.sources.find_mut(&it)) {
-            if is_used_up(account, quota_per_ip, bytes, now) {
+        if let Some(source) = payer.source {
+            let is_over = self.sources.change(source, |account| {
+                let is_over = is_used_up(account, quota_per_ip, bytes, now);
+                if !is_over {
+                    slow(&mut account.rate, rate_per_ip, Bound::Address);
+                }
+                is_over
+            });
+            if is_over {
                 return Verdict::Over(Bound::Address);
             }
-            let rate = rate_per_ip.map(Flow::rate);
-            slow(rate.and_then(|it| it.take(&mut account.rate_until, bytes, now)), Bound::Address);
         }
-        let site = payer.site().and_then(|site| self.sites.find_mut(&site));
-        if site.is_some_and(|it| is_used_up(it, quota_per_ip.map(quota_of_site), bytes, now)) {
-            return Verdict::Over(Bound::Site);
-        }
-        let total = rate_total.map(Flow::rate);
-        slow(total.and_then(|it| it.take(&mut self.total_until, bytes, now)), Bound::Total);
-        if let Some(account) = self.sessions.find_mut(&payer.session) {
-            account.bytes = account.bytes.saturating_add(bytes as u64);
-            if quota.is_some_and(|quota| account.bytes > quota) {
-                return Verdict::Over(Bound::Session);
-            }
-            let rate = rate.map(Flow::rate);
-            slow(rate.and_then(|it| it.take(&mut account.rate_until, bytes, now)), Bound::Session);
-            if latest.is_some() {
-                is_news = !std::mem::replace(&mut account.told, true);
+        if let Some(site) = payer.source.and_then(Source::shared_site) {
+            let quota = quota_per_ip.map(|quota| quota.times(SHARES_OF_SITE.into()));
+            if self.sites.change(site, |account| is_used_up(account, quota, bytes, now)) {
+                return Verdict::Over(Bound::Site);
             }
         }
-        latest.map_or(Verdict::Within, |(until, bound)| Verdict::Slow(until, bound, is_news))
+        slow(&mut self.total, rate_total, Bound::Total);
+        let is_over = self.sessions.change(payer.session, |account| {
+            account.bytes = account.bytes.saturating_add(bytes);
+            let is_over = quota.is_some_and(|quota| account.bytes > quota);
+            if !is_over {
+                slow(&mut account.rate, rate, Bound::Session);
+            }
+            is_over
+        });
+        if is_over {
+            return Verdict::Over(Bound::Session);
+        }
+        let Some((until, bound)) = latest else { return Verdict::Within };
+        let tell = |account: &mut Account| !std::mem::replace(&mut account.told, true);
+        Verdict::Slow(until, bound, self.sessions.change(payer.session, tell))
     }
 }
 

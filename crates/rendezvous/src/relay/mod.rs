@@ -7,11 +7,10 @@
 //!    itself, without another task in between; what that socket does not take waits in the queue of its
 //!    `end`, bounded, and the reader pauses while it is full: TCP slows the sender, and nobody else.
 //! 3. `frame`, `queue`: how messages are read and written, where they lie.
-//! 4. `budget`, `accounts`: how much.
+//! 4. `budget`: how much.
 //! 5. A session that ends closes both WebSockets, where the relay is told of it: one beside a rendezvous is. The workers of
 //!    the session are told, too, and a token ends by itself.
 
-mod accounts;
 mod budget;
 mod connection;
 mod end;
@@ -30,10 +29,10 @@ use std::time::Instant;
 use axum::body::Bytes;
 use holepunch_wire::relay::RelayKey;
 use holepunch_wire::session::SessionId;
+use holepunch_wire::shares;
 use tokio::net::TcpStream;
 
-use crate::log_budget::LogBudget;
-use accounts::Accounts;
+use crate::log_budget::{LINES, LogBudget, WARNINGS};
 use budget::{Budgets, Payer, Refusal, Verdict};
 use connection::{Connection, Counts};
 use end::{Close, End};
@@ -104,7 +103,7 @@ pub(crate) struct Relay {
 struct Table {
     pairs: HashMap<SessionId, Arc<Pair>>,
     /// Sessions that have ended lately.
-    over: Accounts<SessionId, ()>,
+    over: shares::Table<SessionId, Option<Instant>>,
     /// The server stops.
     ended: bool,
 }
@@ -117,13 +116,13 @@ impl Table {
 
 impl Relay {
     pub(crate) fn new(limits: RelayLimits, key: RelayKey) -> Self {
-        let over = Accounts::new(ENDED_MAX);
+        let over = shares::Table::bounded(ENDED_MAX);
         Self {
             key,
             table: Mutex::new(Table { pairs: HashMap::new(), over, ended: false }),
             budgets: Mutex::new(Budgets::new(limits)),
-            log_budget: LogBudget::of_lines(),
-            warnings: LogBudget::of_warnings(),
+            log_budget: LogBudget::new(LINES),
+            warnings: LogBudget::new(WARNINGS),
             slowed: AtomicU64::new(0),
             over_quota: AtomicU64::new(0),
         }
@@ -194,9 +193,7 @@ impl Relay {
     /// Closes what a session has open, and what comes too late; nothing else of it has to be known any more.
     pub(crate) fn session_ended(&self, session: SessionId, reason: &'static str) {
         let pair = self.with_table(|table| {
-            let now = Instant::now();
-            table.over.hold(session, now);
-            table.over.release(session, now);
+            table.over.change(session, |at| *at = Some(Instant::now()));
             table.pairs.remove(&session)
         });
         for end in pair.iter().flat_map(|pair| &pair.ends) {

@@ -5,26 +5,31 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use holepunch_wire::address::{Site, Source};
+use holepunch_wire::address::{SHARES_OF_SITE, Site, Source};
+use holepunch_wire::rate::{Bucket, Rate};
+use holepunch_wire::shares::Table;
 
-use crate::rate::{Rate, Used};
+/// Clients whose use of a rate is known, likewise sites. One is forgotten once it has its whole burst again, so that the rate
+/// of all keeps each table below this by itself.
+const KNOWN_MAX: usize = 65_536;
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Whole answers to one address in a second, and at once. As many workers as may be registered from one
 /// address refresh their mappings with 1,100 requests a second; 1,300 of them may start at once, each with the
 /// 15 questions of its profile; the search of one worker asks a few hundred. To somebody who has not asked it
 /// is 2 Mbit/s.
-const WHOLE: Rate = Rate { per_second: 2_000, burst: 20_000 };
+const WHOLE: Rate = Rate { count: 2_000, per: SECOND, burst: 20_000 };
 /// Beyond these, answers with the mapped address alone: 1.6 times as long as their question (2.2 times by
 /// IPv6), and 1.25 and 1.35 times with the headers of the packets. So whoever sends requests in the name of a
 /// NAT needs 8 Mbit/s to keep those behind it from learning their addresses, where 1 would do without; to
 /// somebody who has not asked it is 10 Mbit/s more (15 by IPv6). With the burst of [`WHOLE`], 3,000 workers behind one
 /// address may start at once.
-const SHORTEST: Rate = Rate { per_second: 20_000, burst: 25_000 };
+const SHORTEST: Rate = Rate { count: 20_000, per: SECOND, burst: 25_000 };
 /// Answers in all: five times what 100,000 workers need to refresh their mappings, and at most some
 /// 50 Mbit/s for whoever pays for this server.
-const TOTAL: Rate = Rate { per_second: 50_000, burst: 50_000 };
+const TOTAL: Rate = Rate { count: 50_000, per: SECOND, burst: 50_000 };
 /// The shortest answers leave the last tenth of the burst of all: those who are within their share come first.
-const TOTAL_OF_SHORTEST: Rate = Rate { per_second: TOTAL.per_second, burst: 45_000 };
+const TOTAL_OF_SHORTEST: Rate = Rate { count: TOTAL.count, per: SECOND, burst: 45_000 };
 /// What was left out is told so often.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
@@ -50,8 +55,7 @@ pub(super) struct Shortfall {
 pub(super) struct Budget {
     whole: Shares,
     shortest: Shares,
-    /// When the burst of all is whole again.
-    total: Option<Instant>,
+    total: Bucket,
     shortfall: Shortfall,
     told_at: Option<Instant>,
 }
@@ -61,7 +65,7 @@ impl Default for Budget {
         Self {
             whole: Shares::new(WHOLE, TOTAL),
             shortest: Shares::new(SHORTEST, TOTAL_OF_SHORTEST),
-            total: None,
+            total: Bucket::default(),
             shortfall: Shortfall::default(),
             told_at: None,
         }
@@ -98,32 +102,36 @@ impl Budget {
 /// Everybody's shares of one kind of answer.
 #[derive(Debug)]
 struct Shares {
-    sources: Used<Source>,
+    rate: Rate,
+    sources: Table<Source, Bucket>,
     /// Of IPv6 alone: a site has up to 65,536 networks.
-    sites: Used<Site>,
+    sites: Table<Site, Bucket>,
     total: Rate,
 }
 
 impl Shares {
-    fn new(of_source: Rate, total: Rate) -> Self {
-        Self { sources: Used::new(of_source), sites: Used::new(of_source.of_site()), total }
+    fn new(rate: Rate, total: Rate) -> Self {
+        Self { rate, sources: Table::bounded(KNOWN_MAX), sites: Table::bounded(KNOWN_MAX), total }
     }
 
     /// Takes one answer, from all shares that it is part of or from none.
-    fn take(&mut self, source: Option<Source>, total: &mut Option<Instant>, now: Instant) -> bool {
+    fn take(&mut self, source: Option<Source>, total: &mut Bucket, now: Instant) -> bool {
         self.sources.forget_idle(now);
         self.sites.forget_idle(now);
-        let site = source.filter(|source| source.has_neighbours()).map(Source::site);
-        let (Some(of_source), Some(of_site), Some(of_all)) = (
-            self.sources.more(source, 1, now),
-            self.sites.more(site, 1, now),
-            self.total.take(1, *total, now),
-        ) else {
+        let site = source.and_then(Source::shared_site);
+        let of_site = self.rate.times(SHARES_OF_SITE.into());
+        let has_all = source.is_none_or(|it| self.sources.has(&it, self.rate, 1, now))
+            && site.is_none_or(|it| self.sites.has(&it, of_site, 1, now))
+            && total.take(self.total, now);
+        if !has_all {
             return false;
-        };
-        self.sources.put(of_source);
-        self.sites.put(of_site);
-        *total = Some(of_all);
+        }
+        if let Some(source) = source {
+            self.sources.spend(source, self.rate, 1, now);
+        }
+        if let Some(site) = site {
+            self.sites.spend(site, of_site, 1, now);
+        }
         true
     }
 }

@@ -15,11 +15,14 @@ impl World {
         self.drain(number);
     }
 
+    /// A frame comes, and waits its turn.
     pub(super) fn frame(&mut self, number: usize, connection: ConnectionId, text: String) {
-        if self.instances[number].machine.is_busy(connection) {
-            return self.instances[number].held.entry(connection).or_default().push_back(text);
-        }
-        if let Ok(message) = FromWorker::parse(&text) {
+        self.instances[number].held.entry(connection).or_default().push_back(text);
+        self.drain(number);
+    }
+
+    fn read(&mut self, number: usize, connection: ConnectionId, text: &str) {
+        if let Ok(message) = FromWorker::parse(text) {
             // Who signs is not simulated: whoever claims a key here has it.
             let proved = match &message {
                 FromWorker::V1(Ok(WorkerV1::Hello { key, .. })) => *key,
@@ -58,7 +61,7 @@ impl World {
         if let Some(connection) = free
             && let Some(text) = instance.held.get_mut(&connection).and_then(VecDeque::pop_front)
         {
-            self.frame(number, connection, text);
+            self.read(number, connection, &text);
         }
     }
 

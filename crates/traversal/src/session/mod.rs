@@ -34,13 +34,13 @@ use holepunch_wire::candidate::{Candidate, CandidateKind, bounded};
 use holepunch_wire::check::{CheckKey, CheckRequest, IceRole};
 use holepunch_wire::credentials::IceCredentials;
 use holepunch_wire::plan::{Plan, Strategy};
+use holepunch_wire::rate::Bucket;
 use holepunch_wire::session::{AddressProof, LinkState, SessionId};
 use holepunch_wire::signal::v1::SessionOffer;
 use holepunch_wire::stun::TransactionId;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use crate::answers::RateLimit;
 use crate::doors::{
     Event, RelayState, SearchRefusal, SessionEvent, SessionFailure, SocketId, Transmit, WakeReason,
     WakeUp, earlier,
@@ -128,12 +128,12 @@ pub(crate) struct Session {
     /// The routes that the peer has nominated, and when last.
     nominations: BTreeMap<Route, Instant>,
     nominating: Option<Nominating>,
-    answers: RateLimit,
+    answers: Bucket,
     triggered: Option<(Route, Instant)>,
     triggers: u32,
     conflicts: u32,
     /// How many new sources of checks are taken up.
-    observations: RateLimit,
+    observations: Bucket,
     /// When the last packets of searches left, of whichever plan, and how many have in all.
     recent_shots: VecDeque<Instant>,
     shots: u32,
@@ -192,11 +192,11 @@ impl Session {
             nominated: None,
             nominations: BTreeMap::new(),
             nominating: None,
-            answers: RateLimit::session(),
+            answers: Bucket::default(),
             triggered: None,
             triggers: 0,
             conflicts: 0,
-            observations: RateLimit::observations(),
+            observations: Bucket::default(),
             recent_shots: VecDeque::new(),
             shots: 0,
             probes: 0,

@@ -12,6 +12,7 @@ use rand::rngs::StdRng;
 use super::keep::Keep;
 use super::paths::{Answer, Route};
 use super::{Phase, Session};
+use crate::answers::{CHECKS, OBSERVATIONS};
 use crate::doors::{SessionEvent, SocketId, Transmit};
 
 /// Between two triggered checks on one route: the peer's burst must not become ours.
@@ -66,7 +67,7 @@ impl Session {
         rng: &mut StdRng,
     ) -> bool {
         let route = Route { socket, to: from };
-        if !self.answers.allows(now) {
+        if !self.answers.take(CHECKS, now) {
             return false;
         }
         if check.role == self.role && !self.settle_roles(route, check) {
@@ -87,7 +88,7 @@ impl Session {
             self.nominated_by_peer(route, now, rng);
         }
         if self.remotes.kind(route).is_none() {
-            if self.observations.allows(now) {
+            if self.observations.take(OBSERVATIONS, now) {
                 self.remotes.observed(route, now);
                 self.trigger(route, now, rng);
             }

@@ -16,6 +16,7 @@ use holepunch_wire::session::{AddressProof, SESSIONS_MAX, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, SessionOffer, Welcome, WorkerV1};
 use holepunch_wire::stun::proof::ProofNonce;
 
+use crate::answers::OFFERS;
 use crate::doors::{Event, OfferRefusal, SearchRefusal, Surroundings};
 use crate::machine::Traversal;
 use crate::session::{Prepared, SearchRun, Session, Setting, opener};
@@ -112,7 +113,7 @@ impl Traversal {
     pub(crate) fn session_offer(&mut self, offer: SessionOffer, now: Instant) {
         let refusal = if offer.peer == self.config.own_id {
             Some(OfferRefusal::OwnId)
-        } else if self.sessions.len() >= SESSIONS_MAX || !self.offers.allows(now) {
+        } else if self.sessions.len() >= SESSIONS_MAX || !self.offers.take(OFFERS, now) {
             Some(OfferRefusal::TooMany)
         } else {
             None

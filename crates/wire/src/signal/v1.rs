@@ -10,12 +10,13 @@ use crate::check::IceRole;
 use crate::credentials::IceCredentials;
 use crate::identity::{PublicKey, Signature};
 use crate::nat::NatProfile;
-use crate::plan::{Plan, REASON_BYTES_MAX, Strategy, truncate};
+use crate::plan::{Plan, REASON_BYTES_MAX, Strategy};
 use crate::reason::{CallError, CloseReason, EndReason};
 use crate::relay::RELAY_URL_BYTES_MAX;
 use crate::session::{
     AddressProof, LinkState, RelayToken, RoomMode, RoomName, SESSIONS_MAX, SessionId,
 };
+use crate::text::truncate;
 use crate::turn::TurnServer;
 
 /// The WebSocket sub-protocol (RFC 6455 §1.9).

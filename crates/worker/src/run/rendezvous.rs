@@ -187,7 +187,7 @@ impl Run {
         } else if code == ErrorCode::NotRegistered {
             self.handover.call_failed(&peer, ConnectError::NotRegistered(peer.clone()));
         } else {
-            self.handover.call_refused(&peer, &start(&said.message));
+            self.handover.call_refused(&peer, start(&said.message));
         }
     }
 

@@ -7,6 +7,7 @@ use holepunch_link::dial::NameUnknown;
 use holepunch_wire::reason::CloseReason;
 use holepunch_wire::relay::RELAY_SCHEME;
 use holepunch_wire::signal::REGISTER_PATH;
+use holepunch_wire::text::{harmless, start};
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::http::StatusCode;
@@ -105,8 +106,7 @@ pub(crate) fn on_close(frame: Option<&CloseFrame>, registered: Option<Registered
                 rendezvous behind it does not answer"
             .to_owned();
     }
-    let said: String =
-        frame.reason.chars().filter(|c| !c.is_control()).take(CLOSE_CHARS_MAX).collect();
+    let said = harmless(&frame.reason, CLOSE_CHARS_MAX);
     let hint = registered.map_or(String::new(), |registered| hint_on_close(frame, registered));
     format!("the rendezvous closed the connection ({} {said}){hint}", u16::from(frame.code))
 }
@@ -134,7 +134,7 @@ fn hint_on_close(frame: &CloseFrame, Registered { reason, host, names }: Registe
 fn on_response(response: &Response<Option<Vec<u8>>>, url: &WebSocketUrl) -> String {
     let status = response.status();
     let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-    let said: String = body.chars().filter(|c| !c.is_control()).take(BODY_CHARS_MAX).collect();
+    let said = harmless(&body, BODY_CHARS_MAX);
     let hint = match status {
         StatusCode::OK => {
             ": that is no rendezvous, or it is this worker's own health server".to_owned()
@@ -161,7 +161,7 @@ fn on_response(response: &Response<Option<Vec<u8>>>, url: &WebSocketUrl) -> Stri
         }
         _ if status.is_redirection() => {
             let to = response.headers().get("location").and_then(|to| to.to_str().ok());
-            let to: String = to.unwrap_or("nowhere").chars().take(BODY_CHARS_MAX).collect();
+            let to = start(to.unwrap_or("nowhere"), BODY_CHARS_MAX);
             format!(": a redirect to {to:?}; use that URL itself")
         }
         _ if said.is_empty() => String::new(),

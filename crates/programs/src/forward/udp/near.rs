@@ -15,7 +15,7 @@ use super::super::target::Target;
 use super::super::telling::Asker;
 use super::table::Whose;
 use super::{DATAGRAM_BYTES, Flow, READ_PAUSE, Sink};
-use crate::harmless::harmless;
+use holepunch_wire::text::harmless;
 
 /// Takes datagrams for as long as it runs, whether there is a link or not.
 pub(in super::super) async fn listen(station: Arc<Station>, socket: UdpSocket, target: Target) {

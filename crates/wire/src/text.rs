@@ -1,11 +1,23 @@
-//! Somebody else's text, so that it can do nothing to a terminal, nor look like what it is not.
+//! Somebody else's text, cut, and so that it can do nothing to a terminal, nor look like what it is not.
 
 use std::fmt::Write;
+
+/// At most so many characters of a text, for whoever writes it out as `{:?}`, or makes it harmless later.
+#[must_use]
+pub fn start(text: &str, characters_max: usize) -> &str {
+    text.char_indices().nth(characters_max).map_or(text, |(end, _)| &text[..end])
+}
+
+/// Cuts `text` to at most `bytes_max`, between two characters.
+pub fn truncate(text: &mut String, bytes_max: usize) {
+    text.truncate(text.floor_char_boundary(bytes_max));
+}
 
 /// Whether a character acts on a terminal or hides what stands there: controls (C0, DEL, C1), marks
 /// that turn the direction of text around (Unicode TR 9), separators of lines, invisible ones (most of Unicode's
 /// `Default_Ignorable_Code_Point`). Joiners and variation selectors stay: scripts and emoji need them.
-pub(crate) fn is_harmful(character: char) -> bool {
+#[must_use]
+pub fn is_harmful(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
@@ -17,19 +29,21 @@ pub(crate) fn is_harmful(character: char) -> bool {
 }
 
 /// Whether a character only says how its neighbours are drawn, so that two texts may look the same.
-pub(crate) fn is_joiner(character: char) -> bool {
+#[must_use]
+pub fn is_joiner(character: char) -> bool {
     matches!(character, '\u{200c}' | '\u{200d}')
 }
 
 /// As [`harmless`], with joiners written out as well: two names that differ look different, but for variation selectors.
-pub(crate) fn exact(text: &str, characters_max: usize) -> String {
+#[must_use]
+pub fn exact(text: &str, characters_max: usize) -> String {
     let is_escaped = |character| is_harmful(character) || is_joiner(character);
     escaped(text, characters_max, is_escaped)
 }
 
 fn escaped(text: &str, characters_max: usize, is_escaped: impl Fn(char) -> bool) -> String {
     let mut shown = String::with_capacity(text.len().min(characters_max));
-    for character in text.chars().take(characters_max) {
+    for character in start(text, characters_max).chars() {
         match character {
             '\t' => shown.push(' '),
             it if is_escaped(it) => shown.extend(it.escape_unicode()),
@@ -76,6 +90,18 @@ mod tests {
         assert_eq!(harmless("tab\there", 100), "tab here");
         assert_eq!(harmless("👩\u{200d}🚀 grüße שלום", 100), "👩\u{200d}🚀 grüße שלום");
         assert_eq!(harmless("abcdef", 3), "abc");
+        assert_eq!(exact("a\u{200d}b", 3), "a\\u{200d}b");
+    }
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        assert_eq!(["", "aü", "aüb", "aübc"].map(|it| start(it, 3)), ["", "aü", "aüb", "aüb"]);
+        let cut = |bytes_max| {
+            let mut text = "aü".to_owned();
+            truncate(&mut text, bytes_max);
+            text
+        };
+        assert_eq!([0, 1, 2, 3, 4].map(cut), ["", "a", "a", "aü", "aü"]);
     }
 
     proptest! {

@@ -1,0 +1,56 @@
+//! One rendezvous of several: what it does when another one takes nothing.
+
+use std::time::{Duration, Instant};
+
+use holepunch_matchmaker::{
+    Board, Command, Config, ConnectionId, DropReason, Epoch, Errand, Event, InstanceId, Reply,
+    Request,
+};
+use holepunch_wire::WorkerId;
+use holepunch_wire::session::RoomName;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+const OTHER: InstanceId = InstanceId(1);
+/// More than may wait for one instance.
+const MUCH: usize = (1 << 18) + 10;
+
+/// Answers what the store is asked: both are there, and every room is the other one's.
+fn answer(board: &mut Board, now: Instant) {
+    while let Some((number, request)) = board.poll_request() {
+        let reply = match request {
+            Request::Renew => Reply::Renewed { live: vec![board.instance(), OTHER], store: 0 },
+            Request::Own { room, .. } => {
+                Reply::Owner { room, owner: OTHER, epoch: Epoch(1), was_owned: true }
+            }
+            _ => Reply::Done,
+        };
+        board.handle_reply(number, reply, now);
+    }
+}
+
+#[test]
+fn an_instance_that_can_tell_another_one_nothing_more_begins_anew() {
+    #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+    let mut now = Instant::now();
+    let own = InstanceId(0);
+    let mut board = Board::of_several(own, Config::default(), StdRng::seed_from_u64(1), now);
+    let worker = WorkerId::new("w").unwrap();
+    let from = (&worker, [203, 0, 113, 1].into());
+    board.handle_timeout(now);
+    answer(&mut board, now);
+    for _ in 0..MUCH {
+        let want = Errand::Command(RoomName::default(), Command::Want { waited: None });
+        board.take(ConnectionId(1), from, want, now);
+        answer(&mut board, now);
+        while board.poll_packet().is_some() {}
+    }
+    let dropped = std::iter::from_fn(|| board.poll_event());
+    let dropped = dropped.filter(|it| it.event == Event::Dropped(DropReason::TooFarBehind)).count();
+    assert!(dropped > 0, "nothing is left alone");
+    now += Duration::from_secs(2);
+    board.handle_timeout(now);
+    answer(&mut board, now);
+    assert_ne!(board.instance(), own);
+    assert_eq!(board.instance().process(), own.process());
+}

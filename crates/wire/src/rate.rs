@@ -1,0 +1,149 @@
+//! How often something may happen: the one bound of its kind, with what each user of it has left.
+
+use std::time::{Duration, Instant};
+
+/// So many in each such time, and so many at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// How many come back ...
+    pub count: u64,
+    /// ... in this time, evenly.
+    pub per: Duration,
+    /// How many at once, after a pause.
+    pub burst: u64,
+}
+
+impl Rate {
+    /// A rate of as many users together.
+    #[must_use]
+    pub const fn times(self, users: u64) -> Self {
+        let (count, burst) = (self.count.saturating_mul(users), self.burst.saturating_mul(users));
+        Self { count, burst, ..self }
+    }
+
+    /// In what time so many come back. Rounded down, so that a burst is had one by one as well.
+    fn time_of(self, count: u64) -> Duration {
+        let nanos = u128::from(count) * self.per.as_nanos() / u128::from(self.count.max(1));
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+/// How much of a rate is used, as the moment when its burst is whole again (the generic cell rate algorithm, ITU-T I.371).
+/// Whoever has the bucket knows the rate, always the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Bucket {
+    whole_at: Option<Instant>,
+}
+
+impl Bucket {
+    /// Takes one, if there is one.
+    pub fn take(&mut self, rate: Rate, now: Instant) -> bool {
+        let has_one = self.has(rate, 1, now);
+        if has_one {
+            self.spend(rate, 1, now);
+        }
+        has_one
+    }
+
+    /// Whether so many could be taken.
+    #[must_use]
+    pub fn has(&self, rate: Rate, count: u64, now: Instant) -> bool {
+        self.after(rate, count, now) <= now + rate.time_of(rate.burst)
+    }
+
+    /// Takes so many, even if there are fewer: from when on there would have been as many, if that is later than now.
+    pub fn spend(&mut self, rate: Rate, count: u64, now: Instant) -> Option<Instant> {
+        let whole_at = self.after(rate, count, now);
+        self.whole_at = Some(whole_at);
+        whole_at.checked_sub(rate.time_of(rate.burst)).filter(|at| *at > now)
+    }
+
+    /// From when on nothing of it is used; `None` where nothing ever was.
+    #[must_use]
+    pub fn whole_at(&self) -> Option<Instant> {
+        self.whole_at
+    }
+
+    fn after(&self, rate: Rate, count: u64, now: Instant) -> Instant {
+        let from = self.whole_at.map_or(now, |at| at.max(now));
+        // What lies beyond all time changes nothing.
+        from.checked_add(rate.time_of(count)).unwrap_or(from)
+    }
+}
+
+/// What may be told, to whoever reads it, and how much was not.
+#[derive(Debug)]
+pub struct Lines {
+    rate: Rate,
+    used: Bucket,
+    /// That some were left out is told once in the time of the rate.
+    told: Bucket,
+    left_out: u64,
+}
+
+impl Lines {
+    /// So many, in each time of the rate.
+    #[must_use]
+    pub fn new(rate: Rate) -> Self {
+        Self { rate, used: Bucket::default(), told: Bucket::default(), left_out: 0 }
+    }
+
+    /// Whether one more may be told; and how many were left out, where that is to be told before.
+    pub fn take(&mut self, now: Instant) -> (bool, Option<u64>) {
+        let may = self.used.take(self.rate, now);
+        self.left_out += u64::from(!may);
+        let once = Rate { count: 1, burst: 1, ..self.rate };
+        let tells = may && self.left_out > 0 && self.told.take(once, now);
+        (may, tells.then(|| std::mem::take(&mut self.left_out)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn start() -> Instant {
+        #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+        Instant::now()
+    }
+
+    #[test]
+    fn a_flood_has_its_burst_at_once_and_then_its_rate() {
+        let start = start();
+        for (count, per, burst) in [(20, SECOND, 60), (3, SECOND, 7), (1, 5 * SECOND, 10)] {
+            let (rate, mut bucket) = (Rate { count, per, burst }, Bucket::default());
+            let mut taken = |at| (0..1000).filter(|_| bucket.take(rate, at)).count() as u64;
+            assert_eq!([start, start + per].map(&mut taken), [burst, count]);
+            let later = (1..=1000).map(|step| taken(start + per + per * step / 1000)).sum::<u64>();
+            assert_eq!(later, count, "evenly");
+            assert_eq!(taken(start + 3600 * SECOND), burst, "no pause earns more");
+        }
+    }
+
+    #[test]
+    fn what_is_spent_beyond_the_burst_is_waited_for() {
+        let (start, mut bucket) = (start(), Bucket::default());
+        let rate = Rate { count: 1_000_000, per: SECOND, burst: 100_000 };
+        assert_eq!(bucket.spend(rate, 100_000, start), None);
+        assert_eq!(bucket.spend(rate, 1_000_000, start), Some(start + SECOND));
+        assert!(!bucket.has(rate, 1, start + SECOND) && bucket.has(rate, 1, start + 2 * SECOND));
+        assert_eq!(bucket.whole_at(), Some(start + SECOND + SECOND / 10));
+        for _ in 0..100 {
+            bucket.spend(Rate { count: 0, ..rate }, u64::MAX, start);
+        }
+        assert!(!bucket.has(rate, 1, start));
+    }
+
+    #[test]
+    fn what_is_left_out_is_counted_and_told_once_in_a_time() {
+        let (start, rate) = (start(), Rate { count: 200, per: SECOND, burst: 200 });
+        let mut lines = Lines::new(rate);
+        assert_eq!((0..5_000).filter(|_| lines.take(start).0).count(), 200);
+        assert_eq!(lines.take(start + SECOND), (true, Some(4_800)));
+        assert_eq!((0..300).filter(|_| lines.take(start + SECOND).1.is_some()).count(), 0);
+        assert_eq!(lines.take(start + 2 * SECOND), (true, Some(101)));
+        assert_eq!(lines.take(start + 2 * SECOND), (true, None));
+    }
+}
