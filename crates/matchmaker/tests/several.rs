@@ -18,12 +18,12 @@ const MUCH: usize = (1 << 18) + 10;
 /// Answers what the store is asked: both are there, and every room is the other one's.
 fn answer(board: &mut Board, now: Instant) {
     while let Some((number, request)) = board.poll_request() {
-        let reply = match request {
-            Request::Renew => Reply::Renewed { live: vec![board.instance(), OTHER], store: 0 },
-            Request::Own { room, .. } => {
-                Reply::Owner { room, owner: OTHER, epoch: Epoch(1), was_owned: true }
-            }
-            _ => Reply::Done,
+        let reply = if let Request::Own { room, .. } = request {
+            Reply::Owner { room, owner: OTHER, epoch: Epoch(1), was_owned: true }
+        } else if request == Request::Renew {
+            Reply::Renewed { live: vec![board.instance(), OTHER], store: 0 }
+        } else {
+            Reply::Done
         };
         board.handle_reply(number, reply, now);
     }

@@ -12,8 +12,8 @@ pub(crate) const LINES: Rate = Rate { count: 20_000, per: SECOND, burst: 20_000 
 /// fleet whose settings are wrong, some are enough, and nobody pays for the others.
 pub(crate) const WARNINGS: Rate = Rate { count: 200, per: SECOND, burst: 200 };
 /// Beside those, lines about HTTP requests that were refused: anybody causes them with a single request, and they must
-/// not use up what is meant for those who have got in.
-pub(crate) const REFUSALS: Rate = Rate { count: 10, per: SECOND, burst: 10 };
+/// not use up what is meant for those who have got in. None saves any up, so that no second has more.
+pub(crate) const REFUSALS: Rate = Rate { count: 10, per: SECOND, burst: 1 };
 /// Lines that say that no connection can be taken: nobody but the operator can change that.
 pub(crate) const ACCEPT_FAILURES: Rate = Rate { count: 1, per: Duration::from_secs(10), burst: 1 };
 /// Characters of what a client has written that a line repeats: enough to recognise it.

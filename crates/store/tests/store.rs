@@ -90,14 +90,15 @@ fn unordered(claimed: Claimed) -> Claimed {
 
 /// What both have to say. Orders only grow, in whichever steps, and each store has its own number.
 fn said(reply: Reply) -> Reply {
-    match reply {
-        Reply::Renewed { mut live, .. } => {
-            live.sort_unstable();
-            Reply::Renewed { live, store: 0 }
-        }
-        Reply::Claimed(seat, Ok(claimed)) => Reply::Claimed(seat, Ok(unordered(claimed))),
-        Reply::Reclaimed(seat, Ok(claimed)) => Reply::Reclaimed(seat, Ok(unordered(claimed))),
-        other => other,
+    if let Reply::Renewed { mut live, .. } = reply {
+        live.sort_unstable();
+        Reply::Renewed { live, store: 0 }
+    } else if let Reply::Claimed(seat, Ok(claimed)) = reply {
+        Reply::Claimed(seat, Ok(unordered(claimed)))
+    } else if let Reply::Reclaimed(seat, Ok(claimed)) = reply {
+        Reply::Reclaimed(seat, Ok(unordered(claimed)))
+    } else {
+        reply
     }
 }
 
