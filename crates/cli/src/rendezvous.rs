@@ -10,6 +10,7 @@ use holepunch_rendezvous::{Config, MatchmakerConfig, Server};
 pub(crate) mod http;
 pub(crate) mod relay;
 pub(crate) mod relay_limits;
+mod store;
 mod turn;
 
 use crate::exit::Failure;
@@ -78,6 +79,8 @@ pub(crate) struct Args {
     #[arg(long)]
     no_listing: bool,
     #[command(flatten)]
+    store: store::Args,
+    #[command(flatten)]
     relay: relay::Args,
     #[command(flatten)]
     turn: turn::Args,
@@ -121,7 +124,10 @@ impl FromStr for Advertised {
     }
 }
 
-fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
+fn config(
+    args: Args,
+    environment: &Environment,
+) -> Result<(Config, Option<store::Shared>), Failure> {
     let http::Http { listen, trusted_proxies, proxy_protocol } = args.http.read(environment)?;
     let stun: Option<OrNone<List<Address>>> = repeated("--stun-listen", &args.stun_listen)?;
     let stun = environment.setting("--stun-listen", stun, &["STUN_LISTEN"])?;
@@ -141,8 +147,9 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
     let no_listing = environment.switch("--no-listing", args.no_listing, "NO_LISTING")?;
     let stun_is_optional = stun.is_none();
     let (relay, relay_access) = args.relay.read(environment)?;
+    let store = args.store.read(environment, relay_access.as_ref())?;
     let default = MatchmakerConfig::default();
-    Ok(Config {
+    let config = Config {
         listen,
         stun_listen: match stun {
             None => vec![DEFAULT_STUN],
@@ -177,13 +184,15 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
             turn: args.turn.access(environment)?,
             ..default
         },
-    })
+    };
+    Ok((config, store))
 }
 
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
-    let config = config(args, environment)?;
+    let (config, store) = config(args, environment)?;
     let mut stop = Stop::listen()?;
-    let server = Server::bind(config).map_err(Failure::failed)?;
+    let peers = store.map(|store| store.peers(&config.matchmaker));
+    let server = Server::bind_among(peers, config).map_err(Failure::failed)?;
     let signal = stop.wait().await;
     tracing::info!(signal, "shutting down");
     server.shutdown().await;
@@ -203,7 +212,7 @@ mod tests {
 
     fn read(flags: &[&str], variables: &[(&str, &str)]) -> Result<Config, Failure> {
         let line = Line::try_parse_from(["x"].iter().chain(flags)).unwrap();
-        config(line.args, &Environment::of(variables))
+        Ok(config(line.args, &Environment::of(variables))?.0)
     }
 
     #[test]

@@ -147,6 +147,12 @@ impl Board {
         self.halls.poll_timeout().into_iter().chain(several).min_by_key(|(at, _)| *at)
     }
 
+    /// Whether workers can be paired here: as one of several, only with a lease.
+    #[must_use]
+    pub fn is_ready(&self, now: Instant) -> bool {
+        self.store.is_some() || self.switch.has_lease(now)
+    }
+
     /// What a desk, or all of them (`None`), is to be told next. One that is not here: see [`undelivered`](Self::undelivered).
     pub fn poll_note(&mut self) -> Option<(Option<ConnectionId>, Note)> {
         self.notes.pop_front()

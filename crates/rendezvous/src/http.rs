@@ -60,6 +60,7 @@ pub(crate) fn rendezvous(app: Arc<App>, relay: RelayDoor) -> Router {
     let websockets = relay.routes().route(&format!("{REGISTER_PATH}{{worker_id}}"), registration);
     let others = Router::new()
         .route("/", get(index))
+        .route("/readyz", get(ready))
         .route("/debug/list_workers", get(listing::list_workers))
         .with_state(app);
     with_checks(others, websockets, front)
@@ -102,6 +103,15 @@ async fn index() -> impl IntoResponse {
 
 async fn health() -> &'static str {
     "OK"
+}
+
+/// Whether a load balancer is to send workers here.
+async fn ready(State(app): State<Arc<App>>) -> Response {
+    if app.hub.is_ready() {
+        "OK".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, STORE_AWAY).into_response()
+    }
 }
 
 async fn register(

@@ -12,6 +12,7 @@ use holepunch_matchmaker::{
 use holepunch_wire::WorkerId;
 use holepunch_wire::session::SessionId;
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::Notify;
 
@@ -20,6 +21,11 @@ use crate::mailbox::Mailbox;
 use crate::peers::Peers;
 use crate::relay::Relay;
 use crate::telling::{Counted, EventCounts, Log, Observer};
+
+/// Time in which all workers are sent to other rendezvous: what platforms give a process that is to end is ten seconds.
+const DRAIN_WITHIN: Duration = Duration::from_secs(4);
+/// Some of them are sent this often.
+const DRAIN_STEP: Duration = Duration::from_millis(20);
 
 /// Every connection of this server.
 #[derive(Debug)]
@@ -94,8 +100,9 @@ impl Hub {
         let connection = ConnectionId(state.next_connection);
         state.next_connection += 1;
         if state.has_ended {
+            let note = if self.peers.is_some() { Note::Move } else { Note::Shutdown };
             // It is empty.
-            let _is_taken = mailbox.push(Note::Shutdown);
+            let _is_taken = mailbox.push(note);
         }
         state.mailboxes.insert(connection, Arc::clone(&mailbox));
         let desk = Desk::new(arrival, &mut state.rng, self.surroundings());
@@ -139,6 +146,41 @@ impl Hub {
         state.has_ended = true;
         // One that takes no more notes ends by itself.
         state.mailboxes.values().for_each(|mailbox| drop(mailbox.push(Note::Shutdown)));
+    }
+
+    /// Sends all workers to other rendezvous, where there are any, in no order: they all come there.
+    pub(crate) async fn drain(&self) {
+        if self.peers.is_none() {
+            return;
+        }
+        let mut all: Vec<Arc<Mailbox>> = {
+            let mut state = self.lock();
+            state.has_ended = true;
+            let mut all: Vec<_> = state.mailboxes.values().cloned().collect();
+            all.shuffle(&mut state.rng);
+            all
+        };
+        let steps = u32::try_from(DRAIN_WITHIN.as_millis() / DRAIN_STEP.as_millis()).unwrap_or(1);
+        let at_once = all.len().div_ceil(steps as usize).max(1);
+        while !all.is_empty() {
+            // One that takes no more notes ends by itself.
+            all.drain(..at_once.min(all.len())).for_each(|mailbox| drop(mailbox.push(Note::Move)));
+            tokio::time::sleep(DRAIN_STEP).await;
+        }
+    }
+
+    /// The others need not wait for the end of this one's lease.
+    pub(crate) async fn resign(&self) {
+        if let Some(peers) = &self.peers {
+            let own = self.lock().board.instance();
+            peers.resign(own).await;
+        }
+    }
+
+    /// Whether workers can be paired here.
+    pub(crate) fn is_ready(&self) -> bool {
+        let state = self.lock();
+        !state.has_ended && state.board.is_ready(Instant::now())
     }
 
     /// Calls the board whenever it wants to be called, and carries what others send; never returns.

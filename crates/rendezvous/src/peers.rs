@@ -64,6 +64,13 @@ impl Peers {
         tokio::time::timeout(ANSWERED_WITHIN, answer).await.ok()?.pop().flatten()
     }
 
+    /// Tells the store that an instance stops.
+    pub(crate) async fn resign(&self, own: InstanceId) {
+        let resigned = self.store.ask(own, vec![Request::Resign]);
+        // Else its lease ends by itself.
+        let _in_time = tokio::time::timeout(ANSWERED_WITHIN, resigned).await;
+    }
+
     /// Sends what the board has for the store and for others.
     pub(crate) fn send(&self, board: &mut Board) {
         let own = board.instance();

@@ -94,7 +94,11 @@ impl Server {
             open_files_max: config.open_files_max,
             websockets_max: config.matchmaker.workers_max.saturating_add(relays_max),
         })?;
-        let proof_key = ProofKey::new(random_bytes()?);
+        // One that several share is good at each of them.
+        let proof_key = ProofKey::new(match &config.matchmaker.relay {
+            Some(access) => access.key.derived(b"proofs of address"),
+            None => random_bytes()?,
+        });
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let proofs = (proof_key.clone(), ProofClock::new(Instant::now(), unix));
         let stun = match config.stun_listen.as_slice() {
@@ -169,7 +173,10 @@ impl Server {
 
     /// Takes no more connections, tells every worker (1001), and returns when all have gone: less than a second after
     /// the last one that goes by itself, however many there are. Then all addresses are free again.
+    ///
+    /// As one of several, it sends its workers to the others first, one after the other, within some seconds (1012).
     pub async fn shutdown(mut self) {
+        self.hub.drain().await;
         let ended = self.listening.close(|| {
             if let Some(relay) = &self.relay {
                 relay.shutdown();
@@ -178,6 +185,7 @@ impl Server {
         });
         let Ended { left, ended_for_others } = ended.await;
         self.clock.shutdown().await;
+        self.hub.resign().await;
         if let Some(stun) = self.stun {
             stun.shutdown().await;
         }

@@ -194,33 +194,43 @@ local function parts(instance)
   return tonumber(generation), process
 end
 
+-- All connections of an instance are gone.
+local function gone(instance)
+  local at = key('at', instance)
+  local held = call('HGETALL', at)
+  for i = 1, #held, 2 do
+    release(held[i + 1]:match('^.-|.-|%d|(.*)$'), instance .. '/' .. held[i], true, true)
+  end
+  call('DEL', at)
+end
+
 local ops = {}
 
 function ops.renew(from)
   local generation, process = parts(from)
   local all = call('ZRANGE', key('live'), 0, -1, 'WITHSCORES')
-  local is_old, gone = false, {}
+  local is_old, over = false, {}
   for i = 1, #all, 2 do
     local other_generation, other_process = parts(all[i])
     local is_same = other_process == process
     if is_same and other_generation > generation then is_old = true end
     if tonumber(all[i + 1]) <= now and all[i] ~= from or is_same and other_generation < generation then
-      gone[#gone + 1] = all[i]
+      over[#over + 1] = all[i]
     end
   end
   if not is_old then call('ZADD', key('live'), now + LEASE, from) end
-  for _, instance in ipairs(gone) do
+  for _, instance in ipairs(over) do
     call('ZREM', key('live'), instance)
-    local at = key('at', instance)
-    local held = call('HGETALL', at)
-    for i = 1, #held, 2 do
-      release(held[i + 1]:match('^.-|.-|%d|(.*)$'), instance .. '/' .. held[i], true, true)
-    end
-    call('DEL', at)
+    gone(instance)
   end
   call('PEXPIRE', key('inbox', process), 60000)
   local run = call('INFO', 'server'):match('run_id:(%x+)')
   return { run, call('ZRANGE', key('live'), 0, -1) }
+end
+
+function ops.resign(from)
+  call('ZREM', key('live'), from)
+  gone(from)
 end
 
 function ops.own(from, room, known_epoch)

@@ -82,6 +82,9 @@ pub(crate) fn command(
         Request::Renew => {
             cmd.arg("renew").arg(instance_text(from));
         }
+        Request::Resign => {
+            cmd.arg("resign").arg(instance_text(from));
+        }
         Request::Own { room, known } => {
             cmd.arg("own").arg(instance_text(from)).arg(room_text(room)).arg(known.0);
         }
@@ -169,7 +172,9 @@ pub(crate) fn reply(request: &Request, answer: Value, places: Places) -> Option<
             let found = at.zip(room).and_then(|(at, room)| Some((seat(&at)?, room_of(&room)?)));
             Some(Reply::Found(*asks, found))
         }
-        Request::Disown { .. } | Request::Is { .. } | Request::Release { .. } => Some(Reply::Done),
+        Request::Resign | Request::Disown { .. } | Request::Is { .. } | Request::Release { .. } => {
+            Some(Reply::Done)
+        }
     }
 }
 

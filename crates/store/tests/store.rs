@@ -54,6 +54,7 @@ fn request(rng: &mut StdRng) -> Request {
     let (connection, worker, ip) = connection(rng);
     let seat = Seat { instance: instance(rng), connection };
     match rng.random_range(0..12) {
+        0 if rng.random_bool(0.1) => Request::Resign,
         0 => Request::Renew,
         1 => Request::Own { room: room(rng), known: Epoch(rng.random_range(0..4)) },
         2 => Request::Disown { room: room(rng), epoch: Epoch(rng.random_range(0..8)) },

@@ -18,6 +18,8 @@ pub enum CloseCode {
     TooBig = 1009,
     /// A ping was not answered.
     Internal = 1011,
+    /// This end stops, and the next connection finds another one in its place.
+    Restart = 1012,
     /// There is no place at the moment, or what waits is not read.
     TryAgain = 1013,
 }

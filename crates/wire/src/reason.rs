@@ -110,6 +110,7 @@ reasons! {
     CloseReason {
         Replaced = "replaced", "New connection from same worker ID";
         ShuttingDown = "shutting_down", "server is shutting down";
+        Moving = "moving", "this server is shutting down: another one takes its workers";
         Full = "full", "too many workers";
         ShareOfAddress = "share_of_address", "too many workers from this address";
         ShareOfSite = "share_of_site", "too many workers from this IPv6 site (/48)";
@@ -132,6 +133,7 @@ impl CloseReason {
         match self {
             Self::Replaced | Self::Unknown => CloseCode::Normal,
             Self::ShuttingDown => CloseCode::GoingAway,
+            Self::Moving => CloseCode::Restart,
             Self::Full | Self::ShareOfAddress | Self::ShareOfSite | Self::TooSlow => {
                 CloseCode::TryAgain
             }

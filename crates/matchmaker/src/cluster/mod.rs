@@ -78,6 +78,8 @@ pub struct Packet {
 pub enum Request {
     /// This instance is there, and is owner of its rooms for another [`LEASE`].
     Renew,
+    /// This instance stops: it owns nothing any more, and has no connections.
+    Resign,
     /// Who owns a room: this instance, unless another one does that is there. The epoch is higher than `known`.
     Own {
         /// The room.
@@ -169,6 +171,7 @@ impl Request {
             | Self::Find { seat, .. }
             | Self::Is { seat, .. } => Some(seat),
             Self::Renew
+            | Self::Resign
             | Self::Own { .. }
             | Self::Disown { .. }
             | Self::Admits { .. }

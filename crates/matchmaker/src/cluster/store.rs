@@ -46,6 +46,11 @@ impl Store {
                 gone.iter().for_each(|instance| self.registry.instance_gone(*instance, now));
                 Reply::Renewed { live: self.leases.keys().copied().collect(), store: self.number }
             }
+            Request::Resign => {
+                self.leases.remove(&from);
+                self.registry.instance_gone(from, now);
+                Reply::Done
+            }
             Request::Own { room, known } => self.own(from, (room, known), now),
             Request::Disown { room, epoch } => {
                 if self.rooms.get(&room) == Some(&(from, epoch)) {

@@ -111,6 +111,8 @@ pub enum Note {
     Reclaim(InstanceId),
     /// The server stops.
     Shutdown,
+    /// Likewise, and another rendezvous takes its workers.
+    Move,
 }
 
 impl Note {

@@ -284,6 +284,7 @@ impl Desk {
             Note::Replaced => self.close(CloseReason::Replaced, LeaveReason::Replaced),
             Note::Reclaim(before) => self.reclaim(before),
             Note::Shutdown => self.close(CloseReason::ShuttingDown, LeaveReason::Shutdown),
+            Note::Move => self.close(CloseReason::Moving, LeaveReason::Shutdown),
         }
     }
 

@@ -71,6 +71,12 @@ impl RelayKey {
         Self(hmac.expect("invariant: HMAC takes a key of any length"))
     }
 
+    /// A key for something else, which tells nothing of this one.
+    #[must_use]
+    pub fn derived(&self, what: &[u8]) -> [u8; 32] {
+        self.0.clone().chain_update(b"derived: ").chain_update(what).finalize().into_bytes().into()
+    }
+
     /// What opens the relay of a session for one of its two sides, 0 or 1, until then, in seconds of Unix time.
     #[must_use]
     pub fn token(&self, session: SessionId, side: usize, until_unix_s: u64) -> RelayToken {

@@ -1,0 +1,122 @@
+//! Several rendezvous as one, over a Redis server that ends, comes back, and refuses.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+#[path = "../../rendezvous/tests/common/mod.rs"]
+mod rendezvous;
+
+use std::time::Duration;
+
+use common::Redis;
+use holepunch_rendezvous::{MatchmakerConfig, Server};
+use holepunch_store::StoreUrl;
+use rendezvous::worker::Worker;
+use rendezvous::{config, http, within};
+
+/// Between two looks at what announces itself nowhere.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+fn server(url: &StoreUrl, process: u32) -> Server {
+    let peers = holepunch_store::open(url, "test", process, &MatchmakerConfig::default());
+    Server::bind_among(peers, config()).unwrap()
+}
+
+/// Until the server says so at `/readyz`.
+async fn answers(server: &Server, status: u16) {
+    within("/readyz", async {
+        while http::get(server.http_address(), "/readyz").await.status != status {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    })
+    .await;
+}
+
+async fn worker(server: &Server, id: &str, port: u16) -> Worker {
+    let mut worker = Worker::connect(server.http_address(), id).await;
+    worker.report(&format!("203.0.113.1:{port}")).await;
+    worker
+}
+
+#[tokio::test]
+async fn workers_of_two_rendezvous_are_offered_each_other_and_listed_by_both() {
+    let redis = Redis::start();
+    let [one, other] = [1, 2].map(|process| server(&redis.url(), process));
+    let (mut a, mut b) = (worker(&one, "a", 4001).await, worker(&other, "b", 4002).await);
+    assert_eq!((a.offer().await.0, b.offer().await.0), ("b".to_owned(), "a".to_owned()));
+    for server in [&one, &other] {
+        let listing = http::get(server.http_address(), "/debug/list_workers").await;
+        let listing: serde_json::Value = serde_json::from_str(&listing.body).unwrap();
+        assert_eq!(listing["connected_workers_count"], 2);
+        assert_eq!(listing["workers"]["a"]["stun_reported_udp_port"], 4001);
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_ends_no_connection_and_pairs_wait_until_it_is_back() {
+    let redis = Redis::start();
+    let [one, other] = [1, 2].map(|process| server(&redis.url(), process));
+    answers(&one, 200).await;
+    let mut a = worker(&one, "a", 4001).await;
+    let address = redis.address;
+    drop(redis);
+    answers(&one, 503).await;
+    a.is_up().await;
+    let refused = http::get(one.http_address(), "/debug/list_workers").await;
+    assert_eq!(refused.status, 503, "{}", refused.body);
+    // It has forgotten everything, the scripts included.
+    let _redis = Redis::start_at(address);
+    answers(&one, 200).await;
+    answers(&other, 200).await;
+    let mut b = worker(&other, "b", 4002).await;
+    assert_eq!((a.offer().await.0, b.offer().await.0), ("b".to_owned(), "a".to_owned()));
+}
+
+#[tokio::test]
+async fn one_that_stops_sends_its_workers_to_the_others_and_leaves_its_rooms_at_once() {
+    let redis = Redis::start();
+    let [one, other] = [1, 2].map(|process| server(&redis.url(), process));
+    let mut a = worker(&one, "a", 4001).await;
+    a.is_up().await;
+    let stops = tokio::spawn(one.shutdown());
+    assert_eq!(a.closed().await.0, 1012);
+    stops.await.unwrap();
+    let (mut a, mut b) = (worker(&other, "a", 4001).await, worker(&other, "b", 4002).await);
+    assert_eq!((a.offer().await.0, b.offer().await.0), ("b".to_owned(), "a".to_owned()));
+}
+
+#[tokio::test]
+async fn two_clusters_share_a_server_under_two_prefixes() {
+    let redis = Redis::start();
+    let own = |prefix, process| {
+        let peers =
+            holepunch_store::open(&redis.url(), prefix, process, &MatchmakerConfig::default());
+        Server::bind_among(peers, config()).unwrap()
+    };
+    let (one, other) = (own("one", 1), own("other", 1));
+    let mut a = worker(&one, "a", 4001).await;
+    let mut same = worker(&other, "a", 4002).await;
+    let mut b = worker(&one, "b", 4003).await;
+    assert_eq!((a.offer().await.0, b.offer().await.0), ("b".to_owned(), "a".to_owned()));
+    same.is_up().await;
+}
+
+#[tokio::test]
+async fn what_is_no_store_is_told_and_hangs_nobody() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let garbage = tokio::spawn(async move {
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let (mut read, mut write) = socket.split();
+                let _ = tokio::io::copy(&mut read, &mut write).await;
+            });
+        }
+    });
+    let server = server(&url, 1);
+    let refused = http::get(server.http_address(), "/debug/list_workers").await;
+    assert_eq!(refused.status, 503);
+    assert_eq!(http::get(server.http_address(), "/readyz").await.status, 503);
+    garbage.abort();
+}
