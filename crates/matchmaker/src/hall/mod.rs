@@ -282,6 +282,10 @@ impl Hall {
             }
             self.depart(before, false, false, step);
         }
+        for (_, id) in self.waiting.of(&card.worker) {
+            let ends = self.sessions.get_mut(&id).into_iter().flat_map(|it| &mut it.ends);
+            ends.filter_map(|end| end.gone.as_mut()).for_each(|gone| gone.is_ignored = true);
+        }
         self.seats.insert(card.worker.clone(), seat);
         self.people.insert(seat, Person::new(card, step.now));
         true
