@@ -26,6 +26,7 @@ mod desk;
 mod doors;
 mod hall;
 mod halls;
+mod left;
 mod machine;
 mod places;
 pub mod plan;
@@ -53,7 +54,8 @@ pub mod limits {
     };
     pub use crate::cluster::LEASE;
     pub use crate::hall::RESUME_WITHIN;
-    pub use crate::registry::{REPLACING_MAX, TOKENS_MAX};
+    pub use crate::left::TOKENS_MAX;
+    pub use crate::registry::REPLACING_MAX;
 }
 
 pub use seat::{Command, Effect, Held, InstanceId, Over, Resumes, Seat};

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::bindings::Bindings;
 use crate::cluster::ClaimError;
 use crate::doors::{Config, ConnectionId, NotAdmitted, Observed, Worker};
-use crate::hall::RESUME_WITHIN;
+use crate::left::Left;
 use crate::places::Places;
 use crate::seat::{InstanceId, Seat};
 
@@ -22,9 +22,6 @@ use crate::seat::{InstanceId, Seat};
 /// connected: a worker whose old connection is dead gets back into a full rendezvous, and nobody who
 /// knows its id holds more than a few.
 pub const REPLACING_MAX: usize = 64;
-
-/// Tokens by which the sessions of one worker are taken up: of its last connections.
-pub const TOKENS_MAX: usize = 4;
 
 /// Everybody who is connected. In memory, for one rendezvous alone.
 #[derive(Debug, Default, Clone)]
@@ -36,9 +33,7 @@ pub struct Registry {
     pending: BTreeSet<Seat>,
     bindings: Bindings,
     places: Places,
-    /// In which rooms the sessions of workers are that have lost their connection, and for how long these can be taken up.
-    left: BTreeMap<WorkerId, Left>,
-    left_until: BTreeSet<(Instant, WorkerId)>,
+    left: Left,
     /// The order of the last claim.
     pub(crate) order: u64,
 }
@@ -51,14 +46,6 @@ struct Entry {
     key: Option<PublicKey>,
     is: Whereabouts,
     order: u64,
-}
-
-/// What a connection that is gone has left.
-#[derive(Debug, Clone)]
-struct Left {
-    rooms: BTreeSet<RoomName>,
-    resume: Vec<String>,
-    until: Instant,
 }
 
 /// Where a worker is to be found.
@@ -210,7 +197,7 @@ impl Registry {
             let entry = Entry { seat, ip, key: None, is, order };
             if let Some(old) = self.current.insert(worker.clone(), entry) {
                 replaced = Some(old.seat);
-                self.has_left(worker, old.is, now);
+                self.left.add(worker, old.is, now);
             }
         }
         let own = self.current.get_mut(worker).filter(|entry| entry.seat == seat);
@@ -219,9 +206,7 @@ impl Registry {
             entry.key = Some(key);
             self.bindings.remove(worker);
         }
-        let left = self.left.get(worker);
-        let resume = left.map(|left| left.resume.clone()).unwrap_or_default();
-        let left = left.iter().flat_map(|left| &left.rooms).cloned().collect();
+        let (left, resume) = self.left.by(worker);
         Ok(Claimed { replaced, left, resume, order })
     }
 
@@ -282,21 +267,6 @@ impl Registry {
         }
     }
 
-    /// A worker has lost a connection, and may take up its sessions with the next one.
-    fn has_left(&mut self, worker: &WorkerId, is: Whereabouts, now: Instant) {
-        let until = now + RESUME_WITHIN;
-        let new = || Left { rooms: BTreeSet::new(), resume: Vec::new(), until };
-        let left = self.left.entry(worker.clone()).or_insert_with(new);
-        left.rooms.extend(is.room.into_iter().chain(is.visits));
-        // One that was replaced before it has said hello has taken up nothing of those before.
-        left.resume.retain(|token| !is.resume.contains(token));
-        left.resume.extend(is.resume);
-        left.resume.drain(..left.resume.len().saturating_sub(TOKENS_MAX));
-        self.left_until.remove(&(left.until, worker.clone()));
-        left.until = until;
-        self.left_until.insert((until, worker.clone()));
-    }
-
     /// A worker is to be found there now.
     pub fn is(&mut self, worker: &WorkerId, seat: Seat, is: Whereabouts) {
         if let Some(entry) = self.current.get_mut(worker).filter(|entry| entry.seat == seat) {
@@ -325,7 +295,7 @@ impl Registry {
         }
         let Some(entry) = self.current.remove(worker) else { return };
         if has_sessions {
-            self.has_left(worker, entry.is, now);
+            self.left.add(worker, entry.is, now);
         }
         let key = entry.key.filter(|_| outlives && !identity::is_made_from_a_key(worker));
         if let Some(key) = key {
@@ -366,12 +336,7 @@ impl Registry {
     /// Forgets what has been kept for long enough. No wake-up for this: it matters to questions alone.
     fn expire(&mut self, now: Instant) {
         self.bindings.expire(now);
-        while let Some((at, _)) = self.left_until.first()
-            && *at <= now
-            && let Some((_, worker)) = self.left_until.pop_first()
-        {
-            self.left.remove(&worker);
-        }
+        self.left.expire(now);
     }
 
     /// What holds of all tables together, and who is registered where.
@@ -390,7 +355,7 @@ impl Registry {
             let is_connected = self.current.contains_key(worker);
             assert!(!is_connected, "{worker} is connected, and bound for later");
         }
-        assert_eq!(self.left.len(), self.left_until.len(), "each of those who left has one time");
+        self.left.check_invariants();
         self.current.iter().map(|(worker, entry)| (worker, entry.seat))
     }
 }

@@ -3,6 +3,7 @@
 mod calls;
 mod entry;
 mod pairing;
+mod person;
 mod plans;
 mod queue;
 mod rejoin;
@@ -20,30 +21,23 @@ use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::nat::NatClass;
-use holepunch_wire::rate::{Bucket, Rate};
 use holepunch_wire::relay::RelayAccess;
-use holepunch_wire::session::{RoomMode, RoomName, SESSIONS_MAX, SessionId};
+use holepunch_wire::session::{RoomMode, RoomName, SessionId};
 use holepunch_wire::signal::v1::{ErrorCode, ServerV1, WorkerV1};
 use rand::rngs::StdRng;
 
 use crate::card::Card;
 use crate::desk::WakeReason;
 use crate::doors::{DropReason, Event, Told};
-use crate::plan::{Planner, Side};
-use crate::seat::{Command, Effect, InstanceId, Over, Resumes, Seat};
+use crate::plan::Planner;
+use crate::seat::{Command, Effect, InstanceId, Seat};
 pub(crate) use calls::refusal;
-use queue::{Place, ReadyQueue};
+use person::Person;
+use queue::ReadyQueue;
 pub(crate) use session::MESH_WORKERS_MAX;
 pub use session::RESUME_WITHIN;
-use session::{REMATCH_AFTER, Session};
+use session::Session;
 use waiting::Waiting;
-
-/// What is told of one worker to whoever looks after the server: an honest one waits for a new peer now and then, and one
-/// that does so with each message would fill the log.
-const TOLD: Rate = Rate { count: 1, per: Duration::from_secs(1), burst: 8 };
-/// Former peers that are remembered, so that they are not the first choice again. Those of the last
-/// [`REMATCH_AFTER`] are remembered beyond that, all of a room of many.
-const PARTNERS_MAX: usize = 4;
 
 /// What the halls of one rendezvous share.
 #[derive(Debug)]
@@ -124,97 +118,6 @@ pub(crate) struct Hall {
     next_place: u64,
     /// It has been taken over: nobody is paired before this, since not everything is known.
     pairs_from: Option<Instant>,
-}
-
-/// One worker in a hall.
-#[derive(Debug)]
-struct Person {
-    card: Arc<Card>,
-    /// Since when its first ping has been out.
-    pinged_at: Option<Instant>,
-    /// Its place in the queue; kept, but not in the queue, while a ping is overdue.
-    place: Option<Place>,
-    /// The last pairing by a plain offer: with whom, and from which place.
-    paired: Option<(Seat, Place)>,
-    /// Those it was offered before, the last one at the end, and when.
-    partners: VecDeque<Partner>,
-    sessions: BTreeSet<SessionId>,
-    /// It has lost a connection, and takes up its sessions with this one.
-    resumes: Resumes,
-    over: Over,
-    /// Whether it has asked for peers, in a room of many.
-    wants_peers: bool,
-    /// Whether it was told that the others in its room have each other.
-    told_occupied: bool,
-    /// Those who have called it from other rooms, and wait.
-    line: Option<Box<calls::Line>>,
-    /// Those in whose line it stands.
-    waits_for: BTreeSet<Seat>,
-    told: Bucket,
-}
-
-/// One that a worker was offered.
-#[derive(Debug)]
-struct Partner {
-    worker: WorkerId,
-    seat: Seat,
-    met_at: Instant,
-}
-
-impl Person {
-    fn new(card: Arc<Card>, now: Instant) -> Self {
-        Self {
-            pinged_at: since(&card, now),
-            card,
-            place: None,
-            paired: None,
-            partners: VecDeque::new(),
-            sessions: BTreeSet::new(),
-            resumes: Resumes::Nothing,
-            over: Over::default(),
-            wants_peers: false,
-            told_occupied: false,
-            line: None,
-            waits_for: BTreeSet::new(),
-            told: Bucket::default(),
-        }
-    }
-
-    fn is_v1(&self) -> bool {
-        self.card.v1.is_some()
-    }
-
-    /// How many sessions it has under way.
-    fn sessions(&self) -> usize {
-        self.sessions.len() + self.card.elsewhere
-    }
-
-    fn is_engaged(&self) -> bool {
-        self.sessions() > 0
-    }
-
-    fn is_full(&self) -> bool {
-        self.sessions() >= SESSIONS_MAX
-    }
-
-    fn side(&self, now: Instant) -> Side {
-        self.card.side(self.pinged_at.map(|at| now.saturating_duration_since(at)))
-    }
-
-    fn remember(&mut self, (worker, seat): (WorkerId, Seat), now: Instant) {
-        self.partners.retain(|known| known.worker != worker);
-        while let Some(first) = self.partners.front()
-            && self.partners.len() >= PARTNERS_MAX
-            && (first.met_at + REMATCH_AFTER <= now || self.partners.len() >= MESH_WORKERS_MAX)
-        {
-            self.partners.pop_front();
-        }
-        self.partners.push_back(Partner { worker, seat, met_at: now });
-    }
-}
-
-fn since(card: &Card, now: Instant) -> Option<Instant> {
-    card.pinged.map(|out| now.checked_sub(out).unwrap_or(now))
 }
 
 impl Hall {
@@ -378,6 +281,10 @@ impl Hall {
                 return false;
             }
             self.depart(before, false, false, step);
+        }
+        for (_, id) in self.waiting.of(&card.worker) {
+            let ends = self.sessions.get_mut(&id).into_iter().flat_map(|it| &mut it.ends);
+            ends.filter_map(|end| end.gone.as_mut()).for_each(|gone| gone.is_ignored = true);
         }
         self.seats.insert(card.worker.clone(), seat);
         self.people.insert(seat, Person::new(card, step.now));

@@ -7,9 +7,10 @@ use holepunch_wire::reason::CallError;
 use holepunch_wire::session::RoomMode;
 use holepunch_wire::signal::v1::ErrorCode;
 
+use super::person::TOLD;
 use super::queue::{Place, Waiter};
 use super::session::REMATCH_AFTER;
-use super::{Hall, MESH_WORKERS_MAX, Person, Step, TOLD};
+use super::{Hall, MESH_WORKERS_MAX, Person, Step};
 use crate::doors::Event;
 use crate::seat::{Effect, Seat};
 

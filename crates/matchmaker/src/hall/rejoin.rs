@@ -111,7 +111,9 @@ impl Hall {
             }
             Some(_) => return step.tell(seat, Effect::Over(id)),
             None => {
-                let missing = End { place: other, ..End::missing(NO_SEAT, peer, step.now) };
+                let is_here = self.seats.contains_key(&peer);
+                let missing = End::missing(NO_SEAT, peer, is_here, step.now);
+                let missing = End { place: other, ..missing };
                 let ends = if own == 0 { [end, missing] } else { [missing, end] };
                 let session = Session::again(ends, plan);
                 self.sessions.insert(id, session);

@@ -59,8 +59,8 @@ impl End {
     }
 
     /// One whose connection may be gone, and has yet to show itself.
-    pub(crate) fn missing(seat: Seat, worker: WorkerId, now: Instant) -> Self {
-        let gone = Some(Gone { since: now, until: now });
+    pub(crate) fn missing(seat: Seat, worker: WorkerId, is_ignored: bool, now: Instant) -> Self {
+        let gone = Some(Gone { since: now, until: now, is_ignored });
         Self {
             seat,
             worker,
@@ -80,6 +80,8 @@ pub(crate) struct Gone {
     since: Instant,
     /// Until when it may come back.
     pub(crate) until: Instant,
+    /// The worker has been here since, and has not taken the session up.
+    pub(crate) is_ignored: bool,
 }
 
 /// Two workers that were offered each other.
@@ -160,7 +162,7 @@ impl Session {
 
     /// One of the two has lost its connection.
     pub(crate) fn goes(&mut self, own: usize, now: Instant) {
-        self.ends[own].gone = Some(Gone { since: now, until: now });
+        self.ends[own].gone = Some(Gone { since: now, until: now, is_ignored: false });
         self.wait();
     }
 

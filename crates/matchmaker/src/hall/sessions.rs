@@ -324,10 +324,11 @@ impl Hall {
     pub(super) fn expire(&mut self, id: SessionId, step: &mut Step<'_>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let mut is_over = !session.outlives_a_worker();
-        for end in session.ends.iter_mut().filter(|end| end.gone.is_some()) {
-            if let Some(seat) = self.seats.get(&end.worker) {
+        for end in &mut session.ends {
+            is_over |= end.gone.is_some_and(|gone| gone.is_ignored);
+            if let Some(seat) = self.seats.get(&end.worker).filter(|_| end.gone.is_some()) {
                 // It may have been out of reach while this hall took the session for one that goes on by itself.
-                (end.seat, end.gone, is_over) = (*seat, None, true);
+                (end.seat, end.gone) = (*seat, None);
             }
         }
         if is_over {

@@ -188,7 +188,8 @@ impl World {
     pub(super) fn lose(&mut self, worker: usize) {
         let Some((number, connection)) = self.workers[worker].at.take() else { return };
         let it = &mut self.workers[worker];
-        (it.wants_since, it.lost_at, it.calls) = (None, Some(self.now), None);
+        let since = self.faults.still.get(&number).copied().unwrap_or(self.now);
+        (it.wants_since, it.lost_at, it.calls) = (None, Some(since), None);
         it.sessions.values_mut().for_each(|seen| seen.is_unsure = true);
         if self.chance.is(50) {
             // What it has said last is lost as well.

@@ -24,9 +24,10 @@ impl World {
     fn read(&mut self, number: usize, connection: ConnectionId, text: &str) {
         if let Ok(message) = FromWorker::parse(text) {
             // Who signs is not simulated: whoever claims a key here has it.
-            let proved = match &message {
-                FromWorker::V1(Ok(WorkerV1::Hello { key, .. })) => *key,
-                _ => None,
+            let proved = if let FromWorker::V1(Ok(WorkerV1::Hello { key, .. })) = &message {
+                *key
+            } else {
+                None
             };
             self.input(number, Input::Message { connection, message, proved });
         }
