@@ -14,7 +14,6 @@ mod turn;
 
 use crate::exit::Failure;
 use crate::settings::{Address, Environment, List, OrNone, Seconds, repeated};
-use crate::signals::Stop;
 
 const DEFAULT_STUN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 3478);
 
@@ -182,12 +181,7 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
 
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let config = config(args, environment)?;
-    let mut stop = Stop::listen()?;
-    let server = Server::bind(config).map_err(Failure::failed)?;
-    let signal = stop.wait().await;
-    tracing::info!(signal, "shutting down");
-    server.shutdown().await;
-    Ok(ExitCode::SUCCESS)
+    http::serve(|| Server::bind(config), Server::shutdown).await
 }
 
 #[cfg(test)]

@@ -49,6 +49,7 @@ mod outbox;
 mod pace;
 mod peers;
 mod proxy_protocol;
+mod registration;
 mod relay;
 mod server;
 mod signalling;

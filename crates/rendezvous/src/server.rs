@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use axum::Router;
 use holepunch_wire::relay::{RelayAccess, RelayKey};
 use holepunch_wire::stun::proof::{ProofClock, ProofKey};
 use ipnet::IpNet;
@@ -11,11 +12,13 @@ use rand::rngs::{StdRng, SysRng};
 use rand::{SeedableRng, TryRng};
 use tokio::task::JoinSet;
 
-use crate::http::{self, App};
+use crate::front::Front;
+use crate::http;
 use crate::hub::Hub;
 use crate::listening::{BindError, Bound, Ended, Listening, Settings};
-use crate::listing::Listings;
+use crate::listing::{ListingDoor, Listings};
 use crate::peers::Peers;
+use crate::registration::RegistrationDoor;
 use crate::relay::{Relay, RelayDoor, RelayLimits};
 use crate::stun::StunServer;
 use crate::telling::Counted;
@@ -129,14 +132,8 @@ impl Server {
         let stun_addresses = stun.as_ref().map(StunServer::addresses).unwrap_or_default();
         let (http, hosts) = (bound.address, &bound.front.public_hosts);
         tracing::info!(%http, stun = ?stun_addresses, ?hosts, "rendezvous is running");
-        let front = Arc::clone(&bound.front);
-        let door = RelayDoor { front, relay: relay.clone(), hub: Some(Arc::clone(&hub)) };
-        let app = App {
-            front: Arc::clone(&bound.front),
-            hub: Arc::clone(&hub),
-            listings: config.listing.then(Listings::default),
-        };
-        let listening = bound.serve(http::rendezvous(Arc::new(app), door));
+        let routes = routes(&bound.front, &hub, relay.clone(), config.listing);
+        let listening = bound.serve(routes);
         let mut clock = JoinSet::new();
         let board = Arc::clone(&hub);
         clock.spawn(async move { board.run().await });
@@ -183,6 +180,18 @@ impl Server {
         }
         tracing::info!(left, ended_for_others, "rendezvous has ended");
     }
+}
+
+fn routes(front: &Arc<Front>, hub: &Arc<Hub>, relay: Option<Arc<Relay>>, listing: bool) -> Router {
+    let (front, hub) = (|| Arc::clone(front), || Arc::clone(hub));
+    let told = hub();
+    let tell = move |session, end, is_open| told.relay_changed(session, end, is_open);
+    let relay = RelayDoor { front: front(), relay, tell: Box::new(tell) }.routes();
+    let registration = RegistrationDoor { front: front(), hub: hub() }.routes();
+    let listing = listing.then(|| {
+        ListingDoor { front: front(), hub: hub(), listings: Listings::default() }.routes()
+    });
+    http::rendezvous(front(), relay.merge(registration), listing.unwrap_or_default())
 }
 
 fn random_bytes() -> Result<[u8; 32], BindError> {
