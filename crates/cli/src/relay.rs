@@ -9,7 +9,6 @@ use crate::rendezvous::http::{self, Http};
 use crate::rendezvous::relay::KeyArgs;
 use crate::rendezvous::relay_limits::LimitArgs;
 use crate::settings::Environment;
-use crate::signals::Stop;
 
 /// Run a relay alone, for a rendezvous elsewhere
 #[derive(Debug, clap::Args)]
@@ -42,12 +41,7 @@ fn config(args: Args, environment: &Environment) -> Result<RelayConfig, Failure>
 
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let config = config(args, environment)?;
-    let mut stop = Stop::listen()?;
-    let server = RelayServer::bind(config).map_err(Failure::failed)?;
-    let signal = stop.wait().await;
-    tracing::info!(signal, "shutting down");
-    server.shutdown().await;
-    Ok(ExitCode::SUCCESS)
+    http::serve(|| RelayServer::bind(config), RelayServer::shutdown).await
 }
 
 #[cfg(test)]

@@ -15,7 +15,6 @@ mod turn;
 
 use crate::exit::Failure;
 use crate::settings::{Address, Environment, List, OrNone, Seconds, repeated};
-use crate::signals::Stop;
 
 const DEFAULT_STUN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 3478);
 
@@ -190,13 +189,8 @@ fn config(
 
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let (config, store) = config(args, environment)?;
-    let mut stop = Stop::listen()?;
     let peers = store.map(|store| store.peers(&config.matchmaker));
-    let server = Server::bind_among(peers, config).map_err(Failure::failed)?;
-    let signal = stop.wait().await;
-    tracing::info!(signal, "shutting down");
-    server.shutdown().await;
-    Ok(ExitCode::SUCCESS)
+    http::serve(|| Server::bind_among(peers, config), Server::shutdown).await
 }
 
 #[cfg(test)]

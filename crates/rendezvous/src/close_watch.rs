@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use holepunch_wire::close_code::may_be_sent;
+use holepunch_wire::close_code::{CLOSE_REASON_BYTES_MAX, may_be_sent};
 
 /// Kind and flags of a close frame (RFC 6455 §5.2).
 const CLOSE: u8 = 0x88;
@@ -18,7 +18,7 @@ const IS_MASKED: u8 = 0x80;
 const MASK_BYTES: usize = 4;
 const CODE_BYTES: usize = 2;
 /// Payload lengths of a close frame that has a code (§5.5).
-const WITH_CODE: std::ops::RangeInclusive<u64> = 2..=125;
+const WITH_CODE: std::ops::RangeInclusive<u64> = 2..=2 + CLOSE_REASON_BYTES_MAX as u64;
 /// Longest head of a frame: kind, length in eight bytes (as few as need be, by §5.2, but nobody refuses more), mask; and the
 /// code of a close frame behind it.
 const HEAD_BYTES_MAX: usize = 2 + 8 + MASK_BYTES + CODE_BYTES;

@@ -21,7 +21,7 @@ const CHALLENGE_BYTES: usize = 16;
 /// Most names of what a client has asked for: each is one more verification of its signature. `Host`, and one more of
 /// each proxy on the way.
 const ASKED_MAX: usize = 4;
-/// Bytes of a server's name that a close reason has room for (RFC 6455 §5.5: 123 in all).
+/// Bytes of a server's name that a close reason has room for, beside what else it says.
 const NAME_BYTES_MAX: usize = 30;
 
 /// The name of a host as a registration signs it: without port or brackets, in lower case.
@@ -112,7 +112,7 @@ impl Verifier {
         self.proved
     }
 
-    /// Why a connection is closed whose signature is not over this, in at most 123 bytes.
+    /// Why a connection is closed whose signature is not over this, in as many bytes as a close frame takes.
     pub(crate) fn reason(&self) -> String {
         let host = self.hosts.first().map_or("", String::as_str);
         let is_shown = |c: &char| c.is_ascii_graphic() && *c != '"';
@@ -154,6 +154,8 @@ impl Verifier {
 
 #[cfg(test)]
 mod tests {
+    use holepunch_wire::close_code::CLOSE_REASON_BYTES_MAX;
+
     use super::*;
 
     #[test]
@@ -208,7 +210,11 @@ mod tests {
                 has_failed: true,
             };
             let reason = verifier.reason();
-            assert!(reason.contains(told) && reason.len() <= 123, "{reason}: {}", reason.len());
+            assert!(
+                reason.contains(told) && reason.len() <= CLOSE_REASON_BYTES_MAX,
+                "{reason}: {}",
+                reason.len()
+            );
         }
     }
 

@@ -9,6 +9,7 @@
 //! | `front` | connections are taken; one hyper connection per client |
 //! | `connections`, `pace`, `client_io` | who has a place among them, and for how long without a word |
 //! | `http` | paths |
+//! | `registration` | who may register, and how |
 //! | `well_formed` | what every request and every WebSocket handshake must be like |
 //! | `client_address` | who a client is, behind a proxy too |
 //! | `forwarded` | what a trusted proxy says about a request |
@@ -49,6 +50,7 @@ mod outbox;
 mod pace;
 mod peers;
 mod proxy_protocol;
+mod registration;
 mod relay;
 mod server;
 mod signalling;

@@ -5,11 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, RawQuery, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use futures_util::stream;
 use holepunch_matchmaker::{Board, Listed, ListedWorker, Reply, Request};
 use holepunch_wire::WorkerId;
@@ -19,7 +21,8 @@ use holepunch_wire::shares::Table;
 use serde::Serialize;
 
 use crate::client_address::client_address;
-use crate::http::{App, STORE_AWAY};
+use crate::front::{Front, STORE_AWAY};
+use crate::hub::Hub;
 
 /// Most workers of one listing, and of those that wait for a peer: some 500 KB. A fleet that is larger is listed page by
 /// page.
@@ -215,20 +218,33 @@ impl Drop for Reading {
     }
 }
 
-pub(crate) async fn list_workers(
-    State(app): State<Arc<App>>,
+/// Where listings are asked for.
+#[derive(Debug)]
+pub(crate) struct ListingDoor {
+    pub(crate) front: Arc<Front>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) listings: Listings,
+}
+
+impl ListingDoor {
+    pub(crate) fn routes(self) -> Router {
+        Router::new().route("/debug/list_workers", get(list_workers)).with_state(Arc::new(self))
+    }
+}
+
+async fn list_workers(
+    State(door): State<Arc<ListingDoor>>,
     ConnectInfo(from): ConnectInfo<SocketAddr>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    let Some(listings) = &app.listings else { return StatusCode::NOT_FOUND.into_response() };
     let page = match Page::of(query.as_deref()) {
         Ok(page) => page,
         Err(why) => return (StatusCode::BAD_REQUEST, why).into_response(),
     };
-    let client = client_address(from, &headers, &app.front.trusted_proxies).ip;
-    let turn = listings.turn.lock().await;
-    let reading = match listings.begin(client, Instant::now()) {
+    let client = client_address(from, &headers, &door.front.trusted_proxies).ip;
+    let turn = door.listings.turn.lock().await;
+    let reading = match door.listings.begin(client, Instant::now()) {
         Ok(reading) => reading,
         Err(status) => {
             let soon = [(RETRY_AFTER, HeaderValue::from_static("1"))];
@@ -237,10 +253,10 @@ pub(crate) async fn list_workers(
         }
     };
     let request = Request::List { after: page.after.clone(), limit: page.limit };
-    let Some(Reply::Listed(listed)) = app.hub.ask(request).await else {
+    let Some(Reply::Listed(listed)) = door.hub.ask(request).await else {
         return (StatusCode::SERVICE_UNAVAILABLE, STORE_AWAY).into_response();
     };
-    let listing = app.hub.read(|board| Listing::of(board, &listed, &page));
+    let listing = door.hub.read(|board| Listing::of(board, &listed, &page));
     let Ok(text) = serde_json::to_vec(&listing) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };

@@ -4,6 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use holepunch_wire::relay::{RelayAccess, RelayKey};
 use holepunch_wire::stun::proof::{ProofClock, ProofKey};
 use ipnet::IpNet;
@@ -11,11 +16,13 @@ use rand::rngs::{StdRng, SysRng};
 use rand::{SeedableRng, TryRng};
 use tokio::task::JoinSet;
 
-use crate::http::{self, App};
+use crate::front::{Front, STORE_AWAY};
+use crate::http;
 use crate::hub::Hub;
 use crate::listening::{BindError, Bound, Ended, Listening, Settings};
-use crate::listing::Listings;
+use crate::listing::{ListingDoor, Listings};
 use crate::peers::Peers;
+use crate::registration::RegistrationDoor;
 use crate::relay::{Relay, RelayDoor, RelayLimits};
 use crate::stun::StunServer;
 use crate::telling::Counted;
@@ -133,14 +140,8 @@ impl Server {
         let stun_addresses = stun.as_ref().map(StunServer::addresses).unwrap_or_default();
         let (http, hosts) = (bound.address, &bound.front.public_hosts);
         tracing::info!(%http, stun = ?stun_addresses, ?hosts, "rendezvous is running");
-        let front = Arc::clone(&bound.front);
-        let door = RelayDoor { front, relay: relay.clone(), hub: Some(Arc::clone(&hub)) };
-        let app = App {
-            front: Arc::clone(&bound.front),
-            hub: Arc::clone(&hub),
-            listings: config.listing.then(Listings::default),
-        };
-        let listening = bound.serve(http::rendezvous(Arc::new(app), door));
+        let routes = routes(&bound.front, &hub, relay.clone(), config.listing);
+        let listening = bound.serve(routes);
         let mut clock = JoinSet::new();
         let board = Arc::clone(&hub);
         clock.spawn(async move { board.run().await });
@@ -190,6 +191,28 @@ impl Server {
             stun.shutdown().await;
         }
         tracing::info!(left, ended_for_others, "rendezvous has ended");
+    }
+}
+
+fn routes(front: &Arc<Front>, hub: &Arc<Hub>, relay: Option<Arc<Relay>>, listing: bool) -> Router {
+    let (front, hub) = (|| Arc::clone(front), || Arc::clone(hub));
+    let told = hub();
+    let tell = move |session, end, is_open| told.relay_changed(session, end, is_open);
+    let relay = RelayDoor { front: front(), relay, tell: Box::new(tell) }.routes();
+    let registration = RegistrationDoor { front: front(), hub: hub() }.routes();
+    let listing = listing.then(|| {
+        ListingDoor { front: front(), hub: hub(), listings: Listings::default() }.routes()
+    });
+    let others = listing.unwrap_or_default().route("/readyz", get(ready).with_state(hub()));
+    http::rendezvous(front(), relay.merge(registration), others)
+}
+
+/// Whether a load balancer is to send workers here.
+async fn ready(State(hub): State<Arc<Hub>>) -> Response {
+    if hub.is_ready() {
+        "OK".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, STORE_AWAY).into_response()
     }
 }
 

@@ -16,9 +16,6 @@ pub(crate) const PEER: Rate = Rate { count: 50, per: SECOND, burst: 50 };
 pub(crate) const OBSERVATIONS: Rate = Rate { count: 1, per: SECOND, burst: 16 };
 /// Authenticated checks of a peer that are answered: its search sends 100 a second.
 pub(crate) const CHECKS: Rate = Rate { count: 250, per: SECOND, burst: 250 };
-/// Offers that are followed. Each sends a PING to an address of the rendezvous' choice, and one that is honest offers a
-/// peer every few seconds at most.
-pub(crate) const OFFERS: Rate = Rate { count: 1, per: SECOND, burst: 10 };
 
 /// Early PINGs kept in mind, and for how long: a peer whose offer arrived sooner than ours starts
 /// to send before we know of it.

@@ -10,13 +10,13 @@ use holepunch_wire::candidate::Candidate;
 use holepunch_wire::nat::NatProfile;
 use holepunch_wire::probe::{Ping, Pong, Probe, ProbeError};
 use holepunch_wire::rate::Bucket;
-use holepunch_wire::session::SessionId;
+use holepunch_wire::session::{OFFERS, SessionId};
 use holepunch_wire::signal::Offer;
 use holepunch_wire::signal::v1::WorkerV1;
 use holepunch_wire::stun;
 use rand::rngs::StdRng;
 
-use crate::answers::{EarlyPings, OFFERS, STRANGERS};
+use crate::answers::{EarlyPings, STRANGERS};
 use crate::budget::{SearchHistory, Unproven};
 use crate::discovery::{Discovery, RetryBounds};
 use crate::doors::{

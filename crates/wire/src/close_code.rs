@@ -1,5 +1,8 @@
 //! Close codes of a WebSocket (RFC 6455 §7.4.1, and IANA's registry of them).
 
+/// Longest reason of a close frame, in bytes: a control frame's 125 without the code (RFC 6455 §5.5).
+pub const CLOSE_REASON_BYTES_MAX: usize = 123;
+
 /// A close code that this project sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]

@@ -10,6 +10,16 @@ use crate::text::truncate;
 /// Longest reason that is kept, in bytes.
 pub const REASON_BYTES_MAX: usize = 512;
 
+/// Most plans of one session: a profile that becomes better, and strategies that fail, need a handful.
+pub const PLANS_MAX: u32 = 32;
+
+/// Most sockets of a search, whatever the plan says.
+pub const SOCKETS_MAX: u16 = 256;
+/// Most packets of a search. Conntrack tables of a few thousand entries are common in offices.
+pub const PROBES_MAX: u16 = 2048;
+/// Most packets of a search with a new pair of socket and destination, in a second: what NATs bind without trouble.
+pub const PER_SECOND_MAX: u16 = 100;
+
 /// Most ports that a window leaves out.
 pub const EXCEPT_MAX: usize = 32;
 

@@ -48,14 +48,21 @@ impl Bucket {
     /// Whether so many could be taken.
     #[must_use]
     pub fn has(&self, rate: Rate, count: u64, now: Instant) -> bool {
-        self.after(rate, count, now) <= now + rate.time_of(rate.burst)
+        self.free_at(rate, count, now) <= now
     }
 
     /// Takes so many, even if there are fewer: from when on there would have been as many, if that is later than now.
     pub fn spend(&mut self, rate: Rate, count: u64, now: Instant) -> Option<Instant> {
-        let whole_at = self.after(rate, count, now);
-        self.whole_at = Some(whole_at);
-        whole_at.checked_sub(rate.time_of(rate.burst)).filter(|at| *at > now)
+        let free_at = self.free_at(rate, count, now);
+        self.whole_at = Some(self.after(rate, count, now));
+        (free_at > now).then_some(free_at)
+    }
+
+    /// When so many could be taken.
+    #[must_use]
+    pub fn free_at(&self, rate: Rate, count: u64, now: Instant) -> Instant {
+        let free_at = self.after(rate, count, now).checked_sub(rate.time_of(rate.burst));
+        free_at.map_or(now, |at| at.max(now))
     }
 
     /// From when on nothing of it is used; `None` where nothing ever was.
@@ -130,6 +137,7 @@ mod tests {
         assert_eq!(bucket.spend(rate, 1_000_000, start), Some(start + SECOND));
         assert!(!bucket.has(rate, 1, start + SECOND) && bucket.has(rate, 1, start + 2 * SECOND));
         assert_eq!(bucket.whole_at(), Some(start + SECOND + SECOND / 10));
+        assert_eq!(bucket.free_at(rate, 50_000, start), start + SECOND + SECOND / 20);
         for _ in 0..100 {
             bucket.spend(Rate { count: 0, ..rate }, u64::MAX, start);
         }

@@ -22,6 +22,10 @@ pub const RELAY_FRAME_BYTES_MAX: usize = 64 * 1024;
 pub const RELAY_URL_BYTES_MAX: usize = 512;
 /// Bytes of a length.
 pub const LENGTH_BYTES: usize = 2;
+const _: () = assert!(
+    RELAY_FRAME_BYTES_MAX <= 1 << (8 * LENGTH_BYTES),
+    "a length counts as far as a frame is long"
+);
 
 /// A frame that is filled with datagrams.
 #[derive(Debug, Default)]

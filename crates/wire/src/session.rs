@@ -3,14 +3,20 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::rate::Rate;
 
 /// Longest name of a room, in bytes.
 pub const ROOM_BYTES_MAX: usize = 128;
 
 /// Sessions of one worker at a time, on both sides: the rendezvous makes no more of them, and a worker takes no more.
 pub const SESSIONS_MAX: usize = 64;
+/// Offers that a worker follows. Each sends a PING to an address of the rendezvous' choice, and one that is honest offers a
+/// peer every few seconds at most.
+pub const OFFERS: Rate = Rate { count: 1, per: Duration::from_secs(1), burst: 10 };
 
 /// The number of a session, unguessable; 16 hexadecimal digits as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,6 +2,27 @@
 
 use std::fmt::Write;
 
+/// Makes a type that is read by `FromStr` and shown by `Display` one that serde takes for a text, by
+/// `#[serde(try_from = "String", into = "String")]`.
+#[macro_export]
+macro_rules! as_text {
+    ($name:ty) => {
+        impl TryFrom<String> for $name {
+            type Error = <$name as ::std::str::FromStr>::Err;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.to_string()
+            }
+        }
+    };
+}
+
 /// At most so many characters of a text, for whoever writes it out as `{:?}`, or makes it harmless later.
 #[must_use]
 pub fn start(text: &str, characters_max: usize) -> &str {

@@ -39,6 +39,9 @@ pub struct TurnServer {
 }
 
 impl TurnServer {
+    /// Its texts together.
+    pub(crate) const BYTES_MAX: usize = 3 * TEXT_BYTES_MAX;
+
     /// Whether the credentials have ended by then, in seconds of Unix time. Those that do not say when
     /// they end have not.
     #[must_use]

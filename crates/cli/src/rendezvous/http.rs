@@ -1,12 +1,14 @@
 //! Where a server listens, and which proxies stand in front of it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
 use std::str::FromStr;
 
-use holepunch_rendezvous::IpNet;
+use holepunch_rendezvous::{BindError, IpNet};
 
 use crate::exit::Failure;
 use crate::settings::{Address, Environment, List, PortNumber, repeated};
+use crate::signals::Stop;
 
 const DEFAULT_PORT: u16 = 8080;
 
@@ -30,6 +32,19 @@ pub(crate) struct Args {
     /// such header is taken [env: PROXY_PROTOCOL]
     #[arg(long)]
     proxy_protocol: bool,
+}
+
+/// Runs a server until a signal comes.
+pub(crate) async fn serve<S>(
+    bind: impl FnOnce() -> Result<S, BindError>,
+    shutdown: impl AsyncFnOnce(S),
+) -> Result<ExitCode, Failure> {
+    let mut stop = Stop::listen()?;
+    let server = bind().map_err(Failure::failed)?;
+    let signal = stop.wait().await;
+    tracing::info!(signal, "shutting down");
+    shutdown(server).await;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What they say.

@@ -107,7 +107,9 @@ impl Close {
             reason = reason.get(PROOF_BYTES..).unwrap_or_default();
             code = CloseCode::of_number(reason.first().map_or(0, |number| u64::from(*number)));
         }
-        let reason = harmless(&String::from_utf8_lossy(reason), REASON_BYTES_MAX);
+        let reason = String::from_utf8_lossy(reason);
+        // The number of a code behind a proof is a control character.
+        let reason = harmless(reason.trim_start_matches(char::is_control), REASON_BYTES_MAX);
         if code == CloseCode::Other {
             code = CloseCode::of_older(&reason);
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use holepunch_wire::relay::{LENGTH_BYTES, RELAY_FRAME_BYTES_MAX};
 use tokio::sync::watch;
 
 use super::View;
@@ -12,6 +13,7 @@ use crate::mux::{Mux, RelayQueue, Route};
 
 /// Longest datagram that the relay of the rendezvous takes, in bytes: more than QUIC sends on any path.
 const DATAGRAM_BYTES_MAX: usize = 16 * 1024;
+const _: () = assert!(LENGTH_BYTES + DATAGRAM_BYTES_MAX <= RELAY_FRAME_BYTES_MAX);
 /// The same of a TURN server: what is left of an Ethernet frame behind the headers of IPv6, UDP and
 /// ChannelData (RFC 8656 §12.4). QUIC finds out that longer ones do not arrive.
 const TURN_DATAGRAM_BYTES_MAX: usize = 1500 - 40 - 8 - 4;

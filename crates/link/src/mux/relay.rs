@@ -4,12 +4,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use holepunch_wire::relay::RelayFrame;
+use holepunch_wire::relay::{RELAY_FRAME_BYTES_MAX, RelayFrame};
 use tokio::sync::Notify;
 
 /// Bytes that wait for a relay: two frames and some, so that one can be filled while another is
 /// written. More would only be delay.
 const QUEUE_BYTES_MAX: usize = 160 * 1024;
+const _: () = assert!(2 * RELAY_FRAME_BYTES_MAX <= QUEUE_BYTES_MAX);
 /// A relay that takes nothing for so long is stuck: what is sent to it is dropped from then on, as on any
 /// network, because a packet that waits holds up the packets of all other paths too.
 const STUCK_AFTER: Duration = Duration::from_millis(100);

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::address::{Site, Source};
+use holepunch_wire::rate::{Bucket, Rate};
 use holepunch_wire::reason::CallError;
-use holepunch_wire::session::SESSIONS_MAX;
+use holepunch_wire::session::{OFFERS, SESSIONS_MAX};
 use holepunch_wire::signal::v1::ServerV1;
 
 use super::pairing::{may_meet, parted};
@@ -20,11 +21,12 @@ use crate::seat::Seat;
 /// So many sessions a worker has at most where one more caller comes from another room: the other half is left to its own
 /// room, whatever strangers do who have read its id in the listing.
 const CALLED_FROM_OUTSIDE_MAX: usize = SESSIONS_MAX / 2;
-/// So many callers from other rooms a worker is offered at once, ...
-const CALLS_BURST: u32 = 8;
-/// ... and one in this time from then on. A worker follows ten offers at once and one a second from whomever
-/// (`traversal::answers`): so it follows each of these, and those of its own room have the rest.
+/// Callers from other rooms that a worker is offered: it follows each of these, and those of its own room have the rest of
+/// the offers that it follows.
+const CALLS: Rate = Rate { count: 1, per: CALL_EVERY, burst: 8 };
 const CALL_EVERY: Duration = Duration::from_millis(1250);
+const _: () = assert!(CALLS.burst < OFFERS.burst);
+const _: () = assert!(CALL_EVERY.as_millis() * OFFERS.count as u128 > OFFERS.per.as_millis());
 /// Callers in line for a worker.
 const IN_LINE_MAX: usize = 64;
 /// Sites whose last turn is remembered, of each worker.
@@ -39,19 +41,17 @@ pub(super) struct Line {
     served: VecDeque<Site>,
     /// When it is the next one's turn.
     pub(super) turn_at: Option<Instant>,
-    /// When as many could be served at once as ever.
-    rested_at: Option<Instant>,
+    calls: Bucket,
 }
 
 impl Line {
     /// When the next one may be served.
     fn free_at(&self, now: Instant) -> Instant {
-        let slack = CALL_EVERY * (CALLS_BURST - 1);
-        self.rested_at.and_then(|at| at.checked_sub(slack)).map_or(now, |at| at.max(now))
+        self.calls.free_at(CALLS, 1, now)
     }
 
     fn serve(&mut self, site: Site, now: Instant) {
-        self.rested_at = Some(self.rested_at.map_or(now, |at| at.max(now)) + CALL_EVERY);
+        self.calls.spend(CALLS, 1, now);
         self.served.retain(|known| *known != site);
         if self.served.len() >= SERVED_KNOWN_MAX {
             self.served.pop_front();

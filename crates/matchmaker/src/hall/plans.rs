@@ -1,11 +1,10 @@
 //! Plans that follow the first one, and what becomes of them.
 
-use holepunch_wire::plan::{Plan, Strategy};
+use holepunch_wire::plan::{PLANS_MAX, Plan, Strategy};
 use holepunch_wire::reason::EndReason;
 use holepunch_wire::session::{AddressProof, LinkState, SessionId};
 use holepunch_wire::signal::v1::{LinkReport, ServerV1};
 
-use super::session::PLANS_MAX;
 use super::{Hall, Step};
 use crate::doors::{DropReason, Event};
 use crate::seat::Seat;

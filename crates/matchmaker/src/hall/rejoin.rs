@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use holepunch_wire::WorkerId;
+use holepunch_wire::plan::PLANS_MAX;
 use holepunch_wire::reason::EndReason;
 use holepunch_wire::session::{RoomMode, SessionId};
 use holepunch_wire::signal::v1::ServerV1;
 
 use super::queue::Place;
-use super::session::{End, PLANS_MAX, Session};
+use super::session::{End, Session};
 use super::{Hall, Step};
 use crate::card::Card;
 use crate::doors::ConnectionId;

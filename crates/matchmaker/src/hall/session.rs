@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::nat::NatClass;
-use holepunch_wire::plan::Plan;
+use holepunch_wire::plan::{PLANS_MAX, Plan};
 use holepunch_wire::session::SessionId;
 
 use super::queue::Place;
@@ -20,8 +20,6 @@ pub const RESUME_WITHIN: Duration = Duration::from_secs(30);
 pub(crate) const RETURN_WITHIN: Duration = Duration::from_secs(5);
 /// Two whose session came to nothing are not offered each other again before this.
 pub(crate) const REMATCH_AFTER: Duration = Duration::from_secs(5);
-/// Plans of one session: a profile that becomes better, and strategies that fail, need a handful.
-pub(crate) const PLANS_MAX: u32 = 32;
 /// Workers in a room where everyone is offered everyone.
 pub(crate) const MESH_WORKERS_MAX: usize = 32;
 

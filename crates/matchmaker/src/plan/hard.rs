@@ -1,23 +1,27 @@
 //! Searches for the ports of hard NATs.
 
 use holepunch_wire::nat::{Allocation, Mapping, NatProfile, SearchWish};
-use holepunch_wire::plan::{Aim, Announce, Search, Strategy};
+use holepunch_wire::plan::{
+    Aim, Announce, PER_SECOND_MAX, PROBES_MAX, SOCKETS_MAX, Search, Strategy,
+};
+use holepunch_wire::signal::v1::ANNOUNCED_MAX;
 
 use super::{Idea, Side};
 
 /// Pace of a search on either side: new pairs of socket and destination in a second. A few are left
 /// for checks to the addresses of the peer that are known.
-const PER_SECOND: u16 = 96;
+const PER_SECOND: u16 = PER_SECOND_MAX - 4;
 /// Birthday: sockets on the hard side, and packets to random ports from the other. 256 sockets among
 /// 64,512 ports are hit by 2,048 packets with 99.97 %.
-const BIRTHDAY_SOCKETS: u16 = 256;
-const BIRTHDAY_PROBES: u16 = 2048;
+const BIRTHDAY_SOCKETS: u16 = SOCKETS_MAX;
+const BIRTHDAY_PROBES: u16 = PROBES_MAX;
 /// Sockets whose ports are predicted.
 const PREDICTED_SOCKETS: u16 = 4;
 /// Fresh sockets a side beside NATs that early packets disturb.
 const FRESH_SOCKETS: u16 = 2;
 /// Predicted ports that the other side tries: other hosts may take some in between.
 const PREDICTED_PORTS: u16 = 12;
+const _: () = assert!(PREDICTED_PORTS as usize <= ANNOUNCED_MAX);
 /// Blocks up to this size have few ports to spare.
 const SMALL_BLOCK: u16 = 64;
 /// Sockets toward a small block; with three on each side, two blocks of 64 that reuse ports miss
@@ -26,7 +30,7 @@ const SWEEP_SOCKETS: u16 = 3;
 /// Where one side's block is swept, it has one socket for each so many ports, within bounds, ...
 const PORTS_PER_SOCKET: u16 = 16;
 const SWEPT_SOCKETS_MIN: u16 = 16;
-const SWEPT_SOCKETS_MAX: u16 = 128;
+const SWEPT_SOCKETS_MAX: u16 = SOCKETS_MAX / 2;
 /// ... and opens at least so many of them in a second.
 const SWEPT_PER_SECOND_MIN: u16 = 12;
 /// A sweep on one side goes so far from the ports that were seen, however small the block may seem.

@@ -118,8 +118,7 @@ impl RelativePath {
     #[must_use]
     pub fn partial_name(&self) -> String {
         let name = self.name();
-        let kept = (0..=PARTIAL_NAME_BYTES.min(name.len())).rev();
-        let kept = kept.into_iter().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
+        let kept = name.floor_char_boundary(PARTIAL_NAME_BYTES);
         let id = blake3::hash(self.0.as_bytes()).to_hex();
         format!(".{}.{}.part", &name[..kept], &id[..PARTIAL_ID_DIGITS])
     }

@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use super::error::TransferError;
 use super::summary::Totals;
 use crate::messages::MESSAGE_BYTES_MAX;
-use holepunch_wire::text::exact;
+use holepunch_wire::text::{exact, truncate};
 
 /// The version of everything in here.
 pub const VERSION: u32 = 1;
@@ -373,7 +373,6 @@ pub(super) async fn read_json(
 #[must_use]
 pub fn told(reason: &str) -> String {
     let mut told = exact(reason, REASON_BYTES_MAX);
-    let end = (0..=REASON_BYTES_MAX.min(told.len())).rev().find(|end| told.is_char_boundary(*end));
-    told.truncate(end.unwrap_or(0));
+    truncate(&mut told, REASON_BYTES_MAX);
     told
 }

@@ -14,6 +14,7 @@ use super::end::{Close, End};
 use super::frame::{PING, PONG, Reader, Received};
 use super::{Pair, Relay};
 use holepunch_wire::close_code::CloseCode;
+use holepunch_wire::relay::RELAY_FRAME_BYTES_MAX;
 
 /// A worker that has said nothing for so long is sent a ping: within the two minutes after which
 /// some routers forget a TCP connection, and rare enough for a battery.
@@ -25,7 +26,7 @@ const CLOSE_GRACE: Duration = Duration::from_millis(500);
 /// Bytes of a read: it begins small, as most connections say little, and grows while reads are full, up
 /// to the longest frame.
 const READ_BYTES_MIN: usize = 4 * 1024;
-const READ_BYTES_MAX: usize = 64 * 1024 + 64;
+const READ_BYTES_MAX: usize = RELAY_FRAME_BYTES_MAX + 64;
 /// Reads before the others of this thread have a turn.
 const READS_PER_TURN: usize = 8;
 

@@ -8,7 +8,7 @@ use axum::body::Bytes;
 use bytes::{Buf, BytesMut};
 use holepunch_wire::relay::RELAY_FRAME_BYTES_MAX;
 
-use holepunch_wire::close_code::{CloseCode, may_be_sent};
+use holepunch_wire::close_code::{CLOSE_REASON_BYTES_MAX, CloseCode, may_be_sent};
 
 /// First byte of a whole message: FIN, and the kind.
 pub(super) const BINARY: u8 = 0x82;
@@ -20,7 +20,7 @@ const FIN: u8 = 0x80;
 const RESERVED: u8 = 0x70;
 const IS_MASKED: u8 = 0x80;
 /// Longest payload of a ping, pong or close (RFC 6455 §5.5).
-const CONTROL_BYTES_MAX: usize = 125;
+const CONTROL_BYTES_MAX: usize = 2 + CLOSE_REASON_BYTES_MAX;
 /// Longest head of a frame: kind, length in eight bytes, mask.
 const HEAD_BYTES_MAX: usize = 14;
 

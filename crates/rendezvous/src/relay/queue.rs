@@ -5,15 +5,17 @@ use std::io::IoSlice;
 
 use axum::body::Bytes;
 
+use holepunch_wire::relay::RELAY_FRAME_BYTES_MAX;
+
 use super::frame::{BINARY, OwnHead};
 
 /// Once so many bytes wait for a worker that is connected, the other one is not read from. The kernel's
 /// buffers hold what a fast path needs (four times as much here, and in a read, was slower): this is for the
 /// time until a task is called, and a bound on what thousands of stopped readers cost.
-pub(super) const QUEUE_BYTES_MAX: usize = 64 * 1024;
+pub(super) const QUEUE_BYTES_MAX: usize = RELAY_FRAME_BYTES_MAX;
 /// Most bytes that wait for a worker that is not connected (yet): a handshake and a first window of
 /// datagrams. Of more the oldest are dropped: they are datagrams.
-pub(super) const EARLY_BYTES_MAX: usize = 64 * 1024 + 1024;
+pub(super) const EARLY_BYTES_MAX: usize = RELAY_FRAME_BYTES_MAX + 1024;
 /// What a frame in the queue costs beside its bytes: a flood of empty ones is bounded, too.
 const ENTRY_BYTES: usize = 64;
 /// Pings and pongs that wait; a client that sends more pings is not answered each.

@@ -24,32 +24,24 @@ use crate::client_address::client_address;
 use crate::client_io::ClientIo;
 use crate::connections::Place as ConnectionPlace;
 use crate::front::Front;
-use crate::hub::Hub;
 use crate::websocket;
 
 use super::Relay;
 use super::budget::{Payer, Refusal};
 
 /// Where relays are opened.
-#[derive(Debug, Clone)]
 pub(crate) struct RelayDoor {
     pub(crate) front: Arc<Front>,
     /// None where it is turned off.
     pub(crate) relay: Option<Arc<Relay>>,
-    /// Who is told which worker is connected, where that is in this process.
-    pub(crate) hub: Option<Arc<Hub>>,
+    /// Tells which end of a session is connected.
+    pub(crate) tell: Box<dyn Fn(SessionId, usize, bool) + Send + Sync>,
 }
 
 impl RelayDoor {
     pub(crate) fn routes(self) -> Router {
         let open = get(open).with_state(Arc::new(self));
         Router::new().route(&format!("{RELAY_PATH}{{session}}"), open)
-    }
-
-    fn tell(&self, session: SessionId, end: usize, is_open: bool) {
-        if let Some(hub) = &self.hub {
-            hub.relay_changed(session, end, is_open);
-        }
     }
 }
 
@@ -110,7 +102,7 @@ async fn open(
     };
     tokio::spawn(async move {
         if let Some(socket) = upgrade.await.ok().and_then(socket) {
-            let tell = |is_open| door.tell(session, own, is_open);
+            let tell = |is_open| (door.tell)(session, own, is_open);
             place.relay.serve((payer, own), socket, tell).await;
         }
         drop((place, alive, websocket));

@@ -56,8 +56,10 @@ impl RelayServer {
         let relay = Arc::new(Relay::new(config.limits, config.key));
         tracing::info!(http = %bound.address, "relay is running");
         let front = Arc::clone(&bound.front);
-        let door = RelayDoor { front, relay: Some(Arc::clone(&relay)), hub: None };
-        Ok(Self { listening: bound.serve(http::relay(door)), relay })
+        let nobody = Box::new(|_, _, _| {});
+        let door = RelayDoor { front, relay: Some(Arc::clone(&relay)), tell: nobody };
+        let routes = http::relay(Arc::clone(&bound.front), door.routes());
+        Ok(Self { listening: bound.serve(routes), relay })
     }
 
     /// Where HTTP and WebSocket are served.

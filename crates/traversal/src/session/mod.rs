@@ -33,7 +33,7 @@ use holepunch_wire::address::AddressKind;
 use holepunch_wire::candidate::{Candidate, CandidateKind, bounded};
 use holepunch_wire::check::{CheckKey, CheckRequest, IceRole};
 use holepunch_wire::credentials::IceCredentials;
-use holepunch_wire::plan::{Plan, Strategy};
+use holepunch_wire::plan::{PLANS_MAX, Plan, Strategy};
 use holepunch_wire::rate::Bucket;
 use holepunch_wire::session::{AddressProof, LinkState, SessionId};
 use holepunch_wire::signal::v1::SessionOffer;
@@ -71,8 +71,7 @@ const LINGERING_MAX: usize = 16;
 const MEASURED_WITHIN: Duration = Duration::from_secs(15);
 /// Longest time that a plan holds packets back, in milliseconds.
 const DELAY_MS_MAX: u32 = 1000;
-/// Plans that are followed in a session, and how often all addresses are checked anew for one.
-const PLANS_MAX: u32 = 32;
+/// How often all addresses are checked anew for a plan.
 const RESTARTS_MAX: u32 = 2;
 
 /// What the machine's other parts know when a session is made.

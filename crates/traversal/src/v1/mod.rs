@@ -12,11 +12,10 @@ use holepunch_wire::candidate::{self, CANDIDATES_MAX, Candidate, CandidateKind};
 use holepunch_wire::nat::SearchWish;
 use holepunch_wire::plan::{Plan, Strategy};
 use holepunch_wire::reason::EndReason;
-use holepunch_wire::session::{AddressProof, SESSIONS_MAX, SessionId};
+use holepunch_wire::session::{AddressProof, OFFERS, SESSIONS_MAX, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, SessionOffer, Welcome, WorkerV1};
 use holepunch_wire::stun::proof::ProofNonce;
 
-use crate::answers::OFFERS;
 use crate::doors::{Event, OfferRefusal, SearchRefusal, Surroundings};
 use crate::machine::Traversal;
 use crate::session::{Prepared, SearchRun, Session, Setting, opener};

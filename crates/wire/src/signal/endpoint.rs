@@ -54,14 +54,8 @@ fn read_port(raw: &str) -> Result<u16, EndpointError> {
 
 /// The start of a bad value, for an error text.
 fn quote(raw: &str) -> String {
-    if raw.len() <= QUOTE_BYTES_MAX {
-        return raw.to_owned();
-    }
-    let mut end = QUOTE_BYTES_MAX;
-    while !raw.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}…", &raw[..end])
+    let start = &raw[..raw.floor_char_boundary(QUOTE_BYTES_MAX)];
+    if start.len() < raw.len() { format!("{start}…") } else { raw.to_owned() }
 }
 
 #[cfg(test)]

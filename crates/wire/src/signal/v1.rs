@@ -5,17 +5,20 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::WorkerId;
-use crate::candidate::{self, Candidate};
+use crate::candidate::{self, CANDIDATES_MAX, Candidate};
 use crate::check::IceRole;
-use crate::credentials::IceCredentials;
+use crate::credentials::{CREDENTIAL_CHARS_MAX, IceCredentials};
+use crate::id::WORKER_ID_BYTES_MAX;
 use crate::identity::{PublicKey, Signature};
-use crate::nat::NatProfile;
-use crate::plan::{Plan, REASON_BYTES_MAX, Strategy};
+use crate::nat::{NatProfile, PROFILE_PORTS_MAX};
+use crate::plan::{EXCEPT_MAX, Plan, REASON_BYTES_MAX, Strategy};
 use crate::reason::{CallError, CloseReason, EndReason};
 use crate::relay::RELAY_URL_BYTES_MAX;
 use crate::session::{
-    AddressProof, LinkState, RelayToken, RoomMode, RoomName, SESSIONS_MAX, SessionId,
+    AddressProof, LinkState, ROOM_BYTES_MAX, RelayToken, RoomMode, RoomName, SESSIONS_MAX,
+    SessionId,
 };
+use crate::signal::FRAME_BYTES_MAX;
 use crate::text::truncate;
 use crate::turn::TurnServer;
 
@@ -29,6 +32,31 @@ pub const STUN_MAX: usize = 16;
 pub const TURN_MAX: usize = 4;
 /// Longest challenge, nonce or token, in bytes.
 const TOKEN_BYTES_MAX: usize = 512;
+/// A byte of a text may be six in JSON (`\u0001`).
+const ESCAPE_BYTES: usize = 6;
+/// What stands in lists, and all names of the fields of a message, are no longer.
+const CANDIDATE_BYTES_MAX: usize = 128;
+const ADDRESS_BYTES_MAX: usize = 64;
+const SESSION_BYTES_MAX: usize = 20;
+const PORT_BYTES_MAX: usize = 6;
+const NAMES_BYTES_MAX: usize = 1024;
+/// Everything that a message may have at once, though none has, fits into a frame.
+const _: () = assert!(
+    ESCAPE_BYTES
+        * (WORKER_ID_BYTES_MAX
+            + ROOM_BYTES_MAX
+            + REASON_BYTES_MAX
+            + RELAY_URL_BYTES_MAX
+            + 3 * TOKEN_BYTES_MAX
+            + TURN_MAX * TurnServer::BYTES_MAX)
+        + 4 * CREDENTIAL_CHARS_MAX
+        + CANDIDATES_MAX * CANDIDATE_BYTES_MAX
+        + STUN_MAX * ADDRESS_BYTES_MAX
+        + SESSIONS_MAX * SESSION_BYTES_MAX
+        + (EXCEPT_MAX + ANNOUNCED_MAX + PROFILE_PORTS_MAX) * PORT_BYTES_MAX
+        + NAMES_BYTES_MAX
+        <= FRAME_BYTES_MAX
+);
 
 /// A message of a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -473,4 +501,21 @@ fn bound_turn(servers: &mut Vec<TurnServer>) {
 fn bound_ports(ports: &mut Vec<u16>) {
     ports.retain(|port| *port != 0);
     ports.truncate(ANNOUNCED_MAX);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_in_lists_is_no_longer_than_a_frame_has_room_for() {
+        let address = SocketAddr::from(([u16::MAX; 8], u16::MAX));
+        let kind = candidate::CandidateKind::ServerReflexive;
+        let mut longest = Candidate::new(kind, address);
+        longest.priority = u32::MAX;
+        assert!(serde_json::to_string(&[longest]).unwrap().len() < CANDIDATE_BYTES_MAX);
+        assert!(serde_json::to_string(&[address]).unwrap().len() < ADDRESS_BYTES_MAX);
+        let session = serde_json::to_string(&SessionId(u64::MAX)).unwrap();
+        assert!(session.len() < SESSION_BYTES_MAX);
+    }
 }

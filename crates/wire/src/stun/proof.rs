@@ -210,33 +210,9 @@ impl FromStr for AddressProof {
     }
 }
 
-impl TryFrom<String> for ProofNonce {
-    type Error = HexError;
+crate::as_text!(ProofNonce);
 
-    fn try_from(text: String) -> Result<Self, HexError> {
-        text.parse()
-    }
-}
-
-impl From<ProofNonce> for String {
-    fn from(nonce: ProofNonce) -> Self {
-        nonce.to_string()
-    }
-}
-
-impl TryFrom<String> for AddressProof {
-    type Error = HexError;
-
-    fn try_from(text: String) -> Result<Self, HexError> {
-        text.parse()
-    }
-}
-
-impl From<AddressProof> for String {
-    fn from(proof: AddressProof) -> Self {
-        proof.to_string()
-    }
-}
+crate::as_text!(AddressProof);
 
 fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

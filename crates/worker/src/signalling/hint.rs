@@ -4,6 +4,7 @@ use std::io;
 
 use holepunch_link::FailureCode;
 use holepunch_link::dial::NameUnknown;
+use holepunch_wire::close_code::CLOSE_REASON_BYTES_MAX;
 use holepunch_wire::reason::CloseReason;
 use holepunch_wire::relay::RELAY_SCHEME;
 use holepunch_wire::signal::REGISTER_PATH;
@@ -23,8 +24,6 @@ use crate::url::WebSocketUrl;
 /// What the library makes of a close code that it does not know, among them 1014, which the registry of RFC 6455 §11.7 has
 /// since for a gateway whose server does not answer.
 const UNKNOWN_CODE_REASON: &str = "Protocol violation";
-/// Most characters of the reason in a close frame: its bytes are no more (RFC 6455 §5.5).
-const CLOSE_CHARS_MAX: usize = 123;
 /// Most characters of a server's own words that are repeated.
 const BODY_CHARS_MAX: usize = 120;
 /// What servers answer that are asked in plain text where they speak TLS.
@@ -106,7 +105,7 @@ pub(crate) fn on_close(frame: Option<&CloseFrame>, registered: Option<Registered
                 rendezvous behind it does not answer"
             .to_owned();
     }
-    let said = harmless(&frame.reason, CLOSE_CHARS_MAX);
+    let said = harmless(&frame.reason, CLOSE_REASON_BYTES_MAX);
     let hint = registered.map_or(String::new(), |registered| hint_on_close(frame, registered));
     format!("the rendezvous closed the connection ({} {said}){hint}", u16::from(frame.code))
 }

@@ -8,6 +8,7 @@ mod tests;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use holepunch_wire::plan::{PER_SECOND_MAX, PROBES_MAX};
 use holepunch_wire::stun::{TransactionId, binding_request};
 use rand::rngs::StdRng;
 
@@ -17,12 +18,6 @@ use crate::schedule;
 use run::State;
 pub(crate) use run::{Prepared, SearchRun, opener};
 
-/// Sockets of one search.
-pub(crate) const SOCKETS_MAX: u16 = 256;
-/// Packets of one search. Conntrack tables of a few thousand entries are common in offices.
-pub(crate) const PROBES_MAX: u16 = 2048;
-/// Packets with a new pair of socket and destination, in a second: what NATs bind without trouble.
-pub(crate) const PER_SECOND_MAX: u16 = 100;
 const PACE_MAX: usize = PER_SECOND_MAX as usize;
 
 const SECOND: Duration = Duration::from_secs(1);

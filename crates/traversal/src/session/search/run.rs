@@ -6,14 +6,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use holepunch_wire::nat::Allocation;
-use holepunch_wire::plan::{Aim, Announce, Plan, Search};
+use holepunch_wire::plan::{Aim, Announce, PER_SECOND_MAX, PROBES_MAX, Plan, SOCKETS_MAX, Search};
 use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::v1::{ANNOUNCED_MAX, WorkerV1};
 use holepunch_wire::stun::TransactionId;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use super::{PER_SECOND_MAX, PROBES_MAX, SOCKETS_MAX};
 use crate::doors::SocketId;
 use crate::session::paths::Route;
 
