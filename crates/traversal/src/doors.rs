@@ -1,5 +1,6 @@
 //! What goes into the machine and what comes out.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -81,6 +82,27 @@ impl Surroundings {
         let main = if seen.is_ipv4() { self.main } else { self.main_v6 };
         let is_of_host = self.interfaces.contains(&seen.ip()) || seen.ip().is_loopback();
         is_of_host && main.is_some_and(|main| main.port() == seen.port())
+    }
+
+    /// Whether an interface has an IPv4 address. As long as none is known, it may.
+    pub(crate) fn has_ipv4(&self) -> bool {
+        self.interfaces.is_empty() || self.interfaces.iter().any(IpAddr::is_ipv4)
+    }
+
+    /// Whether an interface has an IPv6 address that is no local one.
+    pub(crate) fn has_global_v6(&self) -> bool {
+        let is_global = |ip: &IpAddr| ip.is_ipv6() && AddressKind::of(*ip) == AddressKind::Ordinary;
+        self.main_v6.is_some() && self.interfaces.iter().any(is_global)
+    }
+
+    /// The own sockets at the addresses of the interfaces, in the order of those.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = SocketAddr> {
+        let is_useful =
+            |ip: &&IpAddr| ip.is_ipv4() || AddressKind::of(**ip) != AddressKind::LinkLocal;
+        self.interfaces.iter().filter(is_useful).filter_map(|ip| {
+            let main = if ip.is_ipv4() { self.main } else { self.main_v6 };
+            Some(SocketAddr::new(*ip, main?.port()))
+        })
     }
 }
 
@@ -436,8 +458,8 @@ pub struct NoEndpoint {
 /// What happened to a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionEvent {
-    /// Checks leave by this plan.
-    Started(Box<Plan>),
+    /// The session of this offer has begun: checks leave by its plan.
+    Started(Box<SessionOffer>),
     /// The rendezvous has another plan.
     Replanned(Box<Plan>),
     /// A plan's search is not made.
@@ -564,6 +586,13 @@ pub struct Dropped {
     pub rate_limited: u64,
     /// A check that does not prove that its sender knows the session's password.
     pub unauthenticated: u64,
+}
+
+/// What has been said and has not been polled yet.
+#[derive(Debug, Default)]
+pub(crate) struct Out {
+    pub(crate) transmits: VecDeque<Transmit>,
+    pub(crate) events: VecDeque<Event>,
 }
 
 /// A wake-up: when, and why.

@@ -157,32 +157,31 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(
-        offer: SessionOffer,
+        mut offer: Box<SessionOffer>,
         setting: Setting,
         now: Instant,
         rng: &mut StdRng,
     ) -> Self {
-        let SessionOffer { peer, endpoint, details } = offer;
-        let endpoint = endpoint.filter(|endpoint| is_usable(*endpoint));
-        let plan = patient(details.plan);
+        be_patient(&mut offer.details.plan);
+        let details = &offer.details;
         let mut session = Self {
             id: details.session,
-            peer,
+            peer: offer.peer.clone(),
             role: details.role,
             tie_breaker: rng.random(),
             local_key: details.credentials.check_key(),
             remote_key: details.peer_credentials.check_key(),
-            local: details.credentials,
-            remote: details.peer_credentials,
-            plan,
+            local: details.credentials.clone(),
+            remote: details.peer_credentials.clone(),
+            plan: details.plan.clone(),
             proof: details.address_proof,
-            endpoint,
+            endpoint: offer.endpoint.filter(|endpoint| is_usable(*endpoint)),
             setting,
             generation: 0,
             started: now,
             linked_at: None,
             planned: now,
-            candidates: bounded(details.candidates),
+            candidates: bounded(details.candidates.clone()),
             remotes: Remotes::default(),
             retry: Retry::new(now),
             checks: Checks::default(),
@@ -211,7 +210,7 @@ impl Session {
             transmits: VecDeque::new(),
             events: VecDeque::new(),
         };
-        session.tell(SessionEvent::Started(Box::new(session.plan.clone())));
+        session.tell(SessionEvent::Started(offer));
         session.begin(now, rng);
         session
     }
@@ -404,9 +403,9 @@ impl Session {
     }
 }
 
-/// The plan without an unreasonable delay: a session that waits keeps the worker from other peers.
-fn patient(plan: Plan) -> Plan {
-    Plan { delay_ms: plan.delay_ms.min(DELAY_MS_MAX), ..plan }
+/// Takes an unreasonable delay from a plan: a session that waits keeps the worker from other peers.
+fn be_patient(plan: &mut Plan) {
+    plan.delay_ms = plan.delay_ms.min(DELAY_MS_MAX);
 }
 
 /// Whether one single host could be at an endpoint.
