@@ -1,5 +1,6 @@
 //! What a worker has to do with peers that speak the baseline: one pairing at a time, and the PINGs of everybody.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -7,10 +8,9 @@ use holepunch_wire::WorkerId;
 use holepunch_wire::probe::{Ping, Probe, ProbeError};
 use holepunch_wire::rate::Bucket;
 use holepunch_wire::signal::Offer;
-use rand::rngs::StdRng;
 
 use crate::answers::{EarlyPings, STRANGERS};
-use crate::doors::{Dropped, Event, Out, Transmit, WakeUp};
+use crate::doors::{Dropped, Event, Out, Transmit, Turn, WakeUp};
 use crate::pairing::Pairing;
 
 #[derive(Debug)]
@@ -42,14 +42,13 @@ impl Baseline {
         &mut self,
         (from, payload): (SocketAddr, &[u8]),
         (dropped, out): (&mut Dropped, &mut Out),
-        now: Instant,
-        rng: &mut StdRng,
+        (now, rng): Turn<'_>,
     ) {
         match Probe::parse(payload) {
             Ok(Probe::Ping(ping)) => self.ping(from, &ping, (dropped, out), now),
             Ok(Probe::Pong(pong)) => {
                 let pairing = self.pairing.as_mut();
-                let counts = pairing.is_some_and(|it| it.handle_pong(from, &pong, now, rng));
+                let counts = pairing.is_some_and(|it| it.handle_pong(from, &pong, (now, rng)));
                 dropped.stray_pong += u64::from(!counts);
             }
             Err(ProbeError::NotAProbe) => dropped.unknown += 1,
@@ -83,11 +82,11 @@ impl Baseline {
     }
 
     /// Does what is due. What has happened.
-    pub(crate) fn settle(&mut self, out: &mut Out, now: Instant, rng: &mut StdRng) -> Vec<Event> {
-        let Some(pairing) = &mut self.pairing else { return Vec::new() };
-        pairing.handle_timeout(now, rng);
-        out.transmits.extend(std::iter::from_fn(|| pairing.poll_transmit()));
-        let events = std::iter::from_fn(|| pairing.poll_event()).collect();
+    pub(crate) fn settle(&mut self, out: &mut Out, (now, rng): Turn<'_>) -> VecDeque<Event> {
+        let Some(pairing) = &mut self.pairing else { return VecDeque::new() };
+        pairing.handle_timeout((now, rng));
+        out.transmits.append(&mut pairing.out.transmits);
+        let events = std::mem::take(&mut pairing.out.events);
         self.pairing.take_if(|pairing| pairing.is_over());
         events
     }

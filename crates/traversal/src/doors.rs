@@ -13,6 +13,7 @@ use holepunch_wire::reason::EndReason;
 use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::Offer;
 use holepunch_wire::signal::v1::{ServerV1, SessionOffer, WorkerV1};
+use rand::rngs::StdRng;
 
 use crate::discovery::nat::NatMapping;
 
@@ -594,6 +595,17 @@ pub(crate) struct Out {
     pub(crate) transmits: VecDeque<Transmit>,
     pub(crate) events: VecDeque<Event>,
 }
+
+impl Out {
+    /// Takes all that `other` has said.
+    pub(crate) fn append(&mut self, other: &mut Self) {
+        self.transmits.append(&mut other.transmits);
+        self.events.append(&mut other.events);
+    }
+}
+
+/// When something happens, and the randomness for what comes of it.
+pub(crate) type Turn<'a> = (Instant, &'a mut StdRng);
 
 /// A wake-up: when, and why.
 pub(crate) type WakeUp = (Instant, WakeReason);

@@ -68,7 +68,7 @@ impl Traversal {
     pub fn handle_input(&mut self, input: Input<'_>, now: Instant) {
         match input {
             Input::Datagram { socket, from, payload } => self.datagram(socket, from, payload, now),
-            Input::Resolved(servers) => self.whereabouts.resolved(servers, now, &mut self.rng),
+            Input::Resolved(servers) => self.whereabouts.resolved(servers, (now, &mut self.rng)),
             Input::Registered => {
                 self.reporting.registered();
                 self.whereabouts.registered();
@@ -80,7 +80,7 @@ impl Traversal {
             Input::Offer(offer) => self.offer(offer, now),
             Input::BadOffer(why) => self.refuse(OfferRefusal::Malformed(why), now),
             Input::Surroundings(surroundings) => {
-                if self.whereabouts.surroundings(surroundings, now, &mut self.rng) {
+                if self.whereabouts.surroundings(surroundings, (now, &mut self.rng)) {
                     self.sessions.network_changed(now);
                 }
             }
@@ -111,7 +111,7 @@ impl Traversal {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.whereabouts.handle_timeout(now, &mut self.rng);
+        self.whereabouts.handle_timeout((now, &mut self.rng));
         self.settle(now);
         // A driver that is told to call again at once never gets to anything else.
         debug_assert!(self.poll_timeout().is_none_or(|(at, _)| at > now), "nothing is left to do");
@@ -200,7 +200,7 @@ impl Traversal {
             self.dropped.unknown += 1;
         } else {
             let told = (&mut self.dropped, &mut self.out);
-            self.baseline.handle_datagram((from, payload), told, now, &mut self.rng);
+            self.baseline.handle_datagram((from, payload), told, (now, &mut self.rng));
         }
     }
 
@@ -208,17 +208,17 @@ impl Traversal {
     fn stun(&mut self, source: (Route, Option<Owner>), payload: &[u8], now: Instant) -> bool {
         let Route { socket, to: from } = source.0;
         let rng = &mut self.rng;
-        if socket == SocketId::MAIN && self.whereabouts.handle_datagram(from, payload, now, rng) {
+        if socket == SocketId::MAIN && self.whereabouts.handle_datagram(from, payload, (now, rng)) {
             return true;
         }
         if let Ok(response) = BindingResponse::parse(payload)
-            && (self.whereabouts.handle_response(socket, from, &response, now, rng)
-                || self.sessions.sampled(socket, &response, now, rng))
+            && (self.whereabouts.handle_response(socket, from, &response, (now, rng))
+                || self.sessions.sampled(socket, &response, (now, rng)))
         {
             return true;
         }
         if let Ok(check) = ParsedCheck::parse(payload) {
-            return self.sessions.check(source, &check, &mut self.dropped, now, rng);
+            return self.sessions.check(source, &check, &mut self.dropped, (now, rng));
         }
         // The bare request that was sent around to find out whether the NAT hairpins.
         let profiler = &mut self.whereabouts.profiler;
@@ -229,7 +229,7 @@ impl Traversal {
     fn signalled(&mut self, message: ServerV1, now: Instant) {
         match message {
             ServerV1::Welcome(welcome) => {
-                self.whereabouts.welcome(&welcome, now, &mut self.rng);
+                self.whereabouts.welcome(&welcome, (now, &mut self.rng));
             }
             ServerV1::PeerCandidates { session, generation, candidates, address_proof } => {
                 let Some(session) = self.sessions.get_mut(session) else { return };
@@ -237,7 +237,7 @@ impl Traversal {
                     session.handle_candidates(generation, &candidates, address_proof, now);
                 if is_news && session.is_linked() {
                     // The peer sees the path in trouble: perhaps it is this side that has moved.
-                    self.whereabouts.refresh(now, &mut self.rng);
+                    self.whereabouts.refresh((now, &mut self.rng));
                 }
             }
             ServerV1::Plan { session: id, plan } => {
@@ -250,7 +250,7 @@ impl Traversal {
             }
             ServerV1::PeerAccepted { session, number, ports } => {
                 if let Some(session) = self.sessions.get_mut(session) {
-                    session.handle_accepted(number, ports, now, &mut self.rng);
+                    session.handle_accepted(number, ports, (now, &mut self.rng));
                 }
             }
             ServerV1::SessionEnded { session, code, reason } => {
@@ -299,7 +299,7 @@ impl Traversal {
     fn refuse(&mut self, refusal: OfferRefusal, now: Instant) {
         self.out.events.push_back(Event::OfferIgnored(refusal));
         if !self.baseline.has_peer() {
-            self.reporting.failed(now, &mut self.rng);
+            self.reporting.failed((now, &mut self.rng));
         }
     }
 
@@ -318,7 +318,7 @@ impl Traversal {
         }
         self.reporting.offered();
         let (plan, setting) = (offer.details.plan.clone(), self.whereabouts.setting());
-        self.sessions.begin(offer, setting, &mut self.out.events, now, &mut self.rng);
+        self.sessions.begin(offer, setting, &mut self.out.events, (now, &mut self.rng));
         self.follow(id, &plan, now);
     }
 
@@ -335,16 +335,16 @@ impl Traversal {
             allocation: profiler.profile().allocation,
             stun: profiler.any_server(),
         };
-        self.sessions.search(id, plan, setting, now, &mut self.rng);
+        self.sessions.search(id, plan, setting, (now, &mut self.rng));
     }
 
     fn socket_opened(&mut self, socket: SocketId, local: SocketAddr, now: Instant) {
         let (profiler, rng) = (&mut self.whereabouts.profiler, &mut self.rng);
         match self.sockets.opened(socket) {
-            Some(Owner::Profiler) => profiler.socket_opened(socket, local, now, rng),
+            Some(Owner::Profiler) => profiler.socket_opened(socket, local, (now, rng)),
             Some(Owner::Session(id)) => {
                 if let Some(session) = self.sessions.get_mut(id) {
-                    session.socket_opened(socket, local, now, rng);
+                    session.socket_opened(socket, local, (now, rng));
                 }
             }
             None => {}
@@ -354,11 +354,11 @@ impl Traversal {
     fn socket_failed(&mut self, socket: SocketId, now: Instant) {
         match self.sockets.remove(socket) {
             Some(Owner::Profiler) => {
-                self.whereabouts.profiler.socket_failed(now, &mut self.rng);
+                self.whereabouts.profiler.socket_failed((now, &mut self.rng));
             }
             Some(Owner::Session(id)) => {
                 if let Some(session) = self.sessions.get_mut(id) {
-                    session.socket_failed(now, &mut self.rng);
+                    session.socket_failed((now, &mut self.rng));
                 }
             }
             None => {}
@@ -378,17 +378,17 @@ impl Traversal {
     /// Lets every part draw its conclusions, and drains them.
     fn settle(&mut self, now: Instant) {
         self.whereabouts.drain_discovery(&mut self.out);
-        for event in self.baseline.settle(&mut self.out, now, &mut self.rng) {
+        for event in self.baseline.settle(&mut self.out, (now, &mut self.rng)) {
             if let Event::LinkEstablished { .. } = event {
                 self.reporting.linked();
             } else if let Event::LinkFailed { .. } = event {
-                self.reporting.failed(now, &mut self.rng);
+                self.reporting.failed((now, &mut self.rng));
             } else if let Event::PeerLost(..) = event {
                 self.reporting.lost();
             }
             self.out.events.push_back(event);
         }
-        self.whereabouts.conclude(&mut self.out, now, &mut self.rng);
+        self.whereabouts.conclude(&mut self.out, (now, &mut self.rng));
         for _ in 0..self.whereabouts.profiler.take_wanted_sockets() {
             self.out.events.push_back(self.sockets.open(Owner::Profiler));
         }
@@ -414,12 +414,12 @@ impl Traversal {
     fn settle_sessions(&mut self, now: Instant) {
         for id in self.sessions.ids() {
             let rng = &mut self.rng;
-            let settled = self.sessions.settle(id, &mut self.sockets, &mut self.out, now, rng);
+            let settled = self.sessions.settle(id, &mut self.sockets, &mut self.out, (now, rng));
             if settled.in_vain {
-                self.reporting.failed(now, rng);
+                self.reporting.failed((now, rng));
             }
             if settled.alarm {
-                self.whereabouts.refresh(now, rng);
+                self.whereabouts.refresh((now, rng));
                 self.whereabouts.forget_candidates();
             }
         }

@@ -11,10 +11,9 @@ use holepunch_wire::reason::EndReason;
 use holepunch_wire::session::{AddressProof, SessionId};
 use holepunch_wire::signal::v1::{SessionOffer, WorkerV1};
 use holepunch_wire::stun::{BindingOutcome, BindingResponse};
-use rand::rngs::StdRng;
 
 use crate::budget::{SearchHistory, Unproven};
-use crate::doors::{Dropped, Event, Out, SearchRefusal, SocketId};
+use crate::doors::{Dropped, Event, Out, SearchRefusal, SocketId, Turn};
 use crate::session::{PeerCheck, Prepared, Route, SearchRun, Session, Setting, Source, opener};
 use crate::sockets::{Owner, Sockets};
 
@@ -79,17 +78,16 @@ impl Sessions {
         offer: Box<SessionOffer>,
         setting: Setting,
         events: &mut VecDeque<Event>,
-        now: Instant,
-        rng: &mut StdRng,
+        (now, rng): Turn<'_>,
     ) {
         let id = offer.details.session;
         // What it searches is counted anew.
         self.searched.take_if(|(searched, _)| *searched == id);
         if let Some(mut replaced) = self.all.remove(&id) {
             replaced.end(EndReason::OfferedAnew, EndReason::OfferedAnew.text());
-            events.extend(std::iter::from_fn(|| replaced.poll_event()));
+            events.append(&mut replaced.out.events);
         }
-        self.all.insert(id, Box::new(Session::new(offer, setting, now, rng)));
+        self.all.insert(id, Box::new(Session::new(offer, setting, (now, rng))));
     }
 
     /// Begins the search of a plan, where it has one.
@@ -98,8 +96,7 @@ impl Sessions {
         id: SessionId,
         plan: &Plan,
         setting: SearchSetting,
-        now: Instant,
-        rng: &mut StdRng,
+        (now, rng): Turn<'_>,
     ) {
         let search = plan.search.clone().filter(|_| plan.strategy != Strategy::Relay);
         let Some(search) = search else { return };
@@ -136,7 +133,7 @@ impl Sessions {
                     stun: setting.stun,
                     opener: opener(plan),
                 };
-                let run = SearchRun::new(plan.number, search, context, now, rng);
+                let run = SearchRun::new(plan.number, search, context, (now, rng));
                 (session.search, session.refused) = (Some(run), None);
             }
             (refusal, _) => {
@@ -151,14 +148,13 @@ impl Sessions {
         &mut self,
         socket: SocketId,
         response: &BindingResponse,
-        now: Instant,
-        rng: &mut StdRng,
+        (now, rng): Turn<'_>,
     ) -> bool {
         let BindingOutcome::Mapped(mapped) = response.outcome else { return false };
         let transaction = response.transaction;
         self.all
             .values_mut()
-            .any(|session| session.handle_sample(socket, transaction, mapped.port(), now, rng))
+            .any(|session| session.handle_sample(socket, transaction, mapped.port(), (now, rng)))
     }
 
     /// Takes a check that came on a socket of this owner's, or on one of the worker's own. Whether it is for a session.
@@ -167,8 +163,7 @@ impl Sessions {
         source: (Route, Option<Owner>),
         parsed: &ParsedCheck<'_>,
         dropped: &mut Dropped,
-        now: Instant,
-        rng: &mut StdRng,
+        (now, rng): Turn<'_>,
     ) -> bool {
         let (source, owner) = source;
         let transaction = parsed.transaction;
@@ -202,16 +197,16 @@ impl Sessions {
         match parsed.check {
             Check::Request { role, tie_breaker, use_candidate, .. } => {
                 let check = PeerCheck { transaction, role, tie_breaker, nominates: use_candidate };
-                if !session.handle_request(source.socket, source.to, check, now, rng) {
+                if !session.handle_request(source.socket, source.to, check, (now, rng)) {
                     dropped.rate_limited += 1;
                 }
             }
             Check::Success { mapped } => {
                 let source = Source { route: source, is_anothers };
-                session.handle_success((transaction, mapped), source, now, rng);
+                session.handle_success((transaction, mapped), source, (now, rng));
             }
             Check::Error { code } => {
-                session.handle_error((transaction, code), source.socket, now, rng);
+                session.handle_error((transaction, code), source.socket, (now, rng));
             }
             Check::Indication => {}
         }
@@ -224,11 +219,10 @@ impl Sessions {
         id: SessionId,
         sockets: &mut Sockets,
         out: &mut Out,
-        now: Instant,
-        rng: &mut StdRng,
+        (now, rng): Turn<'_>,
     ) -> Settled {
         let Some(session) = self.all.get_mut(&id) else { return Settled::default() };
-        session.handle_timeout(now, rng);
+        session.handle_timeout((now, rng));
         let in_vain = session.wants_to_leave(now);
         if in_vain {
             session.end(EndReason::InVain, &session.in_vain());
@@ -239,18 +233,20 @@ impl Sessions {
         // A search that there is no socket for draws its conclusions at once: they go out with the rest.
         for _ in 0..wanted {
             if sockets.are_enough() {
-                session.socket_failed(now, rng);
+                session.socket_failed((now, rng));
             } else {
                 out.events.push_back(sockets.open(Owner::Session(id)));
             }
         }
-        while let Some(transmit) = session.poll_transmit() {
+        // An empty queue takes no memory: a link is idle for most of its time, and there are many.
+        let said = std::mem::take(&mut session.out);
+        for transmit in said.transmits {
             let ip = transmit.to.ip();
             if session.vouches_for(ip) || self.unproven.allows(ip, now) {
                 out.transmits.push_back(transmit);
             }
         }
-        out.events.extend(std::iter::from_fn(|| session.poll_event()));
+        out.events.extend(said.events);
         if session.is_over() {
             self.all.remove(&id);
         }

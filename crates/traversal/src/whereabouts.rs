@@ -9,11 +9,11 @@ use holepunch_wire::candidate::{self, CANDIDATES_MAX, Candidate, CandidateKind};
 use holepunch_wire::signal::v1::{Welcome, WorkerV1};
 use holepunch_wire::stun::BindingResponse;
 use holepunch_wire::stun::proof::ProofNonce;
-use rand::rngs::StdRng;
 
 use crate::discovery::{Discovery, RetryBounds};
 use crate::doors::{
-    Config, Event, NoEndpoint, Out, SocketId, StunServer, Surroundings, WakeReason, WakeUp, earlier,
+    Config, Event, NoEndpoint, Out, SocketId, StunServer, Surroundings, Turn, WakeReason, WakeUp,
+    earlier,
 };
 use crate::ipv6::Ipv6;
 use crate::no_endpoint::Want;
@@ -84,7 +84,7 @@ impl Whereabouts {
         self.v1 = false;
     }
 
-    pub(crate) fn welcome(&mut self, welcome: &Welcome, now: Instant, rng: &mut StdRng) {
+    pub(crate) fn welcome(&mut self, welcome: &Welcome, (now, rng): Turn<'_>) {
         self.v1 = true;
         let usable = |server: &&SocketAddr| {
             server.port() != 0 && AddressKind::of(server.ip()).is_reachable_unicast()
@@ -94,11 +94,11 @@ impl Whereabouts {
         self.profiler.forget_told();
         self.candidates_told = None;
         if let Ok(nonce) = welcome.proof_nonce.parse::<ProofNonce>() {
-            self.discovery.ask_proofs(nonce, now, rng);
+            self.discovery.ask_proofs(nonce, (now, rng));
         }
-        self.discovery.add_servers(&servers, now, rng);
+        self.discovery.add_servers(&servers, (now, rng));
         if self.surroundings.main_v6.is_some() {
-            self.ipv6.ask_named(&servers, now, rng);
+            self.ipv6.ask_named(&servers, (now, rng));
             self.conclude_ipv6();
         }
     }
@@ -107,28 +107,26 @@ impl Whereabouts {
     pub(crate) fn resolved(
         &mut self,
         resolved: Result<Vec<StunServer>, String>,
-        now: Instant,
-        rng: &mut StdRng,
+        (now, rng): Turn<'_>,
     ) {
         let resolved = resolved.and_then(|servers| {
             let is_ipv6 = |server: &StunServer| server.address.is_ipv6();
             let (of_ipv6, of_ipv4): (Vec<_>, Vec<_>) = servers.into_iter().partition(is_ipv6);
             let is_missing = of_ipv4.is_empty() && !of_ipv6.is_empty();
             if self.surroundings.main_v6.is_some() {
-                self.ipv6.configure(of_ipv6, now, rng);
+                self.ipv6.configure(of_ipv6, (now, rng));
                 self.conclude_ipv6();
             }
             if is_missing { Err(NONE_BY_IPV4.to_owned()) } else { Ok(of_ipv4) }
         });
-        self.discovery.handle_resolved(resolved, now, rng);
+        self.discovery.handle_resolved(resolved, (now, rng));
     }
 
     /// Whether the network is another one than before.
     pub(crate) fn surroundings(
         &mut self,
         surroundings: Surroundings,
-        now: Instant,
-        rng: &mut StdRng,
+        (now, rng): Turn<'_>,
     ) -> bool {
         let before = std::mem::replace(&mut self.surroundings, surroundings);
         if let Some(main) = self.surroundings.main {
@@ -140,15 +138,15 @@ impl Whereabouts {
         if moved {
             self.discovery.restart();
             self.profiler.restart();
-            self.ipv6.restart(now, rng);
+            self.ipv6.restart((now, rng));
         }
         self.conclude_ipv6();
         moved
     }
 
     /// Somebody has reason to think that this side has moved.
-    pub(crate) fn refresh(&mut self, now: Instant, rng: &mut StdRng) {
-        self.discovery.refresh_now(now, rng);
+    pub(crate) fn refresh(&mut self, (now, rng): Turn<'_>) {
+        self.discovery.refresh_now((now, rng));
     }
 
     /// The peers of a session whose path is suspect are to be told the candidates of the moment.
@@ -161,11 +159,10 @@ impl Whereabouts {
         &mut self,
         from: SocketAddr,
         payload: &[u8],
-        now: Instant,
-        rng: &mut StdRng,
+        (now, rng): Turn<'_>,
     ) -> bool {
         let is_own = |seen: SocketAddr| self.surroundings.is_own(seen);
-        self.discovery.handle_datagram(from, payload, is_own, now, rng)
+        self.discovery.handle_datagram(from, payload, is_own, (now, rng))
     }
 
     /// Whether a response answers a question about IPv6 or the NATs.
@@ -174,15 +171,14 @@ impl Whereabouts {
         socket: SocketId,
         from: SocketAddr,
         response: &BindingResponse,
-        now: Instant,
-        rng: &mut StdRng,
+        (now, rng): Turn<'_>,
     ) -> bool {
         let is_own = |seen: SocketAddr| self.surroundings.is_own(seen);
-        if self.ipv6.handle_response((socket, from), response, is_own, now, rng) {
+        if self.ipv6.handle_response((socket, from), response, is_own, (now, rng)) {
             self.conclude_ipv6();
             return true;
         }
-        self.profiler.handle_response(socket, from, response, now, rng)
+        self.profiler.handle_response(socket, from, response, (now, rng))
     }
 
     /// An address alone is no proof that packets get out.
@@ -196,8 +192,8 @@ impl Whereabouts {
         self.profiler.has_ipv6(works, gets_out);
     }
 
-    pub(crate) fn handle_timeout(&mut self, now: Instant, rng: &mut StdRng) {
-        self.discovery.handle_timeout(now, rng);
+    pub(crate) fn handle_timeout(&mut self, (now, rng): Turn<'_>) {
+        self.discovery.handle_timeout((now, rng));
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<WakeUp> {
@@ -220,8 +216,8 @@ impl Whereabouts {
     }
 
     pub(crate) fn drain_discovery(&mut self, out: &mut Out) {
-        out.transmits.extend(std::iter::from_fn(|| self.discovery.poll_transmit()));
-        while let Some(mut event) = self.discovery.poll_event() {
+        out.transmits.append(&mut self.discovery.out.transmits);
+        for mut event in std::mem::take(&mut self.discovery.out.events) {
             // The first attempt may fail for want of a server alone; the rendezvous may name one, unless
             // its welcome has been here.
             let is_silent = matches!(
@@ -241,10 +237,10 @@ impl Whereabouts {
     }
 
     /// Draws conclusions from what has been answered, and from what has not in time.
-    pub(crate) fn conclude(&mut self, out: &mut Out, now: Instant, rng: &mut StdRng) {
+    pub(crate) fn conclude(&mut self, out: &mut Out, (now, rng): Turn<'_>) {
         while let Some(answered) = self.discovery.poll_answered() {
             let asked = self.discovery.asked();
-            self.profiler.mapped(&answered, &asked, now, rng);
+            self.profiler.mapped(&answered, &asked, (now, rng));
             if let (Some(proof), true) = (answered.proof, self.v1) {
                 out.events.push_back(Event::Signal(WorkerV1::AddressProof {
                     udp_ip: answered.mapped.ip(),
@@ -254,19 +250,18 @@ impl Whereabouts {
             }
         }
         if self.ipv6.poll_timeout().is_some_and(|at| at <= now) {
-            self.ipv6.handle_timeout(now, rng);
+            self.ipv6.handle_timeout((now, rng));
             self.conclude_ipv6();
         }
-        out.transmits.extend(std::iter::from_fn(|| self.ipv6.poll_transmit()));
-        out.events.extend(std::iter::from_fn(|| self.ipv6.poll_event()));
-        self.profiler.handle_timeout(now, rng);
+        out.append(&mut self.ipv6.out);
+        self.profiler.handle_timeout((now, rng));
         let lifetime = self.profiler.profile().lifetime_s;
         self.discovery.lives_for(lifetime.map(|secs| Duration::from_secs(u64::from(secs))));
     }
 
     /// Tells the rendezvous what it does not know yet.
     pub(crate) fn tell_news(&mut self, out: &mut Out, now: Instant) {
-        out.transmits.extend(std::iter::from_fn(|| self.profiler.poll_transmit()));
+        out.transmits.append(&mut self.profiler.transmits);
         let news = self.profiler.take_news(now);
         out.events.extend(news.clone().map(|profile| Event::Profile(Box::new(profile))));
         if !self.v1 {

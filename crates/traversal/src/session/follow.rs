@@ -129,7 +129,7 @@ impl Session {
     }
 
     pub(crate) fn tell(&mut self, event: SessionEvent) {
-        self.events.push_back(Event::Session(self.id, self.peer.clone(), event));
+        self.out.events.push_back(Event::Session(self.id, self.peer.clone(), event));
     }
 
     pub(super) fn report(&mut self, state: LinkState, reason: String, now: Instant) {
@@ -145,6 +145,6 @@ impl Session {
             elapsed_ms: u64::try_from(elapsed).unwrap_or(u64::MAX),
             probes: self.probes,
         };
-        self.events.push_back(Event::Signal(WorkerV1::LinkState(report)));
+        self.out.events.push_back(Event::Signal(WorkerV1::LinkState(report)));
     }
 }
