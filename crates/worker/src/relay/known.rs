@@ -9,8 +9,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::{RelayAddress, RelayUrl, serve};
-use crate::config::RendezvousUrl;
 use crate::reach::Access;
+use crate::rendezvous_url::RendezvousUrl;
 
 /// The relays of the sessions that have begun.
 #[derive(Debug, Default)]
