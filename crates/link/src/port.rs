@@ -1,6 +1,5 @@
 //! One UDP port and the machine that it serves.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
 #[cfg(feature = "port-mapping")]
@@ -14,7 +13,6 @@ use holepunch_traversal::{
 };
 use holepunch_wire::nat::NatProfile;
 use holepunch_wire::session::SessionId;
-use holepunch_wire::signal::v1::SessionOffer;
 use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
 use tokio::net::UdpSocket;
@@ -33,8 +31,6 @@ use crate::surroundings::interface_addresses;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Datagrams read before the events that they caused are handed out.
 const BATCH_MAX: usize = 32;
-/// Offers that are remembered until their sessions begin, which is at once.
-const OFFERED_MAX: usize = 16;
 
 /// Why a port cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -64,8 +60,6 @@ pub struct Port {
     look_at: Instant,
     mapping: Option<PortMapping>,
     machine: Traversal,
-    /// Offers that the machine has not said yet whether it follows them.
-    offered: VecDeque<SessionOffer>,
     servers: Vec<ServerName>,
     resolving: Option<JoinHandle<Result<Vec<StunServer>, String>>>,
 }
@@ -127,7 +121,6 @@ impl Port {
             look_at: Instant::now() + LOOK_EVERY,
             mapping: None,
             machine,
-            offered: VecDeque::new(),
             servers,
             resolving: None,
         };
@@ -229,22 +222,26 @@ impl Port {
 
     /// Tells the machine what the rendezvous said.
     pub fn handle(&mut self, input: Input<'_>) {
-        if let Input::SessionOffer(offer) = &input {
-            self.offered.push_back((**offer).clone());
-            self.offered.drain(..self.offered.len().saturating_sub(OFFERED_MAX));
-        }
         self.machine.handle_input(input, Instant::now());
         self.transmit();
+    }
+
+    /// What the machine has to say, beside what the port has dealt with by itself.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        while let Some(event) = self.machine.poll_event() {
+            if let Some(event) = self.traversal_event(event) {
+                return Some(event);
+            }
+        }
+        None
     }
 
     /// Serves the socket until something happens that is of interest. Dropping the future loses
     /// nothing.
     pub async fn next_event(&mut self) -> PortEvent {
         loop {
-            while let Some(event) = self.machine.poll_event() {
-                if let Some(event) = self.traversal_event(event) {
-                    return PortEvent::Traversal(event);
-                }
+            if let Some(event) = self.poll_event() {
+                return PortEvent::Traversal(event);
             }
             // A socket that is never empty must not keep the task from everything else.
             tokio::task::consume_budget().await;
@@ -293,11 +290,8 @@ impl Port {
         } else if let Event::Mapped { is_endpoint: true, replaces: Some(_), .. } = &event {
             self.links.rebound();
         } else if let Event::Session(session, _, told) = &event {
-            if let SessionEvent::Started(_) = told {
-                let offered = self.offered.iter().position(|it| it.details.session == *session);
-                if let Some(offer) = offered.and_then(|index| self.offered.remove(index)) {
-                    self.links.begin(&offer);
-                }
+            if let SessionEvent::Started(offer) = told {
+                self.links.begin(offer);
             }
             self.links.handle(*session, told);
             if let SessionEvent::Linked(path)

@@ -6,7 +6,6 @@
 //! shown it is asked again and again. Behind a NAT64 (RFC 6146) a server that is asked by IPv6 sees an IPv4
 //! address: UDP gets out, which says nothing of the way to other hosts by IPv6.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use holepunch_wire::stun::{BindingOutcome, BindingResponse, TransactionId, bindi
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use crate::doors::{Event, SocketId, StunServer, Transmit};
+use crate::doors::{Event, Out, SocketId, StunServer, Transmit, Turn};
 use crate::schedule;
 
 /// When the question is sent again; then it has no answer.
@@ -54,62 +53,56 @@ pub(crate) struct Ipv6 {
     mapped: Option<(SocketAddr, SocketAddr)>,
     gets_out: Option<bool>,
     works: Option<bool>,
-    transmits: VecDeque<Transmit>,
-    events: VecDeque<Event>,
+    pub(crate) out: Out,
 }
 
 impl Ipv6 {
     /// Asks the configured servers, of which these have been found. One that has answered in this network, or
     /// may still do so, is not asked anew.
-    pub(crate) fn configure(
-        &mut self,
-        mut servers: Vec<StunServer>,
-        now: Instant,
-        rng: &mut StdRng,
-    ) {
+    pub(crate) fn configure(&mut self, mut servers: Vec<StunServer>, (now, rng): Turn<'_>) {
         servers.truncate(CONFIGURED_MAX);
         let is_kept = |question: &Question| {
             question.is_named || servers.iter().any(|server| server.address == question.address())
         };
         self.questions.retain(is_kept);
-        self.look_for_source(now, rng);
+        self.look_for_source((now, rng));
         for server in servers {
-            self.ask(server, false, now, rng);
+            self.ask(server, false, (now, rng));
         }
         self.conclude();
     }
 
     /// Asks the first of `servers` that has IPv6, if there is one.
-    pub(crate) fn ask_named(&mut self, servers: &[SocketAddr], now: Instant, rng: &mut StdRng) {
+    pub(crate) fn ask_named(&mut self, servers: &[SocketAddr], (now, rng): Turn<'_>) {
         let named = servers.iter().find(|server| server.is_ipv6());
         self.questions.retain(|it| !it.is_named || Some(&it.address()) == named);
-        self.look_for_source(now, rng);
+        self.look_for_source((now, rng));
         if let Some(address) = named {
             let (name, address) = (address.to_string(), *address);
-            self.ask(StunServer::at(name, address), true, now, rng);
+            self.ask(StunServer::at(name, address), true, (now, rng));
         }
         self.conclude();
     }
 
-    fn ask(&mut self, server: StunServer, is_named: bool, now: Instant, rng: &mut StdRng) {
+    fn ask(&mut self, server: StunServer, is_named: bool, (now, rng): Turn<'_>) {
         let known = self.questions.iter_mut().find(|it| it.address() == server.address);
         if let Some(question) = known {
             if question.is_silent() {
-                question.begin(now, rng);
-                self.events.push_back(Event::StunAsked(question.server.clone()));
+                question.begin((now, rng));
+                self.out.events.push_back(Event::StunAsked(question.server.clone()));
             }
             return;
         }
-        self.events.push_back(Event::StunAsked(server.clone()));
-        self.questions.push(Question::new(server, is_named, now, rng));
+        self.out.events.push_back(Event::StunAsked(server.clone()));
+        self.questions.push(Question::new(server, is_named, (now, rng)));
     }
 
     /// The network has changed: nothing is known any more. The same servers are asked.
-    pub(crate) fn restart(&mut self, now: Instant, rng: &mut StdRng) {
+    pub(crate) fn restart(&mut self, (now, rng): Turn<'_>) {
         (self.mapped, self.gets_out, self.works) = (None, None, None);
         for question in &mut self.questions {
             question.answer = None;
-            question.begin(now, rng);
+            question.begin((now, rng));
         }
     }
 
@@ -151,8 +144,7 @@ impl Ipv6 {
         (socket, from): (SocketId, SocketAddr),
         response: &BindingResponse,
         is_own: impl Fn(SocketAddr) -> bool,
-        now: Instant,
-        rng: &mut StdRng,
+        (now, rng): Turn<'_>,
     ) -> bool {
         let question = self.questions.iter_mut().find(|question| {
             question.address() == from && question.transaction == response.transaction
@@ -171,7 +163,7 @@ impl Ipv6 {
                     BindingOutcome::Refused { code } => Some(code),
                     BindingOutcome::Mapped(_) | BindingOutcome::NoAddress => None,
                 };
-                self.events.push_back(Event::StunRefused(server, code));
+                self.out.events.push_back(Event::StunRefused(server, code));
             }
             self.conclude();
             return true;
@@ -185,14 +177,14 @@ impl Ipv6 {
         }
         if before != Some(answer) {
             let told = Event::MappedV6 { server, mapped, is_candidate, is_translated };
-            self.events.push_back(told);
+            self.out.events.push_back(told);
         }
         self.conclude();
         true
     }
 
     /// Sends what is due, and draws the conclusion from silence.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, rng: &mut StdRng) {
+    pub(crate) fn handle_timeout(&mut self, (now, rng): Turn<'_>) {
         for question in &mut self.questions {
             let Some(due) = question.next_at.filter(|at| *at <= now) else { continue };
             let Some(after) = AGAIN_AFTER.get(question.sent) else {
@@ -208,17 +200,17 @@ impl Ipv6 {
             });
             let payload = binding_request(question.transaction);
             let (socket, to) = (SocketId::MAIN_V6, question.address());
-            self.transmits.push_back(Transmit { socket, to, payload, ttl: None });
+            self.out.transmits.push_back(Transmit { socket, to, payload, ttl: None });
         }
-        if self.look_for_source(now, rng) {
-            return self.handle_timeout(now, rng);
+        if self.look_for_source((now, rng)) {
+            return self.handle_timeout((now, rng));
         }
         self.conclude();
     }
 
     /// Where the server that has shown the address answers no more, or is not asked any longer, the others are
     /// asked anew: a translator may have forgotten. Whether that is so.
-    fn look_for_source(&mut self, now: Instant, rng: &mut StdRng) -> bool {
+    fn look_for_source(&mut self, (now, rng): Turn<'_>) -> bool {
         let answers = |it: &&Question| it.answer.is_some();
         let is_source =
             |source| self.questions.iter().filter(answers).any(|it| it.address() == source);
@@ -227,7 +219,7 @@ impl Ipv6 {
             self.mapped = None;
             for question in self.questions.iter_mut().filter(|it| it.answer.is_some()) {
                 question.answer = None;
-                question.begin(now, rng);
+                question.begin((now, rng));
             }
         }
         is_lost
@@ -251,26 +243,21 @@ impl Ipv6 {
         self.questions.iter().filter_map(|question| question.next_at).min()
     }
 
-    pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.transmits.pop_front()
-    }
-
-    pub(crate) fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
-    }
-
     #[cfg(debug_assertions)]
     pub(crate) fn check_invariants(&self) {
         let named = self.questions.iter().filter(|question| question.is_named).count();
         let configured = self.questions.len() - named;
         assert!(named <= 1 && configured <= CONFIGURED_MAX, "{named} and {configured} servers");
-        assert!(self.transmits.is_empty() && self.events.is_empty(), "IPv6 has something to say");
+        assert!(
+            self.out.transmits.is_empty() && self.out.events.is_empty(),
+            "IPv6 has something to say"
+        );
         assert!(self.mapped.is_none() || self.works == Some(true), "seen, and it does not work");
     }
 }
 
 impl Question {
-    fn new(server: StunServer, is_named: bool, now: Instant, rng: &mut StdRng) -> Self {
+    fn new(server: StunServer, is_named: bool, (now, rng): Turn<'_>) -> Self {
         let transaction = TransactionId::from(rng.random::<u128>());
         Self { server, is_named, transaction, sent: 0, next_at: Some(now), answer: None }
     }
@@ -283,7 +270,7 @@ impl Question {
         self.answer.is_none() && self.next_at.is_none()
     }
 
-    fn begin(&mut self, now: Instant, rng: &mut StdRng) {
+    fn begin(&mut self, (now, rng): Turn<'_>) {
         self.transaction = TransactionId::from(rng.random::<u128>());
         (self.sent, self.next_at) = (0, Some(now));
     }

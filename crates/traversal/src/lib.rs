@@ -23,11 +23,10 @@
 //! [`poll_event`](Traversal::poll_event). Drain the polls after each handle.
 
 mod answers;
+mod baseline;
 mod budget;
 mod discovery;
 mod doors;
-#[cfg(debug_assertions)]
-mod invariants;
 mod ipv6;
 mod machine;
 mod no_endpoint;
@@ -36,7 +35,9 @@ mod profile;
 mod reporting;
 mod schedule;
 mod session;
-mod v1;
+mod sessions;
+mod sockets;
+mod whereabouts;
 
 pub use discovery::nat::NatMapping;
 pub use doors::{

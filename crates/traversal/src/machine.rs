@@ -1,73 +1,45 @@
 //! The machine of one UDP socket: it hands each input to the part that it is for, and settles what
 //! follows.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use holepunch_wire::address::AddressKind;
-use holepunch_wire::candidate::Candidate;
+use holepunch_wire::check::ParsedCheck;
 use holepunch_wire::nat::NatProfile;
-use holepunch_wire::probe::{Ping, Pong, Probe, ProbeError};
+use holepunch_wire::plan::{Plan, Strategy};
 use holepunch_wire::rate::Bucket;
-use holepunch_wire::session::{OFFERS, SessionId};
+use holepunch_wire::reason::EndReason;
+use holepunch_wire::session::{OFFERS, SESSIONS_MAX, SessionId};
 use holepunch_wire::signal::Offer;
-use holepunch_wire::signal::v1::WorkerV1;
-use holepunch_wire::stun;
+use holepunch_wire::signal::v1::{ServerV1, SessionOffer, WorkerV1};
+use holepunch_wire::stun::{self, BindingResponse, TransactionId};
 use rand::rngs::StdRng;
 
-use crate::answers::{EarlyPings, STRANGERS};
-use crate::budget::{SearchHistory, Unproven};
-use crate::discovery::{Discovery, RetryBounds};
+use crate::baseline::Baseline;
 use crate::doors::{
-    Config, Dropped, Event, Input, OfferRefusal, SessionStatus, SocketId, StunServer, Surroundings,
-    Transmit, WakeReason, earlier,
+    Config, Dropped, Event, Input, OfferRefusal, Out, SessionStatus, SocketId, Transmit,
+    WakeReason, earlier,
 };
-use crate::ipv6::Ipv6;
-use crate::no_endpoint::Missing;
-use crate::pairing::Pairing;
-use crate::profile::Profiler;
 use crate::reporting::{Reporting, Wish};
-use crate::session::Session;
-use crate::v1::Owner;
-
-/// Why there is nobody to ask for an endpoint where servers have been found.
-const NONE_BY_IPV4: &str = "no STUN server can be asked by IPv4";
+use crate::session::{Route, Session};
+use crate::sessions::{SearchSetting, Sessions};
+use crate::sockets::{Owner, Sockets};
+use crate::whereabouts::Whereabouts;
 
 /// Discovery, punching and keep-alive for one UDP socket.
 #[derive(Debug)]
 pub struct Traversal {
-    pub(crate) config: Config,
-    pub(crate) rng: StdRng,
-    pub(crate) discovery: Discovery,
-    pub(crate) reporting: Reporting,
-    pairing: Option<Pairing>,
-    strangers: Bucket,
-    pub(crate) offers: Bucket,
-    early: EarlyPings,
-    /// Whether the rendezvous speaks `holepunch.v1`.
-    pub(crate) v1: bool,
-    pub(crate) surroundings: Surroundings,
-    pub(crate) profiler: Profiler,
-    pub(crate) ipv6: Ipv6,
-    /// The candidates that the rendezvous knows, and the number of their set.
-    pub(crate) candidates_told: Option<Vec<Candidate>>,
-    pub(crate) generation: u32,
-    /// What has been told last of the want of an endpoint, and when.
-    pub(crate) told_no_endpoint: Option<(Missing, Instant)>,
-    /// Boxed: a node of the map has room for eleven.
-    pub(crate) sessions: BTreeMap<SessionId, Box<Session>>,
-    pub(crate) searches: SearchHistory,
-    /// What has been sent to addresses without proof.
-    pub(crate) unproven: Unproven,
-    /// The session whose search was counted last, and its target: further plans are the same search.
-    pub(crate) searched: Option<(SessionId, IpAddr)>,
-    /// The sockets that come and go: whose they are, and whether they are open.
-    pub(crate) sockets: BTreeMap<SocketId, (Owner, bool)>,
-    pub(crate) next_socket: SocketId,
-    pub(crate) dropped: Dropped,
-    pub(crate) transmits: VecDeque<Transmit>,
-    pub(crate) events: VecDeque<Event>,
+    config: Config,
+    rng: StdRng,
+    whereabouts: Whereabouts,
+    reporting: Reporting,
+    baseline: Baseline,
+    offers: Bucket,
+    sessions: Sessions,
+    sockets: Sockets,
+    dropped: Dropped,
+    out: Out,
 }
 
 impl Traversal {
@@ -75,71 +47,60 @@ impl Traversal {
     /// the operating system outside of tests.
     #[must_use]
     pub fn new(config: Config, rng: StdRng) -> Self {
-        let bounds =
-            RetryBounds { retries_max: config.stun_retries_max, delay: config.stun_retry_delay };
-        let profiler = Profiler::new(config.profile, config.search);
         let mut machine = Self {
+            whereabouts: Whereabouts::new(&config),
+            baseline: Baseline::new(config.own_id.clone()),
             config,
             rng,
-            discovery: Discovery::new(bounds),
             reporting: Reporting::default(),
-            pairing: None,
-            strangers: Bucket::default(),
             offers: Bucket::default(),
-            early: EarlyPings::default(),
-            v1: false,
-            surroundings: Surroundings::default(),
-            ipv6: Ipv6::default(),
-            profiler,
-            candidates_told: None,
-            generation: 0,
-            told_no_endpoint: None,
-            sessions: BTreeMap::new(),
-            searches: SearchHistory::default(),
-            unproven: Unproven::default(),
-            searched: None,
-            sockets: BTreeMap::new(),
-            next_socket: SocketId::FRESH_FIRST,
+            sessions: Sessions::default(),
+            sockets: Sockets::new(),
             dropped: Dropped::default(),
-            transmits: VecDeque::new(),
-            events: VecDeque::new(),
+            out: Out::default(),
         };
-        machine.drain_discovery();
+        machine.whereabouts.drain_discovery(&mut machine.out);
         machine
     }
 
     /// Takes what happened.
     pub fn handle_input(&mut self, input: Input<'_>, now: Instant) {
         match input {
-            Input::Datagram { socket, from, payload } => {
-                self.datagram(socket, from, payload, now);
-            }
-            Input::Resolved(servers) => {
-                self.resolved(servers, now);
-            }
+            Input::Datagram { socket, from, payload } => self.datagram(socket, from, payload, now),
+            Input::Resolved(servers) => self.whereabouts.resolved(servers, (now, &mut self.rng)),
             Input::Registered => {
                 self.reporting.registered();
-                self.discovery.revive();
+                self.whereabouts.registered();
             }
             Input::Unregistered => {
                 self.reporting.unregistered();
-                self.v1 = false;
+                self.whereabouts.unregistered();
             }
             Input::Offer(offer) => self.offer(offer, now),
             Input::BadOffer(why) => self.refuse(OfferRefusal::Malformed(why), now),
-            Input::Surroundings(surroundings) => self.surroundings(surroundings, now),
+            Input::Surroundings(surroundings) => {
+                if self.whereabouts.surroundings(surroundings, (now, &mut self.rng)) {
+                    self.sessions.network_changed(now);
+                }
+            }
             Input::SocketOpened(socket, local) => self.socket_opened(socket, local, now),
             Input::SocketFailed(socket) => self.socket_failed(socket, now),
-            Input::SessionOffer(offer) => self.session_offer(*offer, now),
+            Input::SessionOffer(offer) => self.session_offer(offer, now),
             Input::V1(message) => self.signalled(*message, now),
-            Input::Leave(session) => self.leave(session),
+            Input::Leave(id) => {
+                if let Some(session) = self.sessions.get_mut(id) {
+                    session.end(EndReason::OwnLeave, EndReason::OwnLeave.text());
+                    self.signal(WorkerV1::Leave { session: id });
+                    self.reporting.lost();
+                }
+            }
             Input::Relayed(session, relay) => {
-                if let Some(session) = self.sessions.get_mut(&session) {
+                if let Some(session) = self.sessions.get_mut(session) {
                     session.relayed(relay, now);
                 }
             }
             Input::Doubt(session) => {
-                if let Some(session) = self.sessions.get_mut(&session) {
+                if let Some(session) = self.sessions.get_mut(session) {
                     session.doubt(now);
                 }
             }
@@ -149,7 +110,7 @@ impl Traversal {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.discovery.handle_timeout(now, &mut self.rng);
+        self.whereabouts.handle_timeout((now, &mut self.rng));
         self.settle(now);
         // A driver that is told to call again at once never gets to anything else.
         debug_assert!(self.poll_timeout().is_none_or(|(at, _)| at > now), "nothing is left to do");
@@ -157,45 +118,41 @@ impl Traversal {
 
     /// The next datagram to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.transmits.pop_front()
+        self.out.transmits.pop_front()
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout), and why.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Instant, WakeReason)> {
-        let pairing = self.pairing.as_ref().and_then(Pairing::poll_timeout);
         // A report that waits is due when the pairing ends and there is something to say, not before.
-        let may_report = self.is_free() && self.wish().is_some();
+        let may_report = self.is_free() && self.whereabouts.wish().is_some();
         let report = self.reporting.poll_timeout().filter(|_| may_report);
-        let profile =
-            self.profiler.poll_timeout().into_iter().chain(self.ipv6.poll_timeout()).min();
-        let profile = profile.map(|at| (at, WakeReason::Profile));
-        let sessions = self.sessions.values().filter_map(|session| session.poll_timeout()).min();
-        let v1 = earlier(profile, sessions);
-        earlier(v1, earlier(self.discovery.poll_timeout(), earlier(pairing, report)))
+        let sessions = self.sessions.iter().filter_map(Session::poll_timeout).min();
+        let peers = earlier(sessions, self.baseline.poll_timeout());
+        earlier(self.whereabouts.poll_timeout(), earlier(peers, report))
     }
 
     /// The next thing that happened.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        self.out.events.pop_front()
     }
 
     /// The NAT profile as far as it is known.
     #[must_use]
     pub fn profile(&self) -> &NatProfile {
-        self.profiler.profile()
+        self.whereabouts.profiler.profile()
     }
 
     /// Whether the profile holds all that can be learnt within a second: for somebody who waits for it
     /// once the servers have answered.
     #[must_use]
     pub fn profile_is_settled(&self) -> bool {
-        self.profiler.is_settled() && !self.ipv6.is_asking()
+        self.whereabouts.profile_is_settled()
     }
 
     /// How every session stands.
     pub fn sessions(&self, now: Instant) -> impl Iterator<Item = SessionStatus> + '_ {
-        self.sessions.values().map(move |session| session.status(now))
+        self.sessions.iter().map(move |session| session.status(now))
     }
 
     /// Datagrams dropped so far, by reason.
@@ -204,59 +161,111 @@ impl Traversal {
         self.dropped
     }
 
+    /// What holds of the whole machine, whatever has happened: looked at after every step of a test or a
+    /// simulation. Only with debug assertions.
+    ///
+    /// # Panics
+    /// Two parts do not agree, something is larger than it may be, or what a part has to say has not been
+    /// passed on.
+    #[cfg(debug_assertions)]
+    pub fn check_invariants(&self) {
+        self.whereabouts.check_invariants();
+        self.sessions.check_invariants(&self.sockets);
+        let profilers = self.whereabouts.profiler.check_invariants();
+        self.sockets.check_invariants(|socket, owner| match owner {
+            Owner::Profiler => profilers.contains(&socket),
+            Owner::Session(id) => self.sessions.get(id).is_some(),
+        });
+    }
+
     /// Whether the worker has no peer.
     fn is_free(&self) -> bool {
-        self.pairing.is_none() && self.sessions.is_empty()
+        !self.baseline.has_peer() && self.sessions.len() == 0
+    }
+
+    fn signal(&mut self, message: WorkerV1) {
+        self.out.events.push_back(Event::Signal(message));
     }
 
     fn datagram(&mut self, socket: SocketId, from: SocketAddr, payload: &[u8], now: Instant) {
-        let is_own = socket < SocketId::FRESH_FIRST;
-        if !is_own && !self.sockets.contains_key(&socket) {
+        let owner = self.sockets.owner(socket);
+        if socket >= SocketId::FRESH_FIRST && owner.is_none() {
             // It was read before the socket was closed.
             self.dropped.unknown += 1;
-            return;
-        }
-        if stun::looks_like_stun(payload) {
-            let expected = self.stun(socket, from, payload, now);
+        } else if stun::looks_like_stun(payload) {
+            let expected = self.stun((Route { socket, to: from }, owner), payload, now);
             self.dropped.stray_stun += u64::from(!expected);
-            return;
-        }
-        if socket != SocketId::MAIN {
+        } else if socket != SocketId::MAIN {
             self.dropped.unknown += 1;
-            return;
-        }
-        match Probe::parse(payload) {
-            Ok(Probe::Ping(ping)) => self.ping(from, &ping, now),
-            Ok(Probe::Pong(pong)) => self.pong(from, &pong, now),
-            Err(ProbeError::NotAProbe) => self.dropped.unknown += 1,
-            Err(ProbeError::NotUtf8 | ProbeError::IdTooLong | ProbeError::NumberTooLong) => {
-                self.dropped.malformed_probe += 1;
-            }
+        } else {
+            let told = (&mut self.dropped, &mut self.out);
+            self.baseline.handle_datagram((from, payload), told, (now, &mut self.rng));
         }
     }
 
-    fn ping(&mut self, from: SocketAddr, ping: &Ping<'_>, now: Instant) {
-        if let Some(pairing) = &mut self.pairing
-            && pairing.peer().as_str() == ping.from
-            && pairing.handle_ping(from, ping, now)
+    /// A STUN message on any socket: an answer to one of our questions, or a check.
+    fn stun(&mut self, source: (Route, Option<Owner>), payload: &[u8], now: Instant) -> bool {
+        let Route { socket, to: from } = source.0;
+        let rng = &mut self.rng;
+        if socket == SocketId::MAIN && self.whereabouts.handle_datagram(from, payload, (now, rng)) {
+            return true;
+        }
+        if let Ok(response) = BindingResponse::parse(payload)
+            && (self.whereabouts.handle_response(socket, from, &response, (now, rng))
+                || self.sessions.sampled(socket, &response, (now, rng)))
         {
-            return;
+            return true;
         }
-        self.early.remember(ping.from, from, now);
-        if !self.strangers.take(STRANGERS, now) {
-            self.dropped.rate_limited += 1;
-            return;
+        if let Ok(check) = ParsedCheck::parse(payload) {
+            return self.sessions.check(source, &check, &mut self.dropped, (now, rng));
         }
-        let payload = ping.answer(self.config.own_id.as_str());
-        self.transmits.push_back(Transmit::new(from, payload));
-        self.events.push_back(Event::StrangerPing(ping.from.to_owned(), from));
+        // The bare request that was sent around to find out whether the NAT hairpins.
+        let profiler = &mut self.whereabouts.profiler;
+        socket == SocketId::MAIN
+            && TransactionId::of(payload).is_some_and(|it| profiler.handle_hairpin(it))
     }
 
-    fn pong(&mut self, from: SocketAddr, pong: &Pong<'_>, now: Instant) {
-        let pairing = self.pairing.as_mut();
-        let counts =
-            pairing.is_some_and(|pairing| pairing.handle_pong(from, pong, now, &mut self.rng));
-        self.dropped.stray_pong += u64::from(!counts);
+    fn signalled(&mut self, message: ServerV1, now: Instant) {
+        match message {
+            ServerV1::Welcome(welcome) => {
+                self.whereabouts.welcome(&welcome, (now, &mut self.rng));
+            }
+            ServerV1::PeerCandidates { session, generation, candidates, address_proof } => {
+                let Some(session) = self.sessions.get_mut(session) else { return };
+                let is_news =
+                    session.handle_candidates(generation, &candidates, address_proof, now);
+                if is_news && session.is_linked() {
+                    // The peer sees the path in trouble: perhaps it is this side that has moved.
+                    self.whereabouts.refresh((now, &mut self.rng));
+                }
+            }
+            ServerV1::Plan { session: id, plan } => {
+                let Some(session) = self.sessions.get_mut(id) else { return };
+                let before = session.plan.number;
+                session.handle_plan(plan.clone(), now);
+                if session.plan.number != before {
+                    self.follow(id, &plan, now);
+                }
+            }
+            ServerV1::PeerAccepted { session, number, ports } => {
+                if let Some(session) = self.sessions.get_mut(session) {
+                    session.handle_accepted(number, ports, (now, &mut self.rng));
+                }
+            }
+            ServerV1::SessionEnded { session, code, reason } => {
+                if let Some(session) = self.sessions.get_mut(session) {
+                    session.end(code, &reason);
+                    self.reporting.lost();
+                }
+            }
+            // Relays are the worker's.
+            ServerV1::P2pConnectionOffer { .. }
+            | ServerV1::PeerTurnAddress { .. }
+            | ServerV1::RelayToken { .. }
+            | ServerV1::RoomEntered
+            | ServerV1::Closing { .. }
+            | ServerV1::Error { .. } => {}
+        }
     }
 
     fn offer(&mut self, offer: Offer, now: Instant) {
@@ -265,12 +274,8 @@ impl Traversal {
         if let Some(refusal) = refusal.or_else(too_many) {
             return self.refuse(refusal, now);
         }
-        if let Some(replaced) = self.pairing.as_mut().and_then(Pairing::replace) {
-            self.events.push_back(replaced);
-        }
         self.reporting.offered();
-        let early = self.early.take(offer.peer.as_str(), now);
-        self.pairing = Some(Pairing::new(self.config.own_id.clone(), offer, &early, now));
+        self.baseline.begin(offer, &mut self.out, now);
     }
 
     fn refusal(&self, offer: &Offer) -> Option<OfferRefusal> {
@@ -282,9 +287,8 @@ impl Traversal {
             Some(OfferRefusal::NotIpv4(ip))
         } else if !kind.is_reachable_unicast() {
             Some(OfferRefusal::NotUnicast { ip, kind })
-        } else if self.discovery.endpoint().is_none() {
-            let why = self.discovery.last_failure().map(str::to_owned);
-            Some(OfferRefusal::NotReady { why })
+        } else if self.whereabouts.endpoint().is_none() {
+            Some(OfferRefusal::NotReady { why: self.whereabouts.last_failure() })
         } else {
             None
         }
@@ -292,80 +296,140 @@ impl Traversal {
 
     /// An offer is not followed; a worker that is free asks for another.
     fn refuse(&mut self, refusal: OfferRefusal, now: Instant) {
-        self.events.push_back(Event::OfferIgnored(refusal));
-        if self.pairing.is_none() {
-            self.reporting.failed(now, &mut self.rng);
+        self.out.events.push_back(Event::OfferIgnored(refusal));
+        if !self.baseline.has_peer() {
+            self.reporting.failed((now, &mut self.rng));
         }
     }
 
-    /// Servers of IPv4 show the endpoint; those of IPv6 whether UDP gets out by it, and a candidate.
-    fn resolved(&mut self, resolved: Result<Vec<StunServer>, String>, now: Instant) {
-        let resolved = resolved.and_then(|servers| {
-            let is_ipv6 = |server: &StunServer| server.address.is_ipv6();
-            let (of_ipv6, of_ipv4): (Vec<_>, Vec<_>) = servers.into_iter().partition(is_ipv6);
-            let is_missing = of_ipv4.is_empty() && !of_ipv6.is_empty();
-            if self.surroundings.main_v6.is_some() {
-                self.ipv6.configure(of_ipv6, now, &mut self.rng);
-                self.conclude_ipv6();
+    fn session_offer(&mut self, offer: Box<SessionOffer>, now: Instant) {
+        let refusal = if offer.peer == self.config.own_id {
+            Some(OfferRefusal::OwnId)
+        } else if self.sessions.len() >= SESSIONS_MAX || !self.offers.take(OFFERS, now) {
+            Some(OfferRefusal::TooMany)
+        } else {
+            None
+        };
+        let id = offer.details.session;
+        if let Some(refusal) = refusal {
+            self.out.events.push_back(Event::OfferIgnored(refusal));
+            return self.signal(WorkerV1::Leave { session: id });
+        }
+        self.reporting.offered();
+        let (plan, setting) = (offer.details.plan.clone(), self.whereabouts.setting());
+        self.sessions.begin(offer, setting, &mut self.out.events, (now, &mut self.rng));
+        self.follow(id, &plan, now);
+    }
+
+    /// Does what a plan wants beside checks.
+    fn follow(&mut self, id: SessionId, plan: &Plan, now: Instant) {
+        let profiler = &mut self.whereabouts.profiler;
+        if plan.strategy == Strategy::TestReuse {
+            profiler.test_reuse();
+            // What is known already is told again: the rendezvous waits for it.
+            profiler.forget_told();
+        }
+        let setting = SearchSetting {
+            wish: self.config.search,
+            allocation: profiler.profile().allocation,
+            stun: profiler.any_server(),
+        };
+        self.sessions.search(id, plan, setting, (now, &mut self.rng));
+    }
+
+    fn socket_opened(&mut self, socket: SocketId, local: SocketAddr, now: Instant) {
+        let (profiler, rng) = (&mut self.whereabouts.profiler, &mut self.rng);
+        match self.sockets.opened(socket) {
+            Some(Owner::Profiler) => profiler.socket_opened(socket, local, (now, rng)),
+            Some(Owner::Session(id)) => {
+                if let Some(session) = self.sessions.get_mut(id) {
+                    session.socket_opened(socket, local, (now, rng));
+                }
             }
-            if is_missing { Err(NONE_BY_IPV4.to_owned()) } else { Ok(of_ipv4) }
-        });
-        self.discovery.handle_resolved(resolved, now, &mut self.rng);
+            None => {}
+        }
+    }
+
+    fn socket_failed(&mut self, socket: SocketId, now: Instant) {
+        match self.sockets.remove(socket) {
+            Some(Owner::Profiler) => {
+                self.whereabouts.profiler.socket_failed((now, &mut self.rng));
+            }
+            Some(Owner::Session(id)) => {
+                if let Some(session) = self.sessions.get_mut(id) {
+                    session.socket_failed((now, &mut self.rng));
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn close_socket(&mut self, socket: SocketId) {
+        let Some(owner) = self.sockets.remove(socket) else { return };
+        if let Owner::Session(id) = owner
+            && let Some(session) = self.sessions.get_mut(id)
+        {
+            session.socket_closed(socket);
+        }
+        self.out.events.push_back(Event::CloseSocket(socket));
     }
 
     /// Lets every part draw its conclusions, and drains them.
     fn settle(&mut self, now: Instant) {
-        self.drain_discovery();
-        if let Some(pairing) = &mut self.pairing {
-            pairing.handle_timeout(now, &mut self.rng);
-            while let Some(transmit) = pairing.poll_transmit() {
-                self.transmits.push_back(transmit);
+        self.whereabouts.drain_discovery(&mut self.out);
+        for event in self.baseline.settle(&mut self.out, (now, &mut self.rng)) {
+            if let Event::LinkEstablished { .. } = event {
+                self.reporting.linked();
+            } else if let Event::LinkFailed { .. } = event {
+                self.reporting.failed((now, &mut self.rng));
+            } else if let Event::PeerLost(..) = event {
+                self.reporting.lost();
             }
-            while let Some(event) = pairing.poll_event() {
-                if let Event::LinkEstablished { .. } = event {
-                    self.reporting.linked();
-                } else if let Event::LinkFailed { .. } = event {
-                    self.reporting.failed(now, &mut self.rng);
-                } else if let Event::PeerLost(..) = event {
-                    self.reporting.lost();
-                }
-                self.events.push_back(event);
-            }
+            self.out.events.push_back(event);
         }
-        self.pairing.take_if(|pairing| pairing.is_over());
-        self.settle_v1(now);
-        self.drain_discovery();
-        self.tell_no_endpoint(now);
+        self.whereabouts.conclude(&mut self.out, (now, &mut self.rng));
+        for _ in 0..self.whereabouts.profiler.take_wanted_sockets() {
+            self.out.events.push_back(self.sockets.open(Owner::Profiler));
+        }
+        for socket in self.whereabouts.profiler.take_sockets_to_close() {
+            self.close_socket(socket);
+        }
+        self.settle_sessions(now);
+        self.whereabouts.tell_news(&mut self.out, now);
+        self.whereabouts.drain_discovery(&mut self.out);
+        if self.reporting.is_registered() {
+            self.whereabouts.tell_no_endpoint(&mut self.out, now);
+        }
         if self.is_free()
-            && let Some(wish) = self.reporting.due(self.wish(), now)
+            && let Some(wish) = self.reporting.due(self.whereabouts.wish(), now)
         {
-            self.events.push_back(match wish {
+            self.out.events.push_back(match wish {
                 Wish::At(endpoint) => Event::Report(endpoint),
                 Wish::Anywhere => Event::Signal(WorkerV1::Ready),
             });
         }
     }
 
-    fn drain_discovery(&mut self) {
-        while let Some(transmit) = self.discovery.poll_transmit() {
-            self.transmits.push_back(transmit);
+    fn settle_sessions(&mut self, now: Instant) {
+        for id in self.sessions.ids() {
+            let rng = &mut self.rng;
+            let settled = self.sessions.settle(id, &mut self.sockets, &mut self.out, (now, rng));
+            if settled.in_vain {
+                self.reporting.failed((now, rng));
+            }
+            if settled.alarm {
+                self.whereabouts.refresh((now, rng));
+                self.whereabouts.forget_candidates();
+            }
         }
-        while let Some(mut event) = self.discovery.poll_event() {
-            // The first attempt may fail for want of a server alone; the rendezvous may name one, unless
-            // its welcome has been here.
-            let is_silent = matches!(
-                event,
-                Event::StunSilent(..)
-                    | Event::DiscoveryFailed { attempt: 2.., .. }
-                    | Event::DiscoveryFailed { retry_in: None, .. }
-            ) || self.v1 && matches!(event, Event::DiscoveryFailed { .. });
-            if is_silent && self.discovery.endpoint().is_none() {
-                self.profiler.silent_by_ipv4();
-            }
-            if let Event::DiscoveryFailed { ipv6, .. } = &mut event {
-                *ipv6 = self.ipv6.is_open() || self.ipv6.gets_out() == Some(true);
-            }
-            self.events.push_back(event);
+        let uses = |socket, id| self.sessions.get(id).is_some_and(|it| it.uses(socket, now));
+        let unused = self.sockets.iter().filter(|(socket, owner, is_open)| match owner {
+            Owner::Profiler => false,
+            Owner::Session(id) => *is_open && !uses(*socket, *id),
+        });
+        let unused: Vec<SocketId> = unused.map(|(socket, ..)| socket).collect();
+        for socket in unused {
+            self.close_socket(socket);
         }
     }
 }

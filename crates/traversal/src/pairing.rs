@@ -8,10 +8,11 @@ use holepunch_wire::WorkerId;
 use holepunch_wire::probe::{Ping, Pong};
 use holepunch_wire::rate::Bucket;
 use holepunch_wire::signal::Offer;
-use rand::rngs::StdRng;
 
 use crate::answers::{PEER, STRANGERS};
-use crate::doors::{Event, FailReason, LostReason, Transmit, WakeReason, WakeUp, earlier};
+use crate::doors::{
+    Event, FailReason, LostReason, Out, Transmit, Turn, WakeReason, WakeUp, earlier,
+};
 use crate::schedule::{self, PING_UNTIL};
 
 /// Addresses that PINGs go to: the offered one, and two sources that the peer's PINGs came from.
@@ -84,8 +85,7 @@ pub(crate) struct Pairing {
     /// PINGs answered from addresses that are no targets yet.
     newcomers: Bucket,
     phase: Phase,
-    transmits: VecDeque<Transmit>,
-    events: VecDeque<Event>,
+    pub(crate) out: Out,
 }
 
 impl Pairing {
@@ -104,8 +104,10 @@ impl Pairing {
             answered: None,
             newcomers: Bucket::default(),
             phase: Phase::Punching { index: 0, next_at: Some(now) },
-            transmits: VecDeque::new(),
-            events: VecDeque::from([Event::PunchStarted(offer.peer.clone(), offer.endpoint)]),
+            out: Out {
+                events: VecDeque::from([Event::PunchStarted(offer.peer.clone(), offer.endpoint)]),
+                ..Out::default()
+            },
             peer: offer.peer,
         };
         for &from in early.iter().rev() {
@@ -141,7 +143,7 @@ impl Pairing {
             return false;
         }
         let payload = ping.answer(self.own.as_str());
-        self.transmits.push_back(Transmit::new(from, payload));
+        self.out.transmits.push_back(Transmit::new(from, payload));
         self.ping_from(from, now);
         true
     }
@@ -166,12 +168,12 @@ impl Pairing {
     /// A PING of the peer has come from there.
     fn ping_from(&mut self, from: SocketAddr, now: Instant) {
         self.pings = self.pings.saturating_add(1);
-        self.events.push_back(Event::PingReceived(self.peer.clone(), from, self.pings));
+        self.out.events.push_back(Event::PingReceived(self.peer.clone(), from, self.pings));
         if !self.is_target(from) {
             // A linked peer whose NAT rebinds may do so often: the newest source is worth most.
             self.targets.truncate(TARGETS_MAX - 1);
             self.targets.push(Target::new(from));
-            self.events.push_back(Event::SourceObserved(self.peer.clone(), from));
+            self.out.events.push_back(Event::SourceObserved(self.peer.clone(), from));
             self.send_ping(from, now);
         } else if self.may_trigger() {
             // The peer's NAT is open now, and our first PING may have died at it: a triggered check
@@ -186,8 +188,7 @@ impl Pairing {
         &mut self,
         from: SocketAddr,
         pong: &Pong<'_>,
-        now: Instant,
-        rng: &mut StdRng,
+        (now, rng): Turn<'_>,
     ) -> bool {
         let number = pong.acknowledged(self.peer.as_str(), self.own.as_str());
         let sent = self.sent.iter().find(|sent| Some(sent.number) == number);
@@ -197,13 +198,13 @@ impl Pairing {
         let (to, rtt) = (sent.to, now.saturating_duration_since(sent.at));
         self.answered = Some((to, rtt));
         self.pongs = self.pongs.saturating_add(1);
-        self.events.push_back(Event::PongReceived(self.peer.clone(), from, self.pongs));
+        self.out.events.push_back(Event::PongReceived(self.peer.clone(), from, self.pongs));
         if let Phase::Linked(linked) = &mut self.phase {
             // The path stays while it answers, however many other addresses do.
             if linked.path != to && linked.asked >= 2 {
                 linked.path = to;
                 self.targets = vec![Target::new(to)];
-                self.events.push_back(Event::PathMoved(self.peer.clone(), to));
+                self.out.events.push_back(Event::PathMoved(self.peer.clone(), to));
             }
             if linked.path == to {
                 linked.heard_at = now;
@@ -220,8 +221,8 @@ impl Pairing {
         self.is_linked().then_some(event)
     }
 
-    pub(crate) fn handle_timeout(&mut self, now: Instant, rng: &mut StdRng) {
-        self.establish(now, rng);
+    pub(crate) fn handle_timeout(&mut self, (now, rng): Turn<'_>) {
+        self.establish((now, rng));
         match &mut self.phase {
             Phase::Punching { index, next_at } => {
                 if now >= self.started + PING_UNTIL + ANSWER_GRACE {
@@ -241,7 +242,7 @@ impl Pairing {
                 let silent = now.saturating_duration_since(linked.heard_at);
                 if silent >= SILENCE_MAX {
                     let lost = Event::PeerLost(self.peer.clone(), LostReason::Silent(silent));
-                    self.events.push_back(lost);
+                    self.out.events.push_back(lost);
                     self.phase = Phase::Over;
                 } else if linked.ask_at <= now {
                     linked.asked += 1;
@@ -255,7 +256,7 @@ impl Pairing {
     }
 
     /// The link is there once a PING and a PONG have come.
-    fn establish(&mut self, now: Instant, rng: &mut StdRng) {
+    fn establish(&mut self, (now, rng): Turn<'_>) {
         let (Phase::Punching { .. }, Some((path, rtt))) = (&self.phase, self.answered) else {
             return;
         };
@@ -265,7 +266,7 @@ impl Pairing {
         let ask_at = now + schedule::keep_alive(rng);
         self.phase = Phase::Linked(Linked { path, heard_at: now, ask_at, asked: 0 });
         self.targets = vec![Target::new(path)];
-        self.events.push_back(Event::LinkEstablished {
+        self.out.events.push_back(Event::LinkEstablished {
             peer: self.peer.clone(),
             address: path,
             after: now.saturating_duration_since(self.started),
@@ -281,7 +282,7 @@ impl Pairing {
             (_, _) => FailReason::OnlyPongs,
         };
         let (peer, probes) = (self.peer.clone(), self.probes);
-        self.events.push_back(Event::LinkFailed { peer, reason, probes });
+        self.out.events.push_back(Event::LinkFailed { peer, reason, probes });
         self.phase = Phase::Over;
     }
 
@@ -298,15 +299,7 @@ impl Pairing {
         }
         self.sent.push_back(SentPing { number: self.probes, to, at: now });
         let payload = Ping::encode(self.own.as_str(), self.probes);
-        self.transmits.push_back(Transmit::new(to, payload));
-    }
-
-    pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.transmits.pop_front()
-    }
-
-    pub(crate) fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        self.out.transmits.push_back(Transmit::new(to, payload));
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<WakeUp> {

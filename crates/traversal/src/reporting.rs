@@ -4,9 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use rand::Rng;
-
-use crate::doors::{WakeReason, WakeUp};
+use crate::doors::{Turn, WakeReason, WakeUp};
 use crate::schedule;
 
 /// How a peer is asked for.
@@ -50,7 +48,7 @@ impl Reporting {
     }
 
     /// The worker is free again, or was never bound: it wants another peer, by and by.
-    pub(crate) fn failed(&mut self, now: Instant, rng: &mut impl Rng) {
+    pub(crate) fn failed(&mut self, (now, rng): Turn<'_>) {
         self.failures = self.failures.saturating_add(1);
         self.reported = None;
         self.not_before = Some(now + schedule::report_backoff(self.failures, rng));

@@ -7,9 +7,10 @@ use holepunch_link::{Identity, Protocols, RoomSecret, ServerName};
 use holepunch_wire::WorkerId;
 use holepunch_wire::session::{RoomMode, RoomName};
 
-use crate::config::{Config, RendezvousUrl};
+use crate::config::Config;
 use crate::identity_file;
 use crate::proxy::Proxy;
+use crate::rendezvous_url::RendezvousUrl;
 use crate::worker::{StartError, Worker};
 
 /// What a worker is to be: [`Worker::builder`]. What a setting cannot take is told by [`start`](Self::start).

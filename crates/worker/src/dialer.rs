@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use crate::config::RendezvousUrl;
 use crate::proxy::Proxy;
 use crate::reach::Access;
+use crate::rendezvous_url::RendezvousUrl;
 use crate::signalling::handshake::{self, Asking, CONNECT_TIMEOUT, Opened, Way};
 use crate::signalling::hint;
 use crate::url::WebSocketUrl;

@@ -91,6 +91,7 @@ mod notice;
 mod proxy;
 mod reach;
 mod relay;
+mod rendezvous_url;
 mod run;
 mod signalling;
 #[cfg(feature = "steps")]
@@ -103,7 +104,7 @@ mod url;
 mod worker;
 
 pub use builder::Builder;
-pub use config::{Config, RendezvousUrl, SettingNames, UrlError};
+pub use config::{Config, SettingNames};
 pub use failure::{AcceptError, ConnectError, RendezvousError};
 pub use holepunch_link::{
     BiStream, Blame, Close, CloseCode, DatagramError, FailureCode, Guesses, Identity,
@@ -121,6 +122,7 @@ pub use notice::Notice;
 pub use proxy::Proxy;
 #[cfg(feature = "proxy")]
 pub use proxy::ProxyError;
+pub use rendezvous_url::{RendezvousUrl, UrlError};
 /// The URL of the service that tells the public IP, and of a health server.
 #[cfg(any(feature = "health", feature = "ip-echo"))]
 pub use reqwest::Url;

@@ -316,7 +316,7 @@ fn log_session(session: SessionId, peer: &WorkerId, event: &SessionEvent) {
         );
     };
     match event {
-        SessionEvent::Started(plan) => planned("checks start", plan),
+        SessionEvent::Started(offer) => planned("checks start", &offer.details.plan),
         SessionEvent::Replanned(plan) => planned("another plan", plan),
         SessionEvent::AnswersFrom(_, to, from) => {
             tracing::debug!(%session, %peer, %to, ?from, "answers come from another address");

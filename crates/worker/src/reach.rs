@@ -11,10 +11,10 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::config::RendezvousUrl;
 use crate::failure::Told;
 use crate::login::Login;
 use crate::proxy::Proxy;
+use crate::rendezvous_url::RendezvousUrl;
 use crate::signalling::stream::{Below, Stream};
 use crate::tls::Tls;
 use crate::url::{WebSocketUrl, without_brackets};

@@ -13,9 +13,9 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
-use crate::config::RendezvousUrl;
 use crate::proxy::Proxy;
 use crate::reach::Access;
+use crate::rendezvous_url::RendezvousUrl;
 use crate::signalling::stream::Stream;
 use crate::signalling::{handshake, hint};
 use crate::url::WebSocketUrl;

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::builder::Builder;
-use crate::config::{Config, UrlError};
+use crate::config::Config;
 use crate::failure::{AcceptError, ConnectError};
 use crate::handover::Handover;
 use crate::health::Health;
@@ -27,6 +27,7 @@ use crate::log_budget::LogBudget;
 use crate::notice::Notice;
 use crate::reach::Access;
 use crate::relay::Relays;
+use crate::rendezvous_url::UrlError;
 use crate::run::{CALL_AGAIN_AFTER, Run};
 use crate::signalling::{Settings, Signalling};
 use crate::story::Stories;

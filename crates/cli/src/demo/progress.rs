@@ -139,9 +139,9 @@ impl Side {
     )]
     fn note_session(&mut self, peer: &WorkerId, event: &SessionEvent) -> Option<String> {
         Some(match event {
-            SessionEvent::Started(plan) => {
+            SessionEvent::Started(offer) => {
                 self.waits_for = format!("checks of {peer}");
-                format!("checks every address of its peer ({})", plan.strategy)
+                format!("checks every address of its peer ({})", offer.details.plan.strategy)
             }
             SessionEvent::Linked(info) => {
                 self.link = Some(Link {

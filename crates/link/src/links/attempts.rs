@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::View;
+use super::view::View;
 use crate::link::LinkError;
 use crate::mux::Route;
 
@@ -22,13 +22,16 @@ const GUESS_GRACE: Duration = Duration::from_millis(10);
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Attempts of a session by one kind of route, on either side.
 pub(super) const ATTEMPTS_MAX: u32 = 30;
+/// A relay that may serve keeps a session without a direct path for so long, until the link is there: the
+/// peer may use no relay.
+pub(super) const RELAY_HOPE: Duration = Duration::from_secs(15);
 /// A session in which a wrong key was shown ends so much later, where every route that there is has failed: the peer's
 /// own answer may come to the next attempt, ...
 const REFUSED_AFTER: Duration = Duration::from_secs(3);
 const _: () = assert!(REFUSED_AFTER.as_millis() > 2 * AGAIN_AFTER.as_millis());
 /// ... and at most so much later, where another route may still come or says nothing: as long as a relay keeps a session
 /// without a link.
-const REFUSED_AT_LAST: Duration = super::session::RELAY_HOPE;
+const REFUSED_AT_LAST: Duration = RELAY_HOPE;
 
 /// A kind of route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,16 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use holepunch_wire::WorkerId;
+use holepunch_wire::identity::PublicKey;
+use holepunch_wire::session::SessionId;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::attempts::{ATTEMPTS_MAX, Attempts, Failures, Kind, Start, is_known};
-use super::hello::LastWord;
-use super::session::{Incoming, SessionTask};
-use super::{hello, key_fits, shown};
+use super::doors::LinkConfig;
+use super::hello;
+use super::hello::{LastWord, Terms};
+use super::token::Token;
+use super::view::View;
 use crate::link::{HANDSHAKE_BYTES, LinkError};
-use crate::mux::Route;
+use crate::mux::{Mux, Route};
 use crate::quic;
 use crate::tls::PeerVerifier;
 
@@ -24,6 +29,25 @@ const LINKED_WITHIN: Duration = Duration::from_secs(45);
 const _: () = assert!(LINKED_WITHIN.as_secs() > 4 * ATTEMPT_WITHIN.as_secs());
 /// Connections of a session that shake hands at once, by one kind of route.
 const HANDSHAKES_MAX: usize = 4;
+
+/// A connection that has begun with a session's token. Boxed, since a channel keeps room for 32 of them.
+#[derive(Debug)]
+pub(super) struct Incoming(pub(super) Box<noq::Incoming>);
+
+/// What the handshakes of a session need.
+#[derive(Debug)]
+pub(super) struct Handshakes {
+    pub(super) session: SessionId,
+    pub(super) peer: WorkerId,
+    /// The key that the rendezvous names for the peer.
+    pub(super) key: PublicKey,
+    pub(super) token: Token,
+    pub(super) terms: Terms,
+    pub(super) config: LinkConfig,
+    pub(super) endpoint: noq::Endpoint,
+    pub(super) mux: Arc<Mux>,
+    pub(super) view: watch::Receiver<View>,
+}
 
 /// A connection that is a link.
 #[derive(Debug)]
@@ -56,10 +80,18 @@ impl Accepted {
     }
 }
 
-impl SessionTask {
+impl Handshakes {
+    /// The expected key and the one of the id, where the id was made from a key.
+    fn key_fits(&self) -> Result<(), LinkError> {
+        if self.key.may_be_of(&self.peer) {
+            return Ok(());
+        }
+        Err(LinkError::Impostor { id: self.peer.clone(), shown: self.key })
+    }
+
     /// Connects to the peer.
-    pub(super) async fn connect(&mut self) -> Result<Connected, LinkError> {
-        key_fits(&self.peer, self.key)?;
+    pub(super) async fn connect(&self) -> Result<Connected, LinkError> {
+        self.key_fits()?;
         let (mut attempts, mut failures) = (Attempts::default(), Failures::default());
         let mut running: JoinSet<Outcome<Start>> = JoinSet::new();
         let turn = Arc::new(hello::turn());
@@ -116,7 +148,7 @@ impl SessionTask {
         route: Route,
         turn: Arc<Semaphore>,
     ) -> Result<impl Future<Output = Result<Connected, LinkError>> + Send + use<>, LinkError> {
-        let SessionTask { config, key, .. } = self;
+        let Self { config, key, .. } = self;
         let protocols = config.protocols.clone();
         let (mut client, verifier) =
             quic::client(&config.identity, *key, &protocols, HANDSHAKE_BYTES)
@@ -124,7 +156,7 @@ impl SessionTask {
         let token = self.token;
         client.initial_dst_cid_provider(Arc::new(move || token.connection_id()));
         let label = self.mux.label(route);
-        tracing::debug!(session = %self.session, route = shown(route), "handshake starts");
+        tracing::debug!(session = %self.session, %route, "handshake starts");
         let connecting = self.endpoint.connect_with(client, label, "holepunch");
         let connecting = connecting.map_err(|error| LinkError::Protocol(error.to_string()))?;
         let terms = self.terms.clone();
@@ -140,8 +172,11 @@ impl SessionTask {
     }
 
     /// Waits for the peer to connect.
-    pub(super) async fn accept(&mut self) -> Result<Connected, LinkError> {
-        key_fits(&self.peer, self.key)?;
+    pub(super) async fn accept(
+        &self,
+        waiting: &mut mpsc::Receiver<Incoming>,
+    ) -> Result<Connected, LinkError> {
+        self.key_fits()?;
         let mut view = self.view.clone();
         let mut running: JoinSet<Outcome<Option<Kind>>> = JoinSet::new();
         let mut failures = Failures::default();
@@ -159,7 +194,7 @@ impl SessionTask {
             }
             let refused_at = failures.ends_at(&seen).filter(|_| running.is_empty());
             tokio::select! {
-                Some(Incoming(incoming)) = self.incoming.recv() => {
+                Some(Incoming(incoming)) = waiting.recv() => {
                     let route = self.mux.route(incoming.remote_address());
                     let kind = route.filter(|route| is_known(&seen, *route)).map(Kind::of);
                     if !accepted[share(kind)].may_begin() {
@@ -191,7 +226,7 @@ impl SessionTask {
         &self,
         incoming: noq::Incoming,
     ) -> Result<impl Future<Output = Result<Connected, LinkError>> + Send + use<>, LinkError> {
-        let SessionTask { config, key, .. } = self;
+        let Self { config, key, .. } = self;
         let protocols = config.protocols.clone();
         let (server, verifier) = quic::server(&config.identity, *key, &protocols, HANDSHAKE_BYTES)
             .map_err(LinkError::Protocol)?;

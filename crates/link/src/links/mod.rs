@@ -6,6 +6,7 @@
 
 mod attempts;
 mod connect;
+mod doors;
 mod hello;
 mod next_packet;
 mod paths;
@@ -23,28 +24,27 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use holepunch_traversal::{RelayState, SessionEvent};
-use holepunch_wire::WorkerId;
+use holepunch_traversal::SessionEvent;
 use holepunch_wire::check::IceRole;
-use holepunch_wire::identity::PublicKey;
 use holepunch_wire::reason::EndReason;
 use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::v1::SessionOffer;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+pub use doors::{LinkConfig, LinkEvent};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use hello::testing;
 pub use hello::{Guesses, RoomSecret, SESSION_GUESSES_MAX};
 pub(crate) use hello::{LastWord, PROOF_BYTES};
 pub use relay_end::{RelayEnd, RelayKind};
 
-use crate::identity::Identity;
-use crate::link::{CloseCode, Link, LinkError, Windows};
+use crate::link::{CloseCode, LinkError, Windows};
 use crate::mux::{Mux, MuxSocket, PacketDrops, Route};
-use crate::protocol::Protocols;
 use crate::quic;
-use session::{Incoming, SessionTask};
+use connect::{Handshakes, Incoming};
+use doors::Teller;
+use session::SessionTask;
 use token::Token;
 use view::View;
 
@@ -53,52 +53,6 @@ const EVENTS_MAX: usize = 256;
 /// Connections of a session that wait to be looked at; an honest peer makes two.
 pub(crate) const INCOMING_MAX: usize = 4;
 
-/// How links are made.
-#[derive(Debug, Clone)]
-pub struct LinkConfig {
-    /// The worker's key.
-    pub identity: Identity,
-    /// What both sides of every link have to know.
-    pub secret: Option<RoomSecret>,
-    /// How often all peers together may guess it.
-    pub guesses: Guesses,
-    /// Whether relays may be used.
-    pub relay: bool,
-    /// What is spoken over the links.
-    pub protocols: Protocols,
-}
-
-/// What happened to a link.
-#[derive(Debug)]
-pub enum LinkEvent {
-    /// It is there.
-    Established(Link),
-    /// It has ended, or has not come about.
-    Ended {
-        /// Its session.
-        session: SessionId,
-        /// The peer.
-        peer: WorkerId,
-        /// Why.
-        error: LinkError,
-    },
-    /// Data goes unanswered on its direct path.
-    Doubt(SessionId),
-    /// What the relay does for it.
-    Relayed(SessionId, RelayState),
-}
-
-impl LinkEvent {
-    fn session(&self) -> SessionId {
-        match self {
-            Self::Established(link) => link.session(),
-            Self::Ended { session, .. } | Self::Doubt(session) | Self::Relayed(session, _) => {
-                *session
-            }
-        }
-    }
-}
-
 #[derive(Debug)]
 struct Entry {
     /// That of its task.
@@ -106,21 +60,6 @@ struct Entry {
     token: Token,
     is_controlling: bool,
     view: watch::Sender<View>,
-}
-
-/// How a session's task tells what has happened.
-#[derive(Debug, Clone)]
-struct Teller {
-    /// A session that is begun anew has another task, which is not to end for what the first one says.
-    number: u64,
-    sender: mpsc::Sender<(u64, LinkEvent)>,
-}
-
-impl Teller {
-    /// `false` when the worker has ended.
-    async fn tell(&self, event: LinkEvent) -> bool {
-        self.sender.send((self.number, event)).await.is_ok()
-    }
 }
 
 type Table = Arc<Mutex<BTreeMap<Token, mpsc::Sender<Incoming>>>>;
@@ -199,20 +138,23 @@ impl Links {
         let (incoming, from_incoming) = mpsc::channel(INCOMING_MAX);
         self.begun += 1;
         let teller = Teller { number: self.begun, sender: self.sender.clone() };
-        let task = SessionTask {
+        let handshakes = Handshakes {
             session,
             peer: offer.peer.clone(),
             key,
-            is_controlling,
             token,
             terms: hello::Terms::new(session, config.secret.clone(), config.guesses.clone()),
-            wrong_secrets: Arc::clone(&self.wrong_secrets),
-            began: Instant::now(),
             config: config.clone(),
-            windows: self.windows.clone(),
             endpoint: self.endpoint.clone(),
             mux: Arc::clone(&self.mux),
             view: viewed,
+        };
+        let task = SessionTask {
+            handshakes,
+            is_controlling,
+            wrong_secrets: Arc::clone(&self.wrong_secrets),
+            began: Instant::now(),
+            windows: self.windows.clone(),
             incoming: from_incoming,
             teller,
         };
@@ -337,22 +279,5 @@ async fn accept(endpoint: noq::Endpoint, expected: Table) {
         if let Some(Incoming(incoming)) = refused {
             incoming.ignore();
         }
-    }
-}
-
-/// The expected key and the one of the id, where the id was made from a key.
-pub(crate) fn key_fits(id: &WorkerId, key: PublicKey) -> Result<(), LinkError> {
-    if key.may_be_of(id) {
-        return Ok(());
-    }
-    Err(LinkError::Impostor { id: id.clone(), shown: key })
-}
-
-/// What stands for a route in logs.
-pub(crate) fn shown(route: Route) -> String {
-    match route {
-        Route::Direct(_, to) => to.to_string(),
-        Route::Relay(_) => "relay".to_owned(),
-        Route::Turn(_) => "TURN".to_owned(),
     }
 }

@@ -11,10 +11,10 @@ use holepunch_wire::session::SessionId;
 use tokio::sync::watch;
 use tokio::time::sleep_until;
 
+use super::doors::{LinkEvent, Teller};
 use super::next_packet::Watch;
-use super::session::SessionTask;
 use super::single::Single;
-use super::{LinkEvent, Teller, View, shown};
+use super::view::View;
 use crate::link::{CloseCode, Ending, LinkError, LinkPath, PathKind, PathState};
 use crate::mux::{Mux, Route};
 use crate::quic_paths::{self, id};
@@ -25,19 +25,26 @@ impl holepunch_paths::Route for Route {
     }
 }
 
+/// What the paths belong to.
+#[derive(Debug)]
+pub(super) struct Scope {
+    pub(super) session: SessionId,
+    pub(super) is_controlling: bool,
+    pub(super) mux: Arc<Mux>,
+    pub(super) view: watch::Receiver<View>,
+    pub(super) teller: Teller,
+}
+
 /// The paths of one link.
 #[derive(Debug)]
 pub(super) struct Paths {
     machine: holepunch_paths::Paths<Route>,
-    session: SessionId,
+    scope: Scope,
     connection: noq::WeakConnectionHandle,
-    mux: Arc<Mux>,
-    view: watch::Receiver<View>,
     /// What the machine knows of the routes.
     routes: Routes<Route>,
     /// The machine knows that the session is over.
     is_over: bool,
-    teller: Teller,
     state: Arc<PathState>,
     ending: Arc<Ending>,
     path_events: noq::PathEvents,
@@ -50,29 +57,25 @@ pub(super) struct Paths {
 
 impl Paths {
     pub(super) fn new(
-        task: &SessionTask,
+        mut scope: Scope,
         connection: &noq::Connection,
         first: Route,
         state: &Arc<PathState>,
         ending: &Arc<Ending>,
     ) -> Self {
-        let mut view = task.view.clone();
-        let routes = view.borrow_and_update().routes();
+        let routes = scope.view.borrow_and_update().routes();
         let now = Instant::now();
         let mut paths = Self {
-            machine: holepunch_paths::Paths::new(task.is_controlling, first, routes.clone(), now),
+            machine: holepunch_paths::Paths::new(scope.is_controlling, first, routes.clone(), now),
             routes,
             is_over: false,
-            session: task.session,
             connection: connection.weak_handle(),
-            mux: Arc::clone(&task.mux),
-            view,
-            teller: task.teller.clone(),
             state: Arc::clone(state),
             ending: Arc::clone(ending),
             path_events: connection.path_events(),
             watch: None,
-            single: Single::new(&task.mux),
+            single: Single::new(&scope.mux),
+            scope,
             news: VecDeque::new(),
             ended: None,
         };
@@ -83,10 +86,10 @@ impl Paths {
     /// Serves the paths until there is none left, or the session is over.
     pub(super) async fn drive(&mut self) -> LinkError {
         // What has ended before this side listened.
-        self.view.mark_changed();
+        self.scope.view.mark_changed();
         loop {
             while let Some(event) = self.news.pop_front() {
-                let _or_ended = self.teller.tell(event).await;
+                let _or_ended = self.scope.teller.tell(event).await;
             }
             let due = self.machine.poll_timeout();
             let due = async {
@@ -104,7 +107,7 @@ impl Paths {
                     Err(_lagged) => Some(Input::EventsLost),
                 },
                 // Whoever ends a session drops the sender behind its last word.
-                changed = self.view.changed(), if !self.is_over => match changed {
+                changed = self.scope.view.changed(), if !self.is_over => match changed {
                     Ok(()) => None,
                     Err(_) => return LinkError::Closed("the worker has ended".into()),
                 },
@@ -129,7 +132,7 @@ impl Paths {
 
     /// Tells the machine what has become known of the routes, before whatever else has happened.
     fn look_at_view(&mut self, connection: &noq::Connection, now: Instant) {
-        let view = self.view.borrow_and_update();
+        let view = self.scope.view.borrow_and_update();
         let (routes, is_over) = (view.routes(), view.ended.is_some());
         drop(view);
         let input = if is_over && !self.is_over {
@@ -147,7 +150,7 @@ impl Paths {
 
     /// The route that the peer's address on a path stands for.
     fn route(&self, connection: &noq::Connection, id: noq::PathId) -> Option<Route> {
-        self.mux.route(connection.path(id)?.remote_address().ok()?)
+        self.scope.mux.route(connection.path(id)?.remote_address().ok()?)
     }
 }
 
@@ -174,10 +177,10 @@ impl Paths {
         let path_of = |path: PathId| connection.path(id(path));
         let answer = match action {
             Action::Open { route, status } => {
-                let label = self.mux.label(route);
+                let label = self.scope.mux.label(route);
                 let opened = connection.open_path(label, quic_paths::status(status)).path_id();
                 if opened.is_some() {
-                    tracing::debug!(session = %self.session, route = shown(route), "path is opened");
+                    tracing::debug!(session = %self.scope.session, %route, "path is opened");
                 }
                 Answer::Opened { route, path: opened.map(quic_paths::number) }
             }
@@ -195,14 +198,14 @@ impl Paths {
                 return None;
             }
             Action::Watch(route) => {
-                Watch::turn(&mut self.watch, route, &self.mux);
+                Watch::turn(&mut self.watch, route, &self.scope.mux);
                 return None;
             }
             Action::Exchange(routes) => {
-                let [_, via] = routes.map(shown);
-                let is_done = self.mux.exchange(routes);
+                let [_, via] = routes;
+                let is_done = self.scope.mux.exchange(routes);
                 if is_done {
-                    tracing::debug!(session = %self.session, via, "the only path makes a detour");
+                    tracing::debug!(session = %self.scope.session, %via, "the only path makes a detour");
                 }
                 Answer::Exchanged(is_done)
             }
@@ -227,7 +230,7 @@ impl Paths {
     fn tell(&mut self, event: Event<Route>, connection: &noq::Connection) {
         match event {
             Event::Active { path, reason } => {
-                tracing::debug!(session = %self.session, %reason, "path");
+                tracing::debug!(session = %self.scope.session, %reason, "path");
                 let id = path.map(|(path, _)| id(path));
                 let rtt = id.and_then(|id| Some(connection.path(id)?.stats().rtt));
                 let kind = match path.map(|(_, route)| route) {
@@ -238,21 +241,20 @@ impl Paths {
                 };
                 self.state.changed(id, LinkPath { kind, rtt }, &reason.to_string());
             }
-            Event::Doubt => self.news.push_back(LinkEvent::Doubt(self.session)),
+            Event::Doubt => self.news.push_back(LinkEvent::Doubt(self.scope.session)),
             Event::Narrow(route) => {
-                let route = shown(route);
-                tracing::debug!(session = %self.session, route, "the path carries no data");
+                tracing::debug!(session = %self.scope.session, %route, "the path carries no data");
             }
             Event::Relayed(is_relayed) => {
                 let state = if is_relayed { RelayState::Serves } else { RelayState::Absent };
-                self.news.push_back(LinkEvent::Relayed(self.session, state));
+                self.news.push_back(LinkEvent::Relayed(self.scope.session, state));
             }
             Event::Ended(end) => self.ended = Some(end),
         }
     }
 
     fn end(&self, connection: &noq::Connection, end: End) -> LinkError {
-        let ended = self.view.borrow().ended.clone().filter(|_| matches!(end, End::Session));
+        let ended = self.scope.view.borrow().ended.clone().filter(|_| matches!(end, End::Session));
         let error = ended.unwrap_or_else(|| {
             let why = "the direct path has not answered for long, and there is no relay";
             LinkError::Unreachable(why.to_owned())

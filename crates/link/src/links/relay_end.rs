@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use holepunch_wire::relay::{LENGTH_BYTES, RELAY_FRAME_BYTES_MAX};
 use tokio::sync::watch;
 
-use super::View;
+use super::view::View;
 use crate::mux::{Mux, RelayQueue, Route};
 
 /// Longest datagram that the relay of the rendezvous takes, in bytes: more than QUIC sends on any path.
@@ -103,17 +103,13 @@ impl RelayEnd {
         loop {
             tokio::select! {
                 sent = &mut sending => return sent,
-                () = tokio::time::sleep(self.look_every()) => {
+                () = tokio::time::sleep(RelayQueue::LOOK_EVERY) => {
                     if let Some(queue) = &self.queue {
                         queue.release_stuck(Instant::now());
                     }
                 }
             }
         }
-    }
-
-    fn look_every(&self) -> Duration {
-        RelayQueue::LOOK_EVERY
     }
 
     /// Takes a frame that has come; waits where QUIC is busy. `false` when nobody wants any more.

@@ -5,62 +5,41 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use holepunch_traversal::RelayState;
-use holepunch_wire::WorkerId;
-use holepunch_wire::identity::PublicKey;
-use holepunch_wire::session::SessionId;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::connect::Connected;
-use super::hello::Terms;
-use super::paths::Paths;
-use super::token::Token;
-use super::{LinkConfig, LinkEvent, Teller, View};
+use super::attempts::RELAY_HOPE;
+use super::connect::{Connected, Handshakes, Incoming};
+use super::doors::{LinkEvent, Teller};
+use super::paths::{Paths, Scope};
 use crate::link::{Ending, Link, LinkError, PathState, Peer, Windows};
-use crate::mux::Mux;
-
-/// A relay that may serve keeps a session without a direct path for so long, until the link is there: the
-/// peer may use no relay.
-pub(super) const RELAY_HOPE: Duration = Duration::from_secs(15);
 
 /// Time for the last packets of a link that this side has ended, also where they go by the relay: for those
 /// that leave at once, and the answer to a packet of the peer's that was under way.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 
-/// A connection that has begun with a session's token. Boxed, since a channel keeps room for 32 of them.
-#[derive(Debug)]
-pub(super) struct Incoming(pub(super) Box<noq::Incoming>);
-
 /// What the task holds.
 #[derive(Debug)]
 pub(super) struct SessionTask {
-    pub(super) session: SessionId,
-    pub(super) peer: WorkerId,
-    /// The key that the rendezvous names for the peer.
-    pub(super) key: PublicKey,
+    pub(super) handshakes: Handshakes,
     pub(super) is_controlling: bool,
-    pub(super) token: Token,
-    pub(super) terms: Terms,
     /// Peers of this worker, so far, that did not know the room's secret.
     pub(super) wrong_secrets: Arc<AtomicU64>,
     pub(super) began: std::time::Instant,
-    pub(super) config: LinkConfig,
     pub(super) windows: Windows,
-    pub(super) endpoint: noq::Endpoint,
-    pub(super) mux: Arc<Mux>,
-    pub(super) view: watch::Receiver<View>,
     pub(super) incoming: mpsc::Receiver<Incoming>,
     pub(super) teller: Teller,
 }
 
 impl SessionTask {
     pub(super) async fn run(mut self) {
-        let (session, peer, teller) = (self.session, self.peer.clone(), self.teller.clone());
+        let Handshakes { session, ref peer, .. } = self.handshakes;
+        let (peer, teller) = (peer.clone(), self.teller.clone());
         let error = match self.live().await {
             Ok(error) => error,
             // Whoever has seen this side's proof and has gone without a link has made a guess, and knows that it was
             // wrong. That is to be seen, and counted, whatever has ended the session.
-            Err(_) if self.terms.was_guessed() => LinkError::WrongSecret,
+            Err(_) if self.handshakes.terms.was_guessed() => LinkError::WrongSecret,
             Err(error) => error,
         };
         if error == LinkError::WrongSecret {
@@ -84,7 +63,7 @@ impl SessionTask {
         // Boxed, so that a link does not keep the room of its handshake.
         let Connected { connection, route, last_word, protocol } =
             Box::pin(self.established()).await?;
-        self.terms.was_right();
+        self.handshakes.terms.was_right();
         // Others of the session come too late. Those that wait would keep their datagrams as long as the link lives.
         self.incoming.close();
         while let Ok(Incoming(late)) = self.incoming.try_recv() {
@@ -92,16 +71,25 @@ impl SessionTask {
         }
         let state = PathState::new(self.began);
         let ending = Arc::<Ending>::default();
+        let Handshakes { session, key, .. } = self.handshakes;
+        let is_controlling = self.is_controlling;
         let peer = Peer {
-            session: self.session,
-            id: self.peer.clone(),
-            key: self.key,
-            is_controlling: self.is_controlling,
-            knows_secret: self.config.secret.is_some(),
+            session,
+            id: self.handshakes.peer.clone(),
+            key,
+            is_controlling,
+            knows_secret: self.handshakes.config.secret.is_some(),
             protocol,
         };
+        let scope = Scope {
+            session,
+            is_controlling,
+            mux: Arc::clone(&self.handshakes.mux),
+            view: self.handshakes.view.clone(),
+            teller: self.teller.clone(),
+        };
         let closed = connection.on_closed();
-        let mut paths = Paths::new(self, &connection, route, &state, &ending);
+        let mut paths = Paths::new(scope, &connection, route, &state, &ending);
         let window = self.windows.open();
         let link = Link::new(connection, peer, state, (Arc::clone(&ending), last_word), window);
         if !self.teller.tell(LinkEvent::Established(link)).await {
@@ -114,7 +102,8 @@ impl SessionTask {
     }
 
     async fn established(&mut self) -> Result<Connected, LinkError> {
-        let (session, teller, mut view) = (self.session, self.teller.clone(), self.view.clone());
+        let Handshakes { session, ref view, .. } = self.handshakes;
+        let (teller, mut view) = (self.teller.clone(), view.clone());
         let hope = async {
             let over = Instant::now() + RELAY_HOPE;
             let attached = async { view.wait_for(|view| view.may_relay).await.is_ok() };
@@ -125,9 +114,15 @@ impl SessionTask {
             }
             std::future::pending::<()>().await;
         };
+        let (handshakes, incoming) = (&self.handshakes, &mut self.incoming);
         let is_controlling = self.is_controlling;
-        let established =
-            async { if is_controlling { self.connect().await } else { self.accept().await } };
+        let established = async {
+            if is_controlling {
+                handshakes.connect().await
+            } else {
+                handshakes.accept(incoming).await
+            }
+        };
         tokio::select! {
             established = established => established,
             () = hope => Err(LinkError::Unreachable("no route".to_owned())),

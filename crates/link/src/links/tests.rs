@@ -51,7 +51,7 @@ impl Side {
             secret,
             guesses: super::Guesses::default(),
             relay: false,
-            protocols: super::Protocols::default(),
+            protocols: crate::protocol::Protocols::default(),
         };
         let links = Links::new(mux, socket, Some(config)).unwrap();
         Self { links, key, address, _arrived }

@@ -5,6 +5,7 @@
 //! from a unique local prefix (RFC 4193) and never leaves the process.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use holepunch_traversal::SocketId;
@@ -27,6 +28,17 @@ pub(crate) enum Route {
     Relay(SessionId),
     /// By the TURN server of a session.
     Turn(SessionId),
+}
+
+/// What stands for it in logs.
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direct(_, to) => to.fmt(f),
+            Self::Relay(_) => f.write_str("relay"),
+            Self::Turn(_) => f.write_str("TURN"),
+        }
+    }
 }
 
 fn label(kind: u16, number: u64) -> SocketAddr {

@@ -213,9 +213,9 @@ impl Desk {
         at: Surroundings<'_>,
     ) {
         debug_assert!(self.open.is_none(), "messages wait while a question is open");
-        let claims_key =
-            matches!(&message, FromWorker::V1(Ok(WorkerV1::Hello { key: Some(_), .. })));
-        if let (true, FromWorker::V1(Ok(hello))) = (claims_key && self.v1.is_some(), &message) {
+        if let FromWorker::V1(Ok(hello @ WorkerV1::Hello { key: Some(_), .. })) = &message
+            && self.v1.is_some()
+        {
             return self.prove(hello.clone(), proved);
         }
         if self.is_gone {

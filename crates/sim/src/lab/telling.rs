@@ -161,7 +161,8 @@ fn signal(message: &WorkerV1) -> Option<String> {
 
 fn session(peer: &str, event: &SessionEvent) -> String {
     match event {
-        SessionEvent::Started(plan) | SessionEvent::Replanned(plan) => plan_in_words(plan),
+        SessionEvent::Started(offer) => plan_in_words(&offer.details.plan),
+        SessionEvent::Replanned(plan) => plan_in_words(plan),
         SessionEvent::Heard(_, from) => format!("the first check of {peer} arrives, from {from}"),
         SessionEvent::AnswersFrom(_, to, Some(from)) => format!("{to} answers from {from}"),
         SessionEvent::AnswersFrom(_, to, None) => format!("{to} answers from there again"),

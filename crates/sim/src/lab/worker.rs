@@ -313,9 +313,10 @@ impl Worker {
     fn session_event(&mut self, event: SessionEvent, now: Instant) {
         let record = &mut self.record;
         match event {
-            SessionEvent::Started(plan) | SessionEvent::Replanned(plan)
-                if record.linked.is_none() =>
-            {
+            SessionEvent::Started(offer) if record.linked.is_none() => {
+                record.strategy = Some(offer.details.plan.strategy);
+            }
+            SessionEvent::Replanned(plan) if record.linked.is_none() => {
                 record.strategy = Some(plan.strategy);
             }
             SessionEvent::Linked(info) => {

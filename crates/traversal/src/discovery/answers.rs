@@ -1,15 +1,13 @@
 //! What servers answer, or do not.
 
 use std::net::SocketAddr;
-use std::time::Instant;
 
 use holepunch_wire::stun::{BindingOutcome, BindingResponse};
-use rand::rngs::StdRng;
 
 use super::nat::{Answer, NatMapping};
 use super::transaction::Transaction;
 use super::{Answered, Discovery, State, is_usable};
-use crate::doors::Event;
+use crate::doors::{Event, Turn};
 use crate::schedule;
 
 impl Discovery {
@@ -20,8 +18,7 @@ impl Discovery {
         from: SocketAddr,
         payload: &[u8],
         is_own: impl Fn(SocketAddr) -> bool,
-        now: Instant,
-        rng: &mut StdRng,
+        (now, rng): Turn<'_>,
     ) -> bool {
         // Cheap before dear: a stranger's flood is not even parsed.
         let is_asked = |transaction: &Transaction| {
@@ -54,23 +51,17 @@ impl Discovery {
                     rtt: now.saturating_duration_since(transaction.started),
                     proof: response.proof,
                 });
-                self.mapped(server, mapped, now, rng);
+                self.mapped(server, mapped, (now, rng));
             }
-            BindingOutcome::Refused { code } => self.refused(server, Some(code), now, rng),
+            BindingOutcome::Refused { code } => self.refused(server, Some(code), (now, rng)),
             BindingOutcome::Mapped(_) | BindingOutcome::NoAddress => {
-                self.refused(server, None, now, rng);
+                self.refused(server, None, (now, rng));
             }
         }
         true
     }
 
-    pub(super) fn mapped(
-        &mut self,
-        server: usize,
-        mapped: SocketAddr,
-        now: Instant,
-        rng: &mut StdRng,
-    ) {
+    pub(super) fn mapped(&mut self, server: usize, mapped: SocketAddr, (now, rng): Turn<'_>) {
         self.failed = 0;
         self.answers[server] = Some(mapped);
         let is_first = self.confirmer.is_none();
@@ -83,7 +74,7 @@ impl Discovery {
         }
         // A confirmation of what is known is no news.
         if replaces.is_some() || !is_endpoint || is_first {
-            self.events.push_back(Event::Mapped {
+            self.out.events.push_back(Event::Mapped {
                 server: self.servers[server].clone(),
                 mapped,
                 replaces,
@@ -94,25 +85,19 @@ impl Discovery {
         self.sum_up();
     }
 
-    pub(super) fn refused(
-        &mut self,
-        server: usize,
-        code: Option<u16>,
-        now: Instant,
-        rng: &mut StdRng,
-    ) {
-        self.events.push_back(Event::StunRefused(self.servers[server].clone(), code));
-        self.server_failed(server, now, rng);
+    pub(super) fn refused(&mut self, server: usize, code: Option<u16>, (now, rng): Turn<'_>) {
+        self.out.events.push_back(Event::StunRefused(self.servers[server].clone(), code));
+        self.server_failed(server, (now, rng));
     }
 
     /// A server has nothing to say: goes on with the others, or with a new attempt.
-    pub(super) fn server_failed(&mut self, server: usize, now: Instant, rng: &mut StdRng) {
+    pub(super) fn server_failed(&mut self, server: usize, (now, rng): Turn<'_>) {
         if self.confirmer == Some(server) {
-            self.events.push_back(Event::MappingUnconfirmed(self.servers[server].clone()));
+            self.out.events.push_back(Event::MappingUnconfirmed(self.servers[server].clone()));
             self.transactions.clear();
             self.start();
         } else if self.transactions.is_empty() && self.answers.iter().all(Option::is_none) {
-            self.attempt_failed("no STUN server answered by IPv4", now, rng);
+            self.attempt_failed("no STUN server answered by IPv4", (now, rng));
         } else {
             self.sum_up();
         }
@@ -122,11 +107,11 @@ impl Discovery {
     pub(super) fn sum_up(&mut self) {
         if !self.summed_up && self.transactions.is_empty() && self.endpoint.is_some() {
             self.summed_up = true;
-            self.events.push_back(Event::RoundComplete(self.nat()));
+            self.out.events.push_back(Event::RoundComplete(self.nat()));
         }
     }
 
-    pub(super) fn attempt_failed(&mut self, reason: &str, now: Instant, rng: &mut StdRng) {
+    pub(super) fn attempt_failed(&mut self, reason: &str, (now, rng): Turn<'_>) {
         self.failed = self.failed.saturating_add(1);
         let again = self.bounds.retries_max.is_none_or(|max| self.failed <= max);
         let retry_in =
@@ -139,7 +124,7 @@ impl Discovery {
         self.failure = Some(reason.clone());
         // The machine knows of IPv6.
         let (attempt, ipv6) = (self.failed, false);
-        self.events.push_back(Event::DiscoveryFailed { attempt, reason, retry_in, ipv6 });
+        self.out.events.push_back(Event::DiscoveryFailed { attempt, reason, retry_in, ipv6 });
     }
 
     pub(super) fn nat(&self) -> NatMapping {

@@ -12,9 +12,8 @@ use std::time::{Duration, Instant};
 use holepunch_wire::address::AddressKind;
 use holepunch_wire::stun::proof::{AddressProof, ProofNonce};
 use rand::RngExt;
-use rand::rngs::StdRng;
 
-use crate::doors::{Event, StunServer, Transmit, WakeReason, WakeUp, earlier};
+use crate::doors::{Event, Out, StunServer, Transmit, Turn, WakeReason, WakeUp, earlier};
 use crate::schedule::Retransmission;
 use transaction::{Due, Transaction};
 
@@ -86,8 +85,7 @@ pub(crate) struct Discovery {
     /// How long an idle mapping is known to live.
     lifetime: Option<Duration>,
     answered: VecDeque<Answered>,
-    transmits: VecDeque<Transmit>,
-    events: VecDeque<Event>,
+    pub(crate) out: Out,
 }
 
 impl Discovery {
@@ -109,8 +107,7 @@ impl Discovery {
             nonce: None,
             lifetime: None,
             answered: VecDeque::new(),
-            transmits: VecDeque::new(),
-            events: VecDeque::from([Event::Resolve]),
+            out: Out { events: VecDeque::from([Event::Resolve]), ..Out::default() },
         }
     }
 
@@ -128,15 +125,15 @@ impl Discovery {
     }
 
     /// Asks for proofs of the address from now on, and at once where the endpoint is known already.
-    pub(crate) fn ask_proofs(&mut self, nonce: ProofNonce, now: Instant, rng: &mut StdRng) {
+    pub(crate) fn ask_proofs(&mut self, nonce: ProofNonce, (now, rng): Turn<'_>) {
         self.nonce = Some(nonce);
-        self.refresh_now(now, rng);
+        self.refresh_now((now, rng));
     }
 
     /// Confirms the endpoint at once, unless that is under way: it may have changed.
-    pub(crate) fn refresh_now(&mut self, now: Instant, rng: &mut StdRng) {
+    pub(crate) fn refresh_now(&mut self, (now, rng): Turn<'_>) {
         self.refresh_at = self.refresh_at.map(|at| at.min(now));
-        self.handle_timeout(now, rng);
+        self.handle_timeout((now, rng));
     }
 
     /// An idle mapping is known to live for so long.
@@ -181,14 +178,13 @@ impl Discovery {
 
     fn start(&mut self) {
         self.state = State::Resolving;
-        self.events.push_back(Event::Resolve);
+        self.out.events.push_back(Event::Resolve);
     }
 
     pub(crate) fn handle_resolved(
         &mut self,
         resolved: Result<Vec<StunServer>, String>,
-        now: Instant,
-        rng: &mut StdRng,
+        (now, rng): Turn<'_>,
     ) {
         if self.state != State::Resolving {
             return;
@@ -196,10 +192,10 @@ impl Discovery {
         let is_nobody_named = self.named().next().is_none();
         let mut servers = match resolved {
             Ok(servers) if servers.is_empty() && is_nobody_named => {
-                return self.nobody_to_ask("no STUN server has an address", now, rng);
+                return self.nobody_to_ask("no STUN server has an address", (now, rng));
             }
             Ok(servers) => servers,
-            Err(reason) if is_nobody_named => return self.nobody_to_ask(&reason, now, rng),
+            Err(reason) if is_nobody_named => return self.nobody_to_ask(&reason, (now, rng)),
             Err(_) => Vec::new(),
         };
         servers.truncate(SERVERS_MAX);
@@ -212,31 +208,31 @@ impl Discovery {
         self.refresh_at = None;
         self.summed_up = false;
         for index in 0..self.servers.len() {
-            self.begin(index, now, rng);
+            self.begin(index, (now, rng));
         }
     }
 
     /// Those of an earlier round are not those that have not answered now.
-    fn nobody_to_ask(&mut self, reason: &str, now: Instant, rng: &mut StdRng) {
+    fn nobody_to_ask(&mut self, reason: &str, (now, rng): Turn<'_>) {
         self.servers.clear();
         self.answers.clear();
         self.transactions.clear();
         (self.confirmer, self.refresh_at) = (None, None);
-        self.attempt_failed(reason, now, rng);
+        self.attempt_failed(reason, (now, rng));
     }
 
-    fn begin(&mut self, server: usize, now: Instant, rng: &mut StdRng) {
-        self.events.push_back(Event::StunAsked(self.servers[server].clone()));
-        self.ask(server, Retransmission::DISCOVERY, now, rng);
+    fn begin(&mut self, server: usize, (now, rng): Turn<'_>) {
+        self.out.events.push_back(Event::StunAsked(self.servers[server].clone()));
+        self.ask(server, Retransmission::DISCOVERY, (now, rng));
     }
 
-    fn ask(&mut self, server: usize, plan: Retransmission, now: Instant, rng: &mut StdRng) {
+    fn ask(&mut self, server: usize, plan: Retransmission, (now, rng): Turn<'_>) {
         let transaction = Transaction::new(rng.random::<u128>().into(), server, plan, now);
         self.transactions.push(transaction);
-        self.handle_timeout(now, rng);
+        self.handle_timeout((now, rng));
     }
 
-    pub(crate) fn handle_timeout(&mut self, now: Instant, rng: &mut StdRng) {
+    pub(crate) fn handle_timeout(&mut self, (now, rng): Turn<'_>) {
         if matches!(self.state, State::Waiting { until } if until <= now) {
             self.start();
         }
@@ -255,11 +251,11 @@ impl Discovery {
                     let late = usize::try_from(transaction.sent - 1).unwrap_or(usize::MAX);
                     let others = server.others.iter().take(late);
                     let beside = others.map(|(other, _)| Transmit::new(*other, payload.clone()));
-                    self.transmits.extend(beside);
-                    self.transmits.push_back(Transmit::new(server.address, payload));
+                    self.out.transmits.extend(beside);
+                    self.out.transmits.push_back(Transmit::new(server.address, payload));
                     if transaction.sent == SILENT_AFTER_REQUESTS && !transaction.is_refresh() {
                         let waited = now.saturating_duration_since(transaction.started);
-                        self.events.push_back(Event::StunSilent(server.clone(), waited));
+                        self.out.events.push_back(Event::StunSilent(server.clone(), waited));
                     }
                     true
                 }
@@ -271,7 +267,7 @@ impl Discovery {
         });
         for server in exhausted {
             if self.state == State::Running {
-                self.server_failed(server, now, rng);
+                self.server_failed(server, (now, rng));
             }
         }
     }
@@ -284,16 +280,8 @@ impl Discovery {
         let asked = self.transactions.iter().map(|transaction| transaction.server);
         let mut known = asked.chain(self.confirmer);
         assert!(known.all(|server| server < count), "a server is asked that is not known");
-        let is_drained = self.transmits.is_empty() && self.events.is_empty();
+        let is_drained = self.out.transmits.is_empty() && self.out.events.is_empty();
         assert!(is_drained && self.answered.is_empty(), "discovery has something to say");
-    }
-
-    pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.transmits.pop_front()
-    }
-
-    pub(crate) fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<WakeUp> {

@@ -1,18 +1,15 @@
 //! Servers that the rendezvous names.
 
 use std::net::SocketAddr;
-use std::time::Instant;
-
-use rand::rngs::StdRng;
 
 use super::{Discovery, NAMED_MAX, SERVERS_MAX, State};
-use crate::doors::StunServer;
+use crate::doors::{StunServer, Turn};
 use crate::schedule::Retransmission;
 
 impl Discovery {
     /// Asks servers that the rendezvous names, too: they vouch for the address, and tell more of the NAT
     /// than most. One of each host, and none of a host that has answered already.
-    pub(crate) fn add_servers(&mut self, named: &[SocketAddr], now: Instant, rng: &mut StdRng) {
+    pub(crate) fn add_servers(&mut self, named: &[SocketAddr], (now, rng): Turn<'_>) {
         self.named.clear();
         for address in named.iter().filter(|it| it.is_ipv4()) {
             let is_known = self.named.iter().any(|known| known.ip() == address.ip());
@@ -26,9 +23,9 @@ impl Discovery {
                 self.append_named();
                 self.summed_up &= before == self.servers.len();
                 for index in before..self.servers.len() {
-                    self.begin(index, now, rng);
+                    self.begin(index, (now, rng));
                 }
-                self.ask_known(before, now, rng);
+                self.ask_known(before, (now, rng));
             }
             // There is somebody to ask now.
             State::Waiting { .. } if self.named().next().is_some() => self.start(),
@@ -42,12 +39,12 @@ impl Discovery {
     }
 
     /// Those of them that were asked before this welcome have not seen its nonce.
-    pub(super) fn ask_known(&mut self, before: usize, now: Instant, rng: &mut StdRng) {
+    pub(super) fn ask_known(&mut self, before: usize, (now, rng): Turn<'_>) {
         for index in 0..before {
             let is_named = self.named.contains(&self.servers[index].address);
             let is_out = self.transactions.iter().any(|it| it.server == index);
             if is_named && !is_out && self.nonce.is_some() {
-                self.ask(index, Retransmission::REFRESH, now, rng);
+                self.ask(index, Retransmission::REFRESH, (now, rng));
             }
         }
     }

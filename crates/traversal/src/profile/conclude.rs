@@ -1,11 +1,9 @@
 //! What the answers mean, and which question comes next.
 
 use std::net::SocketAddr;
-use std::time::Instant;
 
 use holepunch_wire::nat::{Filtering, Mapping, PROFILE_PORTS_MAX};
 use holepunch_wire::stun::{BindingOutcome, BindingResponse, TransactionId};
-use rand::rngs::StdRng;
 
 use super::classify;
 use super::classify::Sample;
@@ -13,7 +11,7 @@ use super::exchange::Purpose;
 use super::lifetime::{Lifetime, Progress};
 use super::reuse::Reuse;
 use super::{Profiler, Stage};
-use crate::doors::SocketId;
+use crate::doors::{SocketId, Turn};
 
 impl Profiler {
     /// Takes an answer; `false` when it answers no question of this part.
@@ -22,13 +20,12 @@ impl Profiler {
         socket: SocketId,
         from: SocketAddr,
         response: &BindingResponse,
-        now: Instant,
-        rng: &mut StdRng,
+        (now, rng): Turn<'_>,
     ) -> bool {
         let progress = self
             .lifetime
             .as_mut()
-            .and_then(|lifetime| lifetime.handle_response(socket, response, now, rng));
+            .and_then(|lifetime| lifetime.handle_response(socket, response, (now, rng)));
         if let Some(progress) = progress {
             self.lived(&progress);
             return true;
@@ -45,7 +42,7 @@ impl Profiler {
         let Some(found) = found else { return false };
         let exchange = self.exchanges.swap_remove(found);
         let BindingOutcome::Mapped(mapped) = response.outcome else {
-            self.conclude(now, rng);
+            self.conclude((now, rng));
             return true;
         };
         let local_port = self.local_port(socket);
@@ -75,7 +72,7 @@ impl Profiler {
             Purpose::Reuse => self.fresh_samples.push((exchange.order, sample)),
             Purpose::Hairpin => {}
         }
-        self.conclude(now, rng);
+        self.conclude((now, rng));
         true
     }
 
@@ -113,7 +110,7 @@ impl Profiler {
     }
 
     /// Draws what conclusions can be drawn, and goes on to the next step.
-    pub(super) fn conclude(&mut self, now: Instant, rng: &mut StdRng) {
+    pub(super) fn conclude(&mut self, (now, rng): Turn<'_>) {
         self.main.sort_by_key(|(order, _)| *order);
         let main: Vec<Sample> = self.main.iter().map(|(_, sample)| *sample).collect();
         self.profile.mapping = classify::mapping(&main, self.local);
@@ -137,7 +134,7 @@ impl Profiler {
         if self.stage == Stage::Probing && self.fresh.is_some() && !self.is_out(&probing) {
             self.filtering_known();
             self.stage = Stage::Refining;
-            self.refine(now, rng);
+            self.refine((now, rng));
         }
         let refining = [Purpose::AfterInbound, Purpose::Hairpin];
         if self.stage == Stage::Refining {
@@ -151,7 +148,7 @@ impl Profiler {
                 (Some((socket, _)), Some(server))
                     if self.profile.mapping == Mapping::EndpointIndependent =>
                 {
-                    self.lifetime = Some(Lifetime::new(socket, server, now, rng));
+                    self.lifetime = Some(Lifetime::new(socket, server, (now, rng)));
                 }
                 (fresh, _) => self.to_close.extend(fresh.map(|(socket, _)| socket)),
             }
@@ -173,16 +170,16 @@ impl Profiler {
     }
 
     /// Steps 3 and 4, where they give no ports away.
-    pub(super) fn refine(&mut self, now: Instant, rng: &mut StdRng) {
+    pub(super) fn refine(&mut self, (now, rng): Turn<'_>) {
         let (Some((fresh, _)), Some(other)) = (self.fresh, self.other) else { return };
         if self.profile.mapping != Mapping::EndpointIndependent {
             return;
         }
         if self.profile.filtering == Filtering::AddressAndPortDependent {
-            self.ask(Purpose::AfterInbound, fresh, other, now, rng);
+            self.ask(Purpose::AfterInbound, fresh, other, (now, rng));
         }
         if let Some((_, sample)) = self.main.first().copied() {
-            self.ask(Purpose::Hairpin, fresh, sample.mapped, now, rng);
+            self.ask(Purpose::Hairpin, fresh, sample.mapped, (now, rng));
         }
     }
 }

@@ -9,9 +9,8 @@ use holepunch_wire::stun::{
     BindingOutcome, BindingResponse, RequestOptions, TransactionId, binding_request_with,
 };
 use rand::RngExt;
-use rand::rngs::StdRng;
 
-use crate::doors::{SocketId, Transmit};
+use crate::doors::{SocketId, Transmit, Turn};
 
 /// The first silence. Some common NATs forget after 30 s.
 const FIRST_SILENCE: Duration = Duration::from_secs(25);
@@ -57,12 +56,7 @@ pub(super) enum Progress {
 }
 
 impl Lifetime {
-    pub(super) fn new(
-        socket: SocketId,
-        server: SocketAddr,
-        now: Instant,
-        rng: &mut StdRng,
-    ) -> Self {
+    pub(super) fn new(socket: SocketId, server: SocketAddr, (now, rng): Turn<'_>) -> Self {
         Self {
             socket,
             server,
@@ -88,8 +82,7 @@ impl Lifetime {
         &mut self,
         socket: SocketId,
         response: &BindingResponse,
-        now: Instant,
-        rng: &mut StdRng,
+        (now, rng): Turn<'_>,
     ) -> Option<Progress> {
         if response.transaction != self.transaction || socket != self.socket {
             return None;
@@ -111,7 +104,7 @@ impl Lifetime {
                     return Some(Progress::Over(self.socket));
                 }
                 self.silence *= 2;
-                self.begin(Step::Mapping, now, rng);
+                self.begin(Step::Mapping, (now, rng));
                 Some(Progress::Proven(proven))
             }
         }
@@ -121,7 +114,7 @@ impl Lifetime {
         self.proven
     }
 
-    fn begin(&mut self, step: Step, now: Instant, rng: &mut StdRng) {
+    fn begin(&mut self, step: Step, (now, rng): Turn<'_>) {
         self.step = step;
         self.transaction = rng.random::<u128>().into();
         self.attempts = 0;
@@ -129,16 +122,12 @@ impl Lifetime {
     }
 
     /// Does what is due: a datagram to send, or the end.
-    pub(super) fn handle_timeout(
-        &mut self,
-        now: Instant,
-        rng: &mut StdRng,
-    ) -> (Option<Transmit>, Progress) {
+    pub(super) fn handle_timeout(&mut self, (now, rng): Turn<'_>) -> (Option<Transmit>, Progress) {
         if self.next_at > now {
             return (None, Progress::Goes);
         }
         if let Step::Silent { port } = self.step {
-            self.begin(Step::Asked { port }, now, rng);
+            self.begin(Step::Asked { port }, (now, rng));
         }
         if self.attempts == ATTEMPTS {
             return (None, Progress::Over(self.socket));
@@ -159,6 +148,7 @@ impl Lifetime {
 mod tests {
     use super::*;
     use rand::SeedableRng;
+    use rand::rngs::StdRng;
 
     /// Measures a mapping that lives for so long; the proven lifetime, and how long that took.
     fn measure(lives: Duration) -> (Option<Duration>, Duration) {
@@ -166,11 +156,11 @@ mod tests {
         let start = Instant::now();
         let (mut now, mut rng) = (start, StdRng::seed_from_u64(1));
         let server = "192.0.2.1:3478".parse().unwrap();
-        let mut lifetime = Lifetime::new(SocketId(7), server, now, &mut rng);
+        let mut lifetime = Lifetime::new(SocketId(7), server, (now, &mut rng));
         let mut touched = now;
         loop {
             now = now.max(lifetime.poll_timeout());
-            let (transmit, progress) = lifetime.handle_timeout(now, &mut rng);
+            let (transmit, progress) = lifetime.handle_timeout((now, &mut rng));
             if progress != Progress::Goes {
                 return (lifetime.proven(), now - start);
             }
@@ -188,7 +178,7 @@ mod tests {
                     proof: None,
                 };
                 let progress =
-                    lifetime.handle_response(SocketId(7), &response, now, &mut rng).unwrap();
+                    lifetime.handle_response(SocketId(7), &response, (now, &mut rng)).unwrap();
                 if matches!(progress, Progress::Over(_)) {
                     return (lifetime.proven(), now - start);
                 }

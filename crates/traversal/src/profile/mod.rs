@@ -28,10 +28,9 @@ use std::time::{Duration, Instant};
 use holepunch_wire::nat::{Filtering, Mapping, NatProfile, SearchWish, UdpState};
 use holepunch_wire::stun::TransactionId;
 use rand::RngExt;
-use rand::rngs::StdRng;
 
 use crate::discovery::Answered;
-use crate::doors::{SocketId, Transmit};
+use crate::doors::{SocketId, Transmit, Turn};
 use classify::Sample;
 use exchange::{Exchange, Purpose};
 use lifetime::Lifetime;
@@ -87,7 +86,7 @@ pub(crate) struct Profiler {
     gets_out_by_ipv6: Option<bool>,
     profile: NatProfile,
     told: Option<NatProfile>,
-    transmits: VecDeque<Transmit>,
+    pub(crate) transmits: VecDeque<Transmit>,
 }
 
 /// The place of the samples that discovery itself has made: before all others.
@@ -206,8 +205,7 @@ impl Profiler {
         &mut self,
         answered: &Answered,
         asked: &[SocketAddr],
-        now: Instant,
-        rng: &mut StdRng,
+        (now, rng): Turn<'_>,
     ) {
         if !self.enabled {
             return;
@@ -237,13 +235,13 @@ impl Profiler {
         }
         if self.stage == Stage::Waiting && self.other.is_some() {
             self.stage = Stage::Probing;
-            self.probe(asked, now, rng);
+            self.probe(asked, (now, rng));
         }
-        self.conclude(now, rng);
+        self.conclude((now, rng));
     }
 
     /// Steps 1 and 2.
-    fn probe(&mut self, asked: &[SocketAddr], now: Instant, rng: &mut StdRng) {
+    fn probe(&mut self, asked: &[SocketAddr], (now, rng): Turn<'_>) {
         let (Some(server), Some(other)) = (self.server, self.other) else { return };
         let corners = [
             SocketAddr::new(server.ip(), other.port()),
@@ -256,23 +254,16 @@ impl Profiler {
         };
         let (asked_port, asked_ip) = (asked(false), asked(true));
         if server.port() != other.port() && !asked_port {
-            self.ask(Purpose::Map, SocketId::MAIN, corners[0], now, rng);
+            self.ask(Purpose::Map, SocketId::MAIN, corners[0], (now, rng));
         }
         if server.ip() != other.ip() && !asked_ip {
-            self.ask(Purpose::Map, SocketId::MAIN, corners[1], now, rng);
+            self.ask(Purpose::Map, SocketId::MAIN, corners[1], (now, rng));
         }
         self.sockets_wanted += 1;
         self.hold_until = Some(now + self.rtt + NEWS_WAIT);
     }
 
-    fn ask(
-        &mut self,
-        purpose: Purpose,
-        socket: SocketId,
-        to: SocketAddr,
-        now: Instant,
-        rng: &mut StdRng,
-    ) {
+    fn ask(&mut self, purpose: Purpose, socket: SocketId, to: SocketAddr, (now, rng): Turn<'_>) {
         self.order += 1;
         let transaction = TransactionId::from(rng.random::<u128>());
         let route = (socket, to);
@@ -293,11 +284,10 @@ impl Profiler {
         &mut self,
         socket: SocketId,
         local: SocketAddr,
-        now: Instant,
-        rng: &mut StdRng,
+        (now, rng): Turn<'_>,
     ) {
         if self.openers.as_ref().is_some_and(|openers| openers.coming > 0) {
-            return self.opener_opened(socket, now, rng);
+            return self.opener_opened(socket, (now, rng));
         }
         if self.reuse.as_ref().is_some_and(Reuse::is_opening) {
             return self.reuse_socket(Some((socket, local.port())), now);
@@ -306,15 +296,15 @@ impl Profiler {
             return self.to_close.push(socket);
         };
         self.fresh = Some((socket, local.port()));
-        self.ask(Purpose::FreshMap, socket, server, now, rng);
-        self.ask(Purpose::OtherAddress, socket, server, now, rng);
-        self.ask(Purpose::OtherPort, socket, server, now, rng);
+        self.ask(Purpose::FreshMap, socket, server, (now, rng));
+        self.ask(Purpose::OtherAddress, socket, server, (now, rng));
+        self.ask(Purpose::OtherPort, socket, server, (now, rng));
     }
 
-    pub(crate) fn socket_failed(&mut self, now: Instant, rng: &mut StdRng) {
+    pub(crate) fn socket_failed(&mut self, (now, rng): Turn<'_>) {
         if let Some(openers) = self.openers.as_mut().filter(|openers| openers.coming > 0) {
             openers.coming -= 1;
-            return self.conclude(now, rng);
+            return self.conclude((now, rng));
         }
         if self.reuse.as_ref().is_some_and(Reuse::is_opening) {
             return self.reuse_socket(None, now);
@@ -344,14 +334,14 @@ impl Profiler {
         self.exchanges.len() < before
     }
 
-    pub(crate) fn handle_timeout(&mut self, now: Instant, rng: &mut StdRng) {
+    pub(crate) fn handle_timeout(&mut self, (now, rng): Turn<'_>) {
         let gave_up = self.retransmit(now);
         if gave_up {
-            self.conclude(now, rng);
+            self.conclude((now, rng));
         }
-        self.run_reuse(now, rng);
+        self.run_reuse((now, rng));
         if let Some(lifetime) = &mut self.lifetime {
-            let (transmit, progress) = lifetime.handle_timeout(now, rng);
+            let (transmit, progress) = lifetime.handle_timeout((now, rng));
             self.transmits.extend(transmit);
             self.lived(&progress);
         }
@@ -397,10 +387,6 @@ impl Profiler {
         let own = reuse.chain(&self.fresh).map(|(socket, _)| *socket);
         let own = own.chain(self.opener_sockets());
         own.chain(self.lifetime.as_ref().map(Lifetime::socket)).collect()
-    }
-
-    pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.transmits.pop_front()
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {

@@ -6,15 +6,12 @@
 //! passed it. Nobody's ICMP messages are needed, and a packet that goes too far arrives at a STUN server.
 //! What is repeated is the question alone: an answer that was not let in has moved later packets to another port.
 
-use std::time::Instant;
-
 use holepunch_wire::stun::{TransactionId, binding_request};
 use rand::RngExt;
-use rand::rngs::StdRng;
 
 use super::Profiler;
 use super::exchange::Purpose;
-use crate::doors::{SocketId, Transmit};
+use crate::doors::{SocketId, Transmit, Turn};
 
 /// TTLs that are tried: with the first of them a packet passes one NAT, with the last one seven boxes, a carrier's
 /// routers perhaps.
@@ -49,7 +46,7 @@ impl Profiler {
     }
 
     /// A socket of the test has opened.
-    pub(super) fn opener_opened(&mut self, socket: SocketId, now: Instant, rng: &mut StdRng) {
+    pub(super) fn opener_opened(&mut self, socket: SocketId, (now, rng): Turn<'_>) {
         let (Some(server), Some(other), Some(openers)) =
             (self.server, self.other, &mut self.openers)
         else {
@@ -62,7 +59,7 @@ impl Profiler {
             let payload = binding_request(TransactionId::from(rng.random::<u128>()));
             self.transmits.push_back(Transmit { socket, to: other, payload, ttl: Some(ttl) });
         }
-        self.ask(Purpose::Opener, socket, server, now, rng);
+        self.ask(Purpose::Opener, socket, server, (now, rng));
     }
 
     /// An answer was let in on this socket.

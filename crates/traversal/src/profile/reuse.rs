@@ -6,12 +6,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use holepunch_wire::nat::{Allocation, Mapping};
-use rand::rngs::StdRng;
 
 use super::Profiler;
 use super::classify::{self, Sample};
 use super::exchange::Purpose;
-use crate::doors::SocketId;
+use crate::doors::{SocketId, Turn};
 use crate::schedule;
 
 /// Destinations that a test for reuse asks.
@@ -153,7 +152,7 @@ impl Profiler {
     }
 
     /// Sends the packets of the test for reuse that are due, or ends it.
-    pub(super) fn run_reuse(&mut self, now: Instant, rng: &mut StdRng) {
+    pub(super) fn run_reuse(&mut self, (now, rng): Turn<'_>) {
         let is_asking = |reuse: &Reuse| matches!(reuse.stage, Stage::Asking { .. });
         if !self.reuse.as_ref().is_some_and(is_asking) {
             return;
@@ -190,7 +189,7 @@ impl Profiler {
             }
             let Some((socket, server)) = queue.pop_front() else { return };
             *next_at = Some(schedule::next_due(at, REUSE_EVERY, now));
-            self.ask(Purpose::Reuse, socket, server, now, rng);
+            self.ask(Purpose::Reuse, socket, server, (now, rng));
         }
     }
 
@@ -210,6 +209,7 @@ mod tests {
     use super::*;
     use crate::discovery::Answered;
     use holepunch_wire::nat::SearchWish;
+    use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};
 
     const DESTINATIONS: usize = 4;
@@ -273,7 +273,7 @@ mod tests {
     }
 
     /// Behind a NAT that takes ports from a block, as four servers have seen it.
-    fn profiler(now: Instant, rng: &mut StdRng) -> Profiler {
+    fn profiler((now, rng): Turn<'_>) -> Profiler {
         let mut profiler = Profiler::new(true, SearchWish::Usual);
         profiler.bound(8081);
         let servers =
@@ -289,22 +289,22 @@ mod tests {
                 rtt: Duration::ZERO,
                 proof: None,
             };
-            profiler.mapped(&answered, &[], now, rng);
+            profiler.mapped(&answered, &[], (now, rng));
         }
         profiler
     }
 
-    fn open(profiler: &mut Profiler, socket: u16, now: Instant, rng: &mut StdRng) {
+    fn open(profiler: &mut Profiler, socket: u16, (now, rng): Turn<'_>) {
         let local = SocketAddr::from(([0, 0, 0, 0], 10_000 + socket));
-        profiler.socket_opened(SocketId(u32::from(socket)), local, now, rng);
+        profiler.socket_opened(SocketId(u32::from(socket)), local, (now, rng));
     }
 
     /// Lets time pass until nothing more is sent, without an answer; the sockets that packets have left from.
-    fn run(profiler: &mut Profiler, mut now: Instant, rng: &mut StdRng) -> BTreeSet<SocketId> {
+    fn run(profiler: &mut Profiler, (mut now, rng): Turn<'_>) -> BTreeSet<SocketId> {
         let mut used = BTreeSet::new();
         loop {
-            profiler.handle_timeout(now, rng);
-            used.extend(std::iter::from_fn(|| profiler.poll_transmit()).map(|it| it.socket));
+            profiler.handle_timeout((now, rng));
+            used.extend(profiler.transmits.drain(..).map(|it| it.socket));
             match profiler.poll_timeout() {
                 Some(at) => now = at,
                 None => return used,
@@ -317,15 +317,15 @@ mod tests {
         #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
         let now = Instant::now();
         let mut rng = StdRng::seed_from_u64(1);
-        let mut profiler = profiler(now, &mut rng);
+        let mut profiler = profiler((now, &mut rng));
         profiler.test_reuse();
         let wanted = profiler.take_wanted_sockets();
-        open(&mut profiler, 100, now, &mut rng);
-        profiler.socket_failed(now, &mut rng);
+        open(&mut profiler, 100, (now, &mut rng));
+        profiler.socket_failed((now, &mut rng));
         for socket in 102..100 + wanted {
-            open(&mut profiler, socket, now, &mut rng);
+            open(&mut profiler, socket, (now, &mut rng));
         }
-        let used = run(&mut profiler, now, &mut rng);
+        let used = run(&mut profiler, (now, &mut rng));
         assert_eq!(used.len(), usize::from(wanted) - 1);
         assert_eq!(profiler.take_sockets_to_close().len(), usize::from(wanted) - 1);
         assert_eq!(profiler.profile().reuses_ports, None, "there was no answer");
@@ -336,17 +336,17 @@ mod tests {
         #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
         let now = Instant::now();
         let mut rng = StdRng::seed_from_u64(1);
-        let mut profiler = profiler(now, &mut rng);
+        let mut profiler = profiler((now, &mut rng));
         profiler.test_reuse();
         for socket in 100..100 + profiler.take_wanted_sockets() {
-            open(&mut profiler, socket, now, &mut rng);
+            open(&mut profiler, socket, (now, &mut rng));
         }
-        run(&mut profiler, now, &mut rng);
+        run(&mut profiler, (now, &mut rng));
         profiler.take_sockets_to_close();
-        open(&mut profiler, 99, now, &mut rng);
+        open(&mut profiler, 99, (now, &mut rng));
         assert_eq!(profiler.take_sockets_to_close(), [SocketId(99)]);
-        profiler.socket_failed(now, &mut rng);
-        run(&mut profiler, now, &mut rng);
+        profiler.socket_failed((now, &mut rng));
+        run(&mut profiler, (now, &mut rng));
         assert_eq!(profiler.profile().reuses_ports, None, "nothing was asked");
     }
 }

@@ -7,22 +7,21 @@ use holepunch_wire::address::AddressKind;
 use holepunch_wire::candidate::{Candidate, CandidateKind, bounded, reflexive};
 use holepunch_wire::plan::Strategy;
 use holepunch_wire::session::AddressProof;
-use rand::rngs::StdRng;
 
 use super::paths::Route;
 use super::remotes::Effort;
 use super::{Phase, Session, UNLIKELY_AFTER};
-use crate::doors::SocketId;
+use crate::doors::{SocketId, Turn};
 
 impl Session {
     /// The first packets: an opener where the plan wants one, then checks to every address.
-    pub(super) fn begin(&mut self, now: Instant, rng: &mut StdRng) {
+    pub(super) fn begin(&mut self, (now, rng): Turn<'_>) {
         let start = now + Duration::from_millis(u64::from(self.plan.delay_ms));
         let endpoint = self.endpoint.map(|at| Candidate::new(CandidateKind::ServerReflexive, at));
         if let (Some(endpoint), Some(ttl)) = (&endpoint, self.plan.opener_ttl)
             && let Some(socket) = self.socket_for(endpoint.address())
         {
-            self.send_check(Route { socket, to: endpoint.address() }, false, Some(ttl), now, rng);
+            self.send_check(Route { socket, to: endpoint.address() }, false, Some(ttl), (now, rng));
         }
         if let Some(endpoint) = endpoint {
             self.add(&endpoint, start);

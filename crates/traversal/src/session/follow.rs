@@ -7,7 +7,7 @@ use holepunch_wire::reason::EndReason;
 use holepunch_wire::session::LinkState;
 use holepunch_wire::signal::v1::{LinkReport, WorkerV1};
 
-use super::{PLANS_MAX, Phase, RESTARTS_MAX, Session, patient};
+use super::{PLANS_MAX, Phase, RESTARTS_MAX, Session, be_patient};
 use crate::doors::{Event, PathInfo, SearchRefusal, SessionEvent, SessionFailure, SessionStatus};
 
 /// After a verdict or a failure, so long is waited for a better plan. Then the worker leaves, unless
@@ -30,7 +30,8 @@ impl Session {
         };
         let is_same_search = plan.search.as_ref().is_some_and(goes_on)
             && (plan.strategy, &plan.search) == (self.plan.strategy, &self.plan.search);
-        self.plan = patient(plan);
+        self.plan = plan;
+        be_patient(&mut self.plan);
         self.planned = now;
         if is_same_search {
             self.go_on_searching();
@@ -128,7 +129,7 @@ impl Session {
     }
 
     pub(crate) fn tell(&mut self, event: SessionEvent) {
-        self.events.push_back(Event::Session(self.id, self.peer.clone(), event));
+        self.out.events.push_back(Event::Session(self.id, self.peer.clone(), event));
     }
 
     pub(super) fn report(&mut self, state: LinkState, reason: String, now: Instant) {
@@ -144,6 +145,6 @@ impl Session {
             elapsed_ms: u64::try_from(elapsed).unwrap_or(u64::MAX),
             probes: self.probes,
         };
-        self.events.push_back(Event::Signal(WorkerV1::LinkState(report)));
+        self.out.events.push_back(Event::Signal(WorkerV1::LinkState(report)));
     }
 }

@@ -10,8 +10,8 @@ impl Session {
     /// been asked for and are not open yet.
     pub(crate) fn check_invariants(&self, own: &BTreeSet<SocketId>, coming: usize) {
         let id = self.id;
-        let unsaid = (self.transmits.len(), &self.events, self.alarm);
-        let is_drained = self.transmits.is_empty() && self.events.is_empty() && !self.alarm;
+        let unsaid = (self.out.transmits.len(), &self.out.events, self.alarm);
+        let is_drained = self.out.transmits.is_empty() && self.out.events.is_empty() && !self.alarm;
         assert!(is_drained, "{id} has not passed on {unsaid:?}");
         assert!(self.plans <= PLANS_MAX && self.restarts <= RESTARTS_MAX, "{id}: too many plans");
         assert!(self.heard_at.len() <= LINGERING_MAX, "{id} hears on too many sockets");

@@ -2,11 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use rand::rngs::StdRng;
-
 use super::paths::Route;
 use super::{Phase, Session};
-use crate::doors::{SessionEvent, SessionFailure};
+use crate::doors::{SessionEvent, SessionFailure, Turn};
 use crate::schedule;
 use holepunch_wire::session::LinkState;
 
@@ -51,7 +49,7 @@ pub(crate) struct Keep {
 }
 
 impl Keep {
-    pub(crate) fn new(now: Instant, rng: &mut StdRng) -> Self {
+    pub(crate) fn new((now, rng): Turn<'_>) -> Self {
         let ask_at = now + schedule::keep_alive(rng);
         Self {
             heard_at: now,
@@ -72,9 +70,9 @@ impl Keep {
     }
 
     /// The path has answered a check that was sent at `sent_at`.
-    pub(crate) fn answered(&mut self, sent_at: Instant, now: Instant, rng: &mut StdRng) {
+    pub(crate) fn answered(&mut self, sent_at: Instant, (now, rng): Turn<'_>) {
         if self.suspect_since.is_none_or(|since| sent_at >= since) || self.asked_at.is_some() {
-            *self = Self::new(now, rng);
+            *self = Self::new((now, rng));
         }
     }
 
@@ -82,16 +80,11 @@ impl Keep {
     /// gone: it is asked at once. On the path in use it is as good as an answer, to a side
     /// that follows: it proves the session's password, and the answer to it keeps the mapping alive. So
     /// an idle path costs a check and an answer in each interval, and not two of each.
-    pub(crate) fn peer_checks(
-        &mut self,
-        is_selected: bool,
-        follows: bool,
-        (now, rng): (Instant, &mut StdRng),
-    ) {
+    pub(crate) fn peer_checks(&mut self, is_selected: bool, follows: bool, (now, rng): Turn<'_>) {
         if !is_selected {
             self.ask_now(now);
         } else if follows && self.asked_at.is_none() && !self.is_suspect() {
-            *self = Self::new(now, rng);
+            *self = Self::new((now, rng));
             self.ask_at += PEER_CHECKS_GRACE;
         }
     }
@@ -134,7 +127,7 @@ fn repair_after(suspect_for: Duration) -> Duration {
 
 impl Session {
     /// Asks the path in use whether it answers, and draws the conclusions.
-    pub(super) fn keep(&mut self, now: Instant, rng: &mut StdRng) {
+    pub(super) fn keep(&mut self, (now, rng): Turn<'_>) {
         let rtt = self.paths.selected().map(|path| path.rtt).unwrap_or_default();
         let has_relay = self.has_relay();
         let Phase::Linked(keep) = &mut self.phase else { return };
@@ -167,9 +160,9 @@ impl Session {
             self.suspect(now);
         }
         if is_suspect {
-            self.try_all_routes(now, rng);
+            self.try_all_routes((now, rng));
         } else if let Some(route) = self.paths.selected().map(|path| path.route) {
-            self.send_check(route, true, None, now, rng);
+            self.send_check(route, true, None, (now, rng));
         }
     }
 
@@ -186,13 +179,13 @@ impl Session {
 
     /// One check on every route that has ever answered, and to the peer's endpoint. Its other
     /// addresses had checks of their own when the path became suspect.
-    fn try_all_routes(&mut self, now: Instant, rng: &mut StdRng) {
+    fn try_all_routes(&mut self, (now, rng): Turn<'_>) {
         let mut routes: Vec<Route> = self.paths.iter().map(|path| path.route).collect();
         let endpoint =
             self.endpoint.and_then(|to| Some(Route { socket: self.socket_for(to)?, to }));
         routes.extend(endpoint.filter(|endpoint| !routes.contains(endpoint)));
         for route in routes {
-            self.send_check(route, false, None, now, rng);
+            self.send_check(route, false, None, (now, rng));
         }
     }
 

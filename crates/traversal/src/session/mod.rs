@@ -39,11 +39,10 @@ use holepunch_wire::session::{AddressProof, LinkState, SessionId};
 use holepunch_wire::signal::v1::SessionOffer;
 use holepunch_wire::stun::TransactionId;
 use rand::RngExt;
-use rand::rngs::StdRng;
 
 use crate::doors::{
-    Event, RelayState, SearchRefusal, SessionEvent, SessionFailure, SocketId, Transmit, WakeReason,
-    WakeUp, earlier,
+    Out, RelayState, SearchRefusal, SessionEvent, SessionFailure, SocketId, Transmit, Turn,
+    WakeReason, WakeUp, earlier,
 };
 use checks::{Checks, SentCheck};
 use keep::Keep;
@@ -150,38 +149,35 @@ pub(crate) struct Session {
     pub(crate) refused: Option<SearchRefusal>,
     /// The plan that the peer is ready for, and what it announces.
     peer_accepted: Option<(u32, Vec<u16>)>,
-    transmits: VecDeque<Transmit>,
-    events: VecDeque<Event>,
+    pub(crate) out: Out,
 }
 
 impl Session {
     pub(crate) fn new(
-        offer: SessionOffer,
+        mut offer: Box<SessionOffer>,
         setting: Setting,
-        now: Instant,
-        rng: &mut StdRng,
+        (now, rng): Turn<'_>,
     ) -> Self {
-        let SessionOffer { peer, endpoint, details } = offer;
-        let endpoint = endpoint.filter(|endpoint| is_usable(*endpoint));
-        let plan = patient(details.plan);
+        be_patient(&mut offer.details.plan);
+        let details = &offer.details;
         let mut session = Self {
             id: details.session,
-            peer,
+            peer: offer.peer.clone(),
             role: details.role,
             tie_breaker: rng.random(),
             local_key: details.credentials.check_key(),
             remote_key: details.peer_credentials.check_key(),
-            local: details.credentials,
-            remote: details.peer_credentials,
-            plan,
+            local: details.credentials.clone(),
+            remote: details.peer_credentials.clone(),
+            plan: details.plan.clone(),
             proof: details.address_proof,
-            endpoint,
+            endpoint: offer.endpoint.filter(|endpoint| is_usable(*endpoint)),
             setting,
             generation: 0,
             started: now,
             linked_at: None,
             planned: now,
-            candidates: bounded(details.candidates),
+            candidates: bounded(details.candidates.clone()),
             remotes: Remotes::default(),
             retry: Retry::new(now),
             checks: Checks::default(),
@@ -207,11 +203,10 @@ impl Session {
             relay: RelayState::Absent,
             refused: None,
             peer_accepted: None,
-            transmits: VecDeque::new(),
-            events: VecDeque::new(),
+            out: Out::default(),
         };
-        session.tell(SessionEvent::Started(Box::new(session.plan.clone())));
-        session.begin(now, rng);
+        session.tell(SessionEvent::Started(offer));
+        session.begin((now, rng));
         session
     }
 
@@ -310,8 +305,7 @@ impl Session {
         route: Route,
         nominating: bool,
         ttl: Option<u8>,
-        now: Instant,
-        rng: &mut StdRng,
+        (now, rng): Turn<'_>,
     ) {
         let transaction = TransactionId::from(rng.random::<u128>());
         let request = CheckRequest {
@@ -327,19 +321,19 @@ impl Session {
         self.checks.sent(transaction, SentCheck { route, at: now, role: self.role, nominating });
         self.probes = self.probes.saturating_add(1);
         let ttl = ttl.map(|ttl| ttl.max(1));
-        self.transmits.push_back(Transmit { socket: route.socket, to: route.to, payload, ttl });
+        self.out.transmits.push_back(Transmit { socket: route.socket, to: route.to, payload, ttl });
     }
 
-    pub(crate) fn handle_timeout(&mut self, now: Instant, rng: &mut StdRng) {
-        self.keep(now, rng);
-        self.repeat_nomination(now, rng);
+    pub(crate) fn handle_timeout(&mut self, (now, rng): Turn<'_>) {
+        self.keep((now, rng));
+        self.repeat_nomination((now, rng));
         self.retry(now);
         if matches!(self.phase, Phase::Checking | Phase::GaveUp { .. }) || self.is_suspect() {
-            for route in self.remotes.due(now, rng) {
-                self.send_check(route, false, None, now, rng);
+            for route in self.remotes.due((now, rng)) {
+                self.send_check(route, false, None, (now, rng));
             }
         }
-        self.run_search(now, rng);
+        self.run_search((now, rng));
         if matches!(self.phase, Phase::Checking) && self.gives_up_at().is_some_and(|at| at <= now) {
             let failure = match (&self.search, self.heard) {
                 (Some(search), _) if !search.has_begun() => SessionFailure::SearchUnready,
@@ -366,14 +360,6 @@ impl Session {
 
     fn is_suspect(&self) -> bool {
         matches!(&self.phase, Phase::Linked(keep) if keep.is_suspect())
-    }
-
-    pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {
-        next_or_free(&mut self.transmits)
-    }
-
-    pub(crate) fn poll_event(&mut self) -> Option<Event> {
-        next_or_free(&mut self.events)
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<WakeUp> {
@@ -403,9 +389,9 @@ impl Session {
     }
 }
 
-/// The plan without an unreasonable delay: a session that waits keeps the worker from other peers.
-fn patient(plan: Plan) -> Plan {
-    Plan { delay_ms: plan.delay_ms.min(DELAY_MS_MAX), ..plan }
+/// Takes an unreasonable delay from a plan: a session that waits keeps the worker from other peers.
+fn be_patient(plan: &mut Plan) {
+    plan.delay_ms = plan.delay_ms.min(DELAY_MS_MAX);
 }
 
 /// Whether one single host could be at an endpoint.
@@ -419,13 +405,4 @@ fn schedule_end(started: Instant, delay_ms: u32) -> Instant {
         + Duration::from_millis(u64::from(delay_ms))
         + crate::schedule::PING_UNTIL
         + ANSWER_GRACE
-}
-
-/// The next of a queue. An empty one gives its memory back: a link is idle for most of its time, and there are many.
-fn next_or_free<T>(queue: &mut VecDeque<T>) -> Option<T> {
-    let next = queue.pop_front();
-    if next.is_none() {
-        *queue = VecDeque::new();
-    }
-    next
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use holepunch_wire::candidate::CandidateKind;
 
-use crate::doors::SocketId;
+use crate::doors::{SocketId, Transmit};
 
 /// Paths kept; a pair of workers has a handful.
 const PATHS_MAX: usize = 16;
@@ -21,6 +21,13 @@ const RTT_GAIN: u32 = 8;
 pub(crate) struct Route {
     pub(crate) socket: SocketId,
     pub(crate) to: SocketAddr,
+}
+
+impl Route {
+    /// A datagram on it, with the system's TTL.
+    pub(super) fn packet(self, payload: Vec<u8>) -> Transmit {
+        Transmit { socket: self.socket, to: self.to, payload, ttl: None }
+    }
 }
 
 /// A route that has answered.

@@ -7,13 +7,12 @@ use holepunch_wire::candidate::CandidateKind;
 use holepunch_wire::check::{IceRole, ROLE_CONFLICT, encode_role_conflict, encode_success};
 use holepunch_wire::session::LinkState;
 use holepunch_wire::stun::TransactionId;
-use rand::rngs::StdRng;
 
 use super::keep::Keep;
 use super::paths::{Answer, Route};
 use super::{Phase, Session};
 use crate::answers::{CHECKS, OBSERVATIONS};
-use crate::doors::{SessionEvent, SocketId, Transmit};
+use crate::doors::{SessionEvent, SocketId, Turn};
 
 /// Between two triggered checks on one route: the peer's burst must not become ours.
 const TRIGGER_EVERY: Duration = Duration::from_millis(8);
@@ -63,8 +62,7 @@ impl Session {
         socket: SocketId,
         from: SocketAddr,
         check: PeerCheck,
-        now: Instant,
-        rng: &mut StdRng,
+        (now, rng): Turn<'_>,
     ) -> bool {
         let route = Route { socket, to: from };
         if !self.answers.take(CHECKS, now) {
@@ -78,22 +76,17 @@ impl Session {
             self.tell(SessionEvent::Heard(socket, from));
         }
         let payload = encode_success(check.transaction, route.to, &self.local_key);
-        self.transmits.push_back(Transmit {
-            socket: route.socket,
-            to: route.to,
-            payload,
-            ttl: None,
-        });
+        self.out.transmits.push_back(route.packet(payload));
         if check.nominates && self.role == IceRole::Controlled {
-            self.nominated_by_peer(route, now, rng);
+            self.nominated_by_peer(route, (now, rng));
         }
         if self.remotes.kind(route).is_none() {
             if self.observations.take(OBSERVATIONS, now) {
                 self.remotes.observed(route, now);
-                self.trigger(route, now, rng);
+                self.trigger(route, (now, rng));
             }
         } else if self.paths.find(route).is_none() {
-            self.trigger(route, now, rng);
+            self.trigger(route, (now, rng));
         }
         if let Phase::Linked(keep) = &mut self.phase {
             let is_selected = self.paths.selected_is(route);
@@ -112,12 +105,7 @@ impl Session {
         };
         if keeps_role {
             let payload = encode_role_conflict(check.transaction, &self.local_key);
-            self.transmits.push_back(Transmit {
-                socket: route.socket,
-                to: route.to,
-                payload,
-                ttl: None,
-            });
+            self.out.transmits.push_back(route.packet(payload));
             return false;
         }
         self.switch_role();
@@ -132,7 +120,7 @@ impl Session {
     }
 
     /// A triggered check (RFC 8445 §7.3.1.4): the peer's NAT is open for us now.
-    fn trigger(&mut self, route: Route, now: Instant, rng: &mut StdRng) {
+    fn trigger(&mut self, route: Route, (now, rng): Turn<'_>) {
         let recent = |at: Instant| now.saturating_duration_since(at) < TRIGGER_EVERY;
         let again = self.triggered.is_some_and(|(last, at)| last == route && recent(at));
         if again || self.triggers >= TRIGGERED_MAX || !self.remotes.may_trigger(route) {
@@ -140,13 +128,13 @@ impl Session {
         }
         self.triggers += 1;
         self.triggered = Some((route, now));
-        self.send_check(route, false, None, now, rng);
+        self.send_check(route, false, None, (now, rng));
     }
 
     /// The controlling peer has nominated a route. Some agents nominate every route that works, again
     /// and again: a route counts when it is nominated for the first time, or when the one in use has
     /// not been for longer than a keep-alive.
-    fn nominated_by_peer(&mut self, route: Route, now: Instant, rng: &mut StdRng) {
+    fn nominated_by_peer(&mut self, route: Route, (now, rng): Turn<'_>) {
         let selected = self.paths.selected().map(|path| path.route);
         let recent = |at: &Instant| now.saturating_duration_since(*at) < NOMINATED_FOR;
         let is_first = !self.nominations.contains_key(&route);
@@ -159,7 +147,7 @@ impl Session {
             return;
         }
         if self.paths.find(route).is_some() {
-            self.select(route, now, rng);
+            self.select(route, (now, rng));
         } else {
             self.nominated = Some(route);
         }
@@ -171,8 +159,7 @@ impl Session {
         &mut self,
         (transaction, mapped): (TransactionId, SocketAddr),
         came_by: Source,
-        now: Instant,
-        rng: &mut StdRng,
+        (now, rng): Turn<'_>,
     ) {
         let source = came_by.route;
         let sent = self.checks.find(transaction);
@@ -202,24 +189,24 @@ impl Session {
                 let nominated = self.nominated == Some(route);
                 let preferred = self.role == IceRole::Controlling && self.paths.prefers(route);
                 if selected == Some(route) {
-                    keep.answered(check.at, now, rng);
+                    keep.answered(check.at, (now, rng));
                     if suspect_since.is_some() && !keep.is_suspect() {
                         self.repaired(now);
                     }
                 } else if saves || nominated || preferred {
-                    self.select(route, now, rng);
+                    self.select(route, (now, rng));
                 }
             }
-            Phase::Checking | Phase::GaveUp { .. } => self.linked(route, now, rng),
+            Phase::Checking | Phase::GaveUp { .. } => self.linked(route, (now, rng)),
             Phase::Over => {}
         }
     }
 
     /// The first answer: there is a path.
-    fn linked(&mut self, route: Route, now: Instant, rng: &mut StdRng) {
+    fn linked(&mut self, route: Route, (now, rng): Turn<'_>) {
         self.paths.select(route);
         self.linked_at.get_or_insert(now);
-        self.phase = Phase::Linked(Keep::new(now, rng));
+        self.phase = Phase::Linked(Keep::new((now, rng)));
         if let Some(search) = &mut self.search {
             search.stop(now);
         }
@@ -227,24 +214,24 @@ impl Session {
             self.tell(SessionEvent::Linked(info));
         }
         self.report(LinkState::Direct, String::new(), now);
-        self.nominate(route, now, rng);
+        self.nominate(route, (now, rng));
     }
 
     /// Uses another path from now on.
-    fn select(&mut self, route: Route, now: Instant, rng: &mut StdRng) {
+    fn select(&mut self, route: Route, (now, rng): Turn<'_>) {
         self.paths.select(route);
         if self.nominated == Some(route) {
             self.nominated = None;
         }
         let Phase::Linked(keep) = &mut self.phase else { return };
         let was_suspect = keep.is_suspect();
-        *keep = Keep::new(now, rng);
+        *keep = Keep::new((now, rng));
         if was_suspect {
             self.repaired(now);
         } else if let Some(info) = self.path_info(now) {
             self.tell(SessionEvent::PathChanged(info));
         }
-        self.nominate(route, now, rng);
+        self.nominate(route, (now, rng));
     }
 
     fn repaired(&mut self, now: Instant) {
@@ -256,15 +243,15 @@ impl Session {
     }
 
     /// The controlling side tells the path that it uses (RFC 8445 §8.1.1), until that is answered.
-    fn nominate(&mut self, route: Route, now: Instant, rng: &mut StdRng) {
+    fn nominate(&mut self, route: Route, (now, rng): Turn<'_>) {
         if self.role == IceRole::Controlling {
             self.nominating = Some(Nominating { route, sent: 0, next_at: now });
-            self.repeat_nomination(now, rng);
+            self.repeat_nomination((now, rng));
         }
     }
 
     /// Sends the nomination again where it is time.
-    pub(super) fn repeat_nomination(&mut self, now: Instant, rng: &mut StdRng) {
+    pub(super) fn repeat_nomination(&mut self, (now, rng): Turn<'_>) {
         let Some(nominating) = &mut self.nominating else { return };
         if nominating.next_at > now {
             return;
@@ -276,7 +263,7 @@ impl Session {
         nominating.next_at = now + NOMINATED_EVERY * (1 << nominating.sent);
         nominating.sent += 1;
         let route = nominating.route;
-        self.send_check(route, true, None, now, rng);
+        self.send_check(route, true, None, (now, rng));
     }
 
     /// Takes a verified error, by the socket that the check has gone by: any other may say nothing of it, and that one may
@@ -285,8 +272,7 @@ impl Session {
         &mut self,
         (transaction, code): (TransactionId, u16),
         socket: SocketId,
-        now: Instant,
-        rng: &mut StdRng,
+        (now, rng): Turn<'_>,
     ) {
         let sent = self.checks.find(transaction);
         let Some(check) = sent.filter(|check| check.route.socket == socket) else { return };
@@ -297,7 +283,7 @@ impl Session {
             if check.role == self.role {
                 self.switch_role();
             }
-            self.send_check(check.route, false, None, now, rng);
+            self.send_check(check.route, false, None, (now, rng));
         }
     }
     #[cfg(debug_assertions)]

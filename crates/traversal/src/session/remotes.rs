@@ -8,7 +8,7 @@ use holepunch_wire::candidate::{CANDIDATES_MAX, Candidate, CandidateKind};
 use rand::rngs::StdRng;
 
 use super::paths::Route;
-use crate::doors::SocketId;
+use crate::doors::{SocketId, Turn};
 use crate::schedule;
 
 /// Sources of the peer's checks that nobody advertised.
@@ -123,7 +123,7 @@ impl Remotes {
     }
 
     /// The routes for which a check is due.
-    pub(crate) fn due(&mut self, now: Instant, rng: &mut StdRng) -> Vec<Route> {
+    pub(crate) fn due(&mut self, (now, rng): Turn<'_>) -> Vec<Route> {
         let mut due = Vec::new();
         for remote in &mut self.remotes {
             if let Some(at) = remote.next_at.filter(|at| *at <= now) {

@@ -6,8 +6,8 @@ use hyper_util::client::proxy::matcher::Matcher;
 use tokio_tungstenite::tungstenite::http::Uri;
 
 use super::Proxy;
-use crate::config::RendezvousUrl;
 use crate::login::Login;
+use crate::rendezvous_url::RendezvousUrl;
 use crate::url::without_brackets;
 
 /// The port of a proxy where none is named: that of its scheme.

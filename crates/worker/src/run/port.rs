@@ -7,9 +7,8 @@ use holepunch_link::{
     Event, Input, LinkConfig, LinkError, LinkEvent, OfferRefusal, Port, RelayKind, SessionEvent,
     TraversalConfig,
 };
-use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::WorkerMessage;
-use holepunch_wire::signal::v1::ServerV1;
+use holepunch_wire::signal::v1::{ServerV1, SessionDetails};
 use tokio::time::Instant;
 
 use super::Run;
@@ -83,26 +82,19 @@ impl Run {
             return self.notice(Notice::NoEndpoint(Unseen::new(missing, &self.config)));
         } else if let Event::Signal(message) = event {
             return self.send_v1(message);
-        } else if let Event::Session(session, _, SessionEvent::Started(_)) = &event {
-            self.start_relays(*session);
+        } else if let Event::Session(_, _, SessionEvent::Started(offer)) = &event {
+            self.start_relays(&offer.details);
         }
         self.notice(Notice::Udp(event));
     }
 
     /// Connects to the relays of a session that has begun.
-    pub(super) fn start_relays(&mut self, session: SessionId) {
-        if self.turns.expects(session)
-            && let Some(port) = &self.port
-            && let Some(end) = port.relay(session, RelayKind::Turn)
-        {
-            self.turns.begin(session, end);
-        }
-        if self.relays.expects(session)
-            && let Some(port) = &self.port
-            && let Some(end) = port.relay(session, RelayKind::Rendezvous)
-        {
-            self.relays.begin(session, end, (&self.config.rendezvous, &self.access));
-        }
+    fn start_relays(&mut self, details: &SessionDetails) {
+        let Some(port) = &self.port else { return };
+        let end = |kind| port.relay(details.session, kind);
+        self.turns.begin(details, || end(RelayKind::Turn));
+        let rendezvous = (&self.config.rendezvous, &self.access);
+        self.relays.begin(details, || end(RelayKind::Rendezvous), rendezvous);
     }
 
     pub(super) fn link(&mut self, event: LinkEvent) {

@@ -94,9 +94,11 @@ impl Run {
             self.send_v1(WorkerV1::Leave { session: offer.details.session });
             return self.notice(Notice::Udp(Event::OfferIgnored(refusal)));
         }
-        self.turns.offered(&offer.details);
-        self.relays.offered(&offer.details);
         self.tell(Input::SessionOffer(offer));
+        // The session begins now: what the rendezvous says next may be for its relays.
+        while let Some(event) = self.port.as_mut().and_then(Port::poll_event) {
+            self.udp(event);
+        }
     }
 
     /// There is a session with the rendezvous.

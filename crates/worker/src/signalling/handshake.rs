@@ -325,7 +325,7 @@ mod tests {
     async fn who_takes_a_connection_and_says_nothing_is_named_and_is_no_one_to_begin_with() {
         use std::time::Duration;
 
-        use crate::config::RendezvousUrl;
+        use crate::rendezvous_url::RendezvousUrl;
         use tokio::net::TcpListener;
 
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();

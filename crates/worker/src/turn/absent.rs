@@ -18,14 +18,8 @@ impl Turns {
 
     pub(crate) fn renewed(&self, _: Vec<TurnServer>) {}
 
-    pub(crate) fn offered(&mut self, _: &SessionDetails) {}
-
     /// No session may use TURN.
-    pub(crate) fn expects(&self, _: SessionId) -> bool {
-        false
-    }
-
-    pub(crate) fn begin(&mut self, _: SessionId, _: RelayEnd) {}
+    pub(crate) fn begin(&mut self, _: &SessionDetails, _: impl FnOnce() -> Option<RelayEnd>) {}
 
     pub(crate) fn peer_at(&self, _: SessionId, _: SocketAddr) {}
 

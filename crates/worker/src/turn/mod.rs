@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use holepunch_link::RelayEnd;
-use holepunch_wire::session::{SESSIONS_MAX, SessionId};
+use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::v1::SessionDetails;
 use holepunch_wire::turn::TurnServer;
 use tokio::sync::{mpsc, watch};
@@ -27,8 +27,6 @@ use tokio::task::JoinSet;
 
 use serve::{Given, serve};
 
-/// Sessions whose TURN addresses are kept in mind: twice as many as a worker may have.
-const KEPT_MAX: usize = 2 * SESSIONS_MAX;
 /// Own addresses that have not been told yet.
 const TOLD_MAX: usize = 64;
 /// At the end of the worker, time to give addresses back to their servers.
@@ -38,8 +36,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(150);
 #[derive(Debug)]
 pub(crate) struct Turns {
     sessions: BTreeMap<SessionId, Entry>,
-    /// Offers so far.
-    offers: u64,
     tasks: JoinSet<()>,
     stop: watch::Sender<bool>,
     /// What the rendezvous has told last, in a welcome or an offer.
@@ -50,13 +46,8 @@ pub(crate) struct Turns {
 
 #[derive(Debug)]
 struct Entry {
-    /// Counts offers.
-    offer: u64,
-    /// What the session may use, until its task has it.
-    servers: Vec<TurnServer>,
     peer: watch::Sender<Option<SocketAddr>>,
     own: Option<SocketAddr>,
-    has_begun: bool,
 }
 
 impl Turns {
@@ -64,15 +55,7 @@ impl Turns {
         let (sender, told) = mpsc::channel(TOLD_MAX);
         let (stop, _) = watch::channel(false);
         let (newest, _) = watch::channel(Vec::new());
-        Self {
-            sessions: BTreeMap::new(),
-            offers: 0,
-            tasks: JoinSet::new(),
-            stop,
-            newest,
-            sender,
-            told,
-        }
+        Self { sessions: BTreeMap::new(), tasks: JoinSet::new(), stop, newest, sender, told }
     }
 
     /// The rendezvous tells servers, and what opens them: for the sessions to come, and for those that have
@@ -81,49 +64,32 @@ impl Turns {
         self.newest.send_replace(servers);
     }
 
-    /// A session is offered, in which the offer's servers may be used, or those that were told before.
-    pub(crate) fn offered(&mut self, details: &SessionDetails) {
-        self.sessions.retain(|_, entry| !entry.has_begun || !entry.peer.is_closed());
+    /// A session has begun, in which the offer's servers may be used, or those that were told before: where there are
+    /// any, the `end` gets an address on one of them.
+    pub(crate) fn begin(
+        &mut self,
+        details: &SessionDetails,
+        end: impl FnOnce() -> Option<RelayEnd>,
+    ) {
+        let session = details.session;
+        while self.tasks.try_join_next().is_some() {}
+        self.sessions.retain(|it, entry| *it != session && !entry.peer.is_closed());
         if !details.turn.is_empty() {
             self.renewed(details.turn.clone());
         }
-        let servers = self.newest.borrow().clone();
+        let mut newest = self.newest.subscribe();
+        let servers = newest.borrow_and_update().clone();
         if servers.is_empty() {
             return;
         }
-        self.keep(details.session, servers);
-    }
-
-    /// Keeps a session in mind, and for one too many forgets the one that was offered first.
-    fn keep(&mut self, session: SessionId, servers: Vec<TurnServer>) {
-        let (peer, _) = watch::channel(None);
-        self.offers += 1;
-        let entry = Entry { offer: self.offers, servers, peer, own: None, has_begun: false };
-        self.sessions.insert(session, entry);
-        if self.sessions.len() > KEPT_MAX {
-            // Ids of sessions are random numbers.
-            let oldest = self.sessions.iter().min_by_key(|(_, entry)| entry.offer);
-            if let Some(session) = oldest.map(|(session, _)| *session) {
-                self.sessions.remove(&session);
-            }
-        }
-    }
-
-    /// Whether a session that begins may use TURN.
-    pub(crate) fn expects(&self, session: SessionId) -> bool {
-        self.sessions.get(&session).is_some_and(|entry| !entry.has_begun)
-    }
-
-    /// The session has begun: an address is asked for.
-    pub(crate) fn begin(&mut self, session: SessionId, end: RelayEnd) {
-        while self.tasks.try_join_next().is_some() {}
-        let Some(entry) = self.sessions.get_mut(&session) else { return };
-        entry.has_begun = true;
+        let Some(end) = end() else { return };
+        let (peer, peer_at) = watch::channel(None);
+        self.sessions.insert(session, Entry { peer, own: None });
         let given = Given {
             session,
-            servers: std::mem::take(&mut entry.servers),
-            newest: self.newest.subscribe(),
-            peer: entry.peer.subscribe(),
+            servers,
+            newest,
+            peer: peer_at,
             told: self.sender.clone(),
             stop: self.stop.subscribe(),
         };
@@ -162,22 +128,5 @@ impl Turns {
         self.stop.send_replace(true);
         let all = async { while self.tasks.join_next().await.is_some() {} };
         let _in_time = tokio::time::timeout(CLOSE_TIMEOUT, all).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn the_session_that_was_offered_first_gives_way_whatever_its_number() {
-        let mut turns = Turns::new();
-        let most = u64::try_from(KEPT_MAX).unwrap();
-        for number in (1..=most + 1).rev() {
-            turns.keep(SessionId(number), Vec::new());
-        }
-        assert_eq!(turns.sessions.len(), KEPT_MAX);
-        assert!(!turns.expects(SessionId(most + 1)), "it was the first");
-        assert!(turns.expects(SessionId(1)), "it is the newest");
     }
 }

@@ -102,8 +102,8 @@ async fn types_fields_and_words_of_a_later_version_are_no_obstacle() {
     offer["later"] = json!({});
     session.send(offer).await;
     let strategy = worker.until_session("the plan", |event| {
-        let SessionEvent::Started(plan) = event else { return None };
-        Some(plan.strategy)
+        let SessionEvent::Started(offer) = event else { return None };
+        Some(offer.details.plan.strategy)
     });
     assert_eq!(strategy.await, Strategy::Plain);
     other.request().await;

@@ -24,8 +24,8 @@ async fn an_offer_is_followed_by_checks_that_prove_themselves_in_the_role_that_i
         let mut scene = Scene::ready().await;
         scene.session.send(agent.offer(role)).await;
         let plan = scene.worker.until_session("the plan", |event| {
-            let SessionEvent::Started(plan) = event else { return None };
-            Some(plan.reason.clone())
+            let SessionEvent::Started(offer) = event else { return None };
+            Some(offer.details.plan.reason.clone())
         });
         assert_eq!(plan.await, "the test says so");
         let mut transactions = Vec::new();

@@ -218,9 +218,10 @@ async fn step(
 #[expect(clippy::wildcard_enum_match_arm, reason = "the demo shows the main steps")]
 fn note(side: usize, event: &SessionEvent, search: &mut Search) {
     match event {
-        SessionEvent::Started(plan) | SessionEvent::Replanned(plan) => {
-            search.planned(plan.strategy, &plan.reason);
+        SessionEvent::Started(offer) => {
+            search.planned(offer.details.plan.strategy, &offer.details.plan.reason);
         }
+        SessionEvent::Replanned(plan) => search.planned(plan.strategy, &plan.reason),
         SessionEvent::Linked(path) => search.found(side, path),
         _ => {}
     }

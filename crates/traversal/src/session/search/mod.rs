@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 
 use holepunch_wire::plan::{PER_SECOND_MAX, PROBES_MAX};
 use holepunch_wire::stun::{TransactionId, binding_request};
-use rand::rngs::StdRng;
 
 use super::{Phase, Session};
-use crate::doors::{Event, SearchRefusal, SessionEvent, SocketId, Transmit};
+use crate::doors::{Event, SearchRefusal, SessionEvent, SocketId, Transmit, Turn};
 use crate::schedule;
 use run::State;
 pub(crate) use run::{Prepared, SearchRun, opener};
@@ -38,23 +37,22 @@ impl Session {
         &mut self,
         socket: SocketId,
         local: SocketAddr,
-        now: Instant,
-        rng: &mut StdRng,
+        (now, rng): Turn<'_>,
     ) {
         if let Some(search) = &mut self.search {
             search.opened(socket, local, now);
         }
-        self.run_search(now, rng);
+        self.run_search((now, rng));
     }
 
-    pub(crate) fn socket_failed(&mut self, now: Instant, rng: &mut StdRng) {
+    pub(crate) fn socket_failed(&mut self, (now, rng): Turn<'_>) {
         if let Some(search) = &mut self.search
             && search.lacks_socket(now)
         {
             self.search = None;
             return self.search_refused(SearchRefusal::NoSocket, now);
         }
-        self.run_search(now, rng);
+        self.run_search((now, rng));
     }
 
     /// Another plan wants the search that is under way: it goes on, with what has become known.
@@ -64,7 +62,7 @@ impl Session {
         search.context.opener = opener(&self.plan);
         if search.state != State::Preparing {
             let accepted = search.accepted(self.id);
-            self.events.push_back(Event::Signal(accepted));
+            self.out.events.push_back(Event::Signal(accepted));
         }
     }
 
@@ -74,8 +72,7 @@ impl Session {
         socket: SocketId,
         transaction: TransactionId,
         port: u16,
-        now: Instant,
-        rng: &mut StdRng,
+        (now, rng): Turn<'_>,
     ) -> bool {
         let Some(search) = &mut self.search else { return false };
         let asked = search.sample.as_ref();
@@ -83,25 +80,19 @@ impl Session {
             return false;
         }
         search.sampled(port);
-        self.run_search(now, rng);
+        self.run_search((now, rng));
         true
     }
 
     /// The peer is ready.
-    pub(crate) fn handle_accepted(
-        &mut self,
-        number: u32,
-        ports: Vec<u16>,
-        now: Instant,
-        rng: &mut StdRng,
-    ) {
+    pub(crate) fn handle_accepted(&mut self, number: u32, ports: Vec<u16>, (now, rng): Turn<'_>) {
         // Its acceptance may come before this side has its plan, or after a later one.
         self.peer_accepted = Some((number, ports));
-        self.run_search(now, rng);
+        self.run_search((now, rng));
     }
 
     /// Does what is due in the search, if there is one.
-    pub(super) fn run_search(&mut self, now: Instant, rng: &mut StdRng) {
+    pub(super) fn run_search(&mut self, (now, rng): Turn<'_>) {
         let Some(search) = &mut self.search else { return };
         if search.peer_ports.is_none()
             && let Some((_, ports)) =
@@ -114,7 +105,7 @@ impl Session {
         if search.state == State::Preparing && search.is_prepared() {
             search.state = State::Accepted;
             let accepted = search.accepted(self.id);
-            self.events.push_back(Event::Signal(accepted));
+            self.out.events.push_back(Event::Signal(accepted));
         }
         if search.state == State::Accepted && search.peer_ports.is_some() {
             search.state = State::Running { since: now };
@@ -122,7 +113,7 @@ impl Session {
             search.ends_at = now + ENDPOINT_UNTIL;
             self.tell(SessionEvent::SearchStarted(self.plan.strategy));
         }
-        self.shoot(now, rng);
+        self.shoot((now, rng));
         let linked = matches!(self.phase, Phase::Linked(_));
         self.search.take_if(|search| linked && search.ends_at <= now);
     }
@@ -141,11 +132,11 @@ impl Session {
         // One answer counts: the mapping of the first question stays the same.
         sample.again_at = Some(now + SAMPLE_AGAIN_AFTER);
         let payload = binding_request(sample.transaction);
-        self.transmits.push_back(Transmit { socket, to: stun, payload, ttl: None });
+        self.out.transmits.push_back(Transmit { socket, to: stun, payload, ttl: None });
     }
 
     /// Sends the packet whose time has come.
-    fn shoot(&mut self, now: Instant, rng: &mut StdRng) {
+    fn shoot(&mut self, (now, rng): Turn<'_>) {
         loop {
             let Some(search) = &mut self.search else { return };
             let State::Running { since } = search.state else { return };
@@ -198,7 +189,7 @@ impl Session {
             self.recent_shots.push_back(now);
             self.shots += 1;
             let ttl = search.opener_ttl(is_first_round);
-            self.send_check(route, false, ttl, now, rng);
+            self.send_check(route, false, ttl, (now, rng));
         }
     }
 

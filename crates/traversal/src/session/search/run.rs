@@ -13,7 +13,7 @@ use holepunch_wire::stun::TransactionId;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use crate::doors::SocketId;
+use crate::doors::{SocketId, Turn};
 use crate::session::paths::Route;
 
 /// Ports of the whole range that NATs give out: 1024 to 65535.
@@ -115,13 +115,7 @@ pub(crate) struct SearchRun {
 
 impl SearchRun {
     /// A search by `spec`, cut back to the bounds.
-    pub(crate) fn new(
-        number: u32,
-        spec: Search,
-        context: Prepared,
-        now: Instant,
-        rng: &mut StdRng,
-    ) -> Self {
+    pub(crate) fn new(number: u32, spec: Search, context: Prepared, (now, rng): Turn<'_>) -> Self {
         let spec = Search {
             sockets: spec.sockets.clamp(1, SOCKETS_MAX),
             probes_max: spec.probes_max.min(PROBES_MAX),

@@ -31,7 +31,7 @@ fn started(spec: Search) -> SearchRun {
         stun: None,
         opener: None,
     };
-    SearchRun::new(1, spec, context, now, &mut StdRng::seed_from_u64(1))
+    SearchRun::new(1, spec, context, (now, &mut StdRng::seed_from_u64(1)))
 }
 
 #[test]
