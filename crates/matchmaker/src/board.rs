@@ -1,7 +1,7 @@
 //! What stands between the desks of one rendezvous and everybody else: the halls that it owns, the way to those of others,
 //! and the store.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,10 @@ pub struct Board {
     store: Option<Store>,
     /// What the store has not answered, and when it was asked.
     asked: BTreeMap<u64, (Request, Instant)>,
+    /// When each of these is asked again.
+    again: BTreeSet<(Instant, u64)>,
+    /// Which of these says where the worker of a connection is: a newer one takes its place.
+    whereabouts: BTreeMap<ConnectionId, u64>,
     next_request: u64,
     requests: VecDeque<(u64, Request)>,
     packets: VecDeque<(InstanceId, Packet)>,
@@ -58,6 +62,8 @@ impl Board {
             switch,
             store: None,
             asked: BTreeMap::new(),
+            again: BTreeSet::new(),
+            whereabouts: BTreeMap::new(),
             next_request: 0,
             requests: VecDeque::new(),
             packets: VecDeque::new(),
@@ -141,8 +147,8 @@ impl Board {
     /// When to call [`handle_timeout`](Self::handle_timeout), and why.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Instant, WakeReason)> {
-        let asked = self.asked.values().map(|(_, at)| *at + ASKED_AGAIN_AFTER).min();
-        let several = self.switch.poll_timeout().into_iter().chain(asked).min();
+        let again = self.again.first().map(|(at, _)| *at);
+        let several = self.switch.poll_timeout().into_iter().chain(again).min();
         let several = several.map(|at| (at, WakeReason::Switch));
         self.halls.poll_timeout().into_iter().chain(several).min_by_key(|(at, _)| *at)
     }
@@ -166,7 +172,7 @@ impl Board {
     /// The store has answered.
     pub fn handle_reply(&mut self, number: u64, reply: Reply, now: Instant) {
         // One that comes twice, or was given up, is none.
-        match (self.asked.remove(&number), reply) {
+        match (self.forget(number), reply) {
             (Some((release @ Request::Release { .. }, _)), Reply::Arrived(..)) => {
                 self.request(release, now);
             }
@@ -228,8 +234,31 @@ impl Board {
             return self.reply(reply, now, now);
         }
         self.next_request += 1;
-        self.requests.push_back((self.next_request, request.clone()));
-        self.asked.insert(self.next_request, (request, now));
+        let number = self.next_request;
+        if let Request::Is { seat, .. } = &request {
+            // So a worker that is somewhere else with each message takes no more room than any other.
+            let before = self.whereabouts.insert(seat.connection, number);
+            before.into_iter().for_each(|before| drop(self.forget(before)));
+        }
+        self.ask_store(number, request, now);
+    }
+
+    fn ask_store(&mut self, number: u64, request: Request, now: Instant) {
+        self.requests.push_back((number, request.clone()));
+        self.again.insert((now + ASKED_AGAIN_AFTER, number));
+        self.asked.insert(number, (request, now));
+    }
+
+    /// A question is none any more.
+    fn forget(&mut self, number: u64) -> Option<(Request, Instant)> {
+        let (request, at) = self.asked.remove(&number)?;
+        self.again.remove(&(at + ASKED_AGAIN_AFTER, number));
+        if let Request::Is { seat, .. } = &request
+            && self.whereabouts.get(&seat.connection) == Some(&number)
+        {
+            self.whereabouts.remove(&seat.connection);
+        }
+        Some((request, at))
     }
 
     fn reply(&mut self, reply: Reply, asked_at: Instant, now: Instant) {
@@ -255,12 +284,13 @@ impl Board {
     /// What the store has not answered in time is asked again. (The switchboard sees to the lease and to owners by itself: an
     /// answer to what it asked long ago says nothing of now.)
     fn ask_again(&mut self, now: Instant) {
-        let is_late = |_: &u64, (_, at): &mut (Request, Instant)| *at + ASKED_AGAIN_AFTER <= now;
-        let late: Vec<_> = self.asked.extract_if(.., is_late).collect();
-        for (number, (request, _)) in late {
+        while let Some((at, number)) = self.again.first().copied()
+            && at <= now
+        {
+            self.again.pop_first();
+            let Some((request, _)) = self.asked.remove(&number) else { continue };
             if !matches!(request, Request::Renew | Request::Own { .. }) {
-                self.requests.push_back((number, request.clone()));
-                self.asked.insert(number, (request, now));
+                self.ask_store(number, request, now);
             }
         }
     }

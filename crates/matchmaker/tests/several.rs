@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use holepunch_matchmaker::{
     Board, Command, Config, ConnectionId, DropReason, Epoch, Errand, Event, InstanceId, Reply,
-    Request,
+    Request, Seen, Whereabouts,
 };
 use holepunch_wire::WorkerId;
 use holepunch_wire::session::RoomName;
@@ -53,4 +53,24 @@ fn an_instance_that_can_tell_another_one_nothing_more_begins_anew() {
     answer(&mut board, now);
     assert_ne!(board.instance(), own);
     assert_eq!(board.instance().process(), own.process());
+}
+
+#[test]
+fn where_a_worker_is_waits_for_the_store_once_however_often_that_changes() {
+    #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+    let now = Instant::now();
+    let own = InstanceId(0);
+    let mut board = Board::of_several(own, Config::default(), StdRng::seed_from_u64(1), now);
+    let worker = WorkerId::new("w").unwrap();
+    for port in 1..1000 {
+        let seen = Seen { port: Some(port), ..Seen::default() };
+        let is = Errand::Is(Whereabouts { seen, ..Whereabouts::default() });
+        board.take(ConnectionId(1), (&worker, [203, 0, 113, 1].into()), is, now);
+    }
+    while board.poll_request().is_some() {}
+    board.handle_timeout(now + Duration::from_secs(2));
+    let again = std::iter::from_fn(|| board.poll_request()).filter_map(|(_, request)| {
+        if let Request::Is { is, .. } = request { is.seen.port } else { None }
+    });
+    assert_eq!(again.collect::<Vec<_>>(), [999]);
 }
