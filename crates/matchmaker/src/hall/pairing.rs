@@ -25,13 +25,12 @@ impl Hall {
         if !self.members.contains(&seat) {
             return;
         }
-        if person.is_engaged() && person.place.is_none() {
-            // It tells where it is to be found now, and has a peer.
-            return self.mesh(seat, step);
-        }
         if !is_pair {
             person.wants_peers = person.is_v1();
             return self.mesh(seat, step);
+        }
+        if person.is_engaged() && person.place.is_none() {
+            return; // It tells where it is to be found now, and has a peer.
         }
         let is_news = person.place.is_none();
         if is_news {

@@ -254,13 +254,14 @@ impl Hall {
         let Some(session) = self.forget_session(id, reason, step) else { return };
         for (own, end) in session.ends.iter().enumerate() {
             let peer = (session.ends[1 - own].worker.clone(), session.ends[1 - own].seat);
+            // One that is taken for gone, and is not, has the session still, and says so later.
+            let Some(person) = self.people.get_mut(&end.seat) else { continue };
             let is_told = Some(end.seat) != leaver && end.gone.is_none();
             if is_told {
                 step.say(end.seat, ServerV1::ended(id, reason));
             } else {
                 step.tell(end.seat, Effect::Over(id));
             }
-            let Some(person) = self.people.get_mut(&end.seat) else { continue };
             person.remember(peer, step.now);
             person.over.add(id);
             let is_free = is_told && person.place.is_none() && !person.is_engaged();

@@ -89,3 +89,18 @@ fn a_worker_without_its_peer_is_offered_everybody_where_its_room_has_become_one_
     table.say(2, &format!(r#"{{"type":"leave","session":"{session}"}}"#));
     assert_eq!((table.offers(1).len(), table.offers(3).len()), (2, 1));
 }
+
+#[test]
+fn a_worker_that_has_come_back_with_its_sessions_is_offered_those_who_come_later() {
+    let mut table = mesh(2);
+    let session = table.offers(1)[0].details.session;
+    let token = table.welcome(1).resume;
+    table.close(1);
+    table.connect_as(9, 1, Protocol::V1, "m");
+    table.say(9, &format!(r#"{{"type":"hello","resume":"{token}","sessions":["{session}"]}}"#));
+    table.report_from(9, 1);
+    table.connect(3, Protocol::V1, "m");
+    table.say(3, r#"{"type":"hello"}"#);
+    table.report(3);
+    assert_eq!((table.offers(9).len(), table.offers(3).len()), (1, 2));
+}

@@ -519,6 +519,38 @@ fn the_same_two_wait_for_others_before_they_are_matched_again() {
     assert_eq!(table.offers(2).len(), 2, "nobody else has come");
 }
 
+/// It may have left it at the moment at which its connection was lost, or never heard of it.
+#[test]
+fn a_worker_takes_up_no_session_that_it_does_not_name_and_the_peer_is_told_at_once() {
+    let (mut table, session) = Table::pair();
+    let token = table.welcome(1).resume;
+    table.state(1, session, "direct", "plain", 1);
+    table.close(1);
+    table.connect_as(9, 1, Protocol::V1, "");
+    table.say(9, &format!(r#"{{"type":"hello","resume":"{token}","sessions":[]}}"#));
+    assert_eq!((table.ended(2), table.ended(9)), (1, 0));
+    table.report_from(9, 1);
+    table.pass(Duration::from_secs(6));
+    assert_eq!(table.offers(9).len(), 1, "the two want a peer both");
+}
+
+#[test]
+fn a_worker_that_loses_two_connections_takes_up_its_sessions_with_the_token_of_either() {
+    for of in [1, 8] {
+        let (mut table, session) = Table::pair();
+        let first = table.welcome(1).resume;
+        table.close(1);
+        table.connect_as(8, 1, Protocol::V1, "");
+        table.say(8, &format!(r#"{{"type":"hello","resume":"{first}","sessions":["{session}"]}}"#));
+        table.close(8);
+        let token = table.welcome(of).resume;
+        table.connect_as(9, 1, Protocol::V1, "");
+        table.say(9, &format!(r#"{{"type":"hello","resume":"{token}","sessions":["{session}"]}}"#));
+        table.pass(Duration::from_secs(60));
+        assert_eq!((table.ended(2), table.ended(9)), (0, 0));
+    }
+}
+
 #[test]
 fn a_direct_session_outlives_its_connection_and_is_taken_up_again() {
     let (mut table, session) = Table::pair();

@@ -152,5 +152,13 @@ impl World {
                 return self.broken(&format!("these wait in room {room:?}: {waiting:?}"));
             }
         }
+        let mesh = self.workers.iter().filter(|it| it.kind() == Kind::Mesh && it.at.is_some());
+        let mesh: Vec<&Worker> = mesh.collect();
+        let apart = mesh.iter().flat_map(|a| mesh.iter().map(move |b| (a, b))).find(|(a, b)| {
+            a.id < b.id && !a.sessions.keys().any(|session| b.sessions.contains_key(session))
+        });
+        if let Some(what) = apart.map(|(a, b)| format!("{} and {} have not met", a.id, b.id)) {
+            self.broken(&what);
+        }
     }
 }

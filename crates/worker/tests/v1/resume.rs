@@ -41,7 +41,8 @@ async fn a_worker_that_comes_back_shows_its_token_and_its_session_goes_on() {
     let (scene, agent, answering) = linked(1).await;
     let before = scene.worker.id().to_owned();
     let (mut scene, hello) = scene.reconnected("token-2").await;
-    assert_eq!(without_proof(hello), json!({ "type": "hello", "resume": TOKEN }));
+    let shown = json!({ "type": "hello", "resume": TOKEN, "sessions": [session_text(1)] });
+    assert_eq!(without_proof(hello), shown);
     assert_eq!(scene.session.path, format!("/ws/register/{before}"), "under its name");
     let said = scene.said().await;
     // The same set, in a later generation; and no report: it has a peer.
