@@ -44,7 +44,7 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
 
 async fn talk(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let mut stop = Stop::listen()?;
-    let telling = Telling::lines().and_json(args.json, |told| output::json_line(told));
+    let telling = Telling::lines().and_json(args.json, output::json_line);
     let form = if args.json { Form::Json } else { Form::Text(TimeZone::system()) };
     let name = environment.setting("--name", args.name, &["CHAT_NAME"])?;
     let settings = Chat { name, form };

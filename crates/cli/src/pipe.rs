@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use holepunch_programs::pipe::{Input, Output, PipeError, Progress, Stdin, Stdout, pipe};
 use holepunch_worker::{Close, CloseCode};
-use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::exit::Failure;
