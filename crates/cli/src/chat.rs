@@ -6,14 +6,12 @@ use std::process::ExitCode;
 use holepunch_programs::chat::{Chat, ChatError, Form, Summary, chat};
 use holepunch_worker::{Close, CloseCode};
 use jiff::tz::TimeZone;
-use serde::Serialize;
 use tokio::io::{AsyncBufRead, AsyncWrite, BufReader, stdin, stdout};
 
 use crate::exit::Failure;
-use crate::joining::{self, Alone, Invited, Joined, Manner, MeetArgs, Telling, Turn};
+use crate::joining::{self, Alone, Joined, Manner, MeetArgs, Telling, Turn};
 use crate::line_editor::{LineEditor, discard_typed};
-use crate::output::{self, json_line};
-use crate::path_history::PathChange;
+use crate::output;
 use crate::settings::Environment;
 use crate::signals::Stop;
 
@@ -37,14 +35,6 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// What is printed in JSON beside the messages.
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Event {
-    Path(PathChange),
-    Code(Invited),
-}
-
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let json = args.json;
     let outcome = talk(args, environment).await;
@@ -54,14 +44,7 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
 
 async fn talk(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let mut stop = Stop::listen()?;
-    let telling = Telling::lines();
-    let telling = if args.json {
-        telling
-            .with_json(|path| json_line(&Event::Path(path)))
-            .with_json_code(|invited| json_line(&Event::Code(invited.clone())))
-    } else {
-        telling
-    };
+    let telling = Telling::lines().and_json(args.json, output::json_line);
     let form = if args.json { Form::Json } else { Form::Text(TimeZone::system()) };
     let name = environment.setting("--name", args.name, &["CHAT_NAME"])?;
     let settings = Chat { name, form };

@@ -7,13 +7,11 @@ use std::time::Duration;
 
 use holepunch_programs::pipe::{Input, Output, PipeError, Progress, Stdin, Stdout, pipe};
 use holepunch_worker::{Close, CloseCode};
-use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::exit::Failure;
-use crate::joining::{self, Alone, Invited, Manner, MeetArgs, Telling, Turn};
+use crate::joining::{self, Alone, Manner, MeetArgs, Telling, Turn};
 use crate::output;
-use crate::path_history::PathChange;
 use crate::settings::Environment;
 use crate::signals::Stop;
 
@@ -43,26 +41,12 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// What is printed in JSON before the result.
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Event {
-    Path(PathChange),
-    Code(Invited),
-}
-
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let mut stop = Stop::listen()?;
-    let telling = Telling::lines();
     // Standard output is the peer's.
-    let tell = |event: &Event| output::progress(serde_json::to_string(event).unwrap_or_default());
-    let telling = if args.json {
-        telling
-            .with_json(move |path| tell(&Event::Path(path)))
-            .with_json_code(move |invited| tell(&Event::Code(invited.clone())))
-    } else {
-        telling
-    };
+    let telling = Telling::lines().and_json(args.json, |told| {
+        output::progress(serde_json::to_string(told).unwrap_or_default());
+    });
     let manner = Manner { telling, alone: Alone::BothWays("pipe"), replaces: false };
     let mut joined = joining::join(args.meet.into(), environment, manner, &mut stop).await?;
     let progress = Progress::telling(|text| output::progress(text));

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use holepunch_wire::address::{Site, Source};
-use holepunch_wire::shares::{Share, Standing, Table as Shares};
+use holepunch_wire::shares::Table as Shares;
 use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -42,11 +42,10 @@ pub(crate) struct Connections {
 /// Those that are no WebSockets.
 #[derive(Debug, Default)]
 struct Table {
-    of_sources: Shares<Source, Waiting>,
+    /// `None`: a trusted proxy has the connections of thousands of clients, and keeps strangers from them by itself. Each of
+    /// them will be a WebSocket, or is kept for others, and has a WebSocket's place from the start.
+    of_sources: Shares<Option<Source>, Waiting>,
     of_sites: Shares<Site, usize>,
-    /// A trusted proxy has the connections of thousands of clients, and keeps strangers from them by itself. Each of them
-    /// will be a WebSocket, or is kept for others, and has a WebSocket's place from the start.
-    of_proxies: Waiting,
     /// Counts connections, each of them anew when it has asked for something.
     next: u64,
     /// Those that were ended since their places were needed.
@@ -54,14 +53,7 @@ struct Table {
 }
 
 /// Connections by their number: the one that has been silent for longest comes first.
-#[derive(Debug, Default)]
-struct Waiting(BTreeMap<u64, (Arc<TcpStream>, Pace)>);
-
-impl Share for Waiting {
-    fn standing(&self) -> Standing {
-        if self.0.is_empty() { Standing::Nothing } else { Standing::Held }
-    }
-}
+type Waiting = BTreeMap<u64, (Arc<TcpStream>, Pace)>;
 
 /// One connection's place, until it is dropped or becomes a WebSocket's.
 #[derive(Debug)]
@@ -131,8 +123,8 @@ impl Connections {
         let is_idle = |(stream, pace): &(Arc<TcpStream>, Pace)| {
             pace.may_be_evicted(now) && (pace.is_stuck() || is_silent(stream))
         };
-        let idle = waiting.0.iter().find(|(_, it)| is_idle(it));
-        let found = idle.or_else(|| waiting.0.iter().find(|(_, (_, pace))| pace.is_old(now)));
+        let idle = waiting.iter().find(|(_, it)| is_idle(it));
+        let found = idle.or_else(|| waiting.iter().find(|(_, (_, pace))| pace.is_old(now)));
         let Some((number, pace)) = found.map(|(number, (_, pace))| (*number, pace.clone())) else {
             return false;
         };
@@ -147,10 +139,7 @@ impl Connections {
     pub(crate) fn stop(&self) {
         self.stopped.send_replace(true);
         let table = self.lock();
-        let of_sources = table.of_sources.iter().map(|(_, waiting)| waiting);
-        for (_, pace) in
-            std::iter::once(&table.of_proxies).chain(of_sources).flat_map(|it| it.0.values())
-        {
+        for (_, pace) in table.of_sources.iter().flat_map(|(_, waiting)| waiting.values()) {
             pace.stop();
         }
     }
@@ -243,32 +232,30 @@ impl Drop for Place {
 impl Table {
     fn insert(&mut self, source: Option<Source>, client: (Arc<TcpStream>, Pace)) -> u64 {
         self.next += 1;
-        let number = self.next;
-        match source {
-            None => _ = self.of_proxies.0.insert(number, client),
-            Some(source) => {
-                self.of_sites.add(source.site());
-                self.of_sources.change(source, |waiting| waiting.0.insert(number, client));
-            }
+        if let Some(source) = source {
+            self.of_sites.add(source.site());
         }
-        number
+        self.of_sources.change(source, |waiting| waiting.insert(self.next, client));
+        self.next
     }
 
     fn remove(&mut self, source: Option<Source>, number: u64) -> Option<(Arc<TcpStream>, Pace)> {
-        let Some(source) = source else { return self.of_proxies.0.remove(&number) };
-        let client = self.of_sources.change(source, |waiting| waiting.0.remove(&number))?;
-        self.of_sites.take_off(source.site());
+        let client = self.of_sources.change(source, |waiting| waiting.remove(&number))?;
+        if let Some(source) = source {
+            self.of_sites.take_off(source.site());
+        }
         Some(client)
     }
 
     /// The source with most connections, of the site with most of them; where several have as many, the one that has
     /// been silent for longest.
     fn largest(&self) -> Option<(Source, &Waiting)> {
-        let size = |(source, waiting): &(&Source, &Waiting)| {
-            let first = waiting.0.keys().next().copied();
-            (self.of_sites.of(&source.site()), waiting.0.len(), Reverse(first))
+        let size = |(source, waiting): &(Source, &Waiting)| {
+            let first = waiting.keys().next().copied();
+            (self.of_sites.of(&source.site()), waiting.len(), Reverse(first))
         };
-        self.of_sources.iter().max_by_key(size).map(|(source, waiting)| (*source, waiting))
+        let of_sources = self.of_sources.iter();
+        of_sources.filter_map(|(source, waiting)| Some(((*source)?, waiting))).max_by_key(size)
     }
 }
 
@@ -381,6 +368,5 @@ mod tests {
         assert_eq!(left, [3, 2]);
         let table = connections.lock();
         assert!(table.of_sources.is_empty() && table.of_sites.is_empty());
-        assert!(table.of_proxies.0.is_empty());
     }
 }

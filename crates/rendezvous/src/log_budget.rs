@@ -1,6 +1,5 @@
 //! A bound on what strangers can make the server log.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use holepunch_wire::rate::{Lines, Rate};
@@ -21,22 +20,18 @@ pub(crate) const LOGGED_CHARS_MAX: usize = 200;
 
 /// Counts lines.
 #[derive(Debug)]
-pub(crate) struct LogBudget(Mutex<Lines>);
+pub(crate) struct LogBudget(Lines);
 
 impl LogBudget {
     pub(crate) fn new(rate: Rate) -> Self {
-        Self(Mutex::new(Lines::new(rate)))
+        Self(Lines::new(rate))
     }
 
-    /// Whether one more line may be written. What was left out is said before the next one that may.
+    /// Whether one more line may be written.
     pub(crate) fn allows_one(&self) -> bool {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (may, left_out) = lines.take(Instant::now());
-        drop(lines);
-        if let Some(left_out) = left_out {
+        self.0.allows_one(Instant::now(), |left_out| {
             tracing::warn!(left_out, "log lines were left out: too many of them");
-        }
-        may
+        })
     }
 }
 

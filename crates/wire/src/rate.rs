@@ -1,5 +1,6 @@
 //! How often something may happen: the one bound of its kind, with what each user of it has left.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// So many in each such time, and so many at once.
@@ -80,11 +81,13 @@ impl Bucket {
 
 /// What may be told, to whoever reads it, and how much was not.
 #[derive(Debug)]
-pub struct Lines {
-    rate: Rate,
-    used: Bucket,
+pub struct Lines(Rate, Mutex<Told>);
+
+#[derive(Debug, Default)]
+struct Told {
+    lines: Bucket,
     /// That some were left out is told once in the time of the rate.
-    told: Bucket,
+    shortfall: Bucket,
     left_out: u64,
 }
 
@@ -92,16 +95,22 @@ impl Lines {
     /// So many, in each time of the rate.
     #[must_use]
     pub fn new(rate: Rate) -> Self {
-        Self { rate, used: Bucket::default(), told: Bucket::default(), left_out: 0 }
+        Self(rate, Mutex::default())
     }
 
-    /// Whether one more may be told; and how many were left out, where that is to be told before.
-    pub fn take(&mut self, now: Instant) -> (bool, Option<u64>) {
-        let may = self.used.take(self.rate, now);
-        self.left_out += u64::from(!may);
-        let once = Rate { count: 1, burst: 1, ..self.rate };
-        let tells = may && self.left_out > 0 && self.told.take(once, now);
-        (may, tells.then(|| std::mem::take(&mut self.left_out)))
+    /// Whether one more may be told. How many were left out is told before, where it is time.
+    pub fn allows_one(&self, now: Instant, tell_left_out: impl FnOnce(u64)) -> bool {
+        let mut told = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = told.lines.take(self.0, now);
+        told.left_out += u64::from(!may);
+        let once = Rate { count: 1, burst: 1, ..self.0 };
+        let left_out = (may && told.left_out > 0 && told.shortfall.take(once, now))
+            .then(|| std::mem::take(&mut told.left_out));
+        drop(told);
+        if let Some(left_out) = left_out {
+            tell_left_out(left_out);
+        }
+        may
     }
 }
 
@@ -147,11 +156,15 @@ mod tests {
     #[test]
     fn what_is_left_out_is_counted_and_told_once_in_a_time() {
         let (start, rate) = (start(), Rate { count: 200, per: SECOND, burst: 200 });
-        let mut lines = Lines::new(rate);
-        assert_eq!((0..5_000).filter(|_| lines.take(start).0).count(), 200);
-        assert_eq!(lines.take(start + SECOND), (true, Some(4_800)));
-        assert_eq!((0..300).filter(|_| lines.take(start + SECOND).1.is_some()).count(), 0);
-        assert_eq!(lines.take(start + 2 * SECOND), (true, Some(101)));
-        assert_eq!(lines.take(start + 2 * SECOND), (true, None));
+        let lines = Lines::new(rate);
+        let take = |now| {
+            let mut left_out = None;
+            (lines.allows_one(now, |count| left_out = Some(count)), left_out)
+        };
+        assert_eq!((0..5_000).filter(|_| take(start).0).count(), 200);
+        assert_eq!(take(start + SECOND), (true, Some(4_800)));
+        assert_eq!((0..300).filter(|_| take(start + SECOND).1.is_some()).count(), 0);
+        assert_eq!(take(start + 2 * SECOND), (true, Some(101)));
+        assert_eq!(take(start + 2 * SECOND), (true, None));
     }
 }

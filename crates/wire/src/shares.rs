@@ -30,6 +30,13 @@ impl Share for usize {
     }
 }
 
+/// All these are held.
+impl<K, V> Share for BTreeMap<K, V> {
+    fn standing(&self) -> Standing {
+        self.len().standing()
+    }
+}
+
 /// When it was.
 impl Share for Option<Instant> {
     fn standing(&self) -> Standing {

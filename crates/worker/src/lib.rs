@@ -66,7 +66,6 @@
 //! | `health` | the HTTP server that a platform's health check asks |
 //! | `ip_echo` | the HTTP look-up of the public IP, off the critical path |
 //! | `story` | what has happened to each session, in words |
-//! | `log_budget` | a bound on what a rendezvous can make a worker log |
 //! | `no_endpoint` | no STUN server answers: what that means, in words |
 //! | `notice` | what happened, for logs and for programs that embed a worker |
 //!
@@ -83,7 +82,6 @@ mod health;
 mod identity_file;
 #[cfg(feature = "ip-echo")]
 mod ip_echo;
-mod log_budget;
 mod login;
 mod nat_words;
 mod no_endpoint;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use holepunch_link::{Identity, IdentityError, Link, ProtocolsError, ServerNameError};
 use holepunch_wire::probe::PROBE_ID_BYTES_MAX;
+use holepunch_wire::rate::Lines;
 use holepunch_wire::session::RoomNameError;
 use holepunch_wire::{WorkerId, WorkerIdError};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -23,12 +24,11 @@ use crate::failure::{AcceptError, ConnectError};
 use crate::handover::Handover;
 use crate::health::Health;
 use crate::identity_file::IdentityFileError;
-use crate::log_budget::LogBudget;
 use crate::notice::Notice;
 use crate::reach::Access;
 use crate::relay::Relays;
 use crate::rendezvous_url::UrlError;
-use crate::run::{CALL_AGAIN_AFTER, Run};
+use crate::run::{CALL_AGAIN_AFTER, LOGGED, Run};
 use crate::signalling::{Settings, Signalling};
 use crate::story::Stories;
 use crate::turn::Turns;
@@ -197,7 +197,7 @@ impl Worker {
             look_up: None,
             public_ip: None,
             notices: sender,
-            log_budget: LogBudget::default(),
+            log_budget: Lines::new(LOGGED),
             wrong_secrets: wrong_sender,
             handover: handover.clone(),
             called: VecDeque::new(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holepunch_worker::{CloseCode, Link, Links, PathEvent, PathEvents, PathKind, WorkerId};
+use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -39,6 +40,14 @@ pub(crate) struct Telling {
     pub(crate) path: Option<Arc<dyn Fn(PathChange) + Send + Sync>>,
 }
 
+/// What is told in JSON before a result.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum InJson {
+    Path(PathChange),
+    Code(Invited),
+}
+
 impl Telling {
     /// Lines on standard error.
     pub(crate) fn lines() -> Self {
@@ -48,6 +57,15 @@ impl Telling {
             invited: Arc::new(invited),
             path: None,
         }
+    }
+
+    /// Both as JSON, too, where that is wanted.
+    pub(crate) fn and_json(self, is_wanted: bool, tell: fn(&InJson)) -> Self {
+        if !is_wanted {
+            return self;
+        }
+        self.with_json(move |path| tell(&InJson::Path(path)))
+            .with_json_code(move |invited| tell(&InJson::Code(invited.clone())))
     }
 
     /// The code as JSON, too.

@@ -179,8 +179,7 @@ impl Budgets {
         let pause = quota.count / (QUOTA_TIME.as_secs() / QUOTA_PAUSE.as_secs());
         let has_left = |account: Option<&Account>, users: u32| {
             let (quota, pause) = (quota.times(users.into()), pause * u64::from(users));
-            account
-                .is_none_or(|it| it.quota.whole_at().is_none() || it.quota.has(quota, pause, now))
+            account.is_none_or(|it| it.quota.has(quota, pause, now))
         };
         let has_left = has_left(of_source, 1) && has_left(of_site, SHARES_OF_SITE);
         if has_left { Ok(()) } else { Err(Refusal::QuotaOfAddress) }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::endpoint::{EndpointError, endpoint};
@@ -146,29 +146,17 @@ pub enum FromServer {
     Unknown(String),
 }
 
-#[derive(Deserialize)]
-struct Fields<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    status: Option<&'a RawValue>,
-    #[serde(borrow)]
-    detail: Option<&'a RawValue>,
-    #[serde(borrow)]
-    code: Option<&'a RawValue>,
-    #[serde(borrow)]
-    message: Option<&'a RawValue>,
-    #[serde(borrow)]
-    original_payload: Option<&'a RawValue>,
-    #[serde(borrow)]
-    peer_worker_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    peer_udp_ip: Option<&'a RawValue>,
-    #[serde(borrow)]
-    peer_udp_port: Option<&'a RawValue>,
-    #[serde(borrow)]
-    session: Option<&'a RawValue>,
-}
+fields!(
+    status,
+    detail,
+    code,
+    message,
+    original_payload,
+    peer_worker_id,
+    peer_udp_ip,
+    peer_udp_port,
+    session
+);
 
 impl FromServer {
     /// Reads one text frame.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::endpoint::{EndpointError, endpoint};
@@ -68,19 +68,13 @@ pub enum FromWorker<'a> {
     Unknown(String),
 }
 
-#[derive(Deserialize)]
-struct Fields<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    ip: Option<&'a RawValue>,
-    #[serde(borrow)]
-    udp_ip: Option<&'a RawValue>,
-    #[serde(borrow)]
-    udp_port: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "any_value")]
-    payload: Option<&'a RawValue>,
-}
+fields!(
+    ip,
+    udp_ip,
+    udp_port,
+    #[serde(default, deserialize_with = "any_value")]
+    payload
+);
 
 impl<'a> FromWorker<'a> {
     /// Reads one text frame.

@@ -5,6 +5,18 @@
 //! ([`WorkerMessage`], [`ServerMessage`]) and read leniently by the side that gets it
 //! ([`FromWorker`], [`FromServer`]): the other end may be a program of somebody else's.
 
+/// The fields of a message that matter, as they were written.
+macro_rules! fields {
+    ($($(#[$meta:meta])* $field:ident),*) => {
+        #[derive(serde::Deserialize)]
+        struct Fields<'a> {
+            #[serde(borrow, rename = "type")]
+            kind: Option<&'a RawValue>,
+            $(#[serde(borrow)] $(#[$meta])* $field: Option<&'a RawValue>,)*
+        }
+    };
+}
+
 mod endpoint;
 mod from_server;
 mod from_worker;

@@ -5,9 +5,11 @@ mod rendezvous;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use holepunch_link::{Identity, Port, PortEvent};
 use holepunch_wire::WorkerId;
+use holepunch_wire::rate::{Lines, Rate};
 use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::v1::{Welcome, WorkerV1};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -16,7 +18,6 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::handover::Handover;
-use crate::log_budget::LogBudget;
 use crate::notice::Notice;
 use crate::reach::Access;
 use crate::relay::Relays;
@@ -25,6 +26,10 @@ use crate::story::Stories;
 use crate::turn::Turns;
 
 pub(crate) use rendezvous::CALL_AGAIN_AFTER;
+
+/// Log lines that a rendezvous causes. It offers a peer every few seconds, and those of a room of everyone with everyone at
+/// once: with their offers, and an offer that is not followed, that is far less.
+pub(crate) const LOGGED: Rate = Rate { count: 200, per: Duration::from_secs(1), burst: 200 };
 
 /// What the task holds.
 #[derive(Debug)]
@@ -51,7 +56,7 @@ pub(crate) struct Run {
     pub(crate) public_ip: Option<IpAddr>,
     pub(crate) notices: mpsc::Sender<Notice>,
     /// What the rendezvous may still have logged.
-    pub(crate) log_budget: LogBudget,
+    pub(crate) log_budget: Lines,
     /// How many peers have not known the room's secret.
     pub(crate) wrong_secrets: watch::Sender<u64>,
     pub(crate) handover: Handover,
@@ -142,7 +147,12 @@ impl Run {
     }
 
     pub(crate) fn notice(&self, notice: Notice) {
-        if !notice.is_of_the_rendezvous() || self.log_budget.allows_one() {
+        let tell_left_out = |left_out| {
+            tracing::warn!(left_out, "log lines were left out: the rendezvous says too much");
+        };
+        if !notice.is_of_the_rendezvous()
+            || self.log_budget.allows_one(Instant::now().into_std(), tell_left_out)
+        {
             notice.log(self.config.names);
         }
         self.stories.note(&notice);

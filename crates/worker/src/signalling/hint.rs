@@ -133,7 +133,8 @@ fn hint_on_close(frame: &CloseFrame, Registered { reason, host, names }: Registe
 fn on_response(response: &Response<Option<Vec<u8>>>, url: &WebSocketUrl) -> String {
     let status = response.status();
     let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-    let said = harmless(&body, BODY_CHARS_MAX);
+    let said = body.split_whitespace().collect::<Vec<_>>().join(" ");
+    let said = harmless(&said, BODY_CHARS_MAX);
     let hint = match status {
         StatusCode::OK => {
             ": that is no rendezvous, or it is this worker's own health server".to_owned()
