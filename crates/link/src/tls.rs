@@ -27,7 +27,7 @@ const SPKI_PREFIX: [u8; 12] =
 /// Accepts one key, and remembers another that was shown instead.
 #[derive(Debug)]
 pub(crate) struct PeerVerifier {
-    expected: PublicKey,
+    pub(crate) expected: PublicKey,
     provider: Arc<CryptoProvider>,
     shown: Mutex<Option<PublicKey>>,
 }
@@ -35,10 +35,6 @@ pub(crate) struct PeerVerifier {
 impl PeerVerifier {
     fn new(expected: PublicKey, provider: &Arc<CryptoProvider>) -> Arc<Self> {
         Arc::new(Self { expected, provider: Arc::clone(provider), shown: Mutex::default() })
-    }
-
-    pub(crate) fn expected(&self) -> PublicKey {
-        self.expected
     }
 
     /// The key that the peer has shown, where it was not the expected one.

@@ -66,7 +66,7 @@ impl Baseline {
         now: Instant,
     ) {
         if let Some(pairing) = &mut self.pairing
-            && pairing.peer().as_str() == ping.from
+            && pairing.peer.as_str() == ping.from
             && pairing.handle_ping(from, ping, now)
         {
             return;

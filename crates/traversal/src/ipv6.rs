@@ -51,8 +51,11 @@ pub(crate) struct Ipv6 {
     questions: Vec<Question>,
     /// Where the worker is seen, and the server that sees it there.
     mapped: Option<(SocketAddr, SocketAddr)>,
-    gets_out: Option<bool>,
-    works: Option<bool>,
+    /// Whether packets get out and back; `None` as long as that is open, and where nobody can be asked.
+    pub(crate) gets_out: Option<bool>,
+    /// Whether a server has seen the worker at an IPv6 address; `None` as long as that is open, and where nobody
+    /// can be asked, or a NAT64 alone shows that packets get out.
+    pub(crate) works: Option<bool>,
     pub(crate) out: Out,
 }
 
@@ -106,11 +109,6 @@ impl Ipv6 {
         }
     }
 
-    /// Whether packets get out and back; `None` as long as that is open, and where nobody can be asked.
-    pub(crate) fn gets_out(&self) -> Option<bool> {
-        self.gets_out
-    }
-
     /// Whether the first answers may still come.
     pub(crate) fn is_open(&self) -> bool {
         self.gets_out.is_none() && self.is_asking()
@@ -119,12 +117,6 @@ impl Ipv6 {
     /// Whether a server may still answer that has not done so in this network.
     pub(crate) fn is_asking(&self) -> bool {
         self.questions.iter().any(|it| it.answer.is_none() && it.next_at.is_some())
-    }
-
-    /// Whether a server has seen the worker at an IPv6 address; `None` as long as that is open, and where nobody
-    /// can be asked, or a NAT64 alone shows that packets get out.
-    pub(crate) fn works(&self) -> Option<bool> {
-        self.works
     }
 
     pub(crate) fn mapped(&self) -> Option<SocketAddr> {

@@ -70,11 +70,11 @@ impl Traversal {
             Input::Resolved(servers) => self.whereabouts.resolved(servers, (now, &mut self.rng)),
             Input::Registered => {
                 self.reporting.registered();
-                self.whereabouts.registered();
+                self.whereabouts.discovery.revive();
             }
             Input::Unregistered => {
                 self.reporting.unregistered();
-                self.whereabouts.unregistered();
+                self.whereabouts.v1 = false;
             }
             Input::Offer(offer) => self.offer(offer, now),
             Input::BadOffer(why) => self.refuse(OfferRefusal::Malformed(why), now),
@@ -110,7 +110,7 @@ impl Traversal {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.whereabouts.handle_timeout((now, &mut self.rng));
+        self.whereabouts.discovery.handle_timeout((now, &mut self.rng));
         self.settle(now);
         // A driver that is told to call again at once never gets to anything else.
         debug_assert!(self.poll_timeout().is_none_or(|(at, _)| at > now), "nothing is left to do");
@@ -236,7 +236,7 @@ impl Traversal {
                     session.handle_candidates(generation, &candidates, address_proof, now);
                 if is_news && session.is_linked() {
                     // The peer sees the path in trouble: perhaps it is this side that has moved.
-                    self.whereabouts.refresh((now, &mut self.rng));
+                    self.whereabouts.discovery.refresh_now((now, &mut self.rng));
                 }
             }
             ServerV1::Plan { session: id, plan } => {
@@ -288,7 +288,7 @@ impl Traversal {
         } else if !kind.is_reachable_unicast() {
             Some(OfferRefusal::NotUnicast { ip, kind })
         } else if self.whereabouts.endpoint().is_none() {
-            Some(OfferRefusal::NotReady { why: self.whereabouts.last_failure() })
+            Some(OfferRefusal::NotReady { why: self.whereabouts.discovery.failure.clone() })
         } else {
             None
         }
@@ -332,7 +332,7 @@ impl Traversal {
         let setting = SearchSetting {
             wish: self.config.search,
             allocation: profiler.profile().allocation,
-            stun: profiler.any_server(),
+            stun: profiler.server,
         };
         self.sessions.search(id, plan, setting, (now, &mut self.rng));
     }
@@ -397,7 +397,7 @@ impl Traversal {
         self.settle_sessions(now);
         self.whereabouts.tell_news(&mut self.out, now);
         self.whereabouts.drain_discovery(&mut self.out);
-        if self.reporting.is_registered() {
+        if self.reporting.registered {
             self.whereabouts.tell_no_endpoint(&mut self.out, now);
         }
         if self.is_free()
@@ -418,8 +418,8 @@ impl Traversal {
                 self.reporting.failed((now, rng));
             }
             if settled.alarm {
-                self.whereabouts.refresh((now, rng));
-                self.whereabouts.forget_candidates();
+                self.whereabouts.discovery.refresh_now((now, rng));
+                self.whereabouts.candidates_told = None;
             }
         }
         let uses = |socket, id| self.sessions.get(id).is_some_and(|it| it.uses(socket, now));

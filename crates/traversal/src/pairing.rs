@@ -71,7 +71,7 @@ struct Linked {
 #[derive(Debug)]
 pub(crate) struct Pairing {
     own: WorkerId,
-    peer: WorkerId,
+    pub(crate) peer: WorkerId,
     started: Instant,
     targets: Vec<Target>,
     sent: VecDeque<SentPing>,
@@ -116,10 +116,6 @@ impl Pairing {
             }
         }
         pairing
-    }
-
-    pub(crate) fn peer(&self) -> &WorkerId {
-        &self.peer
     }
 
     pub(crate) fn is_linked(&self) -> bool {

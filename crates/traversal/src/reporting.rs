@@ -18,7 +18,7 @@ pub(crate) enum Wish {
 
 #[derive(Debug, Default)]
 pub(crate) struct Reporting {
-    registered: bool,
+    pub(crate) registered: bool,
     /// What the rendezvous knows and has not yet used for an offer.
     reported: Option<Wish>,
     not_before: Option<Instant>,
@@ -58,10 +58,6 @@ impl Reporting {
     pub(crate) fn lost(&mut self) {
         self.reported = None;
         self.not_before = None;
-    }
-
-    pub(crate) fn is_registered(&self) -> bool {
-        self.registered
     }
 
     /// The wish to tell now, if one is due.

@@ -182,7 +182,7 @@ impl Sessions {
             return false;
         }
         let is_request = matches!(parsed.check, Check::Request { .. });
-        let key = if is_request { session.local_key() } else { session.remote_key() };
+        let key = if is_request { &session.local_key } else { &session.remote_key };
         if !parsed.verify(key) {
             dropped.unauthenticated += 1;
             return true;

@@ -27,15 +27,15 @@ const NONE_BY_IPV4: &str = "no STUN server can be asked by IPv4";
 #[derive(Debug)]
 pub(crate) struct Whereabouts {
     /// Whether the rendezvous speaks `holepunch.v1`.
-    v1: bool,
+    pub(crate) v1: bool,
     surroundings: Surroundings,
-    discovery: Discovery,
+    pub(crate) discovery: Discovery,
     pub(crate) profiler: Profiler,
     ipv6: Ipv6,
     /// Whether peers are told the addresses of the own interfaces.
     tells_hosts: bool,
     /// The candidates that the rendezvous knows, and the number of their set.
-    candidates_told: Option<Vec<Candidate>>,
+    pub(crate) candidates_told: Option<Vec<Candidate>>,
     generation: u32,
     want: Want,
 }
@@ -62,10 +62,6 @@ impl Whereabouts {
         self.discovery.endpoint()
     }
 
-    pub(crate) fn last_failure(&self) -> Option<String> {
-        self.discovery.last_failure().map(str::to_owned)
-    }
-
     /// What a new session has to know.
     pub(crate) fn setting(&self) -> Setting {
         let public_ip = self.endpoint().map(|endpoint| endpoint.ip());
@@ -74,14 +70,6 @@ impl Whereabouts {
 
     pub(crate) fn profile_is_settled(&self) -> bool {
         self.profiler.is_settled() && !self.ipv6.is_asking()
-    }
-
-    pub(crate) fn registered(&mut self) {
-        self.discovery.revive();
-    }
-
-    pub(crate) fn unregistered(&mut self) {
-        self.v1 = false;
     }
 
     pub(crate) fn welcome(&mut self, welcome: &Welcome, (now, rng): Turn<'_>) {
@@ -144,16 +132,6 @@ impl Whereabouts {
         moved
     }
 
-    /// Somebody has reason to think that this side has moved.
-    pub(crate) fn refresh(&mut self, (now, rng): Turn<'_>) {
-        self.discovery.refresh_now((now, rng));
-    }
-
-    /// The peers of a session whose path is suspect are to be told the candidates of the moment.
-    pub(crate) fn forget_candidates(&mut self) {
-        self.candidates_told = None;
-    }
-
     /// Whether a datagram on the worker's own socket answers discovery.
     pub(crate) fn handle_datagram(
         &mut self,
@@ -186,14 +164,10 @@ impl Whereabouts {
         let is_global = |at: SocketAddr| AddressKind::of(at.ip()) == AddressKind::Ordinary;
         let has_global =
             self.surroundings.has_global_v6() || self.ipv6.mapped().is_some_and(is_global);
-        let works = has_global && self.ipv6.works() != Some(false);
+        let works = has_global && self.ipv6.works != Some(false);
         let gets_out =
-            if self.ipv6.is_open() { None } else { Some(self.ipv6.gets_out() == Some(true)) };
+            if self.ipv6.is_open() { None } else { Some(self.ipv6.gets_out == Some(true)) };
         self.profiler.has_ipv6(works, gets_out);
-    }
-
-    pub(crate) fn handle_timeout(&mut self, (now, rng): Turn<'_>) {
-        self.discovery.handle_timeout((now, rng));
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<WakeUp> {
@@ -211,7 +185,7 @@ impl Whereabouts {
     /// Whether no STUN server has answered by IPv4 for long, or none can be asked. As long as the first answer may
     /// come by IPv6, nobody knows yet what is missing.
     fn has_no_endpoint(&self) -> bool {
-        let is_silent = self.profiler.is_silent_by_ipv4() && !self.ipv6.is_open();
+        let is_silent = self.profiler.is_silent_by_ipv4 && !self.ipv6.is_open();
         is_silent && self.endpoint().is_none()
     }
 
@@ -230,7 +204,7 @@ impl Whereabouts {
                 self.profiler.silent_by_ipv4();
             }
             if let Event::DiscoveryFailed { ipv6, .. } = &mut event {
-                *ipv6 = self.ipv6.is_open() || self.ipv6.gets_out() == Some(true);
+                *ipv6 = self.ipv6.is_open() || self.ipv6.gets_out == Some(true);
             }
             out.events.push_back(event);
         }
@@ -238,7 +212,7 @@ impl Whereabouts {
 
     /// Draws conclusions from what has been answered, and from what has not in time.
     pub(crate) fn conclude(&mut self, out: &mut Out, (now, rng): Turn<'_>) {
-        while let Some(answered) = self.discovery.poll_answered() {
+        while let Some(answered) = self.discovery.answered.pop_front() {
             let asked = self.discovery.asked();
             self.profiler.mapped(&answered, &asked, (now, rng));
             if let (Some(proof), true) = (answered.proof, self.v1) {
@@ -283,7 +257,7 @@ impl Whereabouts {
         if !self.has_no_endpoint() {
             return;
         }
-        let ipv6 = self.ipv6.gets_out() == Some(true);
+        let ipv6 = self.ipv6.gets_out == Some(true);
         let mut asked = self.discovery.names();
         for name in self.ipv6.unanswered().filter(|_| !ipv6) {
             if !asked.iter().any(|known| known == name) {
@@ -293,7 +267,7 @@ impl Whereabouts {
         let candidates = self.candidates();
         let want = NoEndpoint {
             asked,
-            why: self.last_failure(),
+            why: self.discovery.failure.clone(),
             ipv6,
             has_ipv4: self.surroundings.has_ipv4(),
             v1: self.v1,

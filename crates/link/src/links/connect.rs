@@ -272,7 +272,7 @@ async fn timed(
 
 fn explain(error: &noq::ConnectionError, verifier: &PeerVerifier) -> LinkError {
     match verifier.wrong_key() {
-        Some(shown) => LinkError::WrongKey { expected: verifier.expected(), shown },
+        Some(shown) => LinkError::WrongKey { expected: verifier.expected, shown },
         None => LinkError::from_connection(error),
     }
 }

@@ -30,7 +30,7 @@ impl Watch {
 
     fn new(route: Route, mux: &Arc<Mux>) -> Self {
         let label = mux.label(route);
-        let activity = mux.watched().watch(label);
+        let activity = mux.watched.watch(label);
         activity.expect();
         Self { route, label, mux: Arc::clone(mux), activity, is_expecting: true }
     }
@@ -47,6 +47,6 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.mux.watched().unwatch(self.label, &self.activity);
+        self.mux.watched.unwatch(self.label, &self.activity);
     }
 }

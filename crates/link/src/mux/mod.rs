@@ -95,7 +95,7 @@ pub(crate) struct Mux {
     /// Counts the changes of `sockets`.
     version: AtomicU64,
     relays: RwLock<HashMap<SocketAddr, Arc<RelayQueue>>>,
-    watched: Watched,
+    pub(crate) watched: Watched,
     /// Routes on which each datagram is handed to the system by itself.
     unbatched: RwLock<BTreeSet<Route>>,
     drops: Drops,
@@ -321,9 +321,5 @@ impl Mux {
     fn is_unbatched(&self, route: Route) -> bool {
         let unbatched = read(&self.unbatched);
         !unbatched.is_empty() && unbatched.contains(&route)
-    }
-
-    pub(crate) fn watched(&self) -> &Watched {
-        &self.watched
     }
 }

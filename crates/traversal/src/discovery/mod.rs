@@ -64,7 +64,7 @@ pub(crate) struct Discovery {
     state: State,
     /// Failed attempts in a row, and why the last one did.
     failed: u32,
-    failure: Option<String>,
+    pub(crate) failure: Option<String>,
     servers: Vec<StunServer>,
     /// Those that the rendezvous names, at hosts that are not asked anyway.
     named: Vec<SocketAddr>,
@@ -84,7 +84,8 @@ pub(crate) struct Discovery {
     nonce: Option<ProofNonce>,
     /// How long an idle mapping is known to live.
     lifetime: Option<Duration>,
-    answered: VecDeque<Answered>,
+    /// The answers, for those who want to know more than the endpoint.
+    pub(crate) answered: VecDeque<Answered>,
     pub(crate) out: Out,
 }
 
@@ -156,11 +157,6 @@ impl Discovery {
         self.servers.iter().map(StunServer::in_full).collect()
     }
 
-    /// Why the last attempt that came to nothing did.
-    pub(crate) fn last_failure(&self) -> Option<&str> {
-        self.failure.as_deref()
-    }
-
     /// The network has changed: all servers are asked anew. The endpoint stays until one answers.
     pub(crate) fn restart(&mut self) {
         if matches!(self.state, State::Running | State::Waiting { .. } | State::GivenUp) {
@@ -169,11 +165,6 @@ impl Discovery {
             self.failed = 0;
             self.start();
         }
-    }
-
-    /// The next answer for those who want to know more than the endpoint.
-    pub(crate) fn poll_answered(&mut self) -> Option<Answered> {
-        self.answered.pop_front()
     }
 
     fn start(&mut self) {

@@ -34,7 +34,7 @@ enum Step {
 /// The measurement.
 #[derive(Debug)]
 pub(super) struct Lifetime {
-    socket: SocketId,
+    pub(super) socket: SocketId,
     server: SocketAddr,
     step: Step,
     silence: Duration,
@@ -67,10 +67,6 @@ impl Lifetime {
             next_at: now,
             proven: None,
         }
-    }
-
-    pub(super) fn socket(&self) -> SocketId {
-        self.socket
     }
 
     pub(super) fn poll_timeout(&self) -> Instant {
@@ -108,10 +104,6 @@ impl Lifetime {
                 Some(Progress::Proven(proven))
             }
         }
-    }
-
-    pub(super) fn proven(&self) -> Option<Duration> {
-        self.proven
     }
 
     fn begin(&mut self, step: Step, (now, rng): Turn<'_>) {
@@ -162,7 +154,7 @@ mod tests {
             now = now.max(lifetime.poll_timeout());
             let (transmit, progress) = lifetime.handle_timeout((now, &mut rng));
             if progress != Progress::Goes {
-                return (lifetime.proven(), now - start);
+                return (lifetime.proven, now - start);
             }
             let Some(transmit) = transmit else { continue };
             let arrives = transmit.socket == SocketId(7) || now - touched <= lives;
@@ -180,7 +172,7 @@ mod tests {
                 let progress =
                     lifetime.handle_response(SocketId(7), &response, (now, &mut rng)).unwrap();
                 if matches!(progress, Progress::Over(_)) {
-                    return (lifetime.proven(), now - start);
+                    return (lifetime.proven, now - start);
                 }
             }
         }

@@ -58,7 +58,8 @@ enum Stage {
 pub(crate) struct Profiler {
     enabled: bool,
     stage: Stage,
-    server: Option<SocketAddr>,
+    /// The one that is asked for the ports of new mappings.
+    pub(crate) server: Option<SocketAddr>,
     other: Option<SocketAddr>,
     /// All STUN addresses that are known.
     servers: Vec<SocketAddr>,
@@ -81,7 +82,7 @@ pub(crate) struct Profiler {
     sockets_wanted: u16,
     to_close: Vec<SocketId>,
     /// Whether no STUN server has answered by IPv4 for long.
-    is_silent_by_ipv4: bool,
+    pub(crate) is_silent_by_ipv4: bool,
     /// Whether one has answered by IPv6; `None` as long as the first answer may come.
     gets_out_by_ipv6: Option<bool>,
     profile: NatProfile,
@@ -155,11 +156,6 @@ impl Profiler {
         }
     }
 
-    /// A STUN server to ask for the port of a new mapping.
-    pub(crate) fn any_server(&self) -> Option<SocketAddr> {
-        self.server
-    }
-
     /// The network has changed: nothing of what was known need be true.
     pub(crate) fn restart(&mut self) {
         let search = self.profile.search;
@@ -168,7 +164,7 @@ impl Profiler {
         before.openers_over();
         self.to_close = before.to_close;
         self.to_close.extend(before.fresh.map(|(socket, _)| socket));
-        self.to_close.extend(before.lifetime.map(|lifetime| lifetime.socket()));
+        self.to_close.extend(before.lifetime.map(|lifetime| lifetime.socket));
         self.to_close.extend(before.reuse.iter().flat_map(|it| it.sockets().iter().map(|it| it.0)));
         self.to_close.retain(|socket| *socket != SocketId::MAIN);
         self.main_port = before.main_port;
@@ -183,10 +179,6 @@ impl Profiler {
     pub(crate) fn silent_by_ipv4(&mut self) {
         self.is_silent_by_ipv4 = true;
         self.conclude_udp();
-    }
-
-    pub(crate) fn is_silent_by_ipv4(&self) -> bool {
-        self.is_silent_by_ipv4
     }
 
     /// An answer of either family shows that UDP gets out.

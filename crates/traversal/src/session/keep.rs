@@ -43,7 +43,7 @@ pub(crate) struct Keep {
     asked_at: Option<Instant>,
     /// How many there have been since then.
     asked: u32,
-    suspect_since: Option<Instant>,
+    pub(super) suspect_since: Option<Instant>,
     /// Whether data has gone unanswered.
     doubted: bool,
 }
@@ -63,10 +63,6 @@ impl Keep {
 
     pub(crate) fn is_suspect(&self) -> bool {
         self.suspect_since.is_some()
-    }
-
-    pub(crate) fn suspect_since(&self) -> Option<Instant> {
-        self.suspect_since
     }
 
     /// The path has answered a check that was sent at `sent_at`.

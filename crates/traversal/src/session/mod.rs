@@ -101,8 +101,8 @@ pub(crate) struct Session {
     tie_breaker: u64,
     local: IceCredentials,
     remote: IceCredentials,
-    local_key: CheckKey,
-    remote_key: CheckKey,
+    pub(crate) local_key: CheckKey,
+    pub(crate) remote_key: CheckKey,
     pub(crate) plan: Plan,
     pub(crate) proof: AddressProof,
     pub(crate) endpoint: Option<SocketAddr>,
@@ -212,14 +212,6 @@ impl Session {
 
     pub(crate) fn local_ufrag(&self) -> &str {
         self.local.ufrag().as_str()
-    }
-
-    pub(crate) fn local_key(&self) -> &CheckKey {
-        &self.local_key
-    }
-
-    pub(crate) fn remote_key(&self) -> &CheckKey {
-        &self.remote_key
     }
 
     pub(crate) fn is_linked(&self) -> bool {

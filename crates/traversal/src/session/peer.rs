@@ -183,7 +183,7 @@ impl Session {
         }
         match &mut self.phase {
             Phase::Linked(keep) => {
-                let suspect_since = keep.suspect_since();
+                let suspect_since = keep.suspect_since;
                 let selected = self.paths.selected().map(|path| path.route);
                 let saves = suspect_since.is_some_and(|since| check.at >= since);
                 let nominated = self.nominated == Some(route);

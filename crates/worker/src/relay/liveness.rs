@@ -41,7 +41,7 @@ pub(super) struct Liveness {
     /// Since when frames have been carried and no ping has been answered.
     carried_since: Option<Instant>,
     asked_at: Option<Instant>,
-    is_doubtful: bool,
+    pub(super) is_doubtful: bool,
 }
 
 impl Liveness {
@@ -68,11 +68,6 @@ impl Liveness {
             self.carried_since = None;
         }
         std::mem::take(&mut self.is_doubtful)
-    }
-
-    /// Whether others are tried meanwhile.
-    pub(super) fn is_doubtful(&self) -> bool {
-        self.is_doubtful
     }
 
     /// When to look.
@@ -156,7 +151,7 @@ mod tests {
         assert_eq!(liveness.look(asked + DOUBT_AFTER), None, "the ping waits behind what comes");
         assert_eq!(liveness.look(heard + DOUBT_AFTER), Some(Finding::Doubtful));
         liveness.heard(heard + DOUBT_AFTER);
-        assert!(liveness.is_doubtful(), "frames to the relay may be stuck");
-        assert!(liveness.answered() && !liveness.is_doubtful());
+        assert!(liveness.is_doubtful, "frames to the relay may be stuck");
+        assert!(liveness.answered() && !liveness.is_doubtful);
     }
 }

@@ -127,7 +127,7 @@ async fn watch(shared: &Shared, opener: &mut Opener) -> Over {
     loop {
         let (due, is_doubtful) = {
             let liveness = shared.liveness();
-            (liveness.due(), liveness.is_doubtful())
+            (liveness.due(), liveness.is_doubtful)
         };
         if !is_doubtful {
             opener.rest();

@@ -21,23 +21,15 @@ const ANSWERS_MAX: u32 = 16;
 #[derive(Debug)]
 pub(super) struct Knocking {
     made: u32,
-    next_at: Option<Instant>,
+    pub(super) next_at: Option<Instant>,
     answers: u32,
-    is_heard: bool,
+    /// Whether something has come from the peer.
+    pub(super) is_heard: bool,
 }
 
 impl Knocking {
     pub(super) fn begin(now: Instant) -> Self {
         Self { made: 0, next_at: Some(now), answers: 0, is_heard: false }
-    }
-
-    /// Whether something has come from the peer.
-    pub(super) fn is_heard(&self) -> bool {
-        self.is_heard
-    }
-
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.next_at
     }
 
     /// Whether to knock now.
@@ -70,19 +62,19 @@ mod tests {
         let start = Instant::now();
         let mut knocking = Knocking::begin(start);
         let mut made = Vec::new();
-        while let Some(at) = knocking.poll_timeout() {
+        while let Some(at) = knocking.next_at {
             assert!(knocking.is_due(at) && !knocking.is_due(at));
             made.push((at - start).as_millis());
         }
         assert_eq!(made, [0, 100, 300, 700, 1500, 3100, 6300]);
-        assert!(!knocking.is_heard());
+        assert!(!knocking.is_heard);
     }
 
     #[test]
     fn a_knock_is_answered_and_an_answer_is_not_and_the_rest_is_for_quic() {
         let mut knocking = Knocking::begin(Instant::now());
         assert_eq!(knocking.handle(KNOCK), (false, true));
-        assert!(knocking.is_heard() && knocking.poll_timeout().is_none());
+        assert!(knocking.is_heard && knocking.next_at.is_none());
         assert_eq!(knocking.handle(ANSWER), (false, false));
         assert_eq!(knocking.handle(&[1, 2]), (true, false));
         let answered = (0..100).filter(|_| knocking.handle(KNOCK).1).count();

@@ -134,7 +134,7 @@ impl Carrier {
         given.peer.mark_changed();
         loop {
             let look_at = self.advance(given).await?;
-            if self.knocking.as_ref().is_some_and(Knocking::is_heard) {
+            if self.knocking.as_ref().is_some_and(|it| it.is_heard) {
                 if !end.is_up() {
                     end.up();
                     tracing::debug!(server = self.url, "relay by TURN connected");
@@ -199,7 +199,7 @@ impl Carrier {
             if sent {
                 continue;
             }
-            let knock_at = self.knocking.as_ref().and_then(Knocking::poll_timeout);
+            let knock_at = self.knocking.as_ref().and_then(|it| it.next_at);
             let Some(look_at) = self.allocation.poll_timeout(now) else {
                 let why = "the TURN server has not answered for long".to_owned();
                 return Err(Failure { why, is_refused: false });
