@@ -78,7 +78,7 @@ impl Profiler {
 
     /// What is known of the lifetime of an idle mapping.
     pub(super) fn lived(&mut self, progress: &Progress) {
-        let proven = self.lifetime.as_ref().and_then(Lifetime::proven);
+        let proven = self.lifetime.as_ref().and_then(|it| it.proven);
         if let Some(proven) = proven {
             self.profile.lifetime_s = u32::try_from(proven.as_secs()).ok();
         }

@@ -41,7 +41,7 @@ pub(super) struct Lifetime {
     transaction: TransactionId,
     attempts: u32,
     next_at: Instant,
-    proven: Option<Duration>,
+    pub(super) proven: Option<Duration>,
 }
 
 /// What became of a step.

@@ -378,7 +378,7 @@ impl Profiler {
         let reuse = self.reuse.iter().flat_map(Reuse::sockets);
         let own = reuse.chain(&self.fresh).map(|(socket, _)| *socket);
         let own = own.chain(self.opener_sockets());
-        own.chain(self.lifetime.as_ref().map(Lifetime::socket)).collect()
+        own.chain(self.lifetime.as_ref().map(|it| it.socket)).collect()
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
