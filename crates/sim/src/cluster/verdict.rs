@@ -100,7 +100,8 @@ impl World {
                     Kind::Call => None,
                 };
                 let other = others.and_then(|others| paired.insert((own, others), session));
-                if let Some(other) = other {
+                // Of two owners, one of which does not know yet that it is none, both may have it.
+                if let Some(other) = other.filter(|other| *other != session) {
                     return Some(format!("w{own} is in {session} and in {other}"));
                 }
                 if !self.workers[own].sessions.contains_key(&session) {
