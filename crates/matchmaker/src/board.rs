@@ -132,14 +132,16 @@ impl Board {
 
     /// A worker's connection to the relay of a session was opened, or has ended. A relay elsewhere says nothing of it.
     pub fn relay_changed(&mut self, end: (SessionId, usize), is_open: bool, now: Instant) {
+        self.switch.check_lease(&mut self.halls, now);
         self.halls.relay_changed(end, is_open, now);
         self.settle(now);
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.halls.handle_timeout(now);
+        // Before the halls: one that has slept beyond its lease owns none.
         self.switch.handle_timeout(&mut self.halls, now);
+        self.halls.handle_timeout(now);
         self.ask_again(now);
         self.settle(now);
     }
