@@ -166,7 +166,7 @@ impl Hall {
         }
         step.tell(seat, Effect::Waits(true));
         if is_pair {
-            person.place = Some(place);
+            person.place.get_or_insert(place); // It may have asked by itself.
             self.enqueue(seat, true, step);
             return self.pair(seat, step);
         }
