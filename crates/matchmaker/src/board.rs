@@ -9,7 +9,9 @@ use holepunch_wire::WorkerId;
 use holepunch_wire::session::{RoomName, SessionId};
 use rand::rngs::StdRng;
 
-use crate::cluster::{ASKED_AGAIN_AFTER, Epoch, Packet, Reply, Request, Store, Switch, SwitchOut};
+use crate::cluster::{
+    ASKED_AGAIN_AFTER, Epoch, LEASE, Packet, Reply, Request, Store, Switch, SwitchOut,
+};
 use crate::desk::{Answer, Errand, Note, Question, WakeReason};
 use crate::doors::{Config, ConnectionId, Told};
 use crate::halls::Halls;
@@ -35,6 +37,8 @@ pub struct Board {
     again: BTreeSet<(Instant, u64)>,
     /// Which of these says where the worker of a connection is: a newer one takes its place.
     whereabouts: BTreeMap<ConnectionId, u64>,
+    /// And which of them the worker waits for: a place, or its id.
+    claims: BTreeMap<ConnectionId, u64>,
     next_request: u64,
     requests: VecDeque<(u64, Request)>,
     packets: VecDeque<(InstanceId, Packet)>,
@@ -46,7 +50,7 @@ impl Board {
     /// tests.
     #[must_use]
     pub fn new(config: Config, rng: StdRng) -> Self {
-        Self { store: Some(Store::default()), ..Self::with(Switch::alone(), config, rng) }
+        Self { store: Some(Store::of_one()), ..Self::with(Switch::alone(), config, rng) }
     }
 
     /// That of one of several, which has a store in common with the others.
@@ -64,6 +68,7 @@ impl Board {
             asked: BTreeMap::new(),
             again: BTreeSet::new(),
             whereabouts: BTreeMap::new(),
+            claims: BTreeMap::new(),
             next_request: 0,
             requests: VecDeque::new(),
             packets: VecDeque::new(),
@@ -102,13 +107,13 @@ impl Board {
             }
             Errand::Is(is) => Request::Is { seat, worker: worker.clone(), is },
             Errand::Gone { outlives, has_sessions } => {
-                let worker = worker.clone();
-                let release = Request::Release { seat, worker, ip, outlives, has_sessions };
-                match self.arriving(seat).filter(|_| !outlives && !has_sessions) {
-                    // Else the two might overtake each other, and the place be lost.
-                    Some(arrive) => return *arrive = release,
-                    None => release,
+                // What is asked again would come behind its release, and be nobody's for ever.
+                for number in
+                    [self.claims.remove(&connection), self.whereabouts.remove(&connection)]
+                {
+                    number.into_iter().for_each(|number| drop(self.forget(number)));
                 }
+                Request::Release { seat, worker: worker.clone(), ip, outlives, has_sessions }
             }
         };
         self.request(request, now);
@@ -161,6 +166,12 @@ impl Board {
         self.store.is_some() || self.switch.has_lease(now)
     }
 
+    /// Whether the store has not answered a question.
+    #[must_use]
+    pub fn is_open(&self, number: u64) -> bool {
+        self.asked.contains_key(&number)
+    }
+
     /// What a desk, or all of them (`None`), is to be told next. One that is not here: see [`undelivered`](Self::undelivered).
     pub fn poll_note(&mut self) -> Option<(Option<ConnectionId>, Note)> {
         self.notes.pop_front()
@@ -174,12 +185,10 @@ impl Board {
     /// The store has answered.
     pub fn handle_reply(&mut self, number: u64, reply: Reply, now: Instant) {
         // One that comes twice, or was given up, is none.
-        match (self.forget(number), reply) {
-            (Some((release @ Request::Release { .. }, _)), Reply::Arrived(..)) => {
-                self.request(release, now);
-            }
-            (Some((_, asked_at)), reply) => self.reply(reply, asked_at, now),
-            (None, _) => {}
+        if reply != Reply::NotLive
+            && let Some((_, asked_at)) = self.forget(number)
+        {
+            self.reply(reply, asked_at, now);
         }
         self.settle(now);
     }
@@ -189,9 +198,16 @@ impl Board {
         self.packets.pop_front()
     }
 
-    /// A packet came from another instance.
-    pub fn handle_packet(&mut self, from: InstanceId, packet: Packet, now: Instant) {
-        self.switch.receive(from, packet, &mut self.halls, now);
+    /// A packet came from another instance, to one of this process: to one of before, it says nothing to this one.
+    pub fn handle_packet(
+        &mut self,
+        (from, to): (InstanceId, InstanceId),
+        packet: Packet,
+        now: Instant,
+    ) {
+        if to == self.switch.own() {
+            self.switch.receive(from, packet, &mut self.halls, now);
+        }
         self.settle(now);
     }
 
@@ -223,12 +239,6 @@ impl Board {
         self.store.as_mut().map(|store| store.answer(own, request, &self.config, now))
     }
 
-    /// What the store is asked for a connection that has just come, where it has not answered.
-    fn arriving(&mut self, seat: Seat) -> Option<&mut Request> {
-        let is_its = |it: &Request| matches!(it, Request::Arrive { seat: of, .. } if *of == seat);
-        self.asked.values_mut().map(|(request, _)| request).find(|it| is_its(it))
-    }
-
     /// Asks the store, which answers at once where it is this one's own.
     fn request(&mut self, request: Request, now: Instant) {
         if let Some(store) = &mut self.store {
@@ -242,23 +252,28 @@ impl Board {
             let before = self.whereabouts.insert(seat.connection, number);
             before.into_iter().for_each(|before| drop(self.forget(before)));
         }
+        if let Request::Arrive { seat, .. } | Request::Claim { seat, again: None, .. } = &request {
+            self.claims.insert(seat.connection, number);
+        }
         self.ask_store(number, request, now);
     }
 
     fn ask_store(&mut self, number: u64, request: Request, now: Instant) {
         self.requests.push_back((number, request.clone()));
-        self.again.insert((now + ASKED_AGAIN_AFTER, number));
+        self.again.insert((again_at(&request, now), number));
         self.asked.insert(number, (request, now));
     }
 
     /// A question is none any more.
     fn forget(&mut self, number: u64) -> Option<(Request, Instant)> {
-        let (request, at) = self.asked.remove(&number)?;
-        self.again.remove(&(at + ASKED_AGAIN_AFTER, number));
-        if let Request::Is { seat, .. } = &request
-            && self.whereabouts.get(&seat.connection) == Some(&number)
-        {
-            self.whereabouts.remove(&seat.connection);
+        let (mut request, at) = self.asked.remove(&number)?;
+        self.again.remove(&(again_at(&request, at), number));
+        if let Some(&mut Seat { connection, .. }) = request.seat_mut() {
+            for open in [&mut self.whereabouts, &mut self.claims] {
+                if open.get(&connection) == Some(&number) {
+                    open.remove(&connection);
+                }
+            }
         }
         Some((request, at))
     }
@@ -278,7 +293,7 @@ impl Board {
             }
             Reply::Reclaimed(seat, claimed) => (seat, Answer::Reclaim(claimed)),
             Reply::Found(seat, found) => (seat, Answer::Found(found)),
-            Reply::Admits(_) | Reply::Listed(_) | Reply::Done => return,
+            Reply::Admits(_) | Reply::Listed(_) | Reply::NotLive | Reply::Done => return,
         };
         self.notes.push_back((Some(to.connection), Note::Answer(answer)));
     }
@@ -291,7 +306,7 @@ impl Board {
         {
             self.again.pop_first();
             let Some((request, _)) = self.asked.remove(&number) else { continue };
-            if !matches!(request, Request::Renew | Request::Own { .. }) {
+            if !matches!(request, Request::Renew { .. } | Request::Own { .. }) {
                 self.ask_store(number, request, now);
             }
         }
@@ -339,4 +354,9 @@ impl Board {
     pub(crate) fn seat(&self, connection: ConnectionId) -> Seat {
         Seat { instance: self.switch.own(), connection }
     }
+}
+
+/// When a question is asked again, or given up. What the store says of a lease counts for as long as that lasts.
+fn again_at(request: &Request, asked_at: Instant) -> Instant {
+    asked_at + if matches!(request, Request::Renew { .. }) { LEASE } else { ASKED_AGAIN_AFTER }
 }

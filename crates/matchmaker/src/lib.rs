@@ -54,7 +54,7 @@ pub mod limits {
     };
     pub use crate::cluster::LEASE;
     pub use crate::hall::RESUME_WITHIN;
-    pub use crate::left::TOKENS_MAX;
+    pub use crate::left::{ROOMS_MAX, TOKENS_MAX};
     pub use crate::registry::REPLACING_MAX;
 }
 

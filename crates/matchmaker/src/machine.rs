@@ -156,7 +156,7 @@ impl Matchmaker {
     /// A packet came from another instance.
     pub fn handle_packet(&mut self, from: InstanceId, packet: Packet, now: Instant) {
         self.handle_timeout(now);
-        self.board.handle_packet(from, packet, now);
+        self.board.handle_packet((from, self.board.instance()), packet, now);
         self.settle(now);
     }
 

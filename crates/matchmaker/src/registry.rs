@@ -241,6 +241,7 @@ impl Registry {
         if self.seats.insert(seat, ip).is_none() {
             self.places.take(ip);
         }
+        self.pending.remove(&seat);
         Ok(Claimed { order, ..Claimed::default() })
     }
 

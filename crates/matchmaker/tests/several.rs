@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use holepunch_matchmaker::{
-    Board, Command, Config, ConnectionId, DropReason, Epoch, Errand, Event, InstanceId, Reply,
-    Request, Seen, Whereabouts,
+    Board, Command, Config, ConnectionId, DropReason, Envelope, Epoch, Errand, Event, InstanceId,
+    Letter, Packet, Question, Reply, Request, Seen, Whereabouts,
 };
 use holepunch_wire::WorkerId;
 use holepunch_wire::session::RoomName;
@@ -20,7 +20,7 @@ fn answer(board: &mut Board, now: Instant) {
     while let Some((number, request)) = board.poll_request() {
         let reply = if let Request::Own { room, .. } = request {
             Reply::Owner { room, owner: OTHER, epoch: Epoch(1), was_owned: true }
-        } else if request == Request::Renew {
+        } else if matches!(request, Request::Renew { .. }) {
             Reply::Renewed { live: vec![board.instance(), OTHER], store: 0 }
         } else {
             Reply::Done
@@ -73,4 +73,37 @@ fn where_a_worker_is_waits_for_the_store_once_however_often_that_changes() {
         if let Request::Is { is, .. } = request { is.seen.port } else { None }
     });
     assert_eq!(again.collect::<Vec<_>>(), [999]);
+}
+
+#[test]
+fn who_goes_before_the_store_has_answered_is_not_asked_for_behind_his_release() {
+    #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+    let now = Instant::now();
+    let mut board =
+        Board::of_several(InstanceId(0), Config::default(), StdRng::seed_from_u64(1), now);
+    let (worker, ip) = (WorkerId::new("w").unwrap(), [203, 0, 113, 1].into());
+    let gone = Errand::Gone { outlives: true, has_sessions: false };
+    for errand in [Errand::Ask(Question::Arrive), gone] {
+        board.take(ConnectionId(1), (&worker, ip), errand, now);
+    }
+    while board.poll_request().is_some() {}
+    board.handle_timeout(now + Duration::from_secs(2));
+    let again = std::iter::from_fn(|| board.poll_request()).map(|(_, request)| request);
+    let again = again.filter(|request| !matches!(request, Request::Renew { .. }));
+    assert!(matches!(again.collect::<Vec<_>>()[..], [Request::Release { .. }]));
+}
+
+#[test]
+fn what_was_sent_to_an_instance_of_before_is_left_alone() {
+    #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+    let now = Instant::now();
+    let own = InstanceId(0);
+    let mut board = Board::of_several(own, Config::default(), StdRng::seed_from_u64(1), now);
+    let letter = Letter::Replaced(ConnectionId(1));
+    let envelope = Envelope { room: RoomName::default(), epoch: Epoch::default(), letter };
+    let packet = Packet { sent: Some((1, envelope)), received: 0 };
+    board.handle_packet((OTHER, InstanceId(1 << 32)), packet.clone(), now);
+    assert!(board.poll_note().is_none() && board.poll_packet().is_none());
+    board.handle_packet((OTHER, own), packet, now);
+    assert!(board.poll_note().is_some(), "it is the first one that has arrived");
 }

@@ -206,10 +206,13 @@ impl Hub {
                 let replied = |number, reply| {
                     self.with_state(|state, now| state.board.handle_reply(number, reply, now));
                 };
-                let came = |from, packet| {
-                    self.with_state(|state, now| state.board.handle_packet(from, packet, now));
+                let came = |(from, to, packet)| {
+                    self.with_state(|state, now| {
+                        state.board.handle_packet((from, to), packet, now);
+                    });
                 };
-                tokio::join!(clock, peers.run(replied, came));
+                let is_open = |number| self.lock().board.is_open(number);
+                tokio::join!(clock, peers.run(replied, came, is_open));
             }
         }
     }

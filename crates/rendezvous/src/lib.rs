@@ -63,7 +63,7 @@ pub use holepunch_matchmaker::{Config as MatchmakerConfig, InstanceId, Packet, R
 pub use ipnet::IpNet;
 pub use listening::BindError;
 pub use open_files::{RESERVED as OPEN_FILES_RESERVED, limit as open_files_limit};
-pub use peers::{Fabric, Later, MemoryFabric, MemoryStore, Peers, Store};
+pub use peers::{Fabric, Later, MemoryFabric, MemoryStore, Parcel, Peers, Store};
 #[cfg(feature = "testing")]
 pub use relay::testing;
 pub use relay::{RelayConfig, RelayLimits, RelayServer};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::iter;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,6 +22,9 @@ const PACKETS_MAX: usize = 65_536;
 /// Something that takes its time.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// A packet, from whom it is, and to which number of this process.
+pub type Parcel = (InstanceId, InstanceId, Packet);
+
 /// What all rendezvous have in common: who is connected where, and who owns which room.
 pub trait Store: Debug + Send + Sync {
     /// Carries out what an instance asks, in this order. `None`, or fewer answers: what was asked may have been done, or not.
@@ -31,8 +35,8 @@ pub trait Store: Debug + Send + Sync {
 pub trait Fabric: Debug + Send + Sync {
     /// Sends a packet to the process of an instance. It may be lost, be late, or come twice; nothing waits for it.
     fn send(&self, from: InstanceId, to: InstanceId, packet: Packet);
-    /// The next packet that has come, and from whom.
-    fn next(&self) -> Later<'_, (InstanceId, Packet)>;
+    /// The next packet that has come.
+    fn next(&self) -> Later<'_, Parcel>;
 }
 
 /// The other rendezvous, as one of them sees them.
@@ -42,16 +46,32 @@ pub struct Peers {
     own: InstanceId,
     store: Arc<dyn Store>,
     fabric: Arc<dyn Fabric>,
-    questions: mpsc::Sender<(InstanceId, u64, Request)>,
-    asked: Arc<AsyncMutex<mpsc::Receiver<(InstanceId, u64, Request)>>>,
+    urgent: Line,
+    others: Line,
+}
+
+/// Who asks, the board's number of the question, and that.
+type Question = (InstanceId, u64, Request);
+
+/// Questions in line.
+#[derive(Debug, Clone)]
+struct Line {
+    questions: mpsc::Sender<Question>,
+    asked: Arc<AsyncMutex<mpsc::Receiver<Question>>>,
+}
+
+impl Line {
+    fn new() -> Self {
+        let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
+        Self { questions, asked: Arc::new(AsyncMutex::new(asked)) }
+    }
 }
 
 impl Peers {
     /// Those of the process with this number, the lower half of which must be its own.
     #[must_use]
     pub fn new(own: InstanceId, store: Arc<dyn Store>, fabric: Arc<dyn Fabric>) -> Self {
-        let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
-        Self { own, store, fabric, questions, asked: Arc::new(AsyncMutex::new(asked)) }
+        Self { own, store, fabric, urgent: Line::new(), others: Line::new() }
     }
 
     pub(crate) fn own(&self) -> InstanceId {
@@ -75,8 +95,11 @@ impl Peers {
     pub(crate) fn send(&self, board: &mut Board) {
         let own = board.instance();
         while let Some((number, request)) = board.poll_request() {
+            // Whoever does not renew its lease has to begin anew, and has more questions than before.
+            let is_urgent = matches!(request, Request::Renew { .. } | Request::Own { .. });
+            let line = if is_urgent { &self.urgent } else { &self.others };
             // Where there is no room, the board asks again.
-            let _is_taken = self.questions.try_send((own, number, request));
+            let _is_taken = line.questions.try_send((own, number, request));
         }
         while let Some((to, packet)) = board.poll_packet() {
             self.fabric.send(own, to, packet);
@@ -87,13 +110,23 @@ impl Peers {
     pub(crate) async fn run(
         &self,
         replied: impl Fn(u64, Reply),
-        came: impl Fn(InstanceId, Packet),
+        came: impl Fn(Parcel),
+        is_open: impl Fn(u64) -> bool,
     ) {
         let answers = async {
-            let mut asked = self.asked.lock().await;
-            let mut waiting = Vec::new();
+            let (mut urgent, mut others) =
+                (self.urgent.asked.lock().await, self.others.asked.lock().await);
             // In order, since a later question may be about what an earlier one has changed.
-            while asked.recv_many(&mut waiting, BATCH_MAX).await > 0 {
+            while let Some(first) = tokio::select! {
+                biased;
+                first = urgent.recv() => first,
+                first = others.recv() => first,
+            } {
+                let rest = iter::from_fn(|| urgent.try_recv().or_else(|_| others.try_recv()).ok());
+                let mut waiting: Vec<Question> =
+                    iter::once(first).chain(rest).take(BATCH_MAX).collect();
+                // What was asked again while it stood in line may have its answer, and nobody wants two.
+                waiting.retain(|(_, number, _)| is_open(*number));
                 for batch in waiting.chunk_by(|(one, ..), (next, ..)| one == next) {
                     let from = batch.first().map_or(self.own, |(own, ..)| *own);
                     let requests = batch.iter().map(|(.., request)| request.clone()).collect();
@@ -102,13 +135,11 @@ impl Peers {
                         reply.into_iter().for_each(|reply| replied(*number, reply));
                     }
                 }
-                waiting.clear();
             }
         };
         let packets = async {
             loop {
-                let (from, packet) = self.fabric.next().await;
-                came(from, packet);
+                came(self.fabric.next().await);
             }
         };
         tokio::join!(answers, packets);
@@ -139,7 +170,7 @@ impl Store for MemoryStore {
 }
 
 /// By the number of the process.
-type Inboxes = BTreeMap<u32, mpsc::Sender<(InstanceId, Packet)>>;
+type Inboxes = BTreeMap<u32, mpsc::Sender<Parcel>>;
 
 /// What connects several rendezvous in one process.
 #[derive(Debug, Clone, Default)]
@@ -158,7 +189,7 @@ impl MemoryFabric {
 #[derive(Debug)]
 struct MemoryEnd {
     all: MemoryFabric,
-    packets: AsyncMutex<mpsc::Receiver<(InstanceId, Packet)>>,
+    packets: AsyncMutex<mpsc::Receiver<Parcel>>,
 }
 
 impl Fabric for MemoryEnd {
@@ -166,11 +197,11 @@ impl Fabric for MemoryEnd {
         let all = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(inbox) = all.get(&to.process()) {
             // Where there is no room, it is lost.
-            let _is_taken = inbox.try_send((from, packet));
+            let _is_taken = inbox.try_send((from, to, packet));
         }
     }
 
-    fn next(&self) -> Later<'_, (InstanceId, Packet)> {
+    fn next(&self) -> Later<'_, Parcel> {
         Box::pin(async {
             match self.packets.lock().await.recv().await {
                 Some(packet) => packet,

@@ -16,7 +16,11 @@ use tokio::sync::Mutex;
 use crate::url::{Kind, StoreUrl};
 
 /// Time to connect, and to find out where: a store that is away holds up nobody for longer.
-const CONNECTED_WITHIN: Duration = Duration::from_secs(1);
+const CONNECTED_WITHIN: Duration = Duration::from_secs(3);
+/// Time to connect to one host of several: the others may be there.
+const NODE_CONNECTED_WITHIN: Duration = Duration::from_millis(500);
+/// Time for what is asked at once, with all that the library tries again by itself.
+const DONE_WITHIN: Duration = Duration::from_secs(2);
 /// Time for an answer. Whoever waits for one has given up after two seconds.
 pub(crate) const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 
@@ -101,11 +105,18 @@ impl Connector {
         act: impl AsyncFnOnce(&mut Connection) -> RedisResult<T>,
     ) -> Option<T> {
         let done = match self.shared().await {
-            Ok(mut connection) => act(&mut connection).await,
+            Ok(mut connection) => {
+                let late = || Err((redis::ErrorKind::Io, "no answer in time").into());
+                let done = tokio::time::timeout(DONE_WITHIN, act(&mut connection));
+                done.await.unwrap_or_else(|_| late())
+            }
             Err(error) => Err(error),
         };
         match done {
-            Ok(done) => Some(done),
+            Ok(done) => {
+                self.has_refused.store(false, Ordering::Relaxed);
+                Some(done)
+            }
             Err(error) => {
                 let had_one = self.current.lock().await.take().is_some();
                 if had_one || self.failed.load(Ordering::Relaxed) == 0 {
@@ -137,8 +148,10 @@ impl Connector {
     }
 
     async fn find(&self, answered_within: Duration) -> RedisResult<Connection> {
+        let has_others = self.url.nodes.len() > 1;
+        let node_within = if has_others { NODE_CONNECTED_WITHIN } else { CONNECTED_WITHIN };
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECTED_WITHIN))
+            .set_connection_timeout(Some(node_within))
             .set_response_timeout(Some(answered_within));
         match &self.url.kind {
             Kind::One => {
@@ -151,7 +164,10 @@ impl Connector {
                     let info = node.as_str().into_connection_info()?;
                     RedisResult::Ok(info.addr().clone())
                 });
-                let addresses = addresses.collect::<RedisResult<Vec<_>>>()?;
+                let mut addresses = addresses.collect::<RedisResult<Vec<_>>>()?;
+                // The library asks them in order: one that is silent is not the first one again.
+                let first = self.failed.load(Ordering::Relaxed) % addresses.len().max(1) as u64;
+                addresses.rotate_left(usize::try_from(first).unwrap_or(0));
                 let kind = SentinelServerType::Master;
                 let mut builder = SentinelClientBuilder::new(addresses, service.clone(), kind)?;
                 if let Some(user) = user {
@@ -168,7 +184,7 @@ impl Connector {
             }
             Kind::Cluster => {
                 let client = ClusterClient::builder(self.url.nodes.clone())
-                    .connection_timeout(CONNECTED_WITHIN)
+                    .connection_timeout(NODE_CONNECTED_WITHIN)
                     .response_timeout(answered_within)
                     .build()?;
                 Ok(Connection::Cluster(client.get_async_connection().await?))

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use holepunch_rendezvous::{Fabric, InstanceId, Later, Packet};
-use redis::streams::{StreamInfoStreamReply, StreamReadReply};
-use redis::{RedisResult, cmd, pipe};
+use holepunch_rendezvous::{Fabric, InstanceId, Later, Packet, Parcel};
+use redis::streams::{StreamInfoStreamReply, StreamMaxlen, StreamReadReply};
+use redis::{RedisResult, Value, cmd, pipe};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
@@ -35,13 +35,15 @@ const RENEWED_EVERY: Duration = Duration::from_secs(10);
 struct Entry {
     /// Who has sent it.
     from: InstanceId,
+    /// To whom: another number of the same process knows nothing of what was said to this one.
+    to: InstanceId,
     packets: Vec<Packet>,
 }
 
 #[derive(Debug)]
 pub(crate) struct RedisFabric {
     outgoing: mpsc::Sender<(InstanceId, InstanceId, Packet)>,
-    incoming: Mutex<mpsc::Receiver<(InstanceId, Packet)>>,
+    incoming: Mutex<mpsc::Receiver<Parcel>>,
     _tasks: JoinSet<()>,
 }
 
@@ -62,7 +64,7 @@ impl Fabric for RedisFabric {
         let _is_taken = self.outgoing.try_send((from, to, packet));
     }
 
-    fn next(&self) -> Later<'_, (InstanceId, Packet)> {
+    fn next(&self) -> Later<'_, Parcel> {
         Box::pin(async {
             match self.incoming.lock().await.recv().await {
                 Some(packet) => packet,
@@ -84,24 +86,26 @@ async fn send_all(
 ) {
     let mut waiting = Vec::new();
     while to_send.recv_many(&mut waiting, BATCH_MAX).await > 0 {
-        let mut entries: BTreeMap<(u32, InstanceId), (String, Entry)> = BTreeMap::new();
+        let mut entries: BTreeMap<(InstanceId, InstanceId), Entry> = BTreeMap::new();
         for (from, to, packet) in waiting.drain(..) {
-            let new = || (inbox(&base, to), Entry { from, packets: Vec::new() });
-            entries.entry((to.process(), from)).or_insert_with(new).1.packets.push(packet);
+            let new = || Entry { from, to, packets: Vec::new() };
+            entries.entry((to, from)).or_insert_with(new).packets.push(packet);
         }
         let mut all = pipe();
-        for (inbox, entry) in entries.values() {
+        for entry in entries.values() {
+            let inbox = inbox(&base, entry.to);
             let Ok(text) = serde_json::to_vec(entry) else { continue };
-            all.xadd_maxlen(
-                inbox,
-                redis::streams::StreamMaxlen::Approx(PACKETS_MAX),
-                "*",
-                &[("p", text)],
-            )
-            .ignore();
+            let length = StreamMaxlen::Approx(PACKETS_MAX);
+            all.xadd_maxlen(&inbox, length, "*", &[("p", text)]);
+            // That of a process which is gone is none's to end.
+            all.pexpire(&inbox, KEPT_FOR.as_millis() as i64);
         }
+        all.ignore_errors();
         // What is lost here is sent again by the trunk.
-        connector.with(async |connection| all.exec_async(connection).await).await;
+        let sent = connector
+            .with(async |connection| all.query_async::<Vec<RedisResult<Value>>>(connection).await);
+        let refusal = sent.await.into_iter().flatten().find_map(Result::err);
+        refusal.iter().for_each(|error| connector.refused(error));
     }
 }
 
@@ -111,7 +115,7 @@ struct Reader {
     inbox: String,
     /// The entry that was read last.
     last: String,
-    came: mpsc::Sender<(InstanceId, Packet)>,
+    came: mpsc::Sender<Parcel>,
 }
 
 impl Reader {
@@ -173,7 +177,7 @@ impl Reader {
             return;
         };
         for packet in entry.packets {
-            if self.came.send((entry.from, packet)).await.is_err() {
+            if self.came.send((entry.from, entry.to, packet)).await.is_err() {
                 return;
             }
         }

@@ -2,18 +2,22 @@
 -- which says why; a test plays both against each other.
 --
 -- All keys begin with KEYS[1], which holds a hash tag: they are on one node of a cluster.
--- LEASE, RESUME, BOUND (ms), BOUND_MAX, BOUND_OF_SOURCE_MAX, BOUND_OF_SITE_MAX, REPLACING_MAX and TOKENS_MAX come before this.
+-- LEASE, RESUME, BOUND, KEPT (ms), BOUND_MAX, BOUND_OF_SOURCE_MAX, BOUND_OF_SITE_MAX, REPLACING_MAX, TOKENS_MAX, ROOMS_MAX and
+-- BURIED_AT_ONCE come before this.
 --
 -- A room is written as "r" and its name, since the default room has none.
 --
 -- live                instance -> until when it has its lease (sorted)
+-- dead                instance -> since when it has none, and something of it is left (sorted)
 -- rooms               room -> "instance epoch"
+-- owned:INSTANCE      its rooms
 -- at:INSTANCE         connection -> "source|site|p|worker", p: 1 as long as it has no id
 -- worker:ID           seat, source, site, ip, key, made (from its key), order, room, rooms, resume, seen
 -- workers             the ids that are registered, in order
 -- left:ID             rooms, resume: what a connection has left that is gone
 -- bound               id -> "key|source|site|until"
--- bound:all, bound:source:S, bound:site:S    id -> until (sorted); bound:sites    site -> how many (sorted)
+-- bound:all, bound:source:S    id -> until (sorted); bound:sites    site -> how many (sorted)
+-- bound:sources:SITE  source of this site -> how many (sorted)
 -- sources, sites      how many connections each has
 
 local base, op = KEYS[1], ARGV[1]
@@ -47,12 +51,21 @@ local function seated(seat, worker, source, site, pending)
   call('HSET', at, connection, source .. '|' .. site .. '|' .. (pending and '1' or '0') .. '|' .. worker)
 end
 
-local function arrive(seat, worker, source, site, pending)
+local function arrive(seat, worker, source, site)
   if known(seat) then return end
-  seated(seat, worker, source, site, pending)
+  seated(seat, worker, source, site, true)
   count('sources', source, 1)
   count('sites', site, 1)
-  if pending then call('INCR', key('pending')) end
+  call('INCR', key('pending'))
+end
+
+-- A connection has an id.
+local function taken(seat, worker, source, site)
+  arrive(seat, worker, source, site)
+  if known(seat).pending then
+    call('DECR', key('pending'))
+    seated(seat, worker, source, site, false)
+  end
 end
 
 -- A connection has no place any more; whether it had no id.
@@ -81,6 +94,10 @@ local function lines(text)
   return all
 end
 
+local function less(name, of, member)
+  if tonumber(call('ZINCRBY', key(name, of), -1, member)) <= 0 then call('ZREM', key(name, of), member) end
+end
+
 local function unbind(worker)
   local line = call('HGET', key('bound'), worker)
   if not line then return end
@@ -88,8 +105,8 @@ local function unbind(worker)
   call('HDEL', key('bound'), worker)
   call('ZREM', key('bound:all'), worker)
   call('ZREM', key('bound:source', source), worker)
-  call('ZREM', key('bound:site', site), worker)
-  if tonumber(call('ZINCRBY', key('bound:sites'), -1, site)) <= 0 then call('ZREM', key('bound:sites'), site) end
+  less('bound:sites', nil, site)
+  less('bound:sources', site, source)
 end
 
 local function bound(worker)
@@ -107,38 +124,42 @@ local function bound_to(worker, entry)
   return bound(worker)
 end
 
-local function oldest(name, of)
-  local first = call('ZRANGE', key(name, of), 0, 0)[1]
+local function give_way(source)
+  local first = call('ZRANGE', key('bound:source', source), 0, 0)[1]
   if first then unbind(first) end
 end
+
+local function most(name, of) return call('ZREVRANGE', key(name, of), 0, 0)[1] end
 
 local function keep(worker, owner, source, site)
   unbind(worker)
   -- A few of those that are over, each time.
   for _, old in ipairs(call('ZRANGEBYSCORE', key('bound:all'), '-inf', now, 'LIMIT', 0, 8)) do unbind(old) end
   if source ~= '' and call('ZCARD', key('bound:source', source)) >= BOUND_OF_SOURCE_MAX then
-    oldest('bound:source', source)
-  elseif site ~= '' and call('ZCARD', key('bound:site', site)) >= BOUND_OF_SITE_MAX then
-    oldest('bound:site', site)
+    give_way(source)
+  elseif site ~= '' and tonumber(call('ZSCORE', key('bound:sites'), site) or 0) >= BOUND_OF_SITE_MAX then
+    give_way(most('bound:sources', site))
   elseif call('ZCARD', key('bound:all')) >= BOUND_MAX then
-    oldest('bound:site', call('ZREVRANGE', key('bound:sites'), 0, 0)[1])
+    give_way(most('bound:sources', most('bound:sites')))
   end
   local till = now + BOUND
   call('HSET', key('bound'), worker, owner .. '|' .. source .. '|' .. site .. '|' .. string.format('%d', till))
   call('ZADD', key('bound:all'), till, worker)
   call('ZADD', key('bound:source', source), till, worker)
-  call('ZADD', key('bound:site', site), till, worker)
   call('ZINCRBY', key('bound:sites'), 1, site)
+  call('ZINCRBY', key('bound:sources', site), 1, source)
 end
 
 local function has_left(worker, entry)
   local name = key('left', worker)
   local before = call('HMGET', name, 'rooms', 'resume')
-  local rooms, seen = {}, {}
-  for _, room in ipairs(lines((before[1] or '') .. '\n' .. entry.rooms)) do
-    if not seen[room] then rooms[#rooms + 1], seen[room] = room, true end
+  local all, rooms, seen = lines((before[1] or '') .. '\n' .. entry.rooms), {}, {}
+  for i = #all, 1, -1 do
+    if not seen[all[i]] and #rooms < ROOMS_MAX then table.insert(rooms, 1, all[i]) end
+    seen[all[i]] = true
   end
   local new, tokens = lines(entry.resume), {}
+  seen = {}
   for _, token in ipairs(new) do seen['=' .. token] = true end
   for _, token in ipairs(lines(before[2] or '')) do
     if not seen['=' .. token] then tokens[#tokens + 1] = token end
@@ -194,23 +215,44 @@ local function parts(instance)
   return tonumber(generation), process
 end
 
--- All connections of an instance are gone.
-local function gone(instance)
-  local at = key('at', instance)
-  local held = call('HGETALL', at)
+-- An instance is gone, and all connections to it: so many of these, since nobody else is served meanwhile. Its rooms stay known as
+-- somebody's for a while: the next owner is to learn them from others.
+local function bury(instance, since)
+  local at, owned = key('at', instance), key('owned', instance)
+  local held = call('HSCAN', at, 0, 'COUNT', BURIED_AT_ONCE)[2]
   for i = 1, #held, 2 do
     release(held[i + 1]:match('^.-|.-|%d|(.*)$'), instance .. '/' .. held[i], true, true)
+    call('HDEL', at, held[i])
   end
-  call('DEL', at)
+  if since + KEPT < now then
+    for _, room in ipairs(call('SPOP', owned, BURIED_AT_ONCE)) do
+      local line = call('HGET', key('rooms'), room)
+      if line and line:match('^%S+') == instance then call('HDEL', key('rooms'), room) end
+    end
+  end
+  if call('EXISTS', at, owned) == 0 then call('ZREM', key('dead'), instance) end
+end
+
+local function gone(instance)
+  call('ZREM', key('live'), instance)
+  call('ZADD', key('dead'), now, instance)
+  bury(instance, now)
+end
+
+local function is_live(seat)
+  local till = call('ZSCORE', key('live'), (seat:match('^(.-)/')))
+  return till and tonumber(till) > now
 end
 
 local ops = {}
 
-function ops.renew(from)
+function ops.renew(from, again)
   local generation, process = parts(from)
   local all = call('ZRANGE', key('live'), 0, -1, 'WITHSCORES')
   local is_old, over = false, {}
   for i = 1, #all, 2 do
+    -- The clock was set back.
+    if tonumber(all[i + 1]) > now + LEASE then call('ZADD', key('live'), now + LEASE, all[i]) end
     local other_generation, other_process = parts(all[i])
     local is_same = other_process == process
     if is_same and other_generation > generation then is_old = true end
@@ -218,20 +260,23 @@ function ops.renew(from)
       over[#over + 1] = all[i]
     end
   end
-  if not is_old then call('ZADD', key('live'), now + LEASE, from) end
-  for _, instance in ipairs(over) do
-    call('ZREM', key('live'), instance)
-    gone(instance)
+  local till = call('ZSCORE', key('live'), from)
+  local is_over = again == '1' and not (till and tonumber(till) > now)
+  if is_over and till then over[#over + 1] = from end
+  if not is_old and not is_over then
+    call('ZADD', key('live'), now + LEASE, from)
+    call('ZREM', key('dead'), from)
+  end
+  for _, instance in ipairs(over) do gone(instance) end
+  for _, instance in ipairs(call('ZRANGE', key('dead'), 0, 3)) do
+    bury(instance, tonumber(call('ZSCORE', key('dead'), instance)))
   end
   call('PEXPIRE', key('inbox', process), 60000)
   local run = call('INFO', 'server'):match('run_id:(%x+)')
   return { run, call('ZRANGE', key('live'), 0, -1) }
 end
 
-function ops.resign(from)
-  call('ZREM', key('live'), from)
-  gone(from)
-end
+function ops.resign(from) gone(from) end
 
 function ops.own(from, room, known_epoch)
   local line = call('HGET', key('rooms'), room)
@@ -249,12 +294,19 @@ function ops.own(from, room, known_epoch)
   end
   epoch = string.format('%d', epoch)
   call('HSET', key('rooms'), room, owner .. ' ' .. epoch)
+  call('SADD', key('owned', owner), room)
   return { owner, epoch, line and 1 or 0 }
 end
 
 function ops.disown(from, room, epoch)
-  if call('HGET', key('rooms'), room) == from .. ' ' .. epoch then call('HDEL', key('rooms'), room) end
+  if call('HGET', key('rooms'), room) == from .. ' ' .. epoch then
+    call('HDEL', key('rooms'), room)
+    call('SREM', key('owned', from), room)
+  end
 end
+
+-- What comes late for an instance that is gone would stay for ever: it is asked again.
+local NOT_LIVE = 'not live'
 
 local function who_of(source, site, ip, made) return { source = source, site = site, ip = ip, made = made } end
 
@@ -263,14 +315,16 @@ function ops.admits(worker, source, site, all_max, own_max, site_max)
 end
 
 function ops.arrive(seat, worker, source, site, ip, made, all_max, own_max, site_max)
+  if not is_live(seat) then return NOT_LIVE end
   local who = who_of(source, site, ip, made)
   local refused = admits(worker, who, tonumber(all_max), tonumber(own_max), tonumber(site_max))
   if refused then return { refused, 0 } end
-  arrive(seat, worker, source, site, true)
+  arrive(seat, worker, source, site)
   return { '', (made == '1' or bound_to(worker, current(worker))) and 1 or 0 }
 end
 
 function ops.claim(seat, worker, source, site, ip, made, owner)
+  if not is_live(seat) then return NOT_LIVE end
   local entry, it = current(worker), known(seat)
   local is_current = entry and entry.seat == seat
   if not is_current and it and not it.pending then return { 'replaced' } end
@@ -278,9 +332,7 @@ function ops.claim(seat, worker, source, site, ip, made, owner)
   if (owner ~= '' or not is_current) and holder and holder ~= owner then return { 'other_key' } end
   local replaced, order = '', is_current and entry.order
   if not is_current then
-    arrive(seat, worker, source, site, true)
-    call('DECR', key('pending'))
-    seated(seat, worker, source, site, false)
+    taken(seat, worker, source, site)
     order = next_order()
     if entry then
       replaced = entry.seat
@@ -297,6 +349,7 @@ function ops.claim(seat, worker, source, site, ip, made, owner)
 end
 
 function ops.reclaim(seat, worker, source, site, ip, made, owner, before)
+  if not is_live(seat) then return NOT_LIVE end
   local entry = current(worker)
   local order = next_order()
   if entry and (entry.seat == before or entry.seat == seat) then
@@ -312,7 +365,7 @@ function ops.reclaim(seat, worker, source, site, ip, made, owner, before)
     unbind(worker)
   end
   leave(before)
-  arrive(seat, worker, source, site, false)
+  taken(seat, worker, source, site)
   return { 'ok', '', '', '', order }
 end
 

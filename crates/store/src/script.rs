@@ -1,7 +1,7 @@
 //! A request as the arguments of `registry.lua`, and what that answers.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use holepunch_matchmaker::{
     ClaimError, Claimed, ConnectionId, Epoch, InstanceId, Listed, ListedWorker, NotAdmitted, Reply,
@@ -17,20 +17,28 @@ use redis::{Cmd, FromRedisValue, Script, Value, cmd, from_redis_value};
 /// Stands in the place of `None` for a limit that there is not.
 const UNLIMITED: i64 = -1;
 
+/// For so long a room is known to have been that of an instance which is gone.
+const ROOMS_KEPT_FOR: Duration = Duration::from_secs(60);
+/// Connections, and rooms, of one that is gone which are seen to in one step, in some 100 ms.
+const BURIED_AT_ONCE: usize = 2000;
+
 /// The script, with its limits.
 pub(crate) fn script() -> Script {
     let text = format!(
-        "local LEASE, RESUME, BOUND = {}, {}, {}\n\
+        "local LEASE, RESUME, BOUND, KEPT = {}, {}, {}, {}\n\
          local BOUND_MAX, BOUND_OF_SOURCE_MAX, BOUND_OF_SITE_MAX = {}, {}, {}\n\
-         local REPLACING_MAX, TOKENS_MAX = {}, {}\n{}",
+         local REPLACING_MAX, TOKENS_MAX, ROOMS_MAX, BURIED_AT_ONCE = {}, {}, {}, {}\n{}",
         limits::LEASE.as_millis(),
         limits::RESUME_WITHIN.as_millis(),
         limits::BOUND_FOR.as_millis(),
+        ROOMS_KEPT_FOR.as_millis(),
         limits::BINDINGS_MAX,
         limits::BINDINGS_OF_SOURCE_MAX,
         limits::BINDINGS_OF_SITE_MAX,
         limits::REPLACING_MAX,
         limits::TOKENS_MAX,
+        limits::ROOMS_MAX,
+        BURIED_AT_ONCE,
         include_str!("registry.lua"),
     );
     Script::new(&text)
@@ -79,8 +87,8 @@ pub(crate) fn command(
         cmd.arg(places.workers).arg(places.of_source).arg(places.of_site);
     };
     match request {
-        Request::Renew => {
-            cmd.arg("renew").arg(instance_text(from));
+        Request::Renew { again } => {
+            cmd.arg("renew").arg(instance_text(from)).arg(u8::from(*again));
         }
         Request::Resign => {
             cmd.arg("resign").arg(instance_text(from));
@@ -142,7 +150,7 @@ fn arriving(cmd: &mut Cmd, seat: Seat, worker: &WorkerId, ip: IpAddr) {
 pub(crate) fn reply(request: &Request, answer: Value, places: Places) -> Option<Reply> {
     let admitted = |why: &str| if why.is_empty() { Ok(()) } else { Err(places.refusal(why)) };
     match request {
-        Request::Renew => {
+        Request::Renew { .. } => {
             let (run, live): (String, Vec<String>) = read(answer)?;
             let live = live.iter().map(|text| instance(text)).collect::<Option<_>>()?;
             // Another run of the server, or another server, may have lost what the one before was told last.
@@ -162,11 +170,16 @@ pub(crate) fn reply(request: &Request, answer: Value, places: Places) -> Option<
             Some(Reply::Listed(Listed { workers, has_more, all }))
         }
         Request::Arrive { seat, .. } => {
-            let (why, needs_proof): (String, bool) = read(answer)?;
+            let Some((why, needs_proof)) = read::<(String, bool)>(answer) else {
+                return Some(Reply::NotLive);
+            };
             Some(Reply::Arrived(*seat, admitted(&why).map(|()| needs_proof)))
         }
-        Request::Claim { seat, again: None, .. } => Some(Reply::Claimed(*seat, claimed(answer)?)),
-        Request::Claim { seat, .. } => Some(Reply::Reclaimed(*seat, claimed(answer)?)),
+        Request::Claim { seat, again, .. } => Some(match (claimed(answer), again) {
+            (None, _) => Reply::NotLive,
+            (Some(claimed), None) => Reply::Claimed(*seat, claimed),
+            (Some(claimed), Some(_)) => Reply::Reclaimed(*seat, claimed),
+        }),
         Request::Find { seat: asks, .. } => {
             let (at, room): (Option<String>, Option<String>) = read(answer)?;
             let found = at.zip(room).and_then(|(at, room)| Some((seat(&at)?, room_of(&room)?)));
@@ -183,15 +196,12 @@ fn claimed(answer: Value) -> Option<Result<Claimed, ClaimError>> {
     match parts.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["replaced"] => Some(Err(ClaimError::Replaced)),
         ["other_key"] => Some(Err(ClaimError::OtherKey)),
-        ["ok", replaced, rooms, resume, order] => {
-            let rooms: BTreeSet<RoomName> = rooms.lines().filter_map(room_of).collect();
-            Some(Ok(Claimed {
-                replaced: seat(replaced),
-                left: rooms.into_iter().collect(),
-                resume: resume.lines().map(str::to_owned).collect(),
-                order: order.parse().ok()?,
-            }))
-        }
+        ["ok", replaced, rooms, resume, order] => Some(Ok(Claimed {
+            replaced: seat(replaced),
+            left: rooms.lines().filter_map(room_of).collect(),
+            resume: resume.lines().map(str::to_owned).collect(),
+            order: order.parse().ok()?,
+        })),
         _ => None,
     }
 }

@@ -55,7 +55,7 @@ fn request(rng: &mut StdRng) -> Request {
     let seat = Seat { instance: instance(rng), connection };
     match rng.random_range(0..12) {
         0 if rng.random_bool(0.1) => Request::Resign,
-        0 => Request::Renew,
+        0 => Request::Renew { again: rng.random_bool(0.5) },
         1 => Request::Own { room: room(rng), known: Epoch(rng.random_range(0..4)) },
         2 => Request::Disown { room: room(rng), epoch: Epoch(rng.random_range(0..8)) },
         3 => Request::Admits { worker, ip },
@@ -112,6 +112,11 @@ async fn it_answers_as_the_one_in_memory_does() {
         let store = holepunch_store::store(&redis.url(), &format!("test-{seed}"), &config);
         let (mut memory, now) = (Store::default(), Instant::now());
         let mut rng = StdRng::seed_from_u64(seed);
+        for from in (1..4).map(InstanceId) {
+            let renew = Request::Renew { again: false };
+            store.ask(from, vec![renew.clone()]).await;
+            memory.answer(from, renew, &config, now);
+        }
         let mut before = Vec::new();
         for _ in 0..STEPS {
             let from = instance(&mut rng);

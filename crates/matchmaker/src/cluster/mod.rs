@@ -77,7 +77,11 @@ pub struct Packet {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// This instance is there, and is owner of its rooms for another [`LEASE`].
-    Renew,
+    Renew {
+        /// It has had a lease under this number. Where that is over by the store's clock, the others take it for gone, and it
+        /// has none any more.
+        again: bool,
+    },
     /// This instance stops: it owns nothing any more, and has no connections.
     Resign,
     /// Who owns a room: this instance, unless another one does that is there. The epoch is higher than `known`.
@@ -170,7 +174,7 @@ impl Request {
             | Self::Claim { seat, .. }
             | Self::Find { seat, .. }
             | Self::Is { seat, .. } => Some(seat),
-            Self::Renew
+            Self::Renew { .. }
             | Self::Resign
             | Self::Own { .. }
             | Self::Disown { .. }
@@ -214,6 +218,8 @@ pub enum Reply {
     Reclaimed(Seat, Result<Claimed, ClaimError>),
     /// Where the worker is.
     Found(Seat, Option<(Seat, RoomName)>),
+    /// The instance of the connection has no lease, so that it may be taken for gone: it is asked again, later.
+    NotLive,
     /// Done.
     Done,
 }

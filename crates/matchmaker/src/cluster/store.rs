@@ -13,6 +13,8 @@ use crate::seat::InstanceId;
 /// Who is there, who owns what, and who is connected where.
 #[derive(Debug, Default, Clone)]
 pub struct Store {
+    /// There is one rendezvous alone, which has no lease.
+    is_of_one: bool,
     /// Until when each instance has its lease.
     leases: BTreeMap<InstanceId, Instant>,
     rooms: BTreeMap<RoomName, (InstanceId, Epoch)>,
@@ -25,6 +27,11 @@ pub struct Store {
 }
 
 impl Store {
+    /// That of a rendezvous which is alone.
+    pub(crate) fn of_one() -> Self {
+        Self { is_of_one: true, ..Self::default() }
+    }
+
     /// Carries out a request of an instance.
     pub fn answer(
         &mut self,
@@ -34,10 +41,12 @@ impl Store {
         now: Instant,
     ) -> Reply {
         match request {
-            Request::Renew => {
+            Request::Renew { again } => {
                 // What has another number by now is nobody under the one before.
                 let is_own = |other: &InstanceId| other.process() == from.process();
-                if !self.leases.keys().any(|other| is_own(other) && *other > from) {
+                let is_older = self.leases.keys().any(|other| is_own(other) && *other > from);
+                let is_over = again && !self.has_lease(from, now);
+                if !is_older && !is_over {
                     self.leases.insert(from, now + LEASE);
                 }
                 let is_before = |other: &InstanceId| is_own(other) && *other < from;
@@ -63,6 +72,12 @@ impl Store {
             }
             Request::List { after, limit } => {
                 Reply::Listed(self.registry.list(after.as_ref(), limit))
+            }
+            // What came late would else stay for ever: nobody ends what an instance has that is gone.
+            Request::Arrive { seat, .. } | Request::Claim { seat, .. }
+                if !self.is_of_one && !self.has_lease(seat.instance, now) =>
+            {
+                Reply::NotLive
             }
             Request::Arrive { seat, worker, ip } => {
                 let admitted = self.registry.admits(&worker, ip, config);
@@ -95,6 +110,10 @@ impl Store {
                 Reply::Done
             }
         }
+    }
+
+    fn has_lease(&self, instance: InstanceId, now: Instant) -> bool {
+        self.leases.get(&instance).is_some_and(|until| *until > now)
     }
 
     fn own(&mut self, from: InstanceId, (room, known): (RoomName, Epoch), now: Instant) -> Reply {

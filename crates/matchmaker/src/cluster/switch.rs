@@ -28,8 +28,10 @@ pub(crate) enum SwitchOut {
     Dropped(DropReason),
 }
 
-/// What is kept of what is said to a hall that has no owner.
-const UNSAID_MAX: usize = 4096;
+/// What is kept of what is said to a hall that has no owner, ...
+const UNSAID_OF_ROOM_MAX: usize = 4096;
+/// ... and to all of these.
+const UNSAID_MAX: usize = 65_536;
 
 /// Where a room's hall is.
 #[derive(Debug, Default)]
@@ -53,6 +55,8 @@ pub(crate) struct Switch {
     /// There is no other one: it owns every room, and asks nobody.
     is_alone: bool,
     routes: BTreeMap<RoomName, Route>,
+    /// How much of what was said is kept for halls without an owner.
+    unsaid: usize,
     /// Rooms without an owner, and when the store is asked again.
     homeless: BTreeSet<(Instant, RoomName)>,
     /// Since when each is known.
@@ -76,6 +80,7 @@ impl Switch {
             own,
             is_alone: true,
             routes: BTreeMap::new(),
+            unsaid: 0,
             homeless: BTreeSet::new(),
             trunks: BTreeMap::new(),
             lease: None,
@@ -145,7 +150,9 @@ impl Switch {
                         | Command::Announce(_)
                         | Command::Want { .. }
                 );
-                if !is_told_anew && !leaves && route.unsaid.len() < UNSAID_MAX {
+                let has_room = route.unsaid.len() < UNSAID_OF_ROOM_MAX && self.unsaid < UNSAID_MAX;
+                if !is_told_anew && !leaves && has_room {
+                    self.unsaid += 1;
                     route.unsaid.push((from.connection, command));
                 }
                 self.find_owner(&room, now);
@@ -249,6 +256,7 @@ impl Switch {
             | Reply::Claimed(..)
             | Reply::Reclaimed(..)
             | Reply::Found(..)
+            | Reply::NotLive
             | Reply::Done => {}
         }
     }
@@ -337,6 +345,7 @@ impl Switch {
             users.map(|connection| SwitchOut::Note(connection, Note::Rejoin(room.clone()))),
         );
         // Among these is what takes up a session: whoever has one is not to be offered to others.
+        self.unsaid -= route.unsaid.len();
         for (connection, command) in std::mem::take(&mut route.unsaid) {
             self.outs.push_back(SwitchOut::Note(connection, Note::SayAgain(room.clone(), command)));
         }
@@ -393,6 +402,7 @@ impl Switch {
             let request = Request::Disown { room: room.clone(), epoch: route.epoch };
             self.outs.push_back(SwitchOut::Store(request));
         }
+        self.unsaid -= route.unsaid.len();
         self.routes.remove(room);
     }
 
@@ -417,7 +427,7 @@ impl Switch {
         self.check_lease(halls, now);
         if self.renew_at.is_some_and(|at| at <= now) {
             self.renew_at = Some(now + ASKED_AGAIN_AFTER);
-            self.outs.push_back(SwitchOut::Store(Request::Renew));
+            self.outs.push_back(SwitchOut::Store(Request::Renew { again: self.has_spoken }));
         }
         while let Some((at, room)) = self.homeless.first()
             && *at <= now

@@ -216,7 +216,7 @@ impl Desk {
         if let FromWorker::V1(Ok(hello @ WorkerV1::Hello { key: Some(_), .. })) = &message
             && self.v1.is_some()
         {
-            return self.prove(hello.clone(), proved);
+            return self.prove(hello.clone(), proved, at);
         }
         if self.is_gone {
             return self.event(Event::Dropped(DropReason::Gone));

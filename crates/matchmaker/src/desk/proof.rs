@@ -6,9 +6,9 @@ use holepunch_wire::identity::PublicKey;
 use holepunch_wire::reason::CloseReason;
 use holepunch_wire::signal::v1::WorkerV1;
 
-use super::{Desk, Open, Question, Surroundings};
+use super::{Desk, MESSAGES, Open, Question, Surroundings};
 use crate::cluster::ClaimError;
-use crate::doors::{Event, LeaveReason};
+use crate::doors::{DropReason, Event, LeaveReason};
 use crate::registry::Claimed;
 
 /// Time that a connection has to prove its key: one round trip is needed, and one that lasts several
@@ -17,7 +17,12 @@ pub(super) const PROOF_WITHIN: Duration = Duration::from_secs(10);
 
 impl Desk {
     /// Looks at the key that a hello claims.
-    pub(super) fn prove(&mut self, hello: WorkerV1, proved: Option<PublicKey>) {
+    pub(super) fn prove(
+        &mut self,
+        hello: WorkerV1,
+        proved: Option<PublicKey>,
+        at: Surroundings<'_>,
+    ) {
         let WorkerV1::Hello { key: Some(key), signature, .. } = &hello else { return };
         if self.is_gone {
             return;
@@ -27,14 +32,18 @@ impl Desk {
             self.refuse(if is_signed { CloseReason::NotProved } else { CloseReason::Unsigned });
         } else if key.may_be_of(&self.card.worker) {
             let key = *key;
-            self.greet(hello, Some(key));
+            self.greet(hello, Some(key), at);
         } else {
             self.refuse(CloseReason::KeyOfOtherId);
         }
     }
 
     /// Asks for the id, and for what can be taken up under it, before a hello is answered.
-    pub(super) fn greet(&mut self, hello: WorkerV1, key: Option<PublicKey>) {
+    pub(super) fn greet(&mut self, hello: WorkerV1, key: Option<PublicKey>, at: Surroundings<'_>) {
+        // Before the question, since it is the store of all that is asked.
+        if !self.v1.as_mut().is_some_and(|v1| v1.messages.take(MESSAGES, at.now)) {
+            return self.ignore(DropReason::TooMany, String::new());
+        }
         self.ask(Question::Claim(key), Open::Hello(Box::new(hello)));
     }
 
@@ -52,7 +61,7 @@ impl Desk {
         if self.proof_until.is_some() {
             self.register(claimed.order, at);
         }
-        self.hello(hello, claimed, at);
+        self.hello(hello, claimed);
     }
 
     /// Closes a connection that has not proved what it claims.

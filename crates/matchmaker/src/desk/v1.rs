@@ -63,13 +63,13 @@ impl Desk {
             return self.ignore(DropReason::Baseline, String::new());
         };
         let is_hello = matches!(message, Ok(WorkerV1::Hello { .. }));
-        // A hello is counted when its turn comes.
+        // A hello is counted when it is greeted.
         if !is_hello && !v1.messages.take(MESSAGES, at.now) {
             return self.ignore(DropReason::TooMany, String::new());
         }
         match message {
             Err(why) => self.ignore(DropReason::Malformed, why),
-            Ok(hello @ WorkerV1::Hello { .. }) => self.greet(hello, None),
+            Ok(hello @ WorkerV1::Hello { .. }) => self.greet(hello, None, at),
             Ok(WorkerV1::Ready) => self.want(at),
             Ok(WorkerV1::NatProfile { profile }) => {
                 let known = self.card.v1.as_ref().map(|v1| &v1.profile);
@@ -123,14 +123,11 @@ impl Desk {
     }
 
     /// A hello whose key is proved, where it has one.
-    pub(super) fn hello(&mut self, hello: WorkerV1, claimed: Claimed, at: Surroundings<'_>) {
+    pub(super) fn hello(&mut self, hello: WorkerV1, claimed: Claimed) {
         let WorkerV1::Hello { room, mode, resume, sessions, fresh, own, callable, .. } = hello
         else {
             return;
         };
-        if !self.v1.as_mut().is_some_and(|v1| v1.messages.take(MESSAGES, at.now)) {
-            return self.ignore(DropReason::TooMany, String::new());
-        }
         if let Some(v1) = &mut self.card_mut().v1 {
             v1.callable = callable;
         }
