@@ -95,7 +95,7 @@ async fn a_link_that_one_side_closes_ends_on_both_with_the_reason() {
     let links = world.linked().await;
     links[0].close("enough\nfor today");
     let there = within("the end", links[1].closed()).await;
-    assert_eq!(there, LinkError::ClosedByPeer("enoughfor today".into()));
+    assert_eq!(there, LinkError::ClosedByPeer(r"enough\u{a}for today".into()));
     assert_eq!(links[0].ended(), Some(LinkError::Closed("enough\nfor today".into())));
     assert_eq!(world.peers[1].until_ended().await, there);
 }
