@@ -40,6 +40,8 @@ impl Drop for Clerk {
         let is_unsent = self.outbox.holds_an_offer();
         let closing = if is_unsent { Closing::OfferUnsent } else { self.closing };
         self.act(|desk, _| desk.closed(closing));
+        // A desk that had no place has wanted nothing of others.
+        self.hub.leave(self.id);
     }
 }
 

@@ -135,6 +135,11 @@ impl Hub {
         });
     }
 
+    /// A connection has ended, and its desk with it.
+    pub(crate) fn leave(&self, connection: ConnectionId) {
+        self.lock().mailboxes.remove(&connection);
+    }
+
     /// A worker's connection to the relay of a session was opened, or has ended.
     pub(crate) fn relay_changed(&self, session: SessionId, end: usize, is_open: bool) {
         self.with_state(|state, now| state.board.relay_changed((session, end), is_open, now));
@@ -321,21 +326,34 @@ mod tests {
         hub.read(|board| board.registry().unwrap().count())
     }
 
-    #[tokio::test]
-    async fn a_connection_whose_task_panics_leaves_nothing_behind() {
-        let rng = StdRng::seed_from_u64(1);
-        let hub = Arc::new(Hub::new(Config::default(), rng, None, None));
-        let arrival = Arrival {
+    fn arrival() -> Arrival {
+        Arrival {
             worker: WorkerId::new("a").unwrap(),
             observed: Observed { ip: [192, 0, 2, 1].into(), port: None },
             protocol: Protocol::Baseline,
             room: None,
             challenge: String::new(),
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_for_which_there_is_no_place_leaves_nothing_behind() {
+        let config = Config { workers_max: 0, ..Config::default() };
+        let hub = Arc::new(Hub::new(config, StdRng::seed_from_u64(1), None, None));
+        let clerk = hub.enter(arrival());
+        assert!(clerk.is_ending());
+        drop(clerk);
+        assert!(hub.lock().mailboxes.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_task_panics_leaves_nothing_behind() {
+        let rng = StdRng::seed_from_u64(1);
+        let hub = Arc::new(Hub::new(Config::default(), rng, None, None));
         let task = tokio::spawn({
             let hub = Arc::clone(&hub);
             async move {
-                let _clerk = hub.enter(arrival);
+                let _clerk = hub.enter(arrival());
                 assert_eq!(workers(&hub), 0, "a fault in a task");
             }
         });
