@@ -90,7 +90,7 @@ pub enum LostReason {
 /// What happened, and what the driver is to do beside sending datagrams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// Resolve the STUN servers' names and answer with [`Input::Resolved`].
+    /// Resolve the STUN servers' names and answer with [`Input::Resolved`](crate::Input::Resolved).
     Resolve,
     /// A Binding request leaves for this server for the first time.
     StunAsked(StunServer),
@@ -183,8 +183,8 @@ pub enum Event {
     PeerLost(WorkerId, LostReason),
     /// Send this message of the sub-protocol `holepunch.v1` to the rendezvous.
     Signal(WorkerV1),
-    /// Open a UDP socket on any port, and answer with [`Input::SocketOpened`] or
-    /// [`Input::SocketFailed`].
+    /// Open a UDP socket on any port, and answer with [`Input::SocketOpened`](crate::Input::SocketOpened) or
+    /// [`Input::SocketFailed`](crate::Input::SocketFailed).
     OpenSocket(SocketId),
     /// Close a socket.
     CloseSocket(SocketId),
