@@ -40,7 +40,9 @@ impl Halls {
     pub fn new(relay: Option<RelayAccess>, rng: StdRng) -> Self {
         let (rooms, effects, events) = Default::default();
         let (planner, wall_clock) = (Planner::default(), None);
-        let shared = Shared { rng, planner, relay, wall_clock, rooms, effects, events };
+        let is_of_several = false;
+        let shared =
+            Shared { rng, planner, relay, wall_clock, is_of_several, rooms, effects, events };
         Self {
             shared,
             halls: BTreeMap::new(),
@@ -180,6 +182,7 @@ impl Halls {
 
     /// A room is this one's from now on. Where it has been another one's, nobody is paired before `pairs_from`.
     pub(crate) fn own(&mut self, room: RoomName, pairs_from: Option<Instant>) {
+        self.shared.is_of_several = true;
         self.pairs_from.remove(&room);
         self.pairs_from.extend(pairs_from.map(|at| (room, at)));
     }

@@ -138,6 +138,18 @@ pub enum Resumes {
     Everything,
 }
 
+impl Resumes {
+    /// A session that no hall knows any more goes on: where one is told of it, it is none of those that are over.
+    pub(crate) fn keep(&mut self, session: SessionId) {
+        if let Self::These(sessions) = self
+            && !sessions.contains(&session)
+        {
+            sessions.truncate(SESSIONS_MAX - 1);
+            sessions.push(session);
+        }
+    }
+}
+
 /// What a desk knows of a session: enough for a hall to know it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use holepunch_wire::session::RoomName;
+use holepunch_wire::session::{RoomName, SessionId};
 use holepunch_wire::signal::ServerMessage;
 use holepunch_wire::signal::v1::ServerV1;
 
@@ -36,9 +36,8 @@ impl Desk {
         if is_home && member.is_none() {
             self.enter();
         }
-        let sessions = self.v1.iter().flat_map(|v1| v1.sessions.values());
-        let is_over = |it: &Held| self.v1.as_ref().is_some_and(|v1| v1.over.has(it.session));
-        let here = sessions.filter(|(other, held)| other == room && !is_over(held));
+        self.drop_over(room, is_home);
+        let here = self.v1.iter().flat_map(|v1| v1.sessions.values()).filter(|it| it.0 == *room);
         let sessions: Vec<Held> = here.map(|(_, held)| held.clone()).collect();
         let v1 = self.v1.as_ref();
         let (resumes, over) =
@@ -48,6 +47,20 @@ impl Desk {
             let card = self.card_for(room);
             let command = Command::Rejoin { card, member, sessions, over, resumes };
             self.command(room.clone(), command);
+        }
+    }
+
+    /// The hall of before has not said that it has heard of the end of these, and the next one does not know them.
+    fn drop_over(&mut self, room: &RoomName, is_home: bool) {
+        let Some(v1) = &mut self.v1 else { return };
+        let over = v1.over.clone();
+        let is_its =
+            |(id, (other, _)): (&SessionId, &(RoomName, Held))| other == room && over.has(*id);
+        if v1.sessions.iter().any(is_its) {
+            if !is_home {
+                v1.calls.insert(room.clone()); // Until that one has said that the worker is nobody there.
+            }
+            self.with_sessions(|own| own.retain(|id, it| !is_its((id, it))));
         }
     }
 
@@ -113,7 +126,11 @@ impl Desk {
                 let resumed = sessions.into_iter().map(|held| (held.session, (room.clone(), held)));
                 self.with_sessions(|own| own.extend(resumed));
             }
-            Effect::Over(session) => self.with_sessions(|own| drop(own.remove(&session))),
+            Effect::Over(session) => {
+                let v1 = self.v1.iter_mut().filter(|v1| !v1.over.has(session));
+                v1.for_each(|v1| v1.resumes.keep(session));
+                self.with_sessions(|own| drop(own.remove(&session)));
+            }
             Effect::SeenOff => {
                 if let Some(v1) = &mut self.v1 {
                     v1.calls.remove(room);

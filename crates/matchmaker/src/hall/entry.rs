@@ -115,7 +115,7 @@ impl Hall {
     /// A connection is gone.
     pub(super) fn depart(&mut self, seat: Seat, leaves: bool, unsent: bool, step: &mut Step<'_>) {
         self.leave_room(seat, step);
-        let Some(person) = self.forget(seat) else { return };
+        let Some(person) = self.forget(seat, step) else { return };
         self.orphan(seat, &person, leaves, step);
         if let (true, Some((peer, _))) = (unsent, person.paired) {
             self.requeue(peer, seat, step);

@@ -3,6 +3,7 @@
 mod calls;
 mod entry;
 mod pairing;
+mod parted;
 mod person;
 mod plans;
 mod queue;
@@ -32,6 +33,7 @@ use crate::doors::{DropReason, Event, Told};
 use crate::plan::Planner;
 use crate::seat::{Command, Effect, InstanceId, Seat};
 pub(crate) use calls::refusal;
+use parted::Parted;
 use person::Person;
 use queue::ReadyQueue;
 pub(crate) use session::MESH_WORKERS_MAX;
@@ -49,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) relay: Option<RelayAccess>,
     /// When it was told what the wall clock shows, and that.
     pub(crate) wall_clock: Option<(Instant, Duration)>,
+    /// There are other rendezvous.
+    pub(crate) is_of_several: bool,
     /// Where each session is.
     pub(crate) rooms: BTreeMap<SessionId, RoomName>,
     pub(crate) effects: VecDeque<(RoomName, Seat, Effect)>,
@@ -109,6 +113,7 @@ pub(crate) struct Hall {
     sessions: BTreeMap<SessionId, Session>,
     /// Sessions with an end that is gone, and until when it may come back.
     waiting: Waiting,
+    parted: Parted,
     /// Those who wait, and may be matched with a former peer again from then on.
     rematches: BTreeSet<(Instant, Seat)>,
     /// When the tokens of which session's relay are made anew.
@@ -133,6 +138,7 @@ impl Hall {
             was_owned: false,
             sessions: BTreeMap::new(),
             waiting: Waiting::default(),
+            parted: Parted::default(),
             rematches: BTreeSet::new(),
             renewals: BTreeSet::new(),
             lines: BTreeSet::new(),
@@ -227,6 +233,7 @@ impl Hall {
         while let Some(session) = self.waiting.pop_due(step.now) {
             self.expire(session, step);
         }
+        self.parted.expire(step.now);
         self.renew_relays(step);
     }
 
@@ -234,14 +241,15 @@ impl Hall {
     pub(crate) fn poll_timeout(&self) -> Option<(Instant, WakeReason)> {
         let rematch = self.rematches.first().map(|(at, _)| (*at, WakeReason::Rematch));
         let turn = self.lines.first().map(|(at, _)| (*at, WakeReason::CallerTurn));
-        let expiry = self.waiting.first().map(|at| (at, WakeReason::SessionExpiry));
+        let expiry = self.waiting.first().into_iter().chain(self.parted.first()).min();
+        let expiry = expiry.map(|at| (at, WakeReason::SessionExpiry));
         let renewal = self.renewals.first().map(|(at, _)| (*at, WakeReason::RelayRenewal));
         rematch.into_iter().chain(turn).chain(expiry).chain(renewal).min_by_key(|(at, _)| *at)
     }
 
     /// Whether nothing has to be known of the room any more.
     pub(crate) fn is_empty(&self) -> bool {
-        self.people.is_empty() && self.sessions.is_empty()
+        self.people.is_empty() && self.sessions.is_empty() && self.parted.first().is_none()
     }
 
     /// Everybody who waits, the longest first.
@@ -282,12 +290,13 @@ impl Hall {
             }
             self.depart(before, false, false, step);
         }
+        let over = self.parted.take(&card.worker);
         for (_, id) in self.waiting.of(&card.worker) {
             let ends = self.sessions.get_mut(&id).into_iter().flat_map(|it| &mut it.ends);
             ends.filter_map(|end| end.gone.as_mut()).for_each(|gone| gone.is_ignored = true);
         }
         self.seats.insert(card.worker.clone(), seat);
-        self.people.insert(seat, Person::new(card, step.now));
+        self.people.insert(seat, Person { over, ..Person::new(card, step.now) });
         true
     }
 
@@ -297,14 +306,17 @@ impl Hall {
             return;
         };
         if person.sessions.is_empty() && person.waits_for.is_empty() {
-            self.forget(seat);
+            self.forget(seat, step);
             step.tell(seat, Effect::SeenOff);
         }
     }
 
-    fn forget(&mut self, seat: Seat) -> Option<Person> {
+    fn forget(&mut self, seat: Seat, step: &Step<'_>) -> Option<Person> {
         let person = self.people.remove(&seat)?;
         self.seats.remove(&person.card.worker);
+        if step.shared.is_of_several {
+            self.parted.add(&person, step.now);
+        }
         person.waits_for.iter().for_each(|called| self.leave_line(*called, seat));
         Some(person)
     }

@@ -61,7 +61,7 @@ impl Hall {
     /// Whether a session is over for a worker.
     fn is_over(&self, worker: &WorkerId, id: SessionId) -> bool {
         let person = self.seats.get(worker).and_then(|seat| self.people.get(seat));
-        person.is_some_and(|person| person.over.has(id))
+        person.map_or_else(|| self.parted.is_over(worker, id), |it| it.over.has(id))
     }
 
     fn adopt(&mut self, seat: Seat, held: Held, step: &mut Step<'_>) {

@@ -337,6 +337,7 @@ impl Hall {
         }
         let over = self.forget_session(id, EndReason::Outlived, step);
         for end in over.iter().flat_map(|session| &session.ends).filter(|end| end.gone.is_none()) {
+            self.people.get_mut(&end.seat).into_iter().for_each(|it| it.resumes.keep(id));
             step.tell(end.seat, Effect::Over(id));
             self.see_off(end.seat, step);
         }

@@ -1,0 +1,159 @@
+//! What those knew to be over who are in the hall no more: another rendezvous may have been away meanwhile, whose desks take
+//! such a session for one that goes on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use holepunch_wire::WorkerId;
+use holepunch_wire::session::SessionId;
+
+use super::person::Person;
+use super::session::RESUME_WITHIN;
+use crate::seat::{Over, Resumes};
+
+/// Those who have gone, for as long as a session would wait for them.
+#[derive(Debug, Default)]
+pub(super) struct Parted {
+    workers: BTreeMap<WorkerId, (Instant, Over, Resumes)>,
+    until: BTreeSet<(Instant, WorkerId)>,
+}
+
+impl Parted {
+    pub(super) fn add(&mut self, person: &Person, now: Instant) {
+        let worker = &person.card.worker;
+        // One that goes with a session may have begun it since it said which ones it takes up.
+        let has_none = person.sessions.is_empty();
+        let resumes = if has_none { person.resumes.clone() } else { Resumes::Nothing };
+        self.take(worker);
+        if person.over != Over::default() || matches!(resumes, Resumes::These(_)) {
+            let until = now + RESUME_WITHIN;
+            self.until.insert((until, worker.clone()));
+            self.workers.insert(worker.clone(), (until, person.over.clone(), resumes));
+        }
+    }
+
+    /// A worker is there again: what it knows to be over.
+    pub(super) fn take(&mut self, worker: &WorkerId) -> Over {
+        let Some((until, over, _)) = self.workers.remove(worker) else { return Over::default() };
+        self.until.remove(&(until, worker.clone()));
+        over
+    }
+
+    /// Whether this worker has said that it has no such session.
+    pub(super) fn is_over(&self, worker: &WorkerId, id: SessionId) -> bool {
+        self.workers.get(worker).is_some_and(|(_, over, resumes)| {
+            over.has(id) || matches!(resumes, Resumes::These(sessions) if !sessions.contains(&id))
+        })
+    }
+
+    pub(super) fn expire(&mut self, now: Instant) {
+        while let Some((at, _)) = self.until.first()
+            && *at <= now
+            && let Some((_, worker)) = self.until.pop_first()
+        {
+            self.workers.remove(&worker);
+        }
+    }
+
+    pub(super) fn first(&self) -> Option<Instant> {
+        self.until.first().map(|(at, _)| *at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use holepunch_wire::plan::{Plan, Strategy};
+    use holepunch_wire::session::{RoomMode, RoomName};
+    use holepunch_wire::signal::v1::{ServerV1, WorkerV1};
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+    use crate::card::{Card, CardV1};
+    use crate::doors::ConnectionId;
+    use crate::halls::Halls;
+    use crate::seat::{Command, Effect, Held, InstanceId, Seat};
+
+    const SESSION: SessionId = SessionId(7);
+
+    fn seat(number: u64) -> Seat {
+        Seat { instance: InstanceId(number), connection: ConnectionId(number) }
+    }
+
+    fn named(number: u64) -> WorkerId {
+        WorkerId::new(&format!("w{number}")).unwrap()
+    }
+
+    fn card(number: u64) -> Arc<Card> {
+        let (endpoint, rtt, pinged) = Default::default();
+        let v1 = Some(Box::<CardV1>::default());
+        let observed = [203, 0, 113, 1].into();
+        let worker = named(number);
+        let (order, version, overdue, elsewhere) = (1, 0, false, 0);
+        let it = Card {
+            order,
+            version,
+            worker,
+            observed,
+            endpoint,
+            overdue,
+            rtt,
+            pinged,
+            elsewhere,
+            v1,
+        };
+        Arc::new(it)
+    }
+
+    fn rejoin(number: u64, member: bool, sessions: Vec<Held>) -> Command {
+        let member = member.then_some((RoomMode::Call, false));
+        let (over, resumes) = Default::default();
+        Command::Rejoin { card: card(number), member, sessions, over, resumes }
+    }
+
+    fn held(own: u64, peer: u64) -> Held {
+        let (own, peer) = (usize::from(own > peer), named(peer));
+        let plan = Plan { number: 1, ..Plan::new(Strategy::Plain, "") };
+        let (was_waiting, direct, relayed) = (false, true, false);
+        Held { session: SESSION, own, peer, plan, was_waiting, direct, relayed }
+    }
+
+    /// Worker 1 has a session with the guest 2, and its desk tells of it after all this.
+    fn is_told_of_the_end_after(commands: impl IntoIterator<Item = (u64, Command)>) -> bool {
+        #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+        let now = Instant::now();
+        let room = RoomName::new("called").unwrap();
+        let mut halls = Halls::new(None, StdRng::seed_from_u64(1));
+        halls.own(room.clone(), Some(now));
+        let late = (1, rejoin(1, true, vec![held(1, 2)]));
+        for (from, command) in commands.into_iter().chain([late]) {
+            while halls.poll_effect().is_some() {}
+            halls.command(&room, seat(from), command, now);
+        }
+        std::iter::from_fn(|| halls.poll_effect()).any(|(_, to, effect)| {
+            let is_end =
+                |it: &ServerV1| matches!(it, ServerV1::SessionEnded { session: SESSION, .. });
+            to == seat(1) && matches!(&effect, Effect::Say(it) if is_end(it))
+        })
+    }
+
+    #[test]
+    fn whoever_is_away_is_told_that_a_guest_has_come_back_without_their_session() {
+        let back = |has| Command::Return { card: card(2), resumes: Resumes::These(has) };
+        assert!(is_told_of_the_end_after([(2, back(vec![]))]));
+        assert!(!is_told_of_the_end_after([(2, back(vec![SESSION]))]));
+    }
+
+    #[test]
+    fn whoever_is_away_is_told_that_a_guest_has_left_and_gone() {
+        let depart = || Command::Depart { leaves: false, unsent: false };
+        let leave = Command::Say(WorkerV1::Leave { session: SESSION });
+        let both =
+            || [(1, rejoin(1, true, vec![held(1, 2)])), (2, rejoin(2, false, vec![held(2, 1)]))];
+        let away = both().into_iter().chain([(1, depart())]);
+        assert!(is_told_of_the_end_after(away.clone().chain([(2, leave), (2, depart())])));
+        assert!(!is_told_of_the_end_after(away));
+    }
+}
