@@ -43,8 +43,7 @@ pub struct Observed {
 
 #[derive(Debug, Clone)]
 struct Seen {
-    /// The source that each of three destinations saw: one, another port of the same address,
-    /// another address.
+    /// The source that each of some destinations saw: one, another address, other ports of the first one.
     mapped: Vec<SocketAddrV4>,
     /// The source of a port that had been poked before, as its poker saw it.
     poked: SocketAddrV4,
@@ -177,10 +176,12 @@ impl Answers<'_> {
 
 impl Seen {
     fn mapping(&self) -> Mapping {
-        let [one, same_address, other_address] = [0, 1, 2].map(|index| self.mapped.get(index));
-        if one != same_address {
+        let mut mapped = self.mapped.iter();
+        let (one, other_address) = (mapped.next(), mapped.next());
+        let mut other_addresses = other_address.into_iter().chain(&self.crowd);
+        if mapped.any(|same_address| Some(same_address) != one) {
             Mapping::AddressAndPortDependent
-        } else if one != other_address {
+        } else if other_addresses.any(|other| Some(other) != one) {
             Mapping::AddressDependent
         } else {
             Mapping::EndpointIndependent

@@ -11,20 +11,17 @@ pub(crate) const CLOSED_PORT: u16 = 4001;
 pub(crate) const POKED_PORT: u16 = 4002;
 /// The first of the local ports whose mappings show how ports are chosen.
 pub(super) const SOCKETS_FROM: u16 = 4100;
-/// Ports of the reflector: two that are asked, and one that is not.
+/// Ports of the reflector: one that is asked, others of the first address that are asked as well, and one that is not. A NAT that
+/// gives ports of a small block to several destinations gives two of them the same one now and then, and all of them hardly ever.
 const ASKED_PORT: u16 = 7000;
-const ASKED_TOO_PORT: u16 = 7001;
+const ASKED_TOO_PORTS: [u16; 4] = [7001, 7003, 7004, 7005];
 const UNASKED_PORT: u16 = 7002;
 
-/// Where the mapping is asked for: one address and port, another port of that address, another
-/// address.
-pub(crate) fn asked() -> [SocketAddrV4; 3] {
+/// Where the mapping is asked for: one address and port, another address, and other ports of the first one.
+pub(crate) fn asked() -> [SocketAddrV4; 6] {
     let [one, two, _] = SERVICES;
-    [
-        SocketAddrV4::new(one, ASKED_PORT),
-        SocketAddrV4::new(one, ASKED_TOO_PORT),
-        SocketAddrV4::new(two, ASKED_PORT),
-    ]
+    let [a, b, c, d] = ASKED_TOO_PORTS.map(|port| SocketAddrV4::new(one, port));
+    [SocketAddrV4::new(one, ASKED_PORT), SocketAddrV4::new(two, ASKED_PORT), a, b, c, d]
 }
 
 /// Another port of the first that is asked; it is not asked itself.
