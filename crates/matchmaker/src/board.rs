@@ -108,11 +108,8 @@ impl Board {
             Errand::Is(is) => Request::Is { seat, worker: worker.clone(), is },
             Errand::Gone { outlives, has_sessions } => {
                 // What is asked again would come behind its release, and be nobody's for ever.
-                for number in
-                    [self.claims.remove(&connection), self.whereabouts.remove(&connection)]
-                {
-                    number.into_iter().for_each(|number| drop(self.forget(number)));
-                }
+                let open = [&self.claims, &self.whereabouts].map(|it| it.get(&connection).copied());
+                open.into_iter().flatten().for_each(|number| drop(self.forget(number)));
                 Request::Release { seat, worker: worker.clone(), ip, outlives, has_sessions }
             }
         };

@@ -1,11 +1,12 @@
 //! What connections that are gone have left, for a while.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::session::{RoomName, SESSIONS_MAX};
 
+use crate::expiring::Expiring;
 use crate::hall::RESUME_WITHIN;
 use crate::registry::Whereabouts;
 
@@ -17,25 +18,19 @@ pub const ROOMS_MAX: usize = 2 * SESSIONS_MAX;
 
 /// In which rooms the sessions of workers are that have lost their connection, and for how long these can be taken up.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Left {
-    workers: BTreeMap<WorkerId, LeftBy>,
-    until: BTreeSet<(Instant, WorkerId)>,
-}
+pub(crate) struct Left(Expiring<WorkerId, LeftBy>);
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Default, Clone)]
 struct LeftBy {
     /// The newest ones last.
     rooms: VecDeque<RoomName>,
     resume: Vec<String>,
-    until: Instant,
 }
 
 impl Left {
     /// A worker has lost a connection, and may take up its sessions with the next one.
     pub(crate) fn add(&mut self, worker: &WorkerId, is: Whereabouts, now: Instant) {
-        let until = now + RESUME_WITHIN;
-        let new = || LeftBy { rooms: VecDeque::new(), resume: Vec::new(), until };
-        let left = self.workers.entry(worker.clone()).or_insert_with(new);
+        let mut left = self.0.remove(worker).unwrap_or_default();
         for room in is.room.into_iter().chain(is.visits) {
             left.rooms.retain(|known| *known != room);
             left.rooms.push_back(room);
@@ -45,30 +40,22 @@ impl Left {
         left.resume.retain(|token| !is.resume.contains(token));
         left.resume.extend(is.resume);
         left.resume.drain(..left.resume.len().saturating_sub(TOKENS_MAX));
-        self.until.remove(&(left.until, worker.clone()));
-        left.until = until;
-        self.until.insert((until, worker.clone()));
+        self.0.insert(worker.clone(), left, now + RESUME_WITHIN);
     }
 
     /// The rooms with sessions of a worker, and the tokens with which they are taken up.
     pub(crate) fn by(&self, worker: &WorkerId) -> (Vec<RoomName>, Vec<String>) {
-        let left = self.workers.get(worker);
         let of = |left: &LeftBy| (left.rooms.iter().cloned().collect(), left.resume.clone());
-        left.map(of).unwrap_or_default()
+        self.0.get(worker).map(of).unwrap_or_default()
     }
 
     pub(crate) fn expire(&mut self, now: Instant) {
-        while let Some((at, _)) = self.until.first()
-            && *at <= now
-            && let Some((_, worker)) = self.until.pop_first()
-        {
-            self.workers.remove(&worker);
-        }
+        self.0.expire(now);
     }
 
     #[cfg(debug_assertions)]
     pub(crate) fn check_invariants(&self) {
-        assert_eq!(self.workers.len(), self.until.len(), "each of those who left has one time");
+        self.0.check_invariants();
     }
 }
 

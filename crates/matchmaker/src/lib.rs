@@ -24,6 +24,7 @@ mod card;
 mod cluster;
 mod desk;
 mod doors;
+mod expiring;
 mod hall;
 mod halls;
 mod left;

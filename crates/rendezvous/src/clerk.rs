@@ -124,7 +124,6 @@ impl Clerk {
     fn act(&mut self, act: impl FnOnce(&mut Desk, Surroundings<'_>)) {
         let Self { hub, id, desk, mailbox, outbox, timer, has_asked_others, .. } = self;
         let at = hub.surroundings();
-        let unix = SystemTime::now();
         act(desk, at);
         loop {
             let mut errands: Vec<Errand> = Vec::new();
@@ -136,7 +135,7 @@ impl Clerk {
                         }
                     }
                     Out::Errand(errand) => errands.push(errand),
-                    Out::Event(told) => hub.tell(&told, unix),
+                    Out::Event(told) => hub.tell(&told, SystemTime::now()),
                 }
             }
             if !errands.is_empty() {

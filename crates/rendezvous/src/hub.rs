@@ -253,7 +253,8 @@ impl Hub {
         let before = state.board.poll_timeout();
         let now = Instant::now();
         // Each time, since nothing tells of a clock that was set.
-        if let Some(unix) = unix() {
+        let at = SystemTime::now();
+        if let Ok(unix) = at.duration_since(UNIX_EPOCH) {
             state.board.wall_clock(unix, now);
         }
         act(&mut state, now);
@@ -272,7 +273,6 @@ impl Hub {
         if sooner {
             self.sooner.notify_one();
         }
-        let at = SystemTime::now();
         events.iter().for_each(|told| self.tell(told, at));
         (0..unsent).for_each(|_| self.dropped(DropReason::Unsent));
     }

@@ -40,7 +40,7 @@ pub trait Fabric: Debug + Send + Sync {
 }
 
 /// The other rendezvous, as one of them sees them.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Peers {
     /// Its own number. The lower half is the process's, and no other one has it at any time.
     own: InstanceId,
@@ -54,16 +54,16 @@ pub struct Peers {
 type Question = (InstanceId, u64, Request);
 
 /// Questions in line.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Line {
     questions: mpsc::Sender<Question>,
-    asked: Arc<AsyncMutex<mpsc::Receiver<Question>>>,
+    asked: AsyncMutex<mpsc::Receiver<Question>>,
 }
 
 impl Line {
     fn new() -> Self {
         let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
-        Self { questions, asked: Arc::new(AsyncMutex::new(asked)) }
+        Self { questions, asked: AsyncMutex::new(asked) }
     }
 }
 

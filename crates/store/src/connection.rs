@@ -1,8 +1,10 @@
 //! A connection that is there, or is made anew.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
+use holepunch_wire::rate::{Bucket, Rate};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
@@ -21,6 +23,8 @@ const CONNECTED_WITHIN: Duration = Duration::from_secs(3);
 const NODE_CONNECTED_WITHIN: Duration = Duration::from_millis(500);
 /// Time for what is asked at once, with all that the library tries again by itself.
 const DONE_WITHIN: Duration = Duration::from_secs(2);
+/// How often it is told that the server refuses something: one that is full refuses everything.
+const REFUSALS: Rate = Rate { count: 1, per: Duration::from_secs(60), burst: 1 };
 /// Time for an answer. Whoever waits for one has given up after two seconds.
 pub(crate) const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 
@@ -65,8 +69,7 @@ pub(crate) struct Connector {
     current: Mutex<Option<Connection>>,
     /// Counts connections that have failed: what another one has been told may be elsewhere now.
     failed: AtomicU64,
-    /// It was told that the server refuses something.
-    has_refused: AtomicBool,
+    refusals: std::sync::Mutex<Bucket>,
 }
 
 impl std::fmt::Debug for Connector {
@@ -81,7 +84,7 @@ impl Connector {
             url,
             current: Mutex::new(None),
             failed: AtomicU64::new(0),
-            has_refused: AtomicBool::new(false),
+            refusals: std::sync::Mutex::default(),
         }
     }
 
@@ -113,10 +116,7 @@ impl Connector {
             Err(error) => Err(error),
         };
         match done {
-            Ok(done) => {
-                self.has_refused.store(false, Ordering::Relaxed);
-                Some(done)
-            }
+            Ok(done) => Some(done),
             Err(error) => {
                 let had_one = self.current.lock().await.take().is_some();
                 if had_one || self.failed.load(Ordering::Relaxed) == 0 {
@@ -130,7 +130,8 @@ impl Connector {
 
     /// The server refuses to do what it was asked: it is full, or read-only, or something else than it should be.
     pub(crate) fn refused(&self, error: &RedisError) {
-        if !self.has_refused.swap(true, Ordering::Relaxed) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        if refusals.take(REFUSALS, Instant::now()) {
             tracing::error!(store = %self.url, %error, "the store refuses what it is asked");
         }
     }

@@ -42,7 +42,7 @@ struct Entry {
 
 #[derive(Debug)]
 pub(crate) struct RedisFabric {
-    outgoing: mpsc::Sender<(InstanceId, InstanceId, Packet)>,
+    outgoing: mpsc::Sender<Parcel>,
     incoming: Mutex<mpsc::Receiver<Parcel>>,
     _tasks: JoinSet<()>,
 }
@@ -79,11 +79,7 @@ fn inbox(base: &str, of: InstanceId) -> String {
 }
 
 /// Sends what there is, all that waits for one process in one entry.
-async fn send_all(
-    connector: Arc<Connector>,
-    base: String,
-    mut to_send: mpsc::Receiver<(InstanceId, InstanceId, Packet)>,
-) {
+async fn send_all(connector: Arc<Connector>, base: String, mut to_send: mpsc::Receiver<Parcel>) {
     let mut waiting = Vec::new();
     while to_send.recv_many(&mut waiting, BATCH_MAX).await > 0 {
         let mut entries: BTreeMap<(InstanceId, InstanceId), Entry> = BTreeMap::new();

@@ -271,7 +271,6 @@ function ops.renew(from, again)
   for _, instance in ipairs(call('ZRANGE', key('dead'), 0, 3)) do
     bury(instance, tonumber(call('ZSCORE', key('dead'), instance)))
   end
-  call('PEXPIRE', key('inbox', process), 60000)
   local run = call('INFO', 'server'):match('run_id:(%x+)')
   return { run, call('ZRANGE', key('live'), 0, -1) }
 end

@@ -8,7 +8,7 @@ mod rendezvous;
 
 use std::time::Duration;
 
-use common::Redis;
+use common::{Redis, free};
 use holepunch_rendezvous::{MatchmakerConfig, Server};
 use holepunch_store::StoreUrl;
 use rendezvous::worker::Worker;
@@ -119,4 +119,32 @@ async fn what_is_no_store_is_told_and_hangs_nobody() {
     assert_eq!(refused.status, 503);
     assert_eq!(http::get(server.http_address(), "/readyz").await.status, 503);
     garbage.abort();
+}
+
+#[tokio::test]
+async fn the_master_behind_a_sentinel_is_a_store() {
+    let redis = Redis::start();
+    let monitor = format!("sentinel monitor main 127.0.0.1 {} 1\n", redis.address.port());
+    let sentinel = Redis::with(free(), &monitor);
+    pairs_at(&format!("redis+sentinel://{}/main", sentinel.address).parse().unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_node_of_a_cluster_is_a_store() {
+    let address = free();
+    let further = format!("cluster-enabled yes\ncluster-port {}\n", free().port());
+    let _node = Redis::with(address, &further);
+    let port = address.port().to_string();
+    let slots = ["-p", &port, "cluster", "addslotsrange", "0", "16383"];
+    assert!(std::process::Command::new("redis-cli").args(slots).status().unwrap().success());
+    pairs_at(&format!("redis+cluster://{address}").parse().unwrap()).await;
+}
+
+/// Two workers of two rendezvous are offered each other.
+async fn pairs_at(url: &StoreUrl) {
+    let [one, other] = [1, 2].map(|process| server(url, process));
+    answers(&one, 200).await;
+    answers(&other, 200).await;
+    let (mut a, mut b) = (worker(&one, "a", 4001).await, worker(&other, "b", 4002).await);
+    assert_eq!((a.offer().await.0, b.offer().await.0), ("b".to_owned(), "a".to_owned()));
 }

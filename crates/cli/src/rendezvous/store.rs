@@ -20,7 +20,7 @@ const PREFIX_BYTES_MAX: usize = 64;
 pub(crate) struct Args {
     /// Where it is known who is connected: `memory`, or what several rendezvous share
     ///
-    /// Redis 7 or Valkey: redis://[USER:PASSWORD@]HOST[:PORT], rediss:// with TLS, redis+sentinel://HOST,HOST/SERVICE,
+    /// Redis 7 or later: redis://[USER:PASSWORD@]HOST[:PORT], rediss:// with TLS, redis+sentinel://HOST,HOST/SERVICE,
     /// redis+cluster://HOST,HOST. All rendezvous that share one need the same --relay-key, and each the URL of a relay
     /// (--relay-url): its own, or that of `holepunch relay`. The variable does not show in lists of processes
     /// [env: STORE] [default: memory]

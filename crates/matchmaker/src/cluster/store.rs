@@ -117,9 +117,9 @@ impl Store {
     }
 
     fn own(&mut self, from: InstanceId, (room, known): (RoomName, Epoch), now: Instant) -> Reply {
-        let has_lease = |owner: &InstanceId| self.leases.get(owner).is_some_and(|at| *at > now);
         let current = self.rooms.get(&room).copied();
-        let is_other = |owner: &InstanceId| owner.process() != from.process() && has_lease(owner);
+        let is_other =
+            |owner: &InstanceId| owner.process() != from.process() && self.has_lease(*owner, now);
         let other = current.filter(|(owner, _)| is_other(owner));
         let (owner, epoch) = match other {
             Some((owner, epoch)) if epoch >= known => (owner, epoch),

@@ -1,7 +1,6 @@
 //! What those knew to be over who are in the hall no more: another rendezvous may have been away meanwhile, whose desks take
 //! such a session for one that goes on.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use holepunch_wire::WorkerId;
@@ -9,14 +8,12 @@ use holepunch_wire::session::SessionId;
 
 use super::person::Person;
 use super::session::RESUME_WITHIN;
+use crate::expiring::Expiring;
 use crate::seat::{Over, Resumes};
 
 /// Those who have gone, for as long as a session would wait for them.
 #[derive(Debug, Default)]
-pub(super) struct Parted {
-    workers: BTreeMap<WorkerId, (Instant, Over, Resumes)>,
-    until: BTreeSet<(Instant, WorkerId)>,
-}
+pub(super) struct Parted(Expiring<WorkerId, (Over, Resumes)>);
 
 impl Parted {
     pub(super) fn add(&mut self, person: &Person, now: Instant) {
@@ -24,39 +21,32 @@ impl Parted {
         // One that goes with a session may have begun it since it said which ones it takes up.
         let has_none = person.sessions.is_empty();
         let resumes = if has_none { person.resumes.clone() } else { Resumes::Nothing };
-        self.take(worker);
         if person.over != Over::default() || matches!(resumes, Resumes::These(_)) {
-            let until = now + RESUME_WITHIN;
-            self.until.insert((until, worker.clone()));
-            self.workers.insert(worker.clone(), (until, person.over.clone(), resumes));
+            let known = (person.over.clone(), resumes);
+            self.0.insert(worker.clone(), known, now + RESUME_WITHIN);
+        } else {
+            self.0.remove(worker);
         }
     }
 
     /// A worker is there again: what it knows to be over.
     pub(super) fn take(&mut self, worker: &WorkerId) -> Over {
-        let Some((until, over, _)) = self.workers.remove(worker) else { return Over::default() };
-        self.until.remove(&(until, worker.clone()));
-        over
+        self.0.remove(worker).map(|(over, _)| over).unwrap_or_default()
     }
 
     /// Whether this worker has said that it has no such session.
     pub(super) fn is_over(&self, worker: &WorkerId, id: SessionId) -> bool {
-        self.workers.get(worker).is_some_and(|(_, over, resumes)| {
+        self.0.get(worker).is_some_and(|(over, resumes)| {
             over.has(id) || matches!(resumes, Resumes::These(sessions) if !sessions.contains(&id))
         })
     }
 
     pub(super) fn expire(&mut self, now: Instant) {
-        while let Some((at, _)) = self.until.first()
-            && *at <= now
-            && let Some((_, worker)) = self.until.pop_first()
-        {
-            self.workers.remove(&worker);
-        }
+        self.0.expire(now);
     }
 
     pub(super) fn first(&self) -> Option<Instant> {
-        self.until.first().map(|(at, _)| *at)
+        self.0.first()
     }
 }
 

@@ -15,17 +15,24 @@ pub(crate) struct Redis {
 
 impl Redis {
     pub(crate) fn start() -> Self {
-        // Freed at once, and nobody else's for as long as a test takes to take it again.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        Self::start_at(address)
+        Self::start_at(free())
     }
 
     pub(crate) fn start_at(address: SocketAddr) -> Self {
+        Self::with(address, "")
+    }
+
+    /// With further lines in its settings.
+    pub(crate) fn with(address: SocketAddr, further: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let settings = folder.path().join("redis.conf");
+        let (port, dir) = (address.port(), folder.path().display());
+        let own = format!("bind 127.0.0.1\nport {port}\ndir {dir}\nsave \"\"\nappendonly no\n");
+        std::fs::write(&settings, own + further).unwrap();
+        let kind = further.contains("sentinel monitor").then_some("--sentinel");
         let process = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
-            .args(["--save", "", "--appendonly", "no", "--dir"])
-            .arg(folder.path())
+            .arg(settings)
+            .args(kind)
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server is installed: apt-get install redis-server");
@@ -39,6 +46,11 @@ impl Redis {
     pub(crate) fn url(&self) -> StoreUrl {
         format!("redis://{}", self.address).parse().unwrap()
     }
+}
+
+/// An address that is freed at once, and nobody else's for as long as a test takes to take it again.
+pub(crate) fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 impl Drop for Redis {
