@@ -1,20 +1,21 @@
 //! Logs on standard error: text for people, JSON with Cloud Logging's severities for machines.
 
 mod ids;
+mod json;
 mod shown;
 mod tame;
 
 use std::fmt;
+use std::io::BufWriter;
 use std::time::Duration;
 
 use jiff::Zoned;
-use json_subscriber::JsonLayer;
-use tracing::{Level, Subscriber};
+use tracing::Subscriber;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::format::{JsonFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
@@ -23,6 +24,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::exit::Failure;
 use crate::output::Log;
 use crate::screen::{Stream, has_colours, is_terminal};
+use json::JsonLine;
 use shown::Shown;
 use tame::{Form, tame};
 
@@ -33,6 +35,8 @@ const QUIET: &str = "stun_types=error,stun_proto=off,turn_client_proto=off";
 /// Lines that wait for a reader of the log that is slow, or has stopped. What comes then is left out:
 /// a service must not stand still because nobody reads what it says.
 const LINES_WAITING_MAX: usize = 100_000;
+/// Lines that wait are written together, so many bytes at most: a write for each would be most of what a busy log costs.
+const WRITTEN_BYTES_MAX: usize = 32 * 1024;
 /// At the end of the process, time for the lines that still wait.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
@@ -91,7 +95,7 @@ pub(crate) fn start(
         .lossy(true)
         .buffered_lines_limit(LINES_WAITING_MAX)
         .thread_name("log")
-        .finish(Log);
+        .finish(BufWriter::with_capacity(WRITTEN_BYTES_MAX, Log));
     let registry = tracing_subscriber::registry().with(filter);
     let started = match format.unwrap_or(default) {
         LogFormat::Text => {
@@ -154,23 +158,10 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let mut layer = JsonLayer::<S>::new(tame(writer, Form::Json, None));
-    layer.with_timer("time", SystemTime);
-    layer.add_dynamic_field("severity", |event, _| Some(severity(*event.metadata().level())));
-    layer.with_flattened_event();
-    layer.with_top_level_flattened_current_span();
-    layer.with_target("target");
-    layer
-}
-
-/// Cloud Logging's name of a level.
-fn severity(level: Level) -> &'static str {
-    match level {
-        Level::ERROR => "ERROR",
-        Level::WARN => "WARNING",
-        Level::INFO => "INFO",
-        Level::DEBUG | Level::TRACE => "DEBUG",
-    }
+    tracing_subscriber::fmt::layer()
+        .fmt_fields(JsonFields::new())
+        .event_format(JsonLine)
+        .with_writer(tame(writer, Form::Json, None))
 }
 
 #[cfg(test)]
