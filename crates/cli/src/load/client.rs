@@ -21,7 +21,7 @@ pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// TCP alone, less than all of it: a failure names the addresses.
 const TCP_WITHIN: Duration = Duration::from_secs(25);
 /// Small, since there are thousands.
-const BUFFER_BYTES: usize = 4 * 1024;
+pub(super) const BUFFER_BYTES: usize = 4 * 1024;
 /// What tells runs apart: so many random bytes.
 const RUN_BYTES: usize = 8;
 /// 198.18.0.0/15 is set aside for benchmarks (RFC 2544): nobody is probed there.
@@ -42,6 +42,12 @@ impl Target {
         Ok(Self { url, dialer, run: random_hex(RUN_BYTES)? })
     }
 
+    /// Another rendezvous, for the same run.
+    pub(super) fn beside(&self, url: RendezvousUrl, proxy: Option<Proxy>) -> Self {
+        let dialer = Dialer::new(&url, proxy);
+        Self { url, dialer, run: self.run.clone() }
+    }
+
     /// Opens a WebSocket there.
     pub(super) async fn dial(
         &self,
@@ -51,6 +57,12 @@ impl Target {
     ) -> Result<Opened, String> {
         self.dialer.open(url, asking, config, TCP_WITHIN).await
     }
+}
+
+/// The endpoint of a worker of a run: nobody is there.
+pub(super) fn endpoint(index: usize) -> SocketAddr {
+    let number = u32::try_from(index).unwrap_or_default();
+    SocketAddr::from((Ipv4Addr::from(ENDPOINTS_FROM + number % 0x1_fffe + 1), 9999))
 }
 
 /// A registered worker.
@@ -76,10 +88,8 @@ impl Client {
         let opened = tokio::time::timeout(HANDSHAKE_TIMEOUT, opening).await;
         let opened = opened.map_err(|_| format!("no handshake within {HANDSHAKE_TIMEOUT:?}"))?;
         let Opened { socket, .. } = opened?;
-        let number = u32::try_from(index).unwrap_or_default();
-        let ip = Ipv4Addr::from(ENDPOINTS_FROM + number % 0x1_fffe + 1);
-        let endpoint = SocketAddr::from((ip, 9999));
-        Ok((Self { id: id.as_str().into(), endpoint, socket }, started.elapsed()))
+        let client = Self { id: id.as_str().into(), endpoint: endpoint(index), socket };
+        Ok((client, started.elapsed()))
     }
 
     /// Queues a message; [`flush`](Self::flush) sends it.

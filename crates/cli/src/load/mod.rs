@@ -6,6 +6,7 @@ mod idle;
 mod pair;
 mod relay;
 mod stats;
+mod stay;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -35,7 +36,7 @@ const WORKERS_MAX: usize = 60_000;
 
 /// Put load on a rendezvous
 ///
-/// The load is idle workers, pairings, echoes, or relayed bytes.
+/// The load is idle workers, pairings, echoes, or relayed bytes; or workers that stay while rendezvous come and go.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     holepunch load idle --url http://127.0.0.1:8080 --workers 10000 --hold-sec 60\n  \
@@ -99,13 +100,28 @@ enum Kind {
         #[command(flatten)]
         plan: relay::Plan,
     },
+    /// Pair workers over and over while rendezvous come and go, and check that no pair is lost or doubled
+    ///
+    /// Half of the workers keep their peer for the whole run; the others leave theirs after a while, and ask for the next one.
+    /// A worker that loses its connection comes back within half a second, and takes up its sessions
+    #[command(
+        after_help = "Example: holepunch load stay --url http://a:8080 --url http://b:8080 --workers 2000"
+    )]
+    Stay {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        plan: stay::Plan,
+    },
 }
 
 #[derive(Debug, clap::Args)]
 struct Common {
-    /// The rendezvous [env: RENDEZVOUS_SERVICE_URL] [default: http://127.0.0.1:8080]
+    /// The rendezvous; of several, which are one service, workers come to each in turn
+    ///
+    /// [env: RENDEZVOUS_SERVICE_URL] [default: http://127.0.0.1:8080]
     #[arg(long, value_name = "URL")]
-    url: Option<String>,
+    url: Vec<String>,
     /// Print the result as a JSON object
     #[arg(long)]
     json: bool,
@@ -140,8 +156,11 @@ async fn run_kind(kind: Kind, environment: &Environment) -> Result<ExitCode, Fai
             let plan = echo::Plan { in_flight, payload_bytes, duration: duration_sec.0 };
             (echo::run(clients, plan).await, common.json)
         }
+        Kind::Stay { common, plan } => {
+            (stay::run(common.targets(environment)?, plan).await, common.json)
+        }
         Kind::Relay { common, plan } => {
-            let target = common.target(environment)?;
+            let target = Arc::clone(&common.targets(environment)?[0]);
             (relay::run(target, plan).await.map_err(Failure::failed)?, common.json)
         }
     };
@@ -162,10 +181,21 @@ struct Connected {
 }
 
 impl Common {
-    fn target(&self, environment: &Environment) -> Result<Arc<Target>, Failure> {
-        let url = rendezvous_url_or("--url", self.url.clone(), DEFAULT_URL, environment)?;
-        let proxy = Proxy::for_rendezvous(&url, |name| environment.get(name));
-        Ok(Arc::new(Target::new(url, proxy.map_err(Failure::usage)?)?))
+    /// All rendezvous: one at least.
+    fn targets(&self, environment: &Environment) -> Result<Vec<Arc<Target>>, Failure> {
+        let mut texts = self.url.iter().cloned();
+        let place = |text| -> Result<_, Failure> {
+            let url = rendezvous_url_or("--url", text, DEFAULT_URL, environment)?;
+            let proxy = Proxy::for_rendezvous(&url, |name| environment.get(name));
+            Ok((url, proxy.map_err(Failure::usage)?))
+        };
+        let (url, proxy) = place(texts.next())?;
+        let mut targets = vec![Arc::new(Target::new(url, proxy)?)];
+        for text in texts {
+            let (url, proxy) = place(Some(text))?;
+            targets.push(Arc::new(targets[0].beside(url, proxy)));
+        }
+        Ok(targets)
     }
 
     /// Connects `workers` workers; those that fail are counted.
@@ -174,12 +204,13 @@ impl Common {
         workers: usize,
         environment: &Environment,
     ) -> Result<Connected, Failure> {
-        let target = self.target(environment)?;
+        let targets = self.targets(environment)?;
         let permits = Arc::new(Semaphore::new(HANDSHAKES_MAX));
         let mut opening = JoinSet::new();
         let meter = Meter::start();
         for index in 0..workers {
-            let (target, permits) = (Arc::clone(&target), Arc::clone(&permits));
+            let target = Arc::clone(&targets[index % targets.len()]);
+            let permits = Arc::clone(&permits);
             opening.spawn(async move {
                 let _permit = permits.acquire_owned().await;
                 Client::open(&target, index).await
