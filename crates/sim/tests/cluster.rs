@@ -4,17 +4,18 @@ use std::path::Path;
 
 use holepunch_sim::cluster::{Chance, Failing, Setting, play};
 
-/// How many histories of each kind are played; more with `HOLEPUNCH_HISTORIES`.
+/// How many histories of each kind are played; more with `HOLEPUNCH_HISTORIES`, and others with another `HOLEPUNCH_SEED` than 0.
 const HISTORIES: u64 = 60;
 /// Most files of the corpus: it is read by people, too.
 const FILES_MAX: usize = 30;
 
 /// Plays histories in which these may fail.
 fn histories(faults: &'static [Failing]) {
-    let asked = std::env::var("HOLEPUNCH_HISTORIES").ok();
-    let count = asked.and_then(|count| count.parse().ok()).unwrap_or(HISTORIES);
+    let asked = |name| std::env::var(name).ok().and_then(|number| number.parse().ok());
+    let count = asked("HOLEPUNCH_HISTORIES").unwrap_or(HISTORIES);
+    let first = asked("HOLEPUNCH_SEED").unwrap_or(0);
     let mut sessions = 0;
-    for seed in 0..count {
+    for seed in first..first + count {
         let (instances, workers) = (1 + (seed % 3) as usize, 3 + (seed / 3 % 8) as usize);
         let setting = Setting { instances, workers, faults };
         match std::panic::catch_unwind(|| play(setting, Chance::of_seed(seed))) {
