@@ -51,6 +51,8 @@ struct Entry {
 /// Where a worker is to be found.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Whereabouts {
+    /// Counted up by its desk: what that has said before may come later, and is not heard then.
+    pub version: u64,
     /// The room that it is in; none where it was shown out.
     pub room: Option<RoomName>,
     /// Other rooms where it has sessions.
@@ -270,7 +272,8 @@ impl Registry {
 
     /// A worker is to be found there now.
     pub fn is(&mut self, worker: &WorkerId, seat: Seat, is: Whereabouts) {
-        if let Some(entry) = self.current.get_mut(worker).filter(|entry| entry.seat == seat) {
+        let is_news = |entry: &&mut Entry| entry.seat == seat && entry.is.version <= is.version;
+        if let Some(entry) = self.current.get_mut(worker).filter(is_news) {
             entry.is = is;
         }
     }

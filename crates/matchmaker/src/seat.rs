@@ -102,6 +102,8 @@ pub enum Command {
         card: Arc<Card>,
         /// It is the one that has lost its connection, and takes up its sessions.
         resumes: Resumes,
+        /// What it knows of them, and this hall need not.
+        sessions: Vec<Held>,
     },
     /// The worker wants a session with one that is in this room.
     Call {
@@ -167,6 +169,8 @@ pub struct Held {
     pub direct: bool,
     /// Whether it has said that the relay serves.
     pub relayed: bool,
+    /// No hall has told the desk of it, but the worker that takes it up.
+    pub is_recovered: bool,
 }
 
 /// What a hall tells a desk.

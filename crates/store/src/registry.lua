@@ -12,7 +12,7 @@
 -- rooms               room -> "instance epoch"
 -- owned:INSTANCE      its rooms
 -- at:INSTANCE         connection -> "source|site|p|worker", p: 1 as long as it has no id
--- worker:ID           seat, source, site, ip, key, made (from its key), order, room, rooms, resume, seen
+-- worker:ID           seat, source, site, ip, key, made (from its key), order, room, rooms, resume, seen, version
 -- workers             the ids that are registered, in order
 -- left:ID             rooms, resume: what a connection has left that is gone
 -- bound               id -> "key|source|site|until"
@@ -183,7 +183,7 @@ end
 local function register(worker, seat, who, owner, order)
   call('DEL', key('worker', worker))
   call('HSET', key('worker', worker), 'seat', seat, 'source', who.source, 'site', who.site, 'ip', who.ip,
-    'key', owner, 'made', who.made, 'order', order, 'room', '', 'rooms', '', 'resume', '', 'seen', '')
+    'key', owner, 'made', who.made, 'order', order, 'room', '', 'rooms', '', 'resume', '', 'seen', '', 'version', 0)
   call('ZADD', key('workers'), 0, worker)
 end
 
@@ -372,10 +372,12 @@ function ops.find(worker)
   return call('HMGET', key('worker', worker), 'seat', 'room')
 end
 
-function ops.is(seat, worker, room, rooms, resume, seen)
+function ops.is(seat, worker, room, rooms, resume, seen, version)
   local name = key('worker', worker)
-  if call('HGET', name, 'seat') == seat then
-    call('HSET', name, 'room', room, 'rooms', rooms, 'resume', resume, 'seen', seen)
+  local known = call('HMGET', name, 'seat', 'version')
+  -- What was said before may come later.
+  if known[1] == seat and tonumber(known[2] or 0) <= tonumber(version) then
+    call('HSET', name, 'room', room, 'rooms', rooms, 'resume', resume, 'seen', seen, 'version', version)
   end
 end
 

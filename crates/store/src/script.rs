@@ -124,13 +124,13 @@ pub(crate) fn command(
             cmd.arg("find").arg(worker.as_str());
         }
         Request::Is { seat, worker, is } => {
-            let Whereabouts { room, visits, resume, seen } = is;
+            let Whereabouts { version, room, visits, resume, seen } = is;
             let all = room.iter().chain(visits).map(room_text).collect::<Vec<_>>().join("\n");
             // A listing shows less of a worker whose details are no JSON, and nothing else goes by them.
             let seen = serde_json::to_string(seen).unwrap_or_default();
             cmd.arg("is").arg(seat_text(*seat)).arg(worker.as_str());
             cmd.arg(room.as_ref().map(room_text).unwrap_or_default()).arg(all);
-            cmd.arg(resume.join("\n")).arg(seen);
+            cmd.arg(resume.join("\n")).arg(seen).arg(*version);
         }
         Request::Release { seat, worker, outlives, has_sessions, .. } => {
             cmd.arg("release").arg(seat_text(*seat)).arg(worker.as_str());

@@ -76,7 +76,8 @@ fn request(rng: &mut StdRng) -> Request {
             let endpoint = rng.random_bool(0.5).then(|| (ip, 4000).into());
             let seen = Seen { port: Some(1), http_ip: None, endpoint };
             let room = rng.random_bool(0.8).then(|| room(rng));
-            Request::Is { seat, worker, is: Whereabouts { room, visits, resume, seen } }
+            let version = rng.random_range(0..4);
+            Request::Is { seat, worker, is: Whereabouts { version, room, visits, resume, seen } }
         }
         _ => {
             let (outlives, has_sessions) = (rng.random(), rng.random());

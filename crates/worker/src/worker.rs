@@ -28,7 +28,7 @@ use crate::notice::Notice;
 use crate::reach::Access;
 use crate::relay::Relays;
 use crate::rendezvous_url::UrlError;
-use crate::run::{CALL_AGAIN_AFTER, LOGGED, Run};
+use crate::run::{CALL_AGAIN_AFTER, LOGGED, Resuming, Run};
 use crate::signalling::{Settings, Signalling};
 use crate::story::Stories;
 use crate::turn::Turns;
@@ -193,7 +193,7 @@ impl Worker {
             registered: false,
             room_own: false,
             welcome: None,
-            resume: None,
+            resuming: Resuming::default(),
             look_up: None,
             public_ip: None,
             notices: sender,

@@ -75,6 +75,7 @@ impl Side {
                 candidates: Vec::new(),
                 address_proof: AddressProof::Stun,
                 turn: Vec::new(),
+                guest: false,
                 plan: Plan::new(Strategy::Plain, "a test"),
             },
         });

@@ -150,6 +150,7 @@ mod tests {
                 candidates: Vec::new(),
                 address_proof: AddressProof::Stun,
                 turn: Vec::new(),
+                guest: false,
                 plan: Plan::new(Strategy::Plain, "a test"),
             },
         };

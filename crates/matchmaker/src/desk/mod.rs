@@ -90,6 +90,8 @@ pub struct Desk {
     is_doubtful: bool,
     /// What it has said to halls since, beside what it tells them anew.
     unsaid: Vec<(RoomName, Command)>,
+    /// How often it has told the registry where its worker is.
+    moves: u64,
     /// It is closed, or forgotten.
     is_gone: bool,
     outs: VecDeque<Out>,
@@ -150,6 +152,7 @@ impl Desk {
             open: None,
             is_doubtful: false,
             unsaid: Vec::new(),
+            moves: 0,
             is_gone: false,
             outs: VecDeque::new(),
         };

@@ -159,10 +159,11 @@ impl Desk {
         let visits = rooms.filter(|room| self.room.as_ref() != Some(room)).cloned().collect();
         let resume = self.v1.as_ref().map(|v1| v1.resume.clone()).unwrap_or_default();
         let seen = Seen { port: self.port, http_ip: self.http_ip, endpoint: self.card.endpoint };
-        Whereabouts { room: self.room.clone(), visits, resume, seen }
+        Whereabouts { version: self.moves, room: self.room.clone(), visits, resume, seen }
     }
 
     pub(super) fn tell_whereabouts(&mut self) {
+        self.moves += 1;
         let whereabouts = self.whereabouts();
         self.errand(Errand::Is(whereabouts));
     }

@@ -8,15 +8,16 @@ use holepunch_wire::WorkerId;
 use holepunch_wire::address::AddressKind;
 use holepunch_wire::candidate::Candidate;
 use holepunch_wire::check::IceRole;
+use holepunch_wire::plan::Plan;
 use holepunch_wire::rate::Bucket;
 use holepunch_wire::reason::CallError;
-use holepunch_wire::session::{LinkState, RoomName, SESSIONS_MAX, SessionId};
-use holepunch_wire::signal::v1::{ErrorCode, LinkReport, ServerV1, Welcome, WorkerV1};
+use holepunch_wire::session::{LinkState, RoomMode, RoomName, SESSIONS_MAX, SessionId};
+use holepunch_wire::signal::v1::{ErrorCode, HeldSession, LinkReport, ServerV1, Welcome, WorkerV1};
 use holepunch_wire::stun::SOFTWARE;
 use holepunch_wire::stun::proof::{AddressProof, ProofNonce};
 use rand::{Rng, RngExt};
 
-use super::{Desk, Errand, MESSAGES, NEWS, Open, Out, Question, Surroundings, V1};
+use super::{Desk, MESSAGES, NEWS, Open, Out, Question, Surroundings, V1};
 use crate::doors::{Action, DropReason, Event, News};
 use crate::hall::refusal;
 use crate::registry::Claimed;
@@ -124,7 +125,8 @@ impl Desk {
 
     /// A hello whose key is proved, where it has one.
     pub(super) fn hello(&mut self, hello: WorkerV1, claimed: Claimed) {
-        let WorkerV1::Hello { room, mode, resume, sessions, fresh, own, callable, .. } = hello
+        let WorkerV1::Hello { room, mode, resume, sessions, held, fresh, own, callable, .. } =
+            hello
         else {
             return;
         };
@@ -154,18 +156,47 @@ impl Desk {
         if !self.whereabouts().visits.is_empty() {
             self.announce();
         }
-        let resumes = match resume.filter(|token| claimed.resume.contains(token)) {
-            Some(token) => self.resumes(token, sessions),
-            None => Resumes::Nothing,
+        let (resumes, held) = match resume.filter(|token| claimed.resume.contains(token)) {
+            Some(token) => (self.resumes(token, sessions), held),
+            None => (Resumes::Nothing, Vec::new()),
         };
+        self.recover(held, &claimed.left);
         for room in claimed.left {
             if let (true, Some(v1)) = (self.room.as_ref() != Some(&room), &mut self.v1) {
                 v1.calls.insert(room.clone());
             }
             let card = self.card_for(&room);
             let resumes = resumes.clone();
-            self.command(room, Command::Return { card, resumes });
+            let v1 = self.v1.iter().flat_map(|v1| v1.sessions.values());
+            let sessions = v1.filter(|it| it.0 == room).map(|(_, held)| held.clone()).collect();
+            self.command(room, Command::Return { card, resumes, sessions });
         }
+    }
+
+    /// What the worker says of its sessions counts as what this desk knows, until a hall has said what it knows. It does not
+    /// know their rooms: those of a guest are in the one that it has visited, if that is one.
+    fn recover(&mut self, held: Vec<HeldSession>, left: &[RoomName]) {
+        let home = self.room.clone();
+        let may_wait = matches!(self.entry.0, None | Some(RoomMode::Pair));
+        let mut visited = left.iter().filter(|room| Some(*room) != home.as_ref());
+        let visited = visited.next().filter(|_| visited.next().is_none()).cloned();
+        let room_of = |is_guest| if is_guest { visited.clone() } else { home.clone() };
+        let held = held.into_iter().filter_map(|it| {
+            let room = room_of(it.guest).filter(|room| left.contains(room))?;
+            let plan = Plan { number: it.number, ..Plan::new(it.strategy, "") };
+            let held = Held {
+                session: it.session,
+                own: usize::from(it.role == IceRole::Controlling),
+                peer: it.peer,
+                plan,
+                was_waiting: !it.guest && may_wait,
+                direct: it.direct,
+                relayed: !it.direct,
+                is_recovered: true,
+            };
+            Some((it.session, (room, held)))
+        });
+        self.with_sessions(|own| own.extend(held));
     }
 
     /// The worker has proved that it is the one that has lost a connection.
@@ -299,13 +330,15 @@ impl Desk {
         };
         let Ok(peer) = WorkerId::new(peer_worker_id) else { return };
         details.turn = turn;
+        details.guest = self.room.as_ref() != Some(room);
         if was_waiting {
             self.wants_since = None;
         }
         let (session, plan) = (details.session, details.plan.clone());
         let own = usize::from(details.role == IceRole::Controlling);
         self.outs.push_back(Out::Act(Action::Offer(offer.encode())));
-        let held = Held { session, own, peer, plan, was_waiting, direct: false, relayed: false };
+        let (direct, relayed, is_recovered) = Default::default();
+        let held = Held { session, own, peer, plan, was_waiting, direct, relayed, is_recovered };
         self.with_sessions(|own| drop(own.insert(session, (room.clone(), held))));
     }
 
@@ -322,7 +355,7 @@ impl Desk {
             self.announce();
         }
         if before != after {
-            self.errand(Errand::Is(after));
+            self.tell_whereabouts();
         }
     }
 }

@@ -164,7 +164,9 @@ impl Hall {
                 self.resume(from, resumes, step);
                 self.see_off(from, step);
             }
-            Command::Return { card, resumes } => self.come_back(from, card, resumes, step),
+            Command::Return { card, resumes, sessions } => {
+                self.come_back(from, card, (resumes, sessions), step);
+            }
             Command::Call { card, worker, seat } => self.call(from, card, (&worker, seat), step),
             Command::Say(message) => self.hear(from, message, step),
             Command::Exit => self.exit(from, step),

@@ -106,8 +106,8 @@ mod tests {
     fn held(own: u64, peer: u64) -> Held {
         let (own, peer) = (usize::from(own > peer), named(peer));
         let plan = Plan { number: 1, ..Plan::new(Strategy::Plain, "") };
-        let (was_waiting, direct, relayed) = (false, true, false);
-        Held { session: SESSION, own, peer, plan, was_waiting, direct, relayed }
+        let (was_waiting, direct, relayed, is_recovered) = (false, true, false, false);
+        Held { session: SESSION, own, peer, plan, was_waiting, direct, relayed, is_recovered }
     }
 
     /// Worker 1 has a session with the guest 2, and its desk tells of it after all this.
@@ -131,7 +131,11 @@ mod tests {
 
     #[test]
     fn whoever_is_away_is_told_that_a_guest_has_come_back_without_their_session() {
-        let back = |has| Command::Return { card: card(2), resumes: Resumes::These(has) };
+        let back = |has| Command::Return {
+            card: card(2),
+            resumes: Resumes::These(has),
+            sessions: Vec::new(),
+        };
         assert!(is_told_of_the_end_after([(2, back(vec![]))]));
         assert!(!is_told_of_the_end_after([(2, back(vec![SESSION]))]));
     }

@@ -46,6 +46,20 @@ impl Hall {
         }
     }
 
+    /// A worker tells what it knows of its sessions: their hall and the desks of both may be gone.
+    pub(super) fn recover(&mut self, seat: Seat, sessions: Vec<Held>, step: &mut Step<'_>) {
+        let mut recovered = Vec::new();
+        for held in sessions {
+            let (id, is_known) = (held.session, self.sessions.contains_key(&held.session));
+            self.adopt(seat, held, step);
+            let session = self.sessions.get(&id).filter(|_| !is_known);
+            recovered.extend(session.and_then(|session| session.held(id, seat)));
+        }
+        if !recovered.is_empty() {
+            step.tell(seat, Effect::Resumed(recovered));
+        }
+    }
+
     /// A worker leaves a session, also one that it has not taken up; whether that is one of its own.
     pub(super) fn leave(&mut self, seat: Seat, id: SessionId, step: &mut Step<'_>) -> bool {
         let Some(person) = self.people.get_mut(&seat) else { return false };
@@ -65,11 +79,10 @@ impl Hall {
     }
 
     fn adopt(&mut self, seat: Seat, held: Held, step: &mut Step<'_>) {
-        let Held { session: id, own: own @ (0 | 1), peer, plan, was_waiting, direct, relayed } =
-            held
-        else {
+        let Held { session: id, own: own @ (0 | 1), peer, plan, direct, relayed, .. } = held else {
             return;
         };
+        let was_waiting = held.was_waiting && self.mode() == RoomMode::Pair;
         let Some(person) = self.people.get_mut(&seat) else { return };
         if person.sessions.contains(&id) {
             return; // It is told again, or has taken it up with this connection.
@@ -116,7 +129,8 @@ impl Hall {
                 let missing = End::missing(NO_SEAT, peer, is_here, step.now);
                 let missing = End { place: other, ..missing };
                 let ends = if own == 0 { [end, missing] } else { [missing, end] };
-                let session = Session::again(ends, plan);
+                let is_recovered = held.is_recovered;
+                let session = Session { is_recovered, ..Session::again(ends, plan) };
                 self.sessions.insert(id, session);
                 step.shared.rooms.insert(id, step.room.clone());
             }

@@ -98,6 +98,8 @@ pub(crate) struct Session {
     pub(crate) is_declined: bool,
     /// The last plan whose search each of the two was ready for.
     pub(crate) accepted: [Option<u32>; 2],
+    /// Whether no desk has told of it, but a worker that has lost its connection.
+    pub(crate) is_recovered: bool,
     /// When what opens the relay is made anew, where they have one; and whether it has been before.
     pub(crate) relay: Option<(Instant, bool)>,
 }
@@ -113,6 +115,7 @@ impl Session {
             tried: Tried::default(),
             is_declined: false,
             accepted: [None; 2],
+            is_recovered: false,
             relay: None,
         }
     }
@@ -130,7 +133,8 @@ impl Session {
         let End { direct, relayed, place, .. } = self.ends[own];
         let peer = self.ends[1 - own].worker.clone();
         let (was_waiting, plan) = (place.is_some(), self.plans[own].clone());
-        Some(Held { session, own, peer, plan, was_waiting, direct, relayed })
+        let is_recovered = false;
+        Some(Held { session, own, peer, plan, was_waiting, direct, relayed, is_recovered })
     }
 
     /// What holds of a session by itself.

@@ -16,7 +16,7 @@ use super::{Hall, Person, Step};
 use crate::card::Card;
 use crate::doors::{DropReason, Event};
 use crate::plan::Tried;
-use crate::seat::{Effect, Resumes, Seat};
+use crate::seat::{Effect, Held, Resumes, Seat};
 
 impl Hall {
     /// A worker that has lost its connection takes its sessions with it to the new one; those that it does not, and that
@@ -25,13 +25,14 @@ impl Hall {
         &mut self,
         seat: Seat,
         card: Arc<Card>,
-        resumes: Resumes,
+        (resumes, sessions): (Resumes, Vec<Held>),
         step: &mut Step<'_>,
     ) {
         if !self.let_in(seat, card, step) {
             return;
         }
         self.resume(seat, resumes, step);
+        self.recover(seat, sessions, step);
         self.end_abandoned(seat, step);
         self.see_off(seat, step);
     }
@@ -53,7 +54,12 @@ impl Hall {
             Resumes::Everything => &|_| true,
         };
         let waiting = self.waiting.of(&person.card.worker);
-        let has = |id: &SessionId| has(id) && !person.over.has(*id);
+        // One that only its other worker tells of has to be told of by this one, too.
+        let is_told = |id: &SessionId| {
+            let is_recovered = self.sessions.get(id).is_some_and(|session| session.is_recovered);
+            !is_recovered || matches!(person.resumes, Resumes::These(_))
+        };
+        let has = |id: &SessionId| has(id) && is_told(id) && !person.over.has(*id);
         let (waiting, over): (Vec<_>, Vec<_>) = waiting.partition(|(_, id)| has(id));
         // It may have begun others before it asks for these.
         let room = SESSIONS_MAX.saturating_sub(person.sessions());
@@ -216,6 +222,7 @@ impl Hall {
                 address_proof: peer.proof(),
                 // The desk has what opens TURN servers for its worker.
                 turn: Vec::new(),
+                guest: false,
                 plan: plans[own].clone(),
             };
             let offer = ServerV1::P2pConnectionOffer {

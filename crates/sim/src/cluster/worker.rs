@@ -7,7 +7,7 @@ use holepunch_matchmaker::{ConnectionId, Protocol};
 use holepunch_wire::WorkerId;
 use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::FromServer;
-use holepunch_wire::signal::v1::ServerV1;
+use holepunch_wire::signal::v1::{HeldSession, ServerV1};
 
 use super::Chance;
 
@@ -29,6 +29,8 @@ pub(super) struct Seen {
     pub(super) peer: WorkerId,
     pub(super) since: Instant,
     pub(super) number: u32,
+    /// What it says of it when it takes it up.
+    held: HeldSession,
     /// The worker has had another connection since: nobody has told it whether it has this session still.
     pub(super) is_unsure: bool,
 }
@@ -116,7 +118,9 @@ impl Worker {
             Some(token) => {
                 let sessions: Vec<SessionId> = self.sessions.keys().copied().collect();
                 let sessions = serde_json::to_string(&sessions).unwrap_or_default();
-                fields += &format!(r#","resume":"{token}","sessions":{sessions}"#);
+                let held: Vec<_> = self.sessions.values().map(|seen| &seen.held).collect();
+                let held = serde_json::to_string(&held).unwrap_or_default();
+                fields += &format!(r#","resume":"{token}","sessions":{sessions},"held":{held}"#);
             }
             None => self.sessions.clear(),
         }
@@ -137,7 +141,16 @@ impl Worker {
                 let is_pair = self.kind() == Kind::Pair;
                 let unsure = self.sessions.extract_if(.., |_, seen| is_pair && seen.is_unsure);
                 let unsure = unsure.map(|(session, _)| session).collect();
-                let seen = Seen { peer: peer.clone(), since: now, number, is_unsure: false };
+                let held = HeldSession {
+                    session,
+                    peer: peer.clone(),
+                    role: offer.details.role,
+                    number,
+                    strategy: offer.details.plan.strategy,
+                    direct: true,
+                    guest: offer.details.guest,
+                };
+                let seen = Seen { peer: peer.clone(), since: now, number, held, is_unsure: false };
                 self.sessions.insert(session, seen);
                 self.wants_since = None;
                 self.calls.take_if(|(called, _)| peer.as_str() == format!("w{called}"));
@@ -168,6 +181,7 @@ impl Worker {
             ServerV1::Plan { session, plan } => {
                 if let Some(seen) = self.sessions.get_mut(&session) {
                     (seen.number, seen.is_unsure) = (plan.number, false);
+                    (seen.held.number, seen.held.strategy) = (plan.number, plan.strategy);
                 }
                 Heard::Nothing
             }

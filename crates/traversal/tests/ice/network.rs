@@ -103,6 +103,7 @@ impl Setup {
                 candidates: self.theirs_told.iter().map(host).collect(),
                 address_proof: AddressProof::Stun,
                 turn: Vec::new(),
+                guest: false,
                 plan: Plan::new(Strategy::Plain, "a test"),
             },
         }

@@ -202,6 +202,7 @@ prop_compose! {
                 candidates,
                 address_proof,
                 turn: Vec::new(),
+ guest: false,
                 plan,
             },
         }

@@ -32,6 +32,7 @@ fn offer(session: u8, plan: Plan) -> Box<SessionOffer> {
             candidates: Vec::new(),
             address_proof: AddressProof::Stun,
             turn: Vec::new(),
+            guest: false,
             plan,
         },
     })

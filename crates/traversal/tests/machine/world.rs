@@ -254,6 +254,7 @@ impl World {
                 candidates: Vec::new(),
                 address_proof: AddressProof::Stun,
                 turn: Vec::new(),
+                guest: false,
                 plan: plan(1, Strategy::Plain, None),
             },
         }

@@ -30,6 +30,8 @@ pub const ANNOUNCED_MAX: usize = 12;
 pub const STUN_MAX: usize = 16;
 /// Most TURN servers that a welcome names.
 pub const TURN_MAX: usize = 4;
+/// Most sessions of which a worker tells more than their numbers, when it takes them up.
+pub const HELD_MAX: usize = 32;
 /// Longest challenge, nonce or token, in bytes.
 const TOKEN_BYTES_MAX: usize = 512;
 /// A byte of a text may be six in JSON (`\u0001`).
@@ -39,6 +41,8 @@ const CANDIDATE_BYTES_MAX: usize = 128;
 const ADDRESS_BYTES_MAX: usize = 64;
 const SESSION_BYTES_MAX: usize = 20;
 const PORT_BYTES_MAX: usize = 6;
+const HELD_BYTES_MAX: usize = ESCAPE_BYTES * WORKER_ID_BYTES_MAX + 192;
+const KEY_AND_SIGNATURE_BYTES: usize = 192;
 const NAMES_BYTES_MAX: usize = 1024;
 /// Everything that a message may have at once, though none has, fits into a frame.
 const _: () = assert!(
@@ -54,6 +58,15 @@ const _: () = assert!(
         + STUN_MAX * ADDRESS_BYTES_MAX
         + SESSIONS_MAX * SESSION_BYTES_MAX
         + (EXCEPT_MAX + ANNOUNCED_MAX + PROFILE_PORTS_MAX) * PORT_BYTES_MAX
+        + NAMES_BYTES_MAX
+        <= FRAME_BYTES_MAX
+);
+/// A hello, which alone has more, fits as well.
+const _: () = assert!(
+    ESCAPE_BYTES * (ROOM_BYTES_MAX + TOKEN_BYTES_MAX)
+        + KEY_AND_SIGNATURE_BYTES
+        + SESSIONS_MAX * SESSION_BYTES_MAX
+        + HELD_MAX * HELD_BYTES_MAX
         + NAMES_BYTES_MAX
         <= FRAME_BYTES_MAX
 );
@@ -83,6 +96,9 @@ pub enum WorkerV1 {
         /// it does not take up.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sessions: Option<Vec<SessionId>>,
+        /// What it knows of these: enough for them to go on, where no rendezvous is left that knows them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        held: Vec<HeldSession>,
         /// The worker wants the room only if nobody is there. It is how a room gets a short name that no two pairs
         /// have at once.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -148,6 +164,27 @@ pub enum WorkerV1 {
         /// The session.
         session: SessionId,
     },
+}
+
+/// A session that a worker takes up, as far as it knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldSession {
+    /// The session.
+    pub session: SessionId,
+    /// The other one.
+    pub peer: WorkerId,
+    /// The worker's part in the checks.
+    pub role: IceRole,
+    /// The number of its last plan.
+    pub number: u32,
+    /// That plan's strategy.
+    pub strategy: Strategy,
+    /// Whether the path is direct; else the relay serves, or none yet.
+    #[serde(default)]
+    pub direct: bool,
+    /// Whether the offer has said so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub guest: bool,
 }
 
 /// What has become of a session, in the eyes of one of its workers.
@@ -239,6 +276,9 @@ pub struct SessionDetails {
     /// TURN servers with fresh credentials, where those of the welcome are about to end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub turn: Vec<TurnServer>,
+    /// The session belongs to another room than the worker's own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub guest: bool,
     /// What to do.
     pub plan: Plan,
 }
@@ -403,7 +443,8 @@ impl WorkerV1 {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut message: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
         match &mut message {
-            Self::Hello { resume, sessions, .. } => {
+            Self::Hello { resume, sessions, held, .. } => {
+                held.truncate(HELD_MAX);
                 if let Some(token) = resume {
                     truncate(token, TOKEN_BYTES_MAX);
                 }

@@ -2,6 +2,7 @@
 
 mod port;
 mod rendezvous;
+mod resuming;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -24,6 +25,7 @@ use crate::relay::Relays;
 use crate::signalling::{Signal, Signalling};
 use crate::story::Stories;
 use crate::turn::Turns;
+pub(crate) use resuming::Resuming;
 
 pub(crate) use rendezvous::CALL_AGAIN_AFTER;
 
@@ -50,8 +52,7 @@ pub(crate) struct Run {
     pub(crate) room_own: bool,
     /// What the rendezvous has said at first in this session, where it speaks `holepunch.v1`.
     pub(crate) welcome: Option<Welcome>,
-    /// Lets the worker take its place again, for a while after it has lost its connection.
-    pub(crate) resume: Option<(String, Instant)>,
+    pub(crate) resuming: Resuming,
     pub(crate) look_up: Option<JoinHandle<Result<IpAddr, String>>>,
     pub(crate) public_ip: Option<IpAddr>,
     pub(crate) notices: mpsc::Sender<Notice>,

@@ -21,12 +21,17 @@ use crate::signalling::Signal;
 
 /// A peer that is wanted, and with which there is no session, is called again after this time.
 pub(crate) const CALL_AGAIN_AFTER: Duration = Duration::from_secs(5);
-/// A rendezvous keeps the place of a worker that has lost its connection for so long.
-const RESUME_WITHIN: Duration = Duration::from_secs(30);
 
 impl Run {
     pub(super) fn signal(&mut self, signal: Signal) {
         self.notice(Notice::Signal(signal.clone()));
+        let is_welcome =
+            |it: &Result<Box<ServerV1>, _>| matches!(it.as_deref(), Ok(ServerV1::Welcome(_)));
+        if let Signal::Message(said) = &signal
+            && !matches!(said, FromServer::V1(it) if is_welcome(it))
+        {
+            self.resuming.heard(Instant::now());
+        }
         match signal {
             Signal::Connected => {
                 self.handover.registered(false);
@@ -36,9 +41,8 @@ impl Run {
                 self.handover.disconnected(RendezvousError::new(code, why));
                 self.called.clear();
                 self.registered = false;
-                if let Some(welcome) = self.welcome.take() {
-                    self.resume = Some((welcome.resume, Instant::now() + RESUME_WITHIN));
-                }
+                self.welcome = None;
+                self.resuming.lost(Instant::now());
                 self.tell(Input::Unregistered);
             }
             Signal::Message(FromServer::Offer(Ok(offer))) => self.tell(Input::Offer(offer)),
@@ -63,6 +67,9 @@ impl Run {
                     // From now on the room is its own: a peer may be there when it comes back from a lost connection.
                     self.room_own = true;
                 } else {
+                    if let ServerV1::Plan { session, plan } = &*message {
+                        self.resuming.planned(*session, plan);
+                    }
                     self.tell(Input::V1(message));
                 }
             }
@@ -94,6 +101,7 @@ impl Run {
             self.send_v1(WorkerV1::Leave { session: offer.details.session });
             return self.notice(Notice::Udp(Event::OfferIgnored(refusal)));
         }
+        self.resuming.offered(&offer);
         self.tell(Input::SessionOffer(offer));
         // The session begins now: what the rendezvous says next may be for its relays.
         while let Some(event) = self.port.as_mut().and_then(Port::poll_event) {
@@ -113,9 +121,8 @@ impl Run {
 
     /// The rendezvous speaks `holepunch.v1`: it is told who is there before anything else.
     pub(super) fn welcomed(&mut self, welcome: Welcome) {
-        let resume = self.resume.take().filter(|(_, until)| *until > Instant::now());
-        let sessions = || self.port.iter().flat_map(Port::sessions).map(|session| session.id);
-        let sessions = resume.is_some().then(|| sessions().collect());
+        let sessions = self.port.iter().flat_map(Port::sessions);
+        let resumed = self.resuming.welcomed(welcome.resume.clone(), sessions, Instant::now());
         let challenge = welcome.challenge.clone();
         self.turns.renewed(welcome.turn.clone());
         self.welcome = Some(welcome.clone());
@@ -131,8 +138,9 @@ impl Run {
             mode: self.config.room_mode,
             key: Some(self.identity.public_key()),
             signature: Some(Box::new(signature)),
-            resume: resume.map(|(token, _)| token),
-            sessions,
+            resume: resumed.token,
+            sessions: resumed.sessions,
+            held: resumed.held,
             fresh: self.config.room_fresh && !self.room_own,
             own: self.room_own,
             callable: self.config.callable,

@@ -114,6 +114,7 @@ fn hello(
         signature: Some(Box::new(Signature::from_bytes(signature))),
         resume: None,
         sessions: None,
+        held: Vec::new(),
         fresh: false,
         own: false,
         callable: false,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
-use holepunch_wire::session::{LinkState, RoomName, SessionId};
-use holepunch_wire::signal::v1::{LinkReport, ServerV1, SessionOffer, WorkerV1};
+use holepunch_wire::session::{LinkState, RoomName};
+use holepunch_wire::signal::v1::{HeldSession, LinkReport, ServerV1, SessionOffer, WorkerV1};
 use holepunch_wire::signal::{FromServer, WorkerMessage};
 use holepunch_worker::{Asking, Opened, Stream, WorkerId};
 use serde::Serialize;
@@ -36,7 +36,7 @@ pub(super) struct Member {
     /// What takes up its sessions, and that of the last welcome, which is good once the hello is known to be heard.
     resume: Option<String>,
     welcomed: Option<String>,
-    session: Option<SessionId>,
+    held: Option<HeldSession>,
     /// When it leaves that.
     leaves_at: Option<Instant>,
     wants_since: Option<Instant>,
@@ -60,7 +60,7 @@ impl Member {
             turn: index,
             resume: None,
             welcomed: None,
-            session: None,
+            held: None,
             leaves_at: None,
             wants_since: None,
             lost_at: None,
@@ -89,7 +89,7 @@ impl Member {
         if let Some(lost) = self.lost_at {
             self.is_back(lost);
         }
-        self.session.is_some()
+        self.held.is_some()
     }
 
     fn comes_back_after(&mut self) -> Duration {
@@ -154,8 +154,8 @@ impl Member {
                 }
                 ServerV1::SessionEnded { session, reason, .. } => {
                     self.run.told(|ledger| ledger.ended(self.index, session, &reason));
-                    if self.session == Some(session) {
-                        (self.session, self.leaves_at) = (None, None);
+                    if self.held.take_if(|held| held.session == session).is_some() {
+                        self.leaves_at = None;
                         self.wants_since = Some(Instant::now());
                     }
                 }
@@ -174,7 +174,8 @@ impl Member {
             key: None,
             signature: None,
             resume: self.resume.clone(),
-            sessions: resumed.then(|| self.session.into_iter().collect()),
+            sessions: resumed.then(|| self.held.iter().map(|it| it.session).collect()),
+            held: self.held.clone().filter(|_| resumed).into_iter().collect(),
             fresh: false,
             own: false,
             callable: false,
@@ -182,7 +183,7 @@ impl Member {
     }
 
     async fn report(&mut self, socket: &mut Socket) -> Result<(), String> {
-        if self.session.is_none() {
+        if self.held.is_none() {
             self.wants_since = Some(Instant::now());
         }
         let report = WorkerMessage::report(endpoint(self.index)).encode();
@@ -191,9 +192,18 @@ impl Member {
 
     async fn offered(&mut self, offer: &SessionOffer, socket: &mut Socket) -> Result<(), String> {
         let (session, now) = (offer.details.session, Instant::now());
-        if let Some(had) = self.session.replace(session).filter(|had| *had != session) {
-            self.run.told(|ledger| ledger.doubled(self.index, had));
-            tracing::warn!(worker = self.index, keeps = self.keeps, %had, %session, peer = %offer.peer, "another peer");
+        let plan = &offer.details.plan;
+        let held = HeldSession {
+            session,
+            peer: offer.peer.clone(),
+            role: offer.details.role,
+            number: plan.number,
+            strategy: plan.strategy,
+            direct: true,
+            guest: offer.details.guest,
+        };
+        if let Some(had) = self.held.replace(held).filter(|had| had.session != session) {
+            self.run.told(|ledger| ledger.doubled(self.index, had.session));
         }
         let waited = self.wants_since.take().map(|since| now - since);
         self.run.told(|ledger| ledger.offered(self.index, session, waited));
@@ -201,7 +211,6 @@ impl Member {
         // Not both of a pair at once, nor all pairs.
         let hold = hold + hold * u32::try_from(self.index % 7).unwrap_or_default() / 7;
         self.leaves_at = Some(now + hold).filter(|at| !self.keeps && *at < self.run.calm);
-        let plan = &offer.details.plan;
         let report = LinkReport {
             session,
             state: LinkState::Direct,
@@ -220,7 +229,7 @@ impl Member {
         if self.leaves_at.take_if(|at| *at <= now).is_none() {
             return Ok(());
         }
-        let Some(session) = self.session.take() else { return Ok(()) };
+        let Some(HeldSession { session, .. }) = self.held.take() else { return Ok(()) };
         self.run.told(|ledger| ledger.leaves(self.index, session, now));
         say(socket, &WorkerV1::Leave { session }).await?;
         self.report(socket).await
