@@ -23,12 +23,12 @@ pub use store::Store;
 pub(crate) use switch::{Switch, SwitchOut};
 
 /// An instance is one for so long after it has said so to the store.
-pub const LEASE: Duration = Duration::from_secs(3);
+pub const LEASE: Duration = Duration::from_millis(2500);
 /// It says so this often.
-pub(crate) const RENEWED_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const RENEWED_EVERY: Duration = Duration::from_millis(400);
 /// A hall that has been taken over pairs nobody before this: every desk is to have told what it knows. Each instance learns
 /// of the end of an owner with its next lease, and asks for the next one.
-pub(crate) const LEARNED_WITHIN: Duration = Duration::from_secs(2);
+pub(crate) const LEARNED_WITHIN: Duration = Duration::from_secs(1);
 /// By its own clock, an owner stops this long before its lease ends, since two clocks do not run alike.
 pub(crate) const LEASE_MARGIN: Duration = Duration::from_millis(300);
 /// A question that the store has not answered by then is asked again.

@@ -68,6 +68,8 @@ pub(crate) struct Switch {
     /// The number under which the desks here are known, where that is another one.
     before: Option<InstanceId>,
     renew_at: Option<Instant>,
+    /// What it was last taken for the owner of, and is not: the store is told so once.
+    given_back: Option<(RoomName, Epoch)>,
     store: Option<u64>,
     outs: VecDeque<SwitchOut>,
 }
@@ -87,6 +89,7 @@ impl Switch {
             has_spoken: false,
             before: None,
             renew_at: None,
+            given_back: None,
             store: None,
             outs: VecDeque::new(),
         }
@@ -207,22 +210,9 @@ impl Switch {
                 halls.command(&room, seat, command, now);
             }
             Letter::Command(..) => {
-                // It may be this one's own, and the store's answer be late; or this one's of before.
-                let own = |route: &Route| route.owner == Some(self.own) && route.epoch < epoch;
-                let asks = route.is_none_or(|route| route.owner.is_none() || own(route));
-                self.post(
-                    from,
-                    Envelope { room: room.clone(), epoch, letter: Letter::NotOwned },
-                    now,
-                );
-                if asks {
-                    let route = self.routes.entry(room.clone()).or_default();
-                    route.epoch = route.epoch.max(epoch);
-                    if route.owner.take().is_some() {
-                        halls.disown(&room);
-                    }
-                    self.find_owner(&room, now);
-                }
+                let letter = Letter::NotOwned;
+                self.post(from, Envelope { room: room.clone(), epoch, letter }, now);
+                self.is_taken_for_owner(room, epoch, halls, now);
             }
             Letter::Effect(seat, effect) if seat.instance == self.own && is_of(from) => {
                 self.outs.push_back(SwitchOut::Note(seat.connection, Note::Effect(room, effect)));
@@ -233,6 +223,40 @@ impl Switch {
             }
             Letter::NotOwned if is_of(from) => self.lose_owner(&room, now),
             Letter::NotOwned => {}
+        }
+    }
+
+    /// Another instance has been told that a room is this one's, which does not know that.
+    fn is_taken_for_owner(
+        &mut self,
+        room: RoomName,
+        epoch: Epoch,
+        halls: &mut Halls,
+        now: Instant,
+    ) {
+        if let Some(route) = self.routes.get_mut(&room) {
+            let is_of_before = route.owner == Some(self.own) && route.epoch < epoch;
+            if route.owner.is_some() && !is_of_before {
+                return;
+            }
+            route.epoch = route.epoch.max(epoch);
+            if route.owner.take().is_some() {
+                halls.disown(&room);
+            }
+            // It may be, and the store's answer be late.
+            if !route.users.is_empty() || route.asked_at.is_some() {
+                return self.find_owner(&room, now);
+            }
+            self.forget_if_unused(&room, halls);
+        }
+        // Nobody here wants the room. Those who do take it once the store knows that: did this one ask for it, it would give
+        // it back at once, and the two would do so for ever.
+        let given_back = Some((room, epoch));
+        if self.given_back != given_back
+            && let Some((room, epoch)) = given_back.clone()
+        {
+            self.given_back = given_back;
+            self.outs.push_back(SwitchOut::Store(Request::Disown { room, epoch }));
         }
     }
 
