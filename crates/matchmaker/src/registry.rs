@@ -363,3 +363,30 @@ impl Registry {
         self.current.iter().map(|(worker, entry)| (worker, entry.seat))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_worker_was_before_is_not_heard_when_it_comes_later() {
+        #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+        let now = Instant::now();
+        let (mut registry, worker) = (Registry::default(), WorkerId::new("w").unwrap());
+        let ip = [203, 0, 113, 1].into();
+        let seat = Seat { instance: InstanceId(1), connection: ConnectionId(1) };
+        registry.claim(&worker, (seat, ip), None, now).unwrap();
+        let room = |name: &str| RoomName::new(name).unwrap();
+        let visits = |version, rooms: &[&str]| Whereabouts {
+            version,
+            visits: rooms.iter().map(|name| room(name)).collect(),
+            ..Whereabouts::default()
+        };
+        registry.is(&worker, seat, visits(2, &["visited"]));
+        registry.is(&worker, seat, visits(1, &[]));
+        registry.release(&worker, (seat, ip), (true, true), now);
+        let next = Seat { connection: ConnectionId(2), ..seat };
+        let claimed = registry.claim(&worker, (next, ip), None, now).unwrap();
+        assert_eq!(claimed.left, [room("visited")]);
+    }
+}

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use holepunch_matchmaker::{
     Board, Command, Config, ConnectionId, DropReason, Envelope, Epoch, Errand, Event, InstanceId,
-    Letter, Packet, Question, Reply, Request, Seen, Whereabouts,
+    Letter, Packet, Question, Reply, Request, Seat, Seen, Whereabouts,
 };
 use holepunch_wire::WorkerId;
 use holepunch_wire::session::RoomName;
@@ -106,4 +106,24 @@ fn what_was_sent_to_an_instance_of_before_is_left_alone() {
     assert!(board.poll_note().is_none() && board.poll_packet().is_none());
     board.handle_packet((OTHER, own), packet, now);
     assert!(board.poll_note().is_some(), "it is the first one that has arrived");
+}
+
+#[test]
+fn a_room_for_whose_owner_it_is_taken_is_given_back_once_and_not_asked_for() {
+    #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+    let now = Instant::now();
+    let own = InstanceId(0);
+    let mut board = Board::of_several(own, Config::default(), StdRng::seed_from_u64(1), now);
+    board.handle_timeout(now);
+    answer(&mut board, now);
+    let (room, epoch) = (RoomName::new("theirs").unwrap(), Epoch(7));
+    let seat = Seat { instance: OTHER, connection: ConnectionId(1) };
+    for number in 1..=2 {
+        let letter = Letter::Command(seat, Command::Want { waited: None });
+        let envelope = Envelope { room: room.clone(), epoch, letter };
+        let packet = Packet { sent: Some((number, envelope)), received: 0 };
+        board.handle_packet((OTHER, own), packet, now);
+    }
+    let asked: Vec<_> = std::iter::from_fn(|| board.poll_request()).map(|(_, it)| it).collect();
+    assert_eq!(asked, [Request::Disown { room, epoch }]);
 }

@@ -43,6 +43,7 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("time ", "it carries 3 GB"),
     ("dd ", "it carries 3 GB"),
     ("holepunch load relay", "it measures"),
+    ("holepunch load stay", "it measures"),
     (
         "holepunch bench --room x --seconds 2 --json --wait-direct-sec 1",
         "as the one without a wait",

@@ -150,4 +150,45 @@ mod tests {
         assert!(is_told_of_the_end_after(away.clone().chain([(2, leave), (2, depart())])));
         assert!(!is_told_of_the_end_after(away));
     }
+
+    /// Two come back to a hall that knows nothing, with a session that nobody else knows.
+    fn take_up_together(peer_says: bool) -> bool {
+        #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+        let now = Instant::now();
+        let room = RoomName::new("called").unwrap();
+        let mut halls = Halls::new(None, StdRng::seed_from_u64(1));
+        halls.own(room.clone(), Some(now));
+        let enter = |number| Command::Enter {
+            card: card(number),
+            mode: Some(RoomMode::Call),
+            fresh: false,
+            own: false,
+        };
+        let back = |number, held: Option<Held>| Command::Return {
+            card: card(number),
+            resumes: if held.is_some() {
+                Resumes::These(vec![SESSION])
+            } else {
+                Resumes::Everything
+            },
+            sessions: held.map(|held| Held { is_recovered: true, ..held }).into_iter().collect(),
+        };
+        let peer = peer_says.then(|| held(2, 1));
+        let commands =
+            [(1, enter(1)), (1, back(1, Some(held(1, 2)))), (2, enter(2)), (2, back(2, peer))];
+        for (from, command) in commands {
+            halls.command(&room, seat(from), command, now);
+        }
+        let resumed = std::iter::from_fn(|| halls.poll_effect()).filter(|(_, to, effect)| {
+            *to == seat(2) && matches!(effect, Effect::Resumed(held) if held[0].session == SESSION)
+        });
+        resumed.count() == 1
+    }
+
+    #[test]
+    fn a_session_that_no_hall_knows_goes_on_where_both_tell_of_it_and_binds_nobody_where_one_does()
+    {
+        assert!(take_up_together(true));
+        assert!(!take_up_together(false));
+    }
 }

@@ -126,6 +126,7 @@ fn rejoining(own: usize) -> Command {
         plan: Plan::new(Strategy::Plain, "as before"),
         direct: true,
         relayed: false,
+        is_recovered: false,
     };
     let member = Some((RoomMode::Pair, false));
     Command::Rejoin {
