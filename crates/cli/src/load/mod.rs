@@ -6,6 +6,8 @@ mod idle;
 mod pair;
 mod relay;
 mod stats;
+mod stun;
+mod udp;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -35,13 +37,14 @@ const WORKERS_MAX: usize = 60_000;
 
 /// Put load on a rendezvous
 ///
-/// The load is idle workers, pairings, echoes, or relayed bytes.
+/// The load is idle workers, pairings, echoes, relayed bytes, or questions to its STUN server.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     holepunch load idle --url http://127.0.0.1:8080 --workers 10000 --hold-sec 60\n  \
     holepunch load pair --url http://127.0.0.1:8080 --workers 5000 --json\n  \
     holepunch load echo --url http://127.0.0.1:8080 --connections 50 --in-flight 16\n  \
-    holepunch load relay --url http://127.0.0.1:8080 --pairs 1 --seconds 10")]
+    holepunch load relay --url http://127.0.0.1:8080 --pairs 1 --seconds 10\n  \
+    holepunch load stun --server 127.0.0.1:3478 --sockets 64 --seconds 10")]
 pub(crate) struct Args {
     #[command(subcommand)]
     kind: Kind,
@@ -99,6 +102,15 @@ enum Kind {
         #[command(flatten)]
         plan: relay::Plan,
     },
+    /// Ask a STUN server as fast as it answers, any one
+    #[command(after_help = "Example: holepunch load stun --server 127.0.0.1:3478 --sockets 64")]
+    Stun {
+        #[command(flatten)]
+        plan: stun::Plan,
+        /// Print the result as a JSON object
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -144,6 +156,7 @@ async fn run_kind(kind: Kind, environment: &Environment) -> Result<ExitCode, Fai
             let target = common.target(environment)?;
             (relay::run(target, plan).await.map_err(Failure::failed)?, common.json)
         }
+        Kind::Stun { plan, json } => (stun::run(plan).await.map_err(Failure::failed)?, json),
     };
     if json {
         output::json(&summary)

@@ -57,6 +57,7 @@ pub(crate) fn serve(listen: SocketAddr) -> Server {
         listen,
         stun_listen: Vec::new(),
         stun_is_optional: false,
+        stun_answers_max: None,
         listing: true,
         open_files_max: None,
         trusted_proxies: Vec::new(),
