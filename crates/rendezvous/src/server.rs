@@ -173,6 +173,12 @@ impl Server {
         self.hub.counts()
     }
 
+    /// How many datagrams of links have come to the relay by UDP, and were handed on.
+    #[must_use]
+    pub fn relay_datagrams(&self) -> u64 {
+        self.relay.as_ref().map_or(0, |relay| relay.datagrams())
+    }
+
     /// How many datagrams of the relay have gone nowhere, and why.
     #[must_use]
     pub fn relay_drops(&self) -> Vec<(RelayDrop, u64)> {

@@ -7,7 +7,6 @@ mod pair;
 mod relay;
 mod stats;
 mod stun;
-mod udp;
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use holepunch_link::ServerName;
+use holepunch_link::{DatagramLine, DatagramReads, ServerName};
 use holepunch_wire::stun::{TransactionId, binding_request};
 use tokio::task::JoinSet;
 
 use super::stats::{Meter, Sample, Server, Summary};
-use super::udp::{Line, Reads};
 use crate::settings::Seconds;
 
 /// Time before the measurement, in which nothing counts.
@@ -52,7 +51,7 @@ pub(super) async fn run(plan: Plan) -> Result<Summary, String> {
     let from = start + WARM_UP;
     let mut asking = JoinSet::new();
     for _ in 0..plan.sockets {
-        let line = Line::open(server).map_err(|error| format!("a socket: {error}"))?;
+        let line = DatagramLine::open(server).map_err(|error| format!("a socket: {error}"))?;
         asking.spawn(ask(line, usize::from(plan.in_flight), start, from..from + plan.seconds.0));
     }
     tokio::time::sleep_until(from.into()).await;
@@ -80,12 +79,12 @@ pub(super) async fn run(plan: Plan) -> Result<Summary, String> {
 
 /// Keeps so many questions under way until the end.
 async fn ask(
-    line: Line,
+    line: DatagramLine,
     in_flight: usize,
     start: Instant,
     measured: std::ops::Range<Instant>,
 ) -> std::io::Result<Seen> {
-    let (mut seen, mut reads) = (Seen::default(), Reads::of(in_flight));
+    let (mut seen, mut reads) = (Seen::default(), DatagramReads::of(in_flight));
     let mut to_send = in_flight;
     while Instant::now() < measured.end {
         for _ in 0..to_send {

@@ -149,6 +149,8 @@ impl Reader {
                 self.sort(bytes, meta, now);
             }
             self.outgoing.flush(&self.sockets);
+            // A flood lets the other tasks of this thread have their turns.
+            tokio::task::coop::consume_budget().await;
         }
     }
 

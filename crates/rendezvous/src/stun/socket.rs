@@ -95,13 +95,24 @@ impl Socket {
     /// Waits for datagrams; how many reads of the batch hold some.
     pub(super) async fn read(&self, batch: &mut Batch) -> io::Result<usize> {
         let Batch { bytes, metas } = batch;
-        let read = || {
-            let mut buffers = bytes.chunks_mut(READ_BYTES);
-            let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
-                std::array::from_fn(|_| IoSliceMut::new(buffers.next().unwrap_or_default()));
-            self.state.recv((&self.udp).into(), &mut slices, metas)
-        };
-        self.udp.async_io(Interest::READABLE, read).await
+        loop {
+            self.udp.readable().await?;
+            let mut count = 0;
+            let read = self.udp.try_io(Interest::READABLE, || {
+                let mut buffers = bytes.chunks_mut(READ_BYTES);
+                let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
+                    std::array::from_fn(|_| IoSliceMut::new(buffers.next().unwrap_or_default()));
+                count = self.state.recv((&self.udp).into(), &mut slices, metas)?;
+                // Where it was less than would fit nothing is left, and what comes from now on wakes the task: the call that
+                // would find nothing is saved.
+                if count < BATCH_SIZE { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            });
+            match read {
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                _ if count > 0 => return Ok(count),
+                _ => {}
+            }
+        }
     }
 
     /// Most datagrams of one length in one call of the kernel.

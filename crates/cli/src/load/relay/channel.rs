@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use holepunch_link::{DatagramLine, DatagramReads};
 use holepunch_wire::relay::udp::{Bind, Channel, FromRelay, PAYLOAD_BYTES_MAX, Ping, ToRelay};
 use holepunch_wire::signal::v1::SessionDetails;
 use holepunch_wire::stun::proof::ProofNonce;
 
 use super::super::client::Target;
-use super::super::udp::{Line, Reads};
 use super::NoRelay;
 
 /// A question without an answer is asked again after this.
@@ -17,7 +17,7 @@ const TRIES: usize = 10;
 
 /// One worker's way to the relay by UDP.
 pub(super) struct ByUdp {
-    pub(super) line: Line,
+    pub(super) line: DatagramLine,
     pub(super) channel: Channel,
 }
 
@@ -27,7 +27,7 @@ impl ByUdp {
         let (Some(address), Some(token)) = (offer.relay_udp.first(), &offer.relay_token) else {
             return Err(NoRelay::NotOffered);
         };
-        let line = Line::open(resolve(*address, target).await?);
+        let line = DatagramLine::open(resolve(*address, target).await?);
         let line = line.map_err(|error| error.to_string())?;
         let nonce =
             ProofNonce(offer.session.0.to_be_bytes().repeat(2).try_into().unwrap_or([7; 16]));
@@ -52,6 +52,9 @@ impl ByUdp {
         let ping = Ping { channel, number: 1, proved, padding: &padding };
         let pong = |answer: &FromRelay<'_>| (*answer == FromRelay::Pong(ping)).then_some(Ok(()));
         ask(&line, &ToRelay::Ping(ping), pong).await?;
+        // It is sent to by the way that it has spoken by.
+        let first = ToRelay::Data(channel, b"x").to_bytes();
+        line.send(&first, first.len()).await.map_err(|error| error.to_string())?;
         Ok(Self { line, channel })
     }
 }
@@ -68,11 +71,11 @@ async fn resolve(address: SocketAddr, target: &Target) -> Result<SocketAddr, Str
 
 /// Asks until there is an answer that means something.
 async fn ask<T>(
-    line: &Line,
+    line: &DatagramLine,
     question: &ToRelay<'_>,
     read: impl Fn(&FromRelay<'_>) -> Option<Result<T, String>>,
 ) -> Result<T, String> {
-    let (question, mut reads) = (question.to_bytes(), Reads::of(1));
+    let (question, mut reads) = (question.to_bytes(), DatagramReads::of(1));
     for _ in 0..TRIES {
         line.send(&question, question.len()).await.map_err(|error| error.to_string())?;
         let answered = tokio::time::timeout(AGAIN_AFTER, line.read(&mut reads)).await;

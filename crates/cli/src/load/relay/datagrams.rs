@@ -6,13 +6,13 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use holepunch_link::DatagramReads;
 use holepunch_wire::relay::udp::{HEADER_BYTES, PAYLOAD_BYTES_MAX, data_header};
 use holepunch_wire::signal::v1::SessionDetails;
 use tokio::task::JoinSet;
 
 use super::super::client::Target;
 use super::super::stats::{Meter, Sample, Summary};
-use super::super::udp::Reads;
 use super::channel::ByUdp;
 use super::{Plan, WARM_UP};
 
@@ -26,7 +26,7 @@ const LOST_AFTER: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_millis(1);
 /// A datagram's number stands behind the header.
 const NUMBER: std::ops::Range<usize> = HEADER_BYTES..HEADER_BYTES + 8;
-/// Reads of one call of the kernel.
+/// DatagramReads of one call of the kernel.
 const READS: usize = 8;
 const SMALL_BYTES: usize = 64;
 /// A round trip begins so often.
@@ -129,7 +129,7 @@ fn number(datagram: &[u8]) -> Option<u64> {
 
 /// Sends as much as is acknowledged.
 async fn fill(by: &ByUdp, plan: Plan, until: Instant) -> io::Result<u64> {
-    let (mut writer, mut reads) = (Writer::new(by, plan), Reads::of(READS));
+    let (mut writer, mut reads) = (Writer::new(by, plan), DatagramReads::of(READS));
     let mut acknowledged = 0;
     while Instant::now() < until {
         let room = UNDER_WAY_MAX.saturating_sub(writer.next - acknowledged);
@@ -167,7 +167,7 @@ async fn pace(by: &ByUdp, plan: Plan, mbit: u32, until: Instant) -> io::Result<u
 
 /// Counts what arrives in the measured time, and acknowledges it.
 async fn count(by: &ByUdp, from: Instant, until: Instant) -> io::Result<u64> {
-    let (mut received, mut reads) = (0, Reads::of(READS));
+    let (mut received, mut reads) = (0, DatagramReads::of(READS));
     let (mut newest, mut acknowledged) = (0, 0);
     let mut acknowledgement = [0; HEADER_BYTES + 8];
     acknowledgement[..HEADER_BYTES].copy_from_slice(&data_header(by.channel));
@@ -189,7 +189,7 @@ async fn count(by: &ByUdp, from: Instant, until: Instant) -> io::Result<u64> {
 
 /// Small datagrams there and back, one every millisecond.
 async fn round_trips(by: &ByUdp, from: Instant, until: Instant) -> io::Result<Sample> {
-    let (mut sample, mut reads) = (Sample::default(), Reads::of(READS));
+    let (mut sample, mut reads) = (Sample::default(), DatagramReads::of(READS));
     let mut datagram = [7; SMALL_BYTES];
     datagram[..HEADER_BYTES].copy_from_slice(&data_header(by.channel));
     let mut next = 0_u64;
@@ -219,7 +219,7 @@ async fn round_trips(by: &ByUdp, from: Instant, until: Instant) -> io::Result<Sa
 
 /// Sends back whatever comes.
 async fn echo(by: &ByUdp, until: Instant) -> io::Result<()> {
-    let mut reads = Reads::of(READS);
+    let mut reads = DatagramReads::of(READS);
     let header = data_header(by.channel);
     while let Ok(read) = tokio::time::timeout_at(until.into(), by.line.read(&mut reads)).await {
         read?;

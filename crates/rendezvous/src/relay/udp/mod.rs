@@ -14,6 +14,7 @@ mod channel;
 mod drops;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -44,6 +45,8 @@ pub(super) struct Channels {
     cookies: (ProofKey, ProofClock),
     slots: RwLock<Slots>,
     pub(super) drops: Drops,
+    /// Datagrams of links that have come by channels and were handed on.
+    carried: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -93,7 +96,12 @@ impl Channels {
     pub(super) fn new(cookie_key: [u8; 32]) -> Self {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let cookies = (ProofKey::new(cookie_key), ProofClock::new(Instant::now(), unix));
-        Self { cookies, slots: RwLock::default(), drops: Drops::default() }
+        Self {
+            cookies,
+            slots: RwLock::default(),
+            drops: Drops::default(),
+            carried: AtomicU64::new(0),
+        }
     }
 
     /// The channel of this number that is at this address.
@@ -101,6 +109,10 @@ impl Channels {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
         let channel = slots.all.get(number.0 as usize)?.as_ref()?;
         (channel.place.to == address).then(|| Arc::clone(channel))
+    }
+
+    fn carried(&self, datagrams: usize) {
+        self.carried.fetch_add(datagrams as u64, Ordering::Relaxed);
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Slots> {
@@ -160,8 +172,11 @@ impl Relay {
             }
             None => (first.len(), self.control(&mut read[..stride], arrival, allows)),
         };
-        if let Err(why) = outcome {
-            self.channels.drops.count(why, taken.div_ceil(stride));
+        let count = taken.div_ceil(stride);
+        match outcome {
+            Ok(()) if udp::data_channel(read).is_some() => self.channels.carried(count),
+            Ok(()) => {}
+            Err(why) => self.channels.drops.count(why, count),
         }
         taken
     }
@@ -346,6 +361,11 @@ impl Relay {
     /// Ends all channels.
     pub(super) fn close_channels(&self, why: Reason) {
         self.channels.all().iter().for_each(|channel| self.close_channel(channel, Some(why)));
+    }
+
+    /// How many datagrams of links have come by UDP, and were handed on.
+    pub(crate) fn datagrams(&self) -> u64 {
+        self.channels.carried.load(Ordering::Relaxed)
     }
 
     /// Ends the channels of which nothing comes any more, for as long as the relay is.
