@@ -1,6 +1,7 @@
 //! The relay by UDP, beneath a link that has no direct path.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -51,22 +52,31 @@ async fn pass(
         if !*is_open.borrow() {
             continue;
         }
-        if !inside.contains_key(&from) {
-            let socket = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
-            socket.connect(relay).await.unwrap();
-            let (back, outside) = (Arc::clone(&socket), Arc::clone(&outside));
-            let is_open = Arc::clone(&is_open);
-            tokio::spawn(async move {
-                let mut bytes = [0; 2048];
-                while let Ok(length) = back.recv(&mut bytes).await {
-                    if *is_open.borrow() {
-                        let _best_effort = outside.send_to(&bytes[..length], from).await;
-                    }
-                }
-            });
-            inside.insert(from, socket);
+        let socket = match inside.entry(from) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let socket = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
+                socket.connect(relay).await.unwrap();
+                let both = (Arc::clone(&socket), Arc::clone(&outside));
+                tokio::spawn(pass_back(both, from, Arc::clone(&is_open)));
+                new.insert(socket)
+            }
+        };
+        let _best_effort = socket.send(&bytes[..length]).await;
+    }
+}
+
+/// What the relay sends to one of them.
+async fn pass_back(
+    (inside, outside): (Arc<UdpSocket>, Arc<UdpSocket>),
+    to: SocketAddr,
+    is_open: Arc<watch::Sender<bool>>,
+) {
+    let mut bytes = [0; 2048];
+    while let Ok(length) = inside.recv(&mut bytes).await {
+        if *is_open.borrow() {
+            let _best_effort = outside.send_to(&bytes[..length], to).await;
         }
-        let _best_effort = inside[&from].send(&bytes[..length]).await;
     }
 }
 

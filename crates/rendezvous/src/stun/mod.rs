@@ -38,6 +38,8 @@ struct Shared {
     advertised: Vec<SocketAddr>,
     proofs: (ProofKey, ProofClock),
     budget: Mutex<Budget>,
+    /// What is sent for the relay to addresses that have proved nothing: what it costs takes no answers of STUN from them.
+    of_relay: Mutex<Budget>,
     sole_source: Mutex<SoleSource>,
     /// Nothing more can be learnt of that: no further datagram takes the lock.
     is_source_decided: AtomicBool,
@@ -77,6 +79,7 @@ impl StunServer {
             advertised: if is_pairwise { advertised.to_vec() } else { Vec::new() },
             proofs,
             budget: Mutex::new(Budget::new(answers_max)),
+            of_relay: Mutex::new(Budget::new(answers_max)),
             sole_source: Mutex::default(),
             is_source_decided: AtomicBool::new(false),
             relay: relay.clone(),
@@ -161,7 +164,7 @@ impl Reader {
             let taken = match &self.shared.relay {
                 Some(relay) if is_of_relay(read) => {
                     let arrival = RelayArrival { sockets: &self.sockets, own: self.own, meta, now };
-                    let allows = |to| allows(&self.shared.budget, to, now).is_some();
+                    let allows = |to| allows(&self.shared.of_relay, to, now).is_some();
                     relay.take(read, &arrival, allows)
                 }
                 _ => {
@@ -210,7 +213,7 @@ fn allows(budget: &Mutex<Budget>, to: IpAddr, now: Instant) -> Option<Allowance>
     let news = if is_whole { None } else { budget.news(now) };
     drop(budget);
     if let Some(Shortfall { shortened, left_out }) = news {
-        tracing::warn!(shortened, left_out, last = %to, "STUN answers were shortened or left out: too many to one address, or in all");
+        tracing::warn!(shortened, left_out, last = %to, "answers by UDP were shortened or left out: too many to one address, or in all");
     }
     allowance
 }

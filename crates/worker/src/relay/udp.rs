@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use holepunch_link::{DatagramLine, DatagramReads, RelayEnd};
+use holepunch_wire::address::AddressKind;
 use holepunch_wire::relay::udp::{HEADER_BYTES, data_header};
 use holepunch_wire::relay::{RelayFrame, datagrams};
 use holepunch_wire::session::RelayToken;
@@ -47,7 +48,7 @@ impl ByUdp {
         let machine = Machine::new(address.session, &mut rand::rng(), Instant::now());
         let state = Mutex::new(State { machine, line: None, opened: 0 });
         Self {
-            addresses: address.udp.clone(),
+            addresses: address.udp.iter().copied().filter(may_be_asked).collect(),
             url: address.url.clone(),
             token: address.token.clone(),
             state,
@@ -258,6 +259,13 @@ impl Drop for ByUdp {
             line.send_now(&close);
         }
     }
+}
+
+/// No rendezvous makes a worker send to a network's every host.
+fn may_be_asked(address: &SocketAddr) -> bool {
+    let ip = address.ip();
+    let is_host = ip.is_unspecified() || AddressKind::of(ip).is_reachable_unicast();
+    is_host && address.port() != 0
 }
 
 async fn send_run(line: &DatagramLine, run: &[u8], stride: usize) {

@@ -17,9 +17,9 @@ use super::channel::ByUdp;
 use super::{Plan, WARM_UP};
 
 /// Datagrams that are under way at most: they fit into what the kernel keeps for a socket.
-const UNDER_WAY_MAX: u64 = 96;
-/// A receiver acknowledges so many at once.
-const ACKNOWLEDGED_EACH: u64 = 16;
+const UNDER_WAY_MAX: u64 = 256;
+/// A receiver acknowledges so many at once, and a sender sends as many in one call, as a link does.
+const ACKNOWLEDGED_EACH: u64 = 32;
 /// What has not come by then is lost.
 const LOST_AFTER: Duration = Duration::from_millis(20);
 /// A sender with a rate of its own sends so often what is due.
@@ -114,7 +114,7 @@ impl Writer {
     }
 
     async fn send(&mut self, by: &ByUdp, count: u64) -> io::Result<()> {
-        let count = usize::try_from(count.min(self.most())).unwrap_or(1);
+        let count = usize::try_from(count.min(self.most()).min(ACKNOWLEDGED_EACH)).unwrap_or(1);
         for datagram in self.bytes.chunks_mut(self.datagram_bytes).take(count) {
             datagram[NUMBER].copy_from_slice(&self.next.to_be_bytes());
             self.next += 1;

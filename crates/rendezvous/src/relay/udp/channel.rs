@@ -39,6 +39,9 @@ pub(in crate::relay) struct Channel {
     slow_until_ms: AtomicU64,
     /// Longest datagram of a link that has come there.
     proved_bytes: AtomicUsize,
+    /// What has come by it and was handed on.
+    datagrams: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl Channel {
@@ -62,6 +65,8 @@ impl Channel {
             heard_ms: AtomicU64::new(0),
             slow_until_ms: AtomicU64::new(0),
             proved_bytes: AtomicUsize::new(PAYLOAD_BYTES_SAFE),
+            datagrams: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
         }
     }
 
@@ -91,6 +96,16 @@ impl Channel {
 
     pub(super) fn is_slowed(&self, now: Instant) -> bool {
         self.slow_until_ms.load(Ordering::Relaxed) > self.ms(now)
+    }
+
+    pub(super) fn carried(&self, datagrams: usize, bytes: usize) {
+        self.datagrams.fetch_add(datagrams as u64, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// How many datagrams have come by it and were handed on, and how many bytes.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.datagrams.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
     }
 
     /// Its worker says that datagrams of this length come there.

@@ -13,20 +13,23 @@
 mod channel;
 mod drops;
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::Bytes;
 use holepunch_wire::address::Source;
 use holepunch_wire::relay::RelayFrame;
 use holepunch_wire::relay::udp::{
-    self, Bind, CHANNEL_LIFETIME, CHANNELS_MAX, Channel as Number, FromRelay, HEADER_BYTES, Reason,
-    ToRelay,
+    self, Bind, CHANNEL_LIFETIME, CHANNELS_MAX, Channel as Number, FromRelay, HEADER_BYTES,
+    PAYLOAD_BYTES_MAX, Reason, ToRelay,
 };
 use holepunch_wire::stun::proof::{ProofClock, ProofKey};
 use noq_udp::{RecvMeta, Transmit};
+use rand::TryRng;
+use rand::rngs::SysRng;
 
 use super::Relay;
 use super::budget::{Payer, Refusal, Verdict, Way};
@@ -38,21 +41,19 @@ pub use drops::RelayDrop;
 
 /// How often channels of which nothing comes are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// So many numbers are tried for a channel; at most every second one is taken.
+const TRIES_MAX: usize = 64;
+
+type Open = HashMap<Number, Arc<Channel>>;
 
 /// All channels, and what is needed to open them.
 #[derive(Debug)]
 pub(super) struct Channels {
     cookies: (ProofKey, ProofClock),
-    slots: RwLock<Slots>,
+    open: RwLock<Open>,
     pub(super) drops: Drops,
     /// Datagrams of links that have come by channels and were handed on.
     carried: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct Slots {
-    all: Vec<Option<Arc<Channel>>>,
-    free: Vec<usize>,
 }
 
 /// Where a datagram has arrived, and where from.
@@ -98,7 +99,7 @@ impl Channels {
         let cookies = (ProofKey::new(cookie_key), ProofClock::new(Instant::now(), unix));
         Self {
             cookies,
-            slots: RwLock::default(),
+            open: RwLock::default(),
             drops: Drops::default(),
             carried: AtomicU64::new(0),
         }
@@ -106,48 +107,38 @@ impl Channels {
 
     /// The channel of this number that is at this address.
     fn at(&self, number: Number, address: SocketAddr) -> Option<Arc<Channel>> {
-        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
-        let channel = slots.all.get(number.0 as usize)?.as_ref()?;
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let channel = open.get(&number)?;
         (channel.place.to == address).then(|| Arc::clone(channel))
     }
 
-    fn carried(&self, datagrams: usize) {
-        self.carried.fetch_add(datagrams as u64, Ordering::Relaxed);
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Slots> {
-        self.slots.write().unwrap_or_else(PoisonError::into_inner)
+    /// Whether it was there.
+    fn remove(&self, channel: &Arc<Channel>) -> bool {
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        let is_there = open.get(&channel.number).is_some_and(|it| Arc::ptr_eq(it, channel));
+        if is_there {
+            open.remove(&channel.number);
+        }
+        is_there
     }
 
     fn all(&self) -> Vec<Arc<Channel>> {
-        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
-        slots.all.iter().flatten().cloned().collect()
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.values().cloned().collect()
     }
 }
 
-impl Slots {
-    /// Makes a channel with a number that nobody has.
-    fn add(&mut self, channel: impl FnOnce(Number) -> Arc<Channel>) -> Option<Arc<Channel>> {
-        let at = self.free.pop().unwrap_or(self.all.len());
-        let number = u32::try_from(at).ok().filter(|_| at < CHANNELS_MAX)?;
-        let channel = channel(Number(number));
-        if at == self.all.len() {
-            self.all.push(None);
-        }
-        self.all[at] = Some(Arc::clone(&channel));
-        Some(channel)
+/// A number that nobody has, and that nobody guesses who would send in the name of a worker whose address he knows.
+fn free_number(taken: &Open) -> Option<Number> {
+    if taken.len() >= CHANNELS_MAX / 2 {
+        return None;
     }
-
-    /// Whether it was there.
-    fn remove(&mut self, channel: &Arc<Channel>) -> bool {
-        let at = channel.number.0 as usize;
-        let slot = self.all.get_mut(at);
-        let removed = slot.and_then(|it| it.take_if(|it| Arc::ptr_eq(it, channel)));
-        if removed.is_some() {
-            self.free.push(at);
-        }
-        removed.is_some()
-    }
+    (0..TRIES_MAX).find_map(|_| {
+        let mut bytes = [0; 4];
+        SysRng.try_fill_bytes(&mut bytes[1..]).ok()?;
+        let number = Number(u32::from_be_bytes(bytes));
+        (!taken.contains_key(&number)).then_some(number)
+    })
 }
 
 impl Relay {
@@ -172,11 +163,8 @@ impl Relay {
             }
             None => (first.len(), self.control(&mut read[..stride], arrival, allows)),
         };
-        let count = taken.div_ceil(stride);
-        match outcome {
-            Ok(()) if udp::data_channel(read).is_some() => self.channels.carried(count),
-            Ok(()) => {}
-            Err(why) => self.channels.drops.count(why, count),
+        if let Err(why) = outcome {
+            self.channels.drops.count(why, taken.div_ceil(stride));
         }
         taken
     }
@@ -193,31 +181,44 @@ impl Relay {
         let Some(channel) = self.channels.at(number, arrival.meta.addr) else {
             return self.unknown(number, arrival, allows);
         };
-        let now = arrival.now;
-        channel.heard(now);
-        if channel.is_slowed(now) {
-            return Err(RelayDrop::OverRate);
+        if stride > HEADER_BYTES + PAYLOAD_BYTES_MAX {
+            return Err(RelayDrop::Malformed);
         }
-        match self.spend(channel.payer, run.len()) {
-            Verdict::Within => {}
-            Verdict::Slow(until, ..) => channel.slow_down(until),
-            Verdict::Over(_) => {
-                self.close_channel(&channel, Some(Reason::Quota));
-                return Err(RelayDrop::OverQuota);
-            }
-        }
+        self.pay(&channel, run.len(), arrival.now)?;
         let [own, other] = [channel.own, 1 - channel.own].map(|at| &channel.pair.ends[at]);
         own.speaks_by(Way::Udp);
         match other.channel_in_use(stride - HEADER_BYTES) {
-            Some(to) => to.send_in_place(run, stride),
+            Some(to) => to.send_in_place(run, stride)?,
             None => {
                 let mut frame = RelayFrame::with_capacity(run.len());
                 let payloads = run.chunks(stride).filter_map(|it| it.get(HEADER_BYTES..));
                 payloads.for_each(|payload| _ = frame.push(payload));
-                let frame = Bytes::from(frame.into_bytes());
-                if other.offer(frame) { Ok(()) } else { Err(RelayDrop::PeerBusy) }
+                if !other.offer(Bytes::from(frame.into_bytes())) {
+                    return Err(RelayDrop::PeerBusy);
+                }
             }
         }
+        let count = run.len().div_ceil(stride);
+        channel.carried(count, run.len());
+        self.channels.carried.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Pays for bytes that a worker has sent. There is no pause as on a WebSocket: what is over a rate is dropped.
+    fn pay(&self, channel: &Arc<Channel>, bytes: usize, now: Instant) -> Result<(), RelayDrop> {
+        channel.heard(now);
+        if channel.is_slowed(now) {
+            return Err(RelayDrop::OverRate);
+        }
+        match self.spend(channel.payer, bytes) {
+            Verdict::Within => {}
+            Verdict::Slow(until, ..) => channel.slow_down(until),
+            Verdict::Over(_) => {
+                self.close_channel(channel, Some(Reason::Quota));
+                return Err(RelayDrop::OverQuota);
+            }
+        }
+        Ok(())
     }
 
     /// What is no datagram of a link.
@@ -250,8 +251,13 @@ impl Relay {
                 let Some(channel) = self.channels.at(ping.channel, address) else {
                     return self.unknown(ping.channel, arrival, allows);
                 };
-                channel.heard(arrival.now);
-                channel.proved(ping.proved.into());
+                if ping.payload_bytes() > PAYLOAD_BYTES_MAX {
+                    return Err(RelayDrop::Malformed);
+                }
+                let proved = ping.proved.into();
+                // It costs what a datagram for the other end would.
+                self.pay(&channel, datagram.len(), arrival.now)?;
+                channel.proved(proved);
                 udp::answer_in_place(datagram);
                 arrival.answer(datagram)
             }
@@ -333,12 +339,13 @@ impl Relay {
             }
             let pair = Arc::clone(table.pairs.entry(payer.session).or_default());
             let end = Arc::clone(&pair);
-            let make = |number| {
-                let place = arrival.place();
-                let echo = bind.echo();
-                Arc::new(Channel::new(number, payer, own, pair, place, echo, arrival.now))
-            };
-            let channel = self.channels.write().add(make).ok_or(Reason::Full)?;
+            let mut open = self.channels.open.write().unwrap_or_else(PoisonError::into_inner);
+            let number = free_number(&open).ok_or(Reason::Full)?;
+            let (place, echo) = (arrival.place(), bind.echo());
+            let channel = Channel::new(number, payer, own, pair, place, echo, arrival.now);
+            let channel = Arc::new(channel);
+            open.insert(number, Arc::clone(&channel));
+            drop(open);
             let before = end.ends[own].attach(Arc::clone(&channel));
             Ok((channel, before))
         })
@@ -346,12 +353,17 @@ impl Relay {
 
     /// Ends a channel, and tells its worker why.
     pub(super) fn close_channel(&self, channel: &Arc<Channel>, why: Option<Reason>) {
-        if !self.channels.write().remove(channel) {
+        if !self.channels.remove(channel) {
             return;
         }
         channel.pair.ends[channel.own].detach_channel(channel);
         self.leave(channel.payer);
         self.forget_unused(channel.payer.session, &channel.pair);
+        if self.log_budget.allows_one() {
+            let (session, end) = (channel.payer.session, channel.own);
+            let (datagrams, bytes) = channel.counts();
+            tracing::info!(%session, end, ?why, datagrams, bytes, "relay by UDP left");
+        }
         if let Some(why) = why {
             let closed = FromRelay::Closed(channel.number, channel.echo, why);
             let _best_effort = channel.send(&closed.to_bytes(), None);

@@ -46,10 +46,8 @@ impl World {
     }
 
     fn ping(&mut self) -> Ping<'static> {
-        match self.next().0 {
-            ToRelay::Ping(ping) => ping,
-            other => panic!("{other:?}"),
-        }
+        let (ToRelay::Ping(ping), _) = self.next() else { panic!("a ping") };
+        ping
     }
 
     /// Up to its first ping.
@@ -143,10 +141,9 @@ fn a_channel_that_does_not_answer_for_long_is_asked_for_again_from_another_port(
     world.machine.carried(world.now);
     let start = world.now;
     let elsewhere = loop {
-        match world.next() {
-            (ToRelay::Ping(_), false) => {}
-            (ToRelay::Hello(_), elsewhere) => break elsewhere,
-            other => panic!("{other:?}"),
+        let (question, elsewhere) = world.next();
+        if matches!(question, ToRelay::Hello(_)) {
+            break elsewhere;
         }
     };
     assert!(elsewhere && world.now - start < LOST_AFTER + Duration::from_secs(1));
