@@ -21,6 +21,7 @@
 //! what is sent to it. No answer is longer than its question.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
@@ -37,7 +38,7 @@ pub const PAYLOAD_BYTES_SAFE: usize = 1280 - 40 - 8 - HEADER_BYTES;
 /// Longest one that is tried: what is left of an Ethernet frame.
 pub const PAYLOAD_BYTES_MAX: usize = 1500 - 40 - 8 - HEADER_BYTES;
 /// A channel of which nothing has come for so long is closed.
-pub const CHANNEL_LIFETIME: std::time::Duration = std::time::Duration::from_secs(60);
+pub const CHANNEL_LIFETIME: Duration = Duration::from_secs(60);
 /// Most channels, by the length of their numbers.
 pub const CHANNELS_MAX: usize = 1 << 24;
 

@@ -17,6 +17,8 @@ use tokio::time::Instant;
 const AGAIN_FIRST: Duration = Duration::from_millis(250);
 /// ... up to this: UDP may get out again, in another network say.
 const AGAIN_LONGEST: Duration = Duration::from_secs(30);
+/// So many hellos leave from one port, toward one of the relay's addresses.
+const HELLOS_MAX: u32 = 4;
 /// So many binds are asked with one cookie; then another one is asked for.
 const BINDS_MAX: u32 = 3;
 /// An idle channel is pinged so often: below the half minute for which NATs keep mappings at least (RFC 4787 §4.3 asks for
@@ -138,6 +140,9 @@ impl Machine {
             return None;
         }
         match &mut self.stage {
+            Stage::Hello(_) if self.tries > 0 && self.tries.is_multiple_of(HELLOS_MAX) => {
+                Some(self.begin_anew(rng, now))
+            }
             Stage::Hello(nonce) => {
                 let hello = ToRelay::Hello(*nonce).to_bytes();
                 self.wait(now);

@@ -153,8 +153,12 @@ fn a_channel_that_does_not_answer_for_long_is_asked_for_again_from_another_port(
 fn where_no_udp_gets_out_it_is_tried_seldom() {
     let mut world = World::new();
     let start = world.now;
-    let asked = (0..20).filter(|_| matches!(world.next(), (ToRelay::Hello(_), _))).count();
-    assert!(asked == 20 && world.now - start > 10 * AGAIN_LONGEST);
+    let asked: Vec<_> = (0..20).map(|_| world.next()).collect();
+    assert!(asked.iter().all(|(question, _)| matches!(question, ToRelay::Hello(_))));
+    assert!(world.now - start > 10 * AGAIN_LONGEST);
+    // The relay may have another address, and this machine another network.
+    let elsewhere = asked.iter().filter(|(_, elsewhere)| *elsewhere).count();
+    assert_eq!(elsewhere, 4);
 }
 
 #[test]
