@@ -9,6 +9,9 @@ use holepunch_wire::check::{
 };
 use holepunch_wire::credentials::Ufrag;
 use holepunch_wire::probe::Probe;
+use holepunch_wire::relay::udp::{
+    FromRelay, ToRelay, answer_in_place, data_channel, data_header, is_of_relay,
+};
 use holepunch_wire::relay::{RELAY_FRAME_BYTES_MAX, RelayFrame, datagrams};
 use holepunch_wire::signal::{FromServer, FromWorker, WorkerMessage};
 use holepunch_wire::stun::proof::ProofKey;
@@ -20,7 +23,7 @@ use holepunch_wire::stun::{
 pub(crate) type Decoder = fn(&[u8]);
 
 /// All of them, by the name of their fuzz target.
-pub(crate) const DECODERS: [(&str, Decoder); 7] = [
+pub(crate) const DECODERS: [(&str, Decoder); 8] = [
     ("signal_from_worker", signal_from_worker),
     ("signal_from_server", signal_from_server),
     ("probe", probe),
@@ -28,6 +31,7 @@ pub(crate) const DECODERS: [(&str, Decoder); 7] = [
     ("stun_response", stun_response),
     ("check", check),
     ("relay_frame", relay_frame),
+    ("relay_datagram", relay_datagram),
 ];
 
 /// The password of the messages in the corpus that verify.
@@ -180,4 +184,27 @@ fn relay_frame(input: &[u8]) {
     // What is read is a beginning of the frame, as whoever wrote it has put it together.
     assert!(!is_full || input.len() > RELAY_FRAME_BYTES_MAX);
     assert!(is_full || input.starts_with(&again.into_bytes()));
+}
+
+/// The relay's datagrams, as the relay reads them and as a worker does.
+fn relay_datagram(input: &[u8]) {
+    if let Some(message) = ToRelay::parse(input) {
+        assert!(is_of_relay(input));
+        let bytes = message.to_bytes();
+        assert_eq!(ToRelay::parse(&bytes), Some(message.clone()));
+        assert!(bytes.len() == input.len());
+        if let ToRelay::Ping(ping) = message {
+            let mut answer = input.to_vec();
+            assert!(answer_in_place(&mut answer));
+            assert_eq!(FromRelay::parse(&answer), Some(FromRelay::Pong(ping)));
+        }
+    }
+    if let Some(message) = FromRelay::parse(input) {
+        assert!(is_of_relay(input));
+        assert_eq!(FromRelay::parse(&message.to_bytes()), Some(message));
+    }
+    let channel = data_channel(input);
+    let is_data = matches!(ToRelay::parse(input), Some(ToRelay::Data(..)));
+    assert_eq!(channel.is_some(), is_data);
+    assert!(channel.is_none_or(|channel| input.starts_with(&data_header(channel))));
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use holepunch_link::{ServerName, ServerNameError};
-use holepunch_rendezvous::{Config, MatchmakerConfig, Server};
+use holepunch_rendezvous::{Config, MatchmakerConfig, STUN_ANSWERS_MAX, Server};
 
 pub(crate) mod http;
 pub(crate) mod relay;
@@ -42,6 +42,11 @@ pub(crate) struct Args {
     /// (RFC 5780). Where their number is another one, only workers are told of them [env: STUN_ADVERTISE]
     #[arg(long, value_name = "ADDR,…")]
     stun_advertise: Vec<String>,
+    /// Most STUN answers a second, to all together
+    ///
+    /// They cost bytes, and whoever asks in others' names has them sent there [env: STUN_ANSWERS_MAX] [default: 50000]
+    #[arg(long, value_name = "N|none", hide_short_help = true)]
+    stun_answers_max: Option<OrNone<u64>>,
     /// Names of this server in its workers' URLs
     ///
     /// A worker that proves its key signs one of these names. Where none is set, it signs the host that it has asked for
@@ -132,6 +137,8 @@ fn config(
     let stun = environment.setting("--stun-listen", stun, &["STUN_LISTEN"])?;
     let advertised: Option<List<Advertised>> = repeated("--stun-advertise", &args.stun_advertise)?;
     let advertised = environment.setting("--stun-advertise", advertised, &["STUN_ADVERTISE"])?;
+    let answers = args.stun_answers_max;
+    let answers = environment.setting("--stun-answers-max", answers, &["STUN_ANSWERS_MAX"])?;
     let hosts: Option<List<HostName>> = repeated("--public-host", &args.public_host)?;
     let hosts = environment.setting("--public-host", hosts, &["HOLEPUNCH_PUBLIC_HOST"])?;
     let allow_private =
@@ -150,14 +157,13 @@ fn config(
     let default = MatchmakerConfig::default();
     let config = Config {
         listen,
-        stun_listen: match stun {
-            None => vec![DEFAULT_STUN],
-            Some(OrNone::None) => Vec::new(),
-            Some(OrNone::Some(List(all))) => {
-                all.into_iter().map(|Address(address)| address).collect()
-            }
-        },
+        stun_listen: udp_addresses(stun),
         stun_is_optional,
+        stun_answers_max: match answers {
+            None => Some(STUN_ANSWERS_MAX),
+            Some(OrNone::None) => None,
+            Some(OrNone::Some(most)) => Some(most),
+        },
         stun_advertise: advertised
             .map(|List(all)| all.into_iter().map(|Advertised(address)| address).collect())
             .unwrap_or_default(),
@@ -185,6 +191,15 @@ fn config(
         },
     };
     Ok((config, store))
+}
+
+/// Those that are set, or the usual one.
+pub(crate) fn udp_addresses(set: Option<OrNone<List<Address>>>) -> Vec<SocketAddr> {
+    match set {
+        None => vec![DEFAULT_STUN],
+        Some(OrNone::None) => Vec::new(),
+        Some(OrNone::Some(List(all))) => all.into_iter().map(|Address(address)| address).collect(),
+    }
 }
 
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {

@@ -27,6 +27,24 @@ async fn datagrams_go_through_the_relay() {
 }
 
 #[tokio::test]
+async fn stun_is_asked_and_datagrams_go_through_the_relay_by_udp() {
+    let words = ["rendezvous", "--listen", "127.0.0.1:0", "--stun-listen", "127.0.0.1:0"];
+    let mut rendezvous = Program::run(&words, &[]);
+    let running = rendezvous.log.entry("rendezvous is running").await;
+    let url = format!("http://{}", running["http"].as_str().unwrap());
+    let stun = running["stun"].as_str().unwrap().trim_matches(['[', ']']).to_owned();
+    let stun = ["load", "stun", "--sockets", "4", "--seconds", "0.2", "--json", "--server", &stun];
+    let relay = ["load", "relay", "--udp", "--seconds", "0.2", "--json", "--url", &url];
+    for words in [&stun[..], &relay] {
+        let ended = Program::end_of(words, &[]).await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let summary: Value = serde_json::from_str(&ended.out).unwrap();
+        assert!(summary["done"].as_u64().unwrap() > 0, "{summary}");
+        assert!(summary["times"][0]["count"].as_u64().unwrap() > 0, "{summary}");
+    }
+}
+
+#[tokio::test]
 async fn a_rendezvous_without_a_relay_is_named_as_the_reason() {
     let arguments = [&RENDEZVOUS[..], &["--no-relay"]].concat();
     let mut rendezvous = Program::run(&arguments, &[]);

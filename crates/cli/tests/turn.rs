@@ -43,6 +43,7 @@ fn rendezvous_with(turn: TurnAccess, relay: Option<RelayLimits>) -> Server {
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
         stun_listen: Vec::new(),
         stun_is_optional: false,
+        stun_answers_max: None,
         listing: true,
         open_files_max: None,
         trusted_proxies: Vec::new(),

@@ -6,6 +6,7 @@
 //! call. Further sockets, which come and go with a search, have a task each that reads them into one
 //! bounded queue.
 
+mod datagrams;
 pub mod dial;
 mod failure;
 mod identity;
@@ -27,6 +28,7 @@ mod surroundings;
 pub mod testing;
 mod tls;
 
+pub use datagrams::{DatagramLine, DatagramReads};
 pub use failure::{Blame, FailureCode};
 pub use holepunch_traversal::{
     Config as TraversalConfig, Dropped, Event, FailReason, Input, LostReason, NatMapping,

@@ -66,6 +66,7 @@ pub use open_files::{RESERVED as OPEN_FILES_RESERVED, limit as open_files_limit}
 pub use peers::{Fabric, Later, MemoryFabric, MemoryStore, Parcel, Peers, Store};
 #[cfg(feature = "testing")]
 pub use relay::testing;
-pub use relay::{RelayConfig, RelayLimits, RelayServer};
+pub use relay::{RelayConfig, RelayDrop, RelayLimits, RelayServer};
 pub use server::{Config, Server};
+pub use stun::ANSWERS_MAX as STUN_ANSWERS_MAX;
 pub use telling::Counted;

@@ -23,8 +23,8 @@ use crate::listening::{BindError, Bound, Ended, Listening, Settings};
 use crate::listing::{ListingDoor, Listings};
 use crate::peers::Peers;
 use crate::registration::RegistrationDoor;
-use crate::relay::{Relay, RelayDoor, RelayLimits};
-use crate::stun::StunServer;
+use crate::relay::{Relay, RelayDoor, RelayDrop, RelayLimits};
+use crate::stun::{StunServer, StunSettings};
 use crate::telling::Counted;
 
 /// What a server is to be.
@@ -37,6 +37,8 @@ pub struct Config {
     /// Whether the server is to start without STUN when these addresses are taken: right for an
     /// address that nobody asked for.
     pub stun_is_optional: bool,
+    /// Most STUN answers a second in all; `None` is no bound.
+    pub stun_answers_max: Option<u64>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Whether connections of these begin with a header of the PROXY protocol.
@@ -108,31 +110,30 @@ impl Server {
         });
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let proofs = (proof_key.clone(), ProofClock::new(Instant::now(), unix));
-        let stun = match config.stun_listen.as_slice() {
-            [] => None,
-            addresses => match StunServer::bind(addresses, &config.stun_advertise, &proofs) {
-                Ok(stun) => Some(stun),
-                Err((address, source)) => {
-                    let error = BindError::Stun { address, source };
-                    if !config.stun_is_optional {
-                        return Err(error);
-                    }
-                    tracing::warn!(%error, "STUN is off");
-                    None
-                }
-            },
-        };
         let mut matchmaker = config.matchmaker;
-        let access = match matchmaker.relay.take() {
+        let mut access = match matchmaker.relay.take() {
             Some(access) => access,
-            None => RelayAccess { key: RelayKey::new(random_bytes()?), url: None },
+            None => RelayAccess { key: RelayKey::new(random_bytes()?), url: None, udp: Vec::new() },
         };
         let relay = config.relay.map(|limits| Arc::new(Relay::new(limits, access.key.clone())));
-        matchmaker.relay = (relay.is_some() || access.url.is_some()).then_some(access);
+        let stun = StunServer::bind_unless_taken(
+            StunSettings {
+                addresses: &config.stun_listen,
+                advertised: &config.stun_advertise,
+                proofs: proofs.clone(),
+                answers_max: config.stun_answers_max,
+                relay: relay.clone(),
+            },
+            config.stun_is_optional,
+        )?;
         matchmaker.stun = match &stun {
             Some(stun) if config.stun_advertise.is_empty() => stun.addresses(),
             _ => config.stun_advertise,
         };
+        if relay.is_some() && stun.is_some() && access.url.is_none() {
+            access.udp = one_of_each_family(&matchmaker.stun);
+        }
+        matchmaker.relay = (relay.is_some() || access.url.is_some()).then_some(access);
         matchmaker.proofs = Some(proofs);
         let rng = StdRng::try_from_rng(&mut SysRng)
             .map_err(|error| BindError::Random(error.to_string()))?;
@@ -170,6 +171,18 @@ impl Server {
     #[must_use]
     pub fn event_counts(&self) -> Vec<(Counted, u64)> {
         self.hub.counts()
+    }
+
+    /// How many datagrams of links have come to the relay by UDP, and were handed on.
+    #[must_use]
+    pub fn relay_datagrams(&self) -> u64 {
+        self.relay.as_ref().map_or(0, |relay| relay.datagrams())
+    }
+
+    /// How many datagrams of the relay have gone nowhere, and why.
+    #[must_use]
+    pub fn relay_drops(&self) -> Vec<(RelayDrop, u64)> {
+        self.relay.as_ref().map(|relay| relay.drops()).unwrap_or_default()
     }
 
     /// Takes no more connections, tells every worker (1001), and returns when all have gone: less than a second after
@@ -216,7 +229,13 @@ async fn ready(State(hub): State<Arc<Hub>>) -> Response {
     }
 }
 
-fn random_bytes() -> Result<[u8; 32], BindError> {
+/// A worker asks the relay at one address of each family.
+fn one_of_each_family(all: &[SocketAddr]) -> Vec<SocketAddr> {
+    let first = |is_ipv4| all.iter().copied().find(move |it| it.is_ipv4() == is_ipv4);
+    [true, false].into_iter().filter_map(first).collect()
+}
+
+pub(crate) fn random_bytes() -> Result<[u8; 32], BindError> {
     let mut bytes = [0; 32];
     SysRng.try_fill_bytes(&mut bytes).map_err(|error| BindError::Random(error.to_string()))?;
     Ok(bytes)

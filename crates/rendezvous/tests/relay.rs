@@ -126,6 +126,8 @@ const SESSION: SessionId = SessionId(7);
 
 fn relay_alone(key: &RelayKey, limits: RelayLimits) -> RelayServer {
     RelayServer::bind(RelayConfig {
+        udp_listen: vec![common::loopback()],
+        udp_is_optional: false,
         listen: common::loopback(),
         trusted_proxies: Vec::new(),
         proxy_protocol: false,
@@ -183,7 +185,8 @@ async fn workers_are_sent_to_a_relay_elsewhere_with_what_opens_it() {
     let url = format!("http://{}", relay.http_address());
     let rendezvous = Rendezvous::with(|config| {
         config.relay = None;
-        config.matchmaker.relay = Some(RelayAccess { key, url: Some(url.clone()) });
+        config.matchmaker.relay =
+            Some(RelayAccess { key, url: Some(url.clone()), udp: Vec::new() });
     });
     let linked = Linked::new(rendezvous.address(), "a").await;
     assert_eq!(linked.relay_url.as_ref(), Some(&url));
@@ -199,7 +202,7 @@ async fn workers_are_sent_to_a_relay_elsewhere_with_what_opens_it() {
 
 #[tokio::test]
 async fn a_rendezvous_that_is_started_again_with_its_key_takes_the_tokens_of_before() {
-    let access = RelayAccess { key: RelayKey::new([1; 32]), url: None };
+    let access = RelayAccess { key: RelayKey::new([1; 32]), url: None, udp: Vec::new() };
     let start = || Rendezvous::with(|config| config.matchmaker.relay = Some(access.clone()));
     let linked = Linked::new(start().address(), "a").await;
     let (again, other) = (start(), Rendezvous::start());

@@ -1,9 +1,10 @@
-//! The relay's WebSocket: where it is, who may open it, and how datagrams stand in its binary frames.
+//! The relay's WebSocket: where it is, who may open it, and how datagrams stand in its binary frames. Its other way: [`udp`].
 //!
 //! A frame holds one datagram or several, each behind its length (2 bytes, big-endian). The relay hands
 //! frames on as they are: only the two workers read them, and what they read is encrypted.
 
 mod token;
+pub mod udp;
 
 pub use token::{
     RELAY_KEY_CHARS_MIN, RELAY_TOKEN_LIFETIME, RelayAccess, RelayKey, RelayKeyError,

@@ -186,6 +186,12 @@ impl RelayToken {
         &self.0
     }
 
+    /// The end of its time, in seconds of Unix time, as its first bytes say.
+    pub(crate) fn until(&self) -> u32 {
+        let [a, b, c, d, ..] = self.0;
+        u32::from_be_bytes([a, b, c, d])
+    }
+
     /// The token as text: a secret.
     #[must_use]
     pub fn reveal(&self) -> String {

@@ -13,6 +13,7 @@
 //! #     listen: any_port,
 //! #     stun_listen: vec![any_port],
 //! #     stun_is_optional: false,
+//! #     stun_answers_max: None,
 //! #     listing: false,
 //! #     open_files_max: None,
 //! #     trusted_proxies: Vec::new(),

@@ -87,6 +87,15 @@ fn works(pair: &Pair) -> Outcome {
         told.require(report["direct"] == !is_relayed, "the path is another one")?;
         told.require(bytes("to_peer") > 0 && bytes("from_peer") > 0, "nothing was measured")?;
     }
+    if is_relayed {
+        // Those whose UDP gets out are relayed by it.
+        let by_udp = pair.kinds.iter().filter(|kind| kind.claim().is_some()).count();
+        session.wait_for_rendezvous("relay by UDP", ENDS_WITHIN, |lines| {
+            let left = lines.iter().filter(|line| line.text().contains("relay by UDP left"));
+            let carried = left.filter(|line| !line.text().contains("datagrams=0 ")).count();
+            (carried >= by_udp).then_some(())
+        })?;
+    }
     let folders = Folders::new()?;
     folders.write("large", 3 * MIB)?;
     folders.write("small/one", 1000)?;

@@ -63,6 +63,7 @@ fn server(
         listen: ANY_PORT,
         stun_listen,
         stun_is_optional: false,
+        stun_answers_max: None,
         listing: true,
         open_files_max: None,
         trusted_proxies: Vec::new(),

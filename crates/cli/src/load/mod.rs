@@ -7,6 +7,7 @@ mod pair;
 mod relay;
 mod stats;
 mod stay;
+mod stun;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -36,13 +37,15 @@ const WORKERS_MAX: usize = 60_000;
 
 /// Put load on a rendezvous
 ///
-/// The load is idle workers, pairings, echoes, or relayed bytes; or workers that stay while rendezvous come and go.
+/// The load is idle workers, pairings, echoes, relayed bytes, or questions to its STUN server; or workers that stay while
+/// rendezvous come and go.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     holepunch load idle --url http://127.0.0.1:8080 --workers 10000 --hold-sec 60\n  \
     holepunch load pair --url http://127.0.0.1:8080 --workers 5000 --json\n  \
     holepunch load echo --url http://127.0.0.1:8080 --connections 50 --in-flight 16\n  \
-    holepunch load relay --url http://127.0.0.1:8080 --pairs 1 --seconds 10")]
+    holepunch load relay --url http://127.0.0.1:8080 --pairs 1 --seconds 10\n  \
+    holepunch load stun --server 127.0.0.1:3478 --sockets 64 --seconds 10")]
 pub(crate) struct Args {
     #[command(subcommand)]
     kind: Kind,
@@ -113,6 +116,15 @@ enum Kind {
         #[command(flatten)]
         plan: stay::Plan,
     },
+    /// Ask a STUN server as fast as it answers, any one
+    #[command(after_help = "Example: holepunch load stun --server 127.0.0.1:3478 --sockets 64")]
+    Stun {
+        #[command(flatten)]
+        plan: stun::Plan,
+        /// Print the result as a JSON object
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -163,6 +175,7 @@ async fn run_kind(kind: Kind, environment: &Environment) -> Result<ExitCode, Fai
             let target = Arc::clone(&common.targets(environment)?[0]);
             (relay::run(target, plan).await.map_err(Failure::failed)?, common.json)
         }
+        Kind::Stun { plan, json } => (stun::run(plan).await.map_err(Failure::failed)?, json),
     };
     if json {
         output::json(&summary)

@@ -90,7 +90,7 @@ impl Meter {
                 }
             }
         });
-        Self { started: Instant::now(), cpu: cpu_seconds(), lag, late }
+        Self { started: Instant::now(), cpu: cpu_seconds("self"), lag, late }
     }
 
     pub(super) fn elapsed(&self) -> Duration {
@@ -100,7 +100,8 @@ impl Meter {
     pub(super) fn stop(self) -> Generator {
         self.lag.abort();
         let seconds = self.started.elapsed().as_secs_f64();
-        let cpu_cores = cpu_seconds().zip(self.cpu).map(|(now, before)| (now - before) / seconds);
+        let cpu_cores =
+            cpu_seconds("self").zip(self.cpu).map(|(now, before)| (now - before) / seconds);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let lag_p99_ms = self.late.lock().map_or(0.0, |late| late.quantile_ms(0.99));
         let too_busy = cpu_cores.is_some_and(|used| {
@@ -113,14 +114,37 @@ impl Meter {
     }
 }
 
-/// CPU time of this process so far (utime and stime of `/proc/self/stat`, proc(5)).
-fn cpu_seconds() -> Option<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+/// CPU time of a process so far (utime and stime of `/proc/PID/stat`, proc(5)).
+fn cpu_seconds(process: &str) -> Option<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The second field is the program's name, which may contain anything but ends with the last ')'.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let user: f64 = fields.next()?.parse().ok()?;
     let system: f64 = fields.next()?.parse().ok()?;
     Some((user + system) / TICKS_PER_SECOND)
+}
+
+/// Watches the server, where that is a process of this machine.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(super) struct Server {
+    /// Process of the server, on this machine, whose CPU time is told
+    #[arg(long, value_name = "PID")]
+    server_pid: Option<u32>,
+}
+
+impl Server {
+    /// Its CPU time so far.
+    pub(super) fn cpu_seconds(self) -> Option<f64> {
+        cpu_seconds(&self.server_pid?.to_string())
+    }
+}
+
+/// What the server has used.
+#[derive(Debug, Serialize)]
+pub(super) struct Served {
+    cpu_seconds: f64,
+    /// Things done in one second of CPU time.
+    done_per_cpu_second: f64,
 }
 
 /// How busy the load generator itself was.
@@ -147,6 +171,8 @@ pub(super) struct Summary {
     /// Megabits of payload in a second, where it was that which was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) mbit_per_second: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) server: Option<Served>,
     pub(super) times: Vec<Times>,
     /// What went wrong, and how often; the first few reasons.
     pub(super) failures: usize,
@@ -176,11 +202,24 @@ impl Summary {
             done,
             per_second,
             mbit_per_second: None,
+            server: None,
             times,
             failures: 0,
             reasons,
             generator,
         }
+    }
+
+    /// The server has used so much CPU time between the two moments.
+    pub(super) fn note_server(&mut self, before: Option<f64>, after: Option<f64>) {
+        let used = before.zip(after).map(|(before, after)| after - before);
+        self.server = used.map(|cpu_seconds| {
+            #[expect(clippy::cast_precision_loss, reason = "no run does 2^52 things")]
+            let done = self.done as f64;
+            // A tick at least.
+            let done_per_cpu_second = done / cpu_seconds.max(1.0 / TICKS_PER_SECOND);
+            Served { cpu_seconds, done_per_cpu_second }
+        });
     }
 
     pub(super) fn failed(&self) -> bool {
@@ -218,6 +257,9 @@ impl fmt::Display for Summary {
         )?;
         if let Some(rate) = self.mbit_per_second {
             writeln!(f, "{rate:.0} Mbit/s of payload")?;
+        }
+        if let Some(Served { cpu_seconds, done_per_cpu_second }) = &self.server {
+            writeln!(f, "server: {cpu_seconds:.2} s of CPU, {done_per_cpu_second:.0} in each")?;
         }
         for reason in &self.reasons {
             writeln!(f, "failure: {reason}")?;

@@ -8,10 +8,11 @@ use holepunch_rendezvous::RelayLimits;
 use holepunch_wire::relay::{RelayAccess, RelayKey};
 use holepunch_worker::RelayUrl;
 
+use super::Advertised;
 use super::relay_limits::LimitArgs;
 use crate::exit::Failure;
 use crate::secrets::Secret;
-use crate::settings::Environment;
+use crate::settings::{Environment, List, repeated};
 
 const KEY: Secret = Secret {
     what: "the relay's key",
@@ -34,6 +35,12 @@ pub(crate) struct Args {
     /// The URL at which workers reach a `holepunch relay` that has the same --relay-key: http or https [env: RELAY_URL]
     #[arg(long, value_name = "URL")]
     relay_url: Option<RelayUrl>,
+    /// Where the relay elsewhere is reached by UDP as well
+    ///
+    /// Addresses or names, looked up at the start; of the rendezvous' own relay, workers are told the addresses of STUN
+    /// [env: RELAY_UDP]
+    #[arg(long, value_name = "ADDR,…")]
+    relay_udp: Vec<String>,
     #[command(flatten)]
     key: KeyArgs,
     #[command(flatten)]
@@ -96,8 +103,12 @@ impl Args {
     ) -> Result<(Option<RelayLimits>, Option<RelayAccess>), Failure> {
         let is_off = environment.switch("--no-relay", self.no_relay, "NO_RELAY")?;
         let url = environment.setting("--relay-url", self.relay_url, &["RELAY_URL"])?;
+        let udp: Option<List<Advertised>> = repeated("--relay-udp", &self.relay_udp)?;
+        let udp = environment.setting("--relay-udp", udp, &["RELAY_UDP"])?;
+        let udp = udp.filter(|_| url.is_some()).map(|List(all)| all).unwrap_or_default();
+        let udp = udp.into_iter().map(|Advertised(address)| address).collect();
         let access = match (self.key.key(environment)?, url) {
-            (Some(key), url) => Some(RelayAccess { key, url: url.map(|url| url.to_string()) }),
+            (Some(key), url) => Some(RelayAccess { key, url: url.map(|url| url.to_string()), udp }),
             (None, Some(_)) => {
                 return Err(Failure::usage(
                     "--relay-url (RELAY_URL) needs --relay-key (RELAY_KEY), which that relay shares",

@@ -118,7 +118,7 @@ mod tests {
 
     fn read(flags: &[&str], variables: &[(&str, &str)]) -> Result<Option<Shared>, Failure> {
         let line = Line::try_parse_from(["x"].iter().chain(flags)).unwrap();
-        let relay = RelayAccess { key: RelayKey::new([1; 32]), url: None };
+        let relay = RelayAccess { key: RelayKey::new([1; 32]), url: None, udp: Vec::new() };
         line.args.read(&Environment::of(variables), Some(&relay))
     }
 

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod by_udp;
 mod cables;
 mod cut_early;
 mod figures;

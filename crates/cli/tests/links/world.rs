@@ -53,10 +53,15 @@ pub(crate) fn log() {
 }
 
 pub(crate) fn serve(listen: SocketAddr) -> Server {
-    Server::bind(ServerConfig {
+    serve_with(listen, |_| {})
+}
+
+pub(crate) fn serve_with(listen: SocketAddr, change: impl FnOnce(&mut ServerConfig)) -> Server {
+    let mut config = ServerConfig {
         listen,
         stun_listen: Vec::new(),
         stun_is_optional: false,
+        stun_answers_max: None,
         listing: true,
         open_files_max: None,
         trusted_proxies: Vec::new(),
@@ -65,8 +70,9 @@ pub(crate) fn serve(listen: SocketAddr) -> Server {
         stun_advertise: Vec::new(),
         relay: Some(RelayLimits::default()),
         matchmaker: MatchmakerConfig { allow_private: true, ..MatchmakerConfig::default() },
-    })
-    .unwrap()
+    };
+    change(&mut config);
+    Server::bind(config).unwrap()
 }
 
 impl Peer {
@@ -118,8 +124,21 @@ impl World {
 
     /// Each worker has so many connections to the rendezvous; others wait.
     async fn behind(nat: Nat, connections: usize, change: impl Fn(usize, &mut Config)) -> Self {
-        log();
         let rendezvous = serve(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        Self::of((rendezvous, nat), connections, change).await
+    }
+
+    /// With a rendezvous of the test's own.
+    pub(crate) async fn served_by(rendezvous: Server, change: impl Fn(usize, &mut Config)) -> Self {
+        Self::of((rendezvous, Nat::open().await), usize::MAX, change).await
+    }
+
+    async fn of(
+        (rendezvous, nat): (Server, Nat),
+        connections: usize,
+        change: impl Fn(usize, &mut Config),
+    ) -> Self {
+        log();
         let address = rendezvous.http_address();
         let mut peers = Vec::new();
         for number in 0..2 {

@@ -36,21 +36,29 @@ pub struct RelayEnd {
     label: SocketAddr,
     view: watch::Sender<View>,
     queue: Option<Arc<RelayQueue>>,
+    /// Longest datagram that it takes, in bytes.
+    datagram_bytes_max: usize,
 }
 
 impl RelayEnd {
     pub(super) fn new(mux: Arc<Mux>, route: Route, view: watch::Sender<View>) -> Self {
         let label = mux.own_label(route);
-        Self { mux, route, label, view, queue: None }
+        let datagram_bytes_max = match route {
+            Route::Turn(_) => TURN_DATAGRAM_BYTES_MAX,
+            Route::Relay(_) | Route::Direct(..) => DATAGRAM_BYTES_MAX,
+        };
+        Self { mux, route, label, view, queue: None, datagram_bytes_max }
+    }
+
+    /// Datagrams of at most so many bytes go by it from the next time on that it is [`up`](Self::up). QUIC finds out that
+    /// longer ones do not arrive.
+    pub fn limit_datagrams(&mut self, bytes_max: usize) {
+        self.datagram_bytes_max = self.datagram_bytes_max.min(bytes_max);
     }
 
     /// The relay is connected: packets may go by it.
     pub fn up(&mut self) {
-        let bytes_max = match self.route {
-            Route::Turn(_) => TURN_DATAGRAM_BYTES_MAX,
-            Route::Relay(_) | Route::Direct(..) => DATAGRAM_BYTES_MAX,
-        };
-        let queue = Arc::new(RelayQueue::new(bytes_max));
+        let queue = Arc::new(RelayQueue::new(self.datagram_bytes_max));
         self.mux.open_relay(self.label, Arc::clone(&queue));
         self.queue = Some(queue);
         self.view.send_modify(|view| {

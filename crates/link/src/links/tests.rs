@@ -72,6 +72,7 @@ impl Side {
                 peer_key: Some(peer_key),
                 relay_token: None,
                 relay_url: None,
+                relay_udp: Vec::new(),
                 candidates: Vec::new(),
                 address_proof: AddressProof::Stun,
                 turn: Vec::new(),

@@ -147,6 +147,7 @@ mod tests {
                 peer_key: None,
                 relay_token: None,
                 relay_url: None,
+                relay_udp: Vec::new(),
                 candidates: Vec::new(),
                 address_proof: AddressProof::Stun,
                 turn: Vec::new(),

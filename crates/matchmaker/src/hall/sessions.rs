@@ -207,6 +207,8 @@ impl Hall {
         let have_keys = cards.iter().all(|card| card.key().is_some());
         let relay = if have_keys { step.shared.relay_tokens(id, step.now) } else { None };
         let relay_url = step.shared.relay.as_ref().and_then(|relay| relay.url.clone());
+        let relay_udp = step.shared.relay.as_ref().filter(|_| relay.is_some());
+        let relay_udp = relay_udp.map(|relay| relay.udp.clone()).unwrap_or_default();
         let roles = [IceRole::Controlled, IceRole::Controlling];
         for own in [0, 1] {
             let ((seat, _), peer) = (pair[own], &cards[1 - own]);
@@ -218,6 +220,7 @@ impl Hall {
                 peer_key: peer.key(),
                 relay_token: relay.as_ref().map(|tokens| tokens[own].clone()),
                 relay_url: relay_url.clone().filter(|_| relay.is_some()),
+                relay_udp: relay_udp.clone(),
                 candidates: peer.v1.as_ref().map(|v1| v1.candidates.clone()).unwrap_or_default(),
                 address_proof: peer.proof(),
                 // The desk has what opens TURN servers for its worker.

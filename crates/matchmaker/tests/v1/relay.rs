@@ -142,7 +142,7 @@ fn rejoining(own: usize) -> Command {
 fn a_session_that_was_taken_over_gets_fresh_tokens_once_both_are_known() {
     #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
     let now = Instant::now();
-    let relay = RelayAccess { key: relay_key(), url: None };
+    let relay = RelayAccess { key: relay_key(), url: None, udp: Vec::new() };
     let mut halls = Halls::new(Some(relay), StdRng::seed_from_u64(1));
     halls.wall_clock(Duration::from_secs(UNIX_S), now);
     let mut told = Vec::new();

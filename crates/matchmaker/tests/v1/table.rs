@@ -56,7 +56,7 @@ impl Table {
     pub(crate) fn with_relay(url: Option<&str>) -> Self {
         #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
         let now = Instant::now();
-        let relay = RelayAccess { key: relay_key(), url: url.map(str::to_owned) };
+        let relay = RelayAccess { key: relay_key(), url: url.map(str::to_owned), udp: Vec::new() };
         let mut table = Self::of(Config { relay: Some(relay), ..Config::default() }, now);
         table.input(Input::WallClock { unix: Duration::from_secs(UNIX_S) });
         table

@@ -34,11 +34,19 @@ fn quota_of(bytes_per_day: u64) -> Rate {
     Rate { count: bytes_per_day, per: QUOTA_TIME, burst: bytes_per_day }
 }
 
+/// By what a worker reaches the relay. Each has a place of its own, and what goes by either counts for both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    WebSocket,
+    Udp,
+}
+
 /// Who opens the relay, and of which session.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Payer {
     pub(super) session: SessionId,
     pub(super) source: Option<Source>,
+    pub(super) way: Way,
 }
 
 /// What a session or an address has used.
@@ -49,7 +57,8 @@ pub(super) struct Account {
     bytes: u64,
     /// It has been logged that its rate, or its quota, is used up.
     told: bool,
-    holders: usize,
+    /// By each way.
+    holders: [usize; 2],
     /// Since when it has no holder.
     idle_since: Option<Instant>,
 }
@@ -57,22 +66,23 @@ pub(super) struct Account {
 impl Share for Account {
     fn standing(&self) -> Standing {
         match (self.holders, self.idle_since) {
-            (0, Some(at)) => Standing::Idle(at),
-            (0, None) => Standing::Nothing,
+            ([0, 0], Some(at)) => Standing::Idle(at),
+            ([0, 0], None) => Standing::Nothing,
             _ => Standing::Held,
         }
     }
 }
 
 impl Account {
-    fn hold(&mut self) {
-        self.holders += 1;
+    fn hold(&mut self, way: Way) {
+        self.holders[way as usize] += 1;
     }
 
     /// What is not held is not known: its session has ended.
-    fn release(&mut self, now: Instant) {
-        if self.holders > 0 {
-            self.holders -= 1;
+    fn release(&mut self, way: Way, now: Instant) {
+        let holders = &mut self.holders[way as usize];
+        if *holders > 0 {
+            *holders -= 1;
             self.idle_since = Some(now);
         }
     }
@@ -128,7 +138,7 @@ pub(super) struct Budgets {
     sources: Table<Source, Account>,
     sites: Table<Site, Account>,
     total: Bucket,
-    connections: usize,
+    connections: [usize; 2],
 }
 
 impl Budgets {
@@ -139,13 +149,14 @@ impl Budgets {
             sources: Table::bounded(ACCOUNTS_MAX),
             sites: Table::bounded(ACCOUNTS_MAX),
             total: Bucket::default(),
-            connections: 0,
+            connections: [0; 2],
         }
     }
 
     /// Takes a connection in; [`leave`](Self::leave) gives its place back.
     pub(super) fn enter(&mut self, payer: Payer, now: Instant) -> Result<(), Refusal> {
-        if self.connections >= self.limits.connections_max {
+        let way = payer.way;
+        if self.connections[way as usize] >= self.limits.connections_max {
             return Err(Refusal::Full);
         }
         let session = self.sessions.find(&payer.session);
@@ -153,26 +164,26 @@ impl Budgets {
             return Err(Refusal::QuotaOfSession);
         }
         if let Some(source) = payer.source {
-            self.admit(source, now)?;
-            self.sources.change(source, Account::hold);
+            self.admit(source, way, now)?;
+            self.sources.change(source, |it| it.hold(way));
         }
         if let Some(site) = payer.source.and_then(Source::shared_site) {
-            self.sites.change(site, Account::hold);
+            self.sites.change(site, |it| it.hold(way));
         }
-        self.sessions.change(payer.session, Account::hold);
-        self.connections += 1;
+        self.sessions.change(payer.session, |it| it.hold(way));
+        self.connections[way as usize] += 1;
         Ok(())
     }
 
     /// Whether one more connection may come from there.
-    fn admit(&self, source: Source, now: Instant) -> Result<(), Refusal> {
+    fn admit(&self, source: Source, way: Way, now: Instant) -> Result<(), Refusal> {
         let share = (self.limits.connections_max / SHARE_OF_ADDRESS).max(2);
         let of_source = self.sources.find(&source);
         let of_site = source.shared_site().and_then(|site| self.sites.find(&site));
-        if of_source.is_some_and(|it| it.holders >= share) {
+        if of_source.is_some_and(|it| it.holders[way as usize] >= share) {
             return Err(Refusal::ShareOfAddress);
         }
-        if of_site.is_some_and(|it| it.holders >= share * SHARES_OF_SITE as usize) {
+        if of_site.is_some_and(|it| it.holders[way as usize] >= share * SHARES_OF_SITE as usize) {
             return Err(Refusal::ShareOfSite);
         }
         let Some(quota) = self.limits.quota_per_ip.map(quota_of) else { return Ok(()) };
@@ -186,14 +197,15 @@ impl Budgets {
     }
 
     pub(super) fn leave(&mut self, payer: Payer, now: Instant) {
-        self.sessions.change(payer.session, |it| it.release(now));
+        self.sessions.change(payer.session, |it| it.release(payer.way, now));
         if let Some(source) = payer.source {
-            self.sources.change(source, |it| it.release(now));
+            self.sources.change(source, |it| it.release(payer.way, now));
         }
         if let Some(site) = payer.source.and_then(Source::shared_site) {
-            self.sites.change(site, |it| it.release(now));
+            self.sites.change(site, |it| it.release(payer.way, now));
         }
-        self.connections = self.connections.saturating_sub(1);
+        let connections = &mut self.connections[payer.way as usize];
+        *connections = connections.saturating_sub(1);
     }
 
     /// A session is over: nothing of it has to be known any more.

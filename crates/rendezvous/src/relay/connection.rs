@@ -9,7 +9,7 @@ use axum::body::Bytes;
 use bytes::BytesMut;
 use tokio::net::TcpStream;
 
-use super::budget::{Bound, Payer, Verdict};
+use super::budget::{Bound, Payer, Verdict, Way};
 use super::end::{Close, End};
 use super::frame::{PING, PONG, Reader, Received};
 use super::{Pair, Relay};
@@ -154,6 +154,10 @@ impl Connection<'_> {
             }
         };
         if !messages.is_empty() {
+            self.pair.ends[self.own].speaks_by(Way::WebSocket);
+            if let Some(channel) = self.other().channel_in_use(0) {
+                messages.retain(|frame| !channel.send_frame(frame));
+            }
             self.other().send(messages.into_iter(), buffer_bytes);
         }
         outcome

@@ -1,6 +1,7 @@
 //! One of the two ends of a session: what waits for its worker, and the socket that it goes to.
 
 use std::io::{self, IoSlice};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::Bytes;
@@ -9,8 +10,10 @@ use tokio::sync::Notify;
 
 use holepunch_wire::close_code::CloseCode;
 
+use super::budget::Way;
 use super::frame::{CLOSE, OwnHead, close_payload};
 use super::queue::{Queue, WRITE_PIECES_MAX};
+use super::udp::Channel;
 
 /// The code and the reason of a close frame.
 pub(super) type Close = (u16, &'static str);
@@ -27,6 +30,8 @@ pub(super) struct End {
     changed: Notify,
     /// The other end's task may read again.
     has_room: Notify,
+    /// Its worker has spoken by datagrams last.
+    speaks_by_udp: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +41,7 @@ struct State {
     number: u64,
     /// Where the queue is written; none while the worker is not connected.
     stream: Option<Arc<TcpStream>>,
+    channel: Option<Arc<Channel>>,
     /// What the task of that connection still has to write before it ends.
     last_words: Option<(u64, Vec<u8>)>,
     dropped: u64,
@@ -75,6 +81,55 @@ impl End {
 
     pub(super) fn is_connected(&self) -> bool {
         self.lock().stream.is_some()
+    }
+
+    /// Whether its worker is reached by any way.
+    pub(super) fn is_used(&self) -> bool {
+        let state = self.lock();
+        state.stream.is_some() || state.channel.is_some()
+    }
+
+    /// Takes a channel in the place of the one before, which it returns.
+    pub(super) fn attach(&self, channel: Arc<Channel>) -> Option<Arc<Channel>> {
+        self.lock().channel.replace(channel)
+    }
+
+    /// A channel is closed, if it still is this end's.
+    pub(super) fn detach_channel(&self, channel: &Arc<Channel>) {
+        self.lock().channel.take_if(|it| Arc::ptr_eq(it, channel));
+    }
+
+    pub(super) fn channel(&self) -> Option<Arc<Channel>> {
+        self.lock().channel.clone()
+    }
+
+    /// Its worker has sent something by that way: it is sent to by the same.
+    pub(super) fn speaks_by(&self, way: Way) {
+        let by_udp = way == Way::Udp;
+        if self.speaks_by_udp.load(Ordering::Relaxed) != by_udp {
+            self.speaks_by_udp.store(by_udp, Ordering::Relaxed);
+        }
+    }
+
+    /// The channel by which datagrams of this length go to the worker; none where its WebSocket is the better way.
+    pub(super) fn channel_in_use(&self, payload_bytes: usize) -> Option<Arc<Channel>> {
+        let by_udp = self.speaks_by_udp.load(Ordering::Relaxed);
+        let state = self.lock();
+        let is_in_use =
+            |it: &&Arc<Channel>| state.stream.is_none() || (by_udp && it.takes(payload_bytes));
+        state.channel.as_ref().filter(is_in_use).cloned()
+    }
+
+    /// Hands a frame to the worker, unless as much waits for it as may.
+    pub(super) fn offer(&self, frame: Bytes) -> bool {
+        let has_room = {
+            let state = self.lock();
+            state.stream.is_none() || !state.queue.is_full()
+        };
+        if has_room {
+            self.send(std::iter::once(frame), 0);
+        }
+        has_room
     }
 
     /// Frames that were dropped since no worker was there to take them.

@@ -8,7 +8,8 @@
 //!    `end`, bounded, and the reader pauses while it is full: TCP slows the sender, and nobody else.
 //! 3. `frame`, `queue`: how messages are read and written, where they lie.
 //! 4. `budget`: how much.
-//! 5. A session that ends closes both WebSockets, where the relay is told of it: one beside a rendezvous is. The workers of
+//! 5. `udp`: the same by datagrams, for each of the two workers.
+//! 6. A session that ends closes both WebSockets, where the relay is told of it: one beside a rendezvous is. The workers of
 //!    the session are told, too, and a token ends by itself.
 
 mod budget;
@@ -20,6 +21,7 @@ mod request;
 mod server;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod udp;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,9 +40,13 @@ use connection::{Connection, Counts};
 use end::{Close, End};
 use holepunch_wire::close_code::CloseCode;
 use holepunch_wire::reason::CloseReason;
+use holepunch_wire::relay::udp::Reason;
+use udp::Channels;
 
 pub(crate) use request::RelayDoor;
 pub use server::{RelayConfig, RelayServer};
+pub(crate) use udp::Arrival;
+pub use udp::RelayDrop;
 
 /// Sessions that are remembered to have ended, some 100 bytes each: their tokens may be good for a day. The oldest are forgotten.
 const ENDED_MAX: usize = 65_536;
@@ -93,6 +99,7 @@ pub(crate) struct Relay {
     key: RelayKey,
     table: Mutex<Table>,
     budgets: Mutex<Budgets>,
+    channels: Channels,
     log_budget: LogBudget,
     warnings: LogBudget,
     slowed: AtomicU64,
@@ -117,8 +124,10 @@ impl Table {
 impl Relay {
     pub(crate) fn new(limits: RelayLimits, key: RelayKey) -> Self {
         let over = shares::Table::bounded(ENDED_MAX);
+        let channels = Channels::new(key.derived(b"cookies of the relay on UDP"));
         Self {
             key,
+            channels,
             table: Mutex::new(Table { pairs: HashMap::new(), over, ended: false }),
             budgets: Mutex::new(Budgets::new(limits)),
             log_budget: LogBudget::new(LINES),
@@ -172,14 +181,8 @@ impl Relay {
             Connection { relay: self, pair: &pair, own, number, stream, payer, counts };
         let why = connection.serve(first).await;
         let Counts { messages, bytes } = connection.counts;
-        self.with_table(|table| {
-            pair.ends[own].disconnect(number);
-            let is_empty = !pair.ends.iter().any(End::is_connected);
-            // Nobody is left to read what waits.
-            if is_empty && table.pairs.get(&session).is_some_and(|it| Arc::ptr_eq(it, &pair)) {
-                table.pairs.remove(&session);
-            }
-        });
+        pair.ends[own].disconnect(number);
+        self.forget_unused(session, &pair);
         // Another connection may have taken the place of this one.
         if !pair.ends[own].is_connected() {
             tell(false);
@@ -198,6 +201,9 @@ impl Relay {
         });
         for end in pair.iter().flat_map(|pair| &pair.ends) {
             end.close((CloseCode::Normal.into(), reason));
+            if let Some(channel) = end.channel() {
+                self.close_channel(&channel, Some(Reason::Ended));
+            }
         }
         self.budgets.lock().unwrap_or_else(PoisonError::into_inner).forget(session);
     }
@@ -211,9 +217,27 @@ impl Relay {
         for end in pairs.iter().flat_map(|pair| &pair.ends) {
             end.close(SHUTDOWN);
         }
+        self.close_channels(Reason::ShuttingDown);
+        let dropped: Vec<(RelayDrop, u64)> =
+            self.drops().into_iter().filter(|(_, count)| *count > 0).collect();
         let (slowed, over_quota) =
             (self.slowed.load(Ordering::Relaxed), self.over_quota.load(Ordering::Relaxed));
-        tracing::info!(open = pairs.len(), slowed, over_quota, "relay has ended");
+        tracing::info!(open = pairs.len(), slowed, over_quota, ?dropped, "relay has ended");
+    }
+
+    /// Nobody is left to read what waits.
+    fn forget_unused(&self, session: SessionId, pair: &Arc<Pair>) {
+        self.with_table(|table| {
+            let is_unused = !pair.ends.iter().any(End::is_used);
+            if is_unused && table.pairs.get(&session).is_some_and(|it| Arc::ptr_eq(it, pair)) {
+                table.pairs.remove(&session);
+            }
+        });
+    }
+
+    /// How many datagrams have gone nowhere, and why.
+    pub(crate) fn drops(&self) -> Vec<(RelayDrop, u64)> {
+        self.channels.drops.all()
     }
 
     /// Counts bytes that a worker has sent, and logs once what is too much.

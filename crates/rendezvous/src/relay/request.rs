@@ -27,7 +27,7 @@ use crate::front::Front;
 use crate::websocket;
 
 use super::Relay;
-use super::budget::{Payer, Refusal};
+use super::budget::{Payer, Refusal, Way};
 
 /// Where relays are opened.
 pub(crate) struct RelayDoor {
@@ -80,7 +80,7 @@ async fn open(
         }
     };
     let client = client_address(from, request.headers(), &door.front.trusted_proxies);
-    let payer = Payer { session, source: Source::of(client.ip) };
+    let payer = Payer { session, source: Source::of(client.ip), way: Way::WebSocket };
     let (response, upgrade) = match websocket::upgrade(&mut request) {
         Ok(upgrade) => upgrade,
         Err(refusal) => return refusal.into_response(),

@@ -2,12 +2,16 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use holepunch_wire::relay::RelayKey;
+use holepunch_wire::stun::proof::{ProofClock, ProofKey};
 use ipnet::IpNet;
 
 use crate::http;
 use crate::listening::{BindError, Bound, Ended, Listening, Settings};
+use crate::server::random_bytes;
+use crate::stun::{ANSWERS_MAX as STUN_ANSWERS_MAX, StunServer, StunSettings};
 
 use super::{Relay, RelayDoor, RelayLimits};
 
@@ -16,6 +20,10 @@ use super::{Relay, RelayDoor, RelayLimits};
 pub struct RelayConfig {
     /// Where HTTP and WebSocket are served; port 0 means any free one.
     pub listen: SocketAddr,
+    /// Where its datagrams are taken on UDP, and STUN's; none turns it off.
+    pub udp_listen: Vec<SocketAddr>,
+    /// Whether it is to start without these where they are taken.
+    pub udp_is_optional: bool,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Whether connections of these begin with a header of the PROXY protocol.
@@ -33,6 +41,7 @@ pub struct RelayConfig {
 #[derive(Debug)]
 pub struct RelayServer {
     listening: Listening,
+    udp: Option<StunServer>,
     relay: Arc<Relay>,
 }
 
@@ -54,12 +63,25 @@ impl RelayServer {
             websockets_max: config.limits.connections_max,
         })?;
         let relay = Arc::new(Relay::new(config.limits, config.key));
-        tracing::info!(http = %bound.address, "relay is running");
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let udp = StunServer::bind_unless_taken(
+            StunSettings {
+                addresses: &config.udp_listen,
+                advertised: &[],
+                // No rendezvous takes its word for an address.
+                proofs: (ProofKey::new(random_bytes()?), ProofClock::new(Instant::now(), unix)),
+                answers_max: Some(STUN_ANSWERS_MAX),
+                relay: Some(Arc::clone(&relay)),
+            },
+            config.udp_is_optional,
+        )?;
+        let udp_addresses = udp.as_ref().map(StunServer::addresses).unwrap_or_default();
+        tracing::info!(http = %bound.address, udp = ?udp_addresses, "relay is running");
         let front = Arc::clone(&bound.front);
         let nobody = Box::new(|_, _, _| {});
         let door = RelayDoor { front, relay: Some(Arc::clone(&relay)), tell: nobody };
         let routes = http::relay(Arc::clone(&bound.front), door.routes());
-        Ok(Self { listening: bound.serve(routes), relay })
+        Ok(Self { listening: bound.serve(routes), udp, relay })
     }
 
     /// Where HTTP and WebSocket are served.
@@ -68,9 +90,18 @@ impl RelayServer {
         self.listening.address()
     }
 
+    /// Where its datagrams are taken on UDP.
+    #[must_use]
+    pub fn udp_addresses(&self) -> Vec<SocketAddr> {
+        self.udp.as_ref().map(StunServer::addresses).unwrap_or_default()
+    }
+
     /// Takes no more connections, tells every worker (1001), and returns when all have gone.
     pub async fn shutdown(self) {
         let Ended { left, ended_for_others } = self.listening.close(|| self.relay.shutdown()).await;
+        if let Some(udp) = self.udp {
+            udp.shutdown().await;
+        }
         tracing::info!(left, ended_for_others, "relay's server has ended");
     }
 }

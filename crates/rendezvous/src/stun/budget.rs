@@ -25,11 +25,11 @@ const WHOLE: Rate = Rate { count: 2_000, per: SECOND, burst: 20_000 };
 /// somebody who has not asked it is 10 Mbit/s more (15 by IPv6). With the burst of [`WHOLE`], 3,000 workers behind one
 /// address may start at once.
 const SHORTEST: Rate = Rate { count: 20_000, per: SECOND, burst: 25_000 };
-/// Answers in all: five times what 100,000 workers need to refresh their mappings, and at most some
+/// Answers in all, unless it is set: five times what 100,000 workers need to refresh their mappings, and at most some
 /// 50 Mbit/s for whoever pays for this server.
-const TOTAL: Rate = Rate { count: 50_000, per: SECOND, burst: 50_000 };
+pub const TOTAL: u64 = 50_000;
 /// The shortest answers leave the last tenth of the burst of all: those who are within their share come first.
-const TOTAL_OF_SHORTEST: Rate = Rate { count: TOTAL.count, per: SECOND, burst: 45_000 };
+const PARTS_FOR_WHOLE: u64 = 10;
 /// What was left out is told so often.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
@@ -55,31 +55,33 @@ pub(super) struct Shortfall {
 pub(super) struct Budget {
     whole: Shares,
     shortest: Shares,
-    total: Bucket,
+    used: Bucket,
     shortfall: Shortfall,
     told_at: Option<Instant>,
 }
 
-impl Default for Budget {
-    fn default() -> Self {
+impl Budget {
+    /// With so many answers a second in all; `None` is no bound.
+    pub(super) fn new(answers_max: Option<u64>) -> Self {
+        let count = answers_max.unwrap_or(u64::MAX);
+        let total = Rate { count, per: SECOND, burst: count };
+        let of_shortest = Rate { burst: count - count / PARTS_FOR_WHOLE, ..total };
         Self {
-            whole: Shares::new(WHOLE, TOTAL),
-            shortest: Shares::new(SHORTEST, TOTAL_OF_SHORTEST),
-            total: Bucket::default(),
+            whole: Shares::new(WHOLE, total),
+            shortest: Shares::new(SHORTEST, of_shortest),
+            used: Bucket::default(),
             shortfall: Shortfall::default(),
             told_at: None,
         }
     }
-}
 
-impl Budget {
     /// What an answer to this address may say, if one may go there. Those to this machine itself count in all
     /// alone.
     pub(super) fn allows(&mut self, ip: IpAddr, now: Instant) -> Option<Allowance> {
         let source = Source::of(ip);
-        if self.whole.take(source, &mut self.total, now) {
+        if self.whole.take(source, &mut self.used, now) {
             Some(Allowance::Whole)
-        } else if self.shortest.take(source, &mut self.total, now) {
+        } else if self.shortest.take(source, &mut self.used, now) {
             self.shortfall.shortened += 1;
             Some(Allowance::MappedAlone)
         } else {

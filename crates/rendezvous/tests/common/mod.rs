@@ -111,6 +111,7 @@ pub(crate) fn config() -> Config {
         listen: loopback(),
         stun_listen: Vec::new(),
         stun_is_optional: false,
+        stun_answers_max: None,
         listing: true,
         open_files_max: None,
         trusted_proxies: Vec::new(),

@@ -49,6 +49,8 @@ pub(crate) struct Linked {
     pub(crate) tokens: [String; 2],
     /// Where the relay is said to be.
     pub(crate) relay_url: Option<String>,
+    /// And where by UDP.
+    pub(crate) relay_udp: Vec<SocketAddr>,
 }
 
 impl Linked {
@@ -71,7 +73,12 @@ impl Linked {
             offers.each_ref().map(|offer| offer.get("relay_url").map(text));
         assert_eq!(relay_url, of_second, "they would not meet");
         let session = text(&offers[0]["session"]);
-        Self { server, session, tokens, relay_url, workers: [first, second] }
+        let udp = |offer: &Value| -> Vec<SocketAddr> {
+            let all = offer.get("relay_udp").and_then(Value::as_array);
+            all.into_iter().flatten().map(|it| text(it).parse().unwrap()).collect()
+        };
+        let relay_udp = udp(&offers[0]);
+        Self { server, session, tokens, relay_url, relay_udp, workers: [first, second] }
     }
 
     /// The relay's WebSocket of one of the two.

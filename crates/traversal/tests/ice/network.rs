@@ -100,6 +100,7 @@ impl Setup {
                 peer_key: None,
                 relay_token: None,
                 relay_url: None,
+                relay_udp: Vec::new(),
                 candidates: self.theirs_told.iter().map(host).collect(),
                 address_proof: AddressProof::Stun,
                 turn: Vec::new(),

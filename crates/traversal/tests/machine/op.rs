@@ -199,6 +199,7 @@ prop_compose! {
                 peer_key: None,
                 relay_token: None,
                 relay_url: None,
+                relay_udp: Vec::new(),
                 candidates,
                 address_proof,
                 turn: Vec::new(),

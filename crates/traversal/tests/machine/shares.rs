@@ -29,6 +29,7 @@ fn offer(session: u8, plan: Plan) -> Box<SessionOffer> {
             peer_key: None,
             relay_token: None,
             relay_url: None,
+            relay_udp: Vec::new(),
             candidates: Vec::new(),
             address_proof: AddressProof::Stun,
             turn: Vec::new(),

@@ -1,6 +1,7 @@
 //! Tokens that prove themselves: a relay that has the key knows which worker of which session has come, and asks nobody.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use hmac::{Hmac, Mac};
@@ -131,6 +132,8 @@ pub struct RelayAccess {
     pub key: RelayKey,
     /// Where the relay is; `None`: at the rendezvous itself.
     pub url: Option<String>,
+    /// Where it is reached by UDP as well; an unspecified IP means the host of the URL.
+    pub udp: Vec<SocketAddr>,
 }
 
 impl RelayAccess {
@@ -193,7 +196,7 @@ mod tests {
 
     #[test]
     fn it_ends_with_its_time() {
-        let access = RelayAccess { key: key(), url: None };
+        let access = RelayAccess { key: key(), url: None, udp: Vec::new() };
         let [_, token] = access.tokens(SESSION, Duration::from_secs(UNTIL));
         let until = UNTIL + RELAY_TOKEN_LIFETIME.as_secs();
         assert_eq!(key().side(SESSION, &token, until), Ok(1));

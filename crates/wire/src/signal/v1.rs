@@ -32,6 +32,8 @@ pub const STUN_MAX: usize = 16;
 pub const TURN_MAX: usize = 4;
 /// Most sessions of which a worker tells more than their numbers, when it takes them up.
 pub const HELD_MAX: usize = 32;
+/// Most addresses of one relay on UDP that an offer names: one of each family.
+pub const RELAY_UDP_MAX: usize = 2;
 /// Longest challenge, nonce or token, in bytes.
 const TOKEN_BYTES_MAX: usize = 512;
 /// A byte of a text may be six in JSON (`\u0001`).
@@ -55,7 +57,7 @@ const _: () = assert!(
             + TURN_MAX * TurnServer::BYTES_MAX)
         + 4 * CREDENTIAL_CHARS_MAX
         + CANDIDATES_MAX * CANDIDATE_BYTES_MAX
-        + STUN_MAX * ADDRESS_BYTES_MAX
+        + (STUN_MAX + RELAY_UDP_MAX) * ADDRESS_BYTES_MAX
         + SESSIONS_MAX * SESSION_BYTES_MAX
         + (EXCEPT_MAX + ANNOUNCED_MAX + PROFILE_PORTS_MAX) * PORT_BYTES_MAX
         + NAMES_BYTES_MAX
@@ -267,6 +269,10 @@ pub struct SessionDetails {
     /// Where that relay is; without it, at the rendezvous.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relay_url: Option<String>,
+    /// Where that relay is reached by UDP as well: beside the WebSocket, where datagrams get there. An unspecified IP means
+    /// the host of the URL.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relay_udp: Vec<SocketAddr>,
     /// Where the peer may be reached, beside its endpoint.
     #[serde(default)]
     pub candidates: Vec<Candidate>,
@@ -501,6 +507,7 @@ impl ServerV1 {
                 details.candidates = candidate::bounded(std::mem::take(&mut details.candidates));
                 details.plan = details.plan.clone().bounded();
                 bound_turn(&mut details.turn);
+                details.relay_udp.truncate(RELAY_UDP_MAX);
                 let url = details.relay_url.take_if(|url| url.len() > RELAY_URL_BYTES_MAX);
                 if url.is_some() {
                     // One that is cut may be another host's, and the peer is not at the rendezvous' own.

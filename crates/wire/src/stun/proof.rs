@@ -154,7 +154,7 @@ pub struct AddressProof {
 
 impl AddressProof {
     /// The value of ADDRESS-PROOF: expiry and code.
-    pub(super) fn to_bytes(self) -> [u8; PROOF_BYTES] {
+    pub(crate) fn to_bytes(self) -> [u8; PROOF_BYTES] {
         let mut bytes = [0; PROOF_BYTES];
         let (expires, mac) = bytes.split_at_mut(PROOF_BYTES - MAC_BYTES);
         expires.copy_from_slice(&self.expires.to_be_bytes());
@@ -163,7 +163,7 @@ impl AddressProof {
     }
 
     /// Reads the value of ADDRESS-PROOF; `None` where it has another length.
-    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (expires, mac) = bytes.split_first_chunk::<{ PROOF_BYTES - MAC_BYTES }>()?;
         let mac = mac.try_into().ok()?;
         Some(Self { expires: u64::from_be_bytes(*expires), mac })

@@ -57,9 +57,10 @@ impl Relays {
             }
             None => rendezvous.relay(session),
         };
+        let udp = details.relay_udp.clone();
         let (newest, token) = watch::channel(token);
         self.tokens.insert(session, newest);
-        self.tasks.spawn(serve(end, RelayAddress { url, token, access }));
+        self.tasks.spawn(serve(end, RelayAddress { url, token, access, session, udp }));
     }
 
     pub(crate) fn abort_all(&mut self) {

@@ -1,16 +1,19 @@
-//! The relay of a session: a second WebSocket, so that bulk never blocks signalling.
+//! The relay of a session: a second WebSocket, so that bulk never blocks signalling; and beside it, datagrams.
 
 mod known;
 mod liveness;
 mod open;
+mod udp;
 mod url;
 
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use holepunch_link::RelayEnd;
-use holepunch_wire::session::RelayToken;
+use holepunch_wire::relay::udp::PAYLOAD_BYTES_MAX;
+use holepunch_wire::session::{RelayToken, SessionId};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
@@ -20,6 +23,7 @@ use crate::signalling::hint;
 use crate::url::WebSocketUrl;
 use liveness::{Finding, Liveness};
 use open::{Opener, Socket};
+use udp::ByUdp;
 
 pub(crate) use known::Relays;
 pub use url::RelayUrl;
@@ -34,6 +38,9 @@ struct RelayAddress {
     /// The newest one.
     token: watch::Receiver<RelayToken>,
     access: Access,
+    session: SessionId,
+    /// Where it takes datagrams.
+    udp: Vec<SocketAddr>,
 }
 
 /// How a connection has ended.
@@ -47,6 +54,10 @@ enum Over {
 
 /// Keeps a session's relay connected until the session is over.
 async fn serve(mut end: RelayEnd, address: RelayAddress) {
+    let by_udp = ByUdp::new(&address);
+    if by_udp.is_offered() {
+        end.limit_datagrams(PAYLOAD_BYTES_MAX);
+    }
     let url = address.url.clone();
     let mut opener = Opener::new(address);
     let mut next: Option<Box<Socket>> = None;
@@ -54,13 +65,22 @@ async fn serve(mut end: RelayEnd, address: RelayAddress) {
         let socket = match next.take() {
             Some(socket) => socket,
             None => {
-                let opened = tokio::select! {
-                    opened = opener.open() => opened,
+                let turn = tokio::select! {
+                    opened = opener.open() => Turn::Opened(opened),
+                    turn = by_udp.carry(&end) => turn,
                     () = end.ended() => return,
                 };
-                match opened {
-                    Ok(socket) => socket,
-                    Err(why) => break why,
+                match turn {
+                    Turn::Opened(Ok(socket)) => socket,
+                    Turn::Opened(Err(why)) => break why,
+                    Turn::Answers => {
+                        end.up();
+                        continue;
+                    }
+                    Turn::IsSilent => {
+                        end.down();
+                        continue;
+                    }
                 }
             }
         };
@@ -71,13 +91,16 @@ async fn serve(mut end: RelayEnd, address: RelayAddress) {
         }
         tracing::debug!(%url, "relay connected");
         let over = tokio::select! {
-            over = carry(&end, socket, &mut opener) => over,
+            over = carry(&end, socket, &mut opener, &by_udp) => over,
+            () = by_udp.keep(&end) => return,
             () = end.ended() => return,
         };
         match over {
             Over::Lost(why) => {
                 tracing::debug!(%url, why, "relay lost");
-                end.down();
+                if !by_udp.is_in_use() {
+                    end.down();
+                }
                 opener.lost();
             }
             Over::Replaced(socket) => next = Some(socket),
@@ -85,6 +108,15 @@ async fn serve(mut end: RelayEnd, address: RelayAddress) {
         }
     };
     tracing::warn!(%url, why, "the relay is refused");
+}
+
+/// What happens while there is no WebSocket.
+enum Turn {
+    Opened(Result<Box<Socket>, String>),
+    /// There is a channel by UDP.
+    Answers,
+    /// There is none any more.
+    IsSilent,
 }
 
 /// What the two directions and the watch over them tell each other.
@@ -110,13 +142,13 @@ impl Shared {
 }
 
 /// Carries frames both ways until the connection ends, or another one takes its place.
-async fn carry(end: &RelayEnd, socket: Box<Socket>, opener: &mut Opener) -> Over {
+async fn carry(end: &RelayEnd, socket: Box<Socket>, opener: &mut Opener, by_udp: &ByUdp) -> Over {
     let (to, from) = socket.split();
     let liveness = Mutex::new(Liveness::new(Instant::now()));
     let shared = Shared { liveness, changed: Notify::new(), to_ask: Notify::new() };
     // Each direction on its own: two ends that both wait to write would wait for each other.
     tokio::select! {
-        why = send(end, to, &shared) => Over::Lost(why),
+        why = send(end, to, &shared, by_udp) => Over::Lost(why),
         why = receive(end, from, &shared) => Over::Lost(why),
         over = watch(&shared, opener) => over,
     }
@@ -150,10 +182,16 @@ async fn watch(shared: &Shared, opener: &mut Opener) -> Over {
     }
 }
 
-async fn send(end: &RelayEnd, mut to: SplitSink<Box<Socket>, Message>, shared: &Shared) -> String {
+async fn send(
+    end: &RelayEnd,
+    mut to: SplitSink<Box<Socket>, Message>,
+    shared: &Shared,
+    by_udp: &ByUdp,
+) -> String {
     loop {
         let sent = tokio::select! {
             frame = end.next_frame() => {
+                let Some(frame) = by_udp.send(frame).await else { continue };
                 shared.carried();
                 // Boxed: an idle relay need not have the room that writing takes.
                 Box::pin(end.patiently(send_batch(end, &mut to, frame))).await

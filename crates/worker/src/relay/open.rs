@@ -247,6 +247,8 @@ mod tests {
             url: rendezvous.relay(session),
             token: tokio::sync::watch::Sender::new(RelayToken::from_bytes(token)).subscribe(),
             access: crate::reach::Access::new(&rendezvous, by),
+            session,
+            udp: Vec::new(),
         };
         let attempt = tokio::spawn(attempt(address, None));
         let (mut stream, _) = proxy.accept().await.unwrap();

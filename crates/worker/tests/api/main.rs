@@ -33,6 +33,7 @@ impl Rendezvous {
             listen: ANY_PORT,
             stun_listen: vec![ANY_PORT],
             stun_is_optional: false,
+            stun_answers_max: None,
             listing: false,
             open_files_max: None,
             trusted_proxies: Vec::new(),

@@ -27,6 +27,8 @@ pub(crate) struct RelayedPair {
     pub(super) relay: [Socket; 2],
     /// The session lives as long as they are connected.
     pub(super) signalling: [Socket; 2],
+    /// What each was offered.
+    pub(super) offers: [SessionDetails; 2],
 }
 
 /// Why two workers have no relay.
@@ -65,7 +67,7 @@ impl RelayedPair {
         let ours = offer(&mut first).await?;
         let theirs = offer(&mut second).await?;
         let relay = [open_relay(target, &ours).await?, open_relay(target, &theirs).await?];
-        Ok(Self { relay, signalling: [first, second] })
+        Ok(Self { relay, signalling: [first, second], offers: [ours, theirs] })
     }
 }
 

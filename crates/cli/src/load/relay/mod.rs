@@ -1,6 +1,8 @@
 //! Datagrams through the relay, and how long one takes there and back.
 
 mod carry;
+mod channel;
+mod datagrams;
 mod link;
 mod round_trips;
 
@@ -15,7 +17,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 use super::HANDSHAKES_MAX;
 use super::client::Target;
-use super::stats::{Meter, Summary};
+use super::stats::{Meter, Server, Summary};
 use crate::output;
 use crate::settings::{Pause, Seconds};
 use link::Socket;
@@ -42,21 +44,43 @@ pub(super) struct Plan {
     /// Time that the open relays stay idle before anything is sent
     #[arg(long, value_name = "SECONDS", default_value = "0")]
     hold_sec: Pause,
+    /// Send datagrams by UDP, and not in frames of the WebSocket
+    #[arg(long)]
+    udp: bool,
+    /// So many megabits a second of each pair are sent, whatever arrives; else as much as arrives
+    #[arg(long, value_name = "N", requires = "udp")]
+    offered_mbit: Option<u32>,
+    #[command(flatten)]
+    server: Server,
+}
+
+impl Plan {
+    /// The payload of so many datagrams, in the measured time.
+    fn mbit_per_second(self, datagrams: u64) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "no run moves 2^52 bytes")]
+        let bits = (datagrams * u64::from(self.datagram_bytes) * 8) as f64;
+        bits / self.seconds.0.as_secs_f64() / 1e6
+    }
 }
 
 pub(super) async fn run(target: Arc<Target>, plan: Plan) -> Result<Summary, String> {
-    let (links, mut failures) = open(&target, plan.pairs).await;
+    // One more, for round trips beside those that are filled.
+    let (links, mut failures) = open(&target, plan.pairs + usize::from(plan.udp)).await;
     output::progress(format!("{} of {} relays are open", links.len(), plan.pairs));
     let mut signalling = JoinSet::new();
-    let mut relays = Vec::new();
-    for RelayedPair { relay, signalling: both } in links {
+    let (mut relays, mut offers) = (Vec::new(), Vec::new());
+    for RelayedPair { relay, signalling: both, offers: of_both } in links {
         both.into_iter().for_each(|socket| drop(signalling.spawn(idle(socket))));
         relays.push(relay);
+        offers.push(of_both);
     }
     if let (true, Some(why)) = (relays.is_empty(), failures.first()) {
         return Err(format!("no relay could be opened: {why}"));
     }
     tokio::time::sleep(plan.hold_sec.0).await;
+    if plan.udp {
+        return datagrams::run(&target, plan, (offers, failures)).await;
+    }
     let mut times = vec![round_trips::direct().await?.times("round trip over TCP alone")];
     if let Some(relay) = relays.first_mut() {
         times.push(round_trips::relayed(relay).await?.times("round trip through the relay"));
@@ -69,7 +93,7 @@ pub(super) async fn run(target: Arc<Target>, plan: Plan) -> Result<Summary, Stri
         tasks.spawn(count(receiver, from, plan.seconds.0));
     }
     tokio::time::sleep_until(from.into()).await;
-    let meter = Meter::start();
+    let (meter, before) = (Meter::start(), plan.server.cpu_seconds());
     let mut bytes = 0;
     while let Some(joined) = tasks.join_next().await {
         match joined {
@@ -78,11 +102,11 @@ pub(super) async fn run(target: Arc<Target>, plan: Plan) -> Result<Summary, Stri
             Err(error) => failures.push(error.to_string()),
         }
     }
+    let after = plan.server.cpu_seconds();
     let datagrams = bytes / (u64::from(plan.datagram_bytes) + 2);
     let mut summary = Summary::new("relay", workers, datagrams, plan.seconds.0, meter.stop());
-    #[expect(clippy::cast_precision_loss, reason = "no run moves 2^52 bytes")]
-    let rate = (datagrams * u64::from(plan.datagram_bytes) * 8) as f64 / summary.seconds / 1e6;
-    summary.mbit_per_second = Some(rate);
+    summary.note_server(before, after);
+    summary.mbit_per_second = Some(plan.mbit_per_second(datagrams));
     summary.times = times;
     summary.note_failures(&failures);
     Ok(summary)

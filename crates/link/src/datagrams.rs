@@ -1,0 +1,103 @@
+//! A UDP socket toward one address, with as many datagrams in a call of the kernel as it takes.
+
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+
+use noq::udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
+use socket2::{Domain, Socket, Type};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+
+/// One read may hold several datagrams.
+const READ_BYTES: usize = 64 * 1024;
+/// What the kernel is asked to keep.
+const KERNEL_BYTES: usize = 4 * 1024 * 1024;
+
+/// A connected socket, at a port of its own.
+#[derive(Debug)]
+pub struct DatagramLine {
+    io: UdpSocket,
+    state: UdpSocketState,
+    to: SocketAddr,
+}
+
+/// What a call of the kernel has read.
+#[derive(Debug)]
+pub struct DatagramReads {
+    bytes: Vec<u8>,
+    metas: Vec<RecvMeta>,
+    count: usize,
+}
+
+impl DatagramReads {
+    /// Room for so many reads, 64 KiB each, which may hold several datagrams.
+    #[must_use]
+    pub fn of(most: usize) -> Self {
+        let most = most.clamp(1, BATCH_SIZE);
+        let metas = vec![RecvMeta::default(); most];
+        Self { bytes: vec![0; most * READ_BYTES], metas, count: 0 }
+    }
+
+    /// The datagrams that were read.
+    pub fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
+        let reads = self.bytes.chunks(READ_BYTES).zip(&self.metas).take(self.count);
+        reads.flat_map(|(bytes, meta)| bytes[..meta.len].chunks(meta.stride.max(1)))
+    }
+}
+
+impl DatagramLine {
+    /// Opens a socket toward that address, on the current tokio runtime.
+    ///
+    /// # Errors
+    /// There is no socket, or no way there.
+    pub fn open(to: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(to), Type::DGRAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.connect(&to.into())?;
+        let io = UdpSocket::from_std(socket.into())?;
+        let state = UdpSocketState::new((&io).into())?;
+        let _as_much_as_it_may = state.set_recv_buffer_size((&io).into(), KERNEL_BYTES);
+        let _as_much_as_it_may = state.set_send_buffer_size((&io).into(), KERNEL_BYTES);
+        Ok(Self { io, state, to })
+    }
+
+    /// Most datagrams of one length in one call of the kernel.
+    #[must_use]
+    pub fn segments_max(&self) -> usize {
+        self.state.max_gso_segments().get()
+    }
+
+    /// Sends datagrams of so many bytes each, the last perhaps shorter: at most [`segments_max`](Self::segments_max), and
+    /// 64 KiB of them.
+    ///
+    /// # Errors
+    /// The kernel does not take them.
+    pub async fn send(&self, contents: &[u8], segment: usize) -> io::Result<()> {
+        let segment_size = (contents.len() > segment).then_some(segment);
+        let transmit =
+            Transmit { destination: self.to, ecn: None, contents, segment_size, src_ip: None };
+        let send = || self.state.try_send((&self.io).into(), &transmit);
+        self.io.async_io(Interest::WRITABLE, send).await
+    }
+
+    /// Sends one datagram, where the kernel takes it at once.
+    pub fn send_now(&self, datagram: &[u8]) {
+        let _best_effort = self.io.try_send(datagram);
+    }
+
+    /// Waits for datagrams. Dropping the future loses none.
+    ///
+    /// # Errors
+    /// What the network says: that nobody is there, for example. Reading may go on.
+    pub async fn read(&self, into: &mut DatagramReads) -> io::Result<()> {
+        let DatagramReads { bytes, metas, count } = into;
+        let read = || {
+            let buffers = bytes.chunks_mut(READ_BYTES).map(IoSliceMut::new);
+            let mut slices: Vec<IoSliceMut<'_>> = buffers.collect();
+            self.state.recv((&self.io).into(), &mut slices, metas)
+        };
+        *count = 0;
+        *count = self.io.async_io(Interest::READABLE, read).await?;
+        Ok(())
+    }
+}
