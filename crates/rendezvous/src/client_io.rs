@@ -1,32 +1,30 @@
 //! The socket of a client, which notes how reading and writing get on.
 
 use std::io::{self, IoSlice};
-use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::client_stream::ClientStream;
 use crate::pace::Pace;
 
-/// A TCP connection, for hyper, and for the WebSocket that it becomes.
+/// A client's connection, for hyper, and for the WebSocket that it becomes.
 #[derive(Debug)]
 pub(crate) struct ClientIo {
-    stream: Arc<TcpStream>,
+    stream: Arc<ClientStream>,
     pace: Pace,
 }
 
 impl ClientIo {
-    pub(crate) fn new(stream: Arc<TcpStream>, pace: Pace) -> Self {
+    pub(crate) fn new(stream: Arc<ClientStream>, pace: Pace) -> Self {
         Self { stream, pace }
     }
 
-    /// The TCP connection alone.
-    pub(crate) fn into_inner(self) -> Arc<TcpStream> {
+    /// The connection alone.
+    pub(crate) fn into_inner(self) -> Arc<ClientStream> {
         self.stream
     }
 
@@ -34,7 +32,7 @@ impl ClientIo {
     fn poll_writing(
         &self,
         cx: &mut Context<'_>,
-        write: impl Fn(&TcpStream) -> io::Result<usize>,
+        write: impl Fn(&ClientStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
             let Poll::Ready(ready) = self.stream.poll_write_ready(cx) else {
@@ -51,12 +49,6 @@ impl ClientIo {
             }
         }
     }
-}
-
-/// Whether a client says nothing: no byte has come that is not read yet. At its end it says nothing either.
-pub(crate) fn is_silent(stream: &TcpStream) -> bool {
-    let mut byte = [std::mem::MaybeUninit::uninit()];
-    !SockRef::from(stream).peek(&mut byte).is_ok_and(|bytes| bytes > 0)
 }
 
 impl AsyncRead for ClientIo {
@@ -87,7 +79,7 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_writing(cx, |stream| stream.try_write(bytes))
+        self.poll_writing(cx, |stream| stream.try_write_vectored(&[IoSlice::new(bytes)]))
     }
 
     fn poll_write_vectored(
@@ -102,11 +94,16 @@ impl AsyncWrite for ClientIo {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.stream.has_unsent() {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_writing(cx, |stream| stream.try_flush().map(|()| 0)).map_ok(|_| ())
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(SockRef::from(&*self.stream).shutdown(Shutdown::Write))
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.say_goodbye();
+        ready!(self.as_mut().poll_flush(cx))?;
+        Poll::Ready(self.stream.shutdown())
     }
 }

@@ -15,7 +15,8 @@ use crate::table::table;
 ///
 /// A flag is over an environment variable, and that is over the settings file, config.toml in
 /// $XDG_CONFIG_HOME/holepunch or ~/.config/holepunch. The file holds any of: rendezvous, stun_servers, identity,
-/// room_secret_file, name. `holepunch login URL` writes the rendezvous into it.
+/// room_secret_file, name; and settings of the services, which `--print-config` of each shows. `holepunch login URL` writes the
+/// rendezvous into it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     holepunch config\n  \

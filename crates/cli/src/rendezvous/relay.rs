@@ -96,7 +96,7 @@ impl Args {
     ) -> Result<(Option<RelayLimits>, Option<RelayAccess>), Failure> {
         let is_off = environment.switch("--no-relay", self.no_relay, "NO_RELAY")?;
         let url = environment.setting("--relay-url", self.relay_url, &["RELAY_URL"])?;
-        let access = match (self.key.key(environment)?, url) {
+        let access = match (environment.kept(self.key.key(environment))?, url) {
             (Some(key), url) => Some(RelayAccess { key, url: url.map(|url| url.to_string()) }),
             (None, Some(_)) => {
                 return Err(Failure::usage(

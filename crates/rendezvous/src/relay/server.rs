@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::http;
 use crate::listening::{BindError, Bound, Ended, Listening, Settings};
+use crate::tls::Tls;
 
 use super::{Relay, RelayDoor, RelayLimits};
 
@@ -16,6 +17,8 @@ use super::{Relay, RelayDoor, RelayLimits};
 pub struct RelayConfig {
     /// Where HTTP and WebSocket are served; port 0 means any free one.
     pub listen: SocketAddr,
+    /// What it speaks TLS with there; `None`: HTTP and WebSocket are plain.
+    pub tls: Option<Tls>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Whether connections of these begin with a header of the PROXY protocol.
@@ -51,10 +54,12 @@ impl RelayServer {
             proxy_protocol: config.proxy_protocol,
             public_hosts: Vec::new(),
             open_files_max: config.open_files_max,
+            tls: config.tls,
             websockets_max: config.limits.connections_max,
         })?;
         let relay = Arc::new(Relay::new(config.limits, config.key));
-        tracing::info!(http = %bound.address, "relay is running");
+        let tls = bound.front.tls.is_some();
+        tracing::info!(http = %bound.address, tls, "relay is running");
         let front = Arc::clone(&bound.front);
         let nobody = Box::new(|_, _, _| {});
         let door = RelayDoor { front, relay: Some(Arc::clone(&relay)), tell: nobody };

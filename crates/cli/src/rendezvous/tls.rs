@@ -1,0 +1,81 @@
+//! TLS of a server's own.
+
+use std::path::PathBuf;
+
+use holepunch_rendezvous::{Tls, TlsFiles};
+
+use crate::exit::Failure;
+use crate::settings::Environment;
+
+/// The options of TLS.
+#[derive(Debug, clap::Args)]
+#[group(id = "tls")]
+#[command(next_help_heading = "TLS")]
+pub(crate) struct Args {
+    /// The server's certificate: it speaks TLS then
+    ///
+    /// A file in PEM, and behind the certificate those that lead to an authority. It is read again when it changes, and at
+    /// SIGHUP [env: TLS_CERT]
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's key
+    ///
+    /// A file in PEM, without a pass phrase; it may be that of the certificate [env: TLS_KEY]
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+}
+
+impl Args {
+    /// What is spoken, if it is not HTTP alone.
+    pub(super) fn read(self, environment: &Environment) -> Result<Option<Tls>, Failure> {
+        let certificate = environment.setting("--tls-cert", self.tls_cert, &["TLS_CERT"])?;
+        let key = environment.setting("--tls-key", self.tls_key, &["TLS_KEY"])?;
+        let files = match (certificate, key) {
+            (None, None) => return Ok(None),
+            (Some(certificate), Some(key)) => TlsFiles { certificate, key },
+            (Some(_), None) => {
+                let why = "--tls-cert (TLS_CERT) needs --tls-key (TLS_KEY): the file of its key";
+                return Err(Failure::usage(why));
+            }
+            (None, Some(_)) => {
+                let why = "--tls-key (TLS_KEY) needs --tls-cert (TLS_CERT): its certificate";
+                return Err(Failure::usage(why));
+            }
+        };
+        let tls = Tls::open(files);
+        tls.map(Some).map_err(|why| Failure::usage(format!("TLS_CERT, TLS_KEY: {why}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn read(flags: &[&str], variables: &[(&str, &str)]) -> Result<Option<Tls>, Failure> {
+        let line = Line::try_parse_from(["x"].iter().chain(flags)).unwrap();
+        line.args.read(&Environment::of(variables))
+    }
+
+    #[test]
+    fn certificate_and_key_come_together() {
+        assert!(read(&[], &[]).unwrap().is_none());
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../rendezvous/tests/certificates/");
+        let [certificate, key] = ["one.pem", "one.key"].map(|name| format!("{folder}{name}"));
+        let flags = ["--tls-cert", &certificate, "--tls-key", &key];
+        assert!(read(&flags, &[]).unwrap().is_some());
+        assert!(read(&[], &[("TLS_CERT", &certificate), ("TLS_KEY", &key)]).unwrap().is_some());
+        for (flags, missing) in [(&flags[..2], "--tls-key"), (&flags[2..], "--tls-cert")] {
+            let failure = read(flags, &[]).unwrap_err();
+            assert!(failure.is_usage() && failure.why().contains(missing), "{failure:?}");
+        }
+        let failure = read(&["--tls-cert", &key, "--tls-key", &key], &[]).unwrap_err();
+        assert!(failure.is_usage() && failure.why().contains("BEGIN CERTIFICATE"), "{failure:?}");
+    }
+}
