@@ -80,7 +80,7 @@ async fn a_service_manager_is_told_of_start_reload_and_end() {
         let length = common::within("a datagram", manager.recv(&mut bytes)).await.unwrap();
         String::from_utf8(bytes[..length].to_vec()).unwrap()
     };
-    let mut server = Program::run(&RENDEZVOUS, &[("NOTIFY_SOCKET", path.to_str().unwrap())]);
+    let server = Program::run(&RENDEZVOUS, &[("NOTIFY_SOCKET", path.to_str().unwrap())]);
     assert_eq!(heard().await, "READY=1");
     server.signal("HUP").await;
     assert!(heard().await.starts_with("RELOADING=1\nMONOTONIC_USEC="));
