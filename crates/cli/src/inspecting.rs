@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::config_file::{KEYS, SERVICE_KEYS};
+use crate::config_file::{KEYS, SERVICE_KEYS, without_password};
 use crate::exit::{self, Failure};
 use crate::output;
 use crate::settings::{Environment, Source};
@@ -78,7 +78,11 @@ fn row(arg: &Arg, matches: &ArgMatches, environment: &Environment) -> Option<Vec
             None => (of_help(arg), "default".to_owned()),
         }
     };
-    let value = if is_secret && from != "default" { "(set)".to_owned() } else { value };
+    let value = match from.as_str() {
+        "default" => value,
+        _ if is_secret => "(set)".to_owned(),
+        _ => without_password(flag, &value),
+    };
     Some(vec![flag.to_owned(), value, from])
 }
 
@@ -95,8 +99,7 @@ fn variables(flag: &str) -> Option<(Vec<&'static str>, bool)> {
     let of_people = KEYS.iter().find(|key| key.flag.strip_prefix("--") == Some(flag));
     let of_service = SERVICE_KEYS.iter().find(|key| key.name == name);
     let (first, is_secret) = match (of_people, of_service) {
-        // Its URL may hold a password.
-        (Some(key), _) => (key.variable, key.name == "rendezvous"),
+        (Some(key), _) => (key.variable, false),
         (None, Some(key)) => (key.variable, key.is_secret),
         (None, None) => return None,
     };

@@ -127,6 +127,14 @@ async fn what_a_service_would_run_with_is_printed_with_its_source_and_without_se
 }
 
 #[tokio::test]
+async fn a_password_in_the_url_of_the_rendezvous_is_not_printed() {
+    let variables = [("RENDEZVOUS_SERVICE_URL", "https://u:hush@a.example")];
+    let printed = Program::end_of(&["worker", "--print-config"], &variables).await;
+    assert!(printed.out.contains("https://a.example"), "{printed:?}");
+    assert!(!printed.out.contains("hush"), "{printed:?}");
+}
+
+#[tokio::test]
 async fn all_that_is_wrong_with_settings_is_told_and_nothing_is_begun() {
     let folder = tempfile::tempdir().unwrap();
     let file =

@@ -72,4 +72,6 @@ pub use relay::testing;
 pub use relay::{RelayConfig, RelayLimits, RelayServer};
 pub use server::{Config, Server};
 pub use telling::Counted;
+#[cfg(feature = "acme")]
+pub use tls::AcmeSettings;
 pub use tls::{Tls, TlsCounts, TlsError, TlsFiles};

@@ -76,9 +76,10 @@ impl Setting {
     }
 }
 
-fn without_password(name: &str, text: &str) -> String {
+/// A value as it may be shown: the rendezvous is a URL, with a password perhaps.
+pub(crate) fn without_password(name: &str, text: &str) -> String {
     match text.parse::<RendezvousUrl>() {
-        _ if name != "rendezvous" => text.to_owned(),
+        _ if !matches!(name, "rendezvous" | "rendezvous-url") => text.to_owned(),
         Ok(url) => url.public(),
         Err(why) => why.to_string(),
     }

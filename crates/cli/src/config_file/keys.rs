@@ -22,6 +22,14 @@ const fn secret(name: &'static str, variable: &'static str) -> ServiceKey {
 /// All of them.
 pub const SERVICE_KEYS: &[ServiceKey] = &[
     key("accept", "ACCEPT"),
+    #[cfg(feature = "acme")]
+    key("acme_cache", "ACME_CACHE"),
+    #[cfg(feature = "acme")]
+    key("acme_contact", "ACME_CONTACT"),
+    #[cfg(feature = "acme")]
+    key("acme_directory", "ACME_DIRECTORY"),
+    #[cfg(feature = "acme")]
+    key("acme_domain", "ACME_DOMAIN"),
     key("allow_private", "ALLOW_PRIVATE"),
     key("baseline", "BASELINE"),
     key("internal_udp_port", "INTERNAL_UDP_PORT_ENV"),

@@ -17,7 +17,7 @@ use crate::exit::Failure;
 
 pub use keys::{SERVICE_KEYS, ServiceKey};
 
-pub(crate) use command::{Args as ConfigArgs, Settings, run as run_config};
+pub(crate) use command::{Args as ConfigArgs, Settings, run as run_config, without_password};
 pub(crate) use login::{Args as LoginArgs, Refused, registered, run as run_login, visitor};
 
 /// Longest file that is read, in bytes.

@@ -23,6 +23,74 @@ pub(crate) struct Args {
     /// A file in PEM, without a pass phrase; it may be that of the certificate [env: TLS_KEY]
     #[arg(long, value_name = "FILE")]
     tls_key: Option<PathBuf>,
+    #[cfg(feature = "acme")]
+    #[command(flatten)]
+    acme: acme::Args,
+}
+
+/// A certificate by ACME.
+#[cfg(feature = "acme")]
+mod acme {
+    use std::path::PathBuf;
+
+    use holepunch_rendezvous::{AcmeSettings, Tls};
+
+    use crate::exit::Failure;
+    use crate::settings::{Environment, List};
+
+    const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
+
+    /// The options of ACME.
+    #[derive(Debug, clap::Args)]
+    #[group(id = "acme")]
+    #[command(next_help_heading = "TLS")]
+    pub(super) struct Args {
+        /// Have a certificate made for these names
+        ///
+        /// By ACME, with TLS-ALPN-01: the authority has to reach this server at port 443 of each [env: ACME_DOMAIN]
+        #[arg(long, value_name = "NAME,…")]
+        acme_domain: Vec<String>,
+        /// Whom the authority may write to
+        ///
+        /// `mailto:` URLs [env: ACME_CONTACT]
+        #[arg(long, value_name = "URL,…")]
+        acme_contact: Vec<String>,
+        /// A folder for the account's key and the certificate [env: ACME_CACHE]
+        #[arg(long, value_name = "DIR")]
+        acme_cache: Option<PathBuf>,
+        /// The authority; else Let's Encrypt [env: ACME_DIRECTORY]
+        #[arg(long, value_name = "URL")]
+        acme_directory: Option<String>,
+    }
+
+    impl Args {
+        pub(super) fn read(self, environment: &Environment) -> Result<Option<Tls>, Failure> {
+            let domains: Option<List<String>> =
+                environment.list("--acme-domain", &self.acme_domain, &["ACME_DOMAIN"])?;
+            let contacts: Option<List<String>> =
+                environment.list("--acme-contact", &self.acme_contact, &["ACME_CONTACT"])?;
+            let cache = environment.setting("--acme-cache", self.acme_cache, &["ACME_CACHE"])?;
+            let directory = environment.setting(
+                "--acme-directory",
+                self.acme_directory,
+                &["ACME_DIRECTORY"],
+            )?;
+            let Some(List(domains)) = domains else { return Ok(None) };
+            let cache = cache.ok_or_else(|| {
+                Failure::usage(
+                    "--acme-domain (ACME_DOMAIN) needs --acme-cache (ACME_CACHE): an authority makes only so many \
+                     certificates a week",
+                )
+            })?;
+            let settings = AcmeSettings {
+                domains,
+                contacts: contacts.map(|List(all)| all).unwrap_or_default(),
+                cache,
+                directory: directory.unwrap_or_else(|| LETS_ENCRYPT.to_owned()),
+            };
+            Tls::acme(&settings).map(Some).map_err(Failure::usage)
+        }
+    }
 }
 
 impl Args {
@@ -30,6 +98,15 @@ impl Args {
     pub(super) fn read(self, environment: &Environment) -> Result<Option<Tls>, Failure> {
         let certificate = environment.setting("--tls-cert", self.tls_cert, &["TLS_CERT"])?;
         let key = environment.setting("--tls-key", self.tls_key, &["TLS_KEY"])?;
+        #[cfg(feature = "acme")]
+        match (self.acme.read(environment)?, &certificate, &key) {
+            (None, ..) => {}
+            (made, None, None) => return Ok(made),
+            (Some(_), ..) => {
+                let why = "--acme-domain (ACME_DOMAIN) beside --tls-cert or --tls-key (TLS_CERT, TLS_KEY): give one of the two";
+                return Err(Failure::usage(why));
+            }
+        }
         let files = match (certificate, key) {
             (None, None) => return Ok(None),
             (Some(certificate), Some(key)) => TlsFiles { certificate, key },

@@ -10,8 +10,6 @@ use crate::{none_of, read, repository};
 /// What stands before the name of a variable that a program is given, in each of the forms.
 const BEFORE: [&str; 6] =
     ["name: ", "Environment=", "ENV ", "name = \"", "name  = \"", "--set-secrets="];
-/// Variables of a service manager, a platform or another program.
-const OTHERS: [&str; 0] = [];
 
 /// The files below a folder, but for the stand-ins of tests.
 fn files(folder: &str) -> Vec<PathBuf> {
@@ -61,15 +59,14 @@ fn every_variable_of_a_recipe_is_a_setting() {
     let (mut faults, mut found) = (Vec::new(), BTreeSet::new());
     for path in files("deploy") {
         for name in given(&path) {
-            if !known.contains(name.as_str()) && !OTHERS.contains(&name.as_str()) {
+            if !known.contains(name.as_str()) {
                 faults.push(format!("{}: {name} is no setting", path.display()));
             }
             found.insert(name);
         }
     }
     none_of(&faults);
-    for name in ["STORE", "RELAY_KEY", "STUN_LISTEN", "LISTEN", "TRUSTED_PROXY", "IDENTITY", "PORT"]
-    {
+    for name in ["STORE", "RELAY_KEY", "STUN_LISTEN", "LISTEN", "TRUSTED_PROXY", "IDENTITY"] {
         assert!(
             found.contains(name),
             "{name} is given nowhere: is it looked for in the right places?"

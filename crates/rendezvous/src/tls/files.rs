@@ -157,13 +157,8 @@ impl TlsFiles {
         let builder = ServerConfig::builder_with_provider(provider);
         let builder = builder.with_safe_default_protocol_versions().map_err(unusable)?;
         let resolver = Arc::new(SingleCertAndKey::from(certified));
-        let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
-        config.alpn_protocols = vec![ALPN.to_vec()];
-        // What resumes a session is with its client: nothing of thousands is kept here.
-        config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(unusable)?;
-        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-        config.send_tls13_tickets = TICKETS;
-        Ok(config)
+        let config = builder.with_no_client_auth().with_cert_resolver(resolver);
+        http_within(config).map_err(unusable)
     }
 
     fn chain(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -189,7 +184,23 @@ impl TlsFiles {
     }
 }
 
+/// A server of HTTP for thousands.
+pub(super) fn http_within(mut config: ServerConfig) -> Result<ServerConfig, rustls::Error> {
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    // What resumes a session is with its client: nothing of thousands is kept here.
+    config.ticketer = rustls::crypto::ring::Ticketer::new()?;
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    config.send_tls13_tickets = TICKETS;
+    Ok(config)
+}
+
 impl Loaded {
+    /// What has no certificate yet.
+    #[cfg(feature = "acme")]
+    pub(super) fn of(config: ServerConfig) -> Self {
+        Self { config: Arc::new(config), not_before: None, not_after: None, ends: None }
+    }
+
     /// A certificate whose time is over, or has not begun, is served all the same: the clock may be wrong, and some clients
     /// have an eye on the key alone.
     pub(super) fn warn_of_its_time(&self, files: &TlsFiles) {

@@ -1,5 +1,7 @@
 //! TLS of a server's own: certificate and key come from files, and are read again when these change.
 
+#[cfg(feature = "acme")]
+mod acme;
 mod files;
 mod handshake;
 #[cfg(test)]
@@ -11,6 +13,8 @@ use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 
+#[cfg(feature = "acme")]
+pub use acme::AcmeSettings;
 #[cfg(test)]
 use files::Expected;
 use files::{Loaded, Stamp};
@@ -26,7 +30,10 @@ pub struct Tls(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    files: TlsFiles,
+    /// None where the certificate comes from elsewhere.
+    files: Option<TlsFiles>,
+    #[cfg(feature = "acme")]
+    acme: Mutex<Option<acme::Run>>,
     /// What the files were like when they were last read, well or not.
     seen: Mutex<Stamp>,
     current: RwLock<Loaded>,
@@ -49,6 +56,22 @@ pub struct TlsCounts {
     pub plain_requests: u64,
 }
 
+impl Shared {
+    fn of(seen: Stamp, loaded: Loaded) -> Self {
+        Self {
+            files: None,
+            #[cfg(feature = "acme")]
+            acme: Mutex::default(),
+            seen: Mutex::new(seen),
+            current: RwLock::new(loaded),
+            reloads: AtomicU64::default(),
+            reload_failures: AtomicU64::default(),
+            handshake_failures: AtomicU64::default(),
+            plain_requests: AtomicU64::default(),
+        }
+    }
+}
+
 impl Tls {
     /// Reads the files.
     ///
@@ -58,15 +81,18 @@ impl Tls {
         let seen = files.stamp();
         let loaded = files.load()?;
         loaded.warn_of_its_time(&files);
-        Ok(Self(Arc::new(Shared {
-            files,
-            seen: Mutex::new(seen),
-            current: RwLock::new(loaded),
-            reloads: AtomicU64::default(),
-            reload_failures: AtomicU64::default(),
-            handshake_failures: AtomicU64::default(),
-            plain_requests: AtomicU64::default(),
-        })))
+        Ok(Self(Arc::new(Shared { files: Some(files), ..Shared::of(seen, loaded) })))
+    }
+
+    /// Has a certificate made by an authority, on the server's own port, once it serves.
+    ///
+    /// # Errors
+    /// The library cannot be set up.
+    #[cfg(feature = "acme")]
+    pub fn acme(settings: &AcmeSettings) -> Result<Self, rustls::Error> {
+        let (run, loaded) = acme::begin(settings)?;
+        let shared = Shared::of(Stamp::default(), loaded);
+        Ok(Self(Arc::new(Shared { acme: Mutex::new(Some(run)), ..shared })))
     }
 
     /// Reads the files again, for the handshakes to come. Where they are no good, what there was before stays; the log and
@@ -76,13 +102,14 @@ impl Tls {
     /// As of [`open`](Self::open).
     pub fn reload(&self) -> Result<(), TlsError> {
         let shared = &*self.0;
+        let Some(files) = &shared.files else { return Ok(()) };
         // Those who read at the same time do so one after the other.
         let mut seen = shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        *seen = shared.files.stamp();
-        let certificate = shared.files.certificate.display();
-        match shared.files.load() {
+        *seen = files.stamp();
+        let certificate = files.certificate.display();
+        match files.load() {
             Ok(loaded) => {
-                loaded.warn_of_its_time(&shared.files);
+                loaded.warn_of_its_time(files);
                 tracing::info!(%certificate, ends = loaded.ends.as_deref(), "TLS certificate read again");
                 *shared.current.write().unwrap_or_else(PoisonError::into_inner) = loaded;
                 shared.reloads.fetch_add(1, Ordering::Relaxed);
@@ -117,7 +144,8 @@ impl Tls {
 
     /// Reads the files again where they have changed since they were last read; whether they had.
     pub(crate) fn look(&self) -> bool {
-        let stamp = self.0.files.stamp();
+        let Some(files) = &self.0.files else { return false };
+        let stamp = files.stamp();
         let has_changed = stamp != *self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if has_changed {
             // The log has told.
@@ -128,6 +156,13 @@ impl Tls {
 
     /// Looks again and again.
     pub(crate) async fn watch(self) {
+        #[cfg(feature = "acme")]
+        {
+            let run = self.0.acme.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(run) = run {
+                return acme::drive(run).await;
+            }
+        }
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let tls = self.clone();
