@@ -14,17 +14,21 @@ use crate::table::table;
 /// The options of every service.
 #[derive(Debug, Clone, Copy, clap::Args)]
 #[group(id = "inspecting")]
-#[command(next_help_heading = "Settings")]
 pub(crate) struct Args {
     /// Print all settings, and where each comes from
     ///
     /// A flag, a variable, the settings file, or the default. Of secrets it is told only that they are set
-    #[arg(long, conflicts_with = "check_config")]
+    #[arg(
+        long,
+        help_heading = "Settings",
+        conflicts_with = "check_config",
+        hide_short_help = true
+    )]
     print_config: bool,
     /// Read all settings and their files, and tell all that is wrong
     ///
     /// Nothing is opened or begun. The exit code is 0, or 2 where something is wrong
-    #[arg(long)]
+    #[arg(long, help_heading = "Settings", hide_short_help = true)]
     check_config: bool,
 }
 

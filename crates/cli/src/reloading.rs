@@ -31,7 +31,11 @@ impl Hooks {
 
     fn run(&self) {
         let again: Vec<&str> = self.0.iter().map(|(what, _)| *what).collect();
-        tracing::info!(?again, "SIGHUP: what comes from files is read again");
+        if again.is_empty() {
+            tracing::info!("SIGHUP: nothing here comes from files that are read again");
+        } else {
+            tracing::info!(?again, "SIGHUP: what comes from files is read again");
+        }
         service_manager::reloading();
         self.0.iter().for_each(|(_, reload)| reload());
         service_manager::ready();

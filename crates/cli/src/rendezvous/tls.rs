@@ -7,21 +7,22 @@ use holepunch_rendezvous::{Tls, TlsFiles};
 use crate::exit::Failure;
 use crate::settings::Environment;
 
+const HEADING: &str = "TLS";
+
 /// The options of TLS.
 #[derive(Debug, clap::Args)]
 #[group(id = "tls")]
-#[command(next_help_heading = "TLS")]
 pub(crate) struct Args {
     /// The server's certificate: it speaks TLS then
     ///
     /// A file in PEM, and behind the certificate those that lead to an authority. It is read again when it changes, and at
     /// SIGHUP [env: TLS_CERT]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = HEADING, hide_short_help = true)]
     tls_cert: Option<PathBuf>,
     /// The certificate's key
     ///
     /// A file in PEM, without a pass phrase; it may be that of the certificate [env: TLS_KEY]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = HEADING, hide_short_help = true)]
     tls_key: Option<PathBuf>,
     #[cfg(feature = "acme")]
     #[command(flatten)]
@@ -43,23 +44,22 @@ mod acme {
     /// The options of ACME.
     #[derive(Debug, clap::Args)]
     #[group(id = "acme")]
-    #[command(next_help_heading = "TLS")]
     pub(super) struct Args {
         /// Have a certificate made for these names
         ///
         /// By ACME, with TLS-ALPN-01: the authority has to reach this server at port 443 of each [env: ACME_DOMAIN]
-        #[arg(long, value_name = "NAME,…")]
+        #[arg(long, value_name = "NAME,…", help_heading = super::HEADING)]
         acme_domain: Vec<String>,
         /// Whom the authority may write to
         ///
         /// `mailto:` URLs [env: ACME_CONTACT]
-        #[arg(long, value_name = "URL,…")]
+        #[arg(long, value_name = "URL,…", help_heading = super::HEADING)]
         acme_contact: Vec<String>,
         /// A folder for the account's key and the certificate [env: ACME_CACHE]
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, value_name = "DIR", help_heading = super::HEADING)]
         acme_cache: Option<PathBuf>,
         /// The authority; else Let's Encrypt [env: ACME_DIRECTORY]
-        #[arg(long, value_name = "URL")]
+        #[arg(long, value_name = "URL", help_heading = super::HEADING)]
         acme_directory: Option<String>,
     }
 
