@@ -214,8 +214,11 @@ fn inspect(
     let (file, mut faults) = ConfigFile::read_all(cli.config.clone(), |name| environment.get(name));
     let environment = environment.with_file(file).for_check();
     if asked == Inspection::Print {
+        let mut root = Cli::command();
+        // With the flags of all commands.
+        root.build();
         if let Some((name, matches)) = matches.subcommand()
-            && let Some(command) = Cli::command().find_subcommand(name)
+            && let Some(command) = root.find_subcommand(name)
         {
             inspecting::print(command, matches, &environment);
         }

@@ -108,7 +108,8 @@ async fn what_a_service_would_run_with_is_printed_with_its_source_and_without_se
     let folder = tempfile::tempdir().unwrap();
     let file = settings(folder.path(), "max_workers = 7\nmax_workers_per_ip = 3\n");
     let words = ["rendezvous", "--config", &file, "--print-config", "--relay-rate", "1M"];
-    let variables = [("RELAY_KEY", KEY), ("MAX_WORKERS", "8"), ("PORT", "9000")];
+    let variables =
+        [("RELAY_KEY", KEY), ("MAX_WORKERS", "8"), ("PORT", "9000"), ("LOG_FORMAT", "json")];
     let printed = Program::end_of(&words, &variables).await;
     assert_eq!(printed.code, Some(0), "{printed:?}");
     assert!(!printed.out.contains(KEY), "{}", printed.out);
@@ -120,6 +121,7 @@ async fn what_a_service_would_run_with_is_printed_with_its_source_and_without_se
         ["listen", "9000", "PORT"],
         ["ping-timeout-sec", "25", "default"],
         ["no-listing", "false", "default"],
+        ["log-format", "json", "LOG_FORMAT"],
     ] {
         let is_there = |line: &str| line.split_whitespace().collect::<Vec<_>>() == row;
         assert!(printed.out.lines().any(is_there), "{row:?}\n{}", printed.out);

@@ -16,6 +16,9 @@ use tokio::net::TcpStream;
 /// Bytes that are encrypted before the kernel has taken those before: those of one record (RFC 8446 §5.1). What a client does
 /// not read waits where its bounds are, in the outbox or in the relay's queue.
 const UNSENT_BYTES_MAX: usize = 16 * 1024;
+/// Reads of a client that says nothing by them (records may be empty, RFC 8446 §5.1), before the others of this thread have a
+/// turn. A long record needs five.
+const READS_PER_TURN: usize = 16;
 
 /// One connection.
 #[derive(Debug)]
@@ -70,6 +73,8 @@ impl ClientStream {
 
     /// Returns when something may be read. What TLS has decrypted is always read before it waits for more.
     pub(crate) async fn readable(&self) -> io::Result<()> {
+        // It may be readable all the time, and say nothing.
+        tokio::task::consume_budget().await;
         self.tcp.readable().await
     }
 
@@ -80,7 +85,7 @@ impl ClientStream {
     /// Reads what has come, as far as there is room; nothing is the client's end.
     pub(crate) fn try_read_buf(&self, buffer: &mut impl BufMut) -> io::Result<usize> {
         let Some(mut tls) = self.tls() else { return self.tcp.try_read_buf(buffer) };
-        loop {
+        for _ in 0..READS_PER_TURN {
             match read_decrypted(&mut tls, buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 // Some say no goodbye. Where something is missing, HTTP and WebSockets see that themselves.
@@ -89,6 +94,7 @@ impl ClientStream {
             }
             self.receive(&mut tls)?;
         }
+        Err(io::ErrorKind::WouldBlock.into())
     }
 
     /// Writes what the kernel takes. With TLS a part of it may [wait](Self::has_unsent) for the kernel still.
