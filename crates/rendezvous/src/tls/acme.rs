@@ -2,7 +2,7 @@
 //! when a third of its time is left.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -22,14 +22,18 @@ pub struct AcmeSettings {
     pub domains: Vec<String>,
     /// Whom the authority may write to, as `mailto:` URLs.
     pub contacts: Vec<String>,
-    /// A folder for the account's key and the certificate with its key.
+    /// A folder for the account's key and the certificate with its key; made where there is none, its owner's alone.
     pub cache: PathBuf,
     /// The authority.
     pub directory: String,
 }
 
 /// What asks, proves and renews.
-pub(super) type Run = AcmeState<io::Error, io::Error>;
+#[derive(Debug)]
+pub(super) struct Run {
+    state: AcmeState<io::Error, io::Error>,
+    cache: PathBuf,
+}
 
 /// Nothing is asked before the run is [driven](drive): until there is a certificate, handshakes fail.
 pub(super) fn begin(settings: &AcmeSettings) -> Result<(Run, Loaded), rustls::Error> {
@@ -50,12 +54,16 @@ pub(super) fn begin(settings: &AcmeSettings) -> Result<(Run, Loaded), rustls::Er
     let builder = builder.with_safe_default_protocol_versions()?.with_no_client_auth();
     let mut config = files::http_within(builder.with_cert_resolver(state.resolver()))?;
     config.alpn_protocols.push(CHALLENGE.to_vec());
-    Ok((state, Loaded::of(config)))
+    Ok((Run { state, cache: settings.cache.clone() }, Loaded::of(config)))
 }
 
 /// Asks, proves and renews, for ever.
 pub(super) async fn drive(mut run: Run) {
-    while let Some(event) = run.next().await {
+    // The library would make it as everybody's to read.
+    if let Err(error) = make_folder(&run.cache) {
+        tracing::error!(cache = %run.cache.display(), %error, "ACME: the folder cannot be made");
+    }
+    while let Some(event) = run.state.next().await {
         match event {
             Ok(EventOk::DeployedCachedCert) => tracing::info!("ACME: the certificate was kept"),
             Ok(EventOk::DeployedNewCert) => tracing::info!("ACME: there is a new certificate"),
@@ -63,4 +71,12 @@ pub(super) async fn drive(mut run: Run) {
             Err(error) => tracing::error!(%error, "ACME"),
         }
     }
+}
+
+fn make_folder(folder: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
 }
