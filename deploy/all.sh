@@ -6,7 +6,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 usage() {
   cat <<TEXT
 Usage: deploy/all.sh [--local] [--skip-verify] [options]
-Runs network.sh, images.sh, services.sh and verify.sh, in this order, and ends at the first that fails. Can be run
+Runs network.sh, store.sh, images.sh, services.sh and verify.sh, in this order, and ends at the first that fails. Can be run
 again at any time: what is there already stays.
 
   --local          build the images with Docker on this machine instead of by Cloud Build
@@ -27,6 +27,7 @@ step() {
 
 need_gcloud
 step network.sh
+step store.sh
 if [[ $LOCAL == true ]]; then step images.sh --local; else step images.sh; fi
 step services.sh
 if [[ $SKIP_VERIFY != true ]]; then step verify.sh; fi

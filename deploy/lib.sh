@@ -7,10 +7,18 @@ DEPLOY_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 REPO_ROOT=$(cd "$DEPLOY_DIR/.." && pwd)
 
 # Every setting can be given in the environment; deploy/README.md explains them. Exported, so that all.sh hands them on.
-export PROJECT=${PROJECT:-iceberg-eli}
+export PROJECT=${PROJECT:-}
 export REGION=${REGION:-us-central1}
 export RENDEZVOUS_SERVICE=${RENDEZVOUS_SERVICE:-rendezvous-service}
+export RELAY_SERVICE=${RELAY_SERVICE:-relay-service}
 export WORKER_SERVICE=${WORKER_SERVICE:-ip-worker-service}
+export RENDEZVOUS_INSTANCES_MIN=${RENDEZVOUS_INSTANCES_MIN:-2}
+export RENDEZVOUS_INSTANCES_MAX=${RENDEZVOUS_INSTANCES_MAX:-10}
+export RUNTIME_ACCOUNT=${RUNTIME_ACCOUNT:-rendezvous-runtime}
+export STORE=${STORE:-}
+export STORE_INSTANCE=${STORE_INSTANCE:-rendezvous-store}
+export STORE_TIER=${STORE_TIER:-standard}
+export RELAY_KEY_SECRET=${RELAY_KEY_SECRET:-rendezvous-relay-key}
 export RENDEZVOUS_REPO=${RENDEZVOUS_REPO:-rendezvous-repo}
 export WORKER_REPO=${WORKER_REPO:-ip-worker-repo}
 export IMAGE_TAG=${IMAGE_TAG:-latest}
@@ -48,7 +56,7 @@ common_options() {
   cat <<TEXT
 
 Options of every script:
-  --project ID     Google Cloud project (PROJECT, now $PROJECT)
+  --project ID     Google Cloud project (PROJECT, now ${PROJECT:-not named})
   --region NAME    region (REGION, now $REGION)
   --dry-run        print the commands, ready to paste, and run none of them
   --help           this text
@@ -81,6 +89,9 @@ parse_options() {
     esac
     shift
   done
+  # A default would be somebody's.
+  [[ -n $PROJECT ]] ||
+    die "no project is named" "name the Google Cloud project: --project ID, or PROJECT=ID in the environment"
 }
 
 # quoted COMMAND…: one line that a shell reads back as the same words. A {{NAME}} in a word, left by read_value in a
@@ -200,6 +211,9 @@ registry_region() { printf '%s' "${REGISTRY_REGION:-$REGION}"; }
 image() { printf '%s-docker.pkg.dev/%s/%s/%s:%s' "$(registry_region)" "$PROJECT" "$1" "$2" "$IMAGE_TAG"; }
 rendezvous_image() { image "$RENDEZVOUS_REPO" "$RENDEZVOUS_SERVICE"; }
 worker_image() { image "$WORKER_REPO" "$WORKER_SERVICE"; }
+
+# The account that the rendezvous and the relay run as; it may read one secret, and nothing else.
+runtime_account() { printf '%s@%s.iam.gserviceaccount.com' "$RUNTIME_ACCOUNT" "$PROJECT"; }
 
 # The URL of the rendezvous service into RENDEZVOUS_URL, unless the caller gave one.
 need_rendezvous_url() {

@@ -30,7 +30,7 @@ correct=(gcloud compute routers nats update "$NAT" --router "$ROUTER" "${mapping
 enable_apis() {
   heading "APIs"
   run gcloud services enable run.googleapis.com cloudbuild.googleapis.com compute.googleapis.com \
-    artifactregistry.googleapis.com iam.googleapis.com "${in_project[@]}"
+    artifactregistry.googleapis.com iam.googleapis.com redis.googleapis.com secretmanager.googleapis.com "${in_project[@]}"
 }
 
 ensure_vpc() {

@@ -6,9 +6,10 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 usage() {
   cat <<TEXT
 Usage: deploy/services.sh [--worker-only] [options]
-Deploys the rendezvous service ($RENDEZVOUS_SERVICE), reads its URL, and deploys the workers ($WORKER_SERVICE) with it.
+Deploys the relay ($RELAY_SERVICE), the rendezvous service ($RENDEZVOUS_SERVICE) with the relay's URL and the store of store.sh,
+and the workers ($WORKER_SERVICE) with the URL of the rendezvous service.
 
-  --worker-only    leave the rendezvous service as it is; with RENDEZVOUS_URL set, it can be anywhere
+  --worker-only    leave relay and rendezvous service as they are; with RENDEZVOUS_URL set, it can be anywhere
 TEXT
 }
 WORKER_ONLY=false
@@ -21,6 +22,7 @@ in_region=(--project "$PROJECT" --region "$REGION")
 # can use them. Requests from there are believed about whom they forward for.
 TRUSTED_PROXY=${TRUSTED_PROXY:-169.254.0.0/16,127.0.0.0/8}
 RENDEZVOUS_ENV=${RENDEZVOUS_ENV:-}
+RELAY_ENV=${RELAY_ENV:-}
 WORKER_ENV=${WORKER_ENV:-}
 
 # variables NAME=VALUE…: the value of --set-env-vars. Commas are common in the values, so gcloud is told (by ^@^) that
@@ -35,19 +37,44 @@ variables() {
   printf '^@^%s' "$list"
 }
 
-# One instance, because the registry is in its memory: a worker on a second one would never be paired with a worker on
-# the first. A WebSocket is one request for as long as it lives: hence the longest time-out that the platform has (its
+# One instance: the two workers of a session have to meet in one. While a new revision takes over there are two; workers come
+# back to the new one when the old one has shut down.
+deploy_relay() {
+  local extra=() list
+  read -r -a extra <<<"$RELAY_ENV"
+  list=$(variables "TRUSTED_PROXY=$TRUSTED_PROXY" LOG_FORMAT=json ${extra[@]+"${extra[@]}"})
+  heading "relay"
+  run gcloud run deploy "$RELAY_SERVICE" --image "$(rendezvous_image)" \
+    --command=/usr/local/bin/holepunch --args=relay \
+    --allow-unauthenticated --min-instances=1 --max-instances=1 \
+    --timeout=3600 --concurrency=1000 --no-cpu-throttling --port=8080 \
+    "--service-account=$(runtime_account)" "--set-secrets=RELAY_KEY=$RELAY_KEY_SECRET:latest" \
+    "--set-env-vars=$list" "${in_region[@]}"
+  read_value RELAY_URL gcloud run services describe "$RELAY_SERVICE" "${in_region[@]}" --format 'value(status.url)'
+}
+
+# What all instances share: that of store.sh, unless the caller named another one.
+need_store() {
+  [[ -n $STORE ]] && return
+  read_value STORE_HOST gcloud redis instances describe "$STORE_INSTANCE" "${in_region[@]}" --format 'value(host)'
+  STORE=redis://$STORE_HOST:6379
+}
+
+# Several instances, and two revisions side by side, are one service by what they share. A WebSocket is one request for as long as it lives: hence the longest time-out that the platform has (its
 # default ends every connection after 5 minutes), the highest concurrency, and a CPU that is not throttled when no
 # request is being answered.
 deploy_rendezvous() {
   local extra=() list
   read -r -a extra <<<"$RENDEZVOUS_ENV"
   # No UDP reaches a container there: STUN stays off.
-  list=$(variables STUN_LISTEN=none "TRUSTED_PROXY=$TRUSTED_PROXY" LOG_FORMAT=json ${extra[@]+"${extra[@]}"})
+  list=$(variables STUN_LISTEN=none "TRUSTED_PROXY=$TRUSTED_PROXY" "STORE=$STORE" NO_RELAY=true "RELAY_URL=$RELAY_URL" \
+    LOG_FORMAT=json ${extra[@]+"${extra[@]}"})
   heading "rendezvous service"
   run gcloud run deploy "$RENDEZVOUS_SERVICE" --image "$(rendezvous_image)" \
-    --allow-unauthenticated --session-affinity --min-instances=1 --max-instances=1 \
+    --allow-unauthenticated "--min-instances=$RENDEZVOUS_INSTANCES_MIN" "--max-instances=$RENDEZVOUS_INSTANCES_MAX" \
     --timeout=3600 --concurrency=1000 --no-cpu-throttling --port=8080 \
+    --vpc-egress=private-ranges-only "--network=$VPC" "--subnet=$SUBNET" \
+    "--service-account=$(runtime_account)" "--set-secrets=RELAY_KEY=$RELAY_KEY_SECRET:latest" \
     "--set-env-vars=$list" "${in_region[@]}"
 }
 
@@ -69,6 +96,8 @@ main() {
   need_gcloud
   if [[ $WORKER_ONLY != true ]]; then
     [[ -z $RENDEZVOUS_URL ]] || warn "RENDEZVOUS_URL is set: the workers get $RENDEZVOUS_URL"
+    deploy_relay
+    need_store
     deploy_rendezvous
   fi
   need_rendezvous_url

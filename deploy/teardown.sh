@@ -25,7 +25,7 @@ confirm() {
   [[ $YES == true ]] && return
   local answer=''
   say "This deletes the services, the network and the images of the project $PROJECT in $REGION:"
-  say "  $RENDEZVOUS_SERVICE, $WORKER_SERVICE, $NAT, $NAT_ADDRESS, $ROUTER, $SUBNET, $VPC, $RENDEZVOUS_REPO, $WORKER_REPO"
+  say "  $RENDEZVOUS_SERVICE, $RELAY_SERVICE, $WORKER_SERVICE, $STORE_INSTANCE, $RELAY_KEY_SECRET, $RUNTIME_ACCOUNT, $NAT, $NAT_ADDRESS, $ROUTER, $SUBNET, $VPC, $RENDEZVOUS_REPO, $WORKER_REPO"
   printf 'Type the name of the project to go on: ' >&2
   read -r answer || true
   [[ $answer == "$PROJECT" ]] || die "nothing was deleted"
@@ -34,11 +34,24 @@ confirm() {
 delete_services() {
   local service
   heading "services"
-  for service in "$WORKER_SERVICE" "$RENDEZVOUS_SERVICE"; do
+  for service in "$WORKER_SERVICE" "$RENDEZVOUS_SERVICE" "$RELAY_SERVICE"; do
     delete_if_exists "service $service" \
       gcloud run services describe "$service" "${in_region[@]}" -- \
       gcloud run services delete "$service" "${in_region[@]}"
   done
+}
+
+delete_store() {
+  heading "store, key of the relay and account"
+  delete_if_exists "store $STORE_INSTANCE" \
+    gcloud redis instances describe "$STORE_INSTANCE" "${in_region[@]}" -- \
+    gcloud redis instances delete "$STORE_INSTANCE" "${in_region[@]}"
+  delete_if_exists "secret $RELAY_KEY_SECRET" \
+    gcloud secrets describe "$RELAY_KEY_SECRET" "${in_project[@]}" -- \
+    gcloud secrets delete "$RELAY_KEY_SECRET" "${in_project[@]}"
+  delete_if_exists "account $RUNTIME_ACCOUNT" \
+    gcloud iam service-accounts describe "$(runtime_account)" "${in_project[@]}" -- \
+    gcloud iam service-accounts delete "$(runtime_account)" "${in_project[@]}"
 }
 
 delete_nat() {
@@ -80,6 +93,7 @@ main() {
   need_gcloud
   confirm
   delete_services
+  delete_store
   delete_nat
   if [[ $KEEP_IMAGES != true ]]; then delete_images; fi
   # Last, because it is the one that may have to wait.

@@ -5,6 +5,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 VERIFY_TIMEOUT_SEC=${VERIFY_TIMEOUT_SEC:-180}
 VERIFY_INTERVAL_SEC=${VERIFY_INTERVAL_SEC:-5}
+# An instance lists its own workers: so many questions reach all of some instances, most likely. Each step asks again and again.
+VERIFY_LOOKS=${VERIFY_LOOKS:-12}
 
 usage() {
   cat <<TEXT
@@ -28,50 +30,66 @@ PROGRESS=''
 ADVICE=()
 # What does not fail a check but may explain why the next one fails.
 NOTE=''
-# One line for each worker listed: connected, HTTP-reported address, STUN-reported address, STUN-reported port; "-" where
+# One line for each worker listed, of whichever instance: id, connected, HTTP-reported address, STUN-reported address, STUN-reported port; "-" where
 # unknown. Workers choose these texts, so whatever an address cannot contain is replaced.
 WORKERS=''
 
 # workers_in JSON: the lines of WORKERS.
 workers_in() {
   if command -v jq >/dev/null 2>&1; then
-    jq -r '.workers | to_entries[].value |
-      [.connected, .http_reported_public_ip, .stun_reported_udp_ip, .stun_reported_udp_port] |
-      map(if . == null or . == "" then "-" else tostring | gsub("[^0-9A-Za-z.:]"; "?") end) | join(" ")' <<<"$1"
+    jq -r '.workers | to_entries[] |
+      [.key, .value.connected, .value.http_reported_public_ip, .value.stun_reported_udp_ip, .value.stun_reported_udp_port] |
+      map(if . == null or . == "" then "-" else tostring | gsub("[^0-9A-Za-z.:_-]"; "?") end) | join(" ")' <<<"$1"
   else
     python3 -c '
 import json, re, sys
 fields = "connected", "http_reported_public_ip", "stun_reported_udp_ip", "stun_reported_udp_port"
-for worker in json.load(sys.stdin)["workers"].values():
+for name, worker in json.load(sys.stdin)["workers"].items():
     values = ["-" if worker.get(field) in (None, "") else str(worker[field]) for field in fields]
-    print(*(value if value == "-" else re.sub("[^0-9A-Za-z.:]", "?", value) for value in values))
+    print(*(re.sub("[^0-9A-Za-z.:_-]", "?", value) for value in [name, *values]))
 ' <<<"$1"
   fi
 }
 
-check_list() {
+# look: what one instance lists.
+look() {
   local body
-  ADVICE=(
-    "read the service's log: gcloud run services logs read $RENDEZVOUS_SERVICE --region $REGION --project $PROJECT"
-    "if it answers 403, deploy it again with services.sh: it has to allow unauthenticated requests"
-  )
   if ! body=$(curl --silent --show-error --fail --max-time 10 "$RENDEZVOUS_URL/debug/list_workers" 2>&1); then
     PROGRESS="no answer: $body"
     return 1
   fi
-  if ! WORKERS=$(workers_in "$body" 2>/dev/null); then
+  if ! LISTED=$(workers_in "$body" 2>/dev/null); then
     PROGRESS="the answer is not a list of workers: ${body:0:120}"
     return 1
   fi
+}
+
+check_list() {
+  local number line id known
+  ADVICE=(
+    "read the service's log: gcloud run services logs read $RENDEZVOUS_SERVICE --region $REGION --project $PROJECT"
+    "if it answers 403, deploy it again with services.sh: it has to allow unauthenticated requests"
+  )
+  WORKERS='' known=' '
+  for ((number = 0; number < VERIFY_LOOKS; number++)); do
+    look || return 1
+    while read -r line; do
+      id=${line%% *}
+      if [[ -n $id && $known != *" $id "* ]]; then
+        known+="$id "
+        WORKERS+="$line"$'\n'
+      fi
+    done <<<"$LISTED"
+  done
   PROGRESS="$RENDEZVOUS_URL"
 }
 
 # check_ready: counts on the way what is missing first.
 check_ready() {
-  local connected http_ip stun_ip stun_port listed=0 up=0 ready=0
+  local id connected http_ip stun_ip stun_port listed=0 up=0 ready=0
   check_list || return 1
-  while read -r connected http_ip stun_ip stun_port; do
-    [[ -n $connected ]] || continue
+  while read -r id connected http_ip stun_ip stun_port; do
+    [[ -n $id ]] || continue
     listed=$((listed + 1))
     [[ $connected == [Tt]rue ]] || continue
     up=$((up + 1))
@@ -97,10 +115,10 @@ check_ready() {
 
 # check_address: a worker elsewhere may be listed as well, so enough workers behind the NAT will do.
 check_address() {
-  local connected http_ip stun_ip stun_port seen=() behind=0
+  local id connected http_ip stun_ip stun_port seen=() behind=0
   check_list || return 1
   NOTE=''
-  while read -r connected http_ip stun_ip stun_port; do
+  while read -r id connected http_ip stun_ip stun_port; do
     [[ $connected == [Tt]rue ]] || continue
     seen+=("$http_ip")
     [[ $http_ip == "$NAT_IP" ]] || continue

@@ -10,9 +10,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What the scripts use, beside what is stood in for and beside jq or python3.
 const TOOLS: [&str; 5] = ["bash", "cat", "dirname", "sleep", "tr"];
-pub(super) const SCRIPTS: [&str; 6] =
-    ["all", "images", "network", "services", "teardown", "verify"];
+pub(super) const SCRIPTS: [&str; 7] =
+    ["all", "images", "network", "services", "store", "teardown", "verify"];
 pub(super) const URL: &str = "https://rendezvous.example.run.app";
+pub(super) const RELAY_URL: &str = "https://relay.example.run.app";
+pub(super) const STORE_IP: &str = "10.0.0.3";
+/// What `openssl` makes.
+pub(super) const KEY: &str = "d1c2";
 pub(super) const NAT_IP: &str = "203.0.113.7";
 const NOT_FOUND: &str = "ERROR: (gcloud) Could not fetch resource: it was not found";
 
@@ -42,6 +46,9 @@ pub(super) fn python() -> Option<PathBuf> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned().into())
 }
 
+const SETTINGS: [(&str, &str); 3] =
+    [("PROJECT", "my-project"), ("VERIFY_TIMEOUT_SEC", "0"), ("VERIFY_LOOKS", "1")];
+
 pub(super) struct Scene {
     dir: PathBuf,
     rules: Vec<String>,
@@ -66,7 +73,7 @@ impl Scene {
         );
         let dir = std::env::temp_dir().join(name);
         fs::create_dir_all(dir.join("bin")).expect("the temporary directory takes a folder");
-        let scene = Self { dir, rules: Vec::new(), settings: vec![("VERIFY_TIMEOUT_SEC", "0")] };
+        let scene = Self { dir, rules: Vec::new(), settings: SETTINGS.to_vec() };
         for tool in TOOLS {
             scene.link(&real_tool(tool).expect("a common tool is installed"), tool);
         }
@@ -74,15 +81,18 @@ impl Scene {
             Some(path) => scene.link(&path, "jq"),
             None => scene.link(&python().expect("jq or python3 is installed"), "python3"),
         }
-        for tool in ["gcloud", "docker", "curl"] {
+        for tool in ["gcloud", "docker", "curl", "openssl"] {
             scene.link(&deploy_dir().join("testing/stand-in"), tool);
         }
         scene
             .refuses("gcloud * describe *", NOT_FOUND)
-            .answers("gcloud projects describe *", "iceberg-eli")
+            .answers("gcloud projects describe *", "my-project")
             .answers("gcloud auth list *", "somebody@example.com")
             .answers("gcloud builds get-default-service-account *", "builder@example.com")
             .answers("gcloud run services describe rendezvous-service *", URL)
+            .answers("gcloud run services describe relay-service *", RELAY_URL)
+            .answers("gcloud redis instances describe *value*", STORE_IP)
+            .answers("openssl rand *", KEY)
     }
 
     /// A deployment that works: the network stands, and two workers behind the NAT are linked.
@@ -96,6 +106,8 @@ impl Scene {
                 "https://example.com/addresses/ip-worker-ip",
             )
             .answers("gcloud run services describe rendezvous-service *", URL)
+            .answers("gcloud run services describe relay-service *", RELAY_URL)
+            .answers("gcloud redis instances describe *value*", STORE_IP)
             .answers(
                 "gcloud run services describe ip-worker-service *",
                 "ip-worker-service-00001-abc",
@@ -218,6 +230,7 @@ impl Outcome {
             " logging read ",
             " buildx version",
             "curl ",
+            "openssl ",
         ];
         self.calls
             .iter()

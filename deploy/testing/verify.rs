@@ -45,6 +45,18 @@ fn verifying_waits_until_both_workers_are_there() {
 }
 
 #[test]
+fn workers_of_several_instances_count_together() {
+    let scene = Scene::deployed()
+        .with("VERIFY_LOOKS", "4")
+        .answers("curl *", &list(&[worker("a", NAT_IP)]))
+        .answers("curl#3 *", &list(&[worker("b", NAT_IP)]))
+        .answers("curl#7 *", &list(&[worker("b", NAT_IP)]))
+        .answers("curl#11 *", &list(&[worker("b", NAT_IP)]));
+    let outcome = scene.run("verify", &[]).expect_success();
+    assert!(outcome.stderr.contains("2/4 workers: ok (2 listed"), "{}", outcome.stderr);
+}
+
+#[test]
 fn verifying_fails_at_the_step_that_is_not_met_and_says_what_to_do() {
     let two = [worker("a", NAT_IP), worker("b", NAT_IP)];
     let elsewhere = [worker("a", NAT_IP), worker("b", "198.51.100.9")];

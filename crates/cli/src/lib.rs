@@ -15,6 +15,7 @@ mod exit;
 mod forward;
 mod headings;
 mod hints;
+mod inspecting;
 mod invite;
 mod joining;
 mod lab;
@@ -28,9 +29,11 @@ mod path_history;
 mod peering;
 mod pipe;
 mod relay;
+mod reloading;
 mod rendezvous;
 mod screen;
 mod secrets;
+mod service_manager;
 mod settings;
 mod signals;
 mod suspending;
@@ -45,17 +48,20 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 use holepunch_programs::outlive_the_size_limit;
 
 use code::Code;
 use config_file::ConfigFile;
 use exit::Failure;
 use headings::LOGGING;
+use inspecting::Inspection;
 use logging::LogFormat;
 use settings::Environment;
 
-pub use config_file::{KEYS as SETTINGS_FILE_KEYS, Key as SettingsFileKey};
+pub use config_file::{
+    KEYS as SETTINGS_FILE_KEYS, Key as SettingsFileKey, SERVICE_KEYS, ServiceKey,
+};
 
 /// After a command has ended, time for what still runs in the background (a name look-up that
 /// hangs, say) before the process ends all the same.
@@ -129,6 +135,20 @@ enum Command {
 }
 
 impl Command {
+    /// What of a service's settings is to be looked at, if that is asked for.
+    fn inspection(&self) -> Option<Inspection> {
+        let asked = if let Self::Rendezvous(args) = self {
+            args.inspecting
+        } else if let Self::Relay(args) = self {
+            args.inspecting
+        } else if let Self::Worker(args) = self {
+            args.inspecting
+        } else {
+            return None;
+        };
+        asked.asked()
+    }
+
     /// Commands that print results are not to be drowned in logs.
     fn default_filter(&self) -> &'static str {
         match self {
@@ -160,8 +180,8 @@ pub fn command() -> clap::Command {
 
 /// Runs the command line `args`, the program's name first.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match parse(with_command(args)) {
-        Ok(cli) => cli,
+    let (cli, matches) = match parse(with_command(args)) {
+        Ok(parsed) => parsed,
         Err(error) => {
             // Help and version are no errors; clap knows where each text belongs.
             if error.use_stderr() {
@@ -173,6 +193,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let environment = Environment::of_process();
+    if let Some(asked) = cli.command.inspection() {
+        return written(inspect(asked, cli, &matches, environment));
+    }
     let file = ConfigFile::read(cli.config.clone(), |name| environment.get(name));
     let started = file.and_then(|file| start(cli, &environment.with_file(file)));
     match started {
@@ -181,11 +204,55 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn parse(args: Vec<OsString>) -> Result<Cli, clap::Error> {
+/// Looks at the settings of a service, in place of running it.
+fn inspect(
+    asked: Inspection,
+    cli: Cli,
+    matches: &ArgMatches,
+    environment: Environment,
+) -> ExitCode {
+    let (file, mut faults) = ConfigFile::read_all(cli.config.clone(), |name| environment.get(name));
+    let environment = environment.with_file(file).for_check();
+    if asked == Inspection::Print {
+        let mut root = Cli::command();
+        // With the flags of all commands.
+        root.build();
+        if let Some((name, matches)) = matches.subcommand()
+            && let Some(command) = root.find_subcommand(name)
+        {
+            inspecting::print(command, matches, &environment);
+        }
+        return if faults.is_empty() { ExitCode::SUCCESS } else { inspecting::report(&faults) };
+    }
+    let checked = check(cli, &environment);
+    faults.extend(environment.faults());
+    faults.extend(checked.err());
+    inspecting::report(&faults)
+}
+
+/// Reads all settings of a service, with a log for what is no fault.
+fn check(cli: Cli, environment: &Environment) -> Result<(), Failure> {
+    let format = environment.setting("--log-format", cli.log_format, &["LOG_FORMAT"])?;
+    let filter: Option<String> = environment.setting("--log", cli.log, &["RUST_LOG"])?;
+    let log = logging::start(format, filter.as_deref(), "warn");
+    let _until_the_end = environment.kept(log.map(Some))?;
+    let command = cli.command;
+    if let Command::Rendezvous(args) = command {
+        rendezvous::check(*args, environment)
+    } else if let Command::Relay(args) = command {
+        relay::check(args, environment)
+    } else if let Command::Worker(args) = command {
+        worker::check(args, environment)
+    } else {
+        Ok(())
+    }
+}
+
+fn parse(args: Vec<OsString>) -> Result<(Cli, ArgMatches), clap::Error> {
     // What clap decides by itself heeds more variables than NO_COLOR.
     let colours = if screen::colours_are_wanted() { ColorChoice::Auto } else { ColorChoice::Never };
     let matches = Cli::command().color(colours).try_get_matches_from(args)?;
-    Cli::from_arg_matches(&matches)
+    Ok((Cli::from_arg_matches(&matches)?, matches))
 }
 
 /// A code alone, or a part of one, is what `receive` is called with: it says what is missing.

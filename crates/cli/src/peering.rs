@@ -161,7 +161,7 @@ impl FromStr for SearchArg {
 
 /// The file of a worker's key, if it has one. Not read, or even made, before all settings are known to be
 /// right.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct IdentityFile {
     path: Option<PathBuf>,
     /// Whether it is the one beside the settings file, whose folder may not be there yet.
@@ -234,20 +234,23 @@ impl PeeringArgs {
         let peer = peer.map(|id| WorkerId::new(&id)).transpose();
         let callers = if is_by_code { None } else { callers };
         if callers.is_some() && !matches!(peer, Ok(None)) {
-            return Err(Failure::usage(
+            environment.kept(Err::<(), _>(Failure::usage(
                 "ACCEPT (--accept) beside PEER (--peer): a worker waits for a call, or calls; give one of the two",
-            ));
+            )))?;
         }
+        let peer = peer.map_err(|why| Failure::usage(format!("PEER (--peer): {why}")));
+        let peer = environment.kept(peer)?;
         let search = environment.setting("--search", self.search, &["SEARCH"])?;
         let identity: Option<PathBuf> =
             environment.setting("--identity", self.identity, &["IDENTITY"])?;
-        let identity = identity_file(identity, environment)?;
-        let secret = SECRET.read(self.room_secret, self.room_secret_file, of_meeting)?;
+        let identity = environment.kept(identity_file(identity, environment))?;
+        let secret = SECRET.read(self.room_secret, self.room_secret_file, of_meeting);
+        let secret = environment.kept(secret)?;
         let secret = secret.map(|words| RoomSecret::new(&words));
         if secret.as_ref().is_some_and(RoomSecret::is_empty) {
-            return Err(Failure::usage(
+            environment.kept(Err::<(), _>(Failure::usage(
                 "ROOM_SECRET or ROOM_SECRET_FILE (--room-secret, --room-secret-file): expected words; `holepunch invite` makes some up",
-            ));
+            )))?;
         }
         let switch = |flag, on, variable| environment.switch(flag, on, variable);
         let proxy = Proxy::for_rendezvous(&config.rendezvous, |name| environment.get(name));
@@ -259,12 +262,12 @@ impl PeeringArgs {
         };
         let config = Config {
             names: NAMES,
-            proxy: proxy.map_err(Failure::usage)?,
+            proxy: environment.kept(proxy.map_err(Failure::usage))?,
             room,
             room_mode,
             callable: callers.is_some(),
             callers: callers.map(|Callers(named)| named).unwrap_or_default(),
-            peer: peer.map_err(|why| Failure::usage(format!("PEER (--peer): {why}")))?,
+            peer,
             search: search.map_or(SearchWish::Usual, |SearchArg(search)| search),
             room_secret: secret,
             relay: !switch("--no-relay", self.no_relay, "NO_RELAY")?,

@@ -9,7 +9,8 @@ use crate::rendezvous::http::{self, Http};
 use crate::rendezvous::relay::KeyArgs;
 use crate::rendezvous::relay_limits::LimitArgs;
 use crate::rendezvous::udp_addresses;
-use crate::settings::{Address, Environment, List, OrNone, repeated};
+use crate::settings::{Address, Environment, List, OrNone};
+use crate::{inspecting, reloading::Hooks};
 
 /// Run a relay alone, for a rendezvous elsewhere
 #[derive(Debug, clap::Args)]
@@ -29,10 +30,13 @@ pub(crate) struct Args {
     key: KeyArgs,
     #[command(flatten)]
     limits: LimitArgs,
+    #[command(flatten)]
+    pub(crate) inspecting: inspecting::Args,
 }
 
 fn config(args: Args, environment: &Environment) -> Result<RelayConfig, Failure> {
-    let Http { listen, trusted_proxies, proxy_protocol } = args.http.read(environment)?;
+    let Http { listen, trusted_proxies, proxy_protocol, tls } = args.http.read(environment)?;
+    let limits = args.limits.limits(environment)?;
     let key = args.key.key(environment)?.ok_or_else(|| {
         Failure::usage("a relay needs RELAY_KEY (--relay-key), which its rendezvous shares")
     })?;
@@ -40,19 +44,26 @@ fn config(args: Args, environment: &Environment) -> Result<RelayConfig, Failure>
     let udp = environment.setting("--udp-listen", udp, &["RELAY_UDP_LISTEN"])?;
     Ok(RelayConfig {
         listen,
+        tls,
         udp_is_optional: udp.is_none(),
         udp_listen: udp_addresses(udp),
         trusted_proxies,
         proxy_protocol,
         open_files_max: None,
-        limits: args.limits.limits(environment)?,
+        limits,
         key,
     })
 }
 
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let config = config(args, environment)?;
-    http::serve(|| RelayServer::bind(config), RelayServer::shutdown).await
+    let hooks = Hooks::default().with_tls(config.tls.as_ref());
+    http::serve(&hooks, || RelayServer::bind(config), RelayServer::shutdown).await
+}
+
+/// Reads all settings, and begins nothing.
+pub(crate) fn check(args: Args, environment: &Environment) -> Result<(), Failure> {
+    config(args, environment).map(drop)
 }
 
 #[cfg(test)]

@@ -11,17 +11,20 @@ pub(crate) mod http;
 pub(crate) mod relay;
 pub(crate) mod relay_limits;
 mod store;
+mod tls;
 mod turn;
 
 use crate::exit::Failure;
-use crate::settings::{Address, Environment, List, OrNone, Seconds, repeated};
+use crate::inspecting;
+use crate::reloading::Hooks;
+use crate::settings::{Address, Environment, List, OrNone, Seconds};
 
 const DEFAULT_STUN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 3478);
 
 /// Run the rendezvous service: registration, pairing, STUN
 ///
 /// Workers register with it, it brings together those that are in one room or call each other, and it carries for pairs that have
-/// no direct path. HTTP and WebSockets are served without TLS: a reverse proxy adds it (--trusted-proxy).
+/// no direct path. With --tls-cert it speaks TLS; without it, a reverse proxy may add that (--trusted-proxy).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     holepunch rendezvous\n  \
@@ -88,6 +91,8 @@ pub(crate) struct Args {
     relay: relay::Args,
     #[command(flatten)]
     turn: turn::Args,
+    #[command(flatten)]
+    pub(crate) inspecting: inspecting::Args,
 }
 
 /// A name as in a URL, without scheme, port and path.
@@ -132,15 +137,16 @@ fn config(
     args: Args,
     environment: &Environment,
 ) -> Result<(Config, Option<store::Shared>), Failure> {
-    let http::Http { listen, trusted_proxies, proxy_protocol } = args.http.read(environment)?;
-    let stun: Option<OrNone<List<Address>>> = repeated("--stun-listen", &args.stun_listen)?;
-    let stun = environment.setting("--stun-listen", stun, &["STUN_LISTEN"])?;
-    let advertised: Option<List<Advertised>> = repeated("--stun-advertise", &args.stun_advertise)?;
-    let advertised = environment.setting("--stun-advertise", advertised, &["STUN_ADVERTISE"])?;
+    let http::Http { listen, trusted_proxies, proxy_protocol, tls } =
+        args.http.read(environment)?;
+    let stun: Option<OrNone<List<Address>>> =
+        environment.list("--stun-listen", &args.stun_listen, &["STUN_LISTEN"])?;
+    let advertised: Option<List<Advertised>> =
+        environment.list("--stun-advertise", &args.stun_advertise, &["STUN_ADVERTISE"])?;
     let answers = args.stun_answers_max;
     let answers = environment.setting("--stun-answers-max", answers, &["STUN_ANSWERS_MAX"])?;
-    let hosts: Option<List<HostName>> = repeated("--public-host", &args.public_host)?;
-    let hosts = environment.setting("--public-host", hosts, &["HOLEPUNCH_PUBLIC_HOST"])?;
+    let hosts: Option<List<HostName>> =
+        environment.list("--public-host", &args.public_host, &["HOLEPUNCH_PUBLIC_HOST"])?;
     let allow_private =
         environment.switch("--allow-private", args.allow_private, "ALLOW_PRIVATE")?;
     let interval = args.ping_interval_sec;
@@ -152,11 +158,12 @@ fn config(
     let per_ip = environment.setting("--max-workers-per-ip", per_ip, &["MAX_WORKERS_PER_IP"])?;
     let no_listing = environment.switch("--no-listing", args.no_listing, "NO_LISTING")?;
     let stun_is_optional = stun.is_none();
-    let (relay, relay_access) = args.relay.read(environment)?;
-    let store = args.store.read(environment, relay_access.as_ref())?;
+    let (relay, relay_access) = environment.kept(args.relay.read(environment))?;
+    let store = environment.kept(args.store.read(environment, relay_access.as_ref()))?;
     let default = MatchmakerConfig::default();
     let config = Config {
         listen,
+        tls,
         stun_listen: udp_addresses(stun),
         stun_is_optional,
         stun_answers_max: match answers {
@@ -186,7 +193,7 @@ fn config(
                 Some(OrNone::Some(most)) => Some(most),
             },
             relay: relay_access,
-            turn: args.turn.access(environment)?,
+            turn: environment.kept(args.turn.access(environment))?,
             ..default
         },
     };
@@ -205,7 +212,13 @@ pub(crate) fn udp_addresses(set: Option<OrNone<List<Address>>>) -> Vec<SocketAdd
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let (config, store) = config(args, environment)?;
     let peers = store.map(|store| store.peers(&config.matchmaker));
-    http::serve(|| Server::bind_among(peers, config), Server::shutdown).await
+    let hooks = Hooks::default().with_tls(config.tls.as_ref());
+    http::serve(&hooks, || Server::bind_among(peers, config), Server::shutdown).await
+}
+
+/// Reads all settings, and begins nothing.
+pub(crate) fn check(args: Args, environment: &Environment) -> Result<(), Failure> {
+    config(args, environment).map(drop)
 }
 
 #[cfg(test)]

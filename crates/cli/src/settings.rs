@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::config_file::ConfigFile;
@@ -20,6 +21,8 @@ const SECONDS_MIN: f64 = 0.01;
 pub(crate) struct Environment {
     variables: BTreeMap<String, String>,
     file: ConfigFile,
+    /// Where all that is wrong is to be found, and not only the first of it.
+    faults: Option<Arc<Mutex<Vec<Failure>>>>,
 }
 
 /// Where a setting comes from that no flag has.
@@ -37,7 +40,29 @@ impl Environment {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
         let variables = std::env::vars_os().filter_map(utf8).collect();
-        Self { variables, file: ConfigFile::default() }
+        Self { variables, ..Self::default() }
+    }
+
+    /// For a check: what is wrong is [kept](Self::faults), and counts as not set.
+    pub(crate) fn for_check(self) -> Self {
+        Self { faults: Some(Arc::default()), ..self }
+    }
+
+    /// What a check has found wrong so far, in order.
+    pub(crate) fn faults(&self) -> Vec<Failure> {
+        let kept = self.faults.as_ref().map(|it| it.lock().unwrap_or_else(PoisonError::into_inner));
+        kept.map(|faults| faults.clone()).unwrap_or_default()
+    }
+
+    /// What was read; in a check, what is wrong with it is kept, and the default goes on.
+    pub(crate) fn kept<T: Default>(&self, read: Result<T, Failure>) -> Result<T, Failure> {
+        match (read, &self.faults) {
+            (Err(failure), Some(faults)) if failure.is_usage() => {
+                faults.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
+                Ok(T::default())
+            }
+            (read, _) => read,
+        }
     }
 
     /// With what a settings file says.
@@ -53,7 +78,7 @@ impl Environment {
     #[cfg(test)]
     pub(crate) fn of(variables: &[(&str, &str)]) -> Self {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        Self { variables: variables.iter().map(own).collect(), file: ConfigFile::default() }
+        Self { variables: variables.iter().map(own).collect(), ..Self::default() }
     }
 
     /// A variable as it is, where it is set.
@@ -87,13 +112,28 @@ impl Environment {
             return Ok(value);
         }
         let Some((source, text)) = self.found(variables) else { return Ok(None) };
-        text.parse().map(Some).map_err(|why| {
+        self.kept(text.parse().map(Some).map_err(|why| {
             let place = match source {
                 Source::Variable(name) => format!("the environment variable {name} ({flag})"),
                 Source::File(name) => self.file.place(name),
             };
             Failure::usage(format!("{place} is {text:?}: {why}"))
-        })
+        }))
+    }
+
+    /// The same for a flag that may stand several times.
+    pub(crate) fn list<T>(
+        &self,
+        flag: &str,
+        values: &[String],
+        variables: &[&str],
+    ) -> Result<Option<T>, Failure>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        let value = self.kept(repeated(flag, values))?;
+        self.setting(flag, value, variables)
     }
 
     /// Whether a switch is on: by its flag, or by a variable that is true or false.

@@ -8,14 +8,18 @@ use url::Url;
 use crate::exit::Failure;
 use crate::headings::{MEETING, NETWORK};
 use crate::hints::not_started;
-use crate::peering::{ModeArg, PeeringArgs, rendezvous_url};
-use crate::settings::{Environment, List, OrNone, Pause, PortNumber, Seconds, repeated};
+use crate::peering::{IdentityFile, ModeArg, PeeringArgs, rendezvous_url};
+use crate::reloading::{Hangups, Hooks};
+use crate::settings::{Environment, List, OrNone, Pause, PortNumber, Seconds};
 use crate::signals::Stop;
+use crate::{inspecting, service_manager};
 
 const DEFAULT_HEALTH_PORT: u16 = 8080;
 const DEFAULT_STUN_HOST: &str = "stun.l.google.com";
 const DEFAULT_STUN_PORT: u16 = 19302;
 const DEFAULT_UDP_PORT: u16 = 8081;
+/// In the place of a rendezvous that no setting names.
+const UNNAMED: &str = "http://127.0.0.1:8080";
 const DEFAULT_IP_ECHO_URL: &str = "https://api.ipify.org";
 
 /// Run a worker
@@ -78,6 +82,8 @@ pub(crate) struct Args {
     /// [env: BASELINE]
     #[arg(long)]
     baseline: bool,
+    #[command(flatten)]
+    pub(crate) inspecting: inspecting::Args,
 }
 
 /// Which STUN servers to ask.
@@ -103,8 +109,8 @@ impl StunArgs {
             environment.setting("--stun-host", self.stun_host, &["STUN_HOST_ENV", "STUN_HOST"])?;
         let port =
             environment.setting("--stun-port", self.stun_port, &["STUN_PORT_ENV", "STUN_PORT"])?;
-        let more: Option<List<ServerName>> = repeated("--stun-servers", &self.stun_servers)?;
-        let more = environment.setting("--stun-servers", more, &["STUN_SERVERS"])?;
+        let more: Option<List<ServerName>> =
+            environment.list("--stun-servers", &self.stun_servers, &["STUN_SERVERS"])?;
         let mut servers = Vec::new();
         // A port alone means the default host.
         if host.is_some() || (port.is_some() && more.is_none()) {
@@ -127,13 +133,23 @@ impl StunArgs {
 }
 
 fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
-    let rendezvous = rendezvous_url(args.rendezvous_url, environment)?;
+    let (config, identity) = settings(args, environment)?;
+    Ok(Config { identity: identity.load()?, ..config })
+}
+
+/// All settings, and the file of the key, which is not there yet perhaps.
+fn settings(args: Args, environment: &Environment) -> Result<(Config, IdentityFile), Failure> {
+    let rendezvous =
+        environment.kept(rendezvous_url(args.rendezvous_url, environment).map(Some))?;
+    // In a check alone: the others are looked at all the same.
+    let rendezvous = rendezvous.map_or_else(|| UNNAMED.parse().map_err(Failure::usage), Ok)?;
     let worker_id: Option<String> =
         environment.setting("--worker-id", args.worker_id, &["WORKER_ID"])?;
     let worker_id = worker_id.map(|id| WorkerId::new(&id)).transpose();
     let worker_id =
-        worker_id.map_err(|why| Failure::usage(format!("WORKER_ID (--worker-id): {why}")))?;
-    let mut stun_servers = args.stun.named(environment)?;
+        worker_id.map_err(|why| Failure::usage(format!("WORKER_ID (--worker-id): {why}")));
+    let worker_id = environment.kept(worker_id)?;
+    let mut stun_servers = environment.kept(args.stun.named(environment))?;
     if stun_servers.is_empty() {
         let default = ServerName::new(DEFAULT_STUN_HOST, DEFAULT_STUN_PORT);
         stun_servers.push(default.map_err(Failure::usage)?);
@@ -172,22 +188,31 @@ fn config(args: Args, environment: &Environment) -> Result<Config, Failure> {
         },
         ..config
     };
-    Ok(Config { identity: identity.load()?, ..config })
+    Ok((config, identity))
+}
+
+/// Reads all settings, and begins nothing: a key that is to be made is not.
+pub(crate) fn check(args: Args, environment: &Environment) -> Result<(), Failure> {
+    settings(args, environment).map(drop)
 }
 
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let config = config(args, environment)?;
-    let mut stop = Stop::listen()?;
+    // A worker has nothing to read again.
+    let (mut stop, mut hangups, hooks) = (Stop::listen()?, Hangups::listen()?, Hooks::default());
     let mut worker = Worker::start(config).await.map_err(not_started)?;
+    service_manager::ready();
     let signal = loop {
         tokio::select! {
             signal = stop.wait() => break signal,
+            () = hangups.serve(&hooks) => unreachable!("invariant: it serves for ever"),
             // Each notice stands in the log already.
             notice = worker.next_notice() => if notice.is_none() {
                 return Err(Failure::failed("the worker has ended by itself; its log says why"));
             },
         }
     };
+    service_manager::stopping();
     tracing::info!(signal, "shutting down");
     worker.shutdown().await;
     Ok(ExitCode::SUCCESS)

@@ -122,7 +122,7 @@ async fn a_settings_file_that_is_wrong_is_told_with_its_place() {
     std::fs::create_dir_all(home.file().parent().unwrap()).unwrap();
     for (text, words) in [
         ("rendezvous = \"ftp://x\"", "rendezvous in the settings file"),
-        ("room = \"tea\"", "\"room\", which is no setting of it"),
+        ("rom = \"tea\"", "\"rom\", which is no setting of it"),
         ("rendezvous", "is not TOML"),
     ] {
         std::fs::write(home.file(), text).unwrap();

@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use scene::{SCRIPTS, Scene, URL, deploy_dir, script};
+use scene::{KEY, RELAY_URL, SCRIPTS, STORE_IP, Scene, URL, deploy_dir, script};
 
 #[path = "../../../deploy/testing/scene.rs"]
 mod scene;
@@ -43,11 +43,13 @@ fn a_fresh_project_gets_a_nat_with_endpoint_independent_mapping_on_a_static_addr
             "compute.googleapis.com",
             "artifactregistry.googleapis.com",
             "iam.googleapis.com",
+            "redis.googleapis.com",
+            "secretmanager.googleapis.com",
         ],
     );
     outcome.expect_call(
         "gcloud compute networks create ip-worker-vpc",
-        &["--subnet-mode custom", "--project iceberg-eli"],
+        &["--subnet-mode custom", "--project my-project"],
     );
     outcome.expect_call(
         "gcloud compute networks subnets create ip-worker-subnet",
@@ -131,7 +133,7 @@ fn cloud_build_may_push_and_gets_the_configuration_and_both_images() {
             ],
         );
     }
-    let registry = "us-central1-docker.pkg.dev/iceberg-eli";
+    let registry = "us-central1-docker.pkg.dev/my-project";
     let images = format!(
         "_RENDEZVOUS_IMAGE={registry}/rendezvous-repo/rendezvous-service:latest,_WORKER_IMAGE={registry}/ip-worker-repo/ip-worker-service:latest"
     );
@@ -177,11 +179,22 @@ fn the_rendezvous_is_deployed_first_and_its_url_goes_to_the_workers() {
     outcome.expect_call(
         "gcloud run deploy rendezvous-service",
         &[
-            "--image us-central1-docker.pkg.dev/iceberg-eli/rendezvous-repo/rendezvous-service:latest",
-            "--allow-unauthenticated --session-affinity --min-instances=1 --max-instances=1",
+            "--image us-central1-docker.pkg.dev/my-project/rendezvous-repo/rendezvous-service:latest",
+            "--allow-unauthenticated --min-instances=2 --max-instances=10",
             "--timeout=3600",
             "--no-cpu-throttling",
-            "--set-env-vars=^@^STUN_LISTEN=none@TRUSTED_PROXY=169.254.0.0/16,127.0.0.0/8@LOG_FORMAT=json",
+            "--vpc-egress=private-ranges-only --network=ip-worker-vpc --subnet=ip-worker-subnet",
+            "--set-secrets=RELAY_KEY=rendezvous-relay-key:latest",
+            &format!("--set-env-vars=^@^STUN_LISTEN=none@TRUSTED_PROXY=169.254.0.0/16,127.0.0.0/8@STORE=redis://{STORE_IP}:6379@NO_RELAY=true@RELAY_URL={RELAY_URL}@LOG_FORMAT=json"),
+        ],
+    );
+    outcome.expect_call(
+        "gcloud run deploy relay-service",
+        &[
+            "--command=/usr/local/bin/holepunch --args=relay",
+            "--min-instances=1 --max-instances=1",
+            "--set-secrets=RELAY_KEY=rendezvous-relay-key:latest",
+            "--service-account=rendezvous-runtime@my-project.iam.gserviceaccount.com",
         ],
     );
     let environment = format!("--set-env-vars=^@^RENDEZVOUS_SERVICE_URL={URL}@LOG_FORMAT=json");
@@ -196,7 +209,45 @@ fn the_rendezvous_is_deployed_first_and_its_url_goes_to_the_workers() {
     );
     let rendezvous = outcome.place("gcloud run deploy rendezvous-service");
     let url = outcome.place("gcloud run services describe rendezvous-service");
+    assert!(outcome.place("gcloud run services describe relay-service") < rendezvous);
     assert!(rendezvous < url && url < outcome.place("gcloud run deploy ip-worker-service"));
+}
+
+#[test]
+fn several_instances_share_a_store_and_a_key_that_nobody_sees() {
+    let outcome = Scene::fresh().run("store", &[]).expect_success();
+    outcome.expect_call(
+        "gcloud redis instances create rendezvous-store",
+        &["--redis-version redis_7_2", "--network ip-worker-vpc"],
+    );
+    outcome.expect_call("gcloud secrets create rendezvous-relay-key", &["--data-file=-"]);
+    outcome.expect_call(
+        "gcloud secrets add-iam-policy-binding rendezvous-relay-key",
+        &[
+            "--member serviceAccount:rendezvous-runtime@my-project.iam.gserviceaccount.com",
+            "--role roles/secretmanager.secretAccessor",
+        ],
+    );
+    let all = format!("{}{}{:?}", outcome.stdout, outcome.stderr, outcome.calls);
+    assert!(!all.contains(KEY), "{all}");
+    let outcome = Scene::deployed().run("store", &[]).expect_success();
+    assert_eq!(outcome.changes().len(), 1, "the account may read the key");
+    let elsewhere = Scene::fresh().with("STORE", "rediss://redis.example.com");
+    let outcome = elsewhere.run("store", &[]).expect_success();
+    assert!(!outcome.calls.iter().any(|call| call.contains("redis instances")));
+    let outcome = elsewhere.run("services", &[]).expect_success();
+    let has_it = |call: &String| call.contains("STORE=rediss://redis.example.com");
+    assert!(outcome.calls.iter().any(has_it));
+}
+
+#[test]
+fn a_project_that_is_not_named_is_nobody_elses() {
+    for name in SCRIPTS {
+        let scene = Scene::fresh().with("PROJECT", "");
+        let outcome = scene.run(name, &[]).expect_failure(&["no project is named", "--project"]);
+        assert_eq!(outcome.calls, [""; 0], "{name}");
+        scene.run(name, &["--help"]).expect_success();
+    }
 }
 
 #[test]
@@ -229,6 +280,7 @@ fn everything_runs_in_order_and_ends_at_the_first_failure() {
     let outcome = Scene::deployed().run("all", &[]).expect_success();
     let steps = [
         "gcloud services enable",
+        "gcloud secrets add-iam-policy-binding",
         "gcloud builds submit",
         "gcloud run deploy rendezvous-service",
         "gcloud logging read",
@@ -244,9 +296,13 @@ fn everything_runs_in_order_and_ends_at_the_first_failure() {
 #[test]
 fn a_dry_run_calls_nothing_needs_nothing_and_prints_what_the_real_run_calls() {
     let scene = Scene::fresh().without("gcloud").without("docker").without("curl").without("jq");
-    for (name, options) in
-        [("network", vec![]), ("images", vec![]), ("images", vec!["--local"]), ("services", vec![])]
-    {
+    for (name, options) in [
+        ("network", vec![]),
+        ("store", vec![]),
+        ("images", vec![]),
+        ("images", vec!["--local"]),
+        ("services", vec![]),
+    ] {
         let printed = scene.run(name, &[&options[..], &["--dry-run"]].concat()).expect_success();
         assert_eq!(printed.calls, [""; 0], "{name}");
         let pasted = Scene::fresh().bash(&["-c", &printed.stdout]).expect_success();
@@ -280,6 +336,10 @@ fn tearing_down_asks_first_and_takes_workers_before_network() {
     let order = [
         "run services delete ip-worker-service",
         "run services delete rendezvous-service",
+        "run services delete relay-service",
+        "redis instances delete rendezvous-store",
+        "secrets delete rendezvous-relay-key",
+        "iam service-accounts delete rendezvous-runtime@",
         "compute routers nats delete",
         "compute addresses delete",
         "compute routers delete",
@@ -295,7 +355,8 @@ fn tearing_down_asks_first_and_takes_workers_before_network() {
             .expect_success()
             .changes()
             .len(),
-        2
+        3,
+        "the services"
     );
 }
 
@@ -314,7 +375,7 @@ fn a_missing_gcloud_a_missing_login_and_an_unknown_project_are_named() {
     let scene = Scene::fresh().refuses("gcloud projects describe *", "NOT_FOUND");
     let outcome = scene
         .run("network", &[])
-        .expect_failure(&["somebody@example.com cannot see the project iceberg-eli", "--project"]);
+        .expect_failure(&["somebody@example.com cannot see the project my-project", "--project"]);
     assert_eq!(outcome.changes(), [""; 0]);
 }
 
@@ -324,7 +385,7 @@ fn both_images_share_their_builder_stage_and_do_not_run_as_root() {
         let path = deploy_dir().join(format!("Dockerfile.{role}"));
         let text = fs::read_to_string(path).expect("the Dockerfile is there");
         let (builder, last) = text.split_once("\n\n# Debian 12").expect("there is a last stage");
-        for line in ["USER 65532:65532", "ENV PORT=8080", "EXPOSE 8080/tcp"] {
+        for line in ["USER 65532:65532", "EXPOSE 8080/tcp"] {
             assert!(last.lines().any(|l| l == line), "{line} is not in Dockerfile.{role}");
         }
         let entry = format!("ENTRYPOINT [\"/usr/local/bin/holepunch\", \"{role}\"]");

@@ -48,6 +48,7 @@ fn rendezvous_with(turn: TurnAccess, relay: Option<RelayLimits>) -> Server {
         open_files_max: None,
         trusted_proxies: Vec::new(),
         proxy_protocol: false,
+        tls: None,
         public_hosts: Vec::new(),
         stun_advertise: Vec::new(),
         relay,

@@ -18,7 +18,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::client_address::is_trusted;
-use crate::client_io::{ClientIo, is_silent};
+use crate::client_io::ClientIo;
+use crate::client_stream::ClientStream;
 use crate::open_files::Places;
 use crate::pace::Pace;
 
@@ -53,7 +54,7 @@ struct Table {
 }
 
 /// Connections by their number: the one that has been silent for longest comes first.
-type Waiting = BTreeMap<u64, (Arc<TcpStream>, Pace)>;
+type Waiting = BTreeMap<u64, (Arc<ClientStream>, Pace)>;
 
 /// One connection's place, until it is dropped or becomes a WebSocket's.
 #[derive(Debug)]
@@ -61,7 +62,7 @@ pub(crate) struct Place {
     connections: Arc<Connections>,
     /// `None`: a trusted proxy, while there are places for it.
     source: Option<Source>,
-    stream: Arc<TcpStream>,
+    pub(crate) stream: Arc<ClientStream>,
     pub(crate) pace: Pace,
     /// Its number in the table, and its right to be there.
     held: Mutex<Option<(u64, OwnedSemaphorePermit)>>,
@@ -108,7 +109,8 @@ impl Connections {
             Some(apart) => (None, apart),
             None => (Some(Source::even_of_loopback(from)), permit),
         };
-        let (stream, pace) = (Arc::new(stream), Pace::new(is_proxy, Instant::now()));
+        let (stream, pace) =
+            (Arc::new(ClientStream::new(stream)), Pace::new(is_proxy, Instant::now()));
         let number = self.lock().insert(source, (Arc::clone(&stream), pace.clone()));
         let held = Mutex::new(Some((number, permit)));
         Place { connections: Arc::clone(self), source, stream, pace, held }
@@ -120,8 +122,8 @@ impl Connections {
         let mut table = self.lock();
         let Some((source, waiting)) = table.largest() else { return false };
         let now = Instant::now();
-        let is_idle = |(stream, pace): &(Arc<TcpStream>, Pace)| {
-            pace.may_be_evicted(now) && (pace.is_stuck() || is_silent(stream))
+        let is_idle = |(stream, pace): &(Arc<ClientStream>, Pace)| {
+            pace.may_be_evicted(now) && (pace.is_stuck() || stream.is_silent())
         };
         let idle = waiting.iter().find(|(_, it)| is_idle(it));
         let found = idle.or_else(|| waiting.iter().find(|(_, (_, pace))| pace.is_old(now)));
@@ -201,7 +203,7 @@ impl Place {
 
     /// Whether something has come that was not read yet.
     pub(crate) fn has_unread(&self) -> bool {
-        !is_silent(&self.stream)
+        !self.stream.is_silent()
     }
 
     /// Lets the kernel throw away what a client does not read, too.
@@ -230,7 +232,7 @@ impl Drop for Place {
 }
 
 impl Table {
-    fn insert(&mut self, source: Option<Source>, client: (Arc<TcpStream>, Pace)) -> u64 {
+    fn insert(&mut self, source: Option<Source>, client: (Arc<ClientStream>, Pace)) -> u64 {
         self.next += 1;
         if let Some(source) = source {
             self.of_sites.add(source.site());
@@ -239,7 +241,7 @@ impl Table {
         self.next
     }
 
-    fn remove(&mut self, source: Option<Source>, number: u64) -> Option<(Arc<TcpStream>, Pace)> {
+    fn remove(&mut self, source: Option<Source>, number: u64) -> Option<(Arc<ClientStream>, Pace)> {
         let client = self.of_sources.change(source, |waiting| waiting.remove(&number))?;
         if let Some(source) = source {
             self.of_sites.take_off(source.site());

@@ -29,6 +29,7 @@ use crate::forwarded;
 use crate::log_budget::{ACCEPT_FAILURES, LogBudget};
 use crate::pace::Due;
 use crate::proxy_protocol;
+use crate::tls::{self, Tls};
 
 /// Most bytes of a request's line and headers.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
@@ -49,6 +50,8 @@ pub(crate) struct Front {
     /// For lines about requests that are refused.
     pub(crate) refusals: LogBudget,
     pub(crate) connections: Arc<Connections>,
+    /// What the server speaks TLS with, if it does.
+    pub(crate) tls: Option<Tls>,
     /// Held by every WebSocket; the server waits for all to be dropped when it ends.
     pub(crate) alive: mpsc::WeakSender<()>,
 }
@@ -88,7 +91,11 @@ pub(crate) async fn accept(listener: TcpListener, front: Arc<Front>, router: Rou
                     let place = front.connections.enter(permit, stream, from.ip());
                     let (front, router) = (Arc::clone(&front), router.clone());
                     tasks.spawn(async move {
-                        if let Some((place, client)) = introduced(&front, place, from).await {
+                        let Some((place, client)) = introduced(&front, place, from).await else {
+                            return;
+                        };
+                        // What a handshake needs is needed no more behind it.
+                        if Box::pin(tls::secured(&front, &place)).await {
                             serve(Arc::new(place), client, router).await;
                         }
                     });
@@ -134,23 +141,27 @@ struct Client {
     may_forward: bool,
 }
 
+/// What `work` comes to before the connection is due to end.
+pub(crate) async fn in_time<T>(place: &Place, work: impl Future<Output = T>) -> Option<T> {
+    let (mut work, mut timer) = (pin!(work), pin!(tokio::time::sleep(Duration::ZERO)));
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            return Poll::Ready(Some(done));
+        }
+        timer.as_mut().reset(place.pace.due(cx).0);
+        timer.as_mut().poll(cx).map(|()| None)
+    })
+    .await
+}
+
 /// Who the client is: a trusted proxy may say so before anything else. `None` where it has to, and does not in time.
 async fn introduced(front: &Front, mut place: Place, from: SocketAddr) -> Option<(Place, Client)> {
     if !front.proxy_protocol || !front.trusts(from) {
         return Some((place, Client { address: from, may_forward: true }));
     }
     let mut io = place.io();
-    let (mut header, mut timer) =
-        (pin!(proxy_protocol::read(&mut io)), pin!(tokio::time::sleep(Duration::ZERO)));
-    let header = poll_fn(|cx| {
-        if let Poll::Ready(header) = header.as_mut().poll(cx) {
-            return Poll::Ready(Some(header));
-        }
-        // It has the time of the first request, which follows it.
-        timer.as_mut().reset(place.pace.due(cx).0);
-        timer.as_mut().poll(cx).map(|()| None)
-    });
-    match header.await {
+    // It has the time of the first request, which follows it.
+    match in_time(&place, proxy_protocol::read(&mut io)).await {
         Some(Ok(named)) => {
             let address = named.unwrap_or(from);
             place.is_of(address.ip());

@@ -8,6 +8,7 @@
 //! | `open_files` | how many connections fit under the system's limit |
 //! | `front` | connections are taken; one hyper connection per client |
 //! | `connections`, `pace`, `client_io` | who has a place among them, and for how long without a word |
+//! | `client_stream`, `tls` | a connection is TCP, or TLS over it; certificate and key, and when they change |
 //! | `http` | paths |
 //! | `registration` | who may register, and how |
 //! | `well_formed` | what every request and every WebSocket handshake must be like |
@@ -33,6 +34,7 @@
 mod clerk;
 mod client_address;
 mod client_io;
+mod client_stream;
 mod close_watch;
 mod connections;
 mod forwarded;
@@ -56,6 +58,7 @@ mod server;
 mod signalling;
 mod stun;
 mod telling;
+mod tls;
 mod websocket;
 mod well_formed;
 
@@ -70,3 +73,6 @@ pub use relay::{RelayConfig, RelayDrop, RelayLimits, RelayServer};
 pub use server::{Config, Server};
 pub use stun::ANSWERS_MAX as STUN_ANSWERS_MAX;
 pub use telling::Counted;
+#[cfg(feature = "acme")]
+pub use tls::AcmeSettings;
+pub use tls::{Tls, TlsCounts, TlsError, TlsFiles};

@@ -16,6 +16,7 @@ use crate::front::{self, Front};
 use crate::identity::host_name;
 use crate::log_budget::{LogBudget, REFUSALS};
 use crate::open_files::{self, Places};
+use crate::tls::Tls;
 
 /// Connections that the kernel keeps until they are accepted: a whole fleet may reconnect at once.
 const BACKLOG: u32 = 4096;
@@ -59,6 +60,7 @@ pub(crate) struct Settings {
     pub(crate) open_files_max: Option<usize>,
     /// Most WebSockets that may come.
     pub(crate) websockets_max: usize,
+    pub(crate) tls: Option<Tls>,
 }
 
 /// A server that has its socket, and takes nobody yet.
@@ -110,6 +112,7 @@ impl Bound {
             public_hosts: own.collect(),
             refusals: LogBudget::new(REFUSALS),
             connections,
+            tls: settings.tls,
             alive: alive.downgrade(),
         });
         Ok(Self { address, front, listener, alive, all_gone })
@@ -119,6 +122,9 @@ impl Bound {
     pub(crate) fn serve(self, router: Router) -> Listening {
         let Self { address, front, listener, alive, all_gone } = self;
         let mut tasks = JoinSet::new();
+        if let Some(tls) = front.tls.clone() {
+            tasks.spawn(tls.watch());
+        }
         tasks.spawn(front::accept(listener, Arc::clone(&front), router));
         Listening { address, front, tasks, alive, all_gone }
     }

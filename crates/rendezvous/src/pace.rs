@@ -21,6 +21,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// So long nobody loses his place to others: a client that has just connected is about to ask. When thousands come back
 /// at once they are all of one source, if they are behind one NAT. Whoever needs the place waits no longer than this.
 const GRACE: Duration = Duration::from_millis(25);
+/// The same for one that has begun to speak TLS: the server's answer has to reach it first, and what it has cost to sign would
+/// be lost. Whoever waits for the place waits no longer than this, and the places of others are free after as long.
+const HANDSHAKE_GRACE: Duration = Duration::from_millis(300);
 /// A connection that is this old has no such grace where nobody else of its source is silent: whoever asks again and again
 /// would keep its place for ever. One that will be a WebSocket is one long before.
 const OLD: Duration = Duration::from_secs(2);
@@ -52,6 +55,8 @@ pub(crate) struct Pace(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     begun: Instant,
+    /// When its place may be taken, should it be silent.
+    spared_until: Instant,
     wait: Wait,
     since: Instant,
     answer_since: Instant,
@@ -70,6 +75,7 @@ impl Pace {
         let idle_timeout = if is_proxy { PROXY_IDLE_TIMEOUT } else { IDLE_TIMEOUT };
         Self(Arc::new(Mutex::new(State {
             begun: now,
+            spared_until: now + GRACE,
             wait: Wait::Head,
             since: now,
             answer_since: now,
@@ -87,6 +93,11 @@ impl Pace {
         if state.wait == Wait::Idle {
             (state.wait, state.since) = (Wait::Head, now);
         }
+    }
+
+    /// It has begun to speak TLS.
+    pub(crate) fn handshake(&self, now: Instant) {
+        self.lock().spared_until = now + HANDSHAKE_GRACE;
     }
 
     /// A whole request has come, to be [answered](Self::answered).
@@ -121,7 +132,8 @@ impl Pace {
 
     /// Whether the client has had its time, should its place be needed.
     pub(crate) fn may_be_evicted(&self, now: Instant) -> bool {
-        now >= self.lock().since + GRACE
+        let state = self.lock();
+        now >= state.spared_until.max(state.since + GRACE)
     }
 
     /// Whether its place may be taken though it asks for something all the time.
@@ -275,6 +287,17 @@ mod tests {
         assert_eq!(Arc::strong_count(&task), 2, "it is told when its place is needed");
         pace.leave();
         assert_eq!(Arc::strong_count(&task), 1);
+    }
+
+    #[test]
+    fn a_handshake_is_not_ended_while_its_client_waits_for_an_answer() {
+        let start = Instant::now();
+        let pace = Pace::new(false, start);
+        assert!(pace.may_be_evicted(start + GRACE));
+        pace.handshake(start);
+        assert!(!pace.may_be_evicted(start + HANDSHAKE_GRACE - GRACE));
+        assert!(pace.may_be_evicted(start + HANDSHAKE_GRACE));
+        assert_eq!(due(&pace, start), (seconds(10), Due::Cut), "with its first request");
     }
 
     #[test]

@@ -26,12 +26,15 @@ use crate::registration::RegistrationDoor;
 use crate::relay::{Relay, RelayDoor, RelayDrop, RelayLimits};
 use crate::stun::{StunServer, StunSettings};
 use crate::telling::Counted;
+use crate::tls::Tls;
 
 /// What a server is to be.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where HTTP and WebSocket are served; port 0 means any free one.
     pub listen: SocketAddr,
+    /// What it speaks TLS with there; `None`: HTTP and WebSocket are plain.
+    pub tls: Option<Tls>,
     /// Where STUN is served; none turns it off.
     pub stun_listen: Vec<SocketAddr>,
     /// Whether the server is to start without STUN when these addresses are taken: right for an
@@ -101,6 +104,7 @@ impl Server {
             proxy_protocol: config.proxy_protocol,
             public_hosts: config.public_hosts,
             open_files_max: config.open_files_max,
+            tls: config.tls,
             websockets_max: config.matchmaker.workers_max.saturating_add(relays_max),
         })?;
         // One that several share is good at each of them.
@@ -140,7 +144,8 @@ impl Server {
         let hub = Arc::new(Hub::new(matchmaker, rng, relay.clone(), peers.into()));
         let stun_addresses = stun.as_ref().map(StunServer::addresses).unwrap_or_default();
         let (http, hosts) = (bound.address, &bound.front.public_hosts);
-        tracing::info!(%http, stun = ?stun_addresses, ?hosts, "rendezvous is running");
+        let tls = bound.front.tls.is_some();
+        tracing::info!(%http, tls, stun = ?stun_addresses, ?hosts, "rendezvous is running");
         let routes = routes(&bound.front, &hub, relay.clone(), config.listing);
         let listening = bound.serve(routes);
         let mut clock = JoinSet::new();

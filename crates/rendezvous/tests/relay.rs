@@ -131,6 +131,7 @@ fn relay_alone(key: &RelayKey, limits: RelayLimits) -> RelayServer {
         listen: common::loopback(),
         trusted_proxies: Vec::new(),
         proxy_protocol: false,
+        tls: None,
         open_files_max: None,
         limits,
         key: key.clone(),

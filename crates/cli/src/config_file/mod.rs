@@ -1,6 +1,7 @@
 //! The settings file: what a person sets once for all programs. Flags and environment variables are over it.
 
 mod command;
+mod keys;
 mod login;
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,9 @@ use toml_edit::{DocumentMut, Item, Value};
 
 use crate::exit::Failure;
 
-pub(crate) use command::{Args as ConfigArgs, Settings, run as run_config};
+pub use keys::{SERVICE_KEYS, ServiceKey};
+
+pub(crate) use command::{Args as ConfigArgs, Settings, run as run_config, without_password};
 pub(crate) use login::{Args as LoginArgs, Refused, registered, run as run_login, visitor};
 
 /// Longest file that is read, in bytes.
@@ -37,7 +40,7 @@ pub struct Key {
     pub meaning: &'static str,
 }
 
-/// All settings that a file may hold.
+/// The settings of a file that every program heeds. Those of the services are [others](SERVICE_KEYS).
 pub const KEYS: [Key; 5] = [
     Key {
         name: "rendezvous",
@@ -89,47 +92,52 @@ impl ConfigFile {
         flag: Option<PathBuf>,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, Failure> {
+        let (file, faults) = Self::read_all(flag, variable);
+        faults.into_iter().next().map_or(Ok(file), Err)
+    }
+
+    /// The same, with all that is wrong with it.
+    pub(crate) fn read_all(
+        flag: Option<PathBuf>,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> (Self, Vec<Failure>) {
         let set = |name: &str| variable(name).filter(|text| !text.is_empty());
         let named = flag.or_else(|| set(PATH_VARIABLE).map(PathBuf::from));
         let has_to_be_there = named.is_some();
         let Some(path) = named.or_else(|| Some(folder(set)?.join("config.toml"))) else {
-            return Ok(Self::default());
+            return (Self::default(), Vec::new());
         };
         match text(&path) {
             Ok(text) => Self::parse(path, &text),
-            Err(error) if error.kind() == ErrorKind::NotFound && !has_to_be_there => {
-                Ok(Self { path: Some(path), ..Self::default() })
-            }
             Err(error) => {
-                let path = path.display();
-                Err(Failure::usage(format!("cannot read the settings file {path}: {error}")))
+                let may_be_missing = error.kind() == ErrorKind::NotFound && !has_to_be_there;
+                let why = format!("cannot read the settings file {}: {error}", path.display());
+                let fault = (!may_be_missing).then(|| Failure::usage(why));
+                (Self { path: Some(path), ..Self::default() }, fault.into_iter().collect())
             }
         }
     }
 
-    fn parse(path: PathBuf, text: &str) -> Result<Self, Failure> {
-        let at = path.display();
-        let document = text.parse::<DocumentMut>();
-        let document = document.map_err(|error| {
-            Failure::usage(format!("the settings file {at} is not TOML: {}", one_line(&error)))
-        })?;
-        let mut values = BTreeMap::new();
-        for (name, item) in document.iter() {
-            let key = KEYS.iter().find(|key| key.name == name).ok_or_else(|| {
-                let known = KEYS.map(|key| key.name).join(", ");
-                Failure::usage(format!(
-                    "the settings file {at} has {name:?}, which is no setting of it: expected {known}"
-                ))
-            })?;
-            let value = as_text(item).ok_or_else(|| {
-                let what = if key.name == "stun_servers" { "a list of texts" } else { "a text" };
-                Failure::usage(format!(
-                    "{name} in the settings file {at}: expected {what} in quotes"
-                ))
-            })?;
-            values.insert(key.variable, value);
+    /// What a text says, and all that is wrong with it.
+    fn parse(path: PathBuf, text: &str) -> (Self, Vec<Failure>) {
+        let mut file = Self { path: Some(path.clone()), ..Self::default() };
+        let mut faults = Vec::new();
+        match text.parse::<DocumentMut>() {
+            Ok(document) => {
+                for (name, item) in document.iter() {
+                    match setting(name, item, &path.display()) {
+                        Ok((variable, value)) => drop(file.values.insert(variable, value)),
+                        Err(fault) => faults.push(fault),
+                    }
+                }
+            }
+            Err(error) => faults.push(Failure::usage(format!(
+                "the settings file {} is not TOML: {}",
+                path.display(),
+                one_line(&error)
+            ))),
         }
-        Ok(Self { path: Some(path), values })
+        (file, faults)
     }
 
     /// What it says of a setting, by its variable.
@@ -139,9 +147,11 @@ impl ConfigFile {
 
     /// How a value of it is named in an error.
     pub(crate) fn place(&self, variable: &str) -> String {
-        let key = KEYS.iter().find(|key| key.variable == variable);
+        let names = KEYS.iter().map(|key| (key.variable, key.name));
+        let mut names = names.chain(SERVICE_KEYS.iter().map(|key| (key.variable, key.name)));
+        let name = names.find(|(of, _)| *of == variable).map_or(variable, |(_, name)| name);
         let path = self.path.as_deref().unwrap_or(Path::new("")).display();
-        format!("{} in the settings file {path}", key.map_or(variable, |key| key.name))
+        format!("{name} in the settings file {path}")
     }
 
     /// Where the key is that `--identity default` means.
@@ -169,12 +179,68 @@ fn text(path: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
+/// A setting's variable, and its value as the variable would have it.
+fn setting(
+    name: &str,
+    item: &Item,
+    at: &impl std::fmt::Display,
+) -> Result<(&'static str, String), Failure> {
+    let (variable, value, expected) = match of_name(name) {
+        Some((variable, false)) => {
+            let expected = if name == "stun_servers" {
+                "a list of texts in quotes"
+            } else {
+                "a text in quotes"
+            };
+            (variable, as_text(item), expected)
+        }
+        Some((variable, true)) => {
+            let expected = "a text in quotes, a number, true or false, or a list of such";
+            (variable, as_text(item).or_else(|| any_as_text(item)), expected)
+        }
+        None => {
+            let known = KEYS.map(|key| key.name).join(", ");
+            return Err(Failure::usage(format!(
+                "the settings file {at} has {name:?}, which is no setting of it: expected {known}, or the name of a \
+                 flag of rendezvous, relay or worker that has a variable"
+            )));
+        }
+    };
+    let value = value.ok_or_else(|| {
+        Failure::usage(format!("{name} in the settings file {at}: expected {expected}"))
+    })?;
+    Ok((variable, value))
+}
+
+/// The variable of a setting, and whether it is one of a service.
+fn of_name(name: &str) -> Option<(&'static str, bool)> {
+    let of_people = KEYS.iter().find(|key| key.name == name).map(|key| (key.variable, false));
+    let of_service = || SERVICE_KEYS.iter().find(|key| key.name == name);
+    of_people.or_else(|| of_service().map(|key| (key.variable, true)))
+}
+
 /// A text, or a list of texts as variables have it, with commas between them.
 fn as_text(item: &Item) -> Option<String> {
     let list = |values: &toml_edit::Array| {
         values.iter().map(Value::as_str).collect::<Option<Vec<_>>>().map(|all| all.join(","))
     };
     item.as_str().map(str::to_owned).or_else(|| list(item.as_array()?))
+}
+
+/// A number, a switch, or a list, likewise.
+fn any_as_text(item: &Item) -> Option<String> {
+    let one = |value: &Value| match value {
+        Value::String(text) => Some(text.value().clone()),
+        Value::Integer(number) => Some(number.value().to_string()),
+        Value::Float(number) => Some(number.value().to_string()),
+        Value::Boolean(on) => Some(on.value().to_string()),
+        Value::Datetime(_) | Value::Array(_) | Value::InlineTable(_) => None,
+    };
+    let value = item.as_value()?;
+    let list = |all: &toml_edit::Array| {
+        all.iter().map(one).collect::<Option<Vec<_>>>().map(|all| all.join(","))
+    };
+    one(value).or_else(|| list(value.as_array()?))
 }
 
 /// A TOML error has a line for the place, and one that points to it.

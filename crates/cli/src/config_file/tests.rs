@@ -1,7 +1,8 @@
 use super::*;
 
 fn parsed(text: &str) -> Result<ConfigFile, Failure> {
-    ConfigFile::parse(PathBuf::from("/x/config.toml"), text)
+    let (file, faults) = ConfigFile::parse(PathBuf::from("/x/config.toml"), text);
+    faults.into_iter().next().map_or(Ok(file), Err)
 }
 
 #[test]
@@ -29,6 +30,27 @@ fn what_is_no_setting_is_an_error_that_names_the_file_and_what_is_expected() {
         assert!(failure.is_usage() && failure.why().contains(words), "{text}: {failure:?}");
         assert!(failure.why().contains("/x/config.toml") && !failure.why().contains('\n'));
     }
+}
+
+#[test]
+fn a_service_has_its_settings_by_the_names_of_its_flags() {
+    let text = "listen = \"[::]:443\"\nmax_workers = 5\nping_interval_sec = 0.5\nno_listing = true\n\
+                trusted_proxy = [\"10.0.0.0/8\", \"::1\"]\n";
+    let file = parsed(text).unwrap();
+    let variables = ["LISTEN", "MAX_WORKERS", "PING_INTERVAL_SEC", "NO_LISTING", "TRUSTED_PROXY"];
+    let expected = ["[::]:443", "5", "0.5", "true", "10.0.0.0/8,::1"].map(Some);
+    assert_eq!(variables.map(|name| file.get(name)), expected);
+    assert!(file.place("LISTEN").starts_with("listen in"));
+}
+
+#[test]
+fn all_that_is_wrong_with_a_file_is_found() {
+    let text = "no_such = 1\nname = 5\nmax_workers = 5\nlisten = 1979-05-27\n";
+    let (file, faults) = ConfigFile::parse(PathBuf::from("/x"), text);
+    assert_eq!(file.get("MAX_WORKERS"), Some("5"));
+    let named = ["\"no_such\"", "name", "listen"];
+    assert_eq!(faults.len(), named.len());
+    assert!(faults.iter().zip(named).all(|(fault, name)| fault.why().contains(name)));
 }
 
 #[test]

@@ -68,6 +68,7 @@ fn server(
         open_files_max: None,
         trusted_proxies: Vec::new(),
         proxy_protocol: false,
+        tls: None,
         relay: Some(RelayLimits::default()),
         public_hosts: Vec::new(),
         matchmaker: MatchmakerConfig::default(),

@@ -4,10 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use holepunch_rendezvous::{BindError, IpNet};
+use holepunch_rendezvous::{BindError, IpNet, Tls};
 
+use super::tls;
 use crate::exit::Failure;
-use crate::settings::{Address, Environment, List, PortNumber, repeated};
+use crate::reloading::{Hangups, Hooks};
+use crate::service_manager;
+use crate::settings::{Address, Environment, List, PortNumber};
 use crate::signals::Stop;
 
 const DEFAULT_PORT: u16 = 8080;
@@ -18,9 +21,9 @@ const DEFAULT_PORT: u16 = 8080;
 pub(crate) struct Args {
     /// Where HTTP is served; else on port 8080
     ///
-    /// WebSockets are served there, too [env: PORT, the port alone] [default: 0.0.0.0:8080]
+    /// WebSockets are served there, too [env: LISTEN, or PORT (the port alone)] [default: 0.0.0.0:8080]
     #[arg(long, value_name = "ADDR")]
-    listen: Option<Address>,
+    listen: Option<Listen>,
     /// Proxies whose X-Forwarded-For is believed
     ///
     /// The networks of these proxies. Their X-Forwarded-Host and Forwarded are believed as well [env: TRUSTED_PROXY]
@@ -32,16 +35,41 @@ pub(crate) struct Args {
     /// such header is taken [env: PROXY_PROTOCOL]
     #[arg(long)]
     proxy_protocol: bool,
+    #[command(flatten)]
+    tls: tls::Args,
+}
+
+/// An address with a port, or a port of all addresses (of IPv4).
+#[derive(Debug, Clone, Copy)]
+struct Listen(SocketAddr);
+
+impl FromStr for Listen {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let everywhere = |PortNumber(port)| (Ipv4Addr::UNSPECIFIED, port).into();
+        let port = text.parse().map(everywhere);
+        let address = port.or_else(|_| text.parse().map(|Address(address)| address));
+        address
+            .map(Self)
+            .map_err(|_| "expected an IP address and a port, as 0.0.0.0:9000, or a port")
+    }
 }
 
 /// Runs a server until a signal comes.
 pub(crate) async fn serve<S>(
+    hooks: &Hooks,
     bind: impl FnOnce() -> Result<S, BindError>,
     shutdown: impl AsyncFnOnce(S),
 ) -> Result<ExitCode, Failure> {
-    let mut stop = Stop::listen()?;
+    let (mut stop, mut hangups) = (Stop::listen()?, Hangups::listen()?);
     let server = bind().map_err(Failure::failed)?;
-    let signal = stop.wait().await;
+    service_manager::ready();
+    let signal = tokio::select! {
+        signal = stop.wait() => signal,
+        () = hangups.serve(hooks) => unreachable!("invariant: it serves for ever"),
+    };
+    service_manager::stopping();
     tracing::info!(signal, "shutting down");
     shutdown(server).await;
     Ok(ExitCode::SUCCESS)
@@ -53,20 +81,18 @@ pub(crate) struct Http {
     pub(crate) listen: SocketAddr,
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) proxy_protocol: bool,
+    pub(crate) tls: Option<Tls>,
 }
 
 impl Args {
     pub(crate) fn read(self, environment: &Environment) -> Result<Http, Failure> {
-        let listen = match self.listen {
-            Some(Address(address)) => address,
-            None => {
-                let port = environment.setting("--listen", None, &["PORT"])?;
-                (Ipv4Addr::UNSPECIFIED, port.map_or(DEFAULT_PORT, |PortNumber(port)| port)).into()
-            }
-        };
-        let (trusted_proxies, proxy_protocol) =
-            proxies(&self.trusted_proxy, self.proxy_protocol, environment)?;
-        Ok(Http { listen, trusted_proxies, proxy_protocol })
+        let listen = environment.setting("--listen", self.listen, &["LISTEN", "PORT"])?;
+        let default = (Ipv4Addr::UNSPECIFIED, DEFAULT_PORT).into();
+        let proxies = proxies(&self.trusted_proxy, self.proxy_protocol, environment);
+        let (trusted_proxies, proxy_protocol) = environment.kept(proxies)?;
+        let tls = environment.kept(self.tls.read(environment))?;
+        let listen = listen.map_or(default, |Listen(address)| address);
+        Ok(Http { listen, trusted_proxies, proxy_protocol, tls })
     }
 }
 
@@ -90,8 +116,8 @@ fn proxies(
     proxy_protocol: bool,
     environment: &Environment,
 ) -> Result<(Vec<IpNet>, bool), Failure> {
-    let trusted: Option<List<Network>> = repeated("--trusted-proxy", trusted)?;
-    let trusted = environment.setting("--trusted-proxy", trusted, &["TRUSTED_PROXY"])?;
+    let trusted: Option<List<Network>> =
+        environment.list("--trusted-proxy", trusted, &["TRUSTED_PROXY"])?;
     let proxy_protocol =
         environment.switch("--proxy-protocol", proxy_protocol, "PROXY_PROTOCOL")?;
     if proxy_protocol && trusted.is_none() {

@@ -103,11 +103,11 @@ impl Args {
     ) -> Result<(Option<RelayLimits>, Option<RelayAccess>), Failure> {
         let is_off = environment.switch("--no-relay", self.no_relay, "NO_RELAY")?;
         let url = environment.setting("--relay-url", self.relay_url, &["RELAY_URL"])?;
-        let udp: Option<List<Advertised>> = repeated("--relay-udp", &self.relay_udp)?;
-        let udp = environment.setting("--relay-udp", udp, &["RELAY_UDP"])?;
+        let udp: Option<List<Advertised>> =
+            environment.list("--relay-udp", &self.relay_udp, &["RELAY_UDP"])?;
         let udp = udp.filter(|_| url.is_some()).map(|List(all)| all).unwrap_or_default();
         let udp = udp.into_iter().map(|Advertised(address)| address).collect();
-        let access = match (self.key.key(environment)?, url) {
+        let access = match (environment.kept(self.key.key(environment))?, url) {
             (Some(key), url) => Some(RelayAccess { key, url: url.map(|url| url.to_string()), udp }),
             (None, Some(_)) => {
                 return Err(Failure::usage(

@@ -7,7 +7,7 @@ use holepunch_wire::signal::v1::TURN_MAX;
 use holepunch_wire::turn::{TurnAccess, TurnSecret, TurnUrl};
 
 use crate::exit::Failure;
-use crate::settings::{Environment, List, repeated};
+use crate::settings::{Environment, List};
 
 /// The options of TURN.
 #[derive(Debug, clap::Args)]
@@ -41,8 +41,7 @@ impl FromStr for Secret {
 
 impl Args {
     pub(super) fn access(self, environment: &Environment) -> Result<Option<TurnAccess>, Failure> {
-        let urls: Option<List<TurnUrl>> = repeated("--turn", &self.turn)?;
-        let urls = environment.setting("--turn", urls, &["TURN_URLS"])?;
+        let urls: Option<List<TurnUrl>> = environment.list("--turn", &self.turn, &["TURN_URLS"])?;
         let secret = environment.setting("--turn-secret", self.turn_secret, &["TURN_SECRET"])?;
         match (urls, secret) {
             (None, None) => Ok(None),

@@ -54,6 +54,15 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("holepunch lab --html", "it plays for minutes in a build for tests"),
     ("holepunch invite", "the tests of programs run it"),
     ("holepunch forward --room", "the tests of `forward` run rooms of many, and UDP"),
+    (
+        "holepunch rendezvous --listen 0.0.0.0:443",
+        "the tests of TLS run it, with certificates of their own",
+    ),
+    (
+        "holepunch rendezvous --print-config",
+        "the tests of a managed service run it, with settings of their own",
+    ),
+    ("holepunch rendezvous --check-config", "as `--print-config`"),
     ("holepunch rendezvous --stun-listen", "the addresses are those of somebody's network"),
 ];
 /// Those that `lab` plays for minutes, by the whole line.

@@ -7,6 +7,7 @@ mod commands;
 #[path = "../common/mod.rs"]
 mod common;
 mod constants;
+mod deployed;
 mod limits;
 mod links;
 mod markdown;

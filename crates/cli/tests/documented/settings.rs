@@ -212,6 +212,38 @@ fn the_settings_file_has_the_keys_of_the_document() {
     assert_eq!(documented, known, "{DOCUMENT}, {FILE}: name, variable, flag");
 }
 
+/// The services, whose settings may all stand in a file.
+const SERVICES: [&str; 3] = ["rendezvous", "relay", "worker"];
+
+#[test]
+fn the_settings_file_holds_every_setting_of_a_service_by_the_name_of_its_flag() {
+    let root = holepunch_cli::command();
+    let services = root.get_subcommands().filter(|it| SERVICES.contains(&it.get_name()));
+    let mut expected = BTreeMap::new();
+    for arg in services.flat_map(arguments).chain(arguments(&root)) {
+        let Some(flag) = arg.get_long() else { continue };
+        let variables = Shown::of(arg).variables.replace('`', "");
+        let first = variables.split(", ").next().unwrap_or_default().to_owned();
+        let is_of_people =
+            holepunch_cli::SETTINGS_FILE_KEYS.iter().any(|key| key.variable == first);
+        // The file cannot name another one.
+        if first != "–" && first != "HOLEPUNCH_CONFIG" && !is_of_people {
+            expected.insert(flag.replace('-', "_"), first);
+        }
+    }
+    let known = holepunch_cli::SERVICE_KEYS;
+    let faults: Vec<String> = expected
+        .iter()
+        .filter(|(name, of)| !known.iter().any(|key| key.name == *name && key.variable == **of))
+        .map(|(name, of)| format!("SERVICE_KEYS (config_file/keys.rs) lacks {name:?}, {of:?}"))
+        .chain(known.iter().filter(|key| !expected.contains_key(key.name)).map(|key| {
+            format!("SERVICE_KEYS has {:?}, which is no flag with a variable (any more)", key.name)
+        }))
+        .collect();
+    none_of(&faults);
+    assert!(known.is_sorted_by_key(|key| key.name), "by name");
+}
+
 #[test]
 fn every_variable_that_is_read_is_documented_and_no_other_is() {
     let text = read(DOCUMENT);

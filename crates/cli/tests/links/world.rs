@@ -66,6 +66,7 @@ pub(crate) fn serve_with(listen: SocketAddr, change: impl FnOnce(&mut ServerConf
         open_files_max: None,
         trusted_proxies: Vec::new(),
         proxy_protocol: false,
+        tls: None,
         public_hosts: Vec::new(),
         stun_advertise: Vec::new(),
         relay: Some(RelayLimits::default()),

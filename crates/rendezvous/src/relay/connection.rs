@@ -1,13 +1,13 @@
 //! One WebSocket of a worker: its messages go to the other end, what waits at its own end goes out.
 
-use std::io;
-use std::net::Shutdown;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use bytes::BytesMut;
-use tokio::net::TcpStream;
+use bytes::{BufMut, BytesMut};
+
+use crate::client_stream::ClientStream;
 
 use super::budget::{Bound, Payer, Verdict, Way};
 use super::end::{Close, End};
@@ -52,7 +52,7 @@ pub(super) struct Connection<'a> {
     pub(super) pair: &'a Pair,
     pub(super) own: usize,
     pub(super) number: u64,
-    pub(super) stream: Arc<TcpStream>,
+    pub(super) stream: Arc<ClientStream>,
     pub(super) payer: Payer,
     pub(super) counts: Counts,
 }
@@ -200,7 +200,7 @@ struct Input {
 
 impl Input {
     /// Reads what has come: the buffer's capacity, and the bytes.
-    fn read(&mut self, stream: &TcpStream) -> io::Result<(usize, usize)> {
+    fn read(&mut self, stream: &ClientStream) -> io::Result<(usize, usize)> {
         let wanted = self.read_bytes.max(self.reader.missing(&self.buffer));
         self.buffer.reserve(wanted);
         let (capacity, room) = (self.buffer.capacity(), self.buffer.capacity() - self.buffer.len());
@@ -223,19 +223,26 @@ impl Input {
 
 /// Writes the close frame, and gives the client a moment to take it: a socket that is dropped with
 /// unread bytes is reset, and the close frame may be lost with it.
-async fn farewell(end: &End, number: u64, stream: &TcpStream) {
+async fn farewell(end: &End, number: u64, stream: &ClientStream) {
     let mut words = &end.last_words(number)[..];
     while !words.is_empty() && stream.writable().await.is_ok() {
-        match stream.try_write(words) {
+        match stream.try_write_vectored(&[IoSlice::new(words)]) {
             Ok(bytes) => words = &words[bytes..],
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => return,
         }
     }
-    let _best_effort = socket2::SockRef::from(stream).shutdown(Shutdown::Write);
-    let mut rest = vec![0; READ_BYTES_MIN];
+    while stream.has_unsent() && stream.writable().await.is_ok() {
+        match stream.try_flush() {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+            Ok(()) | Err(_) => {}
+        }
+    }
+    let _best_effort = stream.shutdown();
+    let mut rest = Vec::with_capacity(READ_BYTES_MIN);
     while stream.readable().await.is_ok() {
-        match stream.try_read(&mut rest) {
+        rest.clear();
+        match stream.try_read_buf(&mut (&mut rest).limit(READ_BYTES_MIN)) {
             Ok(0) => return,
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::Bytes;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use holepunch_wire::close_code::CloseCode;
 
 use super::budget::Way;
+use crate::client_stream::ClientStream;
+
 use super::frame::{CLOSE, OwnHead, close_payload};
 use super::queue::{Queue, WRITE_PIECES_MAX};
 use super::udp::Channel;
@@ -40,7 +41,7 @@ struct State {
     /// Counts connections.
     number: u64,
     /// Where the queue is written; none while the worker is not connected.
-    stream: Option<Arc<TcpStream>>,
+    stream: Option<Arc<ClientStream>>,
     channel: Option<Arc<Channel>>,
     /// What the task of that connection still has to write before it ends.
     last_words: Option<(u64, Vec<u8>)>,
@@ -60,7 +61,7 @@ enum Written {
 
 impl End {
     /// Takes a connection in the place of the one before; its number.
-    pub(super) fn connect(&self, stream: Arc<TcpStream>) -> u64 {
+    pub(super) fn connect(&self, stream: Arc<ClientStream>) -> u64 {
         let mut state = self.lock();
         state.detach(REPLACED);
         state.number += 1;
@@ -206,7 +207,7 @@ impl End {
 
     /// Writes what the socket of a connection did not take at once, until it is not this end's any more
     /// or broken.
-    pub(super) async fn write_out(&self, number: u64, stream: &TcpStream) {
+    pub(super) async fn write_out(&self, number: u64, stream: &ClientStream) {
         loop {
             let changed = self.changed.notified();
             match self.write(number, stream) {
@@ -226,7 +227,7 @@ impl End {
     }
 
     /// Writes what the socket takes; `None` where the connection is not this end's any more.
-    fn write(&self, number: u64, stream: &TcpStream) -> Option<Written> {
+    fn write(&self, number: u64, stream: &ClientStream) -> Option<Written> {
         let mut state = self.lock();
         if state.number != number || state.stream.is_none() {
             return None;
@@ -268,7 +269,7 @@ impl State {
     }
 
     /// Writes what the socket takes.
-    fn write(&mut self, stream: &TcpStream) -> Written {
+    fn write(&mut self, stream: &ClientStream) -> Written {
         while !self.queue.is_empty() {
             let mut pieces = [IoSlice::new(&[]); WRITE_PIECES_MAX];
             let count = self.queue.pieces(&mut pieces);
@@ -279,6 +280,10 @@ impl State {
                 Err(_) => return Written::Broken,
             }
         }
-        Written::All
+        match stream.try_flush() {
+            Ok(()) => Written::All,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Written::Blocked,
+            Err(_) => Written::Broken,
+        }
     }
 }

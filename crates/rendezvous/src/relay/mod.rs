@@ -32,8 +32,8 @@ use axum::body::Bytes;
 use holepunch_wire::relay::RelayKey;
 use holepunch_wire::session::SessionId;
 use holepunch_wire::shares;
-use tokio::net::TcpStream;
 
+use crate::client_stream::ClientStream;
 use crate::log_budget::{LINES, LogBudget, WARNINGS};
 use budget::{Budgets, Payer, Refusal, Verdict};
 use connection::{Connection, Counts};
@@ -155,7 +155,7 @@ impl Relay {
     async fn serve(
         &self,
         (payer, own): (Payer, usize),
-        (stream, first): (Arc<TcpStream>, Bytes),
+        (stream, first): (Arc<ClientStream>, Bytes),
         tell: impl Fn(bool),
     ) {
         let session = payer.session;

@@ -18,10 +18,10 @@ use holepunch_wire::relay::{
 use holepunch_wire::session::{RelayToken, SessionId};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use crate::client_address::client_address;
 use crate::client_io::ClientIo;
+use crate::client_stream::ClientStream;
 use crate::connections::Place as ConnectionPlace;
 use crate::front::Front;
 use crate::websocket;
@@ -140,8 +140,8 @@ fn authorize(
     key.side(session, &token.ok_or(RelayTokenRefusal::NotOurs)?, unix.as_secs())
 }
 
-/// The TCP connection itself, and what of the client's bytes has been read with the request.
-fn socket(upgraded: Upgraded) -> Option<(Arc<TcpStream>, Bytes)> {
+/// The connection itself, and what of the client's bytes has been read with the request.
+fn socket(upgraded: Upgraded) -> Option<(Arc<ClientStream>, Bytes)> {
     let parts = upgraded.downcast::<TokioIo<ClientIo>>().ok()?;
     Some((parts.io.into_inner().into_inner(), parts.read_buf))
 }

@@ -12,6 +12,7 @@ use crate::http;
 use crate::listening::{BindError, Bound, Ended, Listening, Settings};
 use crate::server::random_bytes;
 use crate::stun::{ANSWERS_MAX as STUN_ANSWERS_MAX, StunServer, StunSettings};
+use crate::tls::Tls;
 
 use super::{Relay, RelayDoor, RelayLimits};
 
@@ -20,6 +21,8 @@ use super::{Relay, RelayDoor, RelayLimits};
 pub struct RelayConfig {
     /// Where HTTP and WebSocket are served; port 0 means any free one.
     pub listen: SocketAddr,
+    /// What it speaks TLS with there; `None`: HTTP and WebSocket are plain.
+    pub tls: Option<Tls>,
     /// Where its datagrams are taken on UDP, and STUN's; none turns it off.
     pub udp_listen: Vec<SocketAddr>,
     /// Whether it is to start without these where they are taken.
@@ -60,6 +63,7 @@ impl RelayServer {
             proxy_protocol: config.proxy_protocol,
             public_hosts: Vec::new(),
             open_files_max: config.open_files_max,
+            tls: config.tls,
             websockets_max: config.limits.connections_max,
         })?;
         let relay = Arc::new(Relay::new(config.limits, config.key));
@@ -76,7 +80,8 @@ impl RelayServer {
             config.udp_is_optional,
         )?;
         let udp_addresses = udp.as_ref().map(StunServer::addresses).unwrap_or_default();
-        tracing::info!(http = %bound.address, udp = ?udp_addresses, "relay is running");
+        let tls = bound.front.tls.is_some();
+        tracing::info!(http = %bound.address, udp = ?udp_addresses, tls, "relay is running");
         let front = Arc::clone(&bound.front);
         let nobody = Box::new(|_, _, _| {});
         let door = RelayDoor { front, relay: Some(Arc::clone(&relay)), tell: nobody };

@@ -109,6 +109,7 @@ impl Rendezvous {
 pub(crate) fn config() -> Config {
     Config {
         listen: loopback(),
+        tls: None,
         stun_listen: Vec::new(),
         stun_is_optional: false,
         stun_answers_max: None,

@@ -38,6 +38,7 @@ impl Rendezvous {
             open_files_max: None,
             trusted_proxies: Vec::new(),
             proxy_protocol: false,
+            tls: None,
             public_hosts: Vec::new(),
             stun_advertise: Vec::new(),
             relay: Some(RelayLimits::default()),
