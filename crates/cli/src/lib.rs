@@ -120,7 +120,7 @@ enum Command {
     Why(why::Args),
     Demo(demo::Args),
     Worker(worker::Args),
-    Rendezvous(rendezvous::Args),
+    Rendezvous(Box<rendezvous::Args>),
     Relay(relay::Args),
     Lab(Box<lab::Args>),
     Load(load::Args),
@@ -226,7 +226,7 @@ async fn run_command(command: Command, environment: &Environment) -> Result<Exit
     // Any of them may have a file for its standard output.
     outlive_the_size_limit();
     match command {
-        Command::Rendezvous(args) => rendezvous::run(args, environment).await,
+        Command::Rendezvous(args) => rendezvous::run(*args, environment).await,
         Command::Relay(args) => relay::run(args, environment).await,
         Command::Worker(args) => worker::run(args, environment).await,
         Command::Demo(args) => demo::run(args).await,

@@ -16,7 +16,9 @@ mod patience;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use coturn::Coturn;
-use holepunch_rendezvous::{Config as ServerConfig, MatchmakerConfig, RelayLimits, Server};
+use holepunch_rendezvous::{
+    AdminConfig, Config as ServerConfig, MatchmakerConfig, RelayLimits, Server,
+};
 use holepunch_wire::session::{RoomMode, RoomName};
 use holepunch_wire::turn::{TurnAccess, TurnSecret};
 use holepunch_worker::{Config, Link, Links, PathKind, Worker};
@@ -44,6 +46,7 @@ fn rendezvous_with(turn: TurnAccess, relay: Option<RelayLimits>) -> Server {
         stun_listen: Vec::new(),
         stun_is_optional: false,
         listing: true,
+        admin: AdminConfig::default(),
         open_files_max: None,
         trusted_proxies: Vec::new(),
         proxy_protocol: false,

@@ -21,7 +21,12 @@
 //! | `outbox`, `mailbox` | what waits to be written to one WebSocket, and what its desk is to be told |
 //! | `hub` | what all desks have in common: the board, and its clock |
 //! | `peers` | several rendezvous as one |
-//! | `telling` | what happens is told once: to the log, the counters and the relay |
+//! | `telling` | what happens is told once: to the log, the metrics, the event stream and the relay |
+//! | `metrics` | what happens and what is there, as `GET /metrics` |
+//! | `events`, `links` | the last events, and what workers report of their links |
+//! | `api` | `/metrics` and `/api/v1` |
+//! | `admin` | who may look at those |
+//! | `refused` | requests that are refused are counted by the reason |
 //! | `log_budget` | a bound on what strangers can make the server log |
 //! | `origin` | web pages of other sites open no WebSockets |
 //! | `relay` | messages between two workers that have no direct path |
@@ -30,26 +35,32 @@
 //!
 //! Every decision about workers is made in [`holepunch_matchmaker`]; nothing here pairs anybody.
 
+mod admin;
+mod api;
 mod clerk;
 mod client_address;
 mod client_io;
 mod close_watch;
 mod connections;
+mod events;
 mod forwarded;
 mod front;
 mod http;
 mod hub;
 mod identity;
+mod links;
 mod listening;
 mod listing;
 mod log_budget;
 mod mailbox;
+mod metrics;
 mod open_files;
 mod origin;
 mod outbox;
 mod pace;
 mod peers;
 mod proxy_protocol;
+mod refused;
 mod registration;
 mod relay;
 mod server;
@@ -59,6 +70,7 @@ mod telling;
 mod websocket;
 mod well_formed;
 
+pub use admin::{AdminConfig, AdminToken, AdminTokenError};
 pub use holepunch_matchmaker::{Config as MatchmakerConfig, InstanceId, Packet, Reply, Request};
 pub use ipnet::IpNet;
 pub use listening::BindError;
@@ -68,4 +80,3 @@ pub use peers::{Fabric, Later, MemoryFabric, MemoryStore, Parcel, Peers, Store};
 pub use relay::testing;
 pub use relay::{RelayConfig, RelayLimits, RelayServer};
 pub use server::{Config, Server};
-pub use telling::Counted;

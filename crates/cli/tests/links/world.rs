@@ -2,7 +2,9 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use holepunch_rendezvous::{Config as ServerConfig, MatchmakerConfig, RelayLimits, Server};
+use holepunch_rendezvous::{
+    AdminConfig, Config as ServerConfig, MatchmakerConfig, RelayLimits, Server,
+};
 use holepunch_wire::session::RoomName;
 use holepunch_worker::{
     Config, Identity, Link, LinkError, Links, Notice, PathKind, Signal, Worker,
@@ -58,6 +60,7 @@ pub(crate) fn serve(listen: SocketAddr) -> Server {
         stun_listen: Vec::new(),
         stun_is_optional: false,
         listing: true,
+        admin: AdminConfig::default(),
         open_files_max: None,
         trusted_proxies: Vec::new(),
         proxy_protocol: false,

@@ -95,6 +95,20 @@ pub(super) enum Refusal {
     Ended,
 }
 
+impl Refusal {
+    /// What each is called, by its number.
+    pub(super) const CODES: [&str; 6] = [
+        "full",
+        "share_of_address",
+        "share_of_site",
+        "quota_of_address",
+        "quota_of_session",
+        "ended",
+    ];
+}
+
+const _: () = assert!(Refusal::Ended as usize + 1 == Refusal::CODES.len());
+
 /// Which bound was met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Bound {
@@ -162,6 +176,10 @@ impl Budgets {
         self.sessions.change(payer.session, Account::hold);
         self.connections += 1;
         Ok(())
+    }
+
+    pub(super) fn connections(&self) -> usize {
+        self.connections
     }
 
     /// Whether one more connection may come from there.

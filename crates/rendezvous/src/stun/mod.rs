@@ -16,6 +16,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
+use crate::metrics::ByWord;
 use budget::{Allowance, Budget, Shortfall};
 use responder::{Arrival, Own, Prover, respond};
 use sole_source::SoleSource;
@@ -23,6 +24,14 @@ use sole_source::SoleSource;
 /// Longest datagram that is read, in bytes. A Binding request is far shorter; with segmentation
 /// offload one read may hold several.
 const READ_BYTES: usize = 8 * 1024;
+
+/// The place of those that are not answered, behind those of [`Allowance`].
+const UNANSWERED: usize = 2;
+
+/// The counters of answers, before there are any.
+pub(crate) fn no_answers() -> ByWord {
+    ByWord::new("answer", ["whole", "mapped_alone", "none"])
+}
 
 /// One socket of the server. The kernel tells the destination of each datagram and takes the source
 /// of each answer, so that on a wildcard address the answer leaves from where it was asked.
@@ -40,6 +49,7 @@ struct Shared {
     advertised: Vec<SocketAddr>,
     proofs: (ProofKey, ProofClock),
     budget: Mutex<Budget>,
+    answers: ByWord,
     sole_source: Mutex<SoleSource>,
     /// Nothing more can be learnt of that: no further datagram takes the lock.
     is_source_decided: AtomicBool,
@@ -49,6 +59,7 @@ struct Shared {
 #[derive(Debug)]
 pub(crate) struct StunServer {
     sockets: Arc<Vec<Socket>>,
+    answers: ByWord,
     tasks: JoinSet<()>,
 }
 
@@ -70,13 +81,20 @@ impl StunServer {
             advertised: if is_pairwise { advertised.to_vec() } else { Vec::new() },
             proofs: proofs.clone(),
             budget: Mutex::default(),
+            answers: no_answers(),
             sole_source: Mutex::default(),
             is_source_decided: AtomicBool::new(false),
         });
+        let answers = shared.answers.clone();
         let tasks = (0..sockets.len())
             .map(|index| serve(Arc::clone(&sockets), index, Arc::clone(&shared)))
             .collect();
-        Ok(Self { sockets, tasks })
+        Ok(Self { sockets, answers, tasks })
+    }
+
+    /// Binding requests, by what the budget has left for their answers.
+    pub(crate) fn answers(&self) -> ByWord {
+        self.answers.clone()
     }
 
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
@@ -129,7 +147,11 @@ async fn serve(sockets: Arc<Vec<Socket>>, index: usize, shared: Arc<Shared>) {
         };
         let prover = Prover { key, expires: clock.expiry(Instant::now()) };
         for datagram in buffer[..meta.len].chunks(meta.stride.max(1)) {
-            let allows = |to| allows(&shared.budget, to);
+            let allows = |to| {
+                let allowance = allows(&shared.budget, to);
+                shared.answers.add(allowance.map_or(UNANSWERED, |it| it as usize), 1);
+                allowance
+            };
             let own = Own { locals: &locals, advertised: &shared.advertised };
             let Some(answer) = respond(datagram, &arrival, own, prover, allows) else {
                 continue;
