@@ -15,7 +15,7 @@ use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::telling::Observer;
+use crate::telling::{Observer, is_surplus};
 
 /// Events that are kept, some 400 bytes each: of 100 in a second, those of the last minute.
 const EVENTS_KEPT: usize = 8192;
@@ -164,8 +164,8 @@ impl Events {
 
 impl Observer for Arc<Events> {
     fn observe(&self, told: &Told, at: SystemTime) {
-        // The metrics have those, which come by the million.
-        if told.quiet || matches!(told.event, Event::Dropped(_)) {
+        // The metrics have those, which come by the million, or would leave no room for others.
+        if told.quiet || is_surplus(&told.event) || matches!(told.event, Event::Dropped(_)) {
             return;
         }
         let row = Row::of(told, at);
@@ -256,6 +256,7 @@ mod tests {
     use holepunch_matchmaker::DropReason;
 
     use super::*;
+    use crate::telling::IGNORED_LOGGED_MAX;
 
     fn left(events: &Arc<Events>, times: usize) {
         let worker = WorkerId::new("a").unwrap();
@@ -291,6 +292,9 @@ mod tests {
         let worker = WorkerId::new("a").unwrap();
         let quiet = Told { quiet: true, ..Event::PingOverdue(worker.clone()).told(None) };
         events.observe(&quiet, UNIX_EPOCH);
+        let again = || "why".to_owned();
+        let again = Event::ReportRefused(worker.clone(), "bad", again(), IGNORED_LOGGED_MAX);
+        events.observe(&again.told(None), UNIX_EPOCH);
         assert_eq!(events.newest(), 0);
         let refused = Event::ReportRefused(worker, "bad", "ü".repeat(60_000), 0).told(None);
         events.observe(&refused, UNIX_EPOCH);

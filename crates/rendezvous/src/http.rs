@@ -25,12 +25,7 @@ pub(crate) fn relay(front: Arc<Front>, websockets: Router) -> Router {
     with_checks(Router::new().route("/", get(relay_index)), websockets, front)
 }
 
-/// The paths of what whoever looks after the server looks at.
-pub(crate) fn admin(others: Router) -> Router {
-    with_health(others)
-}
-
-/// With what every request and every WebSocket has to be like, and the health checks.
+/// With the health checks, and what every request and every WebSocket has to be like.
 fn with_checks(others: Router, websockets: Router, front: Arc<Front>) -> Router {
     let websockets = websockets
         .route_layer(from_fn_with_state(front, origin::check))
@@ -38,7 +33,8 @@ fn with_checks(others: Router, websockets: Router, front: Arc<Front>) -> Router 
     with_health(others.merge(websockets))
 }
 
-fn with_health(others: Router) -> Router {
+/// The same without WebSockets.
+pub(crate) fn with_health(others: Router) -> Router {
     others
         .route("/healthz", get(health))
         .route("/health", get(health))

@@ -153,7 +153,7 @@ impl Server {
         let seen = inside.routes(Arc::clone(at), relay.clone(), config.listing);
         let (seen, admin) = match admin {
             None => (seen, None),
-            Some(admin) => (Router::new(), Some(admin.serve(http::admin(seen)))),
+            Some(admin) => (Router::new(), Some(admin.serve(http::with_health(seen)))),
         };
         let routes = routes(&inside, relay.clone(), seen);
         let listening = bound.serve(routes);
@@ -225,12 +225,13 @@ struct Inside<'a> {
 impl Inside<'_> {
     /// What is served to them, at this front.
     fn routes(&self, front: Arc<Front>, relay: Option<Arc<Relay>>, listing: bool) -> Router {
-        let (hub, listings) = (|| Arc::clone(self.hub), Listings::default());
-        let workers = Arc::clone(self.workers);
-        let fronts = (Arc::clone(&front), workers);
-        let api = ApiDoor::new(fronts, hub(), relay, listings.clone()).routes();
-        let listing = listing
-            .then(|| ListingDoor { front: Arc::clone(&front), hub: hub(), listings }.routes());
+        let hub = || Arc::clone(self.hub);
+        let fronts = (Arc::clone(&front), Arc::clone(self.workers));
+        let api = ApiDoor::new(fronts, hub(), relay).routes();
+        let listing = listing.then(|| {
+            let listings = Listings::default();
+            ListingDoor { front: Arc::clone(&front), hub: hub(), listings }.routes()
+        });
         let listing = listing.unwrap_or_default();
         let has_own_address = self.config.listen.is_some();
         let token = self.config.token.clone();
@@ -250,7 +251,8 @@ fn admin_listener(config: &AdminConfig, front: &Front) -> Result<Option<Bound>, 
     let bound = Bound::bind(Settings {
         listen,
         trusted_proxies: front.trusted_proxies.clone(),
-        proxy_protocol: front.proxy_protocol,
+        // Whoever looks comes there directly, also from the network of a proxy.
+        proxy_protocol: false,
         public_hosts: front.public_hosts.to_vec(),
         open_files_max: None,
         websockets_max: 0,

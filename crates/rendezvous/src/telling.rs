@@ -61,13 +61,20 @@ impl Observer for Arc<Log> {
     }
 }
 
+/// Whether it is one more of what a client does wrong again and again: it is counted, and told to nobody.
+pub(crate) fn is_surplus(event: &Event) -> bool {
+    if let Event::ReportRefused(.., before) | Event::MessageIgnored(.., before) = event {
+        *before >= IGNORED_LOGGED_MAX
+    } else {
+        false
+    }
+}
+
 /// Whether a client has done something wrong, and it is to be logged as a warning.
 fn is_warning(event: &Event) -> bool {
     match event {
         Event::Refused(..) | Event::PingOverdue(_) => true,
-        Event::ReportRefused(.., before) | Event::MessageIgnored(.., before) => {
-            *before < IGNORED_LOGGED_MAX
-        }
+        Event::ReportRefused(..) | Event::MessageIgnored(..) => !is_surplus(event),
         Event::Registered(..)
         | Event::PublicIp(..)
         | Event::Queued { .. }

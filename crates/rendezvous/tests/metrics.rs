@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use common::relay::{self, Linked};
 use common::v1::Client;
 use common::worker::Worker;
 use common::{Rendezvous, config, http};
@@ -229,7 +230,7 @@ async fn what_happens_is_counted_and_what_is_there_is_shown() {
 }
 
 #[tokio::test]
-async fn a_stun_answer_and_a_relayed_byte_are_counted() {
+async fn a_stun_answer_and_what_is_relayed_are_counted() {
     let rendezvous = Rendezvous::with(|config| config.stun_listen = vec![common::loopback()]);
     let stun = rendezvous.server.stun_addresses()[0];
     let client = tokio::net::UdpSocket::bind(common::loopback()).await.unwrap();
@@ -238,6 +239,31 @@ async fn a_stun_answer_and_a_relayed_byte_are_counted() {
     client.send_to(&request, stun).await.unwrap();
     let mut answer = [0; 256];
     common::within("an answer", client.recv_from(&mut answer)).await.unwrap();
+    let linked = Linked::new(rendezvous.address(), "a").await;
+    let [mut from, mut to] = linked.open_both().await;
+    for _ in 0..2 {
+        // The first one is paid for before the second is read.
+        relay::send(&mut from, "0123456789").await;
+        relay::receive(&mut to).await;
+    }
     let text = http::metrics(rendezvous.address()).await;
+    let bytes = text.split("\nholepunch_relay_bytes_total ").nth(1).unwrap();
+    let bytes: u64 = bytes.lines().next().unwrap().parse().unwrap();
+    // A head of two bytes, and the key of the mask.
+    assert!([16, 32].contains(&bytes), "{bytes}");
+    assert!(text.contains("\nholepunch_relay_ends 2\n"), "{text}");
     assert!(text.contains(r#"holepunch_stun_answers_total{answer="whole"} 1"#), "{text}");
+}
+
+#[test]
+fn a_name_or_a_label_that_no_answer_has_is_found() {
+    let text = "holepunch_a_total{reason=\"x\"} 1\nholepunch_b 2\n";
+    let found = |query: &str| faults("x", &[query.to_owned()], &metrics_of(text)).len();
+    assert_eq!(
+        found(r#"sum by (reason) (rate(holepunch_a_total{reason!="y",instance=~"z"}[5m]))"#),
+        0
+    );
+    assert_eq!(found("holepunch_c"), 1);
+    assert_eq!(found(r#"holepunch_b{reason="x"}"#), 1);
+    assert_eq!(found("sum by (room) (holepunch_a_total)"), 1);
 }

@@ -8,7 +8,7 @@ use holepunch_wire::WorkerId;
 use holepunch_wire::nat::NatClass;
 use holepunch_wire::session::{RoomName, SessionId};
 
-/// Entries of a page at most: some 300 KB.
+/// Entries of a page at most: some 300 KB, or 1.5 MB of links whose workers say as much of them as they may.
 pub(super) const PAGE_MAX: usize = 1000;
 /// Entries of a page where nothing is said.
 pub(super) const PAGE: usize = 100;
