@@ -16,12 +16,12 @@ pub(crate) struct Args {
     /// At least 16 characters, as of `openssl rand -hex 32`: `Authorization: Bearer TOKEN`, or the password of any name.
     /// Without one, /metrics and /api/v1 are for clients of this machine alone, and /debug for everybody. The variable does not show
     /// in lists of processes [env: ADMIN_TOKEN]
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(long, value_name = "TOKEN", hide_short_help = true)]
     admin_token: Option<Hidden>,
     /// An address of their own for these
     ///
     /// They are served there and not on --listen, without a token to everybody who reaches it [env: ADMIN_LISTEN]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", hide_short_help = true)]
     admin_listen: Option<Address>,
 }
 
