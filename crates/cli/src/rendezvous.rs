@@ -7,6 +7,7 @@ use std::str::FromStr;
 use holepunch_link::{ServerName, ServerNameError};
 use holepunch_rendezvous::{Config, MatchmakerConfig, STUN_ANSWERS_MAX, Server};
 
+mod admin;
 pub(crate) mod http;
 pub(crate) mod relay;
 pub(crate) mod relay_limits;
@@ -80,11 +81,13 @@ pub(crate) struct Args {
     /// trusted. The next one is refused (429) [env: MAX_WORKERS_PER_IP]
     #[arg(long, value_name = "N|none")]
     max_workers_per_ip: Option<OrNone<usize>>,
-    /// Tell nobody who is registered
+    /// Do not serve /debug/list_workers
     ///
-    /// /debug/list_workers is not served then [env: NO_LISTING]
+    /// It tells everybody who is registered [env: NO_LISTING]
     #[arg(long)]
     no_listing: bool,
+    #[command(flatten)]
+    admin: admin::Args,
     #[command(flatten)]
     store: store::Args,
     #[command(flatten)]
@@ -177,6 +180,7 @@ fn config(
         trusted_proxies,
         proxy_protocol,
         listing: !no_listing,
+        admin: args.admin.read(environment)?,
         open_files_max: None,
         relay,
         public_hosts: hosts

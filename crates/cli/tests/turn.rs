@@ -16,7 +16,9 @@ mod patience;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use coturn::Coturn;
-use holepunch_rendezvous::{Config as ServerConfig, MatchmakerConfig, RelayLimits, Server};
+use holepunch_rendezvous::{
+    AdminConfig, Config as ServerConfig, MatchmakerConfig, RelayLimits, Server,
+};
 use holepunch_wire::session::{RoomMode, RoomName};
 use holepunch_wire::turn::{TurnAccess, TurnSecret};
 use holepunch_worker::{Config, Link, Links, PathKind, Worker};
@@ -45,6 +47,7 @@ fn rendezvous_with(turn: TurnAccess, relay: Option<RelayLimits>) -> Server {
         stun_is_optional: false,
         stun_answers_max: None,
         listing: true,
+        admin: AdminConfig::default(),
         open_files_max: None,
         trusted_proxies: Vec::new(),
         proxy_protocol: false,

@@ -237,6 +237,8 @@ pub struct Told {
     pub room: Option<RoomName>,
     /// In which session, and of which classes the NATs of the two are.
     pub session: Option<(SessionId, [NatClass; 2])>,
+    /// One of many of the same worker in a short time: to be counted, and told to nobody.
+    pub quiet: bool,
     /// What.
     pub event: Event,
 }
@@ -250,7 +252,7 @@ pub enum Event {
     Refused(WorkerId, CloseReason),
     /// A worker told its HTTP-reported public IP. One that tells another one with each message is heard now and then.
     PublicIp(WorkerId, IpAddr),
-    /// A report was accepted and its worker waits in the queue; likewise.
+    /// A report was accepted and its worker waits in the queue.
     Queued {
         /// The worker.
         worker: WorkerId,
@@ -309,7 +311,7 @@ impl Event {
     /// The same, in this room.
     #[must_use]
     pub fn told(self, room: Option<RoomName>) -> Told {
-        Told { room, session: None, event: self }
+        Told { room, session: None, quiet: false, event: self }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The halls that one rendezvous owns, under one clock.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
@@ -14,7 +15,7 @@ use crate::desk::WakeReason;
 #[cfg(debug_assertions)]
 use crate::doors::ConnectionId;
 use crate::doors::{DropReason, Event, Told};
-use crate::hall::{Hall, Shared, Step};
+use crate::hall::{Hall, MemberView, RoomView, SessionView, Shared, Step};
 use crate::plan::Planner;
 use crate::seat::{Command, Effect, InstanceId, Seat};
 
@@ -121,6 +122,42 @@ impl Halls {
     /// The workers that wait for a peer, room by room, the longest waiter first.
     pub fn ready(&self) -> impl Iterator<Item = &WorkerId> {
         self.halls.values().flat_map(Hall::ready)
+    }
+
+    /// The rooms with somebody in them, by name, behind this one.
+    pub fn rooms(&self, after: Option<&RoomName>) -> impl Iterator<Item = RoomView<'_>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.halls.range::<RoomName, _>((from, Bound::Unbounded)).map(|(_, hall)| hall.view())
+    }
+
+    /// Who is in each room, by room and id: from this room on, and there behind this one.
+    pub fn members<'a>(
+        &'a self,
+        from: Option<(&'a RoomName, Option<&'a WorkerId>)>,
+    ) -> impl Iterator<Item = MemberView<'a>> {
+        self.halls_from(from.map(|(room, _)| room)).flat_map(move |(room, hall)| {
+            let of_room = from.filter(|(it, _)| *it == room);
+            hall.members(of_room.and_then(|(_, worker)| worker))
+        })
+    }
+
+    /// All sessions, by room and number: from this room on, and there behind this one.
+    pub fn session_views<'a>(
+        &'a self,
+        from: Option<(&'a RoomName, Option<SessionId>)>,
+    ) -> impl Iterator<Item = SessionView<'a>> {
+        self.halls_from(from.map(|(room, _)| room)).flat_map(move |(room, hall)| {
+            let of_room = from.filter(|(it, _)| *it == room);
+            hall.session_views(of_room.and_then(|(_, session)| session))
+        })
+    }
+
+    fn halls_from<'a>(
+        &'a self,
+        first: Option<&RoomName>,
+    ) -> impl Iterator<Item = (&'a RoomName, &'a Hall)> {
+        let from = first.map_or(Bound::Unbounded, Bound::Included);
+        self.halls.range::<RoomName, _>((from, Bound::Unbounded))
     }
 
     /// All sessions: their number, and both workers, with whether each is connected.

@@ -45,6 +45,7 @@ pub use doors::{
     Action, Closing, Config, ConnectionId, DropReason, Event, Input, LeaveReason, News,
     NotAdmitted, Observed, Protocol, Told, Transmit, Worker,
 };
+pub use hall::{EndView, MemberView, RoomView, SessionView};
 pub use halls::Halls;
 pub use machine::Matchmaker;
 pub use registry::{Claimed, Listed, ListedWorker, Registry, Seen, Whereabouts};

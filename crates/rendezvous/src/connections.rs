@@ -13,6 +13,7 @@ use std::time::Duration;
 use holepunch_wire::address::{Site, Source};
 use holepunch_wire::shares::Table as Shares;
 use ipnet::IpNet;
+use prometheus_client::metrics::counter::Counter;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
@@ -35,6 +36,10 @@ pub(crate) struct Connections {
     trusted_proxies: Vec<IpNet>,
     websockets: Arc<Semaphore>,
     others: Arc<Semaphore>,
+    /// How many places there are of each kind.
+    places: [usize; 2],
+    /// Those that were ended since their places were needed.
+    ended: Counter,
     table: Mutex<Table>,
     /// The server stops.
     stopped: watch::Sender<bool>,
@@ -49,8 +54,6 @@ struct Table {
     of_sites: Shares<Site, usize>,
     /// Counts connections, each of them anew when it has asked for something.
     next: u64,
-    /// Those that were ended since their places were needed.
-    ended: u64,
 }
 
 /// Connections by their number: the one that has been silent for longest comes first.
@@ -70,12 +73,15 @@ pub(crate) struct Place {
 
 impl Connections {
     pub(crate) fn new(places: Places, trusted_proxies: Vec<IpNet>) -> Arc<Self> {
-        let semaphore =
-            |places: usize| Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
+        let count =
+            [places.websockets, places.others].map(|places| places.min(Semaphore::MAX_PERMITS));
+        let [websockets, others] = count.map(|places| Arc::new(Semaphore::new(places)));
         Arc::new(Self {
             trusted_proxies,
-            websockets: semaphore(places.websockets),
-            others: semaphore(places.others),
+            websockets,
+            others,
+            places: count,
+            ended: Counter::default(),
             table: Mutex::default(),
             stopped: watch::Sender::new(false),
         })
@@ -131,8 +137,8 @@ impl Connections {
             return false;
         };
         table.remove(Some(source), number);
-        table.ended += 1;
         drop(table);
+        self.ended.inc();
         pace.evict();
         true
     }
@@ -154,7 +160,18 @@ impl Connections {
 
     /// Connections that were ended since their places were needed.
     pub(crate) fn ended(&self) -> u64 {
-        self.lock().ended
+        self.ended.get()
+    }
+
+    /// The same, as it is counted.
+    pub(crate) fn evicted(&self) -> Counter {
+        self.ended.clone()
+    }
+
+    /// WebSockets that are open, and other connections. Those of trusted proxies are among the first from the start.
+    pub(crate) fn open(&self) -> [usize; 2] {
+        let free = [&self.websockets, &self.others].map(|it| it.available_permits());
+        [self.places[0].saturating_sub(free[0]), self.places[1].saturating_sub(free[1])]
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {

@@ -7,12 +7,19 @@ pub(crate) const FORWARDED_FOR: &str = "x-forwarded-for";
 /// What a proxy calls the host that it was asked for, where it rewrites `Host`.
 pub(crate) const FORWARDED_HOST: &str = "x-forwarded-host";
 const FORWARDED: &str = "forwarded";
+/// What some proxies say instead. It is believed nowhere: it shows that there is a proxy.
+const REAL_IP: &str = "x-real-ip";
 
 /// Takes out all that anybody has forwarded.
 pub(crate) fn forget(headers: &mut HeaderMap) {
     for name in [FORWARDED_FOR, FORWARDED_HOST, FORWARDED] {
         headers.remove(name);
     }
+}
+
+/// Whether anybody has forwarded anything.
+pub(crate) fn is_any(headers: &HeaderMap) -> bool {
+    [FORWARDED_FOR, FORWARDED_HOST, FORWARDED, REAL_IP].iter().any(|it| headers.contains_key(*it))
 }
 
 /// The values of a header whose values are lists, in order.

@@ -29,6 +29,7 @@ use crate::forwarded;
 use crate::log_budget::{ACCEPT_FAILURES, LogBudget};
 use crate::pace::Due;
 use crate::proxy_protocol;
+use crate::refused::{Refusals, Refused};
 use crate::tls::{self, Tls};
 
 /// Most bytes of a request's line and headers.
@@ -49,6 +50,7 @@ pub(crate) struct Front {
     pub(crate) public_hosts: Arc<[String]>,
     /// For lines about requests that are refused.
     pub(crate) refusals: LogBudget,
+    pub(crate) refused: Refusals,
     pub(crate) connections: Arc<Connections>,
     /// What the server speaks TLS with, if it does.
     pub(crate) tls: Option<Tls>,
@@ -65,6 +67,7 @@ impl Front {
     /// The answer where descriptors would run out. What is left of them is for health checks and for those who look after
     /// the server.
     pub(crate) fn no_more_websockets(&self) -> Response {
+        self.refused.count(Refused::OpenFiles);
         if self.refusals.allows_one() {
             tracing::warn!(
                 "WebSocket refused: the limit of open files is reached (LimitNOFILE, ulimit -n)"
@@ -169,12 +172,16 @@ async fn introduced(front: &Front, mut place: Place, from: SocketAddr) -> Option
             Some((place, Client { address, may_forward: named.is_some() }))
         }
         Some(Err(error)) => {
+            front.refused.count(Refused::Proxy);
             if front.refusals.allows_one() {
                 tracing::warn!(proxy = %from, %error, "connection of a trusted proxy refused (--proxy-protocol)");
             }
             None
         }
-        None => None,
+        None => {
+            front.refused.count(Refused::Proxy);
+            None
+        }
     }
 }
 

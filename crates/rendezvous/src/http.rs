@@ -25,16 +25,20 @@ pub(crate) fn relay(front: Arc<Front>, websockets: Router) -> Router {
     with_checks(Router::new().route("/", get(relay_index)), websockets, front)
 }
 
-/// With what every request and every WebSocket has to be like, and the health checks.
+/// With the health checks, and what every request and every WebSocket has to be like.
 fn with_checks(others: Router, websockets: Router, front: Arc<Front>) -> Router {
     let websockets = websockets
         .route_layer(from_fn_with_state(front, origin::check))
         .route_layer(from_fn(well_formed::is_handshake));
+    with_health(others.merge(websockets))
+}
+
+/// The same without WebSockets.
+pub(crate) fn with_health(others: Router) -> Router {
     others
         .route("/healthz", get(health))
         .route("/health", get(health))
         .route("/ready", get(health))
-        .merge(websockets)
         .layer(from_fn(well_formed::has_host))
 }
 

@@ -17,10 +17,12 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::Notify;
 
 use crate::clerk::Clerk;
+use crate::events::Events;
 use crate::mailbox::Mailbox;
+use crate::metrics::{Metrics, Scrape};
 use crate::peers::Peers;
 use crate::relay::Relay;
-use crate::telling::{Counted, EventCounts, Log, Observer};
+use crate::telling::{Log, Observer};
 
 /// Time in which all workers are sent to other rendezvous: what platforms give a process that is to end is ten seconds.
 const DRAIN_WITHIN: Duration = Duration::from_secs(4);
@@ -37,7 +39,8 @@ pub(crate) struct Hub {
     /// The board wants to be called earlier than before.
     sooner: Notify,
     log: Arc<Log>,
-    counts: Arc<EventCounts>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) events: Arc<Events>,
     /// Everybody who is told of what happens.
     observers: Vec<Box<dyn Observer>>,
 }
@@ -59,9 +62,16 @@ impl Hub {
         relay: Option<Arc<Relay>>,
         peers: Option<Peers>,
     ) -> Self {
-        let (log, counts) = (Arc::new(Log::new()), Arc::<EventCounts>::default());
-        let mut observers: Vec<Box<dyn Observer>> =
-            vec![Box::new(Arc::clone(&log)), Box::new(Arc::clone(&counts))];
+        let log = Arc::new(Log::new());
+        // One that is alone has a number as well, so that an event of before a restart is known to be of before.
+        let instance = peers.as_ref().map_or_else(|| rng.random(), |peers| peers.own().process());
+        let events = Arc::new(Events::new(instance));
+        let metrics = Arc::new(Metrics::new(relay.as_deref(), peers.as_ref(), &events));
+        let mut observers: Vec<Box<dyn Observer>> = vec![
+            Box::new(Arc::clone(&log)),
+            Box::new(Arc::clone(&metrics)),
+            Box::new(Arc::clone(&events)),
+        ];
         // First, since its sessions are to end at once.
         relay.into_iter().for_each(|relay| observers.insert(0, Box::new(relay)));
         let of_board = StdRng::from_seed(rng.random());
@@ -72,7 +82,7 @@ impl Hub {
         let (mailboxes, next_connection, has_ended) = (HashMap::new(), 1, false);
         let state = State { board, mailboxes, rng, next_connection, has_ended };
         let (state, sooner) = (Mutex::new(state), Notify::new());
-        Self { state, config, peers, sooner, log, counts, observers }
+        Self { state, config, peers, sooner, log, metrics, events, observers }
     }
 
     /// Whether there is room for `worker`, which comes from `ip`. `None`: the store does not answer.
@@ -232,9 +242,18 @@ impl Hub {
         self.log.may_warn()
     }
 
-    /// How often each event has happened.
-    pub(crate) fn counts(&self) -> Vec<(Counted, u64)> {
-        self.counts.all()
+    /// What a scrape sees of all desks and halls.
+    pub(crate) fn scrape(&self) -> Scrape {
+        let (state, now) = (self.lock(), Instant::now());
+        let mut scrape = Scrape {
+            workers: state.mailboxes.len(),
+            workers_max: self.config.workers_max,
+            rooms_owned: state.board.own_rooms(now).count(),
+            is_ready: !state.has_ended && state.board.is_ready(now),
+            ..Scrape::default()
+        };
+        scrape.see(&state.board);
+        scrape
     }
 
     /// Something that has come is left alone.

@@ -22,7 +22,12 @@
 //! | `outbox`, `mailbox` | what waits to be written to one WebSocket, and what its desk is to be told |
 //! | `hub` | what all desks have in common: the board, and its clock |
 //! | `peers` | several rendezvous as one |
-//! | `telling` | what happens is told once: to the log, the counters and the relay |
+//! | `telling` | what happens is told once: to the log, the metrics, the event stream and the relay |
+//! | `metrics` | what happens and what is there, as `GET /metrics` |
+//! | `events`, `links` | the last events, and what workers report of their links |
+//! | `api` | `/metrics` and `/api/v1` |
+//! | `admin` | who may look at those |
+//! | `refused` | requests that are refused are counted by the reason |
 //! | `log_budget` | a bound on what strangers can make the server log |
 //! | `origin` | web pages of other sites open no WebSockets |
 //! | `relay` | messages between two workers that have no direct path |
@@ -31,27 +36,33 @@
 //!
 //! Every decision about workers is made in [`holepunch_matchmaker`]; nothing here pairs anybody.
 
+mod admin;
+mod api;
 mod clerk;
 mod client_address;
 mod client_io;
 mod client_stream;
 mod close_watch;
 mod connections;
+mod events;
 mod forwarded;
 mod front;
 mod http;
 mod hub;
 mod identity;
+mod links;
 mod listening;
 mod listing;
 mod log_budget;
 mod mailbox;
+mod metrics;
 mod open_files;
 mod origin;
 mod outbox;
 mod pace;
 mod peers;
 mod proxy_protocol;
+mod refused;
 mod registration;
 mod relay;
 mod server;
@@ -62,6 +73,7 @@ mod tls;
 mod websocket;
 mod well_formed;
 
+pub use admin::{AdminConfig, AdminToken, AdminTokenError};
 pub use holepunch_matchmaker::{Config as MatchmakerConfig, InstanceId, Packet, Reply, Request};
 pub use ipnet::IpNet;
 pub use listening::BindError;
@@ -72,7 +84,6 @@ pub use relay::testing;
 pub use relay::{RelayConfig, RelayDrop, RelayLimits, RelayServer};
 pub use server::{Config, Server};
 pub use stun::ANSWERS_MAX as STUN_ANSWERS_MAX;
-pub use telling::Counted;
 #[cfg(feature = "acme")]
 pub use tls::AcmeSettings;
 pub use tls::{Tls, TlsCounts, TlsError, TlsFiles};

@@ -16,6 +16,7 @@ use crate::front::{self, Front};
 use crate::identity::host_name;
 use crate::log_budget::{LogBudget, REFUSALS};
 use crate::open_files::{self, Places};
+use crate::refused::Refusals;
 use crate::tls::Tls;
 
 /// Connections that the kernel keeps until they are accepted: a whole fleet may reconnect at once.
@@ -30,6 +31,14 @@ pub enum BindError {
     /// The HTTP address cannot be bound.
     #[error("cannot listen on {address} for HTTP (--listen, or PORT): {source}")]
     Http {
+        /// That address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The address for whoever looks after the server cannot be bound.
+    #[error("cannot listen on {address} for metrics and the API (--admin-listen): {source}")]
+    Admin {
         /// That address.
         address: SocketAddr,
         /// What the system says.
@@ -111,6 +120,7 @@ impl Bound {
             proxy_protocol: settings.proxy_protocol,
             public_hosts: own.collect(),
             refusals: LogBudget::new(REFUSALS),
+            refused: Refusals::default(),
             connections,
             tls: settings.tls,
             alive: alive.downgrade(),

@@ -19,10 +19,12 @@ use holepunch_wire::address::{Site, Source};
 use holepunch_wire::rate::{Bucket, Rate};
 use holepunch_wire::shares::Table;
 use serde::Serialize;
+use tokio::sync::MutexGuard;
 
 use crate::client_address::client_address;
 use crate::front::{Front, STORE_AWAY};
 use crate::hub::Hub;
+use crate::refused::Refused;
 
 /// Most workers of one listing, and of those that wait for a peer: some 500 KB. A fleet that is larger is listed page by
 /// page.
@@ -173,12 +175,30 @@ struct Readers {
 
 /// One listing under way.
 #[derive(Debug)]
-struct Reading {
+pub(crate) struct Reading {
     listings: Listings,
     site: Option<Site>,
 }
 
 impl Listings {
+    /// Waits for this one's turn, and takes a place among the readers; else says that there is none.
+    pub(crate) async fn turn(
+        &self,
+        front: &Front,
+        client: IpAddr,
+    ) -> Result<(MutexGuard<'_, ()>, Reading), Response> {
+        let turn = self.turn.lock().await;
+        match self.begin(client, Instant::now()) {
+            Ok(reading) => Ok((turn, reading)),
+            Err(status) => {
+                front.refused.count(Refused::Listings);
+                let soon = [(RETRY_AFTER, HeaderValue::from_static("1"))];
+                let why = "too many listings at once, or in too short a time";
+                Err((status, soon, why).into_response())
+            }
+        }
+    }
+
     fn begin(&self, ip: IpAddr, now: Instant) -> Result<Reading, StatusCode> {
         let site = Source::of(ip).map(Source::site);
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -199,6 +219,19 @@ impl Listings {
 }
 
 impl Reading {
+    /// The answer with a listing, which holds its place until the client has read (nearly) all of it.
+    pub(crate) fn answer(self, kind: &'static str, text: Vec<u8>) -> Response {
+        let length = text.len();
+        self.spend(length, Instant::now());
+        let is_short = length <= PIECE_BYTES;
+        let body = if is_short { Body::from(text) } else { in_pieces(text, self) };
+        let headers = [
+            (CONTENT_TYPE, HeaderValue::from_static(kind)),
+            (CONTENT_LENGTH, HeaderValue::from(length)),
+        ];
+        (headers, body).into_response()
+    }
+
     /// Counts what is sent. How much is known once it is there: the last listing may be more than what was left.
     fn spend(&self, bytes: usize, now: Instant) {
         let mut readers = self.listings.readers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -243,14 +276,9 @@ async fn list_workers(
         Err(why) => return (StatusCode::BAD_REQUEST, why).into_response(),
     };
     let client = client_address(from, &headers, &door.front.trusted_proxies).ip;
-    let turn = door.listings.turn.lock().await;
-    let reading = match door.listings.begin(client, Instant::now()) {
+    let (turn, reading) = match door.listings.turn(&door.front, client).await {
         Ok(reading) => reading,
-        Err(status) => {
-            let soon = [(RETRY_AFTER, HeaderValue::from_static("1"))];
-            return (status, soon, "too many listings at once, or in too short a time")
-                .into_response();
-        }
+        Err(refusal) => return refusal,
     };
     let request = Request::List { after: page.after.clone(), limit: page.limit };
     let Some(Reply::Listed(listed)) = door.hub.ask(request).await else {
@@ -260,14 +288,9 @@ async fn list_workers(
     let Ok(text) = serde_json::to_vec(&listing) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    let length = text.len();
-    reading.spend(length, Instant::now());
     tokio::task::yield_now().await;
     drop(turn);
-    let body = if text.len() <= PIECE_BYTES { Body::from(text) } else { in_pieces(text, reading) };
-    let kind = HeaderValue::from_static("application/json");
-    let headers = [(CONTENT_TYPE, kind), (CONTENT_LENGTH, HeaderValue::from(length))];
-    (headers, body).into_response()
+    reading.answer("application/json", text)
 }
 
 /// A body that holds its place until the client has read (nearly) all of it.

@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use crate::front::Front;
 use crate::identity::{asked, host_name};
 use crate::log_budget::excerpt;
+use crate::refused::Refused;
 
 /// The default ports of `http` and `https`. A proxy in front may speak either, and a header that names no
 /// port means that of the scheme it was written for.
@@ -34,6 +35,7 @@ pub(crate) async fn check(
     if is_own(headers, &asked(headers, front.trusts(from)), &front.public_hosts) {
         return next.run(request).await;
     }
+    front.refused.count(Refused::Origin);
     if front.refusals.allows_one() {
         let written = |name| headers.get(name).map(|value| excerpt(value.as_bytes()));
         let (origin, host) = (written(ORIGIN), written(HOST));
@@ -45,7 +47,7 @@ pub(crate) async fn check(
 /// Whether every Origin is this server: one of its names, or what the request calls it, as many client libraries
 /// send what they ask for as their origin. A server that knows its names is called by one of them or by an
 /// address: any other name may be of a site that has it resolve to here (DNS rebinding).
-fn is_own(headers: &HeaderMap, asked: &[String], public_hosts: &[String]) -> bool {
+pub(crate) fn is_own(headers: &HeaderMap, asked: &[String], public_hosts: &[String]) -> bool {
     let asked: Vec<Authority> = asked.iter().filter_map(|asked| Authority::of(asked)).collect();
     headers.get_all(ORIGIN).iter().all(|origin| {
         let origin = origin.to_str().ok().and_then(authority_of_origin).and_then(Authority::of);

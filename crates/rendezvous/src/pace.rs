@@ -115,6 +115,11 @@ impl Pace {
         self.lock().answering = false;
     }
 
+    /// There is more of an answer that has no end: the client has as long for it as for a new one.
+    pub(crate) fn goes_on(&self, now: Instant) {
+        self.lock().answer_since = now;
+    }
+
     /// The kernel has taken something, or has no room.
     pub(crate) fn written(&self, has_taken: bool, now: Instant) {
         let mut state = self.lock();

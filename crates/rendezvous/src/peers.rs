@@ -8,7 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use holepunch_matchmaker::{Board, Config, InstanceId, Packet, Reply, Request};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
+
+use crate::metrics::ByWord;
 
 /// Time that the store has for an answer to a client that waits for it.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
@@ -18,6 +22,12 @@ const QUESTIONS_MAX: usize = 65_536;
 const BATCH_MAX: usize = 256;
 /// Packets that wait for one rendezvous. What has no room is sent again.
 const PACKETS_MAX: usize = 65_536;
+
+/// Seconds until the store has answered: on the next machine it takes less than a millisecond.
+const STORE_SECONDS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 2.5];
+/// The places of the directions of packets.
+const SENT: usize = 0;
+const RECEIVED: usize = 1;
 
 /// Something that takes its time.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -48,6 +58,27 @@ pub struct Peers {
     fabric: Arc<dyn Fabric>,
     urgent: Line,
     others: Line,
+    figures: Figures,
+}
+
+/// What is counted of the store and of the way to the others.
+#[derive(Debug, Clone)]
+pub(crate) struct Figures {
+    pub(crate) seconds: Histogram,
+    pub(crate) unanswered: Counter,
+    pub(crate) unasked: Counter,
+    pub(crate) packets: ByWord,
+}
+
+impl Default for Figures {
+    fn default() -> Self {
+        Self {
+            seconds: Histogram::new(STORE_SECONDS),
+            unanswered: Counter::default(),
+            unasked: Counter::default(),
+            packets: ByWord::new("direction", ["sent", "received"]),
+        }
+    }
 }
 
 /// Who asks, the board's number of the question, and that.
@@ -71,17 +102,36 @@ impl Peers {
     /// Those of the process with this number, the lower half of which must be its own.
     #[must_use]
     pub fn new(own: InstanceId, store: Arc<dyn Store>, fabric: Arc<dyn Fabric>) -> Self {
-        Self { own, store, fabric, urgent: Line::new(), others: Line::new() }
+        let (urgent, others, figures) = (Line::new(), Line::new(), Figures::default());
+        Self { own, store, fabric, urgent, others, figures }
     }
 
     pub(crate) fn own(&self) -> InstanceId {
         self.own
     }
 
+    pub(crate) fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
     /// What the store answers to a question that changes nothing.
     pub(crate) async fn ask(&self, request: Request) -> Option<Reply> {
-        let answer = self.store.ask(self.own, vec![request]);
-        tokio::time::timeout(ANSWERED_WITHIN, answer).await.ok()?.pop().flatten()
+        let answer = self.ask_store(self.own, vec![request]);
+        let answered = tokio::time::timeout(ANSWERED_WITHIN, answer).await;
+        if answered.is_err() {
+            self.figures.unanswered.inc();
+        }
+        answered.ok()?.pop().flatten()
+    }
+
+    /// Asks the store, and counts how it gets on.
+    async fn ask_store(&self, from: InstanceId, requests: Vec<Request>) -> Vec<Option<Reply>> {
+        let (count, begun) = (requests.len(), Instant::now());
+        let replies = self.store.ask(from, requests).await;
+        self.figures.seconds.observe(begun.elapsed().as_secs_f64());
+        let answered = replies.iter().flatten().count();
+        self.figures.unanswered.inc_by(count.saturating_sub(answered) as u64);
+        replies
     }
 
     /// Tells the store that an instance stops.
@@ -99,9 +149,12 @@ impl Peers {
             let is_urgent = matches!(request, Request::Renew { .. } | Request::Own { .. });
             let line = if is_urgent { &self.urgent } else { &self.others };
             // Where there is no room, the board asks again.
-            let _is_taken = line.questions.try_send((own, number, request));
+            if line.questions.try_send((own, number, request)).is_err() {
+                self.figures.unasked.inc();
+            }
         }
         while let Some((to, packet)) = board.poll_packet() {
+            self.figures.packets.add(SENT, 1);
             self.fabric.send(own, to, packet);
         }
     }
@@ -130,7 +183,7 @@ impl Peers {
                 for batch in waiting.chunk_by(|(one, ..), (next, ..)| one == next) {
                     let from = batch.first().map_or(self.own, |(own, ..)| *own);
                     let requests = batch.iter().map(|(.., request)| request.clone()).collect();
-                    let replies = self.store.ask(from, requests).await;
+                    let replies = self.ask_store(from, requests).await;
                     for ((_, number, _), reply) in batch.iter().zip(replies) {
                         reply.into_iter().for_each(|reply| replied(*number, reply));
                     }
@@ -139,7 +192,9 @@ impl Peers {
         };
         let packets = async {
             loop {
-                came(self.fabric.next().await);
+                let parcel = self.fabric.next().await;
+                self.figures.packets.add(RECEIVED, 1);
+                came(parcel);
             }
         };
         tokio::join!(answers, packets);

@@ -23,6 +23,7 @@ use crate::front::{Front, STORE_AWAY};
 use crate::hub::Hub;
 use crate::identity::{self, Verifier};
 use crate::log_budget::excerpt;
+use crate::refused::Refused;
 use crate::signalling::{self, Connection};
 use crate::websocket;
 
@@ -66,7 +67,10 @@ async fn register(
     match door.hub.admits(&worker, observed.ip).await {
         Some(Ok(())) => {}
         Some(Err(why)) => return not_admitted(&door.front, &worker, observed.ip, why),
-        None => return (StatusCode::SERVICE_UNAVAILABLE, STORE_AWAY).into_response(),
+        None => {
+            door.front.refused.count(Refused::StoreAway);
+            return (StatusCode::SERVICE_UNAVAILABLE, STORE_AWAY).into_response();
+        }
     }
     let Some(alive) = door.front.alive.upgrade() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "shutting down").into_response();
@@ -127,12 +131,12 @@ fn offers_v1(headers: &HeaderMap) -> bool {
 
 /// The answer where there is no room for a worker.
 fn not_admitted(front: &Front, worker: &WorkerId, ip: IpAddr, why: NotAdmitted) -> Response {
-    let status = match why {
-        NotAdmitted::Full => StatusCode::SERVICE_UNAVAILABLE,
-        NotAdmitted::ShareOfAddress(_) | NotAdmitted::ShareOfSite(_) => {
-            StatusCode::TOO_MANY_REQUESTS
-        }
+    let (status, refused) = match why {
+        NotAdmitted::Full => (StatusCode::SERVICE_UNAVAILABLE, Refused::Full),
+        NotAdmitted::ShareOfAddress(_) => (StatusCode::TOO_MANY_REQUESTS, Refused::ShareOfAddress),
+        NotAdmitted::ShareOfSite(_) => (StatusCode::TOO_MANY_REQUESTS, Refused::ShareOfSite),
     };
+    front.refused.count(refused);
     if front.refusals.allows_one() {
         tracing::warn!(%worker, %ip, %why, "registration refused");
     }

@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use holepunch_wire::relay::{RelayAccess, RelayKey};
@@ -16,6 +17,8 @@ use rand::rngs::{StdRng, SysRng};
 use rand::{SeedableRng, TryRng};
 use tokio::task::JoinSet;
 
+use crate::admin::{self, AdminConfig, Guard};
+use crate::api::ApiDoor;
 use crate::front::{Front, STORE_AWAY};
 use crate::http;
 use crate::hub::Hub;
@@ -25,7 +28,6 @@ use crate::peers::Peers;
 use crate::registration::RegistrationDoor;
 use crate::relay::{Relay, RelayDoor, RelayDrop, RelayLimits};
 use crate::stun::{StunServer, StunSettings};
-use crate::telling::Counted;
 use crate::tls::Tls;
 
 /// What a server is to be.
@@ -56,6 +58,8 @@ pub struct Config {
     pub stun_advertise: Vec<SocketAddr>,
     /// Whether `GET /debug/list_workers` tells everybody who is registered.
     pub listing: bool,
+    /// Where metrics and the API are served, and to whom.
+    pub admin: AdminConfig,
     /// Most files that may be open, sockets included; `None`: the limit of this process.
     pub open_files_max: Option<usize>,
     /// What the relay carries; `None` turns it off.
@@ -70,6 +74,7 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Server {
     listening: Listening,
+    admin: Option<Listening>,
     stun: Option<StunServer>,
     proof_key: ProofKey,
     hub: Arc<Hub>,
@@ -107,6 +112,7 @@ impl Server {
             tls: config.tls,
             websockets_max: config.matchmaker.workers_max.saturating_add(relays_max),
         })?;
+        let admin = admin_listener(&config.admin, &bound.front)?;
         // One that several share is good at each of them.
         let proof_key = ProofKey::new(match &config.matchmaker.relay {
             Some(access) => access.key.derived(b"proofs of address"),
@@ -146,12 +152,21 @@ impl Server {
         let (http, hosts) = (bound.address, &bound.front.public_hosts);
         let tls = bound.front.tls.is_some();
         tracing::info!(%http, tls, stun = ?stun_addresses, ?hosts, "rendezvous is running");
-        let routes = routes(&bound.front, &hub, relay.clone(), config.listing);
+        hub.metrics.add_listening(&bound.front.refused, &bound.front.connections);
+        hub.metrics.add_stun(stun.as_ref());
+        let inside = Inside { config: &config.admin, hub: &hub, workers: &bound.front };
+        let at = admin.as_ref().map_or(&bound.front, |admin| &admin.front);
+        let seen = inside.routes(Arc::clone(at), relay.clone(), config.listing);
+        let (seen, admin) = match admin {
+            None => (seen, None),
+            Some(admin) => (Router::new(), Some(admin.serve(http::with_health(seen)))),
+        };
+        let routes = routes(&inside, relay.clone(), seen);
         let listening = bound.serve(routes);
         let mut clock = JoinSet::new();
         let board = Arc::clone(&hub);
         clock.spawn(async move { board.run().await });
-        Ok(Self { listening, stun, proof_key, hub, relay, clock })
+        Ok(Self { listening, admin, stun, proof_key, hub, relay, clock })
     }
 
     /// Where HTTP and WebSocket are served.
@@ -172,10 +187,10 @@ impl Server {
         &self.proof_key
     }
 
-    /// How often each event has happened so far, and each drop.
+    /// Where metrics and the API are served, if they have an address of their own.
     #[must_use]
-    pub fn event_counts(&self) -> Vec<(Counted, u64)> {
-        self.hub.counts()
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Listening::address)
     }
 
     /// How many datagrams of links have come to the relay by UDP, and were handed on.
@@ -202,7 +217,12 @@ impl Server {
             }
             self.hub.shutdown();
         });
-        let Ended { left, ended_for_others } = ended.await;
+        let admin = async {
+            if let Some(admin) = self.admin {
+                admin.close(|| {}).await;
+            }
+        };
+        let (Ended { left, ended_for_others }, ()) = tokio::join!(ended, admin);
         self.clock.shutdown().await;
         self.hub.resign().await;
         if let Some(stun) = self.stun {
@@ -212,16 +232,63 @@ impl Server {
     }
 }
 
-fn routes(front: &Arc<Front>, hub: &Arc<Hub>, relay: Option<Arc<Relay>>, listing: bool) -> Router {
-    let (front, hub) = (|| Arc::clone(front), || Arc::clone(hub));
+/// What whoever looks after the server looks at.
+struct Inside<'a> {
+    config: &'a AdminConfig,
+    hub: &'a Arc<Hub>,
+    /// Where workers come in.
+    workers: &'a Arc<Front>,
+}
+
+impl Inside<'_> {
+    /// What is served to them, at this front.
+    fn routes(&self, front: Arc<Front>, relay: Option<Arc<Relay>>, listing: bool) -> Router {
+        let hub = || Arc::clone(self.hub);
+        let fronts = (Arc::clone(&front), Arc::clone(self.workers));
+        let api = ApiDoor::new(fronts, hub(), relay).routes();
+        let listing = listing.then(|| {
+            let listings = Listings::default();
+            ListingDoor { front: Arc::clone(&front), hub: hub(), listings }.routes()
+        });
+        let listing = listing.unwrap_or_default();
+        let has_own_address = self.config.listen.is_some();
+        let token = self.config.token.clone();
+        // The listing is open to everybody, as it always was, where nobody has said anything else.
+        let is_open = token.is_none() && !has_own_address;
+        let guard = Arc::new(Guard { front, token, has_own_address });
+        let guarded = |router: Router| {
+            router.route_layer(from_fn_with_state(Arc::clone(&guard), admin::check))
+        };
+        if is_open { guarded(api).merge(listing) } else { guarded(api.merge(listing)) }
+    }
+}
+
+/// The socket for metrics and the API, if they have one of their own.
+fn admin_listener(config: &AdminConfig, front: &Front) -> Result<Option<Bound>, BindError> {
+    let Some(listen) = config.listen else { return Ok(None) };
+    let bound = Bound::bind(Settings {
+        listen,
+        trusted_proxies: front.trusted_proxies.clone(),
+        // Whoever looks comes there directly, also from the network of a proxy.
+        proxy_protocol: false,
+        public_hosts: front.public_hosts.to_vec(),
+        open_files_max: None,
+        tls: None,
+        websockets_max: 0,
+    });
+    match bound {
+        Err(BindError::Http { address, source }) => Err(BindError::Admin { address, source }),
+        bound => bound.map(Some),
+    }
+}
+
+fn routes(inside: &Inside<'_>, relay: Option<Arc<Relay>>, others: Router) -> Router {
+    let (front, hub) = (|| Arc::clone(inside.workers), || Arc::clone(inside.hub));
     let told = hub();
     let tell = move |session, end, is_open| told.relay_changed(session, end, is_open);
     let relay = RelayDoor { front: front(), relay, tell: Box::new(tell) }.routes();
     let registration = RegistrationDoor { front: front(), hub: hub() }.routes();
-    let listing = listing.then(|| {
-        ListingDoor { front: front(), hub: hub(), listings: Listings::default() }.routes()
-    });
-    let others = listing.unwrap_or_default().route("/readyz", get(ready).with_state(hub()));
+    let others = others.route("/readyz", get(ready).with_state(hub()));
     http::rendezvous(front(), relay.merge(registration), others)
 }
 

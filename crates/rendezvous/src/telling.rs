@@ -1,8 +1,7 @@
-//! What happens is told once, to everybody who wants to know: the log, the counters, and the relay.
+//! What happens is told once, to everybody who wants to know: the log, the metrics, the event stream, and the relay.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use holepunch_matchmaker::{Event, Told};
@@ -16,53 +15,10 @@ use crate::relay::Relay;
 /// Ignored messages of one connection that are logged; further ones are only counted, so that nobody
 /// can flood the log.
 pub(crate) const IGNORED_LOGGED_MAX: u32 = 10;
-/// Kinds of events that are counted apart, several times what there can be: codes, reasons and pairs of classes are all of
-/// this program's own. Beyond that they are counted without classes.
-const COUNTED_MAX: usize = 4096;
-
 /// Somebody who wants to know what happens.
 pub(crate) trait Observer: Debug + Send + Sync {
     /// This has happened then.
     fn observe(&self, told: &Told, at: SystemTime);
-}
-
-/// What is counted together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Counted {
-    /// The event's code.
-    pub code: &'static str,
-    /// Its reason, where it has one.
-    pub reason: Option<&'static str>,
-    /// The classes of the two NATs, in order, where there are two.
-    pub classes: Option<[NatClass; 2]>,
-}
-
-/// How often each event has happened.
-#[derive(Debug, Default)]
-pub(crate) struct EventCounts(Mutex<BTreeMap<Counted, u64>>);
-
-impl EventCounts {
-    /// All of them.
-    pub(crate) fn all(&self) -> Vec<(Counted, u64)> {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.iter().map(|(counted, count)| (*counted, *count)).collect()
-    }
-}
-
-impl Observer for Arc<EventCounts> {
-    fn observe(&self, told: &Told, _: SystemTime) {
-        let classes = told.session.map(|(_, mut classes)| {
-            classes.sort_unstable();
-            classes
-        });
-        let (code, reason) = told.event.code();
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut counted = Counted { code, reason, classes };
-        if counts.len() >= COUNTED_MAX && !counts.contains_key(&counted) {
-            counted.classes = None;
-        }
-        *counts.entry(counted).or_default() += 1;
-    }
 }
 
 /// The relay of a session ends with it.
@@ -95,7 +51,7 @@ impl Log {
 impl Observer for Arc<Log> {
     fn observe(&self, told: &Told, _: SystemTime) {
         // These come by the million, and nobody has done anything wrong.
-        if matches!(told.event, Event::Dropped(_)) {
+        if told.quiet || matches!(told.event, Event::Dropped(_)) {
             return;
         }
         let budget = if is_warning(&told.event) { &self.warnings } else { &self.lines };
@@ -105,13 +61,20 @@ impl Observer for Arc<Log> {
     }
 }
 
+/// Whether it is one more of what a client does wrong again and again: it is counted, and told to nobody.
+pub(crate) fn is_surplus(event: &Event) -> bool {
+    if let Event::ReportRefused(.., before) | Event::MessageIgnored(.., before) = event {
+        *before >= IGNORED_LOGGED_MAX
+    } else {
+        false
+    }
+}
+
 /// Whether a client has done something wrong, and it is to be logged as a warning.
 fn is_warning(event: &Event) -> bool {
     match event {
         Event::Refused(..) | Event::PingOverdue(_) => true,
-        Event::ReportRefused(.., before) | Event::MessageIgnored(.., before) => {
-            *before < IGNORED_LOGGED_MAX
-        }
+        Event::ReportRefused(..) | Event::MessageIgnored(..) => !is_surplus(event),
         Event::Registered(..)
         | Event::PublicIp(..)
         | Event::Queued { .. }
@@ -198,7 +161,7 @@ fn log_session(event: &Event, session: SessionId, [a, b]: [NatClass; 2]) {
 mod tests {
     use holepunch_matchmaker::{DropReason, LeaveReason};
     use holepunch_wire::WorkerId;
-    use holepunch_wire::reason::{CloseReason, EndReason};
+    use holepunch_wire::reason::CloseReason;
 
     use super::*;
 
@@ -215,28 +178,5 @@ mod tests {
         }
         assert!(is_warning(&Event::Refused(worker.clone(), CloseReason::OtherKey)));
         assert!(!is_warning(&Event::Left(worker, LeaveReason::Closed)));
-    }
-
-    #[test]
-    fn events_are_counted_by_code_reason_and_classes_in_whatever_order() {
-        let counts = Arc::<EventCounts>::default();
-        let ended = |classes| {
-            let told = Event::SessionEnded(EndReason::PeerLeft).told(None);
-            Told { session: Some((SessionId(1), classes)), ..told }
-        };
-        let (easy, hard) = (NatClass::Easy, NatClass::Hard);
-        for told in [ended([easy, hard]), ended([hard, easy]), ended([easy, easy])] {
-            counts.observe(&told, SystemTime::UNIX_EPOCH);
-        }
-        counts.observe(&Event::Dropped(DropReason::NotJson).told(None), SystemTime::UNIX_EPOCH);
-        let counted = |code, reason, classes| Counted { code, reason: Some(reason), classes };
-        assert_eq!(
-            counts.all(),
-            [
-                (counted("dropped", "not_json", None), 1),
-                (counted("session_ended", "peer_left", Some([easy, easy])), 1),
-                (counted("session_ended", "peer_left", Some([easy, hard])), 2),
-            ]
-        );
     }
 }

@@ -406,6 +406,7 @@ async fn an_offer_names_the_address_and_none_where_there_is_no_udp() {
 async fn a_relay_alone_serves_datagrams_too() {
     let key = RelayKey::new([1; 32]);
     let server = RelayServer::bind(RelayConfig {
+        tls: None,
         listen: loopback(),
         udp_listen: vec![loopback()],
         udp_is_optional: false,

@@ -6,7 +6,6 @@ mod common;
 
 use common::Rendezvous;
 use common::v1::{Client, open};
-use holepunch_wire::nat::NatClass;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::http::StatusCode;
@@ -67,15 +66,15 @@ async fn two_clients_have_a_session_from_offer_to_end() {
     // What is over is left alone, and counted.
     second.send(json!({ "type": "leave", "session": session })).await;
     second.is_up().await;
-    let counts = rendezvous.server.event_counts();
-    let count = |code, reason| {
-        let of = counts.iter().filter(|(it, _)| (it.code, it.reason) == (code, Some(reason)));
-        of.map(|(it, count)| (it.classes, *count)).collect::<Vec<_>>()
-    };
-    let unknown = Some([NatClass::Unknown; 2]);
-    assert_eq!(count("session_started", "plain"), [(unknown, 1)]);
-    assert_eq!(count("session_ended", "peer_left"), [(unknown, 1)]);
-    assert_eq!(count("dropped", "no_session"), [(None, 1)]);
+    let metrics = common::http::metrics(rendezvous.address()).await;
+    for line in [
+        r#"sessions_started_total{nats="unknown/unknown",strategy="plain"} 1"#,
+        r#"sessions_ended_total{reason="peer_left"} 1"#,
+        r#"session_outcomes_total{nats="unknown/unknown",path="none"} 1"#,
+        r#"dropped_total{reason="no_session"} 1"#,
+    ] {
+        assert!(metrics.contains(&format!("\nholepunch_{line}\n")), "{line}: {metrics}");
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 //! use holepunch_worker::Worker;
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //!
-//! # use holepunch_rendezvous::{Config, MatchmakerConfig, RelayLimits, Server};
+//! # use holepunch_rendezvous::{AdminConfig, Config, MatchmakerConfig, RelayLimits, Server};
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let any_port: std::net::SocketAddr = "127.0.0.1:0".parse()?;
@@ -15,6 +15,7 @@
 //! #     stun_is_optional: false,
 //! #     stun_answers_max: None,
 //! #     listing: false,
+//! #     admin: AdminConfig::default(),
 //! #     open_files_max: None,
 //! #     trusted_proxies: Vec::new(),
 //! #     proxy_protocol: false,

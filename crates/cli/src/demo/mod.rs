@@ -8,7 +8,9 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use holepunch_rendezvous::{Config as ServerConfig, MatchmakerConfig, RelayLimits, Server};
+use holepunch_rendezvous::{
+    AdminConfig, Config as ServerConfig, MatchmakerConfig, RelayLimits, Server,
+};
 
 use crate::exit::Failure;
 use crate::output;
@@ -65,6 +67,7 @@ fn server(
         stun_is_optional: false,
         stun_answers_max: None,
         listing: true,
+        admin: AdminConfig::default(),
         open_files_max: None,
         trusted_proxies: Vec::new(),
         proxy_protocol: false,

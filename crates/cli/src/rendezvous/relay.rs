@@ -66,7 +66,7 @@ pub(crate) struct KeyArgs {
 
 /// A text that no log shows.
 #[derive(Clone)]
-struct Hidden(String);
+pub(super) struct Hidden(pub(super) String);
 
 impl FromStr for Hidden {
     type Err = std::convert::Infallible;

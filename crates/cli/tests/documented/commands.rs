@@ -36,6 +36,7 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("cargo test ", "it is the test command itself, or one that measures"),
     ("sudo ", "it needs root, and measures"),
     ("scripts/bench-", "it measures"),
+    ("ADMIN_TOKEN=", "the tests of the rendezvous run it, with a free port"),
     ("STORE=", "the tests of the store run several, with a Redis server of their own"),
     ("RELAY_KEY=", "the tests of the relay run both, with free ports"),
     ("ssh ", "there is no SSH server: a test's own server takes its place"),

@@ -2,7 +2,9 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use holepunch_rendezvous::{Config as ServerConfig, MatchmakerConfig, RelayLimits, Server};
+use holepunch_rendezvous::{
+    AdminConfig, Config as ServerConfig, MatchmakerConfig, RelayLimits, Server,
+};
 use holepunch_wire::session::RoomName;
 use holepunch_worker::{
     Config, Identity, Link, LinkError, Links, Notice, PathKind, Signal, Worker,
@@ -63,6 +65,7 @@ pub(crate) fn serve_with(listen: SocketAddr, change: impl FnOnce(&mut ServerConf
         stun_is_optional: false,
         stun_answers_max: None,
         listing: true,
+        admin: AdminConfig::default(),
         open_files_max: None,
         trusted_proxies: Vec::new(),
         proxy_protocol: false,

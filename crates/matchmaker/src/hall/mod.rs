@@ -11,6 +11,7 @@ mod rejoin;
 mod relay;
 mod session;
 mod sessions;
+mod view;
 mod waiting;
 
 #[cfg(debug_assertions)]
@@ -39,6 +40,7 @@ use queue::ReadyQueue;
 pub(crate) use session::MESH_WORKERS_MAX;
 pub use session::RESUME_WITHIN;
 use session::Session;
+pub use view::{EndView, MemberView, RoomView, SessionView};
 use waiting::Waiting;
 
 /// What the halls of one rendezvous share.
@@ -81,6 +83,12 @@ impl Step<'_> {
 
     fn event(&mut self, event: Event) {
         self.shared.events.push_back(event.told(Some(self.room.clone())));
+    }
+
+    /// Something that its worker may do again and again.
+    fn event_unless(&mut self, quiet: bool, event: Event) {
+        let told = event.told(Some(self.room.clone()));
+        self.shared.events.push_back(Told { quiet, ..told });
     }
 
     fn event_of(&mut self, session: SessionId, classes: [NatClass; 2], event: Event) {

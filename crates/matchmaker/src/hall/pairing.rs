@@ -48,9 +48,10 @@ impl Hall {
         let (endpoint, protocol) = (person.card.endpoint, person.card.protocol());
         self.ready.insert(place, Waiter { seat, endpoint, protocol });
         let waiting = self.ready.len();
-        if let (true, Some(endpoint)) = (is_told && person.told.take(TOLD, step.now), endpoint) {
+        if let (true, Some(endpoint)) = (is_told, endpoint) {
+            let quiet = !person.told.take(TOLD, step.now);
             let worker = person.card.worker.clone();
-            step.event(Event::Queued { worker, endpoint, waiting });
+            step.event_unless(quiet, Event::Queued { worker, endpoint, waiting });
         }
     }
 
@@ -100,8 +101,8 @@ impl Hall {
         for seat in [first, second] {
             is_told |= self.people.get_mut(&seat).is_some_and(|it| it.told.take(TOLD, step.now));
         }
-        if let (true, Some(a), Some(b)) = (is_told, self.worker(first), self.worker(second)) {
-            step.event(Event::Paired(a, b));
+        if let (Some(a), Some(b)) = (self.worker(first), self.worker(second)) {
+            step.event_unless(!is_told, Event::Paired(a, b));
         }
     }
 

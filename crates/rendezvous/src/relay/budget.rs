@@ -105,6 +105,20 @@ pub(super) enum Refusal {
     Ended,
 }
 
+impl Refusal {
+    /// What each is called, by its number.
+    pub(super) const CODES: [&str; 6] = [
+        "full",
+        "share_of_address",
+        "share_of_site",
+        "quota_of_address",
+        "quota_of_session",
+        "ended",
+    ];
+}
+
+const _: () = assert!(Refusal::Ended as usize + 1 == Refusal::CODES.len());
+
 /// Which bound was met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Bound {
@@ -173,6 +187,11 @@ impl Budgets {
         self.sessions.change(payer.session, |it| it.hold(way));
         self.connections[way as usize] += 1;
         Ok(())
+    }
+
+    /// Ends that are open, whichever way they go.
+    pub(super) fn connections(&self) -> usize {
+        self.connections.iter().sum()
     }
 
     /// Whether one more connection may come from there.

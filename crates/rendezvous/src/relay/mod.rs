@@ -24,7 +24,6 @@ pub mod testing;
 mod udp;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -32,16 +31,18 @@ use axum::body::Bytes;
 use holepunch_wire::relay::RelayKey;
 use holepunch_wire::session::SessionId;
 use holepunch_wire::shares;
+use prometheus_client::metrics::counter::Counter;
 
 use crate::client_stream::ClientStream;
 use crate::log_budget::{LINES, LogBudget, WARNINGS};
+use crate::metrics::ByWord;
 use budget::{Budgets, Payer, Refusal, Verdict};
 use connection::{Connection, Counts};
 use end::{Close, End};
 use holepunch_wire::close_code::CloseCode;
 use holepunch_wire::reason::CloseReason;
 use holepunch_wire::relay::udp::Reason;
-use udp::Channels;
+use udp::{Channels, Drops};
 
 pub(crate) use request::RelayDoor;
 pub use server::{RelayConfig, RelayServer};
@@ -102,8 +103,27 @@ pub(crate) struct Relay {
     channels: Channels,
     log_budget: LogBudget,
     warnings: LogBudget,
-    slowed: AtomicU64,
-    over_quota: AtomicU64,
+    figures: Figures,
+}
+
+/// What is counted of a relay.
+#[derive(Debug, Clone)]
+pub(crate) struct Figures {
+    pub(crate) bytes: Counter,
+    pub(crate) refused: ByWord,
+    pub(crate) slowed: Counter,
+    pub(crate) over_quota: Counter,
+}
+
+impl Default for Figures {
+    fn default() -> Self {
+        Self {
+            bytes: Counter::default(),
+            refused: ByWord::new("reason", Refusal::CODES),
+            slowed: Counter::default(),
+            over_quota: Counter::default(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -132,13 +152,34 @@ impl Relay {
             budgets: Mutex::new(Budgets::new(limits)),
             log_budget: LogBudget::new(LINES),
             warnings: LogBudget::new(WARNINGS),
-            slowed: AtomicU64::new(0),
-            over_quota: AtomicU64::new(0),
+            figures: Figures::default(),
         }
+    }
+
+    /// Datagrams that have gone nowhere.
+    pub(crate) fn dropped(&self) -> &Drops {
+        &self.channels.drops
+    }
+
+    pub(crate) fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    /// How many connections are open.
+    pub(crate) fn open_ends(&self) -> usize {
+        self.budgets.lock().unwrap_or_else(PoisonError::into_inner).connections()
     }
 
     /// Takes a connection's place among the budgets, for [`serve`](Self::serve).
     fn enter(&self, payer: Payer) -> Result<(), Refusal> {
+        let entered = self.may_enter(payer);
+        if let Err(refusal) = entered {
+            self.figures.refused.add(refusal as usize, 1);
+        }
+        entered
+    }
+
+    fn may_enter(&self, payer: Payer) -> Result<(), Refusal> {
         if self.with_table(|table| table.is_over(payer.session)) {
             return Err(Refusal::Ended);
         }
@@ -220,8 +261,7 @@ impl Relay {
         self.close_channels(Reason::ShuttingDown);
         let dropped: Vec<(RelayDrop, u64)> =
             self.drops().into_iter().filter(|(_, count)| *count > 0).collect();
-        let (slowed, over_quota) =
-            (self.slowed.load(Ordering::Relaxed), self.over_quota.load(Ordering::Relaxed));
+        let (slowed, over_quota) = (self.figures.slowed.get(), self.figures.over_quota.get());
         tracing::info!(open = pairs.len(), slowed, over_quota, ?dropped, "relay has ended");
     }
 
@@ -242,6 +282,7 @@ impl Relay {
 
     /// Counts bytes that a worker has sent, and logs once what is too much.
     fn spend(&self, payer: Payer, bytes: usize) -> Verdict {
+        self.figures.bytes.inc_by(bytes as u64);
         let verdict = self.budgets.lock().unwrap_or_else(PoisonError::into_inner).spend(
             payer,
             bytes,
@@ -250,13 +291,13 @@ impl Relay {
         let session = payer.session;
         match verdict {
             Verdict::Slow(_, bound, true) => {
-                self.slowed.fetch_add(1, Ordering::Relaxed);
+                self.figures.slowed.inc();
                 if self.log_budget.allows_one() {
                     tracing::info!(%session, ?bound, "relay slowed: it is over its rate");
                 }
             }
             Verdict::Over(bound) => {
-                self.over_quota.fetch_add(1, Ordering::Relaxed);
+                self.figures.over_quota.inc();
                 if self.warnings.allows_one() {
                     tracing::warn!(%session, ?bound, "relay closed: its quota is used up");
                 }

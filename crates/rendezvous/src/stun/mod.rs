@@ -18,6 +18,7 @@ use noq_udp::RecvMeta;
 use tokio::task::JoinSet;
 
 use crate::listening::BindError;
+use crate::metrics::ByWord;
 use crate::relay::{Arrival as RelayArrival, Relay};
 pub use budget::TOTAL as ANSWERS_MAX;
 use budget::{Allowance, Budget, Shortfall};
@@ -28,6 +29,14 @@ pub(crate) use socket::Socket;
 #[cfg(test)]
 pub(crate) use socket::open as open_sockets;
 use sole_source::SoleSource;
+
+/// The place of those that are not answered, behind those of [`Allowance`].
+const UNANSWERED: usize = 2;
+
+/// The counters of answers, before there are any.
+pub(crate) fn no_answers() -> ByWord {
+    ByWord::new("answer", ["whole", "mapped_alone", "none"])
+}
 
 /// What all sockets share. The budgets among it: the datagrams of one client come to one socket, but a victim has as many
 /// ports as it takes to be answered by all of them.
@@ -40,6 +49,7 @@ struct Shared {
     budget: Mutex<Budget>,
     /// What is sent for the relay to addresses that have proved nothing: what it costs takes no answers of STUN from them.
     of_relay: Mutex<Budget>,
+    answers: ByWord,
     sole_source: Mutex<SoleSource>,
     /// Nothing more can be learnt of that: no further datagram takes the lock.
     is_source_decided: AtomicBool,
@@ -50,6 +60,7 @@ struct Shared {
 #[derive(Debug)]
 pub(crate) struct StunServer {
     addresses: Vec<SocketAddr>,
+    answers: ByWord,
     tasks: JoinSet<()>,
 }
 
@@ -80,10 +91,12 @@ impl StunServer {
             proofs,
             budget: Mutex::new(Budget::new(answers_max)),
             of_relay: Mutex::new(Budget::new(answers_max)),
+            answers: no_answers(),
             sole_source: Mutex::default(),
             is_source_decided: AtomicBool::new(false),
             relay: relay.clone(),
         });
+        let answers = shared.answers.clone();
         let each = shards.iter().flat_map(|shard| (0..shard.len()).map(move |own| (shard, own)));
         let tasks = each.map(|(shard, own)| {
             let (sockets, shared) = (Arc::clone(shard), Arc::clone(&shared));
@@ -91,7 +104,7 @@ impl StunServer {
         });
         let mut tasks: JoinSet<()> = tasks.collect();
         relay.map(|relay| tasks.spawn(relay.sweep()));
-        Ok(Self { addresses: locals, tasks })
+        Ok(Self { addresses: locals, answers, tasks })
     }
 
     /// The same; nothing where there are no addresses, or where they are taken and that is no fault.
@@ -113,6 +126,11 @@ impl StunServer {
                 Ok(None)
             }
         }
+    }
+
+    /// Binding requests, by what the budget has left for their answers.
+    pub(crate) fn answers(&self) -> ByWord {
+        self.answers.clone()
     }
 
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
@@ -187,7 +205,11 @@ impl Reader {
         };
         let (key, clock) = &shared.proofs;
         let prover = Prover { key, expires: clock.expiry(now) };
-        let allows = |to| allows(&shared.budget, to, now);
+        let allows = |to| {
+            let allowance = allows(&shared.budget, to, now);
+            shared.answers.add(allowance.map_or(UNANSWERED, |it| it as usize), 1);
+            allowance
+        };
         let own = Own { locals: &shared.locals, advertised: &shared.advertised };
         let Some(answer) = respond(datagram, &arrival, own, prover, allows) else { return };
         if !shared.is_source_decided.load(Ordering::Relaxed) {

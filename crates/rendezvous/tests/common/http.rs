@@ -21,6 +21,27 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> Answer {
         .await
 }
 
+/// `GET path` as a client of this machine does, with further header lines.
+pub(crate) async fn get_with(address: SocketAddr, path: &str, further: &str) -> Answer {
+    let head =
+        format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{further}\r\n");
+    exchange(address, &head).await
+}
+
+/// What a page of the API says.
+pub(crate) async fn api(address: SocketAddr, path: &str) -> serde_json::Value {
+    let answer = get_with(address, &format!("/api/v1/{path}"), "").await;
+    assert_eq!(answer.status, 200, "{path}: {answer:?}");
+    serde_json::from_str(&answer.body).unwrap()
+}
+
+/// All metrics.
+pub(crate) async fn metrics(address: SocketAddr) -> String {
+    let answer = get_with(address, "/metrics", "").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.body
+}
+
 /// Writes a whole request, which must ask for `Connection: close`, and reads the whole answer.
 pub(crate) async fn exchange(address: SocketAddr, request: &str) -> Answer {
     within("an HTTP answer", async {

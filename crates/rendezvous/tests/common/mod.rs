@@ -13,7 +13,7 @@ pub(crate) mod worker;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use holepunch_rendezvous::{Config, MatchmakerConfig, RelayLimits, Server};
+use holepunch_rendezvous::{AdminConfig, Config, MatchmakerConfig, RelayLimits, Server};
 use serde_json::Value;
 
 use worker::Worker;
@@ -114,6 +114,7 @@ pub(crate) fn config() -> Config {
         stun_is_optional: false,
         stun_answers_max: None,
         listing: true,
+        admin: AdminConfig::default(),
         open_files_max: None,
         trusted_proxies: Vec::new(),
         proxy_protocol: false,

@@ -1,6 +1,6 @@
 //! Why datagrams of the relay go nowhere, and how many.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::metrics::ByWord;
 
 /// Why a datagram of the relay goes nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,17 +56,27 @@ impl RelayDrop {
     }
 }
 
-#[derive(Debug, Default)]
-pub(in crate::relay) struct Drops([AtomicU64; RelayDrop::ALL.len()]);
+/// How many of each.
+#[derive(Debug, Clone)]
+pub(crate) struct Drops(ByWord);
+
+impl Default for Drops {
+    fn default() -> Self {
+        Self(ByWord::new("reason", RelayDrop::ALL.map(RelayDrop::name)))
+    }
+}
 
 impl Drops {
     pub(in crate::relay) fn count(&self, why: RelayDrop, datagrams: usize) {
-        self.0[why as usize].fetch_add(datagrams as u64, Ordering::Relaxed);
+        self.0.add(why as usize, datagrams as u64);
     }
 
-    /// How many of each.
     pub(in crate::relay) fn all(&self) -> Vec<(RelayDrop, u64)> {
-        let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
-        RelayDrop::ALL.into_iter().zip(counts).collect()
+        RelayDrop::ALL.into_iter().zip(self.0.counts()).collect()
+    }
+
+    /// What is registered.
+    pub(crate) fn words(&self) -> &ByWord {
+        &self.0
     }
 }

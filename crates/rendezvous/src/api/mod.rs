@@ -1,0 +1,217 @@
+//! `/metrics` and `/api/v1`: what is there and what happens, for whoever looks after the server.
+
+mod query;
+mod rows;
+mod stream;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, RawQuery, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use holepunch_wire::WorkerId;
+use holepunch_wire::session::{RoomName, SessionId};
+use holepunch_wire::text::harmless_json;
+use serde::Serialize;
+use tokio::sync::Semaphore;
+
+use crate::client_address::client_address;
+use crate::front::Front;
+use crate::hub::Hub;
+use crate::listing::Listings;
+use crate::metrics;
+use crate::relay::Relay;
+use query::{NO_CURSOR, Query, cursor_of, page};
+use rows::{LinkRow, RoomRow, SessionRow, WorkerRow};
+use stream::STREAMS_MAX;
+
+/// The document of the API, as it is served. Written by hand: to derive it would cost the binary more than its text, and a test
+/// compares it with what is answered.
+const OPENAPI: &str = include_str!("openapi.json");
+
+/// Where the server is looked at.
+#[derive(Debug)]
+pub(crate) struct ApiDoor {
+    front: Arc<Front>,
+    hub: Arc<Hub>,
+    /// Where workers come in: what is looked at is not the door of those who look.
+    workers: Arc<Front>,
+    relay: Option<Arc<Relay>>,
+    listings: Listings,
+    streams: Arc<Semaphore>,
+}
+
+/// Some entries, and where there are more.
+#[derive(Debug, Serialize)]
+struct Page<T> {
+    /// Which instance answers: each of several answers for itself.
+    instance: String,
+    items: Vec<T>,
+    /// The cursor of the next page; there may be nothing on it.
+    next: Option<String>,
+    /// Events that were asked for and are gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missed: Option<u64>,
+}
+
+type Asked = (ConnectInfo<SocketAddr>, RawQuery, HeaderMap);
+
+impl ApiDoor {
+    pub(crate) fn new(
+        (front, workers): (Arc<Front>, Arc<Front>),
+        hub: Arc<Hub>,
+        relay: Option<Arc<Relay>>,
+    ) -> Self {
+        // Not those of the listing: whoever reads that slowly keeps nobody from the metrics.
+        let listings = Listings::default();
+        let streams = Arc::new(Semaphore::new(STREAMS_MAX));
+        Self { front, hub, workers, relay, listings, streams }
+    }
+
+    pub(crate) fn routes(self) -> Router {
+        Router::new()
+            .route("/metrics", get(scrape))
+            .route("/api/v1/openapi.json", get(openapi))
+            .route("/api/v1/workers", get(workers))
+            .route("/api/v1/rooms", get(rooms))
+            .route("/api/v1/sessions", get(sessions))
+            .route("/api/v1/links", get(links))
+            .route("/api/v1/events", get(stream::events))
+            .with_state(Arc::new(self))
+    }
+
+    fn instance(&self) -> String {
+        format!("{:08x}", self.hub.events.instance())
+    }
+
+    /// Answers with what is made in this one's turn; `Err`: what is wrong with the query.
+    async fn answer(
+        &self,
+        (ConnectInfo(from), _, headers): &Asked,
+        kind: &'static str,
+        make: impl FnOnce() -> Result<String, String>,
+    ) -> Response {
+        let client = client_address(*from, headers, &self.front.trusted_proxies).ip;
+        let (turn, reading) = match self.listings.turn(&self.front, client).await {
+            Ok(reading) => reading,
+            Err(refusal) => return refusal,
+        };
+        let made = make();
+        tokio::task::yield_now().await;
+        drop(turn);
+        let mut response = match made {
+            Ok(text) => reading.answer(kind, text.into_bytes()),
+            Err(why) => (StatusCode::BAD_REQUEST, why).into_response(),
+        };
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+
+    /// Answers with a page.
+    async fn page<T: Serialize>(
+        &self,
+        asked: &Asked,
+        filters: &[&str],
+        rows: impl FnOnce(&Query) -> Result<(Vec<T>, Option<String>), String>,
+    ) -> Response {
+        let RawQuery(query) = &asked.1;
+        let make = || {
+            let (items, next) = rows(&Query::of(query.as_deref(), filters)?)?;
+            Ok(json(&Page { instance: self.instance(), items, next, missed: None }))
+        };
+        self.answer(asked, "application/json", make).await
+    }
+}
+
+/// A document in which nothing acts on a terminal, whatever others have called themselves.
+fn json(value: &impl Serialize) -> String {
+    let text = serde_json::to_string(value);
+    harmless_json(&text.expect("invariant: texts and numbers are always valid JSON"))
+}
+
+async fn scrape(State(door): State<Arc<ApiDoor>>, asked: Asked) -> Response {
+    let make = || {
+        let mut now = door.hub.scrape();
+        now.connections = door.workers.connections.open();
+        now.relay_ends = door.relay.as_ref().map_or(0, |relay| relay.open_ends());
+        now.event_readers = STREAMS_MAX - door.streams.available_permits();
+        Ok(door.hub.metrics.text(&now))
+    };
+    door.answer(&asked, metrics::CONTENT_TYPE, make).await
+}
+
+async fn openapi() -> Response {
+    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], OPENAPI).into_response()
+}
+
+/// The room in which a page begins, and behind what.
+type From<T> = Option<(RoomName, Option<T>)>;
+
+/// Where a page of what is in rooms begins.
+fn begins<T>(query: &Query, read: impl Fn(&str) -> Option<T>) -> Result<From<T>, String> {
+    let Some(texts) = query.cursor()? else {
+        return Ok(query.room.clone().map(|room| (room, None)));
+    };
+    let [room, last] = &texts[..] else { return Err(NO_CURSOR.to_owned()) };
+    let room = RoomName::new(room).map_err(|_| NO_CURSOR)?;
+    Ok(Some((room, Some(read(last).ok_or(NO_CURSOR)?))))
+}
+
+async fn workers(State(door): State<Arc<ApiDoor>>, asked: Asked) -> Response {
+    let filters = ["room", "prefix", "nat", "protocol", "waiting"];
+    let rows = |query: &Query| {
+        let from = begins(query, |id| WorkerId::new(id).ok())?;
+        Ok(door.hub.read(|board| {
+            let (own, from) = (board.instance(), from.as_ref());
+            let views = board.halls().members(from.map(|(room, last)| (room, last.as_ref())));
+            let mut views = views.take_while(|view| query.takes_room(Some(view.room)));
+            let row = |view| WorkerRow::of(&view, own, query);
+            page(&mut views, query.limit, row, |view| cursor_of(&WorkerRow::cursor(&view)))
+        }))
+    };
+    door.page(&asked, &filters, rows).await
+}
+
+async fn rooms(State(door): State<Arc<ApiDoor>>, asked: Asked) -> Response {
+    let rows = |query: &Query| {
+        let texts = query.cursor()?;
+        let after = texts.map(|texts| RoomName::new(&texts.join("\n"))).transpose();
+        let after = after.map_err(|_| NO_CURSOR)?;
+        Ok(door.hub.read(|board| {
+            let mut views = board.halls().rooms(after.as_ref());
+            let row = |view| RoomRow::of(&view, query);
+            page(&mut views, query.limit, row, |view| cursor_of(&[view.name.as_str().into()]))
+        }))
+    };
+    door.page(&asked, &["prefix", "class"], rows).await
+}
+
+async fn sessions(State(door): State<Arc<ApiDoor>>, asked: Asked) -> Response {
+    let rows = |query: &Query| {
+        let from = begins(query, |id| id.parse::<SessionId>().ok())?;
+        Ok(door.hub.read(|board| {
+            let from = from.as_ref().map(|(room, last)| (room, *last));
+            let views = board.halls().session_views(from);
+            let mut views = views.take_while(|view| query.takes_room(Some(view.room)));
+            let row = |view| SessionRow::of(&view, query);
+            page(&mut views, query.limit, row, |view| cursor_of(&SessionRow::cursor(&view)))
+        }))
+    };
+    door.page(&asked, &["room", "prefix", "nat", "path"], rows).await
+}
+
+async fn links(State(door): State<Arc<ApiDoor>>, asked: Asked) -> Response {
+    let rows = |query: &Query| {
+        let after = query.cursor()?.map(|texts| texts.join("\n").parse::<SessionId>()).transpose();
+        let after = after.map_err(|_| NO_CURSOR)?;
+        Ok(door.hub.metrics.links.read(after, |links| {
+            let row = |link| LinkRow::of(link, query);
+            page(links, query.limit, row, |(id, _)| cursor_of(&[id.to_string().into()]))
+        }))
+    };
+    door.page(&asked, &["room", "prefix", "nat", "path"], rows).await
+}
