@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use holepunch_wire::address::AddressKind;
 use holepunch_wire::relay::udp::is_of_relay;
 use holepunch_wire::stun::proof::{ProofClock, ProofKey};
 use noq_udp::RecvMeta;
@@ -182,7 +183,10 @@ impl Reader {
             let taken = match &self.shared.relay {
                 Some(relay) if is_of_relay(read) => {
                     let arrival = RelayArrival { sockets: &self.sockets, own: self.own, meta, now };
-                    let allows = |to| allows(&self.shared.of_relay, to, now).is_some();
+                    let allows = |to| {
+                        AddressKind::of(to).is_reachable_unicast()
+                            && allows(&self.shared.of_relay, to, now).is_some()
+                    };
                     relay.take(read, &arrival, allows)
                 }
                 _ => {
