@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::config_file::ConfigFile;
+use crate::config_file::{ConfigFile, SERVICE_KEYS, ServiceKey};
 use crate::exit::Failure;
 
 /// Longest time that a setting may name: a day.
@@ -113,11 +113,18 @@ impl Environment {
         }
         let Some((source, text)) = self.found(variables) else { return Ok(None) };
         self.kept(text.parse().map(Some).map_err(|why| {
-            let place = match source {
-                Source::Variable(name) => format!("the environment variable {name} ({flag})"),
-                Source::File(name) => self.file.place(name),
+            let (name, place) = match source {
+                Source::Variable(name) => {
+                    (name, format!("the environment variable {name} ({flag})"))
+                }
+                Source::File(name) => (name, self.file.place(name)),
             };
-            Failure::usage(format!("{place} is {text:?}: {why}"))
+            let is_secret = |key: &ServiceKey| key.is_secret && key.variable == name;
+            Failure::usage(if SERVICE_KEYS.iter().any(is_secret) {
+                format!("{place}: {why}")
+            } else {
+                format!("{place} is {text:?}: {why}")
+            })
         }))
     }
 

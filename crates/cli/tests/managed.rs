@@ -137,6 +137,16 @@ async fn a_password_in_the_url_of_the_rendezvous_is_not_printed() {
 }
 
 #[tokio::test]
+async fn a_secret_that_cannot_be_read_is_not_repeated() {
+    let variables = [("STORE", "redis://u:hush@h:port"), ("RELAY_KEY", KEY)];
+    for more in [&["--check-config"][..], &[]] {
+        let ended = Program::end_of(&[&RENDEZVOUS[..], more].concat(), &variables).await;
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.err.contains("STORE") && !ended.err.contains("hush"), "{ended:?}");
+    }
+}
+
+#[tokio::test]
 async fn all_that_is_wrong_with_settings_is_told_and_nothing_is_begun() {
     let folder = tempfile::tempdir().unwrap();
     let file =
