@@ -40,8 +40,8 @@ fn config(args: Args, environment: &Environment) -> Result<RelayConfig, Failure>
     let key = args.key.key(environment)?.ok_or_else(|| {
         Failure::usage("a relay needs RELAY_KEY (--relay-key), which its rendezvous shares")
     })?;
-    let udp: Option<OrNone<List<Address>>> = repeated("--udp-listen", &args.udp_listen)?;
-    let udp = environment.setting("--udp-listen", udp, &["RELAY_UDP_LISTEN"])?;
+    let udp: Option<OrNone<List<Address>>> =
+        environment.list("--udp-listen", &args.udp_listen, &["RELAY_UDP_LISTEN"])?;
     Ok(RelayConfig {
         listen,
         tls,

@@ -12,7 +12,7 @@ use super::Advertised;
 use super::relay_limits::LimitArgs;
 use crate::exit::Failure;
 use crate::secrets::Secret;
-use crate::settings::{Environment, List, repeated};
+use crate::settings::{Environment, List};
 
 const KEY: Secret = Secret {
     what: "the relay's key",

@@ -91,8 +91,9 @@ impl Signalling {
     /// Queues a message. One that finds the queue full is dropped: the connection is stuck, and the
     /// next one begins with all that matters.
     pub(crate) fn send(&self, message: WorkerMessage) {
-        let sent = self.outgoing.as_ref().map(|outgoing| outgoing.try_send(message));
-        if let Some(Err(error)) = sent {
+        if let Some(outgoing) = &self.outgoing
+            && let Err(error) = outgoing.try_send(message)
+        {
             tracing::warn!(%error, "message to the rendezvous dropped");
         }
     }

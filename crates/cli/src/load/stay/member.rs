@@ -133,6 +133,7 @@ impl Member {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "nothing else concerns a worker that stays")]
     async fn hear(&mut self, text: &str, socket: &mut Socket) -> Result<(), String> {
         match FromServer::parse(text).map_err(|error| error.to_string())? {
             FromServer::UdpEndpointAck(Ok(())) => {
@@ -158,6 +159,12 @@ impl Member {
                         self.leaves_at = None;
                         self.wants_since = Some(Instant::now());
                     }
+                }
+                ServerV1::Plan { session, plan } => {
+                    let held = self.held.iter_mut().filter(|held| held.session == session);
+                    held.for_each(|held| {
+                        (held.number, held.strategy) = (plan.number, plan.strategy)
+                    });
                 }
                 _ => {}
             },
