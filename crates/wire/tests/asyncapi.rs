@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 
+use holepunch_wire::WorkerId;
 use holepunch_wire::candidate::{Candidate, CandidateKind};
 use holepunch_wire::check::IceRole;
 use holepunch_wire::credentials::IceCredentials;
@@ -15,7 +16,7 @@ use holepunch_wire::plan::{Aim, Announce, Plan, Search, Strategy};
 use holepunch_wire::reason::{CallError, CloseReason, EndReason};
 use holepunch_wire::session::{AddressProof, LinkState, RelayToken, RoomMode, RoomName, SessionId};
 use holepunch_wire::signal::v1::{
-    ErrorCode, LinkReport, ServerV1, SessionDetails, Welcome, WorkerV1,
+    ErrorCode, HeldSession, LinkReport, ServerV1, SessionDetails, Welcome, WorkerV1,
 };
 use holepunch_wire::signal::{RawValue, ServerMessage, WorkerMessage};
 use holepunch_wire::turn::TurnServer;
@@ -91,6 +92,15 @@ fn of_workers() -> Vec<Value> {
         elapsed_ms: 1,
         probes: 1,
     };
+    let held = HeldSession {
+        session,
+        peer: WorkerId::new("b").unwrap(),
+        role: IceRole::Controlled,
+        number: 1,
+        strategy: Strategy::Plain,
+        direct: true,
+        guest: true,
+    };
     let allocations = [
         Allocation::Preserving,
         Allocation::Sequential { step: -2 },
@@ -105,6 +115,7 @@ fn of_workers() -> Vec<Value> {
             signature: Some(Box::new(Signature::from_bytes([7; 64]))),
             resume: Some(String::new()),
             sessions: Some(vec![session]),
+            held: vec![held],
             fresh: true,
             own: true,
             callable: true,
@@ -135,6 +146,7 @@ fn offer(aim: Aim) -> ServerV1 {
         candidates: candidates(),
         address_proof: AddressProof::Stun,
         turn: turn(),
+        guest: true,
         plan: plan(aim),
     };
     ServerV1::P2pConnectionOffer {
