@@ -143,6 +143,7 @@ fn offer(aim: Aim) -> ServerV1 {
         peer_key: Some(PublicKey::from_bytes([7; 32])),
         relay_token: Some(RelayToken::from_bytes([7; RelayToken::BYTES])),
         relay_url: Some(String::new()),
+        relay_udp: vec![(ip(), 1).into()],
         candidates: candidates(),
         address_proof: AddressProof::Stun,
         turn: turn(),
