@@ -11,6 +11,7 @@ mod config_file;
 mod demo;
 mod doctor;
 mod documents;
+mod entry;
 mod exit;
 mod forward;
 mod headings;
@@ -35,6 +36,7 @@ mod settings;
 mod signals;
 mod suspending;
 mod table;
+mod token;
 mod transfer;
 mod version;
 mod why;
@@ -122,6 +124,7 @@ enum Command {
     Worker(worker::Args),
     Rendezvous(rendezvous::Args),
     Relay(relay::Args),
+    Token(token::Args),
     Lab(Box<lab::Args>),
     Load(load::Args),
     Completions(documents::CompletionsArgs),
@@ -139,6 +142,7 @@ impl Command {
             | Self::Login(_)
             | Self::Doctor(_)
             | Self::Nat(_)
+            | Self::Token(_)
             | Self::Completions(_)
             | Self::Man(_) => "error",
             // They show each step themselves.
@@ -228,6 +232,7 @@ async fn run_command(command: Command, environment: &Environment) -> Result<Exit
     match command {
         Command::Rendezvous(args) => rendezvous::run(args, environment).await,
         Command::Relay(args) => relay::run(args, environment).await,
+        Command::Token(args) => token::run(args),
         Command::Worker(args) => worker::run(args, environment).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Lab(args) => lab::run(*args).await,

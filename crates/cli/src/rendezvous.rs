@@ -7,6 +7,7 @@ use std::str::FromStr;
 use holepunch_link::{ServerName, ServerNameError};
 use holepunch_rendezvous::{Config, MatchmakerConfig, Server};
 
+mod auth;
 pub(crate) mod http;
 pub(crate) mod relay;
 pub(crate) mod relay_limits;
@@ -78,6 +79,8 @@ pub(crate) struct Args {
     #[arg(long)]
     no_listing: bool,
     #[command(flatten)]
+    auth: auth::Args,
+    #[command(flatten)]
     store: store::Args,
     #[command(flatten)]
     relay: relay::Args,
@@ -145,6 +148,7 @@ fn config(
     let per_ip = environment.setting("--max-workers-per-ip", per_ip, &["MAX_WORKERS_PER_IP"])?;
     let no_listing = environment.switch("--no-listing", args.no_listing, "NO_LISTING")?;
     let stun_is_optional = stun.is_none();
+    let (auth, workers_per_tenant_max) = args.auth.read(environment)?;
     let (relay, relay_access) = args.relay.read(environment)?;
     let store = args.store.read(environment, relay_access.as_ref())?;
     let default = MatchmakerConfig::default();
@@ -163,6 +167,7 @@ fn config(
             .unwrap_or_default(),
         trusted_proxies,
         proxy_protocol,
+        auth,
         listing: !no_listing,
         open_files_max: None,
         relay,
@@ -179,6 +184,7 @@ fn config(
                 Some(OrNone::None) => None,
                 Some(OrNone::Some(most)) => Some(most),
             },
+            workers_per_tenant_max,
             relay: relay_access,
             turn: args.turn.access(environment)?,
             ..default

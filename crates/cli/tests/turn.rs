@@ -16,7 +16,7 @@ mod patience;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use coturn::Coturn;
-use holepunch_rendezvous::{Config as ServerConfig, MatchmakerConfig, RelayLimits, Server};
+use holepunch_rendezvous::{Auth, Config as ServerConfig, MatchmakerConfig, RelayLimits, Server};
 use holepunch_wire::session::{RoomMode, RoomName};
 use holepunch_wire::turn::{TurnAccess, TurnSecret};
 use holepunch_worker::{Config, Link, Links, PathKind, Worker};
@@ -43,6 +43,7 @@ fn rendezvous_with(turn: TurnAccess, relay: Option<RelayLimits>) -> Server {
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
         stun_listen: Vec::new(),
         stun_is_optional: false,
+        auth: Auth::Open,
         listing: true,
         open_files_max: None,
         trusted_proxies: Vec::new(),

@@ -65,6 +65,7 @@ impl Table {
             protocol: Protocol::Baseline,
             room: None,
             challenge: String::new(),
+            permit: Default::default(),
         });
     }
 

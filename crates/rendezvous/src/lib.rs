@@ -9,6 +9,7 @@
 //! | `front` | connections are taken; one hyper connection per client |
 //! | `connections`, `pace`, `client_io` | who has a place among them, and for how long without a word |
 //! | `http` | paths |
+//! | `tokens` | who may enter: what a token says, and whether it is good |
 //! | `registration` | who may register, and how |
 //! | `well_formed` | what every request and every WebSocket handshake must be like |
 //! | `client_address` | who a client is, behind a proxy too |
@@ -56,6 +57,7 @@ mod server;
 mod signalling;
 mod stun;
 mod telling;
+pub mod tokens;
 mod websocket;
 mod well_formed;
 
@@ -69,3 +71,4 @@ pub use relay::testing;
 pub use relay::{RelayConfig, RelayLimits, RelayServer};
 pub use server::{Config, Server};
 pub use telling::Counted;
+pub use tokens::Auth;

@@ -26,6 +26,7 @@ use crate::registration::RegistrationDoor;
 use crate::relay::{Relay, RelayDoor, RelayLimits};
 use crate::stun::StunServer;
 use crate::telling::Counted;
+use crate::tokens::{Auth, Gate, TokenKeysError};
 
 /// What a server is to be.
 #[derive(Debug, Clone)]
@@ -49,6 +50,8 @@ pub struct Config {
     /// balancer or a port forwarding. Where there are as many as of those, answers name them, too, each in the place
     /// of its own (OTHER-ADDRESS, RESPONSE-ORIGIN).
     pub stun_advertise: Vec<SocketAddr>,
+    /// Who may enter.
+    pub auth: Auth,
     /// Whether `GET /debug/list_workers` tells everybody who is registered.
     pub listing: bool,
     /// Most files that may be open, sockets included; `None`: the limit of this process.
@@ -68,6 +71,7 @@ pub struct Server {
     stun: Option<StunServer>,
     proof_key: ProofKey,
     hub: Arc<Hub>,
+    gate: Option<Arc<Gate>>,
     relay: Option<Arc<Relay>>,
     clock: JoinSet<()>,
 }
@@ -101,6 +105,17 @@ impl Server {
             open_files_max: config.open_files_max,
             websockets_max: config.matchmaker.workers_max.saturating_add(relays_max),
         })?;
+        let gate = match config.auth {
+            Auth::Open => {
+                tracing::info!("whoever reaches this rendezvous can register (--auth open)");
+                None
+            }
+            Auth::Token { keys } => {
+                let gate = Gate::open(&keys, Arc::clone(&bound.front.public_hosts));
+                let gate = gate.map_err(|source| BindError::TokenKeys { path: keys, source })?;
+                Some(Arc::new(gate))
+            }
+        };
         // One that several share is good at each of them.
         let proof_key = ProofKey::new(match &config.matchmaker.relay {
             Some(access) => access.key.derived(b"proofs of address"),
@@ -140,12 +155,15 @@ impl Server {
         let stun_addresses = stun.as_ref().map(StunServer::addresses).unwrap_or_default();
         let (http, hosts) = (bound.address, &bound.front.public_hosts);
         tracing::info!(%http, stun = ?stun_addresses, ?hosts, "rendezvous is running");
-        let routes = routes(&bound.front, &hub, relay.clone(), config.listing);
+        let routes = routes((&bound.front, &hub, gate.as_ref()), relay.clone(), config.listing);
         let listening = bound.serve(routes);
         let mut clock = JoinSet::new();
         let board = Arc::clone(&hub);
         clock.spawn(async move { board.run().await });
-        Ok(Self { listening, stun, proof_key, hub, relay, clock })
+        if let Some(gate) = &gate {
+            clock.spawn(Arc::clone(gate).run(Arc::clone(&hub)));
+        }
+        Ok(Self { listening, stun, proof_key, hub, gate, relay, clock })
     }
 
     /// Where HTTP and WebSocket are served.
@@ -164,6 +182,18 @@ impl Server {
     #[must_use]
     pub fn proof_key(&self) -> &ProofKey {
         &self.proof_key
+    }
+
+    /// Reads again what may have changed while it runs, the keys of tokens: those who are let in no longer are told (1008). What
+    /// has changed is seen without it, too, some seconds later.
+    ///
+    /// # Errors
+    /// The file cannot be taken. Then all stays as it was.
+    pub fn reload(&self) -> Result<(), TokenKeysError> {
+        let Some(gate) = &self.gate else { return Ok(()) };
+        gate.reload()?;
+        gate.look_at(&self.hub);
+        Ok(())
     }
 
     /// How often each event has happened so far, and each drop.
@@ -194,14 +224,20 @@ impl Server {
     }
 }
 
-fn routes(front: &Arc<Front>, hub: &Arc<Hub>, relay: Option<Arc<Relay>>, listing: bool) -> Router {
+fn routes(
+    (front, hub, gate): (&Arc<Front>, &Arc<Hub>, Option<&Arc<Gate>>),
+    relay: Option<Arc<Relay>>,
+    listing: bool,
+) -> Router {
+    let gate = || gate.cloned();
     let (front, hub) = (|| Arc::clone(front), || Arc::clone(hub));
     let told = hub();
     let tell = move |session, end, is_open| told.relay_changed(session, end, is_open);
     let relay = RelayDoor { front: front(), relay, tell: Box::new(tell) }.routes();
-    let registration = RegistrationDoor { front: front(), hub: hub() }.routes();
+    let registration = RegistrationDoor { front: front(), hub: hub(), gate: gate() }.routes();
     let listing = listing.then(|| {
-        ListingDoor { front: front(), hub: hub(), listings: Listings::default() }.routes()
+        ListingDoor { front: front(), hub: hub(), gate: gate(), listings: Listings::default() }
+            .routes()
     });
     let others = listing.unwrap_or_default().route("/readyz", get(ready).with_state(hub()));
     http::rendezvous(front(), relay.merge(registration), others)

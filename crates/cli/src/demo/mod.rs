@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use holepunch_rendezvous::{Config as ServerConfig, MatchmakerConfig, RelayLimits, Server};
+use holepunch_rendezvous::{Auth, Config as ServerConfig, MatchmakerConfig, RelayLimits, Server};
 
 use crate::exit::Failure;
 use crate::output;
@@ -63,6 +63,7 @@ fn server(
         listen: ANY_PORT,
         stun_listen,
         stun_is_optional: false,
+        auth: Auth::Open,
         listing: true,
         open_files_max: None,
         trusted_proxies: Vec::new(),

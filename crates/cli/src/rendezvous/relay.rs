@@ -1,8 +1,6 @@
 //! The relay: that of `holepunch rendezvous`, and what opens it here or elsewhere.
 
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use holepunch_rendezvous::RelayLimits;
 use holepunch_wire::relay::{RelayAccess, RelayKey};
@@ -10,7 +8,7 @@ use holepunch_worker::RelayUrl;
 
 use super::relay_limits::LimitArgs;
 use crate::exit::Failure;
-use crate::secrets::Secret;
+use crate::secrets::{Hidden, Secret};
 use crate::settings::Environment;
 
 const KEY: Secret = Secret {
@@ -55,24 +53,6 @@ pub(crate) struct KeyArgs {
     /// A file with this key in its first line [env: RELAY_KEY_FILE]
     #[arg(long, value_name = "FILE", conflicts_with = "relay_key", hide_short_help = true)]
     relay_key_file: Option<PathBuf>,
-}
-
-/// A text that no log shows.
-#[derive(Clone)]
-struct Hidden(String);
-
-impl FromStr for Hidden {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
-    }
 }
 
 impl KeyArgs {

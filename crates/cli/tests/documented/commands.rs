@@ -54,6 +54,10 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("holepunch lab --html", "it plays for minutes in a build for tests"),
     ("holepunch invite", "the tests of programs run it"),
     ("holepunch forward --room", "the tests of `forward` run rooms of many, and UDP"),
+    ("holepunch token ", "the tests of tokens run it"),
+    ("holepunch rendezvous --auth token", "the tests of tokens run it, with free ports"),
+    ("holepunch worker --token-file", "the tests of tokens run it"),
+    ("holepunch login https://rendezvous.example --token-file", "the tests of tokens run it"),
     ("holepunch rendezvous --stun-listen", "the addresses are those of somebody's network"),
 ];
 /// Those that `lab` plays for minutes, by the whole line.

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use holepunch_rendezvous::{Config as ServerConfig, MatchmakerConfig, RelayLimits, Server};
+use holepunch_rendezvous::{Auth, Config as ServerConfig, MatchmakerConfig, RelayLimits, Server};
 use holepunch_wire::session::RoomName;
 use holepunch_worker::{
     Config, Identity, Link, LinkError, Links, Notice, PathKind, Signal, Worker,
@@ -57,6 +57,7 @@ pub(crate) fn serve(listen: SocketAddr) -> Server {
         listen,
         stun_listen: Vec::new(),
         stun_is_optional: false,
+        auth: Auth::Open,
         listing: true,
         open_files_max: None,
         trusted_proxies: Vec::new(),

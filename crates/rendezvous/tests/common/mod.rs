@@ -13,7 +13,7 @@ pub(crate) mod worker;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use holepunch_rendezvous::{Config, MatchmakerConfig, RelayLimits, Server};
+use holepunch_rendezvous::{Auth, Config, MatchmakerConfig, RelayLimits, Server};
 use serde_json::Value;
 
 use worker::Worker;
@@ -111,6 +111,7 @@ pub(crate) fn config() -> Config {
         listen: loopback(),
         stun_listen: Vec::new(),
         stun_is_optional: false,
+        auth: Auth::Open,
         listing: true,
         open_files_max: None,
         trusted_proxies: Vec::new(),

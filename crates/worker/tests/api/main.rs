@@ -10,7 +10,7 @@ use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use holepunch_rendezvous::{Config, MatchmakerConfig, RelayLimits, Server};
+use holepunch_rendezvous::{Auth, Config, MatchmakerConfig, RelayLimits, Server};
 use holepunch_worker::{Builder, RoomMode, Worker};
 
 /// Longer than anything here takes on a busy machine.
@@ -33,6 +33,7 @@ impl Rendezvous {
             listen: ANY_PORT,
             stun_listen: vec![ANY_PORT],
             stun_is_optional: false,
+            auth: Auth::Open,
             listing: false,
             open_files_max: None,
             trusted_proxies: Vec::new(),
