@@ -205,6 +205,7 @@ holepunch_wire::reasons! {
         PingTimeout = "ping_timeout", "no answer to a ping";
         Replaced = "replaced", "replaced by a new connection with the same id";
         Refused = "refused", "its key is not proved, or its token does not let it in";
+        TokenExpired = "token_expired", "its token has expired";
         Shutdown = "shutdown", "server shutting down";
     }
 }

@@ -172,17 +172,17 @@ mod tests {
             of(Some("a"), "ü"),
             of(Some("ab"), ""),
             of(Some("b"), "a"),
-            of(None, ""),
             of(None, "a"),
             of(None, "a/b"),
         ];
-        for room in &all {
+        // (No id is empty, so that of rooms alone the order is another one.)
+        for room in all.iter().chain([&of(None, "")]) {
             assert_eq!(InTenant::of_text(&room.to_text()).as_ref(), Some(room));
             let json = serde_json::to_string(room).unwrap();
             assert_eq!(serde_json::from_str::<InTenant<RoomName>>(&json).unwrap(), *room);
         }
         assert!(all.is_sorted() && all.iter().map(InTenant::to_text).is_sorted(), "in one order");
-        assert_eq!(all[7].to_text(), "a/b", "without a tenant it is as it was");
+        assert_eq!(all[6].to_text(), "a/b", "without a tenant it is as it was");
     }
 
     #[test]

@@ -299,6 +299,11 @@ impl Desk {
             Note::WantAgain(room) => self.want_again(&room, at),
             Note::SayAgain(room, command) => self.say_again(room, command),
             Note::Expelled(_) if self.is_gone => {}
+            // It may come back with another one, and its sessions wait for it.
+            Note::Expelled(why @ CloseReason::TokenExpired) => {
+                self.event(Event::Refused(self.card.worker.clone(), why));
+                self.close(why, LeaveReason::TokenExpired);
+            }
             Note::Expelled(why) => self.refuse(why),
             Note::Replaced => self.close(CloseReason::Replaced, LeaveReason::Replaced),
             Note::Reclaim(before) => self.reclaim(before),

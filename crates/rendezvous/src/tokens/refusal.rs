@@ -124,9 +124,10 @@ impl Refusal {
         headers.insert(REFUSAL_HEADER, HeaderValue::from_static(code));
         if self.status() == StatusCode::UNAUTHORIZED {
             // As RFC 6750 §3 has it: without a token, there is nothing that could be wrong with it.
-            let asked = match self {
-                Self::Missing => "Bearer realm=\"holepunch\"",
-                _ => "Bearer realm=\"holepunch\", error=\"invalid_token\"",
+            let asked = if *self == Self::Missing {
+                "Bearer realm=\"holepunch\""
+            } else {
+                "Bearer realm=\"holepunch\", error=\"invalid_token\""
             };
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(asked));
         }
