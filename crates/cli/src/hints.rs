@@ -13,6 +13,7 @@ pub(crate) const NAMES: SettingNames = SettingNames {
     stun_retries: "STUN_MAX_RETRIES",
     relay: "no --no-relay, NO_RELAY",
     host_candidates: "no --no-host-candidates",
+    token: "--token, HOLEPUNCH_TOKEN",
     public_host: "--public-host",
     trusted_proxy: "--trusted-proxy",
 };
@@ -30,6 +31,7 @@ pub(crate) fn not_started(error: StartError) -> Failure {
         StartError::Url(_)
         | StartError::Room(_)
         | StartError::StunServer(_)
+        | StartError::Token(_)
         | StartError::Protocols(_)
         | StartError::Identity(_)
         | StartError::IdentityFile(_)

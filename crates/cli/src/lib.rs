@@ -11,6 +11,7 @@ mod config_file;
 mod demo;
 mod doctor;
 mod documents;
+mod entry;
 mod exit;
 mod forward;
 mod headings;
@@ -38,6 +39,7 @@ mod settings;
 mod signals;
 mod suspending;
 mod table;
+mod token;
 mod transfer;
 mod version;
 mod why;
@@ -128,6 +130,7 @@ enum Command {
     Worker(worker::Args),
     Rendezvous(Box<rendezvous::Args>),
     Relay(relay::Args),
+    Token(token::Args),
     Lab(Box<lab::Args>),
     Load(load::Args),
     Completions(documents::CompletionsArgs),
@@ -159,6 +162,7 @@ impl Command {
             | Self::Login(_)
             | Self::Doctor(_)
             | Self::Nat(_)
+            | Self::Token(_)
             | Self::Completions(_)
             | Self::Man(_) => "error",
             // They show each step themselves.
@@ -295,6 +299,7 @@ async fn run_command(command: Command, environment: &Environment) -> Result<Exit
     match command {
         Command::Rendezvous(args) => rendezvous::run(*args, environment).await,
         Command::Relay(args) => relay::run(args, environment).await,
+        Command::Token(args) => token::run(args),
         Command::Worker(args) => worker::run(args, environment).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Lab(args) => lab::run(*args).await,

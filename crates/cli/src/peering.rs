@@ -11,6 +11,7 @@ use holepunch_worker::{
 
 use crate::code::random_hex;
 use crate::config_file::make_folder;
+use crate::entry::{NamedBy, TokenArgs};
 use crate::exit::Failure;
 use crate::headings::{MEETING, NETWORK};
 use crate::hints::NAMES;
@@ -78,6 +79,8 @@ pub(crate) struct PeeringArgs {
         hide_short_help = true
     )]
     room_secret_file: Option<PathBuf>,
+    #[command(flatten)]
+    token: TokenArgs,
     /// Use no relay: a link is direct or none
     ///
     /// [env: NO_RELAY]
@@ -96,6 +99,9 @@ pub(crate) struct PeeringArgs {
     /// Whether a code stands for room, peer and secret.
     #[arg(skip)]
     is_by_code: bool,
+    /// Whether it names the rendezvous as well.
+    #[arg(skip)]
+    is_rendezvous_by_code: bool,
 }
 
 /// The name of a room.
@@ -203,7 +209,7 @@ impl PeeringArgs {
     }
 
     /// The same where a code says whom to meet.
-    pub(crate) fn by_code(self) -> Result<Self, Failure> {
+    pub(crate) fn by_code(self, is_rendezvous_by_code: bool) -> Result<Self, Failure> {
         let flags = [
             ("--room", self.room.is_some()),
             ("--peer", self.peer.is_some()),
@@ -215,7 +221,7 @@ impl PeeringArgs {
             Some((flag, _)) => Err(Failure::usage(format!(
                 "{flag} beside a code: the code says whom to meet, so give one of the two"
             ))),
-            None => Ok(Self { is_by_code: true, ..self }),
+            None => Ok(Self { is_by_code: true, is_rendezvous_by_code, ..self }),
         }
     }
 
@@ -252,6 +258,8 @@ impl PeeringArgs {
                 "ROOM_SECRET or ROOM_SECRET_FILE (--room-secret, --room-secret-file): expected words; `holepunch invite` makes some up",
             )))?;
         }
+        let by = if self.is_rendezvous_by_code { NamedBy::Code } else { NamedBy::Own };
+        let token = self.token.read(&config.rendezvous, by, environment)?;
         let switch = |flag, on, variable| environment.switch(flag, on, variable);
         let proxy = Proxy::for_rendezvous(&config.rendezvous, |name| environment.get(name));
         let room = room.map(|RoomArg(room)| room).unwrap_or_default();
@@ -262,6 +270,7 @@ impl PeeringArgs {
         };
         let config = Config {
             names: NAMES,
+            token,
             proxy: environment.kept(proxy.map_err(Failure::usage))?,
             room,
             room_mode,

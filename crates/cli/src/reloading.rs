@@ -29,7 +29,15 @@ impl Hooks {
         self
     }
 
-    fn run(&self) {
+    /// The keys of tokens are read again by the server itself.
+    pub(crate) fn with_token_keys(mut self, are_wanted: bool) -> Self {
+        if are_wanted {
+            self.add("keys of tokens", || {});
+        }
+        self
+    }
+
+    fn run(&self, others: impl Fn()) {
         let again: Vec<&str> = self.0.iter().map(|(what, _)| *what).collect();
         if again.is_empty() {
             tracing::info!("SIGHUP: nothing here comes from files that are read again");
@@ -38,6 +46,7 @@ impl Hooks {
         }
         service_manager::reloading();
         self.0.iter().for_each(|(_, reload)| reload());
+        others();
         service_manager::ready();
     }
 }
@@ -60,10 +69,10 @@ impl Hangups {
             .map_err(|error| Failure::failed(format!("cannot handle signals: {error}")))
     }
 
-    /// Runs the hooks at each SIGHUP, for ever.
-    pub(crate) async fn serve(&mut self, hooks: &Hooks) {
+    /// Runs the hooks at each SIGHUP, and what else there is to do, for ever.
+    pub(crate) async fn serve(&mut self, hooks: &Hooks, others: impl Fn()) {
         while self.0.recv().await.is_some() {
-            hooks.run();
+            hooks.run(&others);
         }
         std::future::pending().await
     }

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use holepunch_link::{ServerName, ServerNameError};
-use holepunch_rendezvous::{Config, MatchmakerConfig, STUN_ANSWERS_MAX, Server};
+use holepunch_rendezvous::{Auth, Config, MatchmakerConfig, STUN_ANSWERS_MAX, Server};
 
 mod admin;
+mod auth;
 pub(crate) mod http;
 pub(crate) mod relay;
 pub(crate) mod relay_limits;
@@ -87,6 +88,8 @@ pub(crate) struct Args {
     #[arg(long)]
     no_listing: bool,
     #[command(flatten)]
+    auth: auth::Args,
+    #[command(flatten)]
     admin: admin::Args,
     #[command(flatten)]
     store: store::Args,
@@ -161,6 +164,7 @@ fn config(
     let per_ip = environment.setting("--max-workers-per-ip", per_ip, &["MAX_WORKERS_PER_IP"])?;
     let no_listing = environment.switch("--no-listing", args.no_listing, "NO_LISTING")?;
     let stun_is_optional = stun.is_none();
+    let (auth, workers_per_tenant_max) = environment.kept(args.auth.read(environment))?;
     let (relay, relay_access) = environment.kept(args.relay.read(environment))?;
     let store = environment.kept(args.store.read(environment, relay_access.as_ref()))?;
     let default = MatchmakerConfig::default();
@@ -179,6 +183,7 @@ fn config(
             .unwrap_or_default(),
         trusted_proxies,
         proxy_protocol,
+        auth,
         listing: !no_listing,
         admin: args.admin.read(environment)?,
         open_files_max: None,
@@ -196,6 +201,7 @@ fn config(
                 Some(OrNone::None) => None,
                 Some(OrNone::Some(most)) => Some(most),
             },
+            workers_per_tenant_max,
             relay: relay_access,
             turn: environment.kept(args.turn.access(environment))?,
             ..default
@@ -216,8 +222,15 @@ pub(crate) fn udp_addresses(set: Option<OrNone<List<Address>>>) -> Vec<SocketAdd
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let (config, store) = config(args, environment)?;
     let peers = store.map(|store| store.peers(&config.matchmaker));
-    let hooks = Hooks::default().with_tls(config.tls.as_ref());
-    http::serve(&hooks, || Server::bind_among(peers, config), Server::shutdown).await
+    let wants_tokens = matches!(config.auth, Auth::Token { .. });
+    let hooks = Hooks::default().with_tls(config.tls.as_ref()).with_token_keys(wants_tokens);
+    http::serve(&hooks, reload, || Server::bind_among(peers, config), Server::shutdown).await
+}
+
+fn reload(server: &Server) {
+    if let Err(error) = server.reload() {
+        tracing::warn!(%error, "the keys of tokens stay as they were");
+    }
 }
 
 /// Reads all settings, and begins nothing.

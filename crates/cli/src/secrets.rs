@@ -1,14 +1,34 @@
 //! Secrets among the settings: a value, or the first line of a file, so that no list of processes shows it.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use crate::exit::Failure;
 use crate::settings::Environment;
 
 /// The first line of a secret's file, in bytes.
 const SECRET_BYTES_MAX: u64 = 4096;
+
+/// A text that no log shows.
+#[derive(Clone)]
+pub(crate) struct Hidden(pub(crate) String);
+
+impl FromStr for Hidden {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
 
 /// What a secret is called, and where it is set.
 #[derive(Debug, Clone, Copy)]

@@ -17,7 +17,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use coturn::Coturn;
 use holepunch_rendezvous::{
-    AdminConfig, Config as ServerConfig, MatchmakerConfig, RelayLimits, Server,
+    AdminConfig, Auth, Config as ServerConfig, MatchmakerConfig, RelayLimits, Server,
 };
 use holepunch_wire::session::{RoomMode, RoomName};
 use holepunch_wire::turn::{TurnAccess, TurnSecret};
@@ -46,6 +46,7 @@ fn rendezvous_with(turn: TurnAccess, relay: Option<RelayLimits>) -> Server {
         stun_listen: Vec::new(),
         stun_is_optional: false,
         stun_answers_max: None,
+        auth: Auth::Open,
         listing: true,
         admin: AdminConfig::default(),
         open_files_max: None,

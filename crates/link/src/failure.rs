@@ -65,6 +65,8 @@ codes! {
     Unavailable = "unavailable", Rendezvous;
     /// The rendezvous does not take this worker: its id belongs to another key, say.
     NotAdmitted = "not_admitted", Caller;
+    /// The rendezvous does not let this worker in with its token, or without one, and the token stays as it is.
+    TokenRefused = "token_refused", Caller;
     /// Another worker has registered with this id.
     Replaced = "replaced", Caller;
     /// The connection to the rendezvous has ended.

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use holepunch_wire::WorkerId;
 use holepunch_wire::address::{SHARES_OF_SITE, Site, Source};
 use holepunch_wire::identity::PublicKey;
+
+use crate::names::Member;
 
 /// An id of a worker's own choice stays bound to its key for so long after its last connection: a
 /// night without power, or a move, is no chance for a thief; an id that nobody uses is free again.
@@ -25,10 +26,10 @@ pub const BINDINGS_OF_SITE_MAX: usize = BINDINGS_OF_SOURCE_MAX * SHARES_OF_SITE 
 /// The keys of workers that are not connected, under ids of their own choice.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Bindings {
-    keys: BTreeMap<WorkerId, Bound>,
-    expiries: BTreeSet<(Instant, WorkerId)>,
+    keys: BTreeMap<Member, Bound>,
+    expiries: BTreeSet<(Instant, Member)>,
     /// Likewise, by those who have them. This machine has no share, and is one of them, and a site.
-    of_sources: BTreeMap<Option<Source>, BTreeSet<(Instant, WorkerId)>>,
+    of_sources: BTreeMap<Option<Source>, BTreeSet<(Instant, Member)>>,
     /// How many each of them has, so that the one with most in a site is the last of it.
     counts: BTreeSet<(Option<Site>, usize, Option<Source>)>,
     of_sites: BTreeMap<Option<Site>, usize>,
@@ -45,7 +46,7 @@ struct Bound {
 
 impl Bindings {
     /// Binds an id whose last connection, from `ip`, has ended.
-    pub(crate) fn keep(&mut self, worker: WorkerId, key: PublicKey, ip: IpAddr, now: Instant) {
+    pub(crate) fn keep(&mut self, worker: Member, key: PublicKey, ip: IpAddr, now: Instant) {
         self.remove(&worker);
         let source = Source::of(ip);
         if let Some(giving_way) = self.gives_way_to(source) {
@@ -57,14 +58,14 @@ impl Bindings {
         self.keys.insert(worker, Bound { key, until, source });
     }
 
-    pub(crate) fn remove(&mut self, worker: &WorkerId) {
+    pub(crate) fn remove(&mut self, worker: &Member) {
         let Some(Bound { until, source, .. }) = self.keys.remove(worker) else { return };
         let entry = (until, worker.clone());
         self.expiries.remove(&entry);
         self.change(source, |own| own.remove(&entry));
     }
 
-    pub(crate) fn key(&self, worker: &WorkerId) -> Option<PublicKey> {
+    pub(crate) fn key(&self, worker: &Member) -> Option<PublicKey> {
         self.keys.get(worker).map(|bound| bound.key)
     }
 
@@ -79,7 +80,7 @@ impl Bindings {
 
     /// The ids that are bound.
     #[cfg(debug_assertions)]
-    pub(crate) fn check_invariants(&self) -> impl Iterator<Item = &WorkerId> {
+    pub(crate) fn check_invariants(&self) -> impl Iterator<Item = &Member> {
         assert!(self.keys.len() <= BINDINGS_MAX, "{} bindings", self.keys.len());
         assert_eq!(self.keys.len(), self.expiries.len(), "each binding ends once");
         let held: usize = self.of_sources.values().map(BTreeSet::len).sum();
@@ -133,7 +134,7 @@ impl Bindings {
     fn change(
         &mut self,
         source: Option<Source>,
-        change: impl FnOnce(&mut BTreeSet<(Instant, WorkerId)>) -> bool,
+        change: impl FnOnce(&mut BTreeSet<(Instant, Member)>) -> bool,
     ) {
         let site = source.map(Source::site);
         let own = self.of_sources.entry(source).or_default();
@@ -163,8 +164,8 @@ mod tests {
 
     const KEY: [u8; 32] = [1; 32];
 
-    fn name(number: usize) -> WorkerId {
-        WorkerId::new(&format!("w{number}")).unwrap()
+    fn name(number: usize) -> Member {
+        Member::unnamed(format!("w{number}").parse().unwrap())
     }
 
     fn host(number: usize) -> IpAddr {

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use holepunch_wire::WorkerId;
-use holepunch_wire::session::{RoomName, SessionId};
+use holepunch_wire::session::SessionId;
 use rand::rngs::StdRng;
 
 use crate::cluster::{
@@ -15,6 +14,7 @@ use crate::cluster::{
 use crate::desk::{Answer, Errand, Note, Question, WakeReason};
 use crate::doors::{Config, ConnectionId, Told};
 use crate::halls::Halls;
+use crate::names::{Member, Room};
 use crate::registry::Registry;
 use crate::seat::{Command, InstanceId, Seat};
 
@@ -86,7 +86,7 @@ impl Board {
     pub fn take(
         &mut self,
         connection: ConnectionId,
-        (worker, ip): (&WorkerId, IpAddr),
+        (worker, ip): (&Member, IpAddr),
         errand: Errand,
         now: Instant,
     ) {
@@ -96,7 +96,10 @@ impl Board {
                 self.switch.command((seat, room), command, &mut self.halls, now);
                 return self.settle(now);
             }
-            Errand::Ask(Question::Find(worker)) => Request::Find { seat, worker },
+            Errand::Ask(Question::Find(called)) => {
+                let worker = Member { tenant: worker.tenant.clone(), name: called };
+                Request::Find { seat, worker }
+            }
             Errand::Ask(Question::Arrive) => Request::Arrive { seat, worker: worker.clone(), ip },
             Errand::Ask(Question::Claim(key)) => {
                 Request::Claim { seat, worker: worker.clone(), ip, key, again: None }
@@ -220,7 +223,7 @@ impl Board {
     }
 
     /// The rooms that this one owns, and with which epoch.
-    pub fn own_rooms(&self, now: Instant) -> impl Iterator<Item = (&RoomName, Epoch)> {
+    pub fn own_rooms(&self, now: Instant) -> impl Iterator<Item = (&Room, Epoch)> {
         self.switch.own_rooms(now)
     }
 

@@ -35,6 +35,9 @@ pub struct Card {
     pub pinged: Option<Duration>,
     /// Sessions that it has in other halls.
     pub elsewhere: usize,
+    /// How much the relay carries for each of its sessions, where that is bounded, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay_bytes: Option<u64>,
     /// What a worker of `holepunch.v1` has told beyond that.
     pub v1: Option<Box<CardV1>>,
 }

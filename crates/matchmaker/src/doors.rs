@@ -1,6 +1,7 @@
 //! What goes into the machine and what comes out.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use holepunch_wire::WorkerId;
@@ -15,6 +16,9 @@ use holepunch_wire::signal::v1::LinkReport;
 use holepunch_wire::stun::proof::{ProofClock, ProofKey};
 use holepunch_wire::turn::TurnAccess;
 use serde::{Deserialize, Serialize};
+
+use crate::names::Room;
+use crate::permit::Permit;
 
 /// One WebSocket connection. The server counts them; a number is never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -43,6 +47,8 @@ pub struct Config {
     /// Most of them from one address (IPv6: one /64, and twice as many from one /48), this machine's own left
     /// out; `None`: no bound.
     pub workers_per_address_max: Option<usize>,
+    /// Most of them of one tenant that has a name; `None`: no bound.
+    pub workers_per_tenant_max: Option<usize>,
     /// The rendezvous' own STUN servers, which workers are told of.
     pub stun: Vec<SocketAddr>,
     /// The key and the clock of the STUN server's proofs of address; without them, no proof is good.
@@ -65,6 +71,7 @@ impl Default for Config {
             // Thousands of containers may share the one address of their NAT; to take all places, ten IPv4
             // addresses are needed, or five IPv6 sites.
             workers_per_address_max: Some(10_000),
+            workers_per_tenant_max: None,
             stun: Vec::new(),
             proofs: None,
             relay: None,
@@ -99,6 +106,8 @@ pub enum Input<'a> {
         room: Option<RoomName>,
         /// What a signature on it has to be over, for its welcome: unguessable, and never used twice.
         challenge: String,
+        /// What its worker may do.
+        permit: Arc<Permit>,
     },
     /// A message came.
     Message {
@@ -195,7 +204,8 @@ holepunch_wire::reasons! {
         Goodbye = "goodbye", "connection closed";
         PingTimeout = "ping_timeout", "no answer to a ping";
         Replaced = "replaced", "replaced by a new connection with the same id";
-        Refused = "refused", "the key that it claims is not proved";
+        Refused = "refused", "its key is not proved, or its token does not let it in";
+        TokenExpired = "token_expired", "its token has expired";
         Shutdown = "shutdown", "server shutting down";
     }
 }
@@ -234,7 +244,7 @@ holepunch_wire::reasons! {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
     /// In which room, where it was in one.
-    pub room: Option<RoomName>,
+    pub room: Option<Room>,
     /// In which session, and of which classes the NATs of the two are.
     pub session: Option<(SessionId, [NatClass; 2])>,
     /// One of many of the same worker in a short time: to be counted, and told to nobody.
@@ -250,6 +260,8 @@ pub enum Event {
     Registered(WorkerId, Observed),
     /// A connection under this id was closed, since it proved no key, or not the right one; and why.
     Refused(WorkerId, CloseReason),
+    /// A client was not let in: why, for programs.
+    Denied(&'static str),
     /// A worker told its HTTP-reported public IP. One that tells another one with each message is heard now and then.
     PublicIp(WorkerId, IpAddr),
     /// A report was accepted and its worker waits in the queue.
@@ -293,6 +305,7 @@ impl Event {
         match self {
             Self::Registered(..) => ("registered", None),
             Self::Refused(_, why) => ("refused", Some(why.code())),
+            Self::Denied(why) => ("denied", Some(why)),
             Self::PublicIp(..) => ("public_ip", None),
             Self::Queued { .. } => ("queued", None),
             Self::ReportRefused(_, why, ..) => ("report_refused", Some(why)),
@@ -310,7 +323,7 @@ impl Event {
 
     /// The same, in this room.
     #[must_use]
-    pub fn told(self, room: Option<RoomName>) -> Told {
+    pub fn told(self, room: Option<Room>) -> Told {
         Told { room, session: None, quiet: false, event: self }
     }
 }
@@ -331,6 +344,9 @@ pub enum NotAdmitted {
         "this rendezvous has as many workers from this IPv6 site (one /48) as it takes, {0}; try again later"
     )]
     ShareOfSite(usize),
+    /// Those of its tenant are.
+    #[error("this rendezvous has as many workers of this tenant as it takes, {0}; try again later")]
+    ShareOfTenant(usize),
 }
 
 impl NotAdmitted {
@@ -340,6 +356,7 @@ impl NotAdmitted {
             Self::Full => CloseReason::Full,
             Self::ShareOfAddress(_) => CloseReason::ShareOfAddress,
             Self::ShareOfSite(_) => CloseReason::ShareOfSite,
+            Self::ShareOfTenant(_) => CloseReason::ShareOfTenant,
         }
     }
 }

@@ -6,16 +6,17 @@ use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::relay::RelayAccess;
-use holepunch_wire::session::{RoomName, SessionId};
+use holepunch_wire::session::SessionId;
+use holepunch_wire::tenant::Tenant;
 use rand::rngs::StdRng;
 
-#[cfg(debug_assertions)]
 use crate::desk::Desk;
 use crate::desk::WakeReason;
 #[cfg(debug_assertions)]
 use crate::doors::ConnectionId;
 use crate::doors::{DropReason, Event, Told};
 use crate::hall::{Hall, MemberView, RoomView, SessionView, Shared, Step};
+use crate::names::Room;
 use crate::plan::Planner;
 use crate::seat::{Command, Effect, InstanceId, Seat};
 
@@ -26,12 +27,12 @@ use crate::seat::{Command, Effect, InstanceId, Seat};
 #[derive(Debug)]
 pub struct Halls {
     shared: Shared,
-    halls: BTreeMap<RoomName, Hall>,
+    halls: BTreeMap<Room, Hall>,
     /// When each of them wants to be called.
-    due: BTreeSet<(Instant, RoomName)>,
-    emptied: Vec<RoomName>,
+    due: BTreeSet<(Instant, Room)>,
+    emptied: Vec<Room>,
     /// From when on the next halls of rooms pair, that were another one's before.
-    pairs_from: BTreeMap<RoomName, Instant>,
+    pairs_from: BTreeMap<Room, Instant>,
 }
 
 impl Halls {
@@ -54,7 +55,7 @@ impl Halls {
     }
 
     /// Takes what a desk says of its worker.
-    pub fn command(&mut self, room: &RoomName, from: Seat, command: Command, now: Instant) {
+    pub fn command(&mut self, room: &Room, from: Seat, command: Command, now: Instant) {
         let is_entry = matches!(
             command,
             Command::Enter { .. }
@@ -103,7 +104,7 @@ impl Halls {
     }
 
     /// What a desk is to be told next, where there is something.
-    pub fn poll_effect(&mut self) -> Option<(RoomName, Seat, Effect)> {
+    pub fn poll_effect(&mut self) -> Option<(Room, Seat, Effect)> {
         self.shared.effects.pop_front()
     }
 
@@ -120,20 +121,21 @@ impl Halls {
     }
 
     /// The workers that wait for a peer, room by room, the longest waiter first.
-    pub fn ready(&self) -> impl Iterator<Item = &WorkerId> {
-        self.halls.values().flat_map(Hall::ready)
+    /// `within`: those of this tenant alone.
+    pub fn ready(&self, within: Option<&Tenant>) -> impl Iterator<Item = &WorkerId> {
+        self.of(within).flat_map(Hall::ready)
     }
 
     /// The rooms with somebody in them, by name, behind this one.
-    pub fn rooms(&self, after: Option<&RoomName>) -> impl Iterator<Item = RoomView<'_>> {
+    pub fn rooms(&self, after: Option<&Room>) -> impl Iterator<Item = RoomView<'_>> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.halls.range::<RoomName, _>((from, Bound::Unbounded)).map(|(_, hall)| hall.view())
+        self.halls.range::<Room, _>((from, Bound::Unbounded)).map(|(_, hall)| hall.view())
     }
 
     /// Who is in each room, by room and id: from this room on, and there behind this one.
     pub fn members<'a>(
         &'a self,
-        from: Option<(&'a RoomName, Option<&'a WorkerId>)>,
+        from: Option<(&'a Room, Option<&'a WorkerId>)>,
     ) -> impl Iterator<Item = MemberView<'a>> {
         self.halls_from(from.map(|(room, _)| room)).flat_map(move |(room, hall)| {
             let of_room = from.filter(|(it, _)| *it == room);
@@ -144,7 +146,7 @@ impl Halls {
     /// All sessions, by room and number: from this room on, and there behind this one.
     pub fn session_views<'a>(
         &'a self,
-        from: Option<(&'a RoomName, Option<SessionId>)>,
+        from: Option<(&'a Room, Option<SessionId>)>,
     ) -> impl Iterator<Item = SessionView<'a>> {
         self.halls_from(from.map(|(room, _)| room)).flat_map(move |(room, hall)| {
             let of_room = from.filter(|(it, _)| *it == room);
@@ -154,10 +156,10 @@ impl Halls {
 
     fn halls_from<'a>(
         &'a self,
-        first: Option<&RoomName>,
-    ) -> impl Iterator<Item = (&'a RoomName, &'a Hall)> {
+        first: Option<&Room>,
+    ) -> impl Iterator<Item = (&'a Room, &'a Hall)> {
         let from = first.map_or(Bound::Unbounded, Bound::Included);
-        self.halls.range::<RoomName, _>((from, Bound::Unbounded))
+        self.halls.range::<Room, _>((from, Bound::Unbounded))
     }
 
     /// All sessions: their number, and both workers, with whether each is connected.
@@ -167,8 +169,13 @@ impl Halls {
 
     /// How many these are.
     #[must_use]
-    pub fn ready_count(&self) -> usize {
-        self.halls.values().map(Hall::ready_count).sum()
+    pub fn ready_count(&self, within: Option<&Tenant>) -> usize {
+        self.of(within).map(Hall::ready_count).sum()
+    }
+
+    fn of(&self, within: Option<&Tenant>) -> impl Iterator<Item = &Hall> {
+        let of_it = move |(room, _): &(&Room, &Hall)| within.is_none_or(|it| room.tenant == *it);
+        self.halls.iter().filter(of_it).map(|(_, hall)| hall)
     }
 
     /// How many are in all rooms, once everything was looked at.
@@ -179,15 +186,15 @@ impl Halls {
             Some((hall.poll_timeout()?.0, room.clone()))
         });
         assert_eq!(due.collect::<BTreeSet<_>>(), self.due, "a hall waits for another time");
-        let of_hall = |(room, hall): (&RoomName, &Hall)| {
+        let of_hall = |(room, hall): (&Room, &Hall)| {
             hall.pairs().map(|(id, _)| (id, room.clone())).collect::<Vec<_>>()
         };
-        let rooms: BTreeMap<SessionId, RoomName> = self.halls.iter().flat_map(of_hall).collect();
+        let rooms: BTreeMap<SessionId, Room> = self.halls.iter().flat_map(of_hall).collect();
         assert_eq!(rooms, self.shared.rooms, "a session is elsewhere");
         self.halls.values().map(|hall| hall.check_invariants(desks)).sum()
     }
 
-    fn with(&mut self, room: &RoomName, now: Instant, act: impl FnOnce(&mut Hall, &mut Step<'_>)) {
+    fn with(&mut self, room: &Room, now: Instant, act: impl FnOnce(&mut Hall, &mut Step<'_>)) {
         let Some(hall) = self.halls.get_mut(room) else { return };
         let before = hall.poll_timeout();
         act(hall, &mut Step { room, shared: &mut self.shared, now });
@@ -208,24 +215,24 @@ impl Halls {
     }
 
     /// Whether a room has a hall here.
-    pub(crate) fn has(&self, room: &RoomName) -> bool {
+    pub(crate) fn has(&self, room: &Room) -> bool {
         self.halls.contains_key(room)
     }
 
     /// The rooms whose halls are here no longer, since nobody is there.
-    pub(crate) fn emptied(&mut self) -> Vec<RoomName> {
+    pub(crate) fn emptied(&mut self) -> Vec<Room> {
         std::mem::take(&mut self.emptied)
     }
 
     /// A room is this one's from now on. Where it has been another one's, nobody is paired before `pairs_from`.
-    pub(crate) fn own(&mut self, room: RoomName, pairs_from: Option<Instant>) {
+    pub(crate) fn own(&mut self, room: Room, pairs_from: Option<Instant>) {
         self.shared.is_of_several = true;
         self.pairs_from.remove(&room);
         self.pairs_from.extend(pairs_from.map(|at| (room, at)));
     }
 
     /// A room is another one's from now on, and what is known of it here worth nothing.
-    pub(crate) fn disown(&mut self, room: &RoomName) {
+    pub(crate) fn disown(&mut self, room: &Room) {
         self.pairs_from.remove(room);
         let Some(hall) = self.halls.remove(room) else { return };
         if let Some((at, _)) = hall.poll_timeout() {
@@ -239,7 +246,7 @@ impl Halls {
 
     /// All connections of an instance are gone.
     pub(crate) fn instance_gone(&mut self, instance: InstanceId, now: Instant) {
-        let rooms: Vec<RoomName> = self.halls.keys().cloned().collect();
+        let rooms: Vec<Room> = self.halls.keys().cloned().collect();
         for room in rooms {
             self.with(&room, now, |hall, step| hall.instance_gone(instance, step));
         }

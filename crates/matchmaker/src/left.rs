@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use holepunch_wire::WorkerId;
-use holepunch_wire::session::{RoomName, SESSIONS_MAX};
+use holepunch_wire::session::SESSIONS_MAX;
 
 use crate::expiring::Expiring;
 use crate::hall::RESUME_WITHIN;
+use crate::names::{Member, Room};
 use crate::registry::Whereabouts;
 
 /// Tokens by which the sessions of one worker are taken up: of its last connections.
@@ -18,18 +18,18 @@ pub const ROOMS_MAX: usize = 2 * SESSIONS_MAX;
 
 /// In which rooms the sessions of workers are that have lost their connection, and for how long these can be taken up.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Left(Expiring<WorkerId, LeftBy>);
+pub(crate) struct Left(Expiring<Member, LeftBy>);
 
 #[derive(Debug, Default, Clone)]
 struct LeftBy {
     /// The newest ones last.
-    rooms: VecDeque<RoomName>,
+    rooms: VecDeque<Room>,
     resume: Vec<String>,
 }
 
 impl Left {
     /// A worker has lost a connection, and may take up its sessions with the next one.
-    pub(crate) fn add(&mut self, worker: &WorkerId, is: Whereabouts, now: Instant) {
+    pub(crate) fn add(&mut self, worker: &Member, is: Whereabouts, now: Instant) {
         let mut left = self.0.remove(worker).unwrap_or_default();
         for room in is.room.into_iter().chain(is.visits) {
             left.rooms.retain(|known| *known != room);
@@ -44,7 +44,7 @@ impl Left {
     }
 
     /// The rooms with sessions of a worker, and the tokens with which they are taken up.
-    pub(crate) fn by(&self, worker: &WorkerId) -> (Vec<RoomName>, Vec<String>) {
+    pub(crate) fn by(&self, worker: &Member) -> (Vec<Room>, Vec<String>) {
         let of = |left: &LeftBy| (left.rooms.iter().cloned().collect(), left.resume.clone());
         self.0.get(worker).map(of).unwrap_or_default()
     }
@@ -67,8 +67,9 @@ mod tests {
     fn whoever_comes_and_goes_through_many_rooms_leaves_some_in_the_last_ones() {
         #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
         let now = Instant::now();
-        let (worker, mut left) = (WorkerId::new("w").unwrap(), Left::default());
-        let rooms = (0..3 * ROOMS_MAX).map(|number| RoomName::new(&number.to_string()).unwrap());
+        let (worker, mut left) = (Member::unnamed("w".parse().unwrap()), Left::default());
+        let rooms =
+            (0..3 * ROOMS_MAX).map(|number| Room::unnamed(number.to_string().parse().unwrap()));
         let rooms: Vec<_> = rooms.collect();
         for room in &rooms {
             let is = Whereabouts { room: Some(room.clone()), ..Whereabouts::default() };

@@ -29,6 +29,8 @@ mod hall;
 mod halls;
 mod left;
 mod machine;
+mod names;
+mod permit;
 mod places;
 pub mod plan;
 mod registry;
@@ -48,6 +50,8 @@ pub use doors::{
 pub use hall::{EndView, MemberView, RoomView, SessionView};
 pub use halls::Halls;
 pub use machine::Matchmaker;
+pub use names::{Member, Room};
+pub use permit::{Patterns, Permit};
 pub use registry::{Claimed, Listed, ListedWorker, Registry, Seen, Whereabouts};
 /// What every store keeps to, whatever it is made of.
 pub mod limits {

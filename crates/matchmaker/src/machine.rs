@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::reason::CloseReason;
-use holepunch_wire::session::{RoomName, SessionId};
+use holepunch_wire::session::SessionId;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -16,6 +16,7 @@ use crate::desk::{Arrival, Desk, Note, Out, Surroundings, WakeReason};
 use crate::doors::{
     Action, Config, ConnectionId, DropReason, Event, Input, NotAdmitted, Told, Transmit, Worker,
 };
+use crate::names::{Member, Room};
 use crate::registry::Registry;
 use crate::seat::InstanceId;
 
@@ -86,8 +87,16 @@ impl Matchmaker {
 
     fn take(&mut self, input: Input<'_>, now: Instant) {
         match input {
-            Input::Connected { connection, worker, observed, protocol, room, challenge } => {
-                let arrival = Arrival { worker, observed, protocol, room, challenge };
+            Input::Connected {
+                connection,
+                worker,
+                observed,
+                protocol,
+                room,
+                challenge,
+                permit,
+            } => {
+                let arrival = Arrival { worker, observed, protocol, room, challenge, permit };
                 self.connected(connection, arrival, now);
             }
             Input::Message { connection, message, proved } => {
@@ -174,12 +183,12 @@ impl Matchmaker {
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
         let count = self.board.registry().map_or(self.desks.len(), Registry::count);
-        (count, self.board.halls().ready_count())
+        (count, self.board.halls().ready_count(None))
     }
 
     /// The workers that wait for a peer, room by room, the longest waiter first.
     pub fn ready(&self) -> impl Iterator<Item = &WorkerId> {
-        self.board.halls().ready()
+        self.board.halls().ready(None)
     }
 
     /// The sessions of the halls that are here: their number, and both workers, with whether each is connected.
@@ -188,7 +197,7 @@ impl Matchmaker {
     }
 
     /// The rooms that this one owns, and with which epoch.
-    pub fn own_rooms(&self, now: Instant) -> impl Iterator<Item = (&RoomName, Epoch)> {
+    pub fn own_rooms(&self, now: Instant) -> impl Iterator<Item = (&Room, Epoch)> {
         self.board.own_rooms(now)
     }
 
@@ -197,6 +206,7 @@ impl Matchmaker {
     /// # Errors
     /// All places are taken, or those of its address or site.
     pub fn admits(&self, worker: &WorkerId, ip: IpAddr) -> Result<(), NotAdmitted> {
+        let worker = &Member::unnamed(worker.clone());
         let registry = self.board.registry();
         registry.map_or(Ok(()), |registry| registry.admits(worker, ip, &self.config))
     }
@@ -228,7 +238,7 @@ impl Matchmaker {
             match out {
                 Out::Act(action) => self.transmits.push_back(Transmit { connection, action }),
                 Out::Errand(errand) => {
-                    self.board.take(connection, (desk.worker(), desk.ip()), errand, now);
+                    self.board.take(connection, (desk.member(), desk.ip()), errand, now);
                 }
                 Out::Event(event) => self.events.push_back(event),
             }
@@ -279,10 +289,13 @@ impl Matchmaker {
             self.board.halls().check_invariants(None);
             return;
         };
-        let holders = self.desks.iter().map(|(id, desk)| (self.board.seat(*id), desk.ip()));
+        let holders = self
+            .desks
+            .iter()
+            .map(|(id, desk)| (self.board.seat(*id), (desk.member().tenant.clone(), desk.ip())));
         for (worker, seat) in registry.check_invariants(holders) {
             let desk = self.desks.get(&seat.connection);
-            assert!(desk.is_some_and(|desk| desk.worker() == worker), "{worker} is elsewhere");
+            assert!(desk.is_some_and(|desk| desk.member() == worker), "{worker} is elsewhere");
         }
         let members = self.board.halls().check_invariants(Some(&self.desks));
         let at_home = self.desks.values().filter(|desk| desk.home().is_some()).count();

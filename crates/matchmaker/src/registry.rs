@@ -8,13 +8,14 @@ use std::time::Instant;
 use holepunch_wire::WorkerId;
 use holepunch_wire::address::{SHARES_OF_SITE, Source};
 use holepunch_wire::identity::{self, PublicKey};
-use holepunch_wire::session::RoomName;
+use holepunch_wire::tenant::Tenant;
 use serde::{Deserialize, Serialize};
 
 use crate::bindings::Bindings;
 use crate::cluster::ClaimError;
 use crate::doors::{Config, ConnectionId, NotAdmitted, Observed, Worker};
 use crate::left::Left;
+use crate::names::{Member, Room};
 use crate::places::Places;
 use crate::seat::{InstanceId, Seat};
 
@@ -26,9 +27,9 @@ pub const REPLACING_MAX: usize = 64;
 /// Everybody who is connected. In memory, for one rendezvous alone.
 #[derive(Debug, Default, Clone)]
 pub struct Registry {
-    current: BTreeMap<WorkerId, Entry>,
-    /// Every connection, and where it comes from.
-    seats: BTreeMap<Seat, IpAddr>,
+    current: BTreeMap<Member, Entry>,
+    /// Every connection, whose it is, and where it comes from.
+    seats: BTreeMap<Seat, (Tenant, IpAddr)>,
     /// Those that have yet to claim their id.
     pending: BTreeSet<Seat>,
     bindings: Bindings,
@@ -54,9 +55,9 @@ pub struct Whereabouts {
     /// Counted up by its desk: what that has said before may come later, and is not heard then.
     pub version: u64,
     /// The room that it is in; none where it was shown out.
-    pub room: Option<RoomName>,
+    pub room: Option<Room>,
     /// Other rooms where it has sessions.
-    pub visits: BTreeSet<RoomName>,
+    pub visits: BTreeSet<Room>,
     /// The tokens of its welcome, and of one before: with each it takes its sessions to another connection.
     pub resume: Vec<String>,
     /// What a listing shows of it.
@@ -80,7 +81,7 @@ pub struct Claimed {
     /// The connection that had the id before.
     pub replaced: Option<Seat>,
     /// The rooms with sessions of the connection before.
-    pub left: Vec<RoomName>,
+    pub left: Vec<Room>,
     /// The tokens with which they are taken up.
     pub resume: Vec<String>,
     /// Higher than that of any connection that has had the id before.
@@ -102,11 +103,17 @@ pub struct Listed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListedWorker {
     /// Its id.
-    pub id: WorkerId,
+    pub id: Member,
     /// Where its WebSocket comes from.
     pub ip: IpAddr,
     /// The rest.
     pub seen: Seen,
+}
+
+/// Nobody of a tenant stands before this one: control characters, which stand before the space, are in no id.
+fn first_of(tenant: &Tenant) -> Member {
+    let name = WorkerId::new(" ").expect("invariant: a space is an id");
+    Member { tenant: tenant.clone(), name }
 }
 
 impl Registry {
@@ -115,12 +122,7 @@ impl Registry {
     ///
     /// # Errors
     /// All places are taken, or those of its address or site.
-    pub fn admits(
-        &self,
-        worker: &WorkerId,
-        ip: IpAddr,
-        config: &Config,
-    ) -> Result<(), NotAdmitted> {
+    pub fn admits(&self, worker: &Member, ip: IpAddr, config: &Config) -> Result<(), NotAdmitted> {
         let current = self.current.get(worker);
         let has_room = |held: usize, max: usize, replaced: Option<&Entry>| {
             // Whoever has proved a key stays until the new one has, too.
@@ -130,6 +132,11 @@ impl Registry {
         let held = self.current.len() + self.pending.len();
         if !has_room(held, config.workers_max, current) {
             return Err(NotAdmitted::Full);
+        }
+        if let Some(max) = config.workers_per_tenant_max
+            && !has_room(self.places.of_tenant(&worker.tenant), max, current)
+        {
+            return Err(NotAdmitted::ShareOfTenant(max));
         }
         let (Some(max), Some(source)) = (config.workers_per_address_max, Source::of(ip)) else {
             return Ok(());
@@ -148,23 +155,31 @@ impl Registry {
     }
 
     /// Whether nobody is registered under this id without the proof of a key.
-    pub fn needs_proof(&mut self, worker: &WorkerId, now: Instant) -> bool {
+    pub fn needs_proof(&mut self, worker: &Member, now: Instant) -> bool {
         self.expire(now);
-        identity::is_made_from_a_key(worker) || self.bound_to(worker).is_some()
+        identity::is_made_from_a_key(&worker.name) || self.bound_to(worker).is_some()
     }
 
     /// The key that an id of a worker's own choice is bound to.
-    fn bound_to(&self, worker: &WorkerId) -> Option<PublicKey> {
+    fn bound_to(&self, worker: &Member) -> Option<PublicKey> {
         let current = self.current.get(worker).and_then(|entry| entry.key);
         current.or_else(|| self.bindings.key(worker))
     }
 
     /// A connection takes one of the places of its address, and has yet to claim its id.
-    pub fn arrive(&mut self, seat: Seat, ip: IpAddr) {
-        if self.seats.insert(seat, ip).is_none() {
-            self.places.take(ip);
+    pub fn arrive(&mut self, seat: Seat, (tenant, ip): (&Tenant, IpAddr)) {
+        if self.seat(seat, (tenant, ip)) {
             self.pending.insert(seat);
         }
+    }
+
+    /// Whether the connection has had no place before.
+    fn seat(&mut self, seat: Seat, (tenant, ip): (&Tenant, IpAddr)) -> bool {
+        let is_new = self.seats.insert(seat, (tenant.clone(), ip)).is_none();
+        if is_new {
+            self.places.take(tenant, ip);
+        }
+        is_new
     }
 
     /// A connection that has arrived claims its id, in the place of an older one; one that is registered has proved its key
@@ -174,7 +189,7 @@ impl Registry {
     /// The id is bound to another key, or another connection has taken it since.
     pub fn claim(
         &mut self,
-        worker: &WorkerId,
+        worker: &Member,
         (seat, ip): (Seat, IpAddr),
         key: Option<PublicKey>,
         now: Instant,
@@ -192,7 +207,7 @@ impl Registry {
         let mut replaced = None;
         if !is_current {
             // (One that the store does not know has another seat than when it has arrived.)
-            self.arrive(seat, ip);
+            self.arrive(seat, (&worker.tenant, ip));
             self.pending.remove(&seat);
             self.order += 1;
             let (is, order) = (Whereabouts::default(), self.order);
@@ -218,7 +233,7 @@ impl Registry {
     /// It has lost the id meanwhile.
     pub fn reclaim(
         &mut self,
-        worker: &WorkerId,
+        worker: &Member,
         before: Seat,
         (seat, ip): (Seat, IpAddr),
         key: Option<PublicKey>,
@@ -240,17 +255,15 @@ impl Registry {
             }
         }
         self.leave(before);
-        if self.seats.insert(seat, ip).is_none() {
-            self.places.take(ip);
-        }
+        self.seat(seat, (&worker.tenant, ip));
         self.pending.remove(&seat);
         Ok(Claimed { order, ..Claimed::default() })
     }
 
     /// A connection has no place any more; whether it had no id.
     fn leave(&mut self, seat: Seat) -> bool {
-        if let Some(ip) = self.seats.remove(&seat) {
-            self.places.give_back(ip);
+        if let Some((tenant, ip)) = self.seats.remove(&seat) {
+            self.places.give_back(&tenant, ip);
         }
         self.pending.remove(&seat)
     }
@@ -258,7 +271,7 @@ impl Registry {
     /// An instance is gone, and all connections to it.
     pub fn instance_gone(&mut self, instance: InstanceId, now: Instant) {
         let current = self.current.iter().filter(|(_, entry)| entry.seat.instance == instance);
-        let gone: Vec<(WorkerId, Seat, IpAddr)> =
+        let gone: Vec<(Member, Seat, IpAddr)> =
             current.map(|(worker, entry)| (worker.clone(), entry.seat, entry.ip)).collect();
         for (worker, seat, ip) in gone {
             self.release(&worker, (seat, ip), (true, true), now);
@@ -271,7 +284,7 @@ impl Registry {
     }
 
     /// A worker is to be found there now.
-    pub fn is(&mut self, worker: &WorkerId, seat: Seat, is: Whereabouts) {
+    pub fn is(&mut self, worker: &Member, seat: Seat, is: Whereabouts) {
         let is_news = |entry: &&mut Entry| entry.seat == seat && entry.is.version <= is.version;
         if let Some(entry) = self.current.get_mut(worker).filter(is_news) {
             entry.is = is;
@@ -280,7 +293,7 @@ impl Registry {
 
     /// Where a worker is, and in which room.
     #[must_use]
-    pub fn find(&self, worker: &WorkerId) -> Option<(Seat, RoomName)> {
+    pub fn find(&self, worker: &Member) -> Option<(Seat, Room)> {
         let entry = self.current.get(worker)?;
         Some((entry.seat, entry.is.room.clone()?))
     }
@@ -288,7 +301,7 @@ impl Registry {
     /// A connection is gone. `outlives`: its key keeps the id for a while; `has_sessions`: which it may take up.
     pub fn release(
         &mut self,
-        worker: &WorkerId,
+        worker: &Member,
         (seat, ip): (Seat, IpAddr),
         (outlives, has_sessions): (bool, bool),
         now: Instant,
@@ -301,7 +314,7 @@ impl Registry {
         if has_sessions {
             self.left.add(worker, entry.is, now);
         }
-        let key = entry.key.filter(|_| outlives && !identity::is_made_from_a_key(worker));
+        let key = entry.key.filter(|_| outlives && !identity::is_made_from_a_key(&worker.name));
         if let Some(key) = key {
             self.bindings.keep(worker.clone(), key, ip, now);
         }
@@ -310,25 +323,34 @@ impl Registry {
     /// Every registered worker, by id.
     pub fn workers(&self) -> impl Iterator<Item = Worker<'_>> {
         self.current.iter().map(|(id, Entry { ip, is: Whereabouts { seen, .. }, .. })| Worker {
-            id,
+            id: &id.name,
             observed: Observed { ip: *ip, port: seen.port },
             http_ip: seen.http_ip,
             endpoint: seen.endpoint,
         })
     }
 
-    /// So many of them, behind this id, or from the first one on.
+    /// So many of them, behind this id, or from the first one on; `within`: of this tenant alone.
     #[must_use]
-    pub fn list(&self, after: Option<&WorkerId>, limit: usize) -> Listed {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut behind = self.current.range::<WorkerId, _>((from, Bound::Unbounded));
-        let of_entry = |(id, entry): (&WorkerId, &Entry)| ListedWorker {
+    pub fn list(&self, within: Option<&Tenant>, after: Option<&Member>, limit: usize) -> Listed {
+        let first = within.map(first_of);
+        let is_within = |(id, _): &(&Member, &Entry)| within.is_none_or(|it| id.tenant == *it);
+        let all = match &first {
+            None => self.count(),
+            Some(first) => self.current.range(first..).take_while(is_within).count(),
+        };
+        let after = after.filter(|after| within.is_none_or(|it| after.tenant == *it));
+        let first = first.as_ref().map_or(Bound::Unbounded, Bound::Included);
+        let from = after.map_or(first, Bound::Excluded);
+        let behind = self.current.range::<Member, _>((from, Bound::Unbounded));
+        let mut behind = behind.take_while(is_within);
+        let of_entry = |(id, entry): (&Member, &Entry)| ListedWorker {
             id: id.clone(),
             ip: entry.ip,
             seen: entry.is.seen,
         };
         let workers = behind.by_ref().take(limit).map(of_entry).collect();
-        Listed { workers, has_more: behind.next().is_some(), all: self.count() }
+        Listed { workers, has_more: behind.next().is_some(), all }
     }
 
     /// How many workers are registered.
@@ -347,14 +369,14 @@ impl Registry {
     #[cfg(debug_assertions)]
     pub(crate) fn check_invariants(
         &self,
-        holders: impl Iterator<Item = (Seat, IpAddr)>,
-    ) -> impl Iterator<Item = (&WorkerId, Seat)> {
-        let known: BTreeMap<Seat, IpAddr> = holders.collect();
+        holders: impl Iterator<Item = (Seat, (Tenant, IpAddr))>,
+    ) -> impl Iterator<Item = (&Member, Seat)> {
+        let known: BTreeMap<Seat, (Tenant, IpAddr)> = holders.collect();
         assert_eq!(known, self.seats, "somebody is connected and unknown, or known and gone");
         let current = self.current.values().map(|entry| entry.seat);
         let seats: BTreeSet<Seat> = current.chain(self.pending.iter().copied()).collect();
         assert!(seats.iter().eq(self.seats.keys()), "each has an id, or wants one");
-        self.places.check_invariants(self.seats.values().copied());
+        self.places.check_invariants(self.seats.values());
         for worker in self.bindings.check_invariants() {
             let is_connected = self.current.contains_key(worker);
             assert!(!is_connected, "{worker} is connected, and bound for later");
@@ -372,11 +394,11 @@ mod tests {
     fn where_a_worker_was_before_is_not_heard_when_it_comes_later() {
         #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
         let now = Instant::now();
-        let (mut registry, worker) = (Registry::default(), WorkerId::new("w").unwrap());
+        let (mut registry, worker) = (Registry::default(), Member::unnamed("w".parse().unwrap()));
         let ip = [203, 0, 113, 1].into();
         let seat = Seat { instance: InstanceId(1), connection: ConnectionId(1) };
         registry.claim(&worker, (seat, ip), None, now).unwrap();
-        let room = |name: &str| RoomName::new(name).unwrap();
+        let room = |name: &str| Room::unnamed(name.parse().unwrap());
         let visits = |version, rooms: &[&str]| Whereabouts {
             version,
             visits: rooms.iter().map(|name| room(name)).collect(),

@@ -68,6 +68,7 @@ impl Table {
             protocol: Protocol::Baseline,
             room: None,
             challenge: String::new(),
+            permit: Default::default(),
         });
     }
 

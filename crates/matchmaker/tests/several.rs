@@ -4,10 +4,9 @@ use std::time::{Duration, Instant};
 
 use holepunch_matchmaker::{
     Board, Command, Config, ConnectionId, DropReason, Envelope, Epoch, Errand, Event, InstanceId,
-    Letter, Packet, Question, Reply, Request, Seat, Seen, Whereabouts,
+    Letter, Member, Packet, Question, Reply, Request, Room, Seat, Seen, Whereabouts,
 };
 use holepunch_wire::WorkerId;
-use holepunch_wire::session::RoomName;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -35,12 +34,12 @@ fn an_instance_that_can_tell_another_one_nothing_more_begins_anew() {
     let mut now = Instant::now();
     let own = InstanceId(0);
     let mut board = Board::of_several(own, Config::default(), StdRng::seed_from_u64(1), now);
-    let worker = WorkerId::new("w").unwrap();
+    let worker = Member::unnamed(WorkerId::new("w").unwrap());
     let from = (&worker, [203, 0, 113, 1].into());
     board.handle_timeout(now);
     answer(&mut board, now);
     for _ in 0..MUCH {
-        let want = Errand::Command(RoomName::default(), Command::Want { waited: None });
+        let want = Errand::Command(Room::default(), Command::Want { waited: None });
         board.take(ConnectionId(1), from, want, now);
         answer(&mut board, now);
         while board.poll_packet().is_some() {}
@@ -61,7 +60,7 @@ fn where_a_worker_is_waits_for_the_store_once_however_often_that_changes() {
     let now = Instant::now();
     let own = InstanceId(0);
     let mut board = Board::of_several(own, Config::default(), StdRng::seed_from_u64(1), now);
-    let worker = WorkerId::new("w").unwrap();
+    let worker = Member::unnamed(WorkerId::new("w").unwrap());
     for port in 1..1000 {
         let seen = Seen { port: Some(port), ..Seen::default() };
         let is = Errand::Is(Whereabouts { seen, ..Whereabouts::default() });
@@ -81,7 +80,7 @@ fn who_goes_before_the_store_has_answered_is_not_asked_for_behind_his_release() 
     let now = Instant::now();
     let mut board =
         Board::of_several(InstanceId(0), Config::default(), StdRng::seed_from_u64(1), now);
-    let (worker, ip) = (WorkerId::new("w").unwrap(), [203, 0, 113, 1].into());
+    let (worker, ip) = (Member::unnamed(WorkerId::new("w").unwrap()), [203, 0, 113, 1].into());
     let gone = Errand::Gone { outlives: true, has_sessions: false };
     for errand in [Errand::Ask(Question::Arrive), gone] {
         board.take(ConnectionId(1), (&worker, ip), errand, now);
@@ -100,7 +99,7 @@ fn what_was_sent_to_an_instance_of_before_is_left_alone() {
     let own = InstanceId(0);
     let mut board = Board::of_several(own, Config::default(), StdRng::seed_from_u64(1), now);
     let letter = Letter::Replaced(ConnectionId(1));
-    let envelope = Envelope { room: RoomName::default(), epoch: Epoch::default(), letter };
+    let envelope = Envelope { room: Room::default(), epoch: Epoch::default(), letter };
     let packet = Packet { sent: Some((1, envelope)), received: 0 };
     board.handle_packet((OTHER, InstanceId(1 << 32)), packet.clone(), now);
     assert!(board.poll_note().is_none() && board.poll_packet().is_none());
@@ -116,7 +115,7 @@ fn a_room_for_whose_owner_it_is_taken_is_given_back_once_and_not_asked_for() {
     let mut board = Board::of_several(own, Config::default(), StdRng::seed_from_u64(1), now);
     board.handle_timeout(now);
     answer(&mut board, now);
-    let (room, epoch) = (RoomName::new("theirs").unwrap(), Epoch(7));
+    let (room, epoch) = (Room::unnamed("theirs".parse().unwrap()), Epoch(7));
     let seat = Seat { instance: OTHER, connection: ConnectionId(1) };
     for number in 1..=2 {
         let letter = Letter::Command(seat, Command::Want { waited: None });

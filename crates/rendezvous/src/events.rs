@@ -6,10 +6,11 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use holepunch_matchmaker::{Event, Told};
+use holepunch_matchmaker::{Event, Room, Told};
 use holepunch_wire::WorkerId;
 use holepunch_wire::nat::NatClass;
 use holepunch_wire::session::{RoomName, SessionId};
+use holepunch_wire::tenant::Tenant;
 use holepunch_wire::text::truncate;
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
@@ -33,8 +34,10 @@ pub(crate) struct Row {
     pub(crate) event: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) room: Option<RoomName>,
+    #[serde(flatten)]
+    place: Option<Place>,
+    #[serde(skip)]
+    pub(crate) room: Option<Room>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) session: Option<SessionId>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,6 +45,20 @@ pub(crate) struct Row {
     pub(crate) workers: Vec<WorkerId>,
     #[serde(flatten)]
     more: More,
+}
+
+/// Where it has happened.
+#[derive(Debug, Serialize)]
+struct Place {
+    room: RoomName,
+    #[serde(skip_serializing_if = "Tenant::is_unnamed")]
+    tenant: Tenant,
+}
+
+impl Place {
+    fn of(room: &Room) -> Self {
+        Self { room: room.name.clone(), tenant: room.tenant.clone() }
+    }
 }
 
 /// What some events say besides.
@@ -197,6 +214,7 @@ impl Row {
             at_ms: u64::try_from(at_ms).unwrap_or(u64::MAX),
             event,
             reason,
+            place: told.room.as_ref().map(Place::of),
             room: told.room.clone(),
             session: told.session.map(|(session, _)| session),
             nats: told.session.map(|(_, nats)| nats),
@@ -246,7 +264,7 @@ impl More {
             | Event::CallRefused(worker, _)
             | Event::PingOverdue(worker)
             | Event::Left(worker, _) => (one(worker), nothing),
-            Event::SessionEnded(_) | Event::Dropped(_) => (Vec::new(), nothing),
+            Event::SessionEnded(_) | Event::Dropped(_) | Event::Denied(_) => (Vec::new(), nothing),
         }
     }
 }

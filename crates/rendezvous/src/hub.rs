@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use holepunch_matchmaker::{
-    Arrival, Board, Command, Config, ConnectionId, Desk, DropReason, Errand, Event, NotAdmitted,
-    Note, Reply, Request, Surroundings, Told,
+    Arrival, Board, Command, Config, ConnectionId, Desk, DropReason, Errand, Event, Member,
+    NotAdmitted, Note, Reply, Request, Surroundings, Told,
 };
-use holepunch_wire::WorkerId;
+use holepunch_wire::reason::CloseReason;
 use holepunch_wire::session::SessionId;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -23,6 +23,7 @@ use crate::metrics::{Metrics, Scrape};
 use crate::peers::Peers;
 use crate::relay::Relay;
 use crate::telling::{Log, Observer};
+use crate::tokens::Ticket;
 
 /// Time in which all workers are sent to other rendezvous: what platforms give a process that is to end is ten seconds.
 const DRAIN_WITHIN: Duration = Duration::from_secs(4);
@@ -33,6 +34,8 @@ const DRAIN_STEP: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct Hub {
     state: Mutex<State>,
+    /// Those whose tokens may end before they do.
+    guests: Mutex<HashMap<ConnectionId, (Ticket, Arc<Mailbox>)>>,
     config: Config,
     /// The other rendezvous, where there are any.
     peers: Option<Peers>,
@@ -82,13 +85,14 @@ impl Hub {
         let (mailboxes, next_connection, has_ended) = (HashMap::new(), 1, false);
         let state = State { board, mailboxes, rng, next_connection, has_ended };
         let (state, sooner) = (Mutex::new(state), Notify::new());
-        Self { state, config, peers, sooner, log, metrics, events, observers }
+        let guests = Mutex::default();
+        Self { state, guests, config, peers, sooner, log, metrics, events, observers }
     }
 
     /// Whether there is room for `worker`, which comes from `ip`. `None`: the store does not answer.
     pub(crate) async fn admits(
         &self,
-        worker: &WorkerId,
+        worker: &Member,
         ip: IpAddr,
     ) -> Option<Result<(), NotAdmitted>> {
         let reply = self.ask(Request::Admits { worker: worker.clone(), ip }).await?;
@@ -103,8 +107,9 @@ impl Hub {
         }
     }
 
-    /// Takes a WebSocket that is open. Its worker is registered for as long as what comes back is there.
-    pub(crate) fn enter(self: &Arc<Self>, arrival: Arrival) -> Clerk {
+    /// Takes a WebSocket that is open, for as long as its token is good. Its worker is registered for as long as what comes back
+    /// is there.
+    pub(crate) fn enter(self: &Arc<Self>, arrival: Arrival, ticket: Option<Ticket>) -> Clerk {
         let mailbox = Arc::new(Mailbox::default());
         let mut state = self.lock();
         let connection = ConnectionId(state.next_connection);
@@ -117,6 +122,9 @@ impl Hub {
         state.mailboxes.insert(connection, Arc::clone(&mailbox));
         let desk = Desk::new(arrival, &mut state.rng, self.surroundings());
         drop(state);
+        if let Some(ticket) = ticket {
+            self.guests().insert(connection, (ticket, Arc::clone(&mailbox)));
+        }
         Clerk::new(Arc::clone(self), connection, desk, mailbox)
     }
 
@@ -140,7 +148,7 @@ impl Hub {
                 }
             }
             for errand in errands {
-                state.board.take(connection, (desk.worker(), desk.ip()), errand, now);
+                state.board.take(connection, (desk.member(), desk.ip()), errand, now);
             }
         });
     }
@@ -148,6 +156,21 @@ impl Hub {
     /// A connection has ended, and its desk with it.
     pub(crate) fn leave(&self, connection: ConnectionId) {
         self.lock().mailboxes.remove(&connection);
+        self.guests().remove(&connection);
+    }
+
+    /// Tells those whose tokens are not good any more.
+    pub(crate) fn expel(&self, why: impl Fn(&Ticket) -> Option<CloseReason>) {
+        self.guests().retain(|_, (ticket, mailbox)| {
+            let why = why(ticket);
+            // One that takes no more notes ends by itself.
+            why.into_iter().for_each(|why| drop(mailbox.push(Note::Expelled(why))));
+            why.is_none()
+        });
+    }
+
+    fn guests(&self) -> MutexGuard<'_, HashMap<ConnectionId, (Ticket, Arc<Mailbox>)>> {
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A worker's connection to the relay of a session was opened, or has ended.
@@ -338,6 +361,7 @@ fn unix() -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use holepunch_matchmaker::{Observed, Protocol};
+    use holepunch_wire::WorkerId;
 
     use super::*;
 
@@ -352,6 +376,7 @@ mod tests {
             protocol: Protocol::Baseline,
             room: None,
             challenge: String::new(),
+            permit: Arc::default(),
         }
     }
 
@@ -359,7 +384,7 @@ mod tests {
     async fn a_connection_for_which_there_is_no_place_leaves_nothing_behind() {
         let config = Config { workers_max: 0, ..Config::default() };
         let hub = Arc::new(Hub::new(config, StdRng::seed_from_u64(1), None, None));
-        let clerk = hub.enter(arrival());
+        let clerk = hub.enter(arrival(), None);
         assert!(clerk.is_ending());
         drop(clerk);
         assert!(hub.lock().mailboxes.is_empty());
@@ -372,7 +397,7 @@ mod tests {
         let task = tokio::spawn({
             let hub = Arc::clone(&hub);
             async move {
-                let _clerk = hub.enter(arrival());
+                let _clerk = hub.enter(arrival(), None);
                 assert_eq!(workers(&hub), 0, "a fault in a task");
             }
         });

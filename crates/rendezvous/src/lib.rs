@@ -10,6 +10,7 @@
 //! | `connections`, `pace`, `client_io` | who has a place among them, and for how long without a word |
 //! | `client_stream`, `tls` | a connection is TCP, or TLS over it; certificate and key, and when they change |
 //! | `http` | paths |
+//! | `tokens` | who may enter: what a token says, and whether it is good |
 //! | `registration` | who may register, and how |
 //! | `well_formed` | what every request and every WebSocket handshake must be like |
 //! | `client_address` | who a client is, behind a proxy too |
@@ -70,6 +71,7 @@ mod signalling;
 mod stun;
 mod telling;
 mod tls;
+pub mod tokens;
 mod websocket;
 mod well_formed;
 
@@ -87,3 +89,4 @@ pub use stun::ANSWERS_MAX as STUN_ANSWERS_MAX;
 #[cfg(feature = "acme")]
 pub use tls::AcmeSettings;
 pub use tls::{Tls, TlsCounts, TlsError, TlsFiles};
+pub use tokens::Auth;

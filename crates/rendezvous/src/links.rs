@@ -5,11 +5,11 @@ use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use holepunch_matchmaker::{Event, Told};
+use holepunch_matchmaker::{Event, Room, Told};
 use holepunch_wire::WorkerId;
 use holepunch_wire::nat::NatClass;
 use holepunch_wire::plan::Strategy;
-use holepunch_wire::session::{LinkState, RoomName, SessionId};
+use holepunch_wire::session::{LinkState, SessionId};
 use holepunch_wire::signal::v1::LinkReport;
 
 /// Sessions whose links are remembered, some 400 bytes each. The one that began first is forgotten first.
@@ -18,7 +18,7 @@ const LINKS_MAX: usize = 65_536;
 /// What is known of one session's link.
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
-    pub(crate) room: Option<RoomName>,
+    pub(crate) room: Option<Room>,
     pub(crate) nats: [NatClass; 2],
     pub(crate) strategy: Strategy,
     pub(crate) began: SystemTime,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::log_budget::{LogBudget, REFUSALS};
 use crate::open_files::{self, Places};
 use crate::refused::Refusals;
 use crate::tls::Tls;
+use crate::tokens::TokenKeysError;
 
 /// Connections that the kernel keeps until they are accepted: a whole fleet may reconnect at once.
 const BACKLOG: u32 = 4096;
@@ -57,6 +59,14 @@ pub enum BindError {
     /// The system gives no random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(String),
+    /// The keys of tokens cannot be taken.
+    #[error("cannot take the keys of tokens from {} (--token-keys, TOKEN_KEYS): {source}", path.display())]
+    TokenKeys {
+        /// Their file.
+        path: PathBuf,
+        /// Why.
+        source: TokenKeysError,
+    },
 }
 
 /// How a server takes its clients.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -13,11 +13,12 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::stream;
-use holepunch_matchmaker::{Board, Listed, ListedWorker, Reply, Request};
+use holepunch_matchmaker::{Board, Event, Listed, ListedWorker, Member, Reply, Request};
 use holepunch_wire::WorkerId;
 use holepunch_wire::address::{Site, Source};
 use holepunch_wire::rate::{Bucket, Rate};
 use holepunch_wire::shares::Table;
+use holepunch_wire::tenant::Tenant;
 use serde::Serialize;
 use tokio::sync::MutexGuard;
 
@@ -25,6 +26,7 @@ use crate::client_address::client_address;
 use crate::front::{Front, STORE_AWAY};
 use crate::hub::Hub;
 use crate::refused::Refused;
+use crate::tokens::Gate;
 
 /// Most workers of one listing, and of those that wait for a peer: some 500 KB. A fleet that is larger is listed page by
 /// page.
@@ -107,13 +109,16 @@ impl Page {
 }
 
 impl Listing {
-    fn of(board: &Board, listed: &Listed, page: &Page) -> Self {
-        let by_id = |worker: &ListedWorker| worker.id.as_str().to_owned();
+    fn of(board: &Board, listed: &Listed, page: &Page, within: Option<&Tenant>) -> Self {
+        let by_id = |worker: &ListedWorker| match within {
+            Some(_) => worker.id.name.as_str().to_owned(),
+            None => worker.id.to_string(),
+        };
         let last = listed.workers.last().map(by_id);
-        let ready = board.halls().ready().take(page.limit);
+        let ready = board.halls().ready(within).take(page.limit);
         Self {
             connected_workers_count: listed.all,
-            workers_ready_for_pairing_count: board.halls().ready_count(),
+            workers_ready_for_pairing_count: board.halls().ready_count(within),
             workers_ready_list: ready.map(|worker| worker.as_str().to_owned()).collect(),
             workers: listed.workers.iter().map(|it| (by_id(it), Entry::of(it))).collect(),
             workers_details: listed
@@ -256,6 +261,8 @@ impl Drop for Reading {
 pub(crate) struct ListingDoor {
     pub(crate) front: Arc<Front>,
     pub(crate) hub: Arc<Hub>,
+    /// `None`: whoever asks is told.
+    pub(crate) gate: Option<Arc<Gate>>,
     pub(crate) listings: Listings,
 }
 
@@ -275,16 +282,26 @@ async fn list_workers(
         Ok(page) => page,
         Err(why) => return (StatusCode::BAD_REQUEST, why).into_response(),
     };
+    // Whoever needs a token to register needs one to see who has, and sees its own tenant alone.
+    let within = match door.gate.as_ref().map(|gate| gate.admit(&headers)).transpose() {
+        Ok(pass) => pass.map(|pass| pass.permit.tenant.clone()),
+        Err(refusal) => {
+            door.hub.tell(&Event::Denied(refusal.code()).told(None), SystemTime::now());
+            return refusal.response();
+        }
+    };
     let client = client_address(from, &headers, &door.front.trusted_proxies).ip;
     let (turn, reading) = match door.listings.turn(&door.front, client).await {
         Ok(reading) => reading,
         Err(refusal) => return refusal,
     };
-    let request = Request::List { after: page.after.clone(), limit: page.limit };
+    let after =
+        page.after.clone().map(|name| Member { tenant: within.clone().unwrap_or_default(), name });
+    let request = Request::List { within: within.clone(), after, limit: page.limit };
     let Some(Reply::Listed(listed)) = door.hub.ask(request).await else {
         return (StatusCode::SERVICE_UNAVAILABLE, STORE_AWAY).into_response();
     };
-    let listing = door.hub.read(|board| Listing::of(board, &listed, &page));
+    let listing = door.hub.read(|board| Listing::of(board, &listed, &page, within.as_ref()));
     let Ok(text) = serde_json::to_vec(&listing) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };

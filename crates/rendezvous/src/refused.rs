@@ -8,6 +8,7 @@ holepunch_wire::reasons! {
         Full = "full", "as many workers as there may be";
         ShareOfAddress = "share_of_address", "as many workers of one address as there may be";
         ShareOfSite = "share_of_site", "as many workers of one IPv6 site (/48) as there may be";
+        ShareOfTenant = "share_of_tenant", "as many workers of one tenant as there may be";
         StoreAway = "store_away", "the store does not answer";
         OpenFiles = "open_files", "the limit of open files is reached";
         Origin = "origin", "a web page of another site";

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::http::header::SEC_WEBSOCKET_PROTOCOL;
@@ -9,7 +10,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
-use holepunch_matchmaker::{Arrival, NotAdmitted, Protocol};
+use holepunch_matchmaker::{Arrival, Event, Member, NotAdmitted, Protocol};
 use holepunch_wire::WorkerId;
 use holepunch_wire::session::{RoomName, RoomNameError};
 use holepunch_wire::signal::v1::SUBPROTOCOL;
@@ -25,6 +26,7 @@ use crate::identity::{self, Verifier};
 use crate::log_budget::excerpt;
 use crate::refused::Refused;
 use crate::signalling::{self, Connection};
+use crate::tokens::{Gate, Pass, Refusal};
 use crate::websocket;
 
 /// Per WebSocket: messages are small, and thousands of connections are idle. The library's default
@@ -38,12 +40,35 @@ const WS_WRITE_BUFFER_BYTES_MAX: usize = 256 * 1024;
 pub(crate) struct RegistrationDoor {
     pub(crate) front: Arc<Front>,
     pub(crate) hub: Arc<Hub>,
+    /// `None`: whoever comes is let in.
+    pub(crate) gate: Option<Arc<Gate>>,
 }
 
 impl RegistrationDoor {
     pub(crate) fn routes(self) -> Router {
         let register = get(register).with_state(Arc::new(self));
         Router::new().route(&format!("{REGISTER_PATH}{{worker_id}}"), register)
+    }
+
+    /// What the token of a request lets its worker do; `None`: none is needed.
+    fn let_in(
+        &self,
+        headers: &HeaderMap,
+        worker: &WorkerId,
+        room: &RoomName,
+    ) -> Result<Option<Pass>, Refusal> {
+        let Some(gate) = &self.gate else { return Ok(None) };
+        let pass = gate.admit(headers)?;
+        pass.allows(worker, room)?;
+        Ok(Some(pass))
+    }
+
+    fn denied(&self, refusal: &Refusal, worker: &WorkerId, ip: IpAddr) {
+        let code = refusal.code();
+        self.hub.tell(&Event::Denied(code).told(None), SystemTime::now());
+        if self.front.refusals.allows_one() {
+            tracing::warn!(%worker, %ip, code, why = %refusal, "not let in");
+        }
     }
 }
 
@@ -64,7 +89,22 @@ async fn register(
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
     let observed = client_address(from, headers, &door.front.trusted_proxies);
-    match door.hub.admits(&worker, observed.ip).await {
+    let room = match room_of(request.uri().query()) {
+        Ok(room) => room,
+        Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+    };
+    let is_v1 = offers_v1(headers);
+    // A baseline client knows of no rooms.
+    let wanted = room.clone().filter(|_| is_v1).unwrap_or_default();
+    let (permit, ticket) = match door.let_in(headers, &worker, &wanted) {
+        Ok(pass) => pass.map_or_else(Default::default, |pass| (pass.permit, Some(pass.ticket))),
+        Err(refusal) => {
+            door.denied(&refusal, &worker, observed.ip);
+            return refusal.response();
+        }
+    };
+    let member = Member { tenant: permit.tenant.clone(), name: worker.clone() };
+    match door.hub.admits(&member, observed.ip).await {
         Some(Ok(())) => {}
         Some(Err(why)) => return not_admitted(&door.front, &worker, observed.ip, why),
         None => {
@@ -75,11 +115,6 @@ async fn register(
     let Some(alive) = door.front.alive.upgrade() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "shutting down").into_response();
     };
-    let room = match room_of(request.uri().query()) {
-        Ok(room) => room,
-        Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
-    };
-    let is_v1 = offers_v1(headers);
     let protocol = if is_v1 { Protocol::V1 } else { Protocol::Baseline };
     let challenge = if is_v1 { identity::challenge() } else { Some(String::new()) };
     let Some(challenge) = challenge else {
@@ -96,7 +131,7 @@ async fn register(
     let Some(place) = place.become_websocket() else {
         return door.front.no_more_websockets();
     };
-    let arrival = Arrival { worker, observed, protocol, room, challenge };
+    let arrival = Arrival { worker, observed, protocol, room, challenge, permit };
     if is_v1 {
         let selected = HeaderValue::from_static(SUBPROTOCOL);
         response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, selected);
@@ -105,7 +140,7 @@ async fn register(
         if let Ok(upgraded) = upgrade.await {
             let socket = websocket::open(upgraded, websocket_config()).await;
             let hub = Arc::clone(&door.hub);
-            let connection = Connection::new(hub, socket, arrival, verifier);
+            let connection = Connection::new(hub, socket, (arrival, ticket), verifier);
             signalling::serve(Box::new(connection)).await;
         }
         drop((alive, place));
@@ -135,6 +170,7 @@ fn not_admitted(front: &Front, worker: &WorkerId, ip: IpAddr, why: NotAdmitted) 
         NotAdmitted::Full => (StatusCode::SERVICE_UNAVAILABLE, Refused::Full),
         NotAdmitted::ShareOfAddress(_) => (StatusCode::TOO_MANY_REQUESTS, Refused::ShareOfAddress),
         NotAdmitted::ShareOfSite(_) => (StatusCode::TOO_MANY_REQUESTS, Refused::ShareOfSite),
+        NotAdmitted::ShareOfTenant(_) => (StatusCode::TOO_MANY_REQUESTS, Refused::ShareOfTenant),
     };
     front.refused.count(refused);
     if front.refusals.allows_one() {

@@ -29,6 +29,7 @@ use crate::registration::RegistrationDoor;
 use crate::relay::{Relay, RelayDoor, RelayDrop, RelayLimits};
 use crate::stun::{StunServer, StunSettings};
 use crate::tls::Tls;
+use crate::tokens::{Auth, Gate, TokenKeysError};
 
 /// What a server is to be.
 #[derive(Debug, Clone)]
@@ -56,6 +57,8 @@ pub struct Config {
     /// balancer or a port forwarding. Where there are as many as of those, answers name them, too, each in the place
     /// of its own (OTHER-ADDRESS, RESPONSE-ORIGIN).
     pub stun_advertise: Vec<SocketAddr>,
+    /// Who may enter.
+    pub auth: Auth,
     /// Whether `GET /debug/list_workers` tells everybody who is registered.
     pub listing: bool,
     /// Where metrics and the API are served, and to whom.
@@ -78,6 +81,7 @@ pub struct Server {
     stun: Option<StunServer>,
     proof_key: ProofKey,
     hub: Arc<Hub>,
+    gate: Option<Arc<Gate>>,
     relay: Option<Arc<Relay>>,
     clock: JoinSet<()>,
 }
@@ -113,6 +117,7 @@ impl Server {
             websockets_max: config.matchmaker.workers_max.saturating_add(relays_max),
         })?;
         let admin = admin_listener(&config.admin, &bound.front)?;
+        let gate = gate_of(config.auth, &bound.front)?;
         // One that several share is good at each of them.
         let proof_key = ProofKey::new(match &config.matchmaker.relay {
             Some(access) => access.key.derived(b"proofs of address"),
@@ -154,7 +159,8 @@ impl Server {
         tracing::info!(%http, tls, stun = ?stun_addresses, ?hosts, "rendezvous is running");
         hub.metrics.add_listening(&bound.front.refused, &bound.front.connections);
         hub.metrics.add_stun(stun.as_ref());
-        let inside = Inside { config: &config.admin, hub: &hub, workers: &bound.front };
+        let (workers, gate_of) = (&bound.front, gate.as_ref());
+        let inside = Inside { config: &config.admin, hub: &hub, workers, gate: gate_of };
         let at = admin.as_ref().map_or(&bound.front, |admin| &admin.front);
         let seen = inside.routes(Arc::clone(at), relay.clone(), config.listing);
         let (seen, admin) = match admin {
@@ -166,7 +172,10 @@ impl Server {
         let mut clock = JoinSet::new();
         let board = Arc::clone(&hub);
         clock.spawn(async move { board.run().await });
-        Ok(Self { listening, admin, stun, proof_key, hub, relay, clock })
+        if let Some(gate) = &gate {
+            clock.spawn(Arc::clone(gate).run(Arc::clone(&hub)));
+        }
+        Ok(Self { listening, admin, stun, proof_key, hub, gate, relay, clock })
     }
 
     /// Where HTTP and WebSocket are served.
@@ -185,6 +194,18 @@ impl Server {
     #[must_use]
     pub fn proof_key(&self) -> &ProofKey {
         &self.proof_key
+    }
+
+    /// Reads again what may have changed while it runs, the keys of tokens: those who are let in no longer are told (1008). What
+    /// has changed is seen without it, too, some seconds later.
+    ///
+    /// # Errors
+    /// The file cannot be taken. Then all stays as it was.
+    pub fn reload(&self) -> Result<(), TokenKeysError> {
+        let Some(gate) = &self.gate else { return Ok(()) };
+        gate.reload()?;
+        gate.look_at(&self.hub);
+        Ok(())
     }
 
     /// Where metrics and the API are served, if they have an address of their own.
@@ -232,12 +253,28 @@ impl Server {
     }
 }
 
+/// Who looks at the tokens of those who want to register, where they need any.
+fn gate_of(auth: Auth, front: &Front) -> Result<Option<Arc<Gate>>, BindError> {
+    match auth {
+        Auth::Open => {
+            tracing::info!("whoever reaches this rendezvous can register (--auth open)");
+            Ok(None)
+        }
+        Auth::Token { keys } => {
+            let gate = Gate::open(&keys, Arc::clone(&front.public_hosts));
+            let gate = gate.map_err(|source| BindError::TokenKeys { path: keys, source })?;
+            Ok(Some(Arc::new(gate)))
+        }
+    }
+}
+
 /// What whoever looks after the server looks at.
 struct Inside<'a> {
     config: &'a AdminConfig,
     hub: &'a Arc<Hub>,
     /// Where workers come in.
     workers: &'a Arc<Front>,
+    gate: Option<&'a Arc<Gate>>,
 }
 
 impl Inside<'_> {
@@ -248,7 +285,8 @@ impl Inside<'_> {
         let api = ApiDoor::new(fronts, hub(), relay).routes();
         let listing = listing.then(|| {
             let listings = Listings::default();
-            ListingDoor { front: Arc::clone(&front), hub: hub(), listings }.routes()
+            let gate = self.gate.cloned();
+            ListingDoor { front: Arc::clone(&front), hub: hub(), gate, listings }.routes()
         });
         let listing = listing.unwrap_or_default();
         let has_own_address = self.config.listen.is_some();
@@ -287,7 +325,8 @@ fn routes(inside: &Inside<'_>, relay: Option<Arc<Relay>>, others: Router) -> Rou
     let told = hub();
     let tell = move |session, end, is_open| told.relay_changed(session, end, is_open);
     let relay = RelayDoor { front: front(), relay, tell: Box::new(tell) }.routes();
-    let registration = RegistrationDoor { front: front(), hub: hub() }.routes();
+    let registration =
+        RegistrationDoor { front: front(), hub: hub(), gate: inside.gate.cloned() }.routes();
     let others = others.route("/readyz", get(ready).with_state(hub()));
     http::rendezvous(front(), relay.merge(registration), others)
 }

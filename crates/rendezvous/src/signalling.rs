@@ -24,6 +24,7 @@ use crate::hub::Hub;
 use crate::identity::Verifier;
 use crate::log_budget::LOGGED_CHARS_MAX;
 use crate::telling::IGNORED_LOGGED_MAX;
+use crate::tokens::Ticket;
 use crate::websocket::WebSocket;
 
 /// Messages of one client handled before the answers are flushed and the others have a turn.
@@ -80,12 +81,12 @@ impl Connection {
     pub(crate) fn new(
         hub: Arc<Hub>,
         socket: WebSocket,
-        arrival: Arrival,
+        (arrival, ticket): (Arrival, Option<Ticket>),
         verifier: Option<Verifier>,
     ) -> Self {
         Self {
             worker: arrival.worker.clone(),
-            clerk: Hub::enter(&hub, arrival),
+            clerk: Hub::enter(&hub, arrival, ticket),
             hub,
             verifier,
             socket,

@@ -50,8 +50,8 @@ impl Log {
 
 impl Observer for Arc<Log> {
     fn observe(&self, told: &Told, _: SystemTime) {
-        // These come by the million, and nobody has done anything wrong.
-        if told.quiet || matches!(told.event, Event::Dropped(_)) {
+        // These come by the million, and nobody has done anything wrong; or they are logged where they are known in full.
+        if told.quiet || matches!(told.event, Event::Dropped(_) | Event::Denied(_)) {
             return;
         }
         let budget = if is_warning(&told.event) { &self.warnings } else { &self.lines };
@@ -85,6 +85,7 @@ fn is_warning(event: &Event) -> bool {
         | Event::LinkState(..)
         | Event::SessionEnded(..)
         | Event::Dropped(_)
+        | Event::Denied(_)
         | Event::Left(..) => false,
     }
 }
@@ -136,6 +137,7 @@ fn log(told: &Told) {
         | Event::Replanned(..)
         | Event::LinkState(..)
         | Event::SessionEnded(_)
+        | Event::Denied(_)
         | Event::Dropped(_) => {}
     }
 }

@@ -5,7 +5,8 @@
 -- LEASE, RESUME, BOUND, KEPT (ms), BOUND_MAX, BOUND_OF_SOURCE_MAX, BOUND_OF_SITE_MAX, REPLACING_MAX, TOKENS_MAX, ROOMS_MAX and
 -- BURIED_AT_ONCE come before this.
 --
--- A room is written as "r" and its name, since the default room has none.
+-- A room is written as "r" and its name, since the default room has none. Before the name of a room or a worker stands that of its
+-- tenant, with a control character before and behind it, where the tenant has one.
 --
 -- live                instance -> until when it has its lease (sorted)
 -- dead                instance -> since when it has none, and something of it is left (sorted)
@@ -18,7 +19,7 @@
 -- bound               id -> "key|source|site|until"
 -- bound:all, bound:source:S    id -> until (sorted); bound:sites    site -> how many (sorted)
 -- bound:sources:SITE  source of this site -> how many (sorted)
--- sources, sites      how many connections each has
+-- sources, sites, tenants    how many connections each has
 
 local base, op = KEYS[1], ARGV[1]
 local time = redis.call('TIME')
@@ -31,6 +32,8 @@ local function call(...) return redis.call(...) end
 local function count(name, of, by)
   if of ~= '' and call('HINCRBY', key(name), of, by) <= 0 then call('HDEL', key(name), of) end
 end
+
+local function tenant_of(worker) return worker:match('^\31(.-)\31') or '' end
 
 -- A seat is "generation.process/connection".
 local function place(seat)
@@ -56,6 +59,7 @@ local function arrive(seat, worker, source, site)
   seated(seat, worker, source, site, true)
   count('sources', source, 1)
   count('sites', site, 1)
+  count('tenants', tenant_of(worker), 1)
   call('INCR', key('pending'))
 end
 
@@ -76,6 +80,7 @@ local function leave(seat)
   call('HDEL', at, connection)
   count('sources', it.source, -1)
   count('sites', it.site, -1)
+  count('tenants', tenant_of(it.worker), -1)
   if it.pending then call('DECR', key('pending')) end
   return it.pending
 end
@@ -195,13 +200,15 @@ local function next_order()
 end
 
 -- Whether there is room; else why not.
-local function admits(worker, who, all_max, own_max, site_max)
+local function admits(worker, who, all_max, own_max, site_max, tenant_max)
   local entry = current(worker)
   local function has_room(held, max, old)
     return held < max or (old and (old.key == '' or held < max + REPLACING_MAX))
   end
   local held = call('ZCARD', key('workers')) + tonumber(call('GET', key('pending')) or 0)
   if not has_room(held, all_max, entry) then return 'full' end
+  local of_tenant = tonumber(call('HGET', key('tenants'), tenant_of(worker)) or 0)
+  if tenant_max >= 0 and not has_room(of_tenant, tenant_max, entry) then return 'tenant' end
   if own_max < 0 or who.source == '' then return nil end
   local of_source = tonumber(call('HGET', key('sources'), who.source) or 0)
   local of_site = tonumber(call('HGET', key('sites'), who.site) or 0)
@@ -309,14 +316,20 @@ local NOT_LIVE = 'not live'
 
 local function who_of(source, site, ip, made) return { source = source, site = site, ip = ip, made = made } end
 
-function ops.admits(worker, source, site, all_max, own_max, site_max)
-  return admits(worker, who_of(source, site), tonumber(all_max), tonumber(own_max), tonumber(site_max)) or ''
+local function numbers(...)
+  local all = { ... }
+  for i = 1, #all do all[i] = tonumber(all[i]) end
+  return unpack(all)
 end
 
-function ops.arrive(seat, worker, source, site, ip, made, all_max, own_max, site_max)
+function ops.admits(worker, source, site, ...)
+  return admits(worker, who_of(source, site), numbers(...)) or ''
+end
+
+function ops.arrive(seat, worker, source, site, ip, made, ...)
   if not is_live(seat) then return NOT_LIVE end
   local who = who_of(source, site, ip, made)
-  local refused = admits(worker, who, tonumber(all_max), tonumber(own_max), tonumber(site_max))
+  local refused = admits(worker, who, numbers(...))
   if refused then return { refused, 0 } end
   arrive(seat, worker, source, site)
   return { '', (made == '1' or bound_to(worker, current(worker))) and 1 or 0 }
@@ -385,9 +398,17 @@ function ops.release(seat, worker, outlives, has_sessions)
   release(worker, seat, outlives == '1', has_sessions == '1')
 end
 
-function ops.list(after, limit)
-  local from = after == '' and '-' or '(' .. after
-  local ids = call('ZRANGEBYLEX', key('workers'), from, '+', 'LIMIT', 0, tonumber(limit) + 1)
+-- Those of a tenant stand together, and those of none behind all others: no id begins with a character before the space.
+function ops.list(after, limit, within)
+  local first, last = '-', '+'
+  if within == '' then
+    first = '[ '
+  elseif within ~= '*' then
+    first, last = '[\31' .. within .. '\31', '(\31' .. within .. '\32'
+  end
+  local all = call('ZLEXCOUNT', key('workers'), first, last)
+  if after ~= '' and (within == '*' or tenant_of(after) == within) then first = '(' .. after end
+  local ids = call('ZRANGEBYLEX', key('workers'), first, last, 'LIMIT', 0, tonumber(limit) + 1)
   local more = #ids > tonumber(limit)
   if more then ids[#ids] = nil end
   local listed = {}
@@ -395,7 +416,7 @@ function ops.list(after, limit)
     local it = call('HMGET', key('worker', id), 'ip', 'seen')
     listed[i] = { id, it[1] or '', it[2] or '' }
   end
-  return { listed, more and 1 or 0, call('ZCARD', key('workers')) }
+  return { listed, more and 1 or 0, all }
 end
 
 return ops[op](unpack(ARGV, 2)) or ''

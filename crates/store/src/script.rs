@@ -4,14 +4,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use holepunch_matchmaker::{
-    ClaimError, Claimed, ConnectionId, Epoch, InstanceId, Listed, ListedWorker, NotAdmitted, Reply,
-    Request, Seat, Seen, Whereabouts, limits,
+    ClaimError, Claimed, ConnectionId, Epoch, InstanceId, Listed, ListedWorker, Member,
+    NotAdmitted, Reply, Request, Room, Seat, Seen, Whereabouts, limits,
 };
 use holepunch_rendezvous::MatchmakerConfig;
-use holepunch_wire::WorkerId;
 use holepunch_wire::address::{SHARES_OF_SITE, Source};
 use holepunch_wire::identity::{PublicKey, is_made_from_a_key};
-use holepunch_wire::session::RoomName;
 use redis::{Cmd, FromRedisValue, Script, Value, cmd, from_redis_value};
 
 /// Stands in the place of `None` for a limit that there is not.
@@ -50,6 +48,7 @@ pub(crate) struct Places {
     workers: i64,
     of_source: i64,
     of_site: i64,
+    of_tenant: i64,
 }
 
 impl Places {
@@ -61,6 +60,7 @@ impl Places {
             workers: number(config.workers_max),
             of_source: own.map_or(UNLIMITED, number),
             of_site: own.map_or(UNLIMITED, |own| number(site(own))),
+            of_tenant: config.workers_per_tenant_max.map_or(UNLIMITED, number),
         }
     }
 
@@ -69,6 +69,7 @@ impl Places {
         match why {
             "source" => NotAdmitted::ShareOfAddress(max(self.of_source)),
             "site" => NotAdmitted::ShareOfSite(max(self.of_site)),
+            "tenant" => NotAdmitted::ShareOfTenant(max(self.of_tenant)),
             _ => NotAdmitted::Full,
         }
     }
@@ -84,7 +85,7 @@ pub(crate) fn command(
     let mut cmd = cmd("EVALSHA");
     cmd.arg(sha).arg(1).arg(base);
     let with_places = |cmd: &mut Cmd| {
-        cmd.arg(places.workers).arg(places.of_source).arg(places.of_site);
+        cmd.arg(places.workers).arg(places.of_source).arg(places.of_site).arg(places.of_tenant);
     };
     match request {
         Request::Renew { again } => {
@@ -101,11 +102,14 @@ pub(crate) fn command(
         }
         Request::Admits { worker, ip } => {
             let [source, site] = shares(*ip);
-            cmd.arg("admits").arg(worker.as_str()).arg(source).arg(site);
+            cmd.arg("admits").arg(worker.to_text()).arg(source).arg(site);
             with_places(&mut cmd);
         }
-        Request::List { after, limit } => {
-            cmd.arg("list").arg(after.as_ref().map_or("", WorkerId::as_str)).arg(*limit);
+        Request::List { within, after, limit } => {
+            let after = after.as_ref().map(Member::to_text).unwrap_or_default();
+            // As `tenant_of` says it; `*` is nobody's name.
+            let within = within.as_ref().map_or("*", |tenant| tenant.name().unwrap_or_default());
+            cmd.arg("list").arg(after).arg(*limit).arg(within);
         }
         Request::Arrive { seat, worker, ip } => {
             cmd.arg("arrive");
@@ -121,29 +125,29 @@ pub(crate) fn command(
             }
         }
         Request::Find { worker, .. } => {
-            cmd.arg("find").arg(worker.as_str());
+            cmd.arg("find").arg(worker.to_text());
         }
         Request::Is { seat, worker, is } => {
             let Whereabouts { version, room, visits, resume, seen } = is;
             let all = room.iter().chain(visits).map(room_text).collect::<Vec<_>>().join("\n");
             // A listing shows less of a worker whose details are no JSON, and nothing else goes by them.
             let seen = serde_json::to_string(seen).unwrap_or_default();
-            cmd.arg("is").arg(seat_text(*seat)).arg(worker.as_str());
+            cmd.arg("is").arg(seat_text(*seat)).arg(worker.to_text());
             cmd.arg(room.as_ref().map(room_text).unwrap_or_default()).arg(all);
             cmd.arg(resume.join("\n")).arg(seen).arg(*version);
         }
         Request::Release { seat, worker, outlives, has_sessions, .. } => {
-            cmd.arg("release").arg(seat_text(*seat)).arg(worker.as_str());
+            cmd.arg("release").arg(seat_text(*seat)).arg(worker.to_text());
             cmd.arg(u8::from(*outlives)).arg(u8::from(*has_sessions));
         }
     }
     cmd
 }
 
-fn arriving(cmd: &mut Cmd, seat: Seat, worker: &WorkerId, ip: IpAddr) {
+fn arriving(cmd: &mut Cmd, seat: Seat, worker: &Member, ip: IpAddr) {
     let [source, site] = shares(ip);
-    cmd.arg(seat_text(seat)).arg(worker.as_str()).arg(source).arg(site).arg(ip.to_string());
-    cmd.arg(u8::from(is_made_from_a_key(worker)));
+    cmd.arg(seat_text(seat)).arg(worker.to_text()).arg(source).arg(site).arg(ip.to_string());
+    cmd.arg(u8::from(is_made_from_a_key(&worker.name)));
 }
 
 /// What has come for a request; `None`: nothing that can be one.
@@ -208,7 +212,7 @@ fn claimed(answer: Value) -> Option<Result<Claimed, ClaimError>> {
 
 fn listed((id, ip, seen): (String, String, String)) -> Option<ListedWorker> {
     let seen: Seen = serde_json::from_str(&seen).unwrap_or_default();
-    Some(ListedWorker { id: WorkerId::new(&id).ok()?, ip: ip.parse().ok()?, seen })
+    Some(ListedWorker { id: Member::of_text(&id)?, ip: ip.parse().ok()?, seen })
 }
 
 fn read<T: FromRedisValue>(answer: Value) -> Option<T> {
@@ -223,12 +227,12 @@ fn shares(ip: IpAddr) -> [String; 2] {
 }
 
 /// With a letter before it, since the default room has no name.
-fn room_text(room: &RoomName) -> String {
-    format!("r{}", room.as_str())
+fn room_text(room: &Room) -> String {
+    format!("r{}", room.to_text())
 }
 
-fn room_of(text: &str) -> Option<RoomName> {
-    RoomName::new(text.strip_prefix('r')?).ok()
+fn room_of(text: &str) -> Option<Room> {
+    Room::of_text(text.strip_prefix('r')?)
 }
 
 /// The generation, and the process.

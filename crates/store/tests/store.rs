@@ -10,12 +10,12 @@ use std::time::Instant;
 
 use common::Redis;
 use holepunch_matchmaker::{
-    Claimed, Config, ConnectionId, Epoch, InstanceId, Reply, Request, Seat, Seen, Store,
-    Whereabouts,
+    Claimed, Config, ConnectionId, Epoch, InstanceId, Member, Reply, Request, Room, Seat, Seen,
+    Store, Whereabouts,
 };
 use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
-use holepunch_wire::session::RoomName;
+use holepunch_wire::tenant::Tenant;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -30,8 +30,13 @@ fn instance(rng: &mut StdRng) -> InstanceId {
     InstanceId(rng.random_range(0..2) << 32 | rng.random_range(1..4))
 }
 
-fn room(rng: &mut StdRng) -> RoomName {
-    RoomName::new(one_of(rng, &["", "x", "a room of many"])).unwrap()
+fn tenant(rng: &mut StdRng) -> Tenant {
+    one_of(rng, &[Tenant::Unnamed, Tenant::new("t").unwrap(), Tenant::new("t-2").unwrap()])
+}
+
+fn room(rng: &mut StdRng) -> Room {
+    let name = one_of(rng, &["", "x", "a room of many"]).parse().unwrap();
+    Room { tenant: tenant(rng), name }
 }
 
 fn key(rng: &mut StdRng) -> PublicKey {
@@ -40,14 +45,15 @@ fn key(rng: &mut StdRng) -> PublicKey {
 }
 
 /// A connection, and what it always is: that of one worker, from one address.
-fn connection(rng: &mut StdRng) -> (ConnectionId, WorkerId, IpAddr) {
-    let number = rng.random_range(0..12);
+fn connection(rng: &mut StdRng) -> (ConnectionId, Member, IpAddr) {
+    let number = rng.random_range(0..24);
     let from_key = "1".repeat(64).parse::<PublicKey>().unwrap().worker_id();
     let workers = [WorkerId::new("a|b").unwrap(), WorkerId::new("c").unwrap(), from_key];
     let ips = ["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8:0:1::1", "127.0.0.1"];
     let (worker, ip) = (number % workers.len(), number % ips.len());
     let connection = ConnectionId(u64::try_from(number).unwrap());
-    (connection, workers[worker].clone(), ips[ip].parse().unwrap())
+    let tenant = if number < 12 { Tenant::Unnamed } else { Tenant::new("t").unwrap() };
+    (connection, Member { tenant, name: workers[worker].clone() }, ips[ip].parse().unwrap())
 }
 
 fn request(rng: &mut StdRng) -> Request {
@@ -61,7 +67,8 @@ fn request(rng: &mut StdRng) -> Request {
         3 => Request::Admits { worker, ip },
         4 => {
             let after = rng.random_bool(0.5).then_some(worker);
-            Request::List { after, limit: rng.random_range(1..4) }
+            let within = rng.random_bool(0.5).then(|| tenant(rng));
+            Request::List { within, after, limit: rng.random_range(1..4) }
         }
         5 | 6 => Request::Arrive { seat, worker, ip },
         7 | 8 => {
@@ -107,7 +114,12 @@ fn said(reply: Reply) -> Reply {
 #[tokio::test]
 async fn it_answers_as_the_one_in_memory_does() {
     let redis = Redis::start();
-    let config = Config { workers_max: 4, workers_per_address_max: Some(1), ..Config::default() };
+    let config = Config {
+        workers_max: 6,
+        workers_per_address_max: Some(2),
+        workers_per_tenant_max: Some(2),
+        ..Config::default()
+    };
     let mut kinds = BTreeSet::new();
     for seed in 0..HISTORIES {
         let store = holepunch_store::store(&redis.url(), &format!("test-{seed}"), &config);

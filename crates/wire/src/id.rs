@@ -1,6 +1,7 @@
 //! The name of a worker.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -51,6 +52,20 @@ impl WorkerId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl AsRef<str> for WorkerId {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for WorkerId {
+    type Err = WorkerIdError;
+
+    fn from_str(text: &str) -> Result<Self, WorkerIdError> {
+        Self::new(text)
     }
 }
 

@@ -38,6 +38,7 @@ pub mod session;
 pub mod shares;
 pub mod signal;
 pub mod stun;
+pub mod tenant;
 pub mod text;
 pub mod turn;
 

@@ -86,6 +86,7 @@ reasons! {
         HasSession = "has_session", "the two have a session already";
         JustParted = "just_parted", "the two have parted only seconds ago";
         TooManyCallers = "too_many_callers", "too many others call it at the moment";
+        NotAllowed = "not_allowed", "the caller's token does not allow it";
         InLine = "in_line", "others have called it before, and this call is in line behind theirs";
     }
 }
@@ -113,6 +114,7 @@ reasons! {
         Full = "full", "too many workers";
         ShareOfAddress = "share_of_address", "too many workers from this address";
         ShareOfSite = "share_of_site", "too many workers from this IPv6 site (/48)";
+        ShareOfTenant = "share_of_tenant", "too many workers of this tenant";
         TooSlow = "too_slow", "this client reads too slowly";
         PingTimeout = "ping_timeout", "keepalive ping timeout";
         NeedsV1 = "needs_v1", "this id is bound to a key, which only a worker of holepunch.v1 can prove";
@@ -122,6 +124,10 @@ reasons! {
                                    welcome's challenge, id and room";
         KeyOfOtherId = "key_of_other_id", "the key does not belong to the id: the id is made from another one";
         OtherKey = "other_key", "this id is bound to another key";
+        TokenExpired = "token_expired", "the token that let this worker in has expired: it needs a new one";
+        TokenRevoked = "token_revoked", "the token that let this worker in is revoked, or its key is: it needs another one";
+        RoomNotAllowed = "room_not_allowed", "the worker's token does not allow this room";
+        ModeNotAllowed = "mode_not_allowed", "the worker's token does not allow rooms of this mode";
     }
 }
 
@@ -141,16 +147,22 @@ impl CloseReason {
             Self::Replaced | Self::Unknown => CloseCode::Normal,
             Self::ShuttingDown => CloseCode::GoingAway,
             Self::Moving => CloseCode::Restart,
-            Self::Full | Self::ShareOfAddress | Self::ShareOfSite | Self::TooSlow => {
-                CloseCode::TryAgain
-            }
+            Self::Full
+            | Self::ShareOfAddress
+            | Self::ShareOfSite
+            | Self::ShareOfTenant
+            | Self::TooSlow => CloseCode::TryAgain,
             Self::PingTimeout => CloseCode::Internal,
             Self::NeedsV1
             | Self::ProofLate
             | Self::Unsigned
             | Self::NotProved
             | Self::KeyOfOtherId
-            | Self::OtherKey => CloseCode::Policy,
+            | Self::OtherKey
+            | Self::TokenExpired
+            | Self::TokenRevoked
+            | Self::RoomNotAllowed
+            | Self::ModeNotAllowed => CloseCode::Policy,
         }
     }
 

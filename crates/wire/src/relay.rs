@@ -7,8 +7,8 @@ mod token;
 pub mod udp;
 
 pub use token::{
-    RELAY_KEY_CHARS_MIN, RELAY_TOKEN_LIFETIME, RelayAccess, RelayKey, RelayKeyError,
-    RelayTokenRefusal,
+    RELAY_BOUND_BYTES_MIN, RELAY_KEY_CHARS_MIN, RELAY_TOKEN_LIFETIME, RelayAccess, RelayKey,
+    RelayKeyError, RelayTokenRefusal,
 };
 
 /// Path prefix; the session's number follows.

@@ -112,6 +112,12 @@ impl fmt::Display for RoomName {
     }
 }
 
+impl AsRef<str> for RoomName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
 impl FromStr for RoomName {
     type Err = RoomNameError;
 

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::identity_file;
 use crate::proxy::Proxy;
 use crate::rendezvous_url::RendezvousUrl;
+use crate::token::Token;
 use crate::worker::{StartError, Worker};
 
 /// What a worker is to be: [`Worker::builder`]. What a setting cannot take is told by [`start`](Self::start).
@@ -94,6 +95,14 @@ impl Builder {
             for server in servers {
                 config.stun_servers.push(server.as_ref().parse::<ServerName>()?);
             }
+            Ok(())
+        })
+    }
+
+    /// The token that lets this worker in, as whoever runs the rendezvous gives it out.
+    pub fn token(self, text: &str) -> Self {
+        self.try_set(|config| {
+            config.token = Some(Token::new(text)?);
             Ok(())
         })
     }

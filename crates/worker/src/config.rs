@@ -12,6 +12,7 @@ use reqwest::Url;
 
 use crate::proxy::Proxy;
 use crate::rendezvous_url::RendezvousUrl;
+use crate::token::Token;
 
 /// The port of STUN (RFC 8489 §14.1).
 const STUN_PORT: u16 = 3478;
@@ -36,6 +37,8 @@ pub struct SettingNames {
     pub relay: &'static str,
     /// How the addresses of the interfaces are told again.
     pub host_candidates: &'static str,
+    /// The token.
+    pub token: &'static str,
     /// How a rendezvous is told the names in its workers' URLs.
     pub public_host: &'static str,
     /// How a rendezvous is told whose X-Forwarded-Host it may believe.
@@ -53,6 +56,7 @@ impl Default for SettingNames {
             stun_retries: "`stun_retries_max`",
             relay: "`relay`",
             host_candidates: "`host_candidates`",
+            token: "`token`",
             public_host: "its public hosts",
             trusted_proxy: "its trusted proxies",
         }
@@ -66,6 +70,8 @@ pub struct Config {
     pub names: SettingNames,
     /// The rendezvous.
     pub rendezvous: RendezvousUrl,
+    /// The token that lets this worker in, where the rendezvous wants one.
+    pub token: Option<Token>,
     /// The proxy through which it is reached.
     pub proxy: Option<Proxy>,
     /// Whether to speak the baseline only, and not to ask for `holepunch.v1`.
@@ -140,6 +146,7 @@ impl Config {
         Self {
             names: SettingNames::default(),
             rendezvous,
+            token: None,
             proxy: None,
             baseline_only: false,
             room: RoomName::default(),

@@ -9,6 +9,7 @@ use crate::reach::Access;
 use crate::rendezvous_url::RendezvousUrl;
 use crate::signalling::handshake::{self, Asking, CONNECT_TIMEOUT, Opened, Way};
 use crate::signalling::hint;
+use crate::token::Token;
 use crate::url::WebSocketUrl;
 
 /// Opens WebSockets as a worker does: to whichever address of the name answers first, through the network's proxy, with the
@@ -17,10 +18,10 @@ use crate::url::WebSocketUrl;
 pub struct Dialer(Access);
 
 impl Dialer {
-    /// For one rendezvous, through `proxy` where there is one.
+    /// For one rendezvous, through `proxy` where there is one, with `token` where that is wanted.
     #[must_use]
-    pub fn new(rendezvous: &RendezvousUrl, proxy: Option<Proxy>) -> Self {
-        Self(Access::new(rendezvous, proxy))
+    pub fn new(rendezvous: &RendezvousUrl, proxy: Option<Proxy>, token: Option<Token>) -> Self {
+        Self(Access::new(rendezvous, proxy, token))
     }
 
     /// Opens a WebSocket to `url`, which is one of the rendezvous'. `tcp_within` bounds the TCP connection alone.

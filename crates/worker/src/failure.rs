@@ -11,11 +11,18 @@ use holepunch_wire::WorkerId;
 pub struct RendezvousError {
     code: FailureCode,
     why: String,
+    /// What it hangs on may be another by the next attempt.
+    may_change: bool,
 }
 
 impl RendezvousError {
     pub(crate) fn new(code: FailureCode, why: impl Into<String>) -> Self {
-        Self { code, why: why.into() }
+        Self { code, why: why.into(), may_change: false }
+    }
+
+    /// The same where the worker's token may be another one by the next attempt.
+    pub(crate) fn where_token_changes(self, may_change: bool) -> Self {
+        Self { may_change, ..self }
     }
 
     /// The connection was there, and is no longer.
@@ -38,7 +45,8 @@ impl RendezvousError {
     /// Whether the next attempt would end alike: the rendezvous does not take this worker, or another one has its id.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        matches!(self.code, FailureCode::NotAdmitted | FailureCode::Replaced)
+        let is_refusal = self.code == FailureCode::NotAdmitted && !self.may_change;
+        is_refusal || matches!(self.code, FailureCode::TokenRefused | FailureCode::Replaced)
     }
 
     /// The text, and the code.

@@ -14,6 +14,7 @@
 //! #     stun_listen: vec![any_port],
 //! #     stun_is_optional: false,
 //! #     stun_answers_max: None,
+//! #     auth: Default::default(),
 //! #     listing: false,
 //! #     admin: AdminConfig::default(),
 //! #     open_files_max: None,
@@ -60,7 +61,7 @@
 //! | `worker`, `builder`, `failure` | the worker as a program sees it |
 //! | `handover` | between that and its task: links that have come, peers that are called |
 //! | `run` | its one task: what the rendezvous says goes to the UDP port, what the port says goes to the rendezvous |
-//! | `reach`, `url`, `proxy`, `login`, `tls` | how a connection to the rendezvous comes about |
+//! | `reach`, `url`, `proxy`, `login`, `token`, `tls` | how a connection to the rendezvous comes about |
 //! | `steps` | the same step by step, for a program that tells which one fails |
 //! | `relay` | the second WebSocket of a session, for its packets |
 //! | `turn` | an address on a TURN server, for packets where nothing else serves |
@@ -99,6 +100,7 @@ mod signalling;
 mod steps;
 mod story;
 mod tls;
+mod token;
 #[cfg_attr(not(feature = "turn"), path = "turn/absent.rs")]
 mod turn;
 mod url;
@@ -128,6 +130,7 @@ pub use rendezvous_url::{RendezvousUrl, UrlError};
 #[cfg(any(feature = "health", feature = "ip-echo"))]
 pub use reqwest::Url;
 pub use story::{Line, Stories, Story};
+pub use token::{Token, TokenError};
 /// What datagrams and chunks of a link are.
 pub use tokio_tungstenite::tungstenite::Bytes;
 pub use url::WebSocketUrl;

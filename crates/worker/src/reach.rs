@@ -17,6 +17,7 @@ use crate::proxy::Proxy;
 use crate::rendezvous_url::RendezvousUrl;
 use crate::signalling::stream::{Below, Stream};
 use crate::tls::Tls;
+use crate::token::Token;
 use crate::url::{WebSocketUrl, without_brackets};
 
 /// Behind a proxy nothing but a STUN server hangs on the rendezvous' own address: it may take so long.
@@ -29,14 +30,20 @@ pub(crate) struct Access {
     pub(crate) proxy: Option<Proxy>,
     /// What its URL names, for a server in front of it that asks for a password.
     pub(crate) login: Option<Login>,
+    /// What the rendezvous itself asks for.
+    pub(crate) token: Option<Token>,
     /// Addresses, of the proxy where there is one, at which TCP alone has answered.
     pub(crate) mute: Mute,
 }
 
 impl Access {
-    pub(crate) fn new(rendezvous: &RendezvousUrl, proxy: Option<Proxy>) -> Self {
+    pub(crate) fn new(
+        rendezvous: &RendezvousUrl,
+        proxy: Option<Proxy>,
+        token: Option<Token>,
+    ) -> Self {
         let (tls, login) = (Tls::default(), rendezvous.login());
-        Self { tls, proxy, login, mute: Mute::default() }
+        Self { tls, proxy, login, token, mute: Mute::default() }
     }
 
     /// The host and the port to which TCP connects: those of the proxy, where there is one.

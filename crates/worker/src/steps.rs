@@ -66,7 +66,7 @@ impl Steps {
     /// To this rendezvous, through `proxy` where there is one.
     #[must_use]
     pub fn new(rendezvous: &RendezvousUrl, proxy: Option<Proxy>) -> Self {
-        Self { access: Access::new(rendezvous, proxy), index: rendezvous.index() }
+        Self { access: Access::new(rendezvous, proxy, None), index: rendezvous.index() }
     }
 
     /// The host and the port to which TCP connects: those of the proxy, where there is one.

@@ -31,6 +31,7 @@ use crate::rendezvous_url::UrlError;
 use crate::run::{CALL_AGAIN_AFTER, LOGGED, Resuming, Run};
 use crate::signalling::{Settings, Signalling};
 use crate::story::Stories;
+use crate::token::TokenError;
 use crate::turn::Turns;
 
 /// Notices kept for an embedding program; one that does not read them misses the newest.
@@ -51,6 +52,9 @@ pub enum StartError {
     /// The name of a STUN server is none.
     #[error("a STUN server: {0}")]
     StunServer(#[from] ServerNameError),
+    /// The token is none.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// The names of the protocols are not taken.
     #[error("the protocols: {0}")]
     Protocols(#[from] ProtocolsError),
@@ -175,7 +179,7 @@ impl Worker {
         }
         let stories = Stories::default();
         let health = health(&config, &stories).await?;
-        let access = Access::new(&config.rendezvous, config.proxy.clone());
+        let access = Access::new(&config.rendezvous, config.proxy.clone(), config.token.clone());
         let signalling = signalling(&config, &id, &access);
         let (sender, notices) = mpsc::channel(NOTICES_MAX);
         let (handover, (stop, stopped)) = (Handover::default(), oneshot::channel());

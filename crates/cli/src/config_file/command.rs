@@ -14,9 +14,9 @@ use crate::table::table;
 /// Show the settings that are remembered, and where each comes from
 ///
 /// A flag is over an environment variable, and that is over the settings file, config.toml in
-/// $XDG_CONFIG_HOME/holepunch or ~/.config/holepunch. The file holds any of: rendezvous, stun_servers, identity,
+/// $XDG_CONFIG_HOME/holepunch or ~/.config/holepunch. The file holds any of: rendezvous, token, stun_servers, identity,
 /// room_secret_file, name; and settings of the services, which `--print-config` of each shows. `holepunch login URL` writes the
-/// rendezvous into it.
+/// rendezvous and its token into it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     holepunch config\n  \
@@ -79,6 +79,7 @@ impl Setting {
 /// A value as it may be shown: the rendezvous is a URL, with a password perhaps.
 pub(crate) fn without_password(name: &str, text: &str) -> String {
     match text.parse::<RendezvousUrl>() {
+        _ if name == "token" => "(hidden)".to_owned(),
         _ if !matches!(name, "rendezvous" | "rendezvous-url") => text.to_owned(),
         Ok(url) => url.public(),
         Err(why) => why.to_string(),

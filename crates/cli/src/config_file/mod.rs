@@ -41,12 +41,18 @@ pub struct Key {
 }
 
 /// The settings of a file that every program heeds. Those of the services are [others](SERVICE_KEYS).
-pub const KEYS: [Key; 5] = [
+pub const KEYS: [Key; 6] = [
     Key {
         name: "rendezvous",
         variable: "RENDEZVOUS_SERVICE_URL",
         flag: "--rendezvous-url",
         meaning: "the rendezvous",
+    },
+    Key {
+        name: "token",
+        variable: "HOLEPUNCH_TOKEN",
+        flag: "--token",
+        meaning: "the token for that rendezvous, where it wants one",
     },
     Key {
         name: "stun_servers",
@@ -138,6 +144,13 @@ impl ConfigFile {
             ))),
         }
         (file, faults)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of_text(text: &str) -> Self {
+        let (file, faults) = Self::parse(PathBuf::from("config.toml"), text);
+        assert!(faults.is_empty(), "{faults:?}");
+        file
     }
 
     /// What it says of a setting, by its variable.
@@ -250,9 +263,9 @@ fn one_line(error: &impl std::fmt::Display) -> String {
     lines.join(" ")
 }
 
-/// Writes one setting into a file, and leaves all else of it as it is. The file, and a folder that has to be made, are
-/// the owner's alone: a URL may hold a password.
-fn write(path: &Path, name: &str, value: &str) -> std::io::Result<()> {
+/// Writes settings into a file, takes those out that have no value, and leaves all else of it as it is. The file, and a folder that
+/// has to be made, are the owner's alone: a URL may hold a password.
+fn write(path: &Path, settings: &[(&str, Option<&str>)]) -> std::io::Result<()> {
     let before = match text(path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
@@ -261,7 +274,12 @@ fn write(path: &Path, name: &str, value: &str) -> std::io::Result<()> {
     let mut document = before
         .parse::<DocumentMut>()
         .map_err(|error| std::io::Error::new(ErrorKind::InvalidData, one_line(&error)))?;
-    document[name] = toml_edit::value(value);
+    for (name, value) in settings {
+        match value {
+            Some(value) => document[name] = toml_edit::value(*value),
+            None => drop(document.remove(name)),
+        }
+    }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     make_folder(folder)?;

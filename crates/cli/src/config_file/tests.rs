@@ -87,10 +87,11 @@ fn a_file_that_is_too_long_is_not_read() {
 fn one_setting_is_written_and_the_rest_stays() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a/b/config.toml");
-    write(&path, "rendezvous", "https://a.example").unwrap();
+    write(&path, &[("rendezvous", Some("https://a.example"))]).unwrap();
     std::fs::write(&path, "# mine\nname = \"Ada\"   # me\nrendezvous = \"https://a.example\"\n")
         .unwrap();
-    write(&path, "rendezvous", "https://u:\"p\"@b.example").unwrap();
+    let settings = [("rendezvous", Some("https://u:\"p\"@b.example")), ("token", None)];
+    write(&path, &settings).unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(text.starts_with("# mine\nname = \"Ada\"   # me\n"), "{text}");
     let file = ConfigFile::read(Some(path.clone()), |_| None).unwrap();
@@ -102,6 +103,6 @@ fn one_setting_is_written_and_the_rest_stays() {
         assert_eq!((mode(&path), mode(&folder.path().join("a/b"))), (0o600, 0o700));
     }
     std::fs::write(&path, "not toml").unwrap();
-    assert!(write(&path, "name", "x").is_err(), "nothing of a person's is lost");
+    assert!(write(&path, &[("name", Some("x"))]).is_err(), "nothing of a person's is lost");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "not toml");
 }

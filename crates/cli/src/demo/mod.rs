@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use holepunch_rendezvous::{
-    AdminConfig, Config as ServerConfig, MatchmakerConfig, RelayLimits, Server,
+    AdminConfig, Auth, Config as ServerConfig, MatchmakerConfig, RelayLimits, Server,
 };
 
 use crate::exit::Failure;
@@ -66,6 +66,7 @@ fn server(
         stun_listen,
         stun_is_optional: false,
         stun_answers_max: None,
+        auth: Auth::Open,
         listing: true,
         admin: AdminConfig::default(),
         open_files_max: None,

@@ -228,6 +228,9 @@ pub(super) fn fix_of(code: FailureCode) -> &'static str {
         FailureCode::LoginWanted => {
             "write the name and the password into the URL: https://name:password@host"
         }
+        FailureCode::TokenRefused => {
+            "get a token from whoever runs the rendezvous, and set it in HOLEPUNCH_TOKEN, or remember it: holepunch login URL --token-file FILE"
+        }
         FailureCode::NotAdmitted => {
             "let a proxy in front of the rendezvous pass the Host header on, or tell the rendezvous its name (--public-host)"
         }

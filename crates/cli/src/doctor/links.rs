@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use holepunch_wire::session::RoomName;
 use holepunch_wire::signal::v1::Welcome;
 use holepunch_worker::{
-    Config, FromServer, Link, Notice, Proxy, RendezvousUrl, ServerName, ServerV1, Signal, Worker,
-    milliseconds,
+    Config, FromServer, Link, Notice, Proxy, RendezvousUrl, ServerName, ServerV1, Signal, Token,
+    Worker, milliseconds,
 };
 use serde_json::json;
 use tokio::time::timeout;
@@ -37,13 +37,17 @@ const ROOM_BYTES: usize = 16;
 pub(super) struct Place {
     pub(super) url: RendezvousUrl,
     pub(super) proxy: Option<Proxy>,
+    pub(super) token: Option<Token>,
     pub(super) stun: Vec<ServerName>,
 }
 
 impl Place {
     /// A worker's settings, in a room of its own.
     fn visitor(&self) -> Result<Config, String> {
-        Ok(Config { room: own_room()?, ..visitor(&self.url, self.proxy.clone()) })
+        Ok(Config {
+            room: own_room()?,
+            ..visitor(&self.url, self.proxy.clone(), self.token.clone())
+        })
     }
 }
 
@@ -145,7 +149,7 @@ async fn refused(worker: &mut Worker) -> Refused {
 pub(super) async fn relay(place: &Place) -> Check {
     let began = Instant::now();
     let carried = timeout(Name::Relay.limit(), async {
-        let target = Target::new(place.url.clone(), place.proxy.clone());
+        let target = Target::new(place.url.clone(), place.proxy.clone(), place.token.clone());
         let target = target.map_err(|failure| NoRelay::Failed(failure.why().to_owned()))?;
         let mut pair = RelayedPair::open(&target, 0).await?;
         Ok::<_, NoRelay>(pair.carry(FRAMES, DATAGRAMS).await?)

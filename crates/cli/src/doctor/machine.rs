@@ -2,7 +2,7 @@
 
 use holepunch_link::ServerName;
 use holepunch_rendezvous::open_files_limit;
-use holepunch_worker::{Proxy, RendezvousUrl};
+use holepunch_worker::{Proxy, RendezvousUrl, Token};
 use serde_json::json;
 
 use super::check::{Check, Name};
@@ -18,6 +18,7 @@ const OPEN_FILES_MIN: usize = 1024;
 pub(super) struct Given {
     pub(super) url: RendezvousUrl,
     pub(super) proxy: Option<Proxy>,
+    pub(super) token: Option<Token>,
 }
 
 /// What is set, and where it stands; `by_argument` says whether the rendezvous is named on the command line.

@@ -14,6 +14,7 @@ use holepunch_link::ServerName;
 use holepunch_wire::signal::v1::Welcome;
 use holepunch_worker::Proxy;
 
+use crate::entry;
 use crate::exit::Failure;
 use crate::headings::NETWORK;
 use crate::peering::rendezvous_url;
@@ -93,8 +94,8 @@ pub(crate) async fn stun_servers(
     named: &[ServerName],
     environment: &Environment,
 ) -> Result<Vec<ServerName>, Failure> {
-    let Given { url, proxy } = given(None, environment)?;
-    let place = Place { url, proxy, stun: Vec::new() };
+    let Given { url, proxy, token } = given(None, environment)?;
+    let place = Place { url, proxy, token, stun: Vec::new() };
     let (_, welcome) = links::websocket(&place).await;
     let told = welcome.map(|welcome| welcome.stun).unwrap_or_default();
     Ok(udp::servers(named, &told, Some(place.url.host())))
@@ -103,7 +104,8 @@ pub(crate) async fn stun_servers(
 fn given(named: Option<String>, environment: &Environment) -> Result<Given, Failure> {
     let url = rendezvous_url(named, environment)?;
     let proxy = Proxy::for_rendezvous(&url, |name| environment.get(name));
-    Ok(Given { url, proxy: proxy.map_err(Failure::usage)? })
+    let token = entry::token(&url, environment)?;
+    Ok(Given { url, proxy: proxy.map_err(Failure::usage)?, token })
 }
 
 /// All checks that need the network. What does not need the rendezvous is tried without it.
@@ -115,7 +117,10 @@ async fn examine(
 ) {
     // It waits most of its time, and needs nothing that comes before its line.
     let router = asks_router.then(|| tokio::spawn(udp::port_mapping()));
-    let place = given.map(|Given { url, proxy }| Place { url, proxy, stun: Vec::new() });
+    let place = given.map(|Given { url, proxy, token }| {
+        let stun = Vec::new();
+        Place { url, proxy, token, stun }
+    });
     let let_in = match &place {
         Some(place) => let_in(report, place).await,
         None => {

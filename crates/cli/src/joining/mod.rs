@@ -283,8 +283,9 @@ fn config(
     environment: &Environment,
 ) -> Result<(Config, IdentityFile), Failure> {
     let of_code = if let By::Code(code) = by { code.rendezvous().map(str::to_owned) } else { None };
+    let is_of_code = rendezvous.is_none() && of_code.is_some();
     let rendezvous = rendezvous_url(rendezvous.or(of_code), environment)?;
-    let peering = if *by == By::Settings { peering } else { peering.by_code()? };
+    let peering = if *by == By::Settings { peering } else { peering.by_code(is_of_code)? };
     let (mut config, identity) = peering.apply(Config::new(rendezvous), environment)?;
     config.stun_servers.extend(stun.named(environment)?);
     if let By::Code(code) = by {

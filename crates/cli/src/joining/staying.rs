@@ -12,7 +12,8 @@ use std::time::Instant;
 use holepunch_wire::identity::is_made_from_a_key;
 use holepunch_wire::session::{RoomName, SESSIONS_MAX, SessionId};
 use holepunch_worker::{
-    Close, CloseCode, Config, Guesses, Link, LinkError, Links, Notice, WorkerId,
+    Close, CloseCode, Config, FailureCode, Guesses, Link, LinkError, Links, Notice, Signal,
+    WorkerId,
 };
 
 use super::attending::TurnedAway;
@@ -200,7 +201,15 @@ impl Staying {
             }
             return Ok(());
         }
-        self.company.take(heard)
+        let is_of_token = matches!(
+            notice,
+            Notice::Signal(Signal::Disconnected { code: FailureCode::TokenRefused, .. })
+        );
+        self.company.take(match heard {
+            // Nobody else comes, and those who are here stay.
+            Heard::Hopeless(why) if is_of_token && !self.live.is_empty() => Heard::Line(why),
+            heard @ (Heard::Nothing | Heard::Line(_) | Heard::Hopeless(_)) => heard,
+        })
     }
 
     /// A link has ended; `has_begun` says whether its program had.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::{SinkExt, StreamExt};
 use holepunch_wire::signal::{FRAME_BYTES_MAX, FromServer, WorkerMessage};
 use holepunch_worker::{
-    Asking, Dialer, Opened, Proxy, RendezvousUrl, Stream, WebSocketUrl, WorkerId,
+    Asking, Dialer, Opened, Proxy, RendezvousUrl, Stream, Token, WebSocketUrl, WorkerId,
 };
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -37,14 +37,23 @@ pub(crate) struct Target {
 
 impl Target {
     /// A rendezvous, which is reached as every worker reaches it.
-    pub(crate) fn new(url: RendezvousUrl, proxy: Option<Proxy>) -> Result<Self, Failure> {
-        let dialer = Dialer::new(&url, proxy);
+    pub(crate) fn new(
+        url: RendezvousUrl,
+        proxy: Option<Proxy>,
+        token: Option<Token>,
+    ) -> Result<Self, Failure> {
+        let dialer = Dialer::new(&url, proxy, token);
         Ok(Self { url, dialer, run: random_hex(RUN_BYTES)? })
     }
 
     /// Another rendezvous, for the same run.
-    pub(super) fn beside(&self, url: RendezvousUrl, proxy: Option<Proxy>) -> Self {
-        let dialer = Dialer::new(&url, proxy);
+    pub(super) fn beside(
+        &self,
+        url: RendezvousUrl,
+        proxy: Option<Proxy>,
+        token: Option<Token>,
+    ) -> Self {
+        let dialer = Dialer::new(&url, proxy, token);
         Self { url, dialer, run: self.run.clone() }
     }
 

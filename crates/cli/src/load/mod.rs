@@ -200,13 +200,14 @@ impl Common {
         let place = |text| -> Result<_, Failure> {
             let url = rendezvous_url_or("--url", text, DEFAULT_URL, environment)?;
             let proxy = Proxy::for_rendezvous(&url, |name| environment.get(name));
-            Ok((url, proxy.map_err(Failure::usage)?))
+            let token = crate::entry::token(&url, environment)?;
+            Ok((url, proxy.map_err(Failure::usage)?, token))
         };
-        let (url, proxy) = place(texts.next())?;
-        let mut targets = vec![Arc::new(Target::new(url, proxy)?)];
+        let (url, proxy, token) = place(texts.next())?;
+        let mut targets = vec![Arc::new(Target::new(url, proxy, token)?)];
         for text in texts {
-            let (url, proxy) = place(Some(text))?;
-            targets.push(Arc::new(targets[0].beside(url, proxy)));
+            let (url, proxy, token) = place(Some(text))?;
+            targets.push(Arc::new(targets[0].beside(url, proxy, token)));
         }
         Ok(targets)
     }

@@ -2,8 +2,8 @@
 
 use holepunch_rendezvous::{AdminConfig, AdminToken};
 
-use super::relay::Hidden;
 use crate::exit::Failure;
+use crate::secrets::Hidden;
 use crate::settings::{Address, Environment};
 
 /// The options of metrics and the API.

@@ -56,9 +56,10 @@ impl FromStr for Listen {
     }
 }
 
-/// Runs a server until a signal comes.
+/// Runs a server until a signal comes; `reload` is what it does at SIGHUP beside the hooks.
 pub(crate) async fn serve<S>(
     hooks: &Hooks,
+    reload: impl Fn(&S),
     bind: impl FnOnce() -> Result<S, BindError>,
     shutdown: impl AsyncFnOnce(S),
 ) -> Result<ExitCode, Failure> {
@@ -67,7 +68,7 @@ pub(crate) async fn serve<S>(
     service_manager::ready();
     let signal = tokio::select! {
         signal = stop.wait() => signal,
-        () = hangups.serve(hooks) => unreachable!("invariant: it serves for ever"),
+        () = hangups.serve(hooks, || reload(&server)) => unreachable!("invariant: it serves for ever"),
     };
     service_manager::stopping();
     tracing::info!(signal, "shutting down");

@@ -1,8 +1,6 @@
 //! The relay: that of `holepunch rendezvous`, and what opens it here or elsewhere.
 
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use holepunch_rendezvous::RelayLimits;
 use holepunch_wire::relay::{RelayAccess, RelayKey};
@@ -11,7 +9,7 @@ use holepunch_worker::RelayUrl;
 use super::Advertised;
 use super::relay_limits::LimitArgs;
 use crate::exit::Failure;
-use crate::secrets::Secret;
+use crate::secrets::{Hidden, Secret};
 use crate::settings::{Environment, List};
 
 const KEY: Secret = Secret {
@@ -62,24 +60,6 @@ pub(crate) struct KeyArgs {
     /// A file with this key in its first line [env: RELAY_KEY_FILE]
     #[arg(long, value_name = "FILE", conflicts_with = "relay_key", hide_short_help = true)]
     relay_key_file: Option<PathBuf>,
-}
-
-/// A text that no log shows.
-#[derive(Clone)]
-pub(super) struct Hidden(pub(super) String);
-
-impl FromStr for Hidden {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
-    }
 }
 
 impl KeyArgs {

@@ -64,6 +64,10 @@ const NOT_RUN: &[(&str, &str)] = &[
         "the tests of a managed service run it, with settings of their own",
     ),
     ("holepunch rendezvous --check-config", "as `--print-config`"),
+    ("holepunch token ", "the tests of tokens run it"),
+    ("holepunch rendezvous --auth token", "the tests of tokens run it, with free ports"),
+    ("holepunch worker --token-file", "the tests of tokens run it"),
+    ("holepunch login https://rendezvous.example --token-file", "the tests of tokens run it"),
     ("holepunch rendezvous --stun-listen", "the addresses are those of somebody's network"),
 ];
 /// Those that `lab` plays for minutes, by the whole line.

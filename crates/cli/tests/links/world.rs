@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use holepunch_rendezvous::{
-    AdminConfig, Config as ServerConfig, MatchmakerConfig, RelayLimits, Server,
+    AdminConfig, Auth, Config as ServerConfig, MatchmakerConfig, RelayLimits, Server,
 };
 use holepunch_wire::session::RoomName;
 use holepunch_worker::{
@@ -64,6 +64,7 @@ pub(crate) fn serve_with(listen: SocketAddr, change: impl FnOnce(&mut ServerConf
         stun_listen: Vec::new(),
         stun_is_optional: false,
         stun_answers_max: None,
+        auth: Auth::Open,
         listing: true,
         admin: AdminConfig::default(),
         open_files_max: None,

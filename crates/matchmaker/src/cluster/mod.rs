@@ -11,12 +11,12 @@ mod trunk;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
-use holepunch_wire::session::RoomName;
+use holepunch_wire::tenant::Tenant;
 use serde::{Deserialize, Serialize};
 
 use crate::doors::{ConnectionId, NotAdmitted};
+use crate::names::{Member, Room};
 use crate::registry::{Claimed, Listed, Whereabouts};
 use crate::seat::{Command, Effect, InstanceId, Seat};
 pub use store::Store;
@@ -44,7 +44,7 @@ pub struct Epoch(pub u64);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope {
     /// The room that it is about.
-    pub room: RoomName,
+    pub room: Room,
     /// That of the hall for which it is, or from which it comes.
     pub epoch: Epoch,
     /// What is in it.
@@ -87,28 +87,30 @@ pub enum Request {
     /// Who owns a room: this instance, unless another one does that is there. The epoch is higher than `known`.
     Own {
         /// The room.
-        room: RoomName,
+        room: Room,
         /// The highest epoch that is known here.
         known: Epoch,
     },
     /// A room of this instance has nobody in it.
     Disown {
         /// The room.
-        room: RoomName,
+        room: Room,
         /// Where it has been another's since, this is of before.
         epoch: Epoch,
     },
     /// Whether there is room for a worker. It may be taken by somebody else before the worker connects.
     Admits {
         /// Its id.
-        worker: WorkerId,
+        worker: Member,
         /// Where it comes from.
         ip: IpAddr,
     },
     /// Who is registered.
     List {
+        /// Of this tenant alone; `None`: of all.
+        within: Option<Tenant>,
         /// Behind this one.
-        after: Option<WorkerId>,
+        after: Option<Member>,
         /// At most so many.
         limit: usize,
     },
@@ -117,7 +119,7 @@ pub enum Request {
         /// Where.
         seat: Seat,
         /// Its id.
-        worker: WorkerId,
+        worker: Member,
         /// Where it comes from.
         ip: IpAddr,
     },
@@ -126,7 +128,7 @@ pub enum Request {
         /// The connection.
         seat: Seat,
         /// The id.
-        worker: WorkerId,
+        worker: Member,
         /// Where it comes from.
         ip: IpAddr,
         /// The key that it has proved.
@@ -139,14 +141,14 @@ pub enum Request {
         /// The connection that asks.
         seat: Seat,
         /// The worker.
-        worker: WorkerId,
+        worker: Member,
     },
     /// A worker is to be found there.
     Is {
         /// Its connection.
         seat: Seat,
         /// The worker.
-        worker: WorkerId,
+        worker: Member,
         /// Where.
         is: Whereabouts,
     },
@@ -155,7 +157,7 @@ pub enum Request {
         /// The connection.
         seat: Seat,
         /// Its worker.
-        worker: WorkerId,
+        worker: Member,
         /// Where it came from.
         ip: IpAddr,
         /// Whether its key keeps the id.
@@ -198,7 +200,7 @@ pub enum Reply {
     /// A room's owner.
     Owner {
         /// The room.
-        room: RoomName,
+        room: Room,
         /// Who.
         owner: InstanceId,
         /// Its epoch.
@@ -217,7 +219,7 @@ pub enum Reply {
     /// Whether it is so still.
     Reclaimed(Seat, Result<Claimed, ClaimError>),
     /// Where the worker is.
-    Found(Seat, Option<(Seat, RoomName)>),
+    Found(Seat, Option<(Seat, Room)>),
     /// The instance of the connection has no lease, so that it may be taken for gone: it is asked again, later.
     NotLive,
     /// Done.

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use holepunch_wire::session::RoomName;
-
 use super::{Epoch, LEASE, Reply, Request};
 use crate::doors::Config;
+use crate::names::Room;
 use crate::registry::Registry;
 use crate::seat::InstanceId;
 
@@ -17,7 +16,7 @@ pub struct Store {
     is_of_one: bool,
     /// Until when each instance has its lease.
     leases: BTreeMap<InstanceId, Instant>,
-    rooms: BTreeMap<RoomName, (InstanceId, Epoch)>,
+    rooms: BTreeMap<Room, (InstanceId, Epoch)>,
     /// The highest one that any room has had.
     epoch: Epoch,
     /// Everybody who is connected.
@@ -70,8 +69,8 @@ impl Store {
             Request::Admits { worker, ip } => {
                 Reply::Admits(self.registry.admits(&worker, ip, config))
             }
-            Request::List { after, limit } => {
-                Reply::Listed(self.registry.list(after.as_ref(), limit))
+            Request::List { within, after, limit } => {
+                Reply::Listed(self.registry.list(within.as_ref(), after.as_ref(), limit))
             }
             // What came late would else stay for ever: nobody ends what an instance has that is gone.
             Request::Arrive { seat, .. } | Request::Claim { seat, .. }
@@ -82,7 +81,7 @@ impl Store {
             Request::Arrive { seat, worker, ip } => {
                 let admitted = self.registry.admits(&worker, ip, config);
                 let needs_proof = admitted.map(|()| {
-                    self.registry.arrive(seat, ip);
+                    self.registry.arrive(seat, (&worker.tenant, ip));
                     self.registry.needs_proof(&worker, now)
                 });
                 Reply::Arrived(seat, needs_proof)
@@ -116,7 +115,7 @@ impl Store {
         self.leases.get(&instance).is_some_and(|until| *until > now)
     }
 
-    fn own(&mut self, from: InstanceId, (room, known): (RoomName, Epoch), now: Instant) -> Reply {
+    fn own(&mut self, from: InstanceId, (room, known): (Room, Epoch), now: Instant) -> Reply {
         let current = self.rooms.get(&room).copied();
         let is_other =
             |owner: &InstanceId| owner.process() != from.process() && self.has_lease(*owner, now);

@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
-use holepunch_wire::session::RoomName;
-
 use super::trunk::Trunk;
 use super::{
     ASKED_AGAIN_AFTER, Envelope, Epoch, LEARNED_WITHIN, LEASE, LEASE_MARGIN, Letter, Packet,
@@ -13,6 +11,7 @@ use super::{
 use crate::desk::Note;
 use crate::doors::{ConnectionId, DropReason};
 use crate::halls::Halls;
+use crate::names::Room;
 use crate::seat::{Command, Effect, InstanceId, Seat};
 
 /// What the switchboard wants done.
@@ -54,11 +53,11 @@ pub(crate) struct Switch {
     own: InstanceId,
     /// There is no other one: it owns every room, and asks nobody.
     is_alone: bool,
-    routes: BTreeMap<RoomName, Route>,
+    routes: BTreeMap<Room, Route>,
     /// How much of what was said is kept for halls without an owner.
     unsaid: usize,
     /// Rooms without an owner, and when the store is asked again.
-    homeless: BTreeSet<(Instant, RoomName)>,
+    homeless: BTreeSet<(Instant, Room)>,
     /// Since when each is known.
     trunks: BTreeMap<InstanceId, (Instant, Trunk)>,
     /// By this clock; `None`: it is over, or has not begun.
@@ -69,7 +68,7 @@ pub(crate) struct Switch {
     before: Option<InstanceId>,
     renew_at: Option<Instant>,
     /// What it was last taken for the owner of, and is not: the store is told so once.
-    given_back: Option<(RoomName, Epoch)>,
+    given_back: Option<(Room, Epoch)>,
     store: Option<u64>,
     outs: VecDeque<SwitchOut>,
 }
@@ -110,7 +109,7 @@ impl Switch {
     }
 
     /// The rooms that this instance owns.
-    pub(crate) fn own_rooms(&self, now: Instant) -> impl Iterator<Item = (&RoomName, Epoch)> {
+    pub(crate) fn own_rooms(&self, now: Instant) -> impl Iterator<Item = (&Room, Epoch)> {
         let owned = self.routes.iter().filter(move |(_, route)| route.owner == Some(self.own));
         owned.filter(move |_| self.has_lease(now)).map(|(room, route)| (room, route.epoch))
     }
@@ -118,7 +117,7 @@ impl Switch {
     /// A desk here says something to the hall of a room.
     pub(crate) fn command(
         &mut self,
-        (from, room): (Seat, RoomName),
+        (from, room): (Seat, Room),
         command: Command,
         halls: &mut Halls,
         now: Instant,
@@ -167,7 +166,7 @@ impl Switch {
     /// The id of a connection is another one's now.
     pub(crate) fn replaced(&mut self, old: Seat, now: Instant) {
         let letter = Letter::Replaced(old.connection);
-        let (room, epoch) = (RoomName::default(), Epoch::default());
+        let (room, epoch) = (Room::default(), Epoch::default());
         if old.instance == self.own {
             self.outs.push_back(SwitchOut::Note(old.connection, Note::Replaced));
         } else {
@@ -176,7 +175,7 @@ impl Switch {
     }
 
     /// What a hall here says to a desk, wherever that is.
-    pub(crate) fn effect(&mut self, room: RoomName, to: Seat, effect: Effect, now: Instant) {
+    pub(crate) fn effect(&mut self, room: Room, to: Seat, effect: Effect, now: Instant) {
         if to.instance == self.own {
             self.outs.push_back(SwitchOut::Note(to.connection, Note::Effect(room, effect)));
             return;
@@ -227,13 +226,7 @@ impl Switch {
     }
 
     /// Another instance has been told that a room is this one's, which does not know that.
-    fn is_taken_for_owner(
-        &mut self,
-        room: RoomName,
-        epoch: Epoch,
-        halls: &mut Halls,
-        now: Instant,
-    ) {
+    fn is_taken_for_owner(&mut self, room: Room, epoch: Epoch, halls: &mut Halls, now: Instant) {
         if let Some(route) = self.routes.get_mut(&room) {
             let is_of_before = route.owner == Some(self.own) && route.epoch < epoch;
             if route.owner.is_some() && !is_of_before {
@@ -311,7 +304,7 @@ impl Switch {
         let gone = self.trunks.extract_if(.., |id, (since, _)| is_gone(id, Some(*since)));
         let gone: Vec<InstanceId> = gone.map(|(instance, _)| instance).collect();
         gone.into_iter().for_each(|instance| halls.instance_gone(instance, now));
-        let rooms: Vec<RoomName> = self.routes.keys().cloned().collect();
+        let rooms: Vec<Room> = self.routes.keys().cloned().collect();
         for room in rooms {
             let Some(route) = self.routes.get(&room) else { continue };
             match route.owner {
@@ -340,7 +333,7 @@ impl Switch {
 
     fn owned(
         &mut self,
-        (room, owner, epoch): (&RoomName, InstanceId, Epoch),
+        (room, owner, epoch): (&Room, InstanceId, Epoch),
         pairs_from: Option<Instant>,
         halls: &mut Halls,
         now: Instant,
@@ -381,14 +374,14 @@ impl Switch {
     }
 
     /// A room has no owner any more that is known.
-    fn lose_owner(&mut self, room: &RoomName, now: Instant) {
+    fn lose_owner(&mut self, room: &Room, now: Instant) {
         if let Some(route) = self.routes.get_mut(room) {
             route.owner = None;
             self.find_owner(room, now);
         }
     }
 
-    fn find_owner(&mut self, room: &RoomName, now: Instant) {
+    fn find_owner(&mut self, room: &Room, now: Instant) {
         let has_lease = self.has_lease(now);
         let Some(route) = self.routes.get_mut(room) else { return };
         if route.asked_at.is_some() || !has_lease {
@@ -417,7 +410,7 @@ impl Switch {
     }
 
     /// A room that nobody here has to do with is forgotten, and given back where it is this one's own.
-    pub(crate) fn forget_if_unused(&mut self, room: &RoomName, halls: &Halls) {
+    pub(crate) fn forget_if_unused(&mut self, room: &Room, halls: &Halls) {
         let Some(route) = self.routes.get(room) else { return };
         if !route.users.is_empty() || halls.has(room) || route.asked_at.is_some() {
             return;

@@ -107,14 +107,14 @@ impl Trunk {
 
 #[cfg(test)]
 mod tests {
-    use holepunch_wire::session::RoomName;
+    use crate::names::Room;
     use proptest::prelude::*;
 
     use super::super::{Epoch, Letter};
     use super::*;
 
     fn envelope(number: u64) -> Envelope {
-        Envelope { room: RoomName::default(), epoch: Epoch(number), letter: Letter::NotOwned }
+        Envelope { room: Room::default(), epoch: Epoch(number), letter: Letter::NotOwned }
     }
 
     proptest! {

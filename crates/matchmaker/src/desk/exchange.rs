@@ -1,13 +1,17 @@
 //! What goes into a desk, and what comes out.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
+use holepunch_wire::reason::CloseReason;
 use holepunch_wire::session::RoomName;
 
 use crate::cluster::ClaimError;
 use crate::doors::{Action, Config, NotAdmitted, Observed, Protocol, Told};
+use crate::names::Room;
+use crate::permit::Permit;
 use crate::registry::{Claimed, Whereabouts};
 use crate::seat::{Command, Effect, InstanceId, Seat};
 
@@ -35,6 +39,8 @@ pub struct Arrival {
     pub room: Option<RoomName>,
     /// What a signature on it has to be over.
     pub challenge: String,
+    /// What its worker may do.
+    pub permit: Arc<Permit>,
 }
 
 /// What a desk wants done.
@@ -52,7 +58,7 @@ pub enum Out {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Errand {
     /// This command is for the hall of a room.
-    Command(RoomName, Command),
+    Command(Room, Command),
     /// The registry is asked. But for [`Question::Reclaim`], the answer comes before anything else of the worker is looked at.
     Ask(Question),
     /// The registry is told where the worker is to be found.
@@ -89,7 +95,7 @@ pub enum Answer {
     /// Whether it is so still.
     Reclaim(Result<Claimed, ClaimError>),
     /// Where the worker is.
-    Found(Option<(Seat, RoomName)>),
+    Found(Option<(Seat, Room)>),
 }
 
 /// What a desk is told: see [`Board::poll_note`](crate::Board::poll_note).
@@ -98,15 +104,17 @@ pub enum Note {
     /// The registry has answered.
     Answer(Answer),
     /// The hall of a room says this.
-    Effect(RoomName, Effect),
+    Effect(Room, Effect),
     /// The hall of a room is another one than before, which knows nothing of this worker.
-    Rejoin(RoomName),
+    Rejoin(Room),
     /// It knows everything else by now, and is to be told whether the worker wants a peer.
-    WantAgain(RoomName),
+    WantAgain(Room),
     /// What was said to the hall of a room when it had no owner is to be said now.
-    SayAgain(RoomName, Command),
+    SayAgain(Room, Command),
     /// The id is another connection's now.
     Replaced,
+    /// What has let the worker in does so no longer.
+    Expelled(CloseReason),
     /// The registry is to be asked anew for the id, which this connection had under this number of its rendezvous.
     Reclaim(InstanceId),
     /// The server stops.

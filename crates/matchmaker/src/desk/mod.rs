@@ -18,7 +18,7 @@ use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
 use holepunch_wire::rate::{Bucket, Rate};
 use holepunch_wire::reason::CloseReason;
-use holepunch_wire::session::{RoomMode, RoomName, SessionId};
+use holepunch_wire::session::{RoomMode, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, WorkerV1};
 use holepunch_wire::signal::{EndpointError, FromWorker, RawValue, ServerMessage};
 use holepunch_wire::stun::proof::ProofNonce;
@@ -30,6 +30,8 @@ use crate::cluster::ClaimError;
 use crate::doors::{
     Action, Closing, DropReason, Event, LeaveReason, NotAdmitted, Observed, Protocol,
 };
+use crate::names::{Member, Room};
+use crate::permit::Permit;
 use crate::registry::Claimed;
 use crate::seat::{Command, Held, Over, Resumes};
 pub use exchange::{Answer, Arrival, Errand, Note, Out, Question, Surroundings};
@@ -64,16 +66,20 @@ enum Open {
 /// One connection of a worker.
 #[derive(Debug)]
 pub struct Desk {
+    member: Member,
+    permit: Arc<Permit>,
     card: Arc<Card>,
     /// The port that it comes from.
     port: Option<u16>,
     http_ip: Option<IpAddr>,
     /// The room that the worker is in; none where it was shown out of the one that it wanted, until it has named another.
-    room: Option<RoomName>,
+    room: Option<Room>,
     /// How it wants to be there: the mode, whether only if nobody is, and whether the room has been its own.
     entry: (Option<RoomMode>, bool, bool),
     /// The room's mode, once it is in.
     entered: Option<RoomMode>,
+    /// How often it has asked to be in a room, and has not been told: what the answer to all but the last one says is of before.
+    entering: u8,
     /// Since when it has wanted a peer there.
     wants_since: Option<Instant>,
     liveness: Liveness,
@@ -89,7 +95,7 @@ pub struct Desk {
     /// it is there.
     is_doubtful: bool,
     /// What it has said to halls since, beside what it tells them anew.
-    unsaid: Vec<(RoomName, Command)>,
+    unsaid: Vec<(Room, Command)>,
     /// How often it has told the registry where its worker is.
     moves: u64,
     /// It is closed, or forgotten.
@@ -100,16 +106,18 @@ pub struct Desk {
 /// What a desk keeps of a worker that speaks `holepunch.v1`.
 #[derive(Debug)]
 struct V1 {
+    /// It has said hello: it means what it has said there.
+    greeted: bool,
     nonce: ProofNonce,
     /// The token of its welcome, and those by which it has taken up its sessions: it may not know yet that it has.
     resume: Vec<String>,
     /// Its sessions, and where each of them is.
-    sessions: BTreeMap<SessionId, (RoomName, Held)>,
+    sessions: BTreeMap<SessionId, (Room, Held)>,
     over: Over,
     /// It has lost a connection, and takes up its sessions with this one.
     resumes: Resumes,
     /// Rooms in which it has called somebody, and may wait for its turn.
-    calls: BTreeSet<RoomName>,
+    calls: BTreeSet<Room>,
     /// When it was told what opens the TURN servers.
     turn_issued_at: Instant,
     messages: Bucket,
@@ -119,28 +127,34 @@ struct V1 {
 impl Desk {
     /// The desk of a connection that wants to register, and asks whether it may.
     pub fn new(arrival: Arrival, rng: &mut impl Rng, at: Surroundings<'_>) -> Self {
-        let Arrival { worker, observed, protocol, room, challenge } = arrival;
+        let Arrival { worker, observed, protocol, room, challenge, permit } = arrival;
         let is_v1 = protocol == Protocol::V1;
         let now = at.now;
         let card = Card {
             order: 0,
             version: 0,
-            worker,
+            worker: worker.clone(),
             observed: observed.ip,
             endpoint: None,
             overdue: false,
             rtt: None,
             pinged: None,
             elsewhere: 0,
+            relay_bytes: permit.relay_bytes,
             v1: is_v1.then(Box::<CardV1>::default),
         };
+        let of_tenant = |name| Room { tenant: permit.tenant.clone(), name };
+        let room = of_tenant(room.filter(|_| is_v1).unwrap_or_default());
         let mut desk = Self {
+            member: Member { tenant: permit.tenant.clone(), name: worker },
+            permit,
             card: Arc::new(card),
             port: observed.port,
             http_ip: None,
-            room: Some(room.filter(|_| is_v1).unwrap_or_default()),
+            room: Some(room),
             entry: (None, false, false),
             entered: None,
+            entering: 0,
             wants_since: None,
             liveness: Liveness::quiet(now, at.config.ping_interval),
             pinged_at: None,
@@ -284,6 +298,13 @@ impl Desk {
             Note::Rejoin(room) => self.rejoin(&room),
             Note::WantAgain(room) => self.want_again(&room, at),
             Note::SayAgain(room, command) => self.say_again(room, command),
+            Note::Expelled(_) if self.is_gone => {}
+            // It may come back with another one, and its sessions wait for it.
+            Note::Expelled(why @ CloseReason::TokenExpired) => {
+                self.event(Event::Refused(self.card.worker.clone(), why));
+                self.close(why, LeaveReason::TokenExpired);
+            }
+            Note::Expelled(why) => self.refuse(why),
             Note::Replaced => self.close(CloseReason::Replaced, LeaveReason::Replaced),
             Note::Reclaim(before) => self.reclaim(before),
             Note::Shutdown => self.close(CloseReason::ShuttingDown, LeaveReason::Shutdown),
@@ -433,6 +454,12 @@ impl Desk {
         &self.card.worker
     }
 
+    /// The same, in its tenant.
+    #[must_use]
+    pub fn member(&self) -> &Member {
+        &self.member
+    }
+
     /// Where its WebSocket comes from.
     #[must_use]
     pub fn ip(&self) -> IpAddr {
@@ -441,20 +468,20 @@ impl Desk {
 
     /// The room that it is in, where it is registered and in one.
     #[cfg(debug_assertions)]
-    pub(crate) fn home(&self) -> Option<&RoomName> {
+    pub(crate) fn home(&self) -> Option<&Room> {
         self.room.as_ref().filter(|_| self.is_registered())
     }
 
     /// What the hall of a room knows of it, and that it is one of its sessions.
     #[cfg(debug_assertions)]
-    pub(crate) fn is_known_as(&self, room: &RoomName, card: &Card) -> bool {
+    pub(crate) fn is_known_as(&self, room: &Room, card: &Card) -> bool {
         let known = Card { elsewhere: 0, ..card.clone() };
         let elsewhere = self.elsewhere(room);
         known == Card { elsewhere: 0, ..(*self.card).clone() } && card.elsewhere == elsewhere
     }
 
     #[cfg(debug_assertions)]
-    pub(crate) fn has_session(&self, room: &RoomName, session: SessionId) -> bool {
+    pub(crate) fn has_session(&self, room: &Room, session: SessionId) -> bool {
         self.v1.as_ref().and_then(|v1| v1.sessions.get(&session)).is_some_and(|it| it.0 == *room)
     }
 
@@ -528,7 +555,7 @@ impl Desk {
         self.event(event);
     }
 
-    fn command(&mut self, room: RoomName, command: Command) {
+    fn command(&mut self, room: Room, command: Command) {
         self.errand(Errand::Command(room, command));
     }
 

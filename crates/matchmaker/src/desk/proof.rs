@@ -44,6 +44,14 @@ impl Desk {
         if !self.v1.as_mut().is_some_and(|v1| v1.messages.take(MESSAGES, at.now)) {
             return self.ignore(DropReason::TooMany, String::new());
         }
+        if let WorkerV1::Hello { room, mode, .. } = &hello {
+            if room.as_ref().is_some_and(|room| !self.permit.allows_room(room)) {
+                return self.refuse(CloseReason::RoomNotAllowed);
+            }
+            if mode.is_some_and(|mode| !self.permit.allows_mode(mode)) {
+                return self.refuse(CloseReason::ModeNotAllowed);
+            }
+        }
         self.ask(Question::Claim(key), Open::Hello(Box::new(hello)));
     }
 

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use holepunch_wire::session::{RoomName, SessionId};
+use holepunch_wire::reason::CloseReason;
+use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::ServerMessage;
 use holepunch_wire::signal::v1::ServerV1;
 
 use super::{Desk, Errand, Out, Question, Surroundings};
 use crate::card::Card;
 use crate::doors::{Action, DropReason, Event};
+use crate::names::Room;
 use crate::registry::{Seen, Whereabouts};
 use crate::seat::{Command, Effect, Held, InstanceId, Resumes};
 
@@ -21,12 +23,32 @@ impl Desk {
             return self.event(Event::Dropped(DropReason::NoRoom));
         };
         self.wants_since.get_or_insert(at.now);
+        self.check_mode();
+        if self.is_gone {
+            return;
+        }
         self.announce();
         self.command(room, Command::Want { waited: None });
     }
 
+    /// Whether the worker may be in a room of this mode, once it is known which one it means: before its hello, it is in one that
+    /// nobody may have decided of.
+    fn check_mode(&mut self) {
+        let means_it = self.wants_since.is_some() || self.v1.as_ref().is_none_or(|v1| v1.greeted);
+        if means_it && self.entering == 0 {
+            self.refuse_mode();
+        }
+    }
+
+    fn refuse_mode(&mut self) {
+        let mode = self.entered;
+        if mode.is_some_and(|mode| !self.permit.allows_mode(mode)) {
+            self.refuse(CloseReason::ModeNotAllowed);
+        }
+    }
+
     /// The hall of a room is another one than before, which knows nothing of this worker.
-    pub(super) fn rejoin(&mut self, room: &RoomName) {
+    pub(super) fn rejoin(&mut self, room: &Room) {
         let is_home = self.room.as_ref() == Some(room);
         if !self.is_registered() || self.is_doubtful || !self.halls().contains(room) {
             return;
@@ -34,6 +56,7 @@ impl Desk {
         let (_, fresh, own) = self.entry;
         let member = self.entered.filter(|_| is_home).map(|mode| (mode, fresh || own));
         if is_home && member.is_none() {
+            self.entering = 0; // The hall of before tells nothing more.
             self.enter();
         }
         self.drop_over(room, is_home);
@@ -51,11 +74,10 @@ impl Desk {
     }
 
     /// The hall of before has not said that it has heard of the end of these, and the next one does not know them.
-    fn drop_over(&mut self, room: &RoomName, is_home: bool) {
+    fn drop_over(&mut self, room: &Room, is_home: bool) {
         let Some(v1) = &mut self.v1 else { return };
         let over = v1.over.clone();
-        let is_its =
-            |(id, (other, _)): (&SessionId, &(RoomName, Held))| other == room && over.has(*id);
+        let is_its = |(id, (other, _)): (&SessionId, &(Room, Held))| other == room && over.has(*id);
         if v1.sessions.iter().any(is_its) {
             if !is_home {
                 v1.calls.insert(room.clone()); // Until that one has said that the worker is nobody there.
@@ -65,7 +87,7 @@ impl Desk {
     }
 
     /// The hall knows everything else by now.
-    pub(super) fn want_again(&mut self, room: &RoomName, at: Surroundings<'_>) {
+    pub(super) fn want_again(&mut self, room: &Room, at: Surroundings<'_>) {
         let is_home = self.room.as_ref() == Some(room) && !self.is_gone && !self.is_doubtful;
         if let Some(since) = self.wants_since.filter(|_| is_home) {
             let waited = Some(at.now.saturating_duration_since(since));
@@ -74,7 +96,7 @@ impl Desk {
     }
 
     /// What it has said to the hall of a room when that had no owner is said now.
-    pub(super) fn say_again(&mut self, room: RoomName, command: Command) {
+    pub(super) fn say_again(&mut self, room: Room, command: Command) {
         if self.is_doubtful {
             self.unsaid.push((room, command));
         } else if !self.is_gone {
@@ -92,20 +114,30 @@ impl Desk {
     }
 
     /// What a hall says.
-    pub(super) fn effect(&mut self, room: &RoomName, effect: Effect, at: Surroundings<'_>) {
+    pub(super) fn effect(&mut self, room: &Room, effect: Effect, at: Surroundings<'_>) {
         if self.is_gone {
             return;
         }
         match effect {
             Effect::Entered(mode) => {
                 self.entered = Some(mode).filter(|_| self.room.as_ref() == Some(room));
+                self.entering = self.entering.saturating_sub(1);
+                // Before anybody is offered there: what follows for a desk that is gone reaches nobody.
+                self.check_mode();
             }
             Effect::Waits(true) => {
                 self.wants_since.get_or_insert(at.now);
             }
             Effect::Waits(false) => self.wants_since = None,
             Effect::Say(message) => self.say(message, at),
-            Effect::Begin { offer, was_waiting } => self.begin(room, offer, was_waiting, at),
+            Effect::Begin { offer, was_waiting } => {
+                if self.room.as_ref() == Some(room) {
+                    self.refuse_mode(); // It may have been called before its hello.
+                }
+                if !self.is_gone {
+                    self.begin(room, offer, was_waiting, at);
+                }
+            }
             Effect::Offer { peer, endpoint } => {
                 self.wants_since = None;
                 let offer = ServerMessage::P2pConnectionOffer {
@@ -148,7 +180,7 @@ impl Desk {
     }
 
     /// The rooms where the worker is known: its own one, and those of its sessions and calls.
-    pub(super) fn halls(&self) -> BTreeSet<RoomName> {
+    pub(super) fn halls(&self) -> BTreeSet<Room> {
         let sessions = self.v1.iter().flat_map(|v1| v1.sessions.values()).map(|(room, _)| room);
         let guest = sessions.chain(self.v1.iter().flat_map(|v1| &v1.calls));
         guest.chain(&self.room).cloned().collect()
@@ -169,7 +201,7 @@ impl Desk {
     }
 
     /// What the hall of a room is to know of this worker.
-    pub(super) fn card_for(&mut self, room: &RoomName) -> Arc<Card> {
+    pub(super) fn card_for(&mut self, room: &Room) -> Arc<Card> {
         let elsewhere = self.elsewhere(room);
         let mut card = Arc::clone(&self.card);
         if card.elsewhere != elsewhere {
@@ -178,7 +210,7 @@ impl Desk {
         card
     }
 
-    pub(super) fn elsewhere(&self, room: &RoomName) -> usize {
+    pub(super) fn elsewhere(&self, room: &Room) -> usize {
         let sessions = self.v1.iter().flat_map(|v1| v1.sessions.values());
         sessions.filter(|(other, _)| other != room).count()
     }

@@ -11,7 +11,7 @@ use holepunch_wire::check::IceRole;
 use holepunch_wire::plan::Plan;
 use holepunch_wire::rate::Bucket;
 use holepunch_wire::reason::CallError;
-use holepunch_wire::session::{LinkState, RoomMode, RoomName, SESSIONS_MAX, SessionId};
+use holepunch_wire::session::{LinkState, RoomMode, SESSIONS_MAX, SessionId};
 use holepunch_wire::signal::v1::{ErrorCode, HeldSession, LinkReport, ServerV1, Welcome, WorkerV1};
 use holepunch_wire::stun::SOFTWARE;
 use holepunch_wire::stun::proof::{AddressProof, ProofNonce};
@@ -20,12 +20,14 @@ use rand::{Rng, RngExt};
 use super::{Desk, MESSAGES, NEWS, Open, Out, Question, Surroundings, V1};
 use crate::doors::{Action, DropReason, Event, News};
 use crate::hall::refusal;
+use crate::names::Room;
 use crate::registry::Claimed;
 use crate::seat::{Command, Held, Over, Resumes, Seat};
 
 impl V1 {
     pub(super) fn new(rng: &mut impl Rng, now: Instant) -> Self {
         Self {
+            greeted: false,
             nonce: ProofNonce(rng.random()),
             resume: vec![format!("{:032x}", rng.random::<u128>())],
             sessions: BTreeMap::new(),
@@ -133,6 +135,8 @@ impl Desk {
         if let Some(v1) = &mut self.card_mut().v1 {
             v1.callable = callable;
         }
+        self.v1.iter_mut().for_each(|v1| v1.greeted = true);
+        let room = room.map(|name| Room { tenant: self.member.tenant.clone(), name });
         match room.or_else(|| self.room.clone()) {
             Some(room) => {
                 let before = self.room.replace(room.clone());
@@ -160,8 +164,11 @@ impl Desk {
             Some(token) => (self.resumes(token, sessions), held),
             None => (Resumes::Nothing, Vec::new()),
         };
-        self.recover(held, &claimed.left);
-        for room in claimed.left {
+        // Where only another token has let it in, nothing is taken up.
+        let mut left = claimed.left;
+        left.retain(|room| self.permit.allows_room(&room.name));
+        self.recover(held, &left);
+        for room in left {
             if let (true, Some(v1)) = (self.room.as_ref() != Some(&room), &mut self.v1) {
                 v1.calls.insert(room.clone());
             }
@@ -175,7 +182,7 @@ impl Desk {
 
     /// What the worker says of its sessions counts as what this desk knows, until a hall has said what it knows. It does not
     /// know their rooms: those of a guest are in the one that it has visited, if that is one.
-    fn recover(&mut self, held: Vec<HeldSession>, left: &[RoomName]) {
+    fn recover(&mut self, held: Vec<HeldSession>, left: &[Room]) {
         let home = self.room.clone();
         let may_wait = matches!(self.entry.0, None | Some(RoomMode::Pair));
         let mut visited = left.iter().filter(|room| Some(*room) != home.as_ref());
@@ -215,6 +222,7 @@ impl Desk {
         let (mode, fresh, own) = self.entry;
         if let Some(room) = self.room.clone() {
             let card = self.card_for(&room);
+            self.entering = self.entering.saturating_add(1);
             self.command(room, Command::Enter { card, mode, fresh, own });
         }
     }
@@ -256,6 +264,7 @@ impl Desk {
     fn call(&mut self, peer: &str) {
         let why = match WorkerId::new(peer) {
             Ok(called) if called == self.card.worker => CallError::OwnId,
+            Ok(_) if !self.permit.allows_mode(RoomMode::Call) => CallError::NotAllowed,
             Ok(called) => return self.ask(Question::Find(called.clone()), Open::Call(called)),
             Err(_) => CallError::NoId,
         };
@@ -267,8 +276,11 @@ impl Desk {
         self.send(refusal(called, why).encode());
     }
 
-    pub(super) fn found(&mut self, called: &WorkerId, found: Option<(Seat, RoomName)>) {
+    pub(super) fn found(&mut self, called: &WorkerId, found: Option<(Seat, Room)>) {
         match found.filter(|_| self.room.is_some()) {
+            Some((_, room)) if !self.permit.allows_room(&room.name) => {
+                self.refuse_call(called.as_str(), CallError::NotAllowed);
+            }
             Some((seat, room)) => {
                 if let (true, Some(v1)) = (self.room.as_ref() != Some(&room), &mut self.v1) {
                     v1.calls.insert(room.clone());
@@ -319,7 +331,7 @@ impl Desk {
     /// A hall offers the worker a session.
     pub(super) fn begin(
         &mut self,
-        room: &RoomName,
+        room: &Room,
         mut offer: ServerV1,
         was_waiting: bool,
         at: Surroundings<'_>,
@@ -345,7 +357,7 @@ impl Desk {
     /// Changes which sessions there are. Those in other rooms count in each: it is told, where these are more or fewer.
     pub(super) fn with_sessions(
         &mut self,
-        change: impl FnOnce(&mut BTreeMap<SessionId, (RoomName, Held)>),
+        change: impl FnOnce(&mut BTreeMap<SessionId, (Room, Held)>),
     ) {
         let before = self.whereabouts();
         let Some(v1) = &mut self.v1 else { return };

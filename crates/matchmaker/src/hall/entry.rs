@@ -24,7 +24,7 @@ impl Hall {
         }
         let has_others = self.members.iter().any(|member| *member != seat);
         let has_owner = self.owner.is_some_and(|owner| owner != seat);
-        if !self.name.is_default() && (fresh && has_others || own && has_owner) {
+        if !self.name.name.is_default() && (fresh && has_others || own && has_owner) {
             let message = "somebody is in this room already".to_owned();
             return self.show_out(seat, ErrorCode::RoomTaken, message, step);
         }
@@ -33,7 +33,7 @@ impl Hall {
         let wanted = if fresh || own { Some(mode.unwrap_or_default()) } else { mode };
         let before = (!self.members.is_empty()).then_some(self.mode());
         self.members.insert(seat);
-        if self.decided.is_none() && !self.name.is_default() {
+        if self.decided.is_none() && !self.name.name.is_default() {
             self.decided = wanted;
         }
         let granted = self.mode();
@@ -55,6 +55,8 @@ impl Hall {
         }
         // Once, by the hello that decides: it looks at everybody in the room.
         if before.is_some_and(|before| before != granted) {
+            let others = self.members.iter().filter(|member| **member != seat);
+            others.for_each(|member| step.tell(*member, Effect::Entered(granted)));
             self.disband_queue(step);
         }
     }

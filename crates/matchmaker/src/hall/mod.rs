@@ -24,13 +24,14 @@ use std::time::{Duration, Instant};
 use holepunch_wire::WorkerId;
 use holepunch_wire::nat::NatClass;
 use holepunch_wire::relay::RelayAccess;
-use holepunch_wire::session::{RoomMode, RoomName, SessionId};
+use holepunch_wire::session::{RoomMode, SessionId};
 use holepunch_wire::signal::v1::{ErrorCode, ServerV1, WorkerV1};
 use rand::rngs::StdRng;
 
 use crate::card::Card;
 use crate::desk::WakeReason;
 use crate::doors::{DropReason, Event, Told};
+use crate::names::Room;
 use crate::plan::Planner;
 use crate::seat::{Command, Effect, InstanceId, Seat};
 pub(crate) use calls::refusal;
@@ -56,14 +57,14 @@ pub(crate) struct Shared {
     /// There are other rendezvous.
     pub(crate) is_of_several: bool,
     /// Where each session is.
-    pub(crate) rooms: BTreeMap<SessionId, RoomName>,
-    pub(crate) effects: VecDeque<(RoomName, Seat, Effect)>,
+    pub(crate) rooms: BTreeMap<SessionId, Room>,
+    pub(crate) effects: VecDeque<(Room, Seat, Effect)>,
     pub(crate) events: VecDeque<Told>,
 }
 
 /// One step of a hall.
 pub(crate) struct Step<'a> {
-    pub(crate) room: &'a RoomName,
+    pub(crate) room: &'a Room,
     pub(crate) shared: &'a mut Shared,
     pub(crate) now: Instant,
 }
@@ -104,7 +105,7 @@ impl Step<'_> {
 /// One room with somebody in it.
 #[derive(Debug)]
 pub(crate) struct Hall {
-    name: RoomName,
+    name: Room,
     /// Who is offered to whom, once somebody has said so.
     decided: Option<RoomMode>,
     ready: ReadyQueue,
@@ -134,7 +135,7 @@ pub(crate) struct Hall {
 }
 
 impl Hall {
-    pub(crate) fn new(name: RoomName, pairs_from: Option<Instant>) -> Self {
+    pub(crate) fn new(name: Room, pairs_from: Option<Instant>) -> Self {
         Self {
             name,
             decided: None,

@@ -113,7 +113,7 @@ impl Hall {
             **other != seat && person.is_some_and(|it| it.is_v1() && it.is_engaged())
         };
         let occupants = self.members.iter().take(OCCUPANTS_LOOKED_AT).filter(has_peer).take(2);
-        let is_occupied = !self.name.is_default() && occupants.count() == 2;
+        let is_occupied = !self.name.name.is_default() && occupants.count() == 2;
         let Some(person) = self.people.get_mut(&seat) else { return };
         if is_occupied && person.is_v1() && !std::mem::replace(&mut person.told_occupied, true) {
             let message = "two others in this room have each other";

@@ -54,8 +54,9 @@ impl Parted {
 mod tests {
     use std::sync::Arc;
 
+    use crate::names::Room;
     use holepunch_wire::plan::{Plan, Strategy};
-    use holepunch_wire::session::{RoomMode, RoomName};
+    use holepunch_wire::session::RoomMode;
     use holepunch_wire::signal::v1::{ServerV1, WorkerV1};
     use rand::SeedableRng;
     use rand::rngs::StdRng;
@@ -92,6 +93,7 @@ mod tests {
             rtt,
             pinged,
             elsewhere,
+            relay_bytes: None,
             v1,
         };
         Arc::new(it)
@@ -114,7 +116,7 @@ mod tests {
     fn is_told_of_the_end_after(commands: impl IntoIterator<Item = (u64, Command)>) -> bool {
         #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
         let now = Instant::now();
-        let room = RoomName::new("called").unwrap();
+        let room = Room::unnamed("called".parse().unwrap());
         let mut halls = Halls::new(None, StdRng::seed_from_u64(1));
         halls.own(room.clone(), Some(now));
         let late = (1, rejoin(1, true, vec![held(1, 2)]));
@@ -155,7 +157,7 @@ mod tests {
     fn take_up_together(peer_says: bool) -> bool {
         #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
         let now = Instant::now();
-        let room = RoomName::new("called").unwrap();
+        let room = Room::unnamed("called".parse().unwrap());
         let mut halls = Halls::new(None, StdRng::seed_from_u64(1));
         halls.own(room.clone(), Some(now));
         let enter = |number| Command::Enter {

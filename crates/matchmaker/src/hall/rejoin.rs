@@ -33,7 +33,7 @@ impl Hall {
         }
         if let Some((mode, own)) = member {
             self.members.insert(seat);
-            if self.decided.is_none() && !self.name.is_default() && mode != RoomMode::Pair {
+            if self.decided.is_none() && !self.name.name.is_default() && mode != RoomMode::Pair {
                 self.decided = Some(mode);
             }
             if own {

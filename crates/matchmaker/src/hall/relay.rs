@@ -13,11 +13,16 @@ use crate::seat::Seat;
 const RENEW_AFTER: Duration = Duration::from_secs(RELAY_TOKEN_LIFETIME.as_secs() / 2);
 
 impl Shared {
-    /// What opens the relay of a session for each of the two, from now on.
-    pub(super) fn relay_tokens(&self, id: SessionId, now: Instant) -> Option<[RelayToken; 2]> {
+    /// What opens the relay of a session for each of the two, from now on, for as many bytes where they are bounded.
+    pub(super) fn relay_tokens(
+        &self,
+        id: SessionId,
+        bytes_max: Option<u64>,
+        now: Instant,
+    ) -> Option<[RelayToken; 2]> {
         let (at, unix) = self.wall_clock?;
         let unix = unix + now.saturating_duration_since(at);
-        Some(self.relay.as_ref()?.tokens(id, unix))
+        self.relay.as_ref()?.tokens(id, unix, bytes_max)
     }
 }
 
@@ -66,7 +71,8 @@ impl Hall {
         if !session.relay.is_some_and(|(_, is_again)| is_again) {
             return;
         }
-        let tokens = step.shared.relay_tokens(id, step.now);
+        let bytes_max = session.ends.iter().filter_map(|end| end.relay_bytes).min();
+        let tokens = step.shared.relay_tokens(id, bytes_max, step.now);
         if let (Some(tokens), Some(own)) = (tokens, session.index(seat)) {
             let token = tokens[own].clone();
             step.say(seat, ServerV1::RelayToken { session: id, token });

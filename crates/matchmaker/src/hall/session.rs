@@ -40,6 +40,8 @@ pub(crate) struct End {
     pub(crate) repairing: bool,
     /// Since when its connection to the relay has been gone; `None` where it is there, or never was.
     pub(crate) unrelayed_since: Option<Instant>,
+    /// How much the relay carries for each of its sessions, where that is bounded.
+    pub(crate) relay_bytes: Option<u64>,
 }
 
 impl End {
@@ -53,6 +55,7 @@ impl End {
             gone: None,
             repairing: false,
             unrelayed_since: None,
+            relay_bytes: card.relay_bytes,
         }
     }
 
@@ -68,6 +71,7 @@ impl End {
             gone,
             repairing: false,
             unrelayed_since: None,
+            relay_bytes: None,
         }
     }
 }

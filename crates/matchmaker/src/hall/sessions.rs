@@ -205,7 +205,8 @@ impl Hall {
         let cards = [first, second].map(|person| Arc::clone(&person.card));
         // What is relayed is encrypted for the peer's key: without both, there is nothing to relay.
         let have_keys = cards.iter().all(|card| card.key().is_some());
-        let relay = if have_keys { step.shared.relay_tokens(id, step.now) } else { None };
+        let bytes_max = cards.iter().filter_map(|card| card.relay_bytes).min();
+        let relay = have_keys.then(|| step.shared.relay_tokens(id, bytes_max, step.now)).flatten();
         let relay_url = step.shared.relay.as_ref().and_then(|relay| relay.url.clone());
         let relay_udp = step.shared.relay.as_ref().filter(|_| relay.is_some());
         let relay_udp = relay_udp.map(|relay| relay.udp.clone()).unwrap_or_default();

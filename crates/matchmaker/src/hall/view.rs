@@ -5,17 +5,18 @@ use std::ops::Bound;
 use holepunch_wire::WorkerId;
 use holepunch_wire::nat::NatClass;
 use holepunch_wire::plan::Plan;
-use holepunch_wire::session::{RoomMode, RoomName, SessionId};
+use holepunch_wire::session::{RoomMode, SessionId};
 
 use super::Hall;
 use crate::card::Card;
+use crate::names::Room;
 use crate::seat::Seat;
 
 /// A room.
 #[derive(Debug, Clone, Copy)]
 pub struct RoomView<'a> {
     /// Its name.
-    pub name: &'a RoomName,
+    pub name: &'a Room,
     /// Who is offered to whom there.
     pub mode: RoomMode,
     /// How many are in it.
@@ -30,7 +31,7 @@ pub struct RoomView<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct MemberView<'a> {
     /// That room.
-    pub room: &'a RoomName,
+    pub room: &'a Room,
     /// Where its WebSocket is.
     pub seat: Seat,
     /// What is known of it.
@@ -45,7 +46,7 @@ pub struct MemberView<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct SessionView<'a> {
     /// In which room.
-    pub room: &'a RoomName,
+    pub room: &'a Room,
     /// Its number.
     pub session: SessionId,
     /// Both workers.

@@ -15,5 +15,6 @@ mod relay;
 mod sessions;
 mod shares;
 mod table;
+mod tenants;
 mod turn;
 mod unseen;

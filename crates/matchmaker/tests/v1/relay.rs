@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use holepunch_matchmaker::{
     Card, CardV1, Command, ConnectionId, Effect, Halls, Held, InstanceId, Over, Protocol, Resumes,
-    Seat,
+    Room, Seat,
 };
 use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
 use holepunch_wire::plan::{Plan, Strategy};
 use holepunch_wire::relay::{RELAY_TOKEN_LIFETIME, RelayAccess, RelayTokenRefusal};
-use holepunch_wire::session::{RelayToken, RoomMode, RoomName, SessionId};
+use holepunch_wire::session::{RelayToken, RoomMode, SessionId};
 use holepunch_wire::signal::v1::{ServerV1, SessionDetails};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -52,7 +52,7 @@ fn each_of_the_two_has_a_token_of_its_own_that_the_relay_knows_by_itself() {
         assert_eq!(offer.relay_url, None);
         let token = offer.relay_token.as_ref().unwrap();
         let until = UNIX_S + RELAY_TOKEN_LIFETIME.as_secs();
-        assert_eq!(relay_key().side(offer.session, token, until), Ok(own));
+        assert_eq!(relay_key().side(offer.session, token, until), Ok((own, None)));
         let late = relay_key().side(offer.session, token, until + 1);
         assert_eq!(late, Err(RelayTokenRefusal::Expired { ago_s: 1 }));
     }
@@ -80,7 +80,7 @@ fn a_session_that_lasts_gets_fresh_tokens_at_half_time() {
             panic!("two by now")
         };
         let until = UNIX_S + 2 * RELAY_TOKEN_LIFETIME.as_secs();
-        assert_eq!(relay_key().side(offer.session, newest, until), Ok(own));
+        assert_eq!(relay_key().side(offer.session, newest, until), Ok((own, None)));
     }
 }
 
@@ -99,7 +99,7 @@ fn whoever_is_away_meanwhile_gets_one_with_the_session() {
     table.say_proving(9, &hello, Some(key));
     let [fresh] = &renewed(&table, 9, offer.session)[..] else { panic!("one") };
     let until = UNIX_S + RELAY_TOKEN_LIFETIME.as_secs() + 60;
-    assert_eq!(relay_key().side(offer.session, fresh, until), Ok(0));
+    assert_eq!(relay_key().side(offer.session, fresh, until), Ok((0, None)));
 }
 
 /// What a desk tells a hall that has just been taken over: its worker, and the session that it is in.
@@ -116,6 +116,7 @@ fn rejoining(own: usize) -> Command {
         rtt: None,
         pinged: None,
         elsewhere: 0,
+        relay_bytes: None,
         v1: Some(Box::new(CardV1 { key, ..CardV1::default() })),
     };
     let held = Held {
@@ -149,7 +150,7 @@ fn a_session_that_was_taken_over_gets_fresh_tokens_once_both_are_known() {
     for own in [0, 1] {
         let connection = ConnectionId(own as u64);
         let seat = Seat { instance: InstanceId(1), connection };
-        halls.command(&RoomName::default(), seat, rejoining(own), now);
+        halls.command(&Room::default(), seat, rejoining(own), now);
         while let Some((_, to, effect)) = halls.poll_effect() {
             if let Effect::Say(ServerV1::RelayToken { session, token }) = effect {
                 assert_eq!(own, 1, "the other one is not there yet");
@@ -157,7 +158,7 @@ fn a_session_that_was_taken_over_gets_fresh_tokens_once_both_are_known() {
             }
         }
     }
-    assert_eq!(told, [(0, Ok(0)), (1, Ok(1))]);
+    assert_eq!(told, [(0, Ok((0, None))), (1, Ok((1, None)))]);
 }
 
 #[test]

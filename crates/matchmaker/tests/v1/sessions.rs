@@ -879,7 +879,7 @@ fn an_event_tells_the_room_the_session_the_classes_and_all_that_a_report_says() 
     assert_eq!(codes[0].0, "session_started");
     assert_eq!(codes[1..], [("link_state", Some("direct")), ("session_ended", Some("peer_left"))]);
     for told in &of_session {
-        assert_eq!(told.room.as_ref().unwrap().as_str(), "tea");
+        assert_eq!(told.room.as_ref().unwrap().name.as_str(), "tea");
         assert_eq!(told.session, Some((session, [NatClass::Easy, NatClass::HardRandom])));
     }
     let Event::LinkState(_, report) = &of_session[1].event else { panic!("{of_session:?}") };

@@ -1,10 +1,12 @@
 //! A matchmaker under a virtual clock, and what it says to whom.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use holepunch_matchmaker::{
-    Action, Closing, Config, ConnectionId, Event, Input, Matchmaker, Observed, Protocol, Told,
+    Action, Closing, Config, ConnectionId, Event, Input, Matchmaker, Observed, Permit, Protocol,
+    Told,
 };
 use holepunch_wire::WorkerId;
 use holepunch_wire::identity::PublicKey;
@@ -85,6 +87,12 @@ impl Table {
         Self::of(Config { workers_per_address_max: Some(max), ..Config::default() }, now)
     }
 
+    pub(crate) fn for_workers_of_a_tenant(max: usize) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+        let now = Instant::now();
+        Self::of(Config { workers_per_tenant_max: Some(max), ..Config::default() }, now)
+    }
+
     /// Whether one more worker would be taken, from an address of its own.
     pub(crate) fn admits(&self, worker: &WorkerId) -> bool {
         self.machine.admits(worker, [198, 51, 100, 1].into()).is_ok()
@@ -143,12 +151,33 @@ impl Table {
         protocol: Protocol,
         room: &str,
     ) {
-        let ip = [203, 0, 113, u8::try_from(last % 250).unwrap()].into();
+        self.connect_with((number, last), worker, protocol, room, Permit::default());
+    }
+
+    /// The same for a worker that may do this.
+    pub(crate) fn connect_with(
+        &mut self,
+        (number, last): (u64, u64),
+        worker: WorkerId,
+        protocol: Protocol,
+        room: &str,
+        permit: Permit,
+    ) {
+        let (ip, permit) =
+            ([203, 0, 113, u8::try_from(last % 250).unwrap()].into(), Arc::new(permit));
         let room = (!room.is_empty()).then(|| RoomName::new(room).unwrap());
         let observed = Observed { ip, port: Some(1000) };
         let connection = ConnectionId(number);
         let challenge = format!("challenge {number}");
-        self.input(Input::Connected { connection, worker, observed, protocol, room, challenge });
+        self.input(Input::Connected {
+            connection,
+            worker,
+            observed,
+            protocol,
+            room,
+            challenge,
+            permit,
+        });
     }
 
     pub(crate) fn v1(&mut self, numbers: &[u64], room: &str) {

@@ -13,8 +13,9 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use holepunch_matchmaker::Room;
 use holepunch_wire::WorkerId;
-use holepunch_wire::session::{RoomName, SessionId};
+use holepunch_wire::session::SessionId;
 use holepunch_wire::text::harmless_json;
 use serde::Serialize;
 use tokio::sync::Semaphore;
@@ -149,20 +150,20 @@ async fn openapi() -> Response {
 }
 
 /// The room in which a page begins, and behind what.
-type From<T> = Option<(RoomName, Option<T>)>;
+type From<T> = Option<(Room, Option<T>)>;
 
 /// Where a page of what is in rooms begins.
 fn begins<T>(query: &Query, read: impl Fn(&str) -> Option<T>) -> Result<From<T>, String> {
     let Some(texts) = query.cursor()? else {
-        return Ok(query.room.clone().map(|room| (room, None)));
+        return Ok(query.first_room().map(|room| (room, None)));
     };
     let [room, last] = &texts[..] else { return Err(NO_CURSOR.to_owned()) };
-    let room = RoomName::new(room).map_err(|_| NO_CURSOR)?;
+    let room = Room::of_text(room).ok_or(NO_CURSOR)?;
     Ok(Some((room, Some(read(last).ok_or(NO_CURSOR)?))))
 }
 
 async fn workers(State(door): State<Arc<ApiDoor>>, asked: Asked) -> Response {
-    let filters = ["room", "prefix", "nat", "protocol", "waiting"];
+    let filters = ["room", "tenant", "prefix", "nat", "protocol", "waiting"];
     let rows = |query: &Query| {
         let from = begins(query, |id| WorkerId::new(id).ok())?;
         Ok(door.hub.read(|board| {
@@ -179,15 +180,15 @@ async fn workers(State(door): State<Arc<ApiDoor>>, asked: Asked) -> Response {
 async fn rooms(State(door): State<Arc<ApiDoor>>, asked: Asked) -> Response {
     let rows = |query: &Query| {
         let texts = query.cursor()?;
-        let after = texts.map(|texts| RoomName::new(&texts.join("\n"))).transpose();
-        let after = after.map_err(|_| NO_CURSOR)?;
+        let after = texts.map(|texts| Room::of_text(&texts.join("\n")).ok_or(NO_CURSOR));
+        let after = after.transpose()?;
         Ok(door.hub.read(|board| {
             let mut views = board.halls().rooms(after.as_ref());
             let row = |view| RoomRow::of(&view, query);
-            page(&mut views, query.limit, row, |view| cursor_of(&[view.name.as_str().into()]))
+            page(&mut views, query.limit, row, |view| cursor_of(&[view.name.to_text().into()]))
         }))
     };
-    door.page(&asked, &["prefix", "class"], rows).await
+    door.page(&asked, &["tenant", "prefix", "class"], rows).await
 }
 
 async fn sessions(State(door): State<Arc<ApiDoor>>, asked: Asked) -> Response {
@@ -201,7 +202,7 @@ async fn sessions(State(door): State<Arc<ApiDoor>>, asked: Asked) -> Response {
             page(&mut views, query.limit, row, |view| cursor_of(&SessionRow::cursor(&view)))
         }))
     };
-    door.page(&asked, &["room", "prefix", "nat", "path"], rows).await
+    door.page(&asked, &["room", "tenant", "prefix", "nat", "path"], rows).await
 }
 
 async fn links(State(door): State<Arc<ApiDoor>>, asked: Asked) -> Response {
@@ -213,5 +214,5 @@ async fn links(State(door): State<Arc<ApiDoor>>, asked: Asked) -> Response {
             page(links, query.limit, row, |(id, _)| cursor_of(&[id.to_string().into()]))
         }))
     };
-    door.page(&asked, &["room", "prefix", "nat", "path"], rows).await
+    door.page(&asked, &["room", "tenant", "prefix", "nat", "path"], rows).await
 }

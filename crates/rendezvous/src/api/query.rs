@@ -4,9 +4,11 @@ use std::borrow::Cow;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use holepunch_matchmaker::Room;
 use holepunch_wire::WorkerId;
 use holepunch_wire::nat::NatClass;
 use holepunch_wire::session::{RoomName, SessionId};
+use holepunch_wire::tenant::Tenant;
 
 /// Entries of a page at most: some 300 KB, or 1.5 MB of links whose workers say as much of them as they may.
 pub(super) const PAGE_MAX: usize = 1000;
@@ -23,6 +25,8 @@ pub(super) struct Query {
     pub(super) limit: usize,
     pub(super) cursor: Option<String>,
     pub(super) room: Option<RoomName>,
+    /// Whose rooms; with a room and without this, that of the tenant without a name.
+    pub(super) tenant: Option<Tenant>,
     pub(super) prefix: Option<String>,
     pub(super) nat: Option<NatClass>,
     pub(super) session: Option<SessionId>,
@@ -56,6 +60,7 @@ impl Query {
             }
             "cursor" => self.cursor = Some(value.to_owned()),
             "room" => self.room = Some(RoomName::new(value).map_err(|it| it.to_string())?),
+            "tenant" => self.tenant = Some(Tenant::new(value).map_err(|it| it.to_string())?),
             "prefix" => self.prefix = Some(value.to_owned()),
             "nat" => {
                 let of_code = |it: &&NatClass| it.code() == value;
@@ -84,8 +89,20 @@ impl Query {
         self.nat.is_none_or(|nat| nats.contains(&nat))
     }
 
-    pub(super) fn takes_room(&self, room: Option<&RoomName>) -> bool {
-        self.room.is_none() || self.room.as_ref() == room
+    pub(super) fn takes_room(&self, room: Option<&Room>) -> bool {
+        match &self.first_room() {
+            None => true,
+            Some(first) => room.is_some_and(|room| {
+                first.tenant == room.tenant && self.room.as_ref().is_none_or(|it| room.name == *it)
+            }),
+        }
+    }
+
+    /// The first room that is asked for, where not all are.
+    pub(super) fn first_room(&self) -> Option<Room> {
+        let (room, tenant) = (self.room.clone(), self.tenant.clone());
+        let is_one = room.is_some() || tenant.is_some();
+        is_one.then(|| Room { tenant: tenant.unwrap_or_default(), name: room.unwrap_or_default() })
     }
 
     pub(super) fn takes_word(&self, word: &str) -> bool {
@@ -138,7 +155,10 @@ mod tests {
             Query::of(Some("limit=7&room=a+b&nat=hard&waiting=true"), &["room", "nat", "waiting"]);
         let query = query.unwrap();
         assert_eq!((query.limit, query.nat, query.waiting), (7, Some(NatClass::Hard), Some(true)));
-        assert!(query.takes_room(RoomName::new("a b").ok().as_ref()) && !query.takes_room(None));
+        assert!(
+            query.takes_room(RoomName::new("a b").ok().map(Room::unnamed).as_ref())
+                && !query.takes_room(None)
+        );
         let long = format!("prefix={}", "x".repeat(VALUE_BYTES_MAX + 1));
         for wrong in ["limit=0", "limit=1001", "nat=x", "waiting=1", "session=1", "rooms=a", &long]
         {

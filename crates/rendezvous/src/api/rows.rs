@@ -10,6 +10,7 @@ use holepunch_wire::nat::NatClass;
 use holepunch_wire::plan::Strategy;
 use holepunch_wire::session::{LinkState, RoomName, SessionId};
 use holepunch_wire::signal::v1::LinkReport;
+use holepunch_wire::tenant::Tenant;
 use serde::Serialize;
 
 use super::query::Query;
@@ -21,6 +22,8 @@ use crate::metrics::{ROOMS, class_of};
 pub(super) struct WorkerRow {
     id: WorkerId,
     room: RoomName,
+    #[serde(skip_serializing_if = "Tenant::is_unnamed")]
+    tenant: Tenant,
     ip: IpAddr,
     endpoint: Option<SocketAddr>,
     protocol: &'static str,
@@ -44,7 +47,8 @@ impl WorkerRow {
             && query.waiting.is_none_or(|waiting| waiting == view.waits);
         is_wanted.then(|| Self {
             id: card.worker.clone(),
-            room: view.room.clone(),
+            room: view.room.name.clone(),
+            tenant: view.room.tenant.clone(),
             ip: card.observed,
             endpoint: card.endpoint,
             protocol,
@@ -58,7 +62,7 @@ impl WorkerRow {
     }
 
     pub(super) fn cursor<'a>(view: &MemberView<'a>) -> [Cow<'a, str>; 2] {
-        [view.room.as_str().into(), view.card.worker.as_str().into()]
+        [view.room.to_text().into(), view.card.worker.as_str().into()]
     }
 }
 
@@ -66,6 +70,8 @@ impl WorkerRow {
 #[derive(Debug, Serialize)]
 pub(super) struct RoomRow {
     room: RoomName,
+    #[serde(skip_serializing_if = "Tenant::is_unnamed")]
+    tenant: Tenant,
     class: &'static str,
     workers: usize,
     waiting: usize,
@@ -75,10 +81,13 @@ pub(super) struct RoomRow {
 impl RoomRow {
     pub(super) fn of(view: &RoomView<'_>, query: &Query) -> Option<Self> {
         let class = ROOMS[class_of(view)];
-        let begins = |prefix: &String| view.name.as_str().starts_with(prefix.as_str());
-        let is_wanted = query.prefix.as_ref().is_none_or(begins) && query.takes_word(class);
+        let begins = |prefix: &String| view.name.name.as_str().starts_with(prefix.as_str());
+        let is_wanted = query.prefix.as_ref().is_none_or(begins)
+            && query.takes_room(Some(view.name))
+            && query.takes_word(class);
         is_wanted.then(|| Self {
-            room: view.name.clone(),
+            room: view.name.name.clone(),
+            tenant: view.name.tenant.clone(),
             class,
             workers: view.members,
             waiting: view.waiting,
@@ -92,6 +101,8 @@ impl RoomRow {
 pub(super) struct SessionRow {
     session: SessionId,
     room: RoomName,
+    #[serde(skip_serializing_if = "Tenant::is_unnamed")]
+    tenant: Tenant,
     nats: [NatClass; 2],
     strategy: Strategy,
     plan: u32,
@@ -126,7 +137,8 @@ impl SessionRow {
             && query.takes_word(path);
         is_wanted.then(|| Self {
             session: view.session,
-            room: view.room.clone(),
+            room: view.room.name.clone(),
+            tenant: view.room.tenant.clone(),
             nats: view.classes,
             strategy: view.plan.strategy,
             plan: view.plan.number,
@@ -140,7 +152,7 @@ impl SessionRow {
     }
 
     pub(super) fn cursor<'a>(view: &SessionView<'a>) -> [Cow<'a, str>; 2] {
-        [view.room.as_str().into(), view.session.to_string().into()]
+        [view.room.to_text().into(), view.session.to_string().into()]
     }
 }
 
@@ -149,6 +161,8 @@ impl SessionRow {
 pub(super) struct LinkRow {
     session: SessionId,
     room: Option<RoomName>,
+    #[serde(skip_serializing_if = "Tenant::is_unnamed")]
+    tenant: Tenant,
     nats: [NatClass; 2],
     strategy: Strategy,
     path: &'static str,
@@ -198,7 +212,8 @@ impl LinkRow {
         let began = link.began.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         is_wanted.then(|| Self {
             session,
-            room: link.room.clone(),
+            room: link.room.as_ref().map(|room| room.name.clone()),
+            tenant: link.room.as_ref().map(|room| room.tenant.clone()).unwrap_or_default(),
             nats: link.nats,
             strategy: link.strategy,
             path,

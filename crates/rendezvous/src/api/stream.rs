@@ -27,7 +27,7 @@ pub(super) const STREAMS_MAX: usize = 32;
 const PIECE_EVENTS: usize = 64;
 /// Where nothing happens, a comment is written this often: it keeps the connection, and shows that it is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-const FILTERS: [&str; 5] = ["room", "prefix", "nat", "session", "event"];
+const FILTERS: [&str; 6] = ["room", "tenant", "prefix", "nat", "session", "event"];
 const STREAM: &str = "text/event-stream";
 const LAST_EVENT_ID: &str = "last-event-id";
 

@@ -17,7 +17,7 @@ const PATHS: [Path; 3] = [Path::None, Path::Relayed, Path::Direct];
 /// The class of a room, as its place among [`ROOMS`].
 pub(crate) fn class_of(room: &RoomView<'_>) -> usize {
     match room.mode {
-        _ if room.name.is_default() => 0,
+        _ if room.name.name.is_default() => 0,
         RoomMode::Pair => 1,
         RoomMode::Mesh => 2,
         RoomMode::Call => 3,

@@ -68,6 +68,7 @@ pub(super) struct Counters {
     registrations_refused: ByWord,
     left: ByWord,
     reports_refused: Family<Word, Counter>,
+    denied: Family<Word, Counter>,
     waits: Counter,
     pairings: ByWord,
     offers: ByWord,
@@ -90,6 +91,7 @@ impl Counters {
             registrations_refused: by_reason!(CloseReason),
             left: by_reason!(LeaveReason),
             reports_refused: Family::default(),
+            denied: Family::default(),
             waits: Counter::default(),
             pairings: protocols(),
             offers: protocols(),
@@ -107,6 +109,7 @@ impl Counters {
         add("registrations_refused", "WebSockets refused", all.registrations_refused.family());
         add("workers_left", "Workers that have left", all.left.family());
         add("reports_refused", "UDP endpoints refused", all.reports_refused.clone());
+        add("denied", "What tokens did not allow", all.denied.clone());
         add("pairings", "Pairs that were offered each other", all.pairings.family());
         add("offers", "Offers made, two for each pair", all.offers.family());
         add("calls_refused", "Calls that came to nothing for now", all.calls_refused.family());
@@ -166,6 +169,7 @@ impl Counters {
                 self.dropped.add(*why as usize, 1);
             }
             Event::PingOverdue(_) => drop(self.pings_overdue.inc()),
+            Event::Denied(why) => drop(self.denied.get_or_create(&[("reason", *why)]).inc()),
             Event::Left(_, why) => self.left.add(*why as usize, 1),
         }
     }

@@ -47,6 +47,15 @@ pub(super) struct Payer {
     pub(super) session: SessionId,
     pub(super) source: Option<Source>,
     pub(super) way: Way,
+    /// How many bytes the session may carry, as its token says.
+    pub(super) quota: Option<u64>,
+}
+
+impl Payer {
+    /// How many bytes the session may carry: what it says, or what all may, where that is less.
+    fn quota(&self, of_all: Option<u64>) -> Option<u64> {
+        self.quota.into_iter().chain(of_all).min()
+    }
 }
 
 /// What a session or an address has used.
@@ -174,7 +183,10 @@ impl Budgets {
             return Err(Refusal::Full);
         }
         let session = self.sessions.find(&payer.session);
-        if session.zip(self.limits.quota).is_some_and(|(session, quota)| session.bytes > quota) {
+        if session
+            .zip(payer.quota(self.limits.quota))
+            .is_some_and(|(session, quota)| session.bytes > quota)
+        {
             return Err(Refusal::QuotaOfSession);
         }
         if let Some(source) = payer.source {
@@ -237,6 +249,7 @@ impl Budgets {
     pub(super) fn spend(&mut self, payer: Payer, bytes: usize, now: Instant) -> Verdict {
         let RelayLimits { rate, quota, rate_per_ip, quota_per_ip, rate_total, .. } = self.limits;
         let (quota_per_ip, bytes) = (quota_per_ip.map(quota_of), bytes as u64);
+        let quota = payer.quota(quota);
         let mut latest: Option<(Instant, Bound)> = None;
         let mut slow = |used: &mut Bucket, rate: Option<u64>, bound| {
             let until = rate.and_then(|rate| used.spend(rate_of(rate), bytes, now));

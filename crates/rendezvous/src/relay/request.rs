@@ -66,7 +66,7 @@ async fn open(
     let Ok(session) = session.parse() else {
         return refuse(StatusCode::NOT_FOUND, &"no such session has a relay");
     };
-    let own = match authorize(&relay.key, session, request.headers()) {
+    let (own, quota) = match authorize(&relay.key, session, request.headers()) {
         Ok(own) => own,
         Err(refusal @ RelayTokenRefusal::NotOurs) => {
             return refuse(StatusCode::FORBIDDEN, &refusal);
@@ -80,7 +80,7 @@ async fn open(
         }
     };
     let client = client_address(from, request.headers(), &door.front.trusted_proxies);
-    let payer = Payer { session, source: Source::of(client.ip), way: Way::WebSocket };
+    let payer = Payer { session, source: Source::of(client.ip), way: Way::WebSocket, quota };
     let (response, upgrade) = match websocket::upgrade(&mut request) {
         Ok(upgrade) => upgrade,
         Err(refusal) => return refusal.into_response(),
@@ -122,12 +122,12 @@ impl Drop for Place {
     }
 }
 
-/// Which end of a session a client may open.
+/// Which end of a session a client may open, and how much that may carry, where its token bounds it.
 fn authorize(
     key: &RelayKey,
     session: SessionId,
     headers: &HeaderMap,
-) -> Result<usize, RelayTokenRefusal> {
+) -> Result<(usize, Option<u64>), RelayTokenRefusal> {
     let text = |header: &str| headers.get(header).and_then(|value| value.to_str().ok());
     let bearer = || {
         // The scheme is the same in capitals (RFC 9110 §11.1).

@@ -13,7 +13,7 @@ pub(crate) mod worker;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use holepunch_rendezvous::{AdminConfig, Config, MatchmakerConfig, RelayLimits, Server};
+use holepunch_rendezvous::{AdminConfig, Auth, Config, MatchmakerConfig, RelayLimits, Server};
 use serde_json::Value;
 
 use worker::Worker;
@@ -113,6 +113,7 @@ pub(crate) fn config() -> Config {
         stun_listen: Vec::new(),
         stun_is_optional: false,
         stun_answers_max: None,
+        auth: Auth::Open,
         listing: true,
         admin: AdminConfig::default(),
         open_files_max: None,

@@ -21,7 +21,15 @@ pub(crate) type Socket = WebSocketStream<TcpStream>;
 
 /// A registered worker with a key of its own.
 pub(crate) async fn register(server: SocketAddr, id: &str) -> Client {
-    let mut worker = Client::connect(server, id).await;
+    register_with(server, id, None).await
+}
+
+/// The same with a token.
+pub(crate) async fn register_with(server: SocketAddr, id: &str, token: Option<&str>) -> Client {
+    let mut worker = match token {
+        Some(token) => Client::connect_with(server, id, token).await,
+        None => Client::connect(server, id).await,
+    };
     let welcome = worker.receive("welcome").await;
     let challenge = welcome["challenge"].as_str().unwrap();
     worker.send(hello(server, challenge, id)).await;
@@ -41,6 +49,24 @@ fn hello(server: SocketAddr, challenge: &str, id: &str) -> Value {
     json!({ "type": "hello", "key": key, "signature": signature })
 }
 
+/// Two workers that are offered each other, and the two offers.
+pub(crate) async fn offered(
+    server: SocketAddr,
+    name: &str,
+    token: Option<&str>,
+) -> ([Client; 2], [Value; 2]) {
+    let mut first = register_with(server, &format!("{name}-1"), token).await;
+    let mut second = register_with(server, &format!("{name}-2"), token).await;
+    for (worker, port) in [(&mut first, 4001), (&mut second, 4002)] {
+        let report =
+            json!({ "type": "update_udp_endpoint", "udp_ip": "127.0.0.1", "udp_port": port });
+        worker.send(report).await;
+    }
+    let offers =
+        [first.receive("p2p_connection_offer").await, second.receive("p2p_connection_offer").await];
+    ([first, second], offers)
+}
+
 /// Two workers with a session.
 pub(crate) struct Linked {
     pub(crate) server: SocketAddr,
@@ -56,17 +82,12 @@ pub(crate) struct Linked {
 impl Linked {
     /// Two new workers whose ids begin with a name.
     pub(crate) async fn new(server: SocketAddr, name: &str) -> Self {
-        let mut first = register(server, &format!("{name}-1")).await;
-        let mut second = register(server, &format!("{name}-2")).await;
-        for (worker, port) in [(&mut first, 4001), (&mut second, 4002)] {
-            let report =
-                json!({ "type": "update_udp_endpoint", "udp_ip": "127.0.0.1", "udp_port": port });
-            worker.send(report).await;
-        }
-        let offers = [
-            first.receive("p2p_connection_offer").await,
-            second.receive("p2p_connection_offer").await,
-        ];
+        Self::with(server, name, None).await
+    }
+
+    /// The same with a token.
+    pub(crate) async fn with(server: SocketAddr, name: &str, token: Option<&str>) -> Self {
+        let (workers, offers) = offered(server, name, token).await;
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let tokens = offers.each_ref().map(|offer| text(&offer["relay_token"]));
         let [relay_url, of_second] =
@@ -78,7 +99,7 @@ impl Linked {
             all.into_iter().flatten().map(|it| text(it).parse().unwrap()).collect()
         };
         let relay_udp = udp(&offers[0]);
-        Self { server, session, tokens, relay_url, relay_udp, workers: [first, second] }
+        Self { server, session, tokens, relay_url, relay_udp, workers }
     }
 
     /// The relay's WebSocket of one of the two.

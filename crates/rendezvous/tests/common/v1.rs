@@ -21,11 +21,11 @@ pub(crate) struct Client {
 pub(crate) async fn open(
     server: SocketAddr,
     path: &str,
-    protocols: &'static str,
+    protocols: &str,
 ) -> Result<(Client, Option<HeaderValue>), Error> {
     let stream = TcpStream::connect(server).await.unwrap();
     let mut request = format!("ws://{server}/ws/register/{path}").into_client_request().unwrap();
-    request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(protocols));
+    request.headers_mut().insert("sec-websocket-protocol", protocols.parse().unwrap());
     let opening = tokio_tungstenite::client_async(request, stream);
     let (socket, response) = within("a handshake", opening).await?;
     let selected = response.headers().get("sec-websocket-protocol").cloned();
@@ -35,6 +35,14 @@ pub(crate) async fn open(
 impl Client {
     pub(crate) async fn connect(server: SocketAddr, path: &str) -> Self {
         open(server, path, "holepunch.v1").await.unwrap().0
+    }
+
+    /// With a token, as a browser gives it.
+    pub(crate) async fn connect_with(server: SocketAddr, path: &str, token: &str) -> Self {
+        let protocols = format!("holepunch.v1, holepunch.token.{token}");
+        let (client, selected) = open(server, path, &protocols).await.unwrap();
+        assert_eq!(selected.unwrap(), "holepunch.v1", "a token is never told back");
+        client
     }
 
     pub(crate) async fn send(&mut self, message: Value) {

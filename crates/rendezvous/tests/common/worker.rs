@@ -27,20 +27,26 @@ impl Worker {
         Self::open(server, id, None).await
     }
 
-    /// Like a proxy that forwards `client`.
-    pub(crate) async fn connect_forwarded(server: SocketAddr, id: &str, client: &str) -> Self {
-        Self::open(server, id, Some(client)).await
+    /// With a token.
+    pub(crate) async fn connect_with(server: SocketAddr, id: &str, token: &str) -> Self {
+        let bearer = format!("Bearer {token}");
+        Self::open(server, id, Some(("authorization", &bearer))).await
     }
 
-    async fn open(server: SocketAddr, id: &str, client: Option<&str>) -> Self {
+    /// Like a proxy that forwards `client`.
+    pub(crate) async fn connect_forwarded(server: SocketAddr, id: &str, client: &str) -> Self {
+        Self::open(server, id, Some(("x-forwarded-for", client))).await
+    }
+
+    async fn open(server: SocketAddr, id: &str, header: Option<(&'static str, &str)>) -> Self {
         within("a registration", async {
             let stream = TcpStream::connect(server).await.unwrap();
             stream.set_nodelay(true).unwrap();
             let local = stream.local_addr().unwrap();
             let url = format!("ws://{server}/ws/register/{id}");
             let mut request = url.into_client_request().unwrap();
-            if let Some(client) = client {
-                request.headers_mut().insert("x-forwarded-for", client.parse().unwrap());
+            if let Some((name, value)) = header {
+                request.headers_mut().insert(name, value.parse().unwrap());
             }
             let (socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
             // The server registers after its answer; an echo shows that it has.

@@ -1,8 +1,9 @@
 //! What workers do, and what becomes of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use holepunch_matchmaker::{Action, Closing, ConnectionId, Input, Observed, Protocol};
+use holepunch_matchmaker::{Action, Closing, ConnectionId, Input, Observed, Permit, Protocol};
 use holepunch_wire::WorkerId;
 use holepunch_wire::session::{RoomName, SessionId};
 
@@ -32,11 +33,12 @@ impl World {
             self.goes_by_itself(worker);
         }
         let it = &self.workers[worker];
-        let (id, protocol) = (it.id.clone(), it.protocol);
+        let who = (it.id.clone(), it.protocol, Arc::clone(&it.permit));
+        let protocol = it.protocol;
         let room =
             (!it.room.is_empty()).then(|| RoomName::new(it.room).expect("invariant: a valid name"));
         let ip = [203, 0, 113, u8::try_from(worker).unwrap_or(255)].into();
-        let connection = self.open(number, (id, protocol), room, Observed { ip, port: Some(1000) });
+        let connection = self.open(number, who, room, Observed { ip, port: Some(1000) });
         self.connections.insert(connection, worker);
         self.workers[worker].at = Some((number, connection));
         self.note(format!("w{worker} connects to {number} as {}", connection.0));
@@ -48,14 +50,15 @@ impl World {
     fn open(
         &mut self,
         number: usize,
-        (worker, protocol): (WorkerId, Protocol),
+        (worker, protocol, permit): (WorkerId, Protocol, Arc<Permit>),
         room: Option<RoomName>,
         observed: Observed,
     ) -> ConnectionId {
         let connection = ConnectionId(self.next_connection);
         self.next_connection += 1;
         let challenge = String::new();
-        let input = Input::Connected { connection, worker, observed, protocol, room, challenge };
+        let input =
+            Input::Connected { connection, worker, observed, protocol, room, challenge, permit };
         self.input(number, input);
         connection
     }
@@ -67,7 +70,7 @@ impl World {
         if !is_bound || self.faults.stands_still(number) {
             return;
         }
-        let id = self.workers[worker].id.clone();
+        let (id, permit) = (self.workers[worker].id.clone(), self.workers[worker].permit.clone());
         let is_baseline = self.chance.is(30);
         let protocol = if is_baseline { Protocol::Baseline } else { Protocol::V1 };
         let key = if self.chance.is(50) {
@@ -75,8 +78,8 @@ impl World {
         } else {
             String::new()
         };
-        let connection =
-            self.open(number, (id, protocol), None, Observed { ip: THIEVES, port: None });
+        let thief = Observed { ip: THIEVES, port: None };
+        let connection = self.open(number, (id, protocol, permit), None, thief);
         self.note(format!("{} wants to be w{worker} at {number}", connection.0));
         for text in [format!(r#"{{"type":"hello"{key}}}"#), report_of(250)] {
             self.after(WAY * 3, Happening::Frame(number, connection, text));
@@ -140,6 +143,11 @@ impl World {
             Heard::Offer(session, peer, given_up) => {
                 self.sessions += 1;
                 self.note(format!("w{worker} is offered {peer}: {session}"));
+                let own = &self.workers[worker].permit.tenant;
+                let met = self.workers.iter().find(|it| it.id == peer);
+                if met.is_none_or(|met| met.permit.tenant != *own) {
+                    self.broken(&format!("w{worker} is offered {peer} of another tenant"));
+                }
                 given_up.into_iter().for_each(|session| self.say(worker, leave_of(session)));
                 let others = self.workers[worker].sessions.len();
                 if others > 1 && self.workers[worker].kind() == Kind::Pair {

@@ -1,6 +1,6 @@
 //! What must hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
@@ -145,8 +145,11 @@ impl World {
             worker.sessions.is_empty()
                 && since.is_some_and(|at| at + LEASE + SETTLED_WITHIN / 2 < self.now)
         };
-        for room in ["", "r", "s", "mesh"] {
-            let there = self.workers.iter().filter(|worker| worker.room == room);
+        let tenants: BTreeSet<_> = self.workers.iter().map(|it| it.permit.tenant.clone()).collect();
+        let rooms = tenants.iter().flat_map(|it| ["", "r", "s", "mesh"].map(|room| (it, room)));
+        for (tenant, room) in rooms {
+            let is_there = |it: &&Worker| (&it.permit.tenant, it.room) == (tenant, room);
+            let there = self.workers.iter().filter(is_there);
             let waiting = there.filter(waits).map(|it| format!("{} ({:?})", it.id, it.protocol));
             let waiting: Vec<String> = waiting.collect();
             if waiting.len() > 1 {
@@ -156,7 +159,10 @@ impl World {
         let mesh = self.workers.iter().filter(|it| it.kind() == Kind::Mesh && it.at.is_some());
         let mesh: Vec<&Worker> = mesh.collect();
         let apart = mesh.iter().flat_map(|a| mesh.iter().map(move |b| (a, b))).find(|(a, b)| {
-            a.id < b.id && !a.sessions.keys().any(|session| b.sessions.contains_key(session))
+            let is_one = a.permit.tenant == b.permit.tenant;
+            is_one
+                && a.id < b.id
+                && !a.sessions.keys().any(|session| b.sessions.contains_key(session))
         });
         if let Some(what) = apart.map(|(a, b)| format!("{} and {} have not met", a.id, b.id)) {
             self.broken(&what);

@@ -1,9 +1,10 @@
 //! A worker as the rendezvous see it: it registers, asks for a peer, says what becomes of it, leaves, and comes back.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
-use holepunch_matchmaker::{ConnectionId, Protocol};
+use holepunch_matchmaker::{ConnectionId, Permit, Protocol};
 use holepunch_wire::WorkerId;
 use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::FromServer;
@@ -39,6 +40,7 @@ pub(super) struct Seen {
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) id: WorkerId,
+    pub(super) permit: Arc<Permit>,
     pub(super) protocol: Protocol,
     pub(super) room: &'static str,
     /// Its key, where it has one: digits.
@@ -73,11 +75,16 @@ pub(super) enum Heard {
 }
 
 impl Worker {
-    pub(super) fn new(number: usize, rooms: [&'static str; 3], chance: &mut Chance) -> Self {
+    pub(super) fn new(
+        (number, permit): (usize, Arc<Permit>),
+        rooms: [&'static str; 3],
+        chance: &mut Chance,
+    ) -> Self {
         let protocol = if chance.is(25) { Protocol::Baseline } else { Protocol::V1 };
         let is_v1 = protocol == Protocol::V1;
         Self {
             id: WorkerId::new(&format!("w{number}")).expect("invariant: a valid id"),
+            permit,
             protocol,
             room: if is_v1 { rooms[chance.below(3) as usize] } else { "" },
             key: (is_v1 && chance.is(40)).then(|| format!("{:02x}", number + 1).repeat(32)),

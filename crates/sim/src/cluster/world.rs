@@ -1,13 +1,15 @@
 //! The world: instances, a store, the ways between them, and workers, under one clock.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use holepunch_matchmaker::{
-    Action, Closing, Config, ConnectionId, Epoch, Input, InstanceId, Matchmaker, Packet, Reply,
-    Request, Store,
+    Action, Closing, Config, ConnectionId, Epoch, Input, InstanceId, Matchmaker, Packet, Permit,
+    Reply, Request, Room, Store,
 };
-use holepunch_wire::session::{RoomName, SessionId};
+use holepunch_wire::session::SessionId;
+use holepunch_wire::tenant::Tenant;
 
 use super::faults::{Fault, Faults};
 use super::worker::{self, Worker};
@@ -17,6 +19,8 @@ use super::{Broken, Chance, Setting};
 pub(super) const TROUBLE: Duration = Duration::from_secs(120);
 const PEACE: Duration = Duration::from_secs(100);
 const LOG_MAX: usize = 400;
+/// Every third worker is of another tenant where there are so many: at least two, and four others.
+const TWO_TENANTS_FROM: usize = 6;
 
 #[derive(Debug)]
 pub(super) enum Happening {
@@ -80,7 +84,7 @@ pub(super) struct World {
     /// Since when a hall has had a worker in a session of which the worker does not know.
     pub(super) unheard: BTreeMap<(SessionId, usize), Instant>,
     /// The last owner of each room.
-    pub(super) owners: BTreeMap<RoomName, (Epoch, usize)>,
+    pub(super) owners: BTreeMap<Room, (Epoch, usize)>,
     log: VecDeque<String>,
     broken: Option<String>,
 }
@@ -95,8 +99,14 @@ impl World {
             numbers.map(|number| Instance::new((number, 0), &setting, &config, &mut chance, start));
         let instances = instances.collect();
         let rooms = worker::ROOMS[chance.below(worker::ROOMS.len() as u64) as usize];
-        let workers = (0..setting.workers).map(|number| Worker::new(number, rooms, &mut chance));
-        let workers = workers.collect();
+        let named = Tenant::new("t").expect("invariant: a valid name");
+        let [unnamed, named] =
+            [Tenant::Unnamed, named].map(|tenant| Arc::new(Permit { tenant, ..Permit::default() }));
+        // In the same rooms as the others, where there are enough.
+        let is_apart = |number: usize| setting.workers >= TWO_TENANTS_FROM && number % 3 == 2;
+        let permit = |number| Arc::clone(if is_apart(number) { &named } else { &unnamed });
+        let numbers = (0..setting.workers).map(|number| (number, permit(number)));
+        let workers = numbers.map(|it| Worker::new(it, rooms, &mut chance)).collect();
         let mut world = Self {
             start,
             now: start,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use holepunch_matchmaker::{
@@ -116,6 +117,7 @@ impl World {
             protocol: Protocol::V1,
             room: None,
             challenge: String::new(),
+            permit: Arc::default(),
         };
         self.matchmaker.handle_input(input, self.now);
         self.with_worker(index, |worker, now| worker.settle_in(now));

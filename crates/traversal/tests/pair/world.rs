@@ -190,6 +190,7 @@ impl World {
             protocol: Protocol::Baseline,
             room: None,
             challenge: String::new(),
+            permit: Default::default(),
         };
         self.matchmaker.handle_input(input, self.now);
         self.host_input(index, Input::Registered);

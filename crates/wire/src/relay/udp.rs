@@ -170,20 +170,18 @@ impl Bind {
         key.verify(self.nonce, from, &self.cookie, now_unix_s).is_ok()
     }
 
-    /// Which side of the session its sender is, by the relay's key. The code is compared in constant time.
+    /// Which side of the session its sender is, by the relay's key, and how many bytes the session may carry, where that is
+    /// bounded. The code is compared in constant time.
     ///
     /// # Errors
     /// It has no token of this session, or one that has expired.
-    pub fn side(&self, key: &RelayKey, now_unix_s: u64) -> Result<usize, RelayTokenRefusal> {
-        let is_of = |side: &usize| {
-            let token = key.token(self.session, *side, self.until.into());
-            self.code(&token).verify_truncated_left(&self.code).is_ok()
-        };
-        let side = (0..2).find(is_of).ok_or(RelayTokenRefusal::NotOurs)?;
-        match now_unix_s.checked_sub(self.until.into()) {
-            Some(ago_s) if ago_s > 0 => Err(RelayTokenRefusal::Expired { ago_s }),
-            Some(_) | None => Ok(side),
-        }
+    pub fn side(
+        &self,
+        key: &RelayKey,
+        now_unix_s: u64,
+    ) -> Result<(usize, Option<u64>), RelayTokenRefusal> {
+        let has = |token: &RelayToken| self.code(token).verify_truncated_left(&self.code).is_ok();
+        key.side_of_holder(self.session, self.until.to_be_bytes(), now_unix_s, has)
     }
 
     fn code(&self, token: &RelayToken) -> Hmac<Sha256> {

@@ -32,6 +32,10 @@ pub use from_worker::{FromWorker, WorkerMessage};
 
 /// Where a worker registers: this, then its id as one path segment.
 pub const REGISTER_PATH: &str = "/ws/register/";
+/// How an entry in the list of sub-protocols begins that is a token, for clients that can set no other header. No server selects it.
+pub const TOKEN_PROTOCOL_PREFIX: &str = "holepunch.token.";
+/// The header of an answer that says, for programs, why a worker is not let in.
+pub const REFUSAL_HEADER: &str = "holepunch-refusal";
 
 /// Longest text frame in bytes that either side takes; a longer one closes with code 1009.
 pub const FRAME_BYTES_MAX: usize = 64 * 1024;

@@ -246,7 +246,7 @@ mod tests {
         let address = RelayAddress {
             url: rendezvous.relay(session),
             token: tokio::sync::watch::Sender::new(RelayToken::from_bytes(token)).subscribe(),
-            access: crate::reach::Access::new(&rendezvous, by),
+            access: crate::reach::Access::new(&rendezvous, by, None),
             session,
             udp: Vec::new(),
         };

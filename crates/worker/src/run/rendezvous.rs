@@ -18,6 +18,7 @@ use crate::failure::{ConnectError, RendezvousError};
 use crate::ip_echo;
 use crate::notice::{Notice, start};
 use crate::signalling::Signal;
+use crate::token::Token;
 
 /// A peer that is wanted, and with which there is no session, is called again after this time.
 pub(crate) const CALL_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -38,7 +39,9 @@ impl Run {
                 self.registered();
             }
             Signal::Disconnected { why, code, .. } => {
-                self.handover.disconnected(RendezvousError::new(code, why));
+                let may_change = self.config.token.as_ref().is_some_and(Token::may_change);
+                let error = RendezvousError::new(code, why).where_token_changes(may_change);
+                self.handover.disconnected(error);
                 self.called.clear();
                 self.registered = false;
                 self.welcome = None;

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use holepunch_wire::relay::{RELAY_SCHEME, RELAY_TOKEN_HEADER};
+use holepunch_wire::signal::TOKEN_PROTOCOL_PREFIX;
 use holepunch_wire::signal::v1::SUBPROTOCOL;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
@@ -23,6 +24,7 @@ use tokio_tungstenite::tungstenite::{Error, http};
 use super::stream::Stream;
 use crate::login::Login;
 use crate::reach::Access;
+use crate::token::Token;
 use crate::url::WebSocketUrl;
 
 /// Longest head of an answer, in bytes, and most headers in it.
@@ -94,7 +96,7 @@ pub(crate) async fn open(
     let key = generate_key();
     let answer = async {
         let mut stream = access.stream(url, tcp).await?;
-        let request = request(url, &key, asking, access.login.as_ref());
+        let request = request(url, &key, asking, access)?;
         stream.write_all(request.as_bytes()).await?;
         stream.flush().await?;
         let (head, rest) = read_head(&mut stream).await?;
@@ -159,22 +161,45 @@ fn authorization(login: Option<&Login>) -> String {
     login.map_or(String::new(), |login| format!("Authorization: {}\r\n", login.reveal()))
 }
 
-fn request(url: &WebSocketUrl, key: &str, asking: Asking<'_>, login: Option<&Login>) -> String {
-    let asking = match asking {
-        Asking::Baseline => String::new(),
-        Asking::V1 => format!("Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n"),
+fn request(
+    url: &WebSocketUrl,
+    key: &str,
+    asking: Asking<'_>,
+    access: &Access,
+) -> io::Result<String> {
+    let login = access.login.as_ref();
+    // A relay has a token of its own.
+    let token = access.token.as_ref().filter(|_| !matches!(asking, Asking::Relay(_)));
+    let token = token.map(Token::read).transpose()?;
+    let mut protocols: Vec<String> = Vec::new();
+    let mut headers = authorization(login);
+    if matches!(asking, Asking::V1) {
+        protocols.push(SUBPROTOCOL.to_owned());
+    }
+    match (asking, token) {
         // The header is taken where the server in front of the rendezvous wants a password in it.
-        Asking::Relay(token) if login.is_some() => format!("{RELAY_TOKEN_HEADER}: {token}\r\n"),
-        Asking::Relay(token) => format!("Authorization: {RELAY_SCHEME}{token}\r\n"),
-    };
-    format!(
+        (Asking::Relay(token), _) if login.is_some() => {
+            headers += &format!("{RELAY_TOKEN_HEADER}: {token}\r\n");
+        }
+        (Asking::Relay(token), _) => {
+            headers += &format!("Authorization: {RELAY_SCHEME}{token}\r\n");
+        }
+        (_, Some(token)) if login.is_some() => {
+            protocols.push(format!("{TOKEN_PROTOCOL_PREFIX}{token}"));
+        }
+        (_, Some(token)) => headers += &format!("Authorization: {RELAY_SCHEME}{token}\r\n"),
+        (_, None) => {}
+    }
+    if !protocols.is_empty() {
+        headers += &format!("Sec-WebSocket-Protocol: {}\r\n", protocols.join(", "));
+    }
+    Ok(format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n\
          Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\
-         {asking}{login}\r\n",
+         {headers}\r\n",
         path = path_and_query(url),
         host = url.authority(),
-        login = authorization(login),
-    )
+    ))
 }
 
 /// Reads the head of the answer, and what came with it of the rest.
@@ -272,6 +297,31 @@ mod tests {
         judge(&head, b"said", KEY, ask_v1).map_err(|error| error.to_string())
     }
 
+    fn access(login: Option<&str>, token: Option<&str>) -> Access {
+        let url = format!("wss://{}a.example", login.unwrap_or_default()).parse().unwrap();
+        Access::new(&url, None, token.map(|token| Token::new(token).unwrap()))
+    }
+
+    #[test]
+    fn a_token_goes_to_the_rendezvous_beside_the_password_for_a_server_in_front_of_it() {
+        let url: WebSocketUrl = "wss://a.example/ws/register/x".parse().unwrap();
+        let asked =
+            |login, asking| request(&url, KEY, asking, &access(login, Some("a.b.c"))).unwrap();
+        for asking in [Asking::Baseline, Asking::V1] {
+            let text = asked(None, asking);
+            assert!(text.contains("\r\nAuthorization: Bearer a.b.c\r\n"), "{text}");
+            let text = asked(Some("u:p@"), asking);
+            assert!(text.contains("\r\nAuthorization: Basic "), "{text}");
+            let listed = text.lines().filter(|line| line.starts_with("Sec-WebSocket-Protocol: "));
+            let listed: Vec<_> = listed.collect();
+            assert!(listed.len() == 1 && listed[0].ends_with("holepunch.token.a.b.c"), "{text}");
+            assert_eq!(listed[0].contains("holepunch.v1, "), matches!(asking, Asking::V1));
+        }
+        for login in [None, Some("u:p@")] {
+            assert!(!asked(login, Asking::Relay("x")).contains("a.b.c"), "a relay has its own");
+        }
+    }
+
     #[test]
     fn a_server_may_choose_the_subprotocol_or_none_but_no_other() {
         assert_eq!(judged(&format!("{HEAD}\r\n"), true), Ok(false));
@@ -296,14 +346,16 @@ mod tests {
     #[test]
     fn the_request_is_what_the_rfc_asks_for() {
         let url: WebSocketUrl = "ws://a.example:8080/ws/register/x?room=r".parse().unwrap();
-        let text = request(&url, KEY, Asking::V1, None);
+        let none = access(None, None);
+        let asked = |url: &WebSocketUrl, asking| request(url, KEY, asking, &none).unwrap();
+        let text = asked(&url, Asking::V1);
         assert!(text.starts_with("GET /ws/register/x?room=r HTTP/1.1\r\nHost: a.example:8080\r\n"));
         assert!(text.contains("\r\nSec-WebSocket-Protocol: holepunch.v1\r\n\r\n"));
-        assert!(!request(&url, KEY, Asking::Baseline, None).contains("Protocol"));
-        let relay = request(&url, KEY, Asking::Relay("x"), None);
+        assert!(!asked(&url, Asking::Baseline).contains("Protocol"));
+        let relay = asked(&url, Asking::Relay("x"));
         assert!(relay.contains("\r\nAuthorization: Bearer x\r\n\r\n"));
         let v6: WebSocketUrl = "ws://[::1]:9/".parse().unwrap();
-        assert!(request(&v6, KEY, Asking::Baseline, None).contains("\r\nHost: [::1]:9\r\n"));
+        assert!(asked(&v6, Asking::Baseline).contains("\r\nHost: [::1]:9\r\n"));
         #[cfg(feature = "steps")]
         assert!(page_request(&url, None).starts_with("GET /ws/register/x?room=r HTTP/1.1\r\n"));
     }
@@ -311,10 +363,10 @@ mod tests {
     #[test]
     fn the_password_of_a_url_goes_with_every_request_beside_a_relay_s_token() {
         let url: WebSocketUrl = "wss://a.example/base/ws/relay/1".parse().unwrap();
-        let login = Login::of(&"wss://Aladdin:open%20sesame@a.example".parse().unwrap());
+        let access = access(Some("Aladdin:open%20sesame@"), None);
         let basic = "\r\nAuthorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n";
         for asking in [Asking::Baseline, Asking::V1, Asking::Relay("x")] {
-            let text = request(&url, KEY, asking, login.as_ref());
+            let text = request(&url, KEY, asking, &access).unwrap();
             assert!(text.contains(basic) && text.matches("Authorization").count() == 1, "{text}");
             let has_token = text.contains("\r\nHolepunch-Relay-Token: x\r\n");
             assert_eq!(has_token, matches!(asking, Asking::Relay(_)), "{text}");
@@ -331,7 +383,7 @@ mod tests {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = silent.local_addr().unwrap();
         let rendezvous: RendezvousUrl = format!("ws://{address}").parse().unwrap();
-        let access = Access::new(&rendezvous, None);
+        let access = Access::new(&rendezvous, None, None);
         let url: WebSocketUrl = format!("ws://{address}/").parse().unwrap();
         let (tcp_within, within) = (Duration::from_secs(40), Duration::from_millis(300));
         let way = Way { known: None, tcp_within, within };

@@ -7,7 +7,7 @@ use holepunch_link::dial::NameUnknown;
 use holepunch_wire::close_code::CLOSE_REASON_BYTES_MAX;
 use holepunch_wire::reason::CloseReason;
 use holepunch_wire::relay::RELAY_SCHEME;
-use holepunch_wire::signal::REGISTER_PATH;
+use holepunch_wire::signal::{REFUSAL_HEADER, REGISTER_PATH};
 use holepunch_wire::text::{harmless, start};
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
@@ -26,6 +26,8 @@ use crate::url::WebSocketUrl;
 const UNKNOWN_CODE_REASON: &str = "Protocol violation";
 /// Most characters of a server's own words that are repeated.
 const BODY_CHARS_MAX: usize = 120;
+/// Likewise where a rendezvous says why it does not let a worker in, and what to do.
+const REFUSAL_CHARS_MAX: usize = 500;
 /// What servers answer that are asked in plain text where they speak TLS.
 const HTTPS_WANTED: [&str; 3] = [
     "plain HTTP request was sent to HTTPS port",
@@ -38,6 +40,7 @@ const HTTPS_WANTED: [&str; 3] = [
 pub(crate) fn code_of_handshake(error: &Error) -> FailureCode {
     match error {
         Error::Http(response) => match response.status() {
+            _ if is_refusal(response) => FailureCode::TokenRefused,
             StatusCode::UNAUTHORIZED => FailureCode::LoginWanted,
             StatusCode::TOO_MANY_REQUESTS => FailureCode::Unavailable,
             status if status.is_server_error() => FailureCode::Unavailable,
@@ -60,9 +63,21 @@ pub(crate) fn code_of_handshake(error: &Error) -> FailureCode {
 pub(crate) fn code_of_close(frame: Option<&CloseFrame>, reason: CloseReason) -> FailureCode {
     match frame {
         Some(_) if reason == CloseReason::Replaced => FailureCode::Replaced,
+        Some(_) if is_about_token(reason) => FailureCode::TokenRefused,
         Some(frame) if frame.code == CloseCode::Policy => FailureCode::NotAdmitted,
         Some(_) | None => FailureCode::ConnectionLost,
     }
+}
+
+/// Whether the worker's token is what it is closed for.
+fn is_about_token(reason: CloseReason) -> bool {
+    matches!(
+        reason,
+        CloseReason::TokenExpired
+            | CloseReason::TokenRevoked
+            | CloseReason::RoomNotAllowed
+            | CloseReason::ModeNotAllowed
+    )
 }
 
 /// Why there is no WebSocket, in words.
@@ -120,6 +135,8 @@ fn hint_on_close(frame: &CloseFrame, Registered { reason, host, names }: Registe
              or to trust the proxy's X-Forwarded-Host ({})",
             names.public_host, names.trusted_proxy
         )
+    } else if is_about_token(reason) {
+        format!(" ({})", names.token)
     } else if frame.code == CloseCode::Policy {
         format!(
             ": it does not take this worker under this id ({}), and trying again soon does not help",
@@ -134,6 +151,10 @@ fn on_response(response: &Response<Option<Vec<u8>>>, url: &WebSocketUrl) -> Stri
     let status = response.status();
     let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
     let said = body.split_whitespace().collect::<Vec<_>>().join(" ");
+    if is_refusal(response) {
+        let said = harmless(&said, REFUSAL_CHARS_MAX);
+        return format!("the rendezvous does not let this worker in ({said})");
+    }
     let said = harmless(&said, BODY_CHARS_MAX);
     let hint = match status {
         StatusCode::OK => {
@@ -170,6 +191,13 @@ fn on_response(response: &Response<Option<Vec<u8>>>, url: &WebSocketUrl) -> Stri
     format!("the server answered the handshake with {status}{hint}")
 }
 
+/// Whether it is the rendezvous itself that does not take this worker, or its token.
+fn is_refusal(response: &Response<Option<Vec<u8>>>) -> bool {
+    let status = response.status();
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+        && response.headers().contains_key(REFUSAL_HEADER)
+}
+
 /// Whether what is missing is a bearer's token (RFC 6750 §3), and no password.
 fn wants_a_token(response: &Response<Option<Vec<u8>>>) -> bool {
     let asked = response.headers().get("www-authenticate").and_then(|asked| asked.to_str().ok());
@@ -188,6 +216,7 @@ mod tests {
         stun_retries: "",
         relay: "",
         host_candidates: "",
+        token: "--own-token",
         public_host: "--own-hosts",
         trusted_proxy: "--own-proxies",
     };
@@ -268,6 +297,30 @@ mod tests {
             assert_eq!(told.contains("TLS"), may_want_tls, "{told}");
             assert!(told.contains("lets no WebSocket") || told.contains("let no WebSocket"));
         }
+    }
+
+    #[test]
+    fn a_rendezvous_that_does_not_let_a_worker_in_says_why_in_one_sentence() {
+        let refused = |status: u16| {
+            let response = Response::builder().status(status);
+            let response = response.header("Holepunch-Refusal", "token_expired");
+            let body = "token_expired: the token expired 300 s ago".as_bytes().to_vec();
+            Error::Http(Box::new(response.body(Some(body)).unwrap()))
+        };
+        for status in [401, 403] {
+            let error = refused(status);
+            assert_eq!(code_of_handshake(&error), FailureCode::TokenRefused);
+            let told = on_handshake(&error, &"ws://a.example/ws/register/x".parse().unwrap());
+            let expected = "the rendezvous does not let this worker in (token_expired: the token expired 300 s ago)";
+            assert_eq!(told, expected);
+        }
+        assert_eq!(code_of_handshake(&refused(500)), FailureCode::Unavailable);
+        let frame = CloseFrame { code: CloseCode::Policy, reason: "it has expired".into() };
+        let told = on_close(Some(&frame), of(CloseReason::TokenExpired));
+        assert!(told.ends_with("(1008 it has expired) (--own-token)"), "{told}");
+        let code = |reason| code_of_close(Some(&frame), reason);
+        assert_eq!(code(CloseReason::TokenRevoked), FailureCode::TokenRefused);
+        assert_eq!(code(CloseReason::OtherKey), FailureCode::NotAdmitted);
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub(crate) mod handshake;
 pub(crate) mod hint;
 pub(crate) mod stream;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use holepunch_link::FailureCode;
@@ -17,12 +18,15 @@ use connection::Connection;
 
 use crate::config::SettingNames;
 use crate::reach::Access;
+use crate::token::Token;
 use crate::url::WebSocketUrl;
 
 /// Messages to the rendezvous that wait; a worker has at most a few to say for each of its sessions.
 const OUTGOING_MAX: usize = 64;
 /// Messages of the rendezvous that wait; then the WebSocket is read no further.
 const INCOMING_MAX: usize = 64;
+/// While the rendezvous does not take the token in a file, that is looked at again this often.
+const TOKEN_LOOKED_AT_EVERY: Duration = Duration::from_secs(2);
 /// The task may take so long to end: more than a close handshake. One that waits for a connection
 /// that takes no data is aborted.
 const END_TIMEOUT: Duration = Duration::from_millis(600);
@@ -126,6 +130,8 @@ async fn run(
         if signals.send(Signal::Connecting(settings.url.clone())).await.is_err() {
             return;
         }
+        let token = settings.access.token.as_ref();
+        let tried = token.and_then(|token| token.read().ok());
         let opened = tokio::select! {
             opened = Connection::open(&settings) => opened,
             () = until_dropped(&mut to_send) => return,
@@ -139,23 +145,40 @@ async fn run(
                     return connection.close().await;
                 }
                 match connection.serve(&mut to_send, &signals).await {
-                    Some(error) if error.code() == FailureCode::NotAdmitted => {
-                        (error, Ended::Refused)
-                    }
                     Some(error) => (error, Ended::After(started.elapsed())),
                     None => return connection.close().await,
                 }
             }
             Err(error) => (error, Ended::After(Duration::ZERO)),
         };
+        let is_of_token = error.code() == FailureCode::TokenRefused;
+        let is_refused = is_of_token || error.code() == FailureCode::NotAdmitted;
+        let ended = if is_refused { Ended::Refused } else { ended };
         let retry_in = backoff.next(ended, &mut rand::rng());
-        let (why, code) = error.into_parts();
+        let (why, mut code) = error.into_parts();
+        if is_of_token && token.is_some_and(Token::may_change) {
+            code = FailureCode::NotAdmitted;
+        }
         if signals.send(Signal::Disconnected { why, code, retry_in }).await.is_err() {
             return;
         }
         tokio::select! {
             () = tokio::time::sleep(retry_in) => {}
+            () = another_token(token.filter(|_| is_refused), tried) => {}
             () = until_dropped(&mut to_send) => return,
+        }
+    }
+}
+
+/// Waits until the token in a file is another one than that which was tried.
+async fn another_token(token: Option<&Token>, tried: Option<Arc<str>>) {
+    let Some(token) = token.filter(|token| token.may_change()) else {
+        return std::future::pending().await;
+    };
+    loop {
+        tokio::time::sleep(TOKEN_LOOKED_AT_EVERY).await;
+        if token.read().is_ok_and(|token| Some(token) != tried) {
+            return;
         }
     }
 }

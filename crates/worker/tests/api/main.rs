@@ -10,7 +10,7 @@ use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use holepunch_rendezvous::{AdminConfig, Config, MatchmakerConfig, RelayLimits, Server};
+use holepunch_rendezvous::{AdminConfig, Auth, Config, MatchmakerConfig, RelayLimits, Server};
 use holepunch_worker::{Builder, RoomMode, Worker};
 
 /// Longer than anything here takes on a busy machine.
@@ -34,6 +34,7 @@ impl Rendezvous {
             stun_listen: vec![ANY_PORT],
             stun_is_optional: false,
             stun_answers_max: None,
+            auth: Auth::Open,
             listing: false,
             admin: AdminConfig::default(),
             open_files_max: None,

@@ -32,6 +32,7 @@ pub(crate) fn config(rendezvous: &str, stun: SocketAddr) -> Config {
         search: SearchWish::Usual,
         rendezvous: rendezvous.parse().unwrap(),
         proxy: None,
+        token: None,
         worker_id: None,
         listen_ip: Ipv4Addr::LOCALHOST,
         health_port: Some(0),

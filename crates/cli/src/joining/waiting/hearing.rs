@@ -6,7 +6,8 @@ use holepunch_wire::identity::is_made_from_a_key;
 use holepunch_wire::reason::EndReason;
 use holepunch_wire::signal::v1::Welcome;
 use holepunch_worker::{
-    Complaint, ErrorCode, FromServer, LinkError, Notice, ServerV1, Signal, WorkerId, without_name,
+    Complaint, ErrorCode, FailureCode, FromServer, LinkError, Notice, ServerV1, Signal, WorkerId,
+    without_name,
 };
 
 use super::{Code, Heard, Seldom, Standing, Waiting};
@@ -38,6 +39,12 @@ impl Waiting {
                     self.looking.begin();
                 }
                 Heard::Line(self.goal.clone())
+            }
+            Notice::Signal(Signal::Disconnected {
+                why, code: FailureCode::TokenRefused, ..
+            }) => {
+                let why = without_name(&self.rendezvous, why);
+                Heard::Hopeless(format!("{}: {why}", self.rendezvous))
             }
             Notice::Signal(Signal::Disconnected { why, retry_in, .. }) => {
                 self.disconnected(why, *retry_in)

@@ -13,7 +13,7 @@ const NONE: RelayLimits = RelayLimits {
 
 fn payer(session: u64, host: u8) -> Payer {
     let source = Source::of(IpAddr::from([192, 0, 2, host]));
-    Payer { session: SessionId(session), source, way: Way::WebSocket }
+    Payer { session: SessionId(session), source, way: Way::WebSocket, quota: None }
 }
 
 fn entered(limits: RelayLimits, payers: &[Payer], now: Instant) -> Budgets {
@@ -134,7 +134,7 @@ fn the_networks_of_one_site_have_two_shares_together() {
     let start = Instant::now();
     let home = |network: u16, host: u64| {
         let source = Source::of(IpAddr::from([0x2001, 0xdb8, 7, network, 0, 0, 0, 1]));
-        Payer { session: SessionId(host), source, way: Way::WebSocket }
+        Payer { session: SessionId(host), source, way: Way::WebSocket, quota: None }
     };
     let mut budgets = Budgets::new(RelayLimits { quota_per_ip: Some(24_000), ..NONE });
     let payers = (0..100).map(|number| home(number / 20, number.into()));

@@ -294,7 +294,7 @@ impl Relay {
             return Err(RelayDrop::Unproved);
         }
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let Ok(own) = bind.side(&self.key, unix.as_secs()) else {
+        let Ok((own, quota)) = bind.side(&self.key, unix.as_secs()) else {
             return Err(RelayDrop::Token);
         };
         let session = bind.session;
@@ -304,7 +304,8 @@ impl Relay {
             known.heard(arrival.now);
             return Ok(Ok(known));
         }
-        let payer = Payer { session, source: Source::of(arrival.source().ip()), way: Way::Udp };
+        let payer =
+            Payer { session, source: Source::of(arrival.source().ip()), way: Way::Udp, quota };
         if let Err(refusal) = self.enter(payer) {
             return Ok(Err(reason_of(refusal)));
         }

@@ -51,7 +51,7 @@ async fn a_channel_of_which_nothing_comes_ends_and_nothing_is_left_of_its_sessio
     assert_eq!(open_channels(&relay), 0);
     assert!(relay.with_table(|table| table.pairs.is_empty()));
     let never = Instant::now();
-    let payer = Payer { session: SESSION, source: None, way: Way::Udp };
+    let payer = Payer { session: SESSION, source: None, way: Way::Udp, quota: None };
     let mut budgets = relay.budgets.lock().unwrap();
     assert!(budgets.enter(payer, never).is_ok());
 }

@@ -20,7 +20,7 @@ fn address(text: &str) -> SocketAddr {
 /// A BIND of one side, from that address.
 fn bind(side: usize, from: &str) -> Bind {
     let access = RelayAccess { key: key(), url: None, udp: Vec::new() };
-    let tokens = access.tokens(SESSION, Duration::from_secs(UNIX));
+    let tokens = access.tokens(SESSION, Duration::from_secs(UNIX), None).unwrap();
     let cookie = cookies().prove(NONCE, address(from), UNIX + 60);
     Bind::new(NONCE, cookie, SESSION, &tokens[side])
 }
@@ -95,7 +95,7 @@ fn no_answer_is_longer_than_its_question() {
 #[test]
 fn a_bind_says_whose_it_is_and_from_where() {
     for side in [0, 1] {
-        assert_eq!(bind(side, "192.0.2.1:9").side(&key(), UNIX), Ok(side));
+        assert_eq!(bind(side, "192.0.2.1:9").side(&key(), UNIX), Ok((side, None)));
     }
     let bind = bind(0, "192.0.2.1:9");
     let came_from = |from: &str, at| bind.came_from(address(from), &cookies(), at);
@@ -106,6 +106,14 @@ fn a_bind_says_whose_it_is_and_from_where() {
     assert_eq!(bind.side(&other, UNIX), Err(RelayTokenRefusal::NotOurs));
     let late = UNIX + 25 * 3600;
     assert_eq!(bind.side(&key(), late), Err(RelayTokenRefusal::Expired { ago_s: 3600 }));
+}
+
+#[test]
+fn a_bind_by_a_bounded_token_has_its_bound() {
+    let token = key().bounded_token(SESSION, 1, UNIX + 3600, 1 << 30).unwrap();
+    let cookie = cookies().prove(NONCE, address("192.0.2.1:9"), UNIX + 60);
+    let bind = Bind::new(NONCE, cookie, SESSION, &token);
+    assert_eq!(bind.side(&key(), UNIX), Ok((1, Some(1 << 30))));
 }
 
 #[test]
@@ -124,7 +132,7 @@ fn whoever_changes_one_bit_of_a_bind_has_none() {
 #[test]
 fn the_token_itself_is_in_no_bind() {
     let access = RelayAccess { key: key(), url: None, udp: Vec::new() };
-    let [token, _] = access.tokens(SESSION, Duration::from_secs(UNIX));
+    let [token, _] = access.tokens(SESSION, Duration::from_secs(UNIX), None).unwrap();
     let bytes = ToRelay::Bind(bind(0, "192.0.2.1:9")).to_bytes();
     let secret = &token.bytes()[4..];
     assert!(!bytes.windows(secret.len()).any(|window| window == secret));

@@ -58,7 +58,7 @@ impl World {
         let cookie = ProofKey::new([2; 32]).prove(nonce, from, 9);
         world.hear(&FromRelay::Challenge(FromRelay::echo_of(nonce), cookie));
         let (ToRelay::Bind(bind), false) = world.next() else { panic!("a bind") };
-        assert_eq!(bind.side(&RelayKey::new([1; 32]), 0), Ok(0));
+        assert_eq!(bind.side(&RelayKey::new([1; 32]), 0), Ok((0, None)));
         world.hear(&FromRelay::Bound(CHANNEL, bind.echo()));
         let ping = world.ping();
         (world, ping)
