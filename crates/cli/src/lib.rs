@@ -82,7 +82,12 @@ const HELP_COLUMNS_MAX: usize = 100;
     long_version = version::long(),
     propagate_version = true,
     max_term_width = HELP_COLUMNS_MAX,
-    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.\n\
+    after_help = "Examples:\n  \
+                    holepunch demo             all of it, on this machine\n  \
+                    holepunch send FILE        prints a code, such as 7-guitar-fox\n  \
+                    holepunch 7-guitar-fox     on the other side: receives it\n\
+                  Both sides set RENDEZVOUS_SERVICE_URL to a rendezvous that both reach.",
+    after_long_help = "Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.\n\
                   Examples:\n  \
                     holepunch demo             all of it, on this machine\n  \
                     holepunch send FILE        prints a code, such as 7-guitar-fox\n  \

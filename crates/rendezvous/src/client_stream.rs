@@ -245,7 +245,8 @@ struct Tcp<'a>(&'a TcpStream);
 
 impl Read for Tcp<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        read_once(self.0, buffer.len(), || self.0.try_read(buffer))
+        // It counts as readable until the kernel says otherwise: what was decrypted beside the last record waits to be read.
+        self.0.try_read(buffer)
     }
 }
 

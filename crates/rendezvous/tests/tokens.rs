@@ -97,8 +97,7 @@ fn bad_claims() -> Vec<(&'static str, Value)> {
         ("tenant", json!(5)),
     ]);
     let long = "x".repeat(64);
-    let tenants =
-        ["", "a/b", "a\u{1f}b", "\u{1f}t\u{1f}", "a\nb", "*", "../x", "ü", "a b", &long];
+    let tenants = ["", "a/b", "a\u{1f}b", "\u{1f}t\u{1f}", "a\nb", "*", "../x", "ü", "a b", &long];
     all.extend(tenants.map(|tenant| ("tenant", json!(tenant))));
     all
 }

@@ -13,7 +13,7 @@ use crate::settings::{Environment, OrNone};
 #[group(id = "auth_options")]
 #[command(next_help_heading = "Who may enter")]
 pub(crate) struct Args {
-    /// Who may register: whoever comes (`open`), or workers with a token (`token`)
+    /// Who may register: anybody, or who has a token
     ///
     /// `holepunch token` makes keys and tokens [env: AUTH] [default: open]
     #[arg(long, value_name = "open|token")]

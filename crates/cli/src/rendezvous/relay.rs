@@ -37,7 +37,7 @@ pub(crate) struct Args {
     ///
     /// Addresses or names, looked up at the start; of the rendezvous' own relay, workers are told the addresses of STUN
     /// [env: RELAY_UDP]
-    #[arg(long, value_name = "ADDR,…")]
+    #[arg(long, value_name = "ADDR,…", hide_short_help = true)]
     relay_udp: Vec<String>,
     #[command(flatten)]
     key: KeyArgs,

@@ -13,12 +13,12 @@ pub(crate) struct LimitArgs {
     /// Bytes a second of a session
     ///
     /// So many are relayed for one session each second [env: RELAY_RATE] [default: none]
-    #[arg(long, value_name = "SIZE|none")]
+    #[arg(long, value_name = "SIZE|none", hide_short_help = true)]
     relay_rate: Option<OrNone<Size>>,
     /// Bytes of a session
     ///
     /// So many are relayed for one session in all [env: RELAY_QUOTA] [default: none]
-    #[arg(long, value_name = "SIZE|none")]
+    #[arg(long, value_name = "SIZE|none", hide_short_help = true)]
     relay_quota: Option<OrNone<Size>>,
     /// Bytes a second that are relayed from one IP address [env: RELAY_RATE_PER_IP] [default: none]
     #[arg(long, value_name = "SIZE|none", hide_short_help = true)]
@@ -26,7 +26,7 @@ pub(crate) struct LimitArgs {
     /// Bytes of an IP a day [default: 100G]
     ///
     /// So many are relayed from one IP address in a day [env: RELAY_QUOTA_PER_IP]
-    #[arg(long, value_name = "SIZE|none")]
+    #[arg(long, value_name = "SIZE|none", hide_short_help = true)]
     relay_quota_per_ip: Option<OrNone<Size>>,
     /// Bytes a second that are relayed in all [env: RELAY_RATE_TOTAL] [default: none]
     #[arg(long, value_name = "SIZE|none", hide_short_help = true)]

@@ -18,7 +18,7 @@ const PREFIX_BYTES_MAX: usize = 64;
 #[group(id = "store_options")]
 #[command(next_help_heading = "Several rendezvous")]
 pub(crate) struct Args {
-    /// Where it is known who is connected: `memory`, or what several rendezvous share
+    /// What several rendezvous share; else the memory of this one
     ///
     /// Redis 7 or later: redis://[USER:PASSWORD@]HOST[:PORT], rediss:// with TLS, redis+sentinel://HOST,HOST/SERVICE,
     /// redis+cluster://HOST,HOST. All rendezvous that share one need the same --relay-key, and each the URL of a relay

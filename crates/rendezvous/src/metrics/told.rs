@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 
 use super::words::{ByWord, Word, by_reason};
 use crate::links::{News, Path};
+use crate::tokens::REFUSAL_CODES;
 
 /// Seconds from an offer to a link. Most are there within a second; searches for ports take up to half a minute.
 const TIME_TO_LINK: [f64; 14] =
@@ -58,6 +59,15 @@ struct Linked {
     strategy: &'static str,
 }
 
+/// All reasons are there from the start, so that the first refusal is an increase.
+fn denied() -> Family<Word, Counter> {
+    let family = Family::default();
+    for code in REFUSAL_CODES {
+        drop(family.get_or_create(&[("reason", code)]));
+    }
+    family
+}
+
 fn time_to_link() -> Histogram {
     Histogram::new(TIME_TO_LINK)
 }
@@ -91,7 +101,7 @@ impl Counters {
             registrations_refused: by_reason!(CloseReason),
             left: by_reason!(LeaveReason),
             reports_refused: Family::default(),
-            denied: Family::default(),
+            denied: denied(),
             waits: Counter::default(),
             pairings: protocols(),
             offers: protocols(),

@@ -25,7 +25,7 @@ use crate::hub::Hub;
 pub use claims::{Audience, Claims, Mode};
 pub(crate) use claims::{Pass, Ticket};
 pub use keys::{TokenAlgorithm, TokenKey, TokenKeys, TokenKeysError};
-pub(crate) use refusal::Refusal;
+pub(crate) use refusal::{CODES as REFUSAL_CODES, Refusal};
 
 /// Longest token, in bytes: some hundred names of rooms. A fourth of what a request's head may have.
 pub const TOKEN_BYTES_MAX: usize = 4096;

@@ -76,10 +76,28 @@ pub(super) fn allowed(patterns: &Patterns) -> String {
     if all.is_empty() { "none".to_owned() } else { harmless(&all.join(", "), REPEATED_CHARS_MAX) }
 }
 
+/// All codes of refusals.
+pub(crate) const CODES: [&str; 14] = [
+    "token_missing",
+    "tokens_differ",
+    "token_too_long",
+    "token_malformed",
+    "token_algorithm",
+    "token_key_unknown",
+    "token_signature",
+    "token_claims",
+    "token_audience",
+    "token_expired",
+    "token_not_yet",
+    "token_revoked",
+    "id_not_allowed",
+    "room_not_allowed",
+];
+
 impl Refusal {
     /// For programs.
     pub(crate) fn code(&self) -> &'static str {
-        match self {
+        let code = match self {
             Self::Missing => "token_missing",
             Self::Several => "tokens_differ",
             Self::TooLong(_) => "token_too_long",
@@ -94,7 +112,9 @@ impl Refusal {
             Self::Revoked => "token_revoked",
             Self::Id { .. } => "id_not_allowed",
             Self::Room { .. } => "room_not_allowed",
-        }
+        };
+        debug_assert!(CODES.contains(&code), "{code} stands in no metric before it happens");
+        code
     }
 
     fn status(&self) -> StatusCode {
