@@ -10,6 +10,7 @@ use holepunch_wire::session::SessionId;
 use holepunch_wire::tenant::Tenant;
 use rand::rngs::StdRng;
 
+#[cfg(debug_assertions)]
 use crate::desk::Desk;
 use crate::desk::WakeReason;
 #[cfg(debug_assertions)]
