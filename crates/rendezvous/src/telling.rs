@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use holepunch_matchmaker::{Event, Told};
 use holepunch_wire::nat::NatClass;
+use holepunch_wire::reason::EndReason;
 use holepunch_wire::session::SessionId;
 use holepunch_wire::signal::v1::LinkReport;
 
@@ -21,10 +22,13 @@ pub(crate) trait Observer: Debug + Send + Sync {
     fn observe(&self, told: &Told, at: SystemTime);
 }
 
-/// The relay of a session ends with it.
+/// The relay of a session ends with it. Two that have both lost their connections may talk by it still, and come back to say so;
+/// where they do not, it ends by itself.
 impl Observer for Arc<Relay> {
     fn observe(&self, told: &Told, _: SystemTime) {
-        if let (Event::SessionEnded(reason), Some((session, _))) = (&told.event, told.session) {
+        if let (Event::SessionEnded(reason), Some((session, _))) = (&told.event, told.session)
+            && *reason != EndReason::ConnectionEnded
+        {
             self.session_ended(session, reason.text());
         }
     }

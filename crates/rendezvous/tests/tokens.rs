@@ -93,6 +93,9 @@ fn bad_claims() -> Vec<(&'static str, Value)> {
         ("relay_bytes", json!(-1)),
         ("relay_bytes", json!("1G")),
         ("sub", json!(7)),
+        ("room", json!(["build-*"])),
+        ("id", json!(["a"])),
+        ("relayBytes", json!(1)),
         ("jti", json!({})),
         ("tenant", json!(5)),
     ]);

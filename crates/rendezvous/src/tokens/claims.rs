@@ -43,6 +43,21 @@ pub struct Claims {
     /// How many bytes the relay carries for each session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relay_bytes: Option<u64>,
+    /// Names that are like these. Whoever writes one means a bound, and there would be none: so it is no good token.
+    #[doc(hidden)]
+    #[serde(
+        rename = "room",
+        alias = "id",
+        alias = "mode",
+        alias = "tenants",
+        alias = "relay_byte",
+        alias = "relay-bytes",
+        alias = "relayBytes",
+        default,
+        skip_serializing,
+        deserialize_with = "misspelt"
+    )]
+    pub misspelt: (),
 }
 
 /// One, or several.
@@ -88,6 +103,11 @@ fn date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         return Ok(seconds as u64);
     }
     Err(serde::de::Error::custom("expected seconds since 1970"))
+}
+
+fn misspelt<'de, D: Deserializer<'de>>(_: D) -> Result<(), D::Error> {
+    let expected = "room, id, mode, tenants: expected rooms, ids, modes, tenant, relay_bytes";
+    Err(serde::de::Error::custom(expected))
 }
 
 fn some_date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {

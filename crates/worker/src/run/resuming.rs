@@ -19,6 +19,7 @@ pub(crate) struct Resuming {
     /// That of the last welcome. It is good for sessions once the hello that has answered it is heard: until then they are
     /// those of the token before.
     welcomed: Option<String>,
+    is_connected: bool,
     held: BTreeMap<SessionId, HeldSession>,
 }
 
@@ -40,8 +41,10 @@ impl Resuming {
 
     /// The connection is lost.
     pub(crate) fn lost(&mut self, now: Instant) {
-        let is_first = self.welcomed.take().is_none();
-        if let Some((_, until)) = self.token.as_mut().filter(|_| is_first) {
+        let is_heard = self.welcomed.take().is_none();
+        // An attempt that has come to nothing is told likewise.
+        let is_lost = std::mem::take(&mut self.is_connected) && is_heard;
+        if let Some((_, until)) = self.token.as_mut().filter(|_| is_lost) {
             *until = now + RESUME_WITHIN;
         }
     }
@@ -73,7 +76,7 @@ impl Resuming {
         sessions: impl Iterator<Item = SessionStatus>,
         now: Instant,
     ) -> Resumed {
-        self.welcomed = Some(token);
+        (self.welcomed, self.is_connected) = (Some(token), true);
         let sessions: BTreeMap<_, _> = sessions.map(|it| (it.id, it.path.is_some())).collect();
         self.held.retain(|id, _| sessions.contains_key(id));
         let Some((token, _)) = self.token.as_ref().filter(|(_, until)| *until > now) else {
@@ -114,7 +117,9 @@ mod tests {
         resuming.lost(now + 2 * RESUME_WITHIN);
         let late = now + 2 * RESUME_WITHIN;
         assert_eq!(token(&mut resuming, "e", late).as_deref(), Some("d"));
-        resuming.lost(late);
+        for _ in 0..3 {
+            resuming.lost(late);
+        }
         assert_eq!(token(&mut resuming, "f", late + RESUME_WITHIN), None);
     }
 }
