@@ -108,14 +108,16 @@ impl Service {
         let telling = self.staying.quietly(telling);
         let forwarder = Arc::clone(&self.forwarder);
         self.served.spawn(async move {
-            let paths = tokio::spawn(tell_paths(link.clone(), telling));
+            // With the program's end nothing more is told: they end with this task.
+            let mut paths = JoinSet::new();
+            paths.spawn(tell_paths(link.clone(), telling));
             let outcome = forwarder.through(&link).await;
             let not_begun = outcome.err();
             if let Some(error) = &not_begun {
                 link.close(&error.to_string());
             }
             let why = link.closed().await;
-            paths.abort();
+            paths.abort_all();
             Served { link, why, not_begun }
         });
     }
