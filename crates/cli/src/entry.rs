@@ -84,9 +84,11 @@ impl TokenArgs {
             }
         }
         let file = environment.file();
-        match file.get(VARIABLE).filter(|text| !text.is_empty()) {
-            Some(text) if is_it(file.get(RENDEZVOUS)) => parsed(text, &file.place(VARIABLE)),
-            Some(_) | None => Ok(None),
+        let of_file = |name: &str| file.get(name).filter(|text| !text.is_empty());
+        match (of_file(VARIABLE), of_file(FILE_VARIABLE)) {
+            _ if !is_it(file.get(RENDEZVOUS)) => Ok(None),
+            (Some(text), _) => parsed(text, &file.place(VARIABLE)),
+            (None, path) => Ok(path.map(Token::of_file)),
         }
     }
 }
@@ -135,6 +137,9 @@ mod tests {
         assert_eq!(of(&[("TOKEN", "of something else")]), some("f.f.f"));
         assert_eq!(of(&[("TOKEN", "t.t.t"), ("HOLEPUNCH_TOKEN", "h.h.h")]), some("h.h.h"));
         assert_eq!(of(&[("HOLEPUNCH_TOKEN_FILE", "/x")]), Some(Token::of_file("/x")));
+        let file = "rendezvous = \"https://own.example\"\ntoken_file = \"/f\"";
+        assert_eq!(read(OWN, NamedBy::Own, &[], file).unwrap(), Some(Token::of_file("/f")));
+        assert_eq!(read("https://other.example", NamedBy::Own, &[], file).unwrap(), None);
         let failure = read(OWN, NamedBy::Own, &[("HOLEPUNCH_TOKEN", "secret")], "").unwrap_err();
         let text = format!("{failure:?}");
         assert!(text.contains("HOLEPUNCH_TOKEN") && !text.contains("secret"), "{text}");

@@ -73,19 +73,17 @@ pub(crate) fn print(command: &Command, matches: &ArgMatches, environment: &Envir
 fn row(arg: &Arg, matches: &ArgMatches, environment: &Environment) -> Option<Vec<String>> {
     let flag = arg.get_long()?;
     let (variables, is_secret) = variables(flag)?;
+    let shown = |text: &str| {
+        if is_secret { "(set)".to_owned() } else { without_password(flag, text) }
+    };
     let (value, from) = if let Some(value) = given(arg, matches) {
-        (value, format!("--{flag}"))
+        (shown(&value), format!("--{flag}"))
     } else {
         match environment.found(&variables) {
-            Some((Source::Variable(name), text)) => (text.to_owned(), name.to_owned()),
-            Some((Source::File(_), text)) => (text.to_owned(), "file".to_owned()),
+            Some((Source::Variable(name), text)) => (shown(text), name.to_owned()),
+            Some((Source::File(_), text)) => (shown(text), "file".to_owned()),
             None => (of_help(arg), "default".to_owned()),
         }
-    };
-    let value = match from.as_str() {
-        "default" => value,
-        _ if is_secret => "(set)".to_owned(),
-        _ => without_password(flag, &value),
     };
     Some(vec![flag.to_owned(), value, from])
 }

@@ -72,6 +72,16 @@ const LINGER: Duration = Duration::from_millis(50);
 /// A page of the help is no wider than this, however wide the terminal is.
 const HELP_COLUMNS_MAX: usize = 100;
 
+macro_rules! examples {
+    () => {
+        "Examples:\n  \
+           holepunch demo             all of it, on this machine\n  \
+           holepunch send FILE        prints a code, such as 7-guitar-fox\n  \
+           holepunch 7-guitar-fox     on the other side: receives it\n\
+         Both sides set RENDEZVOUS_SERVICE_URL to a rendezvous that both reach."
+    };
+}
+
 /// Connects two workers directly by UDP through their NATs.
 ///
 /// What goes over a link is encrypted from worker to worker. Two that no direct path links use a relay, where the rendezvous has one.
@@ -82,17 +92,8 @@ const HELP_COLUMNS_MAX: usize = 100;
     long_version = version::long(),
     propagate_version = true,
     max_term_width = HELP_COLUMNS_MAX,
-    after_help = "Examples:\n  \
-                    holepunch demo             all of it, on this machine\n  \
-                    holepunch send FILE        prints a code, such as 7-guitar-fox\n  \
-                    holepunch 7-guitar-fox     on the other side: receives it\n\
-                  Both sides set RENDEZVOUS_SERVICE_URL to a rendezvous that both reach.",
-    after_long_help = "Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.\n\
-                  Examples:\n  \
-                    holepunch demo             all of it, on this machine\n  \
-                    holepunch send FILE        prints a code, such as 7-guitar-fox\n  \
-                    holepunch 7-guitar-fox     on the other side: receives it\n\
-                  Both sides set RENDEZVOUS_SERVICE_URL to a rendezvous that both reach."
+    after_help = examples!(),
+    after_long_help = concat!("Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.\n", examples!())
 )]
 struct Cli {
     /// How logs are written to standard error [env: LOG_FORMAT] [default: text on a terminal, else

@@ -58,7 +58,7 @@ fn config(args: Args, environment: &Environment) -> Result<RelayConfig, Failure>
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let config = config(args, environment)?;
     let hooks = Hooks::default().with_tls(config.tls.as_ref());
-    http::serve(&hooks, |_| {}, || RelayServer::bind(config), RelayServer::shutdown).await
+    http::serve(&hooks, || RelayServer::bind(config), RelayServer::shutdown).await
 }
 
 /// Reads all settings, and begins nothing.

@@ -8,15 +8,20 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::exit::Failure;
 use crate::service_manager;
 
-type Reload = Box<dyn Fn() + Send + Sync>;
+type Reload<S> = Box<dyn Fn(&S) + Send + Sync>;
 
-/// What SIGHUP has read again. Each says in the log what has come of it.
-#[derive(Default)]
-pub(crate) struct Hooks(Vec<(&'static str, Reload)>);
+/// What SIGHUP has read again, of a server. Each says in the log what has come of it.
+pub(crate) struct Hooks<S>(Vec<(&'static str, Reload<S>)>);
 
-impl Hooks {
+impl<S> Default for Hooks<S> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<S> Hooks<S> {
     /// `reload` is called at each SIGHUP.
-    pub(crate) fn add(&mut self, what: &'static str, reload: impl Fn() + Send + Sync + 'static) {
+    pub(crate) fn add(&mut self, what: &'static str, reload: impl Fn(&S) + Send + Sync + 'static) {
         self.0.push((what, Box::new(reload)));
     }
 
@@ -24,20 +29,12 @@ impl Hooks {
     pub(crate) fn with_tls(mut self, tls: Option<&Tls>) -> Self {
         if let Some(tls) = tls.cloned() {
             // The log tells what is wrong with them.
-            self.add("certificate and key", move || drop(tls.reload()));
+            self.add("certificate and key", move |_| drop(tls.reload()));
         }
         self
     }
 
-    /// The keys of tokens are read again by the server itself.
-    pub(crate) fn with_token_keys(mut self, are_wanted: bool) -> Self {
-        if are_wanted {
-            self.add("keys of tokens", || {});
-        }
-        self
-    }
-
-    fn run(&self, others: impl Fn()) {
+    fn run(&self, server: &S) {
         let again: Vec<&str> = self.0.iter().map(|(what, _)| *what).collect();
         if again.is_empty() {
             tracing::info!("SIGHUP: nothing here comes from files that are read again");
@@ -45,13 +42,12 @@ impl Hooks {
             tracing::info!(?again, "SIGHUP: what comes from files is read again");
         }
         service_manager::reloading();
-        self.0.iter().for_each(|(_, reload)| reload());
-        others();
+        self.0.iter().for_each(|(_, reload)| reload(server));
         service_manager::ready();
     }
 }
 
-impl fmt::Debug for Hooks {
+impl<S> fmt::Debug for Hooks<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.0.iter().map(|(what, _)| what)).finish()
     }
@@ -69,10 +65,10 @@ impl Hangups {
             .map_err(|error| Failure::failed(format!("cannot handle signals: {error}")))
     }
 
-    /// Runs the hooks at each SIGHUP, and what else there is to do, for ever.
-    pub(crate) async fn serve(&mut self, hooks: &Hooks, others: impl Fn()) {
+    /// Runs the hooks of a server at each SIGHUP, for ever.
+    pub(crate) async fn serve<S>(&mut self, hooks: &Hooks<S>, server: &S) {
         while self.0.recv().await.is_some() {
-            hooks.run(&others);
+            hooks.run(server);
         }
         std::future::pending().await
     }

@@ -173,11 +173,7 @@ fn config(
         tls,
         stun_listen: udp_addresses(stun),
         stun_is_optional,
-        stun_answers_max: match answers {
-            None => Some(STUN_ANSWERS_MAX),
-            Some(OrNone::None) => None,
-            Some(OrNone::Some(most)) => Some(most),
-        },
+        stun_answers_max: answers.map_or(Some(STUN_ANSWERS_MAX), OrNone::value),
         stun_advertise: advertised
             .map(|List(all)| all.into_iter().map(|Advertised(address)| address).collect())
             .unwrap_or_default(),
@@ -196,11 +192,7 @@ fn config(
             ping_timeout: timeout.map_or(default.ping_timeout, |seconds| seconds.0),
             allow_private,
             workers_max: workers.unwrap_or(default.workers_max),
-            workers_per_address_max: match per_ip {
-                None => default.workers_per_address_max,
-                Some(OrNone::None) => None,
-                Some(OrNone::Some(most)) => Some(most),
-            },
+            workers_per_address_max: per_ip.map_or(default.workers_per_address_max, OrNone::value),
             workers_per_tenant_max,
             relay: relay_access,
             turn: environment.kept(args.turn.access(environment))?,
@@ -222,15 +214,15 @@ pub(crate) fn udp_addresses(set: Option<OrNone<List<Address>>>) -> Vec<SocketAdd
 pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let (config, store) = config(args, environment)?;
     let peers = store.map(|store| store.peers(&config.matchmaker));
-    let wants_tokens = matches!(config.auth, Auth::Token { .. });
-    let hooks = Hooks::default().with_tls(config.tls.as_ref()).with_token_keys(wants_tokens);
-    http::serve(&hooks, reload, || Server::bind_among(peers, config), Server::shutdown).await
-}
-
-fn reload(server: &Server) {
-    if let Err(error) = server.reload() {
-        tracing::warn!(%error, "the keys of tokens stay as they were");
+    let mut hooks = Hooks::default().with_tls(config.tls.as_ref());
+    if matches!(config.auth, Auth::Token { .. }) {
+        hooks.add("keys of tokens", |server: &Server| {
+            if let Err(error) = server.reload() {
+                tracing::warn!(%error, "the keys of tokens stay as they were");
+            }
+        });
     }
+    http::serve(&hooks, || Server::bind_among(peers, config), Server::shutdown).await
 }
 
 /// Reads all settings, and begins nothing.

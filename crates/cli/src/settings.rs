@@ -263,6 +263,15 @@ pub(crate) enum OrNone<T> {
     Some(T),
 }
 
+impl<T> OrNone<T> {
+    pub(crate) fn value(self) -> Option<T> {
+        match self {
+            Self::None => None,
+            Self::Some(value) => Some(value),
+        }
+    }
+}
+
 impl<T: FromStr> FromStr for OrNone<T> {
     type Err = T::Err;
 

@@ -205,7 +205,7 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<ExitCod
     let signal = loop {
         tokio::select! {
             signal = stop.wait() => break signal,
-            () = hangups.serve(&hooks, || {}) => unreachable!("invariant: it serves for ever"),
+            () = hangups.serve(&hooks, &()) => unreachable!("invariant: it serves for ever"),
             // Each notice stands in the log already.
             notice = worker.next_notice() => if notice.is_none() {
                 return Err(Failure::failed("the worker has ended by itself; its log says why"));

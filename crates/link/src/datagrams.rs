@@ -3,6 +3,7 @@
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 
+use holepunch_wire::relay::udp::RUN_BYTES_MAX;
 use noq::udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Socket, Type};
 use tokio::io::Interest;
@@ -61,14 +62,13 @@ impl DatagramLine {
         Ok(Self { io, state, to })
     }
 
-    /// Most datagrams of one length in one call of the kernel.
+    /// Most datagrams of so many bytes in one call of the kernel, which takes as many bytes as one datagram of IP has, at most.
     #[must_use]
-    pub fn segments_max(&self) -> usize {
-        self.state.max_gso_segments().get()
+    pub fn run_max(&self, segment: usize) -> usize {
+        self.state.max_gso_segments().get().min(RUN_BYTES_MAX / segment.max(1)).max(1)
     }
 
-    /// Sends datagrams of so many bytes each, the last perhaps shorter: at most [`segments_max`](Self::segments_max), and
-    /// 64 KiB of them.
+    /// Sends datagrams of so many bytes each, the last perhaps shorter: at most [`run_max`](Self::run_max).
     ///
     /// # Errors
     /// The kernel does not take them.
@@ -99,5 +99,20 @@ impl DatagramLine {
         *count = 0;
         *count = self.io.async_io(Interest::READABLE, read).await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_whole_run_of_any_length_is_taken() {
+        let to = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let line = DatagramLine::open(to.local_addr().unwrap()).unwrap();
+        for segment in [1, 72, 1200, 1308, 1452, 9000, 60_000] {
+            let run = vec![7; line.run_max(segment) * segment];
+            line.send(&run, segment).await.unwrap();
+        }
     }
 }

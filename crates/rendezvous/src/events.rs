@@ -11,9 +11,8 @@ use holepunch_wire::WorkerId;
 use holepunch_wire::nat::NatClass;
 use holepunch_wire::session::{RoomName, SessionId};
 use holepunch_wire::tenant::Tenant;
-use holepunch_wire::text::truncate;
 use prometheus_client::metrics::counter::Counter;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tokio::sync::watch;
 
 use crate::telling::{Observer, is_surplus};
@@ -26,17 +25,13 @@ const DETAIL_BYTES_MAX: usize = 256;
 /// One event, as it is told.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
-    #[serde(skip)]
-    pub(crate) number: u64,
     pub(crate) id: EventId,
     /// Milliseconds since 1970.
     at_ms: u64,
     pub(crate) event: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<&'static str>,
-    #[serde(flatten)]
-    place: Option<Place>,
-    #[serde(skip)]
+    #[serde(flatten, serialize_with = "place")]
     pub(crate) room: Option<Room>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) session: Option<SessionId>,
@@ -47,18 +42,16 @@ pub(crate) struct Row {
     more: More,
 }
 
-/// Where it has happened.
-#[derive(Debug, Serialize)]
-struct Place {
-    room: RoomName,
-    #[serde(skip_serializing_if = "Tenant::is_unnamed")]
-    tenant: Tenant,
-}
-
-impl Place {
-    fn of(room: &Room) -> Self {
-        Self { room: room.name.clone(), tenant: room.tenant.clone() }
+/// Where it has happened, as two fields.
+fn place<S: Serializer>(room: &Option<Room>, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Place<'a> {
+        room: &'a RoomName,
+        #[serde(skip_serializing_if = "Tenant::is_unnamed")]
+        tenant: &'a Tenant,
     }
+    let place = room.as_ref().map(|it| Place { room: &it.name, tenant: &it.tenant });
+    place.serialize(serializer)
 }
 
 /// What some events say besides.
@@ -94,7 +87,7 @@ impl std::fmt::Display for EventId {
 }
 
 impl Serialize for EventId {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
@@ -114,15 +107,15 @@ impl FromStr for EventId {
 pub(crate) struct Events {
     instance: u32,
     ring: Mutex<Ring>,
-    /// The number of the newest one.
-    newest: watch::Sender<u64>,
+    /// Tells readers that there are newer ones.
+    news: watch::Sender<()>,
     /// How many there have been.
     pub(crate) told: Counter,
     /// How many were gone before a reader came to them.
     pub(crate) missed: Counter,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Ring {
     newest: u64,
     rows: VecDeque<Arc<Row>>,
@@ -138,8 +131,9 @@ pub(crate) struct Unread {
 
 impl Events {
     pub(crate) fn new(instance: u32) -> Self {
-        let (ring, newest) = (Mutex::default(), watch::Sender::new(0));
-        Self { instance, ring, newest, told: Counter::default(), missed: Counter::default() }
+        let ring = Ring { newest: 0, rows: VecDeque::with_capacity(EVENTS_KEPT) };
+        let (ring, news) = (Mutex::new(ring), watch::Sender::new(()));
+        Self { instance, ring, news, told: Counter::default(), missed: Counter::default() }
     }
 
     /// Which instance has counted them.
@@ -159,8 +153,8 @@ impl Events {
     }
 
     /// Tells of each newer one.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
-        self.newest.subscribe()
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
     }
 
     /// So many of those behind a number.
@@ -185,36 +179,36 @@ impl Observer for Arc<Events> {
         if told.quiet || is_surplus(&told.event) || matches!(told.event, Event::Dropped(_)) {
             return;
         }
-        let row = Row::of(told, at);
+        // All tasks wait for the ring: what is made for it and thrown away is, without it.
+        let mut row = Arc::new(Row::of(told, at, self.instance));
         let mut ring = self.lock();
         ring.newest += 1;
-        let number = ring.newest;
-        if ring.rows.len() >= EVENTS_KEPT {
-            ring.rows.pop_front();
+        if let Some(row) = Arc::get_mut(&mut row) {
+            row.id.number = ring.newest;
         }
-        let id = EventId { instance: self.instance, number };
-        ring.rows.push_back(Arc::new(Row { number, id, ..row }));
+        let oldest = if ring.rows.len() < EVENTS_KEPT { None } else { ring.rows.pop_front() };
+        ring.rows.push_back(row);
         drop(ring);
+        drop(oldest);
         self.told.inc();
-        self.newest.send_replace(number);
+        // Whoever reads has subscribed before he has looked into the ring.
+        if self.news.receiver_count() > 0 {
+            self.news.send_replace(());
+        }
     }
 }
 
 impl Row {
-    fn of(told: &Told, at: SystemTime) -> Self {
+    /// Its number is that of its place in the ring.
+    fn of(told: &Told, at: SystemTime, instance: u32) -> Self {
         let (event, reason) = told.event.code();
         let at_ms = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let (workers, mut more) = More::of(&told.event);
-        truncate(&mut more.detail, DETAIL_BYTES_MAX);
-        // What is cut keeps no room.
-        more.detail.shrink_to_fit();
+        let (workers, more) = More::of(&told.event);
         Self {
-            number: 0,
-            id: EventId { instance: 0, number: 0 },
+            id: EventId { instance, number: 0 },
             at_ms: u64::try_from(at_ms).unwrap_or(u64::MAX),
             event,
             reason,
-            place: told.room.as_ref().map(Place::of),
             room: told.room.clone(),
             session: told.session.map(|(session, _)| session),
             nats: told.session.map(|(_, nats)| nats),
@@ -228,6 +222,7 @@ impl More {
     fn of(event: &Event) -> (Vec<WorkerId>, Self) {
         let one = |worker: &WorkerId| vec![worker.clone()];
         let nothing = Self::default();
+        let cut = |text: &str| text[..text.floor_char_boundary(DETAIL_BYTES_MAX)].to_owned();
         match event {
             Event::Registered(worker, observed) => {
                 (one(worker), Self { ip: Some(observed.ip), ..nothing })
@@ -239,23 +234,23 @@ impl More {
             }
             Event::ReportRefused(worker, _, detail, _)
             | Event::MessageIgnored(worker, _, detail, _) => {
-                (one(worker), Self { detail: detail.clone(), ..nothing })
+                (one(worker), Self { detail: cut(detail), ..nothing })
             }
             Event::Paired(first, second) => (vec![first.clone(), second.clone()], nothing),
             Event::SessionStarted(workers, strategy, reason) => {
                 let strategy = Some(strategy.as_str());
-                (workers.to_vec(), Self { strategy, detail: reason.clone(), ..nothing })
+                (workers.to_vec(), Self { strategy, detail: cut(reason), ..nothing })
             }
             Event::Replanned(strategy, reason) => {
                 let strategy = Some(strategy.as_str());
-                (Vec::new(), Self { strategy, detail: reason.clone(), ..nothing })
+                (Vec::new(), Self { strategy, detail: cut(reason), ..nothing })
             }
             Event::LinkState(worker, report) => {
                 let more = Self {
                     strategy: Some(report.strategy.as_str()),
                     elapsed_ms: Some(report.elapsed_ms),
                     rtt_ms: report.rtt_ms,
-                    detail: report.reason.clone(),
+                    detail: cut(&report.reason),
                     ..nothing
                 };
                 (one(worker), more)
@@ -284,7 +279,7 @@ mod tests {
     }
 
     fn numbers(unread: &Unread) -> Vec<u64> {
-        unread.rows.iter().map(|row| row.number).collect()
+        unread.rows.iter().map(|row| row.id.number).collect()
     }
 
     #[test]

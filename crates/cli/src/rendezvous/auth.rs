@@ -55,10 +55,7 @@ impl Args {
         let most = self.max_workers_per_tenant;
         let variables = ["MAX_WORKERS_PER_TENANT"];
         let most = environment.setting("--max-workers-per-tenant", most, &variables)?;
-        let most = most.and_then(|most| match most {
-            OrNone::None => None,
-            OrNone::Some(most) => Some(most),
-        });
+        let most = most.and_then(OrNone::value);
         let kind = environment.setting("--auth", self.auth, &["AUTH"])?.unwrap_or(Kind::Open);
         let keys = environment.setting("--token-keys", self.token_keys, &["TOKEN_KEYS"])?;
         match (kind, keys) {

@@ -56,10 +56,9 @@ impl FromStr for Listen {
     }
 }
 
-/// Runs a server until a signal comes; `reload` is what it does at SIGHUP beside the hooks.
+/// Runs a server until a signal comes.
 pub(crate) async fn serve<S>(
-    hooks: &Hooks,
-    reload: impl Fn(&S),
+    hooks: &Hooks<S>,
     bind: impl FnOnce() -> Result<S, BindError>,
     shutdown: impl AsyncFnOnce(S),
 ) -> Result<ExitCode, Failure> {
@@ -68,7 +67,7 @@ pub(crate) async fn serve<S>(
     service_manager::ready();
     let signal = tokio::select! {
         signal = stop.wait() => signal,
-        () = hangups.serve(hooks, || reload(&server)) => unreachable!("invariant: it serves for ever"),
+        () = hangups.serve(hooks, &server) => unreachable!("invariant: it serves for ever"),
     };
     service_manager::stopping();
     tracing::info!(signal, "shutting down");

@@ -40,11 +40,8 @@ pub(crate) struct LimitArgs {
 impl LimitArgs {
     pub(crate) fn limits(self, environment: &Environment) -> Result<RelayLimits, Failure> {
         let size = |flag, value: Option<OrNone<Size>>, variable, default| {
-            Ok(match environment.setting(flag, value, &[variable])? {
-                None => default,
-                Some(OrNone::None) => None,
-                Some(OrNone::Some(Size(bytes))) => Some(bytes),
-            })
+            let value = environment.setting(flag, value, &[variable])?;
+            Ok(value.map_or(default, |size| size.value().map(|Size(bytes)| bytes)))
         };
         let default = RelayLimits::default();
         let most = environment.setting(

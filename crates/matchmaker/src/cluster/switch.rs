@@ -244,12 +244,11 @@ impl Switch {
         }
         // Nobody here wants the room. Those who do take it once the store knows that: did this one ask for it, it would give
         // it back at once, and the two would do so for ever.
-        let given_back = Some((room, epoch));
-        if self.given_back != given_back
-            && let Some((room, epoch)) = given_back.clone()
-        {
-            self.given_back = given_back;
+        let taken = (room, epoch);
+        if self.given_back.as_ref() != Some(&taken) {
+            let (room, epoch) = taken.clone();
             self.outs.push_back(SwitchOut::Store(Request::Disown { room, epoch }));
+            self.given_back = Some(taken);
         }
     }
 

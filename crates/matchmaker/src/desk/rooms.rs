@@ -195,9 +195,14 @@ impl Desk {
     }
 
     pub(super) fn tell_whereabouts(&mut self) {
-        self.moves += 1;
         let whereabouts = self.whereabouts();
-        self.errand(Errand::Is(whereabouts));
+        self.tell(whereabouts);
+    }
+
+    /// The registry is told where the worker is, each time with a later version.
+    pub(super) fn tell(&mut self, whereabouts: Whereabouts) {
+        self.moves += 1;
+        self.errand(Errand::Is(Whereabouts { version: self.moves, ..whereabouts }));
     }
 
     /// What the hall of a room is to know of this worker.

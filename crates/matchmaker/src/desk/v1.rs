@@ -183,6 +183,9 @@ impl Desk {
     /// What the worker says of its sessions counts as what this desk knows, until a hall has said what it knows. It does not
     /// know their rooms: those of a guest are in the one that it has visited, if that is one.
     fn recover(&mut self, held: Vec<HeldSession>, left: &[Room]) {
+        if held.is_empty() {
+            return;
+        }
         let home = self.room.clone();
         let may_wait = matches!(self.entry.0, None | Some(RoomMode::Pair));
         let mut visited = left.iter().filter(|room| Some(*room) != home.as_ref());
@@ -367,7 +370,7 @@ impl Desk {
             self.announce();
         }
         if before != after {
-            self.tell_whereabouts();
+            self.tell(after);
         }
     }
 }

@@ -90,12 +90,12 @@ impl Query {
     }
 
     pub(super) fn takes_room(&self, room: Option<&Room>) -> bool {
-        match &self.first_room() {
-            None => true,
-            Some(first) => room.is_some_and(|room| {
-                first.tenant == room.tenant && self.room.as_ref().is_none_or(|it| room.name == *it)
-            }),
-        }
+        let all = self.room.is_none() && self.tenant.is_none();
+        let tenant = self.tenant.as_ref().unwrap_or(&Tenant::Unnamed);
+        let is_it = |room: &Room| {
+            room.tenant == *tenant && self.room.as_ref().is_none_or(|it| room.name == *it)
+        };
+        all || room.is_some_and(is_it)
     }
 
     /// The first room that is asked for, where not all are.

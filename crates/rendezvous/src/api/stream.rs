@@ -64,7 +64,7 @@ fn page(door: &ApiDoor, query: &Query) -> Result<String, String> {
         if items.len() >= query.limit {
             break;
         }
-        next = row.number;
+        next = row.id.number;
         items.extend(is_wanted(row, query).then_some(row));
     }
     let next = (next < newest && !unread.rows.is_empty()).then_some(next);
@@ -141,7 +141,7 @@ struct Reader {
     place: Arc<Place>,
     query: Query,
     start: Start,
-    newest: watch::Receiver<u64>,
+    newest: watch::Receiver<()>,
     has_begun: bool,
     _permit: OwnedSemaphorePermit,
 }
@@ -184,7 +184,7 @@ impl Reader {
             let _always_fits = write!(text, "event: gap\ndata: {gap}\n\n");
         }
         for row in &unread.rows {
-            self.start.number = row.number;
+            self.start.number = row.id.number;
             if is_wanted(row, &self.query) {
                 let _always_fits = write!(text, "id: {}\ndata: {}\n\n", row.id, text_of(row));
             }

@@ -59,15 +59,6 @@ struct Linked {
     strategy: &'static str,
 }
 
-/// All reasons are there from the start, so that the first refusal is an increase.
-fn denied() -> Family<Word, Counter> {
-    let family = Family::default();
-    for code in REFUSAL_CODES {
-        drop(family.get_or_create(&[("reason", code)]));
-    }
-    family
-}
-
 fn time_to_link() -> Histogram {
     Histogram::new(TIME_TO_LINK)
 }
@@ -101,7 +92,7 @@ impl Counters {
             registrations_refused: by_reason!(CloseReason),
             left: by_reason!(LeaveReason),
             reports_refused: Family::default(),
-            denied: denied(),
+            denied: ByWord::new("reason", REFUSAL_CODES).family(),
             waits: Counter::default(),
             pairings: protocols(),
             offers: protocols(),

@@ -9,9 +9,6 @@ use noq_udp::Transmit;
 
 use super::socket::Socket;
 
-/// Most bytes of one call, below the longest datagram of IP.
-const RUN_BYTES_MAX: usize = 60_000;
-
 /// To whom, from where, and how long each answer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Run {
@@ -31,7 +28,7 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     pub(super) fn push(&mut self, sockets: &[Socket], run: Run, answer: &[u8]) {
-        let most = sockets[run.via].segments_max().min(RUN_BYTES_MAX / run.segment.max(1));
+        let most = sockets[run.via].run_max(run.segment);
         let joins = self.run == Some(run) && self.bytes.len() + answer.len() <= most * run.segment;
         if !joins {
             self.flush(sockets);

@@ -4,6 +4,7 @@ use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use holepunch_wire::relay::udp::RUN_BYTES_MAX;
 use noq_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -115,9 +116,9 @@ impl Socket {
         }
     }
 
-    /// Most datagrams of one length in one call of the kernel.
-    pub(crate) fn segments_max(&self) -> usize {
-        self.state.max_gso_segments().get()
+    /// Most datagrams of so many bytes in one call of the kernel, which takes as many bytes as one datagram of IP has, at most.
+    pub(crate) fn run_max(&self, segment: usize) -> usize {
+        self.state.max_gso_segments().get().min(RUN_BYTES_MAX / segment.max(1)).max(1)
     }
 
     /// Sends what one call of the kernel takes, or nothing.

@@ -148,15 +148,7 @@ impl Worker {
                 let is_pair = self.kind() == Kind::Pair;
                 let unsure = self.sessions.extract_if(.., |_, seen| is_pair && seen.is_unsure);
                 let unsure = unsure.map(|(session, _)| session).collect();
-                let held = HeldSession {
-                    session,
-                    peer: peer.clone(),
-                    role: offer.details.role,
-                    number,
-                    strategy: offer.details.plan.strategy,
-                    direct: true,
-                    guest: offer.details.guest,
-                };
+                let held = offer.held(true);
                 let seen = Seen { peer: peer.clone(), since: now, number, held, is_unsure: false };
                 self.sessions.insert(session, seen);
                 self.wants_since = None;
@@ -188,7 +180,7 @@ impl Worker {
             ServerV1::Plan { session, plan } => {
                 if let Some(seen) = self.sessions.get_mut(&session) {
                     (seen.number, seen.is_unsure) = (plan.number, false);
-                    (seen.held.number, seen.held.strategy) = (plan.number, plan.strategy);
+                    seen.held.planned(&plan);
                 }
                 Heard::Nothing
             }

@@ -128,6 +128,10 @@ impl Reason {
     }
 }
 
+/// Most bytes of datagrams that one call of the kernel takes: as many as one datagram has, without its headers (RFC 768,
+/// RFC 8200).
+pub const RUN_BYTES_MAX: usize = 65_535 - 40 - 8;
+
 /// What a worker asks with for a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bind {

@@ -417,6 +417,30 @@ pub struct SessionOffer {
     pub details: SessionDetails,
 }
 
+impl SessionOffer {
+    /// What its worker says of the session when it takes it up again.
+    #[must_use]
+    pub fn held(&self, direct: bool) -> HeldSession {
+        let SessionDetails { session, role, plan, guest, .. } = &self.details;
+        HeldSession {
+            session: *session,
+            peer: self.peer.clone(),
+            role: *role,
+            number: plan.number,
+            strategy: plan.strategy,
+            direct,
+            guest: *guest,
+        }
+    }
+}
+
+impl HeldSession {
+    /// There is another plan.
+    pub fn planned(&mut self, plan: &Plan) {
+        (self.number, self.strategy) = (plan.number, plan.strategy);
+    }
+}
+
 /// The types of [`WorkerV1`].
 pub(super) const WORKER_KINDS: [&str; 10] = [
     "hello",

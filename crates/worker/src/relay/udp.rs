@@ -73,28 +73,28 @@ impl ByUdp {
 
     /// Sends what a frame holds, or gives the frame back: it goes by the WebSocket.
     pub(super) async fn send(&self, frame: Vec<u8>) -> Option<Vec<u8>> {
-        let (line, channel, most) = {
-            let state = self.state();
+        let (line, channel, is_news) = {
+            let mut state = self.state();
             let Some((channel, most)) = state.machine.in_use() else { return Some(frame) };
             let Some(line) = state.line.clone() else { return Some(frame) };
-            (line, channel, most)
+            if datagrams(&frame).any(|datagram| datagram.len() > most) {
+                return Some(frame);
+            }
+            (line, channel, state.machine.carried(Instant::now()))
         };
-        if datagrams(&frame).any(|datagram| datagram.len() > most) {
-            return Some(frame);
-        }
-        if self.state().machine.carried(Instant::now()) {
+        if is_news {
             self.changed.notify_one();
         }
         let header = data_header(channel);
-        let segments_max = line.segments_max();
-        let (mut run, mut stride) = (Vec::with_capacity(frame.len()), 0);
+        // A header is longer than a length of the frame.
+        let (mut run, mut stride) = (Vec::with_capacity(2 * frame.len()), 0);
         for datagram in datagrams(&frame) {
             let bytes = HEADER_BYTES + datagram.len();
             // A run goes on with datagrams of its length; a shorter one is its last.
             let goes_on = stride > 0
                 && bytes <= stride
                 && run.len() % stride == 0
-                && run.len() / stride < segments_max;
+                && run.len() / stride < line.run_max(stride);
             if !goes_on {
                 send_run(&line, &run, stride).await;
                 run.clear();
@@ -186,23 +186,24 @@ impl ByUdp {
         let mut frame = RelayFrame::default();
         let now = Instant::now();
         for datagram in reads.datagrams() {
-            let was_in_use = self.is_in_use();
-            let heard = {
-                let mut state = self.state();
-                match state.machine.handle(datagram, &mut rand::rng(), now) {
-                    Heard::Data(payload) => Some(payload),
-                    Heard::Nothing => None,
-                    Heard::Over(why) => {
-                        tracing::debug!(url = %self.url, ?why, "no relay by UDP any more");
-                        None
-                    }
-                }
+            let (heard, begins) = {
+                let State { machine, .. } = &mut *self.state();
+                let was_in_use = machine.in_use().is_some();
+                let heard = machine.handle(datagram, &mut rand::rng(), now);
+                (heard, !was_in_use && machine.in_use().is_some())
             };
-            if !was_in_use && self.is_in_use() {
+            if begins {
                 tracing::debug!(url = %self.url, "the relay answers by UDP");
                 self.used.notify_one();
             }
-            let Some(payload) = heard else { continue };
+            let payload = match heard {
+                Heard::Data(payload) => payload,
+                Heard::Nothing => continue,
+                Heard::Over(why) => {
+                    tracing::debug!(url = %self.url, ?why, "no relay by UDP any more");
+                    continue;
+                }
+            };
             if !frame.push(payload) {
                 end.deliver(Bytes::from(std::mem::take(&mut frame).into_bytes())).await;
                 frame.push(payload);

@@ -50,22 +50,12 @@ impl Resuming {
     }
 
     pub(crate) fn offered(&mut self, offer: &SessionOffer) {
-        let (details, session) = (&offer.details, offer.details.session);
-        let held = HeldSession {
-            session,
-            peer: offer.peer.clone(),
-            role: details.role,
-            number: details.plan.number,
-            strategy: details.plan.strategy,
-            direct: false,
-            guest: details.guest,
-        };
-        self.held.insert(session, held);
+        self.held.insert(offer.details.session, offer.held(false));
     }
 
     pub(crate) fn planned(&mut self, session: SessionId, plan: &Plan) {
         if let Some(held) = self.held.get_mut(&session) {
-            (held.number, held.strategy) = (plan.number, plan.strategy);
+            held.planned(plan);
         }
     }
 

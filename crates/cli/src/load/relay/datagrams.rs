@@ -26,7 +26,7 @@ const LOST_AFTER: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_millis(1);
 /// A datagram's number stands behind the header.
 const NUMBER: std::ops::Range<usize> = HEADER_BYTES..HEADER_BYTES + 8;
-/// DatagramReads of one call of the kernel.
+/// Reads of one call of the kernel.
 const READS: usize = 8;
 const SMALL_BYTES: usize = 64;
 /// A round trip begins so often.
@@ -102,7 +102,7 @@ struct Writer {
 impl Writer {
     fn new(by: &ByUdp, plan: Plan) -> Self {
         let datagram_bytes = HEADER_BYTES + usize::from(plan.datagram_bytes).max(8);
-        let most = by.line.segments_max().min(60_000 / datagram_bytes).max(1);
+        let most = by.line.run_max(datagram_bytes);
         let mut datagram = vec![0x5a; datagram_bytes];
         datagram[..HEADER_BYTES].copy_from_slice(&data_header(by.channel));
         Self { bytes: datagram.repeat(most), datagram_bytes, next: 0 }
@@ -128,7 +128,7 @@ fn number(datagram: &[u8]) -> Option<u64> {
 }
 
 /// Sends as much as is acknowledged.
-async fn fill(by: &ByUdp, plan: Plan, until: Instant) -> io::Result<u64> {
+async fn fill(by: &ByUdp, plan: Plan, until: Instant) -> io::Result<()> {
     let (mut writer, mut reads) = (Writer::new(by, plan), DatagramReads::of(READS));
     let mut acknowledged = 0;
     while Instant::now() < until {
@@ -144,11 +144,11 @@ async fn fill(by: &ByUdp, plan: Plan, until: Instant) -> io::Result<u64> {
         let newest = reads.datagrams().filter_map(number).max();
         acknowledged = newest.map_or(acknowledged, |it| it.max(acknowledged)).min(writer.next);
     }
-    Ok(0)
+    Ok(())
 }
 
 /// Sends so much, whatever arrives.
-async fn pace(by: &ByUdp, plan: Plan, mbit: u32, until: Instant) -> io::Result<u64> {
+async fn pace(by: &ByUdp, plan: Plan, mbit: u32, until: Instant) -> io::Result<()> {
     let mut writer = Writer::new(by, plan);
     let start = Instant::now();
     let per_second = u64::from(mbit) * 1_000_000 / 8 / u64::from(plan.datagram_bytes);
@@ -162,7 +162,7 @@ async fn pace(by: &ByUdp, plan: Plan, mbit: u32, until: Instant) -> io::Result<u
             tokio::time::sleep(TICK).await;
         }
     }
-    Ok(0)
+    Ok(())
 }
 
 /// Counts what arrives in the measured time, and acknowledges it.

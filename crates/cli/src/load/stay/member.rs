@@ -162,9 +162,7 @@ impl Member {
                 }
                 ServerV1::Plan { session, plan } => {
                     let held = self.held.iter_mut().filter(|held| held.session == session);
-                    held.for_each(|held| {
-                        (held.number, held.strategy) = (plan.number, plan.strategy)
-                    });
+                    held.for_each(|held| held.planned(&plan));
                 }
                 _ => {}
             },
@@ -200,16 +198,8 @@ impl Member {
     async fn offered(&mut self, offer: &SessionOffer, socket: &mut Socket) -> Result<(), String> {
         let (session, now) = (offer.details.session, Instant::now());
         let plan = &offer.details.plan;
-        let held = HeldSession {
-            session,
-            peer: offer.peer.clone(),
-            role: offer.details.role,
-            number: plan.number,
-            strategy: plan.strategy,
-            direct: true,
-            guest: offer.details.guest,
-        };
-        if let Some(had) = self.held.replace(held).filter(|had| had.session != session) {
+        if let Some(had) = self.held.replace(offer.held(true)).filter(|had| had.session != session)
+        {
             self.run.told(|ledger| ledger.doubled(self.index, had.session));
         }
         let waited = self.wants_since.take().map(|since| now - since);

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use holepunch_wire::relay;
 use holepunch_wire::relay::udp::{
     self, Channel as Number, Echo, HEADER_BYTES, PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_SAFE,
 };
-use holepunch_wire::relay::{self, LENGTH_BYTES};
 use noq_udp::Transmit;
 
 use super::super::Pair;
@@ -134,7 +134,7 @@ impl Channel {
             return false;
         }
         let header = udp::data_header(self.number);
-        let mut run = Vec::with_capacity(frame.len() + frame.len() / LENGTH_BYTES.max(1) / 16);
+        let mut run = Vec::with_capacity(frame.len() + frame.len() / 32);
         let mut stride = 0;
         for datagram in relay::datagrams(frame) {
             let bytes = HEADER_BYTES + datagram.len();
@@ -158,7 +158,7 @@ impl Channel {
         let sockets = sockets.upgrade().ok_or(RelayDrop::NotSent)?;
         let socket = &sockets[*own];
         let stride = stride.unwrap_or(bytes.len()).max(1);
-        for contents in bytes.chunks(socket.segments_max() * stride) {
+        for contents in bytes.chunks(socket.run_max(stride) * stride) {
             let segment_size = (contents.len() > stride).then_some(stride);
             let transmit =
                 Transmit { destination: *to, ecn: None, contents, segment_size, src_ip: *from };
