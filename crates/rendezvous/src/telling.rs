@@ -116,7 +116,8 @@ fn log(told: &Told) {
         }
         Event::PublicIp(worker, ip) => tracing::info!(code, %worker, %ip, "public IP reported"),
         Event::Queued { worker, endpoint, waiting } => {
-            tracing::info!(code, %worker, %endpoint, waiting, "UDP endpoint accepted, in the ready queue");
+            // A fleet reports all at once, and again for each further peer: the line of its pair is enough.
+            tracing::debug!(code, %worker, %endpoint, waiting, "UDP endpoint accepted, in the ready queue");
         }
         Event::ReportRefused(worker, _, detail, _) => {
             complaint!(event, code, reason_code, %worker, detail, "UDP endpoint refused");
