@@ -136,12 +136,15 @@ async fn register(
         let selected = HeaderValue::from_static(SUBPROTOCOL);
         response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, selected);
     }
+    // In a box of its own, since the task of a worker that is idle would hold room for it.
+    let opening = Box::pin(async move {
+        let socket = websocket::open(upgrade.await.ok()?, websocket_config()).await;
+        let hub = Arc::clone(&door.hub);
+        Some(Box::new(Connection::new(hub, socket, (arrival, ticket), verifier)))
+    });
     tokio::spawn(async move {
-        if let Ok(upgraded) = upgrade.await {
-            let socket = websocket::open(upgraded, websocket_config()).await;
-            let hub = Arc::clone(&door.hub);
-            let connection = Connection::new(hub, socket, (arrival, ticket), verifier);
-            signalling::serve(Box::new(connection)).await;
+        if let Some(connection) = opening.await {
+            signalling::serve(connection).await;
         }
         drop((alive, place));
     });

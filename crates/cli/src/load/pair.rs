@@ -1,6 +1,7 @@
 //! Workers that all report at once, and are offered each other.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,12 +31,13 @@ pub(super) async fn run(connected: Connected, timeout: Duration) -> Summary {
     meter.stop();
     let workers = clients.len();
     let start = Arc::new(Barrier::new(workers + 1));
+    let all_offered = Arc::new(Barrier::new(workers));
     let mut tasks = JoinSet::new();
     for client in clients {
-        let start = Arc::clone(&start);
+        let (start, all_offered) = (Arc::clone(&start), Arc::clone(&all_offered));
         tasks.spawn(async move {
             start.wait().await;
-            report(client, timeout).await
+            report(client, timeout, &all_offered).await
         });
     }
     start.wait().await;
@@ -59,11 +61,11 @@ pub(super) async fn run(connected: Connected, timeout: Duration) -> Summary {
     summary
 }
 
-async fn report(mut client: Client, timeout: Duration) -> Seen {
-    let reported = Instant::now();
+/// Nobody leaves before all others have their offers: what a departure costs the server would be counted with them.
+async fn report(mut client: Client, timeout: Duration, all_offered: &Barrier) -> Seen {
     let mut seen = Seen {
         id: Arc::clone(&client.id),
-        reported,
+        reported: Instant::now(),
         offered: None,
         peers: Vec::new(),
         failure: None,
@@ -75,29 +77,43 @@ async fn report(mut client: Client, timeout: Duration) -> Seen {
     };
     if let Err(why) = sent.await {
         seen.failure = Some(why);
-        return seen;
     }
-    let deadline = tokio::time::Instant::from_std(reported + timeout);
+    let mut others = pin!(all_offered.wait());
+    let mut are_offered = false;
+    let deadline = tokio::time::Instant::from_std(seen.reported + timeout);
     let mut until = deadline;
-    while let Ok(message) = tokio::time::timeout_at(until, client.next()).await {
-        match message {
-            Ok(FromServer::Offer(Ok(offer))) => {
-                seen.offered.get_or_insert_with(Instant::now);
-                seen.peers.push(offer.peer.as_str().to_owned());
+    while seen.failure.is_none() {
+        tokio::select! {
+            message = tokio::time::timeout_at(until, client.next()) => match message {
+                Ok(message) => seen.take(message),
+                Err(_) => break,
+            },
+            _ = &mut others, if seen.offered.is_some() && !are_offered => {
+                are_offered = true;
                 until = deadline.min(tokio::time::Instant::now() + SECOND_OFFER_WITHIN);
-            }
-            Ok(FromServer::UdpEndpointAck(Err(detail))) => {
-                seen.failure = Some(format!("report refused: {detail}"));
-                break;
-            }
-            Ok(_) => {}
-            Err(why) => {
-                seen.failure = Some(why);
-                break;
             }
         }
     }
+    if !are_offered {
+        others.await;
+    }
     seen
+}
+
+impl Seen {
+    fn take(&mut self, message: Result<FromServer, String>) {
+        match message {
+            Ok(FromServer::Offer(Ok(offer))) => {
+                self.offered.get_or_insert_with(Instant::now);
+                self.peers.push(offer.peer.as_str().to_owned());
+            }
+            Ok(FromServer::UdpEndpointAck(Err(detail))) => {
+                self.failure = Some(format!("report refused: {detail}"));
+            }
+            Ok(_) => {}
+            Err(why) => self.failure = Some(why),
+        }
+    }
 }
 
 /// Whatever is not "each exactly once, with each other". One worker of an odd number may be left.
