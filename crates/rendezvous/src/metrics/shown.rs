@@ -1,0 +1,85 @@
+//! What every server shows, a rendezvous or a relay alone: what listens, and what is relayed.
+
+use std::sync::{Mutex, PoisonError};
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Metric, Registry};
+
+use super::words::Word;
+use crate::front::Front;
+use crate::relay::Relay;
+use crate::stun::StunServer;
+
+/// Before the name of every metric.
+const PREFIX: &str = "holepunch";
+
+/// All metrics of one process, by their names.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    registry: Mutex<Registry>,
+    connections: Family<Word, Gauge>,
+    relay_ends: Gauge,
+}
+
+impl Shown {
+    pub(crate) fn new() -> Self {
+        let registry = Mutex::new(Registry::with_prefix(PREFIX));
+        let shown = Self { registry, connections: Family::default(), relay_ends: Gauge::default() };
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        shown.add("build", "The server's software", build);
+        shown.add("connections", "Open connections", shown.connections.clone());
+        shown.add("relay_ends", "Open relay connections", shown.relay_ends.clone());
+        shown
+    }
+
+    /// Those of the relay.
+    pub(crate) fn add_relay(&self, relay: Option<&Relay>) {
+        let dropped = relay.map(Relay::dropped).cloned().unwrap_or_default();
+        let relay = relay.map(Relay::figures).cloned().unwrap_or_default();
+        self.add("relay_bytes", "Bytes that workers have sent to the relay", relay.bytes);
+        let refused = "Relay connections that were not taken";
+        self.add("relay_refused", refused, relay.refused.family());
+        let help = "Datagrams of the relay that went nowhere";
+        self.add("relay_datagrams_dropped", help, dropped.words().family());
+        self.add("relay_slowed", "Sessions over their relay's rate", relay.slowed);
+        self.add("relay_over_quota", "Relay connections over a quota", relay.over_quota);
+    }
+
+    /// Those of what listens.
+    pub(crate) fn add_listening(&self, front: &Front) {
+        self.add("requests_refused", "Requests refused", front.refused.words().family());
+        let ended = "Connections that were ended for others";
+        self.add("connections_evicted", ended, front.connections.evicted());
+    }
+
+    /// Those of the STUN server.
+    pub(crate) fn add_stun(&self, stun: Option<&StunServer>) {
+        let answers = stun.map_or_else(crate::stun::no_answers, StunServer::answers);
+        self.add("stun_answers", "Binding requests, by what was answered", answers.family());
+    }
+
+    /// The answer to a scrape, with what is open at the moment where workers come in.
+    pub(crate) fn text(&self, front: &Front, relay: Option<&Relay>) -> String {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        for (kind, count) in ["websocket", "other"].into_iter().zip(front.connections.open()) {
+            self.connections.get_or_create(&[("kind", kind)]).set(number(count));
+        }
+        self.relay_ends.set(number(relay.map_or(0, Relay::open_ends)));
+        let mut text = String::new();
+        // A text takes whatever is written to it.
+        self.change(|registry| _ = encode(&mut text, registry));
+        text
+    }
+
+    /// One more.
+    pub(super) fn add(&self, name: &str, help: &str, metric: impl Metric) {
+        self.change(|registry| registry.register(name, help, metric));
+    }
+
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Registry) -> T) -> T {
+        change(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
