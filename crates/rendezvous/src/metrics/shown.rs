@@ -1,6 +1,7 @@
 //! What every server shows, a rendezvous or a relay alone: what listens, and what is relayed.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::UNIX_EPOCH;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
@@ -12,6 +13,7 @@ use super::words::Word;
 use crate::front::Front;
 use crate::relay::Relay;
 use crate::stun::StunServer;
+use crate::tls::Tls;
 
 /// Before the name of every metric.
 const PREFIX: &str = "holepunch";
@@ -22,16 +24,24 @@ pub(crate) struct Shown {
     registry: Mutex<Registry>,
     connections: Family<Word, Gauge>,
     relay_ends: Gauge,
+    tls_not_after: Gauge,
 }
 
 impl Shown {
     pub(crate) fn new() -> Self {
         let registry = Mutex::new(Registry::with_prefix(PREFIX));
-        let shown = Self { registry, connections: Family::default(), relay_ends: Gauge::default() };
+        let shown = Self {
+            registry,
+            connections: Family::default(),
+            relay_ends: Gauge::default(),
+            tls_not_after: Gauge::default(),
+        };
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         shown.add("build", "The server's software", build);
         shown.add("connections", "Open connections", shown.connections.clone());
         shown.add("relay_ends", "Open relay connections", shown.relay_ends.clone());
+        let help = "When the certificate of TLS ends, in seconds of Unix time";
+        shown.add("tls_not_after_seconds", help, shown.tls_not_after.clone());
         shown
     }
 
@@ -53,6 +63,10 @@ impl Shown {
         self.add("requests_refused", "Requests refused", front.refused.words().family());
         let ended = "Connections that were ended for others";
         self.add("connections_evicted", ended, front.connections.evicted());
+        let tls = front.tls.as_ref().map(Tls::figures).cloned().unwrap_or_default();
+        self.add("tls_handshakes", "Clients of TLS, by what came of them", tls.handshakes.family());
+        let reloads = "How often the files of the certificate were read again";
+        self.add("tls_reloads", reloads, tls.reloads.family());
     }
 
     /// Those of the STUN server.
@@ -68,6 +82,10 @@ impl Shown {
             self.connections.get_or_create(&[("kind", kind)]).set(number(count));
         }
         self.relay_ends.set(number(relay.map_or(0, Relay::open_ends)));
+        let not_after = front.tls.as_ref().and_then(Tls::not_after);
+        let not_after = not_after.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let not_after = not_after.and_then(|it| i64::try_from(it.as_secs()).ok());
+        self.tls_not_after.set(not_after.unwrap_or(0));
         let mut text = String::new();
         // A text takes whatever is written to it.
         self.change(|registry| _ = encode(&mut text, registry));
