@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use holepunch_rendezvous::{RelayConfig, RelayServer};
 
 use crate::exit::Failure;
+use crate::rendezvous::admin;
 use crate::rendezvous::http::{self, Http};
 use crate::rendezvous::relay::KeyArgs;
 use crate::rendezvous::relay_limits::LimitArgs;
@@ -31,6 +32,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
+    admin: admin::Args,
+    #[command(flatten)]
     pub(crate) inspecting: inspecting::Args,
 }
 
@@ -49,6 +52,7 @@ fn config(args: Args, environment: &Environment) -> Result<RelayConfig, Failure>
         udp_listen: udp_addresses(udp),
         trusted_proxies,
         proxy_protocol,
+        admin: args.admin.read(environment)?,
         open_files_max: None,
         limits,
         key,
@@ -87,9 +91,11 @@ mod tests {
         let failure = format!("{:?}", read(&[], &[]).unwrap_err());
         assert!(failure.contains("--relay-key"), "{failure}");
         let key = ("RELAY_KEY", "0123456789abcdef0123456789abcdef");
-        let flags = ["--listen", "127.0.0.1:1", "--relay-quota", "1M"];
+        let flags =
+            ["--listen", "127.0.0.1:1", "--relay-quota", "1M", "--admin-listen", "127.0.0.1:2"];
         let config = read(&flags, &[key, ("TRUSTED_PROXY", "10.0.0.0/8")]).unwrap();
         assert_eq!(config.listen, "127.0.0.1:1".parse().unwrap());
+        assert_eq!(config.admin.listen, Some("127.0.0.1:2".parse().unwrap()));
         assert_eq!((config.limits.quota, config.trusted_proxies.len()), (Some(1 << 20), 1));
     }
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use holepunch_link::{ServerName, ServerNameError};
 use holepunch_rendezvous::{Auth, Config, MatchmakerConfig, STUN_ANSWERS_MAX, Server};
 
-mod admin;
+pub(crate) mod admin;
 mod auth;
 pub(crate) mod http;
 pub(crate) mod relay;

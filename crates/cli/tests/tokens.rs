@@ -190,6 +190,37 @@ async fn a_token_that_is_revoked_while_its_worker_runs_is_told_and_another_one_i
 }
 
 #[tokio::test]
+async fn a_token_from_a_file_that_is_refused_is_told_as_one_and_the_doctor_says_to_get_another() {
+    let scene = Scene::start().await;
+    let token = scene.token(&["--room", "build"]).await;
+    std::fs::write(scene.path("token"), &token).unwrap();
+    std::fs::write(scene.path("wrong"), "ey.ey.x").unwrap();
+    let home = ("HOME", scene.folder.path().to_str().unwrap());
+    for variable in ["HOLEPUNCH_TOKEN_FILE", "HOLEPUNCH_TOKEN"] {
+        let (file, wrong) = (scene.path("wrong"), "ey.ey.x");
+        let value = if variable == "HOLEPUNCH_TOKEN" { wrong } else { &file };
+        let variables = [home, ("STUN_SERVERS", &*scene.stun), (variable, value)];
+        let doctor = ["doctor", &scene.url, "--json", "--no-port-mapping"];
+        let doctor = Program::end_of(&doctor, &variables).await;
+        let document: Value = serde_json::from_str(&doctor.out).unwrap();
+        let checks = document["checks"].as_array().unwrap();
+        let websocket = checks.iter().find(|it| it["check"] == "websocket").unwrap();
+        let fix = websocket["fix"].as_str().unwrap();
+        assert!(fix.contains("get a token"), "{variable}: {websocket}");
+    }
+    // Its worker waits for another one.
+    let file = scene.path("wrong");
+    let pipe = ["pipe", "--room", "build", "--token-file", &file];
+    let mut waits = Program::run_with_input(&pipe, &scene.variables(&[]), "hello");
+    waits.log.line("token_malformed").await;
+    std::fs::write(&file, &token).unwrap();
+    let other = ["pipe", "--room", "build", "--token-file", &scene.path("token")];
+    let takes = Program::end_of(&other, &scene.variables(&[])).await;
+    assert_eq!((takes.code, takes.out.as_str()), (Some(0), "hello"), "{takes:?}");
+    assert_eq!(waits.end().await.code, Some(0));
+}
+
+#[tokio::test]
 async fn keys_and_tokens_are_made_as_they_are_meant() {
     let scene = Scene::start().await;
     let path = scene.path("signing.json");

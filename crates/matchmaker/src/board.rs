@@ -345,6 +345,7 @@ impl Board {
                 SwitchOut::Store(request) => self.request(request, now),
                 SwitchOut::Send(to, packet) => self.packets.push_back((to, packet)),
                 SwitchOut::Dropped(why) => self.halls.dropped(why),
+                SwitchOut::Unreadable(from) => self.halls.unreadable(from),
             }
         }
         has_any

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::Room;
 use crate::permit::Permit;
+use crate::seat::InstanceId;
 
 /// One WebSocket connection. The server counts them; a number is never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -234,6 +235,7 @@ holepunch_wire::reasons! {
         Gone = "gone", "something of a connection that is over";
         Unsent = "unsent", "something for a client that takes nothing more";
         TooFarBehind = "too_far_behind", "something for another rendezvous, which has not taken what was before it";
+        OtherVersion = "other_version", "something of another rendezvous, of another version, that cannot be read";
         UnaskedPong = "unasked_pong", "a pong that nobody has asked for";
         NotText = "not_text", "a frame that is no text";
         NotJson = "not_json", "a text that is no message";
@@ -292,6 +294,8 @@ pub enum Event {
     MessageIgnored(WorkerId, DropReason, String, u32),
     /// Something else was left alone.
     Dropped(DropReason),
+    /// The first of what another rendezvous says, of another version, that cannot be read. Each one is [`Self::Dropped`] as well.
+    Unreadable(InstanceId),
     /// A ping is overdue: the worker is not offered until it answers.
     PingOverdue(WorkerId),
     /// A worker left registry and queue.
@@ -316,6 +320,7 @@ impl Event {
             Self::LinkState(_, report) => ("link_state", Some(report.state.code())),
             Self::SessionEnded(why) => ("session_ended", Some(why.code())),
             Self::MessageIgnored(_, why, ..) | Self::Dropped(why) => ("dropped", Some(why.code())),
+            Self::Unreadable(_) => ("unreadable", None),
             Self::PingOverdue(_) => ("ping_overdue", None),
             Self::Left(_, why) => ("left", Some(why.code())),
         }

@@ -94,6 +94,11 @@ impl Halls {
         self.shared.events.push_back(Event::Dropped(why).told(None));
     }
 
+    /// Another instance says what this one does not know.
+    pub(crate) fn unreadable(&mut self, from: InstanceId) {
+        self.shared.events.push_back(Event::Unreadable(from).told(None));
+    }
+
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some((at, room)) = self.due.first()

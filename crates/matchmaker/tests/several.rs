@@ -100,7 +100,7 @@ fn what_was_sent_to_an_instance_of_before_is_left_alone() {
     let mut board = Board::of_several(own, Config::default(), StdRng::seed_from_u64(1), now);
     let letter = Letter::Replaced(ConnectionId(1));
     let envelope = Envelope { room: Room::default(), epoch: Epoch::default(), letter };
-    let packet = Packet { sent: Some((1, envelope)), received: 0 };
+    let packet = Packet { sent: Some((1, Some(envelope))), received: 0 };
     board.handle_packet((OTHER, InstanceId(1 << 32)), packet.clone(), now);
     assert!(board.poll_note().is_none() && board.poll_packet().is_none());
     board.handle_packet((OTHER, own), packet, now);
@@ -120,9 +120,31 @@ fn a_room_for_whose_owner_it_is_taken_is_given_back_once_and_not_asked_for() {
     for number in 1..=2 {
         let letter = Letter::Command(seat, Command::Want { waited: None });
         let envelope = Envelope { room: room.clone(), epoch, letter };
-        let packet = Packet { sent: Some((number, envelope)), received: 0 };
+        let packet = Packet { sent: Some((number, Some(envelope))), received: 0 };
         board.handle_packet((OTHER, own), packet, now);
     }
     let asked: Vec<_> = std::iter::from_fn(|| board.poll_request()).map(|(_, it)| it).collect();
     assert_eq!(asked, [Request::Disown { room, epoch }]);
+}
+
+#[test]
+fn what_cannot_be_read_is_counted_told_of_once_acknowledged_and_skipped() {
+    #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+    let now = Instant::now();
+    let own = InstanceId(0);
+    let mut board = Board::of_several(own, Config::default(), StdRng::seed_from_u64(1), now);
+    let letter = Letter::Replaced(ConnectionId(1));
+    let known = Envelope { room: Room::default(), epoch: Epoch::default(), letter };
+    for (number, envelope) in (1..).zip([None, None, Some(known)]) {
+        let packet = Packet { sent: Some((number, envelope)), received: 0 };
+        board.handle_packet((OTHER, own), packet.clone(), now);
+        // It comes twice, as the fabric likes.
+        board.handle_packet((OTHER, own), packet, now);
+    }
+    assert!(board.poll_note().is_some(), "what follows goes on");
+    let acknowledged = std::iter::from_fn(|| board.poll_packet()).last();
+    assert_eq!(acknowledged, Some((OTHER, Packet { sent: None, received: 3 })));
+    let told: Vec<_> = std::iter::from_fn(|| board.poll_event()).map(|it| it.event).collect();
+    let dropped = Event::Dropped(DropReason::OtherVersion);
+    assert_eq!(told, [Event::Unreadable(OTHER), dropped.clone(), dropped]);
 }

@@ -4,10 +4,11 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{AUTHORIZATION, VIA, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::middleware::Next;
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,6 +18,7 @@ use crate::client_address::client_address;
 use crate::forwarded;
 use crate::front::Front;
 use crate::identity::{asked, host_name};
+use crate::listening::{BindError, Bound, Settings};
 use crate::origin;
 use crate::refused::Refused;
 
@@ -84,15 +86,15 @@ impl AdminToken {
 
 /// Who is let through to what.
 #[derive(Debug)]
-pub(crate) struct Guard {
-    pub(crate) front: Arc<Front>,
-    pub(crate) token: Option<AdminToken>,
+struct Guard {
+    front: Arc<Front>,
+    token: Option<AdminToken>,
     /// What is guarded has an address of its own: whoever reaches it may look.
-    pub(crate) has_own_address: bool,
+    has_own_address: bool,
 }
 
 /// Lets those through who may look.
-pub(crate) async fn check(
+async fn check(
     State(guard): State<Arc<Guard>>,
     ConnectInfo(from): ConnectInfo<SocketAddr>,
     request: Request,
@@ -101,6 +103,34 @@ pub(crate) async fn check(
     match guard.refusal(from, request.headers()) {
         None => next.run(request).await,
         Some((why, text)) => guard.refuse(why, text),
+    }
+}
+
+impl AdminConfig {
+    /// Lets those alone to these paths, at this front, who may look.
+    pub(crate) fn guarded(&self, front: Arc<Front>, paths: Router) -> Router {
+        let (token, has_own_address) = (self.token.clone(), self.listen.is_some());
+        let guard = Arc::new(Guard { front, token, has_own_address });
+        paths.route_layer(from_fn_with_state(guard, check))
+    }
+
+    /// The socket for these, if they have one of their own.
+    pub(crate) fn bind(&self, workers: &Front) -> Result<Option<Bound>, BindError> {
+        let Some(listen) = self.listen else { return Ok(None) };
+        let bound = Bound::bind(Settings {
+            listen,
+            trusted_proxies: workers.trusted_proxies.clone(),
+            // Whoever looks comes there directly, also from the network of a proxy.
+            proxy_protocol: false,
+            public_hosts: workers.public_hosts.to_vec(),
+            open_files_max: None,
+            tls: None,
+            websockets_max: 0,
+        });
+        match bound {
+            Err(BindError::Http { address, source }) => Err(BindError::Admin { address, source }),
+            bound => bound.map(Some),
+        }
     }
 }
 

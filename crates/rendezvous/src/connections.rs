@@ -184,6 +184,11 @@ impl Place {
         ClientIo::new(Arc::clone(&self.stream), self.pace.clone())
     }
 
+    /// Whose it counts as.
+    pub(crate) fn source(&self) -> Option<Source> {
+        self.source
+    }
+
     /// The client of a proxy is known now: the connection counts as its own.
     pub(crate) fn is_of(&mut self, client: IpAddr) {
         let source = Some(Source::even_of_loopback(client));

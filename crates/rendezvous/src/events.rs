@@ -259,6 +259,10 @@ impl More {
             | Event::CallRefused(worker, _)
             | Event::PingOverdue(worker)
             | Event::Left(worker, _) => (one(worker), nothing),
+            Event::Unreadable(from) => {
+                let detail = format!("process {}", from.process());
+                (Vec::new(), Self { detail, ..nothing })
+            }
             Event::SessionEnded(_) | Event::Dropped(_) | Event::Denied(_) => (Vec::new(), nothing),
         }
     }

@@ -21,8 +21,8 @@ pub(crate) fn rendezvous(front: Arc<Front>, websockets: Router, others: Router) 
 }
 
 /// The paths of a relay alone.
-pub(crate) fn relay(front: Arc<Front>, websockets: Router) -> Router {
-    with_checks(Router::new().route("/", get(relay_index)), websockets, front)
+pub(crate) fn relay(front: Arc<Front>, websockets: Router, others: Router) -> Router {
+    with_checks(others.route("/", get(relay_index)), websockets, front)
 }
 
 /// With the health checks, and what every request and every WebSocket has to be like.

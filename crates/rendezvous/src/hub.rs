@@ -69,7 +69,7 @@ impl Hub {
         // One that is alone has a number as well, so that an event of before a restart is known to be of before.
         let instance = peers.as_ref().map_or_else(|| rng.random(), |peers| peers.own().process());
         let events = Arc::new(Events::new(instance));
-        let metrics = Arc::new(Metrics::new(relay.as_deref(), peers.as_ref(), &events));
+        let metrics = Arc::new(Metrics::new(peers.as_ref(), &events));
         let mut observers: Vec<Box<dyn Observer>> = vec![
             Box::new(Arc::clone(&log)),
             Box::new(Arc::clone(&metrics)),

@@ -7,7 +7,6 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use holepunch_wire::relay::{RelayAccess, RelayKey};
@@ -17,7 +16,7 @@ use rand::rngs::{StdRng, SysRng};
 use rand::{SeedableRng, TryRng};
 use tokio::task::JoinSet;
 
-use crate::admin::{self, AdminConfig, Guard};
+use crate::admin::AdminConfig;
 use crate::api::ApiDoor;
 use crate::front::{Front, STORE_AWAY};
 use crate::http;
@@ -116,7 +115,7 @@ impl Server {
             tls: config.tls,
             websockets_max: config.matchmaker.workers_max.saturating_add(relays_max),
         })?;
-        let admin = admin_listener(&config.admin, &bound.front)?;
+        let admin = config.admin.bind(&bound.front)?;
         let gate = gate_of(config.auth, &bound.front)?;
         // One that several share is good at each of them.
         let proof_key = ProofKey::new(match &config.matchmaker.relay {
@@ -157,8 +156,10 @@ impl Server {
         let (http, hosts) = (bound.address, &bound.front.public_hosts);
         let tls = bound.front.tls.is_some();
         tracing::info!(%http, tls, stun = ?stun_addresses, ?hosts, "rendezvous is running");
-        hub.metrics.add_listening(&bound.front.refused, &bound.front.connections);
-        hub.metrics.add_stun(stun.as_ref());
+        let shown = &hub.metrics.shown;
+        shown.add_relay(relay.as_deref());
+        shown.add_listening(&bound.front);
+        shown.add_stun(stun.as_ref());
         let (workers, gate_of) = (&bound.front, gate.as_ref());
         let inside = Inside { config: &config.admin, hub: &hub, workers, gate: gate_of };
         let at = admin.as_ref().map_or(&bound.front, |admin| &admin.front);
@@ -289,34 +290,10 @@ impl Inside<'_> {
             ListingDoor { front: Arc::clone(&front), hub: hub(), gate, listings }.routes()
         });
         let listing = listing.unwrap_or_default();
-        let has_own_address = self.config.listen.is_some();
-        let token = self.config.token.clone();
         // The listing is open to everybody, as it always was, where nobody has said anything else.
-        let is_open = token.is_none() && !has_own_address;
-        let guard = Arc::new(Guard { front, token, has_own_address });
-        let guarded = |router: Router| {
-            router.route_layer(from_fn_with_state(Arc::clone(&guard), admin::check))
-        };
+        let is_open = self.config.token.is_none() && self.config.listen.is_none();
+        let guarded = |router| self.config.guarded(front, router);
         if is_open { guarded(api).merge(listing) } else { guarded(api.merge(listing)) }
-    }
-}
-
-/// The socket for metrics and the API, if they have one of their own.
-fn admin_listener(config: &AdminConfig, front: &Front) -> Result<Option<Bound>, BindError> {
-    let Some(listen) = config.listen else { return Ok(None) };
-    let bound = Bound::bind(Settings {
-        listen,
-        trusted_proxies: front.trusted_proxies.clone(),
-        // Whoever looks comes there directly, also from the network of a proxy.
-        proxy_protocol: false,
-        public_hosts: front.public_hosts.to_vec(),
-        open_files_max: None,
-        tls: None,
-        websockets_max: 0,
-    });
-    match bound {
-        Err(BindError::Http { address, source }) => Err(BindError::Admin { address, source }),
-        bound => bound.map(Some),
     }
 }
 

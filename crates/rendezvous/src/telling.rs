@@ -77,7 +77,7 @@ pub(crate) fn is_surplus(event: &Event) -> bool {
 /// Whether a client has done something wrong, and it is to be logged as a warning.
 fn is_warning(event: &Event) -> bool {
     match event {
-        Event::Refused(..) | Event::PingOverdue(_) => true,
+        Event::Refused(..) | Event::PingOverdue(_) | Event::Unreadable(_) => true,
         Event::ReportRefused(..) | Event::MessageIgnored(..) => !is_surplus(event),
         Event::Registered(..)
         | Event::PublicIp(..)
@@ -134,6 +134,14 @@ fn log(told: &Told) {
         }
         Event::PingOverdue(worker) => {
             tracing::warn!(code, %worker, "ping overdue: not offered until it answers");
+        }
+        Event::Unreadable(from) => {
+            let process = from.process();
+            tracing::warn!(
+                code,
+                process,
+                "another rendezvous is of another version: what it says cannot all be read"
+            );
         }
         Event::Left(worker, why) => {
             tracing::info!(code, reason_code, %worker, reason = why.text(), "worker left");

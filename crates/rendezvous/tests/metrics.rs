@@ -13,8 +13,11 @@ use common::v1::Client;
 use common::worker::Worker;
 use common::{Rendezvous, config, http};
 use holepunch_rendezvous::{
-    InstanceId, MatchmakerConfig, MemoryFabric, MemoryStore, Peers, Server,
+    AdminConfig, AdminToken, InstanceId, MatchmakerConfig, MemoryFabric, MemoryStore, Peers,
+    RelayConfig, RelayLimits, RelayServer, Server,
 };
+use holepunch_wire::relay::RelayKey;
+use holepunch_wire::session::SessionId;
 use serde_json::{Value, json};
 
 /// Each metric with the labels of its samples.
@@ -253,6 +256,60 @@ async fn a_stun_answer_and_what_is_relayed_are_counted() {
     assert!([16, 32].contains(&bytes), "{bytes}");
     assert!(text.contains("\nholepunch_relay_ends 2\n"), "{text}");
     assert!(text.contains(r#"holepunch_stun_answers_total{answer="whole"} 1"#), "{text}");
+}
+
+#[tokio::test]
+async fn a_relay_alone_shows_what_it_has_in_common_with_a_rendezvous_and_guards_it_so() {
+    let token = "0123456789abcdef";
+    let key = RelayKey::new([1; 32]);
+    let start = |admin| {
+        RelayServer::bind(RelayConfig {
+            listen: common::loopback(),
+            tls: None,
+            udp_listen: vec![common::loopback()],
+            udp_is_optional: false,
+            trusted_proxies: Vec::new(),
+            proxy_protocol: false,
+            admin,
+            open_files_max: None,
+            limits: RelayLimits::default(),
+            key: key.clone(),
+        })
+        .unwrap()
+    };
+    let relay = start(AdminConfig::default());
+    let address = relay.http_address();
+    let tokens = [0, 1].map(|end| key.token(SessionId(7), end, u64::from(u32::MAX)).reveal());
+    let [mut from, mut to] = [
+        relay::open(address, "0000000000000007", &tokens[0], None).await.unwrap(),
+        relay::open(address, "0000000000000007", &tokens[1], None).await.unwrap(),
+    ];
+    relay::send(&mut from, "0123456789").await;
+    relay::receive(&mut to).await;
+    let text = http::metrics(address).await;
+    for line in [
+        "relay_ends 2",
+        r#"connections{kind="websocket"} 2"#,
+        r#"stun_answers_total{answer="whole"} 0"#,
+    ] {
+        assert!(text.contains(&format!("\nholepunch_{line}\n")), "{line}: {text}");
+    }
+    let (_server, of_rendezvous) = busy().await;
+    let of_rendezvous = metrics_of(&of_rendezvous);
+    for (name, labels) in metrics_of(&text) {
+        assert_eq!(of_rendezvous.get(&name), Some(&labels), "{name} is not in the document");
+    }
+    assert!(!text.contains("holepunch_workers"), "{text}");
+
+    let listen = Some(common::loopback());
+    let relay = start(AdminConfig { token: Some(AdminToken::new(token).unwrap()), listen });
+    let admin = relay.admin_address().unwrap();
+    assert_eq!(http::get_with(relay.http_address(), "/metrics", "").await.status, 404);
+    assert_eq!(http::get_with(admin, "/metrics", "").await.status, 401);
+    let bearer = format!("Authorization: Bearer {token}\r\n");
+    assert_eq!(http::get_with(admin, "/metrics", &bearer).await.status, 200);
+    relay.shutdown().await;
+    assert!(tokio::net::TcpStream::connect(admin).await.is_err());
 }
 
 #[test]

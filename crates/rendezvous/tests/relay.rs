@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use common::relay::{Linked, Socket, closed, open, receive, refusal, refused, send};
 use common::{Rendezvous, config, within};
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use holepunch_rendezvous::{RelayConfig, RelayLimits, RelayServer};
+use holepunch_rendezvous::{AdminConfig, RelayConfig, RelayLimits, RelayServer};
 use holepunch_wire::relay::{RelayAccess, RelayKey};
 use holepunch_wire::session::SessionId;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -131,6 +131,7 @@ fn relay_alone(key: &RelayKey, limits: RelayLimits) -> RelayServer {
         listen: common::loopback(),
         trusted_proxies: Vec::new(),
         proxy_protocol: false,
+        admin: AdminConfig::default(),
         tls: None,
         open_files_max: None,
         limits,

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use common::relay::{Linked, Socket, receive, send};
 use common::{Rendezvous, loopback, within};
-use holepunch_rendezvous::{RelayConfig, RelayDrop, RelayLimits, RelayServer};
+use holepunch_rendezvous::{AdminConfig, RelayConfig, RelayDrop, RelayLimits, RelayServer};
 use holepunch_wire::relay::udp::{
     Bind, Channel, FromRelay, PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_SAFE, Ping, Reason, ToRelay,
 };
@@ -412,6 +412,7 @@ async fn a_relay_alone_serves_datagrams_too() {
         udp_is_optional: false,
         trusted_proxies: Vec::new(),
         proxy_protocol: false,
+        admin: AdminConfig::default(),
         open_files_max: None,
         limits: RelayLimits::default(),
         key: key.clone(),

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use holepunch_rendezvous::{Fabric, InstanceId, Later, Packet, Parcel};
 use redis::streams::{StreamInfoStreamReply, StreamMaxlen, StreamReadReply};
 use redis::{RedisResult, Value, cmd, pipe};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
@@ -30,14 +32,38 @@ const KEPT_FOR: Duration = Duration::from_secs(60);
 /// It is told anew this often that it is to stay, and what has been read goes.
 const RENEWED_EVERY: Duration = Duration::from_secs(10);
 
-/// One entry of a stream.
+/// One entry of a stream. Its fields stay what they are, whatever a packet holds: by them, one of another version is known.
 #[derive(Debug, Serialize, Deserialize)]
-struct Entry {
+struct Entry<P = Packet> {
     /// Who has sent it.
     from: InstanceId,
     /// To whom: another number of the same process knows nothing of what was said to this one.
     to: InstanceId,
-    packets: Vec<Packet>,
+    packets: Vec<P>,
+}
+
+/// What can be read of a packet of another version.
+#[derive(Deserialize)]
+struct Numbered {
+    sent: Option<(u64, IgnoredAny)>,
+    received: u64,
+}
+
+/// An entry, with nothing in the place of what this version cannot read.
+fn entry(text: &[u8]) -> serde_json::Result<Entry> {
+    // Almost always: it is read once.
+    serde_json::from_slice(text).or_else(|_| {
+        let Entry { from, to, packets } = serde_json::from_slice::<Entry<&RawValue>>(text)?;
+        let packets = packets.into_iter().map(|text| packet(text.get()));
+        Ok(Entry { from, to, packets: packets.collect::<serde_json::Result<_>>()? })
+    })
+}
+
+fn packet(text: &str) -> serde_json::Result<Packet> {
+    serde_json::from_str(text).or_else(|_| {
+        let Numbered { sent, received } = serde_json::from_str(text)?;
+        Ok(Packet { sent: sent.map(|(number, _)| (number, None)), received })
+    })
 }
 
 #[derive(Debug)]
@@ -167,8 +193,8 @@ impl Reader {
     }
 
     async fn take(&self, text: Vec<u8>) {
-        // One of another version may hold what this one does not know: it is as good as lost.
-        let Ok(entry) = serde_json::from_slice::<Entry>(&text) else {
+        // No version sends this: it is as good as lost.
+        let Ok(entry) = entry(&text) else {
             tracing::debug!("an entry of the inbox is none");
             return;
         };
@@ -184,4 +210,34 @@ impl Reader {
 fn number(id: &str) -> Option<(u64, u64)> {
     let (milliseconds, count) = id.split_once('-')?;
     Some((milliseconds.parse().ok()?, count.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_version_says_is_read_as_far_as_it_is_known() {
+        let text = r#"{"from":9,"to":1,"later":true,"packets":[
+            {"sent":[1,{"room":"","epoch":0,"letter":"NotOwned","later":[1,{}]}],"received":4,"later":0},
+            {"sent":[2,{"room":"","epoch":0,"letter":{"Later":{"x":"]}"}}}],"received":5},
+            {"sent":[3,["another","envelope"]],"received":6},
+            {"sent":null,"received":7}]}"#;
+        let Entry { from, packets, .. } = entry(text.as_bytes()).unwrap();
+        assert_eq!(from, InstanceId(9));
+        let sent = packets.iter().map(|it| {
+            let sent = it.sent.as_ref().map(|(number, envelope)| (*number, envelope.is_some()));
+            (sent, it.received)
+        });
+        let expected =
+            [(Some((1, true)), 4), (Some((2, false)), 5), (Some((3, false)), 6), (None, 7)];
+        assert_eq!(sent.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn what_no_version_sends_is_no_entry() {
+        for text in ["", "{}", r#"{"from":9,"to":1,"packets":[{"sent":[]}]}"#] {
+            assert!(entry(text.as_bytes()).is_err(), "{text}");
+        }
+    }
 }

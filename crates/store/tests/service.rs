@@ -9,8 +9,10 @@ mod rendezvous;
 use std::time::Duration;
 
 use common::{Redis, free};
+use holepunch_matchmaker::{ConnectionId, Envelope, Epoch, Letter, Room};
 use holepunch_rendezvous::{MatchmakerConfig, Server};
 use holepunch_store::StoreUrl;
+use redis::streams::StreamRangeReply;
 use rendezvous::worker::Worker;
 use rendezvous::{config, http, within};
 
@@ -138,6 +140,49 @@ async fn a_node_of_a_cluster_is_a_store() {
     let slots = ["-p", &port, "cluster", "addslotsrange", "0", "16383"];
     assert!(std::process::Command::new("redis-cli").args(slots).status().unwrap().success());
     pairs_at(&format!("redis+cluster://{address}").parse().unwrap()).await;
+}
+
+#[tokio::test]
+async fn what_a_newer_version_says_is_counted_told_of_acknowledged_and_skipped() {
+    let redis = Redis::start();
+    let server = server(&redis.url(), 1);
+    answers(&server, 200).await;
+    let known = Envelope {
+        room: Room::default(),
+        epoch: Epoch::default(),
+        letter: Letter::Replaced(ConnectionId(77)),
+    };
+    let known = serde_json::to_value(known).unwrap();
+    let mut newer = known.clone();
+    newer["letter"] = serde_json::json!({ "Teleport": { "to": "the moon" } });
+    let packets = [newer.clone(), newer, known].into_iter().zip(1..);
+    let packets =
+        packets.map(|(it, number)| serde_json::json!({"sent": [number, it], "received": 0}));
+    let packets: Vec<_> = packets.collect();
+    let entry = serde_json::json!({ "from": 9, "to": 1, "packets": packets }).to_string();
+    let client = redis::Client::open(format!("redis://{}", redis.address)).unwrap();
+    let mut client = client.get_multiplexed_async_connection().await.unwrap();
+    let mut add = redis::cmd("XADD");
+    add.arg("{test}:inbox:1").arg("*").arg("p").arg(entry);
+    add.exec_async(&mut client).await.unwrap();
+    within("the acknowledgement of all three", async {
+        loop {
+            let mut read = redis::cmd("XRANGE");
+            read.arg("{test}:inbox:9").arg("-").arg("+");
+            let inbox: StreamRangeReply = read.query_async(&mut client).await.unwrap();
+            let texts = inbox.ids.iter().filter_map(|id| id.get::<String>("p"));
+            if texts.last().is_some_and(|text| text.contains(r#""received":3"#)) {
+                break;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    })
+    .await;
+    let metrics = http::metrics(server.http_address()).await;
+    let dropped = "holepunch_dropped_total{reason=\"other_version\"} 2\n";
+    assert!(metrics.contains(dropped), "{metrics}");
+    let events = http::api(server.http_address(), "events").await.to_string();
+    assert_eq!(events.matches("\"unreadable\"").count(), 1, "{events}");
 }
 
 /// Two workers of two rendezvous are offered each other.

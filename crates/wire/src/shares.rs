@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use crate::address::{SHARES_OF_SITE, Site, Source};
 use crate::rate::{Bucket, Rate};
 
 /// What one of many has.
@@ -183,6 +184,62 @@ impl<K: Ord + Copy> Table<K, Bucket> {
     pub fn spend(&mut self, key: K, rate: Rate, count: u64, now: Instant) {
         self.forget_idle(now);
         self.change(key, |bucket| bucket.spend(rate, count, now));
+    }
+}
+
+/// A rate that each [`Source`] has, and all networks of a [`Site`] together [`SHARES_OF_SITE`] times.
+#[derive(Debug)]
+pub struct SourceRates {
+    rate: Rate,
+    sources: Table<Source, Bucket>,
+    /// Of IPv6 alone: a site has up to 65,536 networks.
+    sites: Table<Site, Bucket>,
+}
+
+impl SourceRates {
+    /// Everybody has all of it. At most so many sources are known, and as many sites: one is forgotten once it has its burst
+    /// again, and whoever has used least before that.
+    #[must_use]
+    pub fn new(rate: Rate, known_max: usize) -> Self {
+        Self { rate, sources: Table::bounded(known_max), sites: Table::bounded(known_max) }
+    }
+
+    /// Takes one from all shares that it is part of, where they have it and `also` holds, or from none. What is nobody's has no
+    /// bound but that one.
+    pub fn take(
+        &mut self,
+        source: Option<Source>,
+        now: Instant,
+        also: impl FnOnce() -> bool,
+    ) -> bool {
+        self.sources.forget_idle(now);
+        self.sites.forget_idle(now);
+        let site = source.and_then(Source::shared_site);
+        let of_site = self.rate.times(SHARES_OF_SITE.into());
+        let has_all = source.is_none_or(|it| self.sources.has(&it, self.rate, 1, now))
+            && site.is_none_or(|it| self.sites.has(&it, of_site, 1, now))
+            && also();
+        if !has_all {
+            return false;
+        }
+        if let Some(source) = source {
+            self.sources.spend(source, self.rate, 1, now);
+        }
+        if let Some(site) = site {
+            self.sites.spend(site, of_site, 1, now);
+        }
+        true
+    }
+
+    /// How many sources and sites are known.
+    ///
+    /// # Panics
+    /// As of [`Table::check_invariants`].
+    #[must_use]
+    pub fn known(&self) -> [usize; 2] {
+        self.sources.check_invariants();
+        self.sites.check_invariants();
+        [self.sources.len(), self.sites.len()]
     }
 }
 

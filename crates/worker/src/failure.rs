@@ -42,11 +42,12 @@ impl RendezvousError {
         self.code.blame()
     }
 
-    /// Whether the next attempt would end alike: the rendezvous does not take this worker, or another one has its id.
+    /// Whether the next attempt would end alike: the rendezvous does not take this worker, and its token is no other one by then;
+    /// or another worker has its id.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        let is_refusal = self.code == FailureCode::NotAdmitted && !self.may_change;
-        is_refusal || matches!(self.code, FailureCode::TokenRefused | FailureCode::Replaced)
+        let is_refusal = matches!(self.code, FailureCode::NotAdmitted | FailureCode::TokenRefused);
+        (is_refusal && !self.may_change) || self.code == FailureCode::Replaced
     }
 
     /// The text, and the code.

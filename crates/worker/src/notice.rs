@@ -110,7 +110,7 @@ fn log_signal(signal: &Signal) {
         Signal::Connecting(url) => info!(%url, "connecting to the rendezvous"),
         Signal::Connected => info!("registered with the rendezvous"),
         Signal::ConnectedV1 => info!("registered with the rendezvous, which speaks holepunch.v1"),
-        Signal::Disconnected { why, code, retry_in } => {
+        Signal::Disconnected { why, code, retry_in, .. } => {
             let retry_in_ms = milliseconds(*retry_in);
             warn!(why, code = code.as_str(), retry_in_ms, "no connection to the rendezvous");
         }

@@ -203,7 +203,11 @@ impl Staying {
         }
         let is_of_token = matches!(
             notice,
-            Notice::Signal(Signal::Disconnected { code: FailureCode::TokenRefused, .. })
+            Notice::Signal(Signal::Disconnected {
+                code: FailureCode::TokenRefused,
+                is_final: true,
+                ..
+            })
         );
         self.company.take(match heard {
             // Nobody else comes, and those who are here stay.

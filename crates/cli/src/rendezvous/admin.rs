@@ -1,4 +1,4 @@
-//! Who may look at a rendezvous from inside, and where.
+//! Who may look at a rendezvous, or a relay alone, from inside, and where.
 
 use holepunch_rendezvous::{AdminConfig, AdminToken};
 
@@ -14,8 +14,8 @@ pub(crate) struct Args {
     /// What opens /metrics, /api/v1 and /debug
     ///
     /// At least 16 characters, as of `openssl rand -hex 32`: `Authorization: Bearer TOKEN`, or the password of any name.
-    /// Without one, /metrics and /api/v1 are for clients of this machine alone, and /debug for everybody. The variable does not show
-    /// in lists of processes [env: ADMIN_TOKEN]
+    /// Without one, /metrics and /api/v1 are for clients of this machine alone, and /debug for everybody. A relay alone has /metrics,
+    /// and no others. The variable does not show in lists of processes [env: ADMIN_TOKEN]
     #[arg(long, value_name = "TOKEN", hide_short_help = true)]
     admin_token: Option<Hidden>,
     /// An address of their own for these
@@ -26,7 +26,7 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    pub(super) fn read(self, environment: &Environment) -> Result<AdminConfig, Failure> {
+    pub(crate) fn read(self, environment: &Environment) -> Result<AdminConfig, Failure> {
         // As a text, which what is wrong with it does not repeat.
         let token = self.admin_token.map(|Hidden(text)| text);
         let token = environment.setting("--admin-token", token, &["ADMIN_TOKEN"])?;

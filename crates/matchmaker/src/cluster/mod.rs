@@ -40,7 +40,8 @@ pub(crate) const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 )]
 pub struct Epoch(pub u64);
 
-/// What one instance sends another; in order, and once, or never: see [`Packet`].
+/// What one instance sends another; in order, and once, or never: see [`Packet`]. What is added to it gets a default, so that an
+/// envelope of the version before can be read; one of the version behind which cannot be is skipped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope {
     /// The room that it is about.
@@ -64,11 +65,13 @@ pub enum Letter {
     Replaced(ConnectionId),
 }
 
-/// What goes over the fabric: it may be lost, come twice, and out of order.
+/// What goes over the fabric: it may be lost, come twice, and out of order. Instances of two versions understand each other's
+/// packets for as long as these two fields stay what they are, whatever becomes of [`Envelope`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Packet {
-    /// Which envelope this is, counted from 1; `None`: nothing but an acknowledgement.
-    pub sent: Option<(u64, Envelope)>,
+    /// Which envelope this is, counted from 1; `None`: nothing but an acknowledgement. An envelope that is `None` has come from
+    /// another version, and is none that this one can read: nobody sends that.
+    pub sent: Option<(u64, Option<Envelope>)>,
     /// Every envelope up to this one has arrived.
     pub received: u64,
 }

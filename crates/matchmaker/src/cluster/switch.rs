@@ -23,8 +23,10 @@ pub(crate) enum SwitchOut {
     Reclaim(InstanceId),
     Store(Request),
     Send(InstanceId, Packet),
-    /// Something for another instance was left alone.
+    /// Something for another instance, or of one, was left alone.
     Dropped(DropReason),
+    /// It is the first of this instance that cannot be read.
+    Unreadable(InstanceId),
 }
 
 /// What is kept of what is said to a hall that has no owner, ...
@@ -70,6 +72,8 @@ pub(crate) struct Switch {
     /// What it was last taken for the owner of, and is not: the store is told so once.
     given_back: Option<(Room, Epoch)>,
     store: Option<u64>,
+    /// Those of other versions, of the instances to which there is a trunk: it has been told that they are.
+    unreadable: BTreeSet<InstanceId>,
     outs: VecDeque<SwitchOut>,
 }
 
@@ -90,6 +94,7 @@ impl Switch {
             renew_at: None,
             given_back: None,
             store: None,
+            unreadable: BTreeSet::new(),
             outs: VecDeque::new(),
         }
     }
@@ -195,9 +200,20 @@ impl Switch {
         self.check_lease(halls, now);
         let (_, trunk) = self.trunks.entry(from).or_insert_with(|| (now, Trunk::default()));
         for envelope in trunk.receive(packet) {
-            self.open(from, envelope, halls, now);
+            match envelope {
+                Some(envelope) => self.open(from, envelope, halls, now),
+                None => self.skip(from),
+            }
         }
         self.flush(from, now);
+    }
+
+    /// What the other one wanted does not happen here, and whoever waits for it gives up in time, as for a peer that is silent.
+    fn skip(&mut self, from: InstanceId) {
+        if self.unreadable.insert(from) {
+            self.outs.push_back(SwitchOut::Unreadable(from));
+        }
+        self.outs.push_back(SwitchOut::Dropped(DropReason::OtherVersion));
     }
 
     fn open(&mut self, from: InstanceId, envelope: Envelope, halls: &mut Halls, now: Instant) {
@@ -302,6 +318,7 @@ impl Switch {
         };
         let gone = self.trunks.extract_if(.., |id, (since, _)| is_gone(id, Some(*since)));
         let gone: Vec<InstanceId> = gone.map(|(instance, _)| instance).collect();
+        self.unreadable.retain(|instance| self.trunks.contains_key(instance));
         gone.into_iter().for_each(|instance| halls.instance_gone(instance, now));
         let rooms: Vec<Room> = self.routes.keys().cloned().collect();
         for room in rooms {
@@ -323,6 +340,7 @@ impl Switch {
         self.own = self.own.next();
         (self.lease, self.has_spoken, self.renew_at) = (None, false, Some(now));
         self.trunks.clear();
+        self.unreadable.clear();
         self.homeless.clear();
         for (room, route) in &mut self.routes {
             (route.owner, route.asked_at) = (None, None);

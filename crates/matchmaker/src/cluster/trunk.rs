@@ -27,7 +27,7 @@ pub(super) struct Trunk {
     again_after: Duration,
     received: u64,
     /// Those that came before others.
-    early: BTreeMap<u64, Envelope>,
+    early: BTreeMap<u64, Option<Envelope>>,
     /// Something has come that is not acknowledged yet.
     owes: bool,
 }
@@ -58,8 +58,9 @@ impl Trunk {
         true
     }
 
-    /// Takes a packet: the envelopes that are complete now.
-    pub(super) fn receive(&mut self, packet: Packet) -> Vec<Envelope> {
+    /// Takes a packet: the envelopes that are complete now, `None` for each that cannot be read. That one counts as received:
+    /// were it asked for again, it would be the same, and all behind it would wait for ever.
+    pub(super) fn receive(&mut self, packet: Packet) -> Vec<Option<Envelope>> {
         let Packet { sent, received } = packet;
         let received = received.min(self.highest);
         while self.first <= received && self.waiting.pop_front().is_some() {
@@ -87,7 +88,7 @@ impl Trunk {
             self.again_after = (self.again_after * 2).min(AGAIN_AFTER_MAX);
         }
         let next = self.waiting.get(self.sent).filter(|_| self.sent < WINDOW);
-        let sent = next.map(|envelope| (self.first + self.sent as u64, envelope.clone()));
+        let sent = next.map(|envelope| (self.first + self.sent as u64, Some(envelope.clone())));
         if let Some((number, _)) = sent {
             self.highest = self.highest.max(number);
             self.sent += 1;
@@ -140,7 +141,7 @@ mod tests {
                     }
                 }
                 for packet in there {
-                    arrived.extend(b.receive(packet).into_iter().map(|it| it.epoch.0));
+                    arrived.extend(b.receive(packet).into_iter().flatten().map(|it| it.epoch.0));
                 }
                 while let Some(packet) = b.poll(now) {
                     if fates.next() != Some(1) {

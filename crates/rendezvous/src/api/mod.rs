@@ -1,16 +1,17 @@
 //! `/metrics` and `/api/v1`: what is there and what happens, for whoever looks after the server.
 
+mod answers;
 mod query;
+pub(crate) mod relay;
 mod rows;
 mod stream;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, RawQuery, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::extract::{RawQuery, State};
+use axum::http::HeaderValue;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use holepunch_matchmaker::Room;
@@ -20,12 +21,11 @@ use holepunch_wire::text::harmless_json;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use crate::client_address::client_address;
 use crate::front::Front;
 use crate::hub::Hub;
-use crate::listing::Listings;
-use crate::metrics;
+use crate::metrics::{self, Scrape};
 use crate::relay::Relay;
+use answers::{Answers, Asked};
 use query::{NO_CURSOR, Query, cursor_of, page};
 use rows::{LinkRow, RoomRow, SessionRow, WorkerRow};
 use stream::STREAMS_MAX;
@@ -37,12 +37,11 @@ const OPENAPI: &str = include_str!("openapi.json");
 /// Where the server is looked at.
 #[derive(Debug)]
 pub(crate) struct ApiDoor {
-    front: Arc<Front>,
+    answers: Answers,
     hub: Arc<Hub>,
     /// Where workers come in: what is looked at is not the door of those who look.
     workers: Arc<Front>,
     relay: Option<Arc<Relay>>,
-    listings: Listings,
     streams: Arc<Semaphore>,
 }
 
@@ -59,18 +58,14 @@ struct Page<T> {
     missed: Option<u64>,
 }
 
-type Asked = (ConnectInfo<SocketAddr>, RawQuery, HeaderMap);
-
 impl ApiDoor {
     pub(crate) fn new(
         (front, workers): (Arc<Front>, Arc<Front>),
         hub: Arc<Hub>,
         relay: Option<Arc<Relay>>,
     ) -> Self {
-        // Not those of the listing: whoever reads that slowly keeps nobody from the metrics.
-        let listings = Listings::default();
         let streams = Arc::new(Semaphore::new(STREAMS_MAX));
-        Self { front, hub, workers, relay, listings, streams }
+        Self { answers: Answers::new(front), hub, workers, relay, streams }
     }
 
     pub(crate) fn routes(self) -> Router {
@@ -89,29 +84,6 @@ impl ApiDoor {
         format!("{:08x}", self.hub.events.instance())
     }
 
-    /// Answers with what is made in this one's turn; `Err`: what is wrong with the query.
-    async fn answer(
-        &self,
-        (ConnectInfo(from), _, headers): &Asked,
-        kind: &'static str,
-        make: impl FnOnce() -> Result<String, String>,
-    ) -> Response {
-        let client = client_address(*from, headers, &self.front.trusted_proxies).ip;
-        let (turn, reading) = match self.listings.turn(&self.front, client).await {
-            Ok(reading) => reading,
-            Err(refusal) => return refusal,
-        };
-        let made = make();
-        tokio::task::yield_now().await;
-        drop(turn);
-        let mut response = match made {
-            Ok(text) => reading.answer(kind, text.into_bytes()),
-            Err(why) => (StatusCode::BAD_REQUEST, why).into_response(),
-        };
-        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        response
-    }
-
     /// Answers with a page.
     async fn page<T: Serialize>(
         &self,
@@ -124,7 +96,7 @@ impl ApiDoor {
             let (items, next) = rows(&Query::of(query.as_deref(), filters)?)?;
             Ok(json(&Page { instance: self.instance(), items, next, missed: None }))
         };
-        self.answer(asked, "application/json", make).await
+        self.answers.answer(asked, "application/json", make).await
     }
 }
 
@@ -136,13 +108,12 @@ fn json(value: &impl Serialize) -> String {
 
 async fn scrape(State(door): State<Arc<ApiDoor>>, asked: Asked) -> Response {
     let make = || {
-        let mut now = door.hub.scrape();
-        now.connections = door.workers.connections.open();
-        now.relay_ends = door.relay.as_ref().map_or(0, |relay| relay.open_ends());
-        now.event_readers = STREAMS_MAX - door.streams.available_permits();
-        Ok(door.hub.metrics.text(&now))
+        let event_readers = STREAMS_MAX - door.streams.available_permits();
+        let metrics = &door.hub.metrics;
+        metrics.see(&Scrape { event_readers, ..door.hub.scrape() });
+        Ok(metrics.shown.text(&door.workers, door.relay.as_deref()))
     };
-    door.answer(&asked, metrics::CONTENT_TYPE, make).await
+    door.answers.answer(&asked, metrics::CONTENT_TYPE, make).await
 }
 
 async fn openapi() -> Response {

@@ -40,7 +40,7 @@ pub(super) async fn events(
     let accepts = headers.get_all(ACCEPT).iter().filter_map(|it| it.to_str().ok());
     if !accepts.into_iter().any(|it| it.contains(STREAM)) {
         let make = || page(&door, &Query::of(query.as_deref(), &FILTERS)?);
-        return door.answer(&asked, "application/json", make).await;
+        return door.answers.answer(&asked, "application/json", make).await;
     }
     let read = Query::of(query.as_deref(), &FILTERS);
     match read.and_then(|query| Ok((begin(&door.hub.events, headers, &query)?, query))) {
@@ -166,7 +166,7 @@ impl Reader {
             }
             tokio::select! {
                 biased;
-                () = self.door.front.connections.stopped() => return None,
+                () = self.door.answers.front.connections.stopped() => return None,
                 changed = self.newest.changed() => changed.ok()?,
                 () = tokio::time::sleep_until(due) => text.push_str(":\n\n"),
             }

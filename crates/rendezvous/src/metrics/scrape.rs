@@ -33,9 +33,6 @@ pub(crate) struct Scrape {
     pub(crate) members: [usize; ROOMS.len()],
     pub(crate) waiting: [usize; ROOMS.len()],
     pub(crate) sessions: [usize; PATHS.len()],
-    /// WebSockets, and other connections.
-    pub(crate) connections: [usize; 2],
-    pub(crate) relay_ends: usize,
     pub(crate) rooms_owned: usize,
     pub(crate) is_ready: bool,
     pub(crate) event_readers: usize,
@@ -70,8 +67,6 @@ pub(crate) struct Gauges {
     members: Family<Word, Gauge>,
     waiting: Family<Word, Gauge>,
     sessions: Family<Word, Gauge>,
-    connections: Family<Word, Gauge>,
-    relay_ends: Gauge,
     rooms_owned: Gauge,
     ready: Gauge,
     event_readers: Gauge,
@@ -87,8 +82,6 @@ impl Gauges {
             members: family(),
             waiting: family(),
             sessions: family(),
-            connections: family(),
-            relay_ends: gauge(),
             rooms_owned: gauge(),
             ready: gauge(),
             event_readers: gauge(),
@@ -96,7 +89,6 @@ impl Gauges {
         let mut add = |name, help, gauge: &Gauge| registry.register(name, help, gauge.clone());
         add("workers", "Workers with a WebSocket here", &all.workers);
         add("workers_max", "Most workers that are let in", &all.workers_max);
-        add("relay_ends", "Open relay connections", &all.relay_ends);
         add("rooms_owned", "Rooms that this instance has the lease of", &all.rooms_owned);
         add("ready", "Whether workers can be paired here", &all.ready);
         add("event_readers", "Readers of the event stream", &all.event_readers);
@@ -107,7 +99,6 @@ impl Gauges {
         add("room_workers", "Workers in rooms", &all.members);
         add("workers_waiting", "Workers that wait for a peer", &all.waiting);
         add("sessions", "Sessions under way, by the path that workers tell", &all.sessions);
-        add("connections", "Open connections", &all.connections);
         all
     }
 
@@ -115,7 +106,6 @@ impl Gauges {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.workers.set(number(now.workers));
         self.workers_max.set(number(now.workers_max));
-        self.relay_ends.set(number(now.relay_ends));
         self.rooms_owned.set(number(now.rooms_owned));
         self.ready.set(now.is_ready.into());
         self.event_readers.set(number(now.event_readers));
@@ -129,9 +119,6 @@ impl Gauges {
         }
         for (path, count) in PATHS.into_iter().zip(now.sessions) {
             self.sessions.get_or_create(&[("path", path.code())]).set(number(count));
-        }
-        for (kind, count) in ["websocket", "other"].into_iter().zip(now.connections) {
-            self.connections.get_or_create(&[("kind", kind)]).set(number(count));
         }
     }
 }

@@ -148,7 +148,8 @@ impl Counters {
         match event {
             Event::Registered(..) => drop(self.registrations.inc()),
             Event::Refused(_, why) => self.registrations_refused.add(*why as usize, 1),
-            Event::PublicIp(..) => {}
+            // Counted with all others of its kind, as dropped.
+            Event::PublicIp(..) | Event::Unreadable(_) => {}
             Event::Queued { .. } => drop(self.waits.inc()),
             Event::ReportRefused(_, why, ..) => {
                 self.reports_refused.get_or_create(&[("reason", *why)]).inc();

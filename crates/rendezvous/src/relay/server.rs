@@ -4,12 +4,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use axum::Router;
 use holepunch_wire::relay::RelayKey;
 use holepunch_wire::stun::proof::{ProofClock, ProofKey};
 use ipnet::IpNet;
 
+use crate::admin::AdminConfig;
+use crate::api;
 use crate::http;
 use crate::listening::{BindError, Bound, Ended, Listening, Settings};
+use crate::metrics::Shown;
 use crate::server::random_bytes;
 use crate::stun::{ANSWERS_MAX as STUN_ANSWERS_MAX, StunServer, StunSettings};
 use crate::tls::Tls;
@@ -31,6 +35,8 @@ pub struct RelayConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether connections of these begin with a header of the PROXY protocol.
     pub proxy_protocol: bool,
+    /// Where metrics are served, and to whom.
+    pub admin: AdminConfig,
     /// Most files that may be open, sockets included; `None`: the limit of this process.
     pub open_files_max: Option<usize>,
     /// What it carries.
@@ -44,6 +50,7 @@ pub struct RelayConfig {
 #[derive(Debug)]
 pub struct RelayServer {
     listening: Listening,
+    admin: Option<Listening>,
     udp: Option<StunServer>,
     relay: Arc<Relay>,
 }
@@ -66,6 +73,7 @@ impl RelayServer {
             tls: config.tls,
             websockets_max: config.limits.connections_max,
         })?;
+        let admin = config.admin.bind(&bound.front)?;
         let relay = Arc::new(Relay::new(config.limits, config.key));
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let udp = StunServer::bind_unless_taken(
@@ -83,16 +91,34 @@ impl RelayServer {
         let tls = bound.front.tls.is_some();
         tracing::info!(http = %bound.address, udp = ?udp_addresses, tls, "relay is running");
         let front = Arc::clone(&bound.front);
+        let at = admin.as_ref().map_or(&bound.front, |admin| &admin.front);
+        let shown = Shown::new();
+        shown.add_relay(Some(&relay));
+        shown.add_listening(&bound.front);
+        shown.add_stun(udp.as_ref());
+        let fronts = (Arc::clone(at), Arc::clone(&bound.front));
+        let seen = api::relay::routes(fronts, Arc::clone(&relay), shown);
+        let seen = config.admin.guarded(Arc::clone(at), seen);
+        let (seen, admin) = match admin {
+            None => (seen, None),
+            Some(admin) => (Router::new(), Some(admin.serve(http::with_health(seen)))),
+        };
         let nobody = Box::new(|_, _, _| {});
         let door = RelayDoor { front, relay: Some(Arc::clone(&relay)), tell: nobody };
-        let routes = http::relay(Arc::clone(&bound.front), door.routes());
-        Ok(Self { listening: bound.serve(routes), udp, relay })
+        let routes = http::relay(Arc::clone(&bound.front), door.routes(), seen);
+        Ok(Self { listening: bound.serve(routes), admin, udp, relay })
     }
 
     /// Where HTTP and WebSocket are served.
     #[must_use]
     pub fn http_address(&self) -> SocketAddr {
         self.listening.address()
+    }
+
+    /// Where metrics are served, if they have an address of their own.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Listening::address)
     }
 
     /// Where its datagrams are taken on UDP.
@@ -103,7 +129,13 @@ impl RelayServer {
 
     /// Takes no more connections, tells every worker (1001), and returns when all have gone.
     pub async fn shutdown(self) {
-        let Ended { left, ended_for_others } = self.listening.close(|| self.relay.shutdown()).await;
+        let admin = async {
+            if let Some(admin) = self.admin {
+                admin.close(|| {}).await;
+            }
+        };
+        let ended = self.listening.close(|| self.relay.shutdown());
+        let (Ended { left, ended_for_others }, ()) = tokio::join!(ended, admin);
         if let Some(udp) = self.udp {
             udp.shutdown().await;
         }

@@ -5,9 +5,9 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use holepunch_wire::address::{SHARES_OF_SITE, Site, Source};
+use holepunch_wire::address::Source;
 use holepunch_wire::rate::{Bucket, Rate};
-use holepunch_wire::shares::Table;
+use holepunch_wire::shares::SourceRates;
 
 /// Clients whose use of a rate is known, likewise sites. One is forgotten once it has its whole burst again, so that the rate
 /// of all keeps each table below this by itself.
@@ -53,8 +53,11 @@ pub(super) struct Shortfall {
 /// What may still be answered.
 #[derive(Debug)]
 pub(super) struct Budget {
-    whole: Shares,
-    shortest: Shares,
+    whole: SourceRates,
+    shortest: SourceRates,
+    total: Rate,
+    /// The same for the shortest ones.
+    of_shortest: Rate,
     used: Bucket,
     shortfall: Shortfall,
     told_at: Option<Instant>,
@@ -67,8 +70,10 @@ impl Budget {
         let total = Rate { count, per: SECOND, burst: count };
         let of_shortest = Rate { burst: count - count / PARTS_FOR_WHOLE, ..total };
         Self {
-            whole: Shares::new(WHOLE, total),
-            shortest: Shares::new(SHORTEST, of_shortest),
+            whole: SourceRates::new(WHOLE, KNOWN_MAX),
+            shortest: SourceRates::new(SHORTEST, KNOWN_MAX),
+            total,
+            of_shortest,
             used: Bucket::default(),
             shortfall: Shortfall::default(),
             told_at: None,
@@ -79,9 +84,9 @@ impl Budget {
     /// alone.
     pub(super) fn allows(&mut self, ip: IpAddr, now: Instant) -> Option<Allowance> {
         let source = Source::of(ip);
-        if self.whole.take(source, &mut self.used, now) {
+        if self.whole.take(source, now, || self.used.take(self.total, now)) {
             Some(Allowance::Whole)
-        } else if self.shortest.take(source, &mut self.used, now) {
+        } else if self.shortest.take(source, now, || self.used.take(self.of_shortest, now)) {
             self.shortfall.shortened += 1;
             Some(Allowance::MappedAlone)
         } else {
@@ -98,43 +103,6 @@ impl Budget {
         }
         self.told_at = Some(now);
         Some(std::mem::take(&mut self.shortfall))
-    }
-}
-
-/// Everybody's shares of one kind of answer.
-#[derive(Debug)]
-struct Shares {
-    rate: Rate,
-    sources: Table<Source, Bucket>,
-    /// Of IPv6 alone: a site has up to 65,536 networks.
-    sites: Table<Site, Bucket>,
-    total: Rate,
-}
-
-impl Shares {
-    fn new(rate: Rate, total: Rate) -> Self {
-        Self { rate, sources: Table::bounded(KNOWN_MAX), sites: Table::bounded(KNOWN_MAX), total }
-    }
-
-    /// Takes one answer, from all shares that it is part of or from none.
-    fn take(&mut self, source: Option<Source>, total: &mut Bucket, now: Instant) -> bool {
-        self.sources.forget_idle(now);
-        self.sites.forget_idle(now);
-        let site = source.and_then(Source::shared_site);
-        let of_site = self.rate.times(SHARES_OF_SITE.into());
-        let has_all = source.is_none_or(|it| self.sources.has(&it, self.rate, 1, now))
-            && site.is_none_or(|it| self.sites.has(&it, of_site, 1, now))
-            && total.take(self.total, now);
-        if !has_all {
-            return false;
-        }
-        if let Some(source) = source {
-            self.sources.spend(source, self.rate, 1, now);
-        }
-        if let Some(site) = site {
-            self.sites.spend(site, of_site, 1, now);
-        }
-        true
     }
 }
 

@@ -2,19 +2,23 @@
 
 #[cfg(feature = "acme")]
 mod acme;
+mod counts;
 mod files;
 mod handshake;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
+use holepunch_wire::shares::SourceRates;
 use rustls::ServerConfig;
 
 #[cfg(feature = "acme")]
 pub use acme::AcmeSettings;
+pub(crate) use counts::Figures;
+use counts::Reload;
+pub use counts::TlsCounts;
 #[cfg(test)]
 use files::Expected;
 use files::{Loaded, Stamp};
@@ -37,23 +41,9 @@ struct Shared {
     /// What the files were like when they were last read, well or not.
     seen: Mutex<Stamp>,
     current: RwLock<Loaded>,
-    reloads: AtomicU64,
-    reload_failures: AtomicU64,
-    handshake_failures: AtomicU64,
-    plain_requests: AtomicU64,
-}
-
-/// How often each has happened so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct TlsCounts {
-    /// The files were read again.
-    pub reloads: u64,
-    /// They were no good, and what there was before stayed.
-    pub reload_failures: u64,
-    /// A client and this server did not agree, or the client left.
-    pub handshake_failures: u64,
-    /// A client spoke HTTP without TLS.
-    pub plain_requests: u64,
+    /// Who may shake hands.
+    rates: Mutex<SourceRates>,
+    figures: Figures,
 }
 
 impl Shared {
@@ -64,10 +54,8 @@ impl Shared {
             acme: Mutex::default(),
             seen: Mutex::new(seen),
             current: RwLock::new(loaded),
-            reloads: AtomicU64::default(),
-            reload_failures: AtomicU64::default(),
-            handshake_failures: AtomicU64::default(),
-            plain_requests: AtomicU64::default(),
+            rates: Mutex::new(handshake::rates()),
+            figures: Figures::default(),
         }
     }
 }
@@ -112,11 +100,11 @@ impl Tls {
                 loaded.warn_of_its_time(files);
                 tracing::info!(%certificate, ends = loaded.ends.as_deref(), "TLS certificate read again");
                 *shared.current.write().unwrap_or_else(PoisonError::into_inner) = loaded;
-                shared.reloads.fetch_add(1, Ordering::Relaxed);
+                shared.figures.reload(Reload::Done);
                 Ok(())
             }
             Err(error) => {
-                shared.reload_failures.fetch_add(1, Ordering::Relaxed);
+                shared.figures.reload(Reload::Failed);
                 tracing::error!(%error, "TLS certificate not read again: the one from before stays");
                 Err(error)
             }
@@ -126,14 +114,12 @@ impl Tls {
     /// How often each has happened.
     #[must_use]
     pub fn counts(&self) -> TlsCounts {
-        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let shared = &*self.0;
-        TlsCounts {
-            reloads: read(&shared.reloads),
-            reload_failures: read(&shared.reload_failures),
-            handshake_failures: read(&shared.handshake_failures),
-            plain_requests: read(&shared.plain_requests),
-        }
+        self.0.figures.counts()
+    }
+
+    /// The same as counters.
+    pub(crate) fn figures(&self) -> &Figures {
+        &self.0.figures
     }
 
     /// When the certificate ends, where that can be read.

@@ -1,6 +1,11 @@
 use std::path::Path;
+use std::time::Instant;
+
+use holepunch_wire::address::Source;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
+use crate::listening::{Bound, Settings};
 
 fn fixture(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certificates").join(name)
@@ -86,4 +91,51 @@ fn files_that_are_gone_leave_what_there_was() {
     assert!(tls.look() && !tls.look());
     assert!(matches!(tls.reload(), Err(TlsError::Unreadable { .. })), "whoever asks is answered");
     assert_eq!(tls.counts().reload_failures, 2);
+}
+
+#[tokio::test]
+async fn an_address_that_has_shaken_hands_too_often_is_ended_before_anything_is_signed() {
+    let tls = Tls::open(files("one.pem", "one.key")).unwrap();
+    let bound = Bound::bind(Settings {
+        listen: ([127, 0, 0, 1], 0).into(),
+        trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
+        proxy_protocol: true,
+        public_hosts: Vec::new(),
+        open_files_max: None,
+        websockets_max: 8,
+        tls: Some(tls.clone()),
+    })
+    .unwrap();
+    let front = &bound.front;
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    // Used up for longer than the test takes.
+    let ahead = Instant::now() + Duration::from_secs(600);
+    for ip in ["192.0.2.1", "10.0.0.1", "127.0.0.1"] {
+        let source = Source::of(ip.parse().unwrap());
+        let mut rates = tls.0.rates.lock().unwrap();
+        for _ in 0..handshake::HANDSHAKES.burst {
+            assert!(rates.take(source, ahead, || true));
+        }
+    }
+    let mut outcomes = Vec::new();
+    for ip in ["192.0.2.1", "192.0.2.2", "10.0.0.1", "127.0.0.1"] {
+        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+        client.write_all(&[0; 64]).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let permit = front.connections.free_place().await;
+        let place = front.connections.enter(permit, stream, ip.parse().unwrap());
+        assert!(!secured(front, &place).await, "{ip} has written what is no handshake");
+        drop(place);
+        let mut answer = Vec::new();
+        // It may end with a reset.
+        let _end = client.read_to_end(&mut answer).await;
+        outcomes.push((ip, answer.is_empty()));
+    }
+    // Whoever is let through is told by an alert what is wrong (RFC 8446 §6).
+    let expected =
+        [("192.0.2.1", true), ("192.0.2.2", false), ("10.0.0.1", false), ("127.0.0.1", false)];
+    assert_eq!(outcomes, expected, "of one address; another's, a proxy's, and this machine");
+    let counts = tls.counts();
+    assert_eq!((counts.handshakes_refused, counts.handshake_failures), (1, 3));
 }

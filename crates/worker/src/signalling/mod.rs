@@ -46,6 +46,8 @@ pub enum Signal {
         why: String,
         /// The same for programs.
         code: FailureCode,
+        /// Whether the next attempt would end alike, as of [`RendezvousError::is_final`](crate::RendezvousError::is_final).
+        is_final: bool,
         /// The wait.
         retry_in: Duration,
     },
@@ -151,15 +153,14 @@ async fn run(
             }
             Err(error) => (error, Ended::After(Duration::ZERO)),
         };
-        let is_of_token = error.code() == FailureCode::TokenRefused;
-        let is_refused = is_of_token || error.code() == FailureCode::NotAdmitted;
+        let is_refused =
+            matches!(error.code(), FailureCode::TokenRefused | FailureCode::NotAdmitted);
         let ended = if is_refused { Ended::Refused } else { ended };
         let retry_in = backoff.next(ended, &mut rand::rng());
-        let (why, mut code) = error.into_parts();
-        if is_of_token && token.is_some_and(Token::may_change) {
-            code = FailureCode::NotAdmitted;
-        }
-        if signals.send(Signal::Disconnected { why, code, retry_in }).await.is_err() {
+        let error = error.where_token_changes(token.is_some_and(Token::may_change));
+        let is_final = error.is_final();
+        let (why, code) = error.into_parts();
+        if signals.send(Signal::Disconnected { why, code, is_final, retry_in }).await.is_err() {
             return;
         }
         tokio::select! {

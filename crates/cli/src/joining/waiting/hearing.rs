@@ -41,7 +41,10 @@ impl Waiting {
                 Heard::Line(self.goal.clone())
             }
             Notice::Signal(Signal::Disconnected {
-                why, code: FailureCode::TokenRefused, ..
+                why,
+                code: FailureCode::TokenRefused,
+                is_final: true,
+                ..
             }) => {
                 let why = without_name(&self.rendezvous, why);
                 Heard::Hopeless(format!("{}: {why}", self.rendezvous))

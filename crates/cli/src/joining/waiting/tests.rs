@@ -32,6 +32,7 @@ fn attempts_to_reach_the_rendezvous_are_told_more_and_more_seldom() {
     let lost = Notice::Signal(Signal::Disconnected {
         why: "connection refused".to_owned(),
         code: FailureCode::ConnectionRefused,
+        is_final: false,
         retry_in: Duration::from_millis(2300),
     });
     assert_eq!(lines(&mut waiting, &connecting, 3), ["connecting to host.example"]);
@@ -58,6 +59,7 @@ fn a_rendezvous_that_is_an_address_is_told_once_and_what_was_meant_is_told_until
     let lost = Notice::Signal(Signal::Disconnected {
         why,
         code: FailureCode::ConnectionRefused,
+        is_final: false,
         retry_in: Duration::ZERO,
     });
     let expected = "no connection to the rendezvous 127.0.0.1:9: Connection refused";
@@ -194,7 +196,7 @@ fn a_peer_that_was_there_and_has_not_come_back_is_gone() {
     let why = "connection refused".to_owned();
     let retry_in = Duration::from_secs(1);
     let code = FailureCode::ConnectionRefused;
-    waiting.hear(&Notice::Signal(Signal::Disconnected { why, code, retry_in }));
+    waiting.hear(&Notice::Signal(Signal::Disconnected { why, code, is_final: false, retry_in }));
     let (missing, text) = waiting.given_up();
     assert!(text.contains("10 s: no longer connected to the rendezvous host.example, because"));
     assert_eq!(missing, Missing::Rendezvous);
