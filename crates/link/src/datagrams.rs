@@ -7,7 +7,7 @@ use holepunch_wire::relay::udp::RUN_BYTES_MAX;
 use noq::udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Socket, Type};
 use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use tokio::net::{UdpSocket, lookup_host};
 
 /// One read may hold several datagrams.
 const READ_BYTES: usize = 64 * 1024;
@@ -62,6 +62,20 @@ impl DatagramLine {
         Ok(Self { io, state, to })
     }
 
+    /// The same; an unspecified address means that of `host`, which may be in brackets.
+    ///
+    /// # Errors
+    /// The host has no address, there is no socket, or no way there.
+    pub async fn open_of_host(to: SocketAddr, host: &str) -> io::Result<Self> {
+        if !to.ip().is_unspecified() {
+            return Self::open(to);
+        }
+        let found = lookup_host((host.trim_matches(['[', ']']), to.port())).await?;
+        // One that listens on all addresses of IPv6 has those of IPv4 as well.
+        let found = found.min_by_key(|it| it.is_ipv4() != to.is_ipv4());
+        Self::open(found.ok_or(io::ErrorKind::NotFound)?)
+    }
+
     /// Most datagrams of so many bytes in one call of the kernel, which takes as many bytes as one datagram of IP has, at most.
     #[must_use]
     pub fn run_max(&self, segment: usize) -> usize {
@@ -105,6 +119,18 @@ impl DatagramLine {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_unspecified_address_is_that_of_the_host_in_whichever_family() {
+        for (host, to, opened) in [
+            ("[::1]", "0.0.0.0:9", "[::1]:9"),
+            ("127.0.0.1", "[::]:9", "127.0.0.1:9"),
+            ("192.0.2.1", "127.0.0.2:9", "127.0.0.2:9"),
+        ] {
+            let line = DatagramLine::open_of_host(to.parse().unwrap(), host).await.unwrap();
+            assert_eq!(line.to, opened.parse().unwrap());
+        }
+    }
 
     #[tokio::test]
     async fn a_whole_run_of_any_length_is_taken() {

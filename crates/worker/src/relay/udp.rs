@@ -224,7 +224,7 @@ impl ByUdp {
             state.opened
         };
         let address = self.addresses.get(opened % self.addresses.len().max(1)).copied()?;
-        let line = match self.resolve(address).await.and_then(DatagramLine::open) {
+        let line = match DatagramLine::open_of_host(address, self.url.host()).await {
             Ok(line) => Some(Arc::new(line)),
             Err(error) => {
                 tracing::debug!(%address, %error, "no relay by UDP");
@@ -235,20 +235,6 @@ impl ByUdp {
         state.opened = opened.wrapping_add(1);
         state.line.clone_from(&line);
         line
-    }
-
-    /// An unspecified address means the host of the URL.
-    async fn resolve(&self, address: SocketAddr) -> std::io::Result<SocketAddr> {
-        if !address.ip().is_unspecified() {
-            return Ok(address);
-        }
-        let host = self.url.host().trim_matches(['[', ']']);
-        let found = tokio::net::lookup_host((host, address.port())).await?;
-        let is_of_family = |it: &SocketAddr| it.is_ipv4() == address.is_ipv4();
-        // One that listens on all addresses of IPv6 has those of IPv4 as well.
-        let mut all: Vec<SocketAddr> = found.collect();
-        all.sort_by_key(|it| !is_of_family(it));
-        all.first().copied().ok_or_else(|| std::io::ErrorKind::NotFound.into())
     }
 }
 

@@ -1,6 +1,5 @@
 //! A channel of the relay on UDP.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use holepunch_link::{DatagramLine, DatagramReads};
@@ -27,7 +26,7 @@ impl ByUdp {
         let (Some(address), Some(token)) = (offer.relay_udp.first(), &offer.relay_token) else {
             return Err(NoRelay::NotOffered);
         };
-        let line = DatagramLine::open(resolve(*address, target).await?);
+        let line = DatagramLine::open_of_host(*address, target.url.host()).await;
         let line = line.map_err(|error| error.to_string())?;
         let nonce =
             ProofNonce(offer.session.0.to_be_bytes().repeat(2).try_into().unwrap_or([7; 16]));
@@ -57,16 +56,6 @@ impl ByUdp {
         line.send(&first, first.len()).await.map_err(|error| error.to_string())?;
         Ok(Self { line, channel })
     }
-}
-
-/// An unspecified address means the host of the rendezvous.
-async fn resolve(address: SocketAddr, target: &Target) -> Result<SocketAddr, String> {
-    if !address.ip().is_unspecified() {
-        return Ok(address);
-    }
-    let host = target.url.host().trim_matches(['[', ']']);
-    let found = tokio::net::lookup_host((host, address.port())).await;
-    found.map_err(|error| error.to_string())?.next().ok_or_else(|| format!("{host}: no address"))
 }
 
 /// Asks until there is an answer that means something.

@@ -16,10 +16,13 @@ use super::super::stats::{Meter, Sample, Summary};
 use super::channel::ByUdp;
 use super::{Plan, WARM_UP};
 
-/// Datagrams that are under way at most: they fit into what the kernel keeps for a socket.
-const UNDER_WAY_MAX: u64 = 256;
-/// A receiver acknowledges so many at once, and a sender sends as many in one call, as a link does.
-const ACKNOWLEDGED_EACH: u64 = 32;
+/// Bytes of one pair that are under way at most, ...
+const UNDER_WAY_BYTES_MAX: usize = 1024 * 1024;
+/// ... and of all: half of what the kernel is asked to keep for a socket of the relay. TCP keeps as much for a WebSocket.
+const UNDER_WAY_BYTES_OF_ALL: usize = 2 * 1024 * 1024;
+/// A receiver acknowledges a window in so many parts. They cost the server as much as a run does, and the WebSocket that
+/// it is compared with has none.
+const ACKNOWLEDGEMENTS_EACH: u64 = 4;
 /// What has not come by then is lost.
 const LOST_AFTER: Duration = Duration::from_millis(20);
 /// A sender with a rate of its own sends so often what is due.
@@ -29,8 +32,8 @@ const NUMBER: std::ops::Range<usize> = HEADER_BYTES..HEADER_BYTES + 8;
 /// Reads of one call of the kernel.
 const READS: usize = 8;
 const SMALL_BYTES: usize = 64;
-/// A round trip begins so often.
-const ROUND_TRIP_EVERY: Duration = Duration::from_millis(1);
+/// A round trip begins so often: seldom enough to cost the server nothing beside what is measured.
+const ROUND_TRIP_EVERY: Duration = Duration::from_millis(5);
 
 /// Fills all pairs but the last, on which round trips are measured meanwhile.
 pub(super) async fn run(
@@ -48,18 +51,20 @@ pub(super) async fn run(
     }
     let [asks, answers] = pairs.pop().ok_or("no relay is open")?;
     let workers = 2 * pairs.len();
+    let under_way_bytes = UNDER_WAY_BYTES_MAX.min(UNDER_WAY_BYTES_OF_ALL / pairs.len().max(1));
     let from = Instant::now() + WARM_UP;
     let until = from + plan.seconds.0;
     let mut tasks = JoinSet::new();
     for [sender, receiver] in pairs {
         tasks.spawn(async move {
+            let each = window(&Writer::new(&sender, plan), under_way_bytes) / ACKNOWLEDGEMENTS_EACH;
             let sending = async {
                 match plan.offered_mbit {
                     Some(mbit) => pace(&sender, plan, mbit, until).await,
-                    None => fill(&sender, plan, until).await,
+                    None => fill(&sender, plan, under_way_bytes, until).await,
                 }
             };
-            let (sent, received) = tokio::join!(sending, count(&receiver, from, until));
+            let (sent, received) = tokio::join!(sending, count(&receiver, each, from, until));
             sent.and(received)
         });
     }
@@ -114,7 +119,7 @@ impl Writer {
     }
 
     async fn send(&mut self, by: &ByUdp, count: u64) -> io::Result<()> {
-        let count = usize::try_from(count.min(self.most()).min(ACKNOWLEDGED_EACH)).unwrap_or(1);
+        let count = usize::try_from(count.min(self.most())).unwrap_or(1);
         for datagram in self.bytes.chunks_mut(self.datagram_bytes).take(count) {
             datagram[NUMBER].copy_from_slice(&self.next.to_be_bytes());
             self.next += 1;
@@ -127,19 +132,35 @@ fn number(datagram: &[u8]) -> Option<u64> {
     datagram.get(NUMBER).and_then(|it| it.try_into().ok()).map(u64::from_be_bytes)
 }
 
-/// Sends as much as is acknowledged.
-async fn fill(by: &ByUdp, plan: Plan, until: Instant) -> io::Result<()> {
+/// How many datagrams may be under way: whole runs, one at least.
+fn window(writer: &Writer, bytes: usize) -> u64 {
+    let runs = (bytes / writer.bytes.len().max(1)).max(1);
+    runs as u64 * writer.most()
+}
+
+/// Sends as much as is acknowledged, in runs as long as those in which a worker sends a full frame.
+async fn fill(by: &ByUdp, plan: Plan, under_way_bytes: usize, until: Instant) -> io::Result<()> {
     let (mut writer, mut reads) = (Writer::new(by, plan), DatagramReads::of(READS));
-    let mut acknowledged = 0;
+    let widest = window(&writer, under_way_bytes);
+    // With less, nothing would be acknowledged.
+    let narrowest = widest / ACKNOWLEDGEMENTS_EACH + writer.most();
+    let (mut acknowledged, mut most) = (0, widest);
     while Instant::now() < until {
-        let room = UNDER_WAY_MAX.saturating_sub(writer.next - acknowledged);
-        if room >= ACKNOWLEDGED_EACH {
+        let room = most.saturating_sub(writer.next - acknowledged);
+        if room >= writer.most() {
             writer.send(by, room).await?;
             continue;
         }
         match tokio::time::timeout(LOST_AFTER, by.line.read(&mut reads)).await {
-            Ok(read) => read?,
-            Err(_) => acknowledged = writer.next,
+            Ok(read) => {
+                read?;
+                most = (most + 1).min(widest);
+            }
+            // The kernel keeps less than it was asked for.
+            Err(_) => {
+                acknowledged = writer.next;
+                most = (most / 2).max(narrowest);
+            }
         }
         let newest = reads.datagrams().filter_map(number).max();
         acknowledged = newest.map_or(acknowledged, |it| it.max(acknowledged)).min(writer.next);
@@ -165,8 +186,8 @@ async fn pace(by: &ByUdp, plan: Plan, mbit: u32, until: Instant) -> io::Result<(
     Ok(())
 }
 
-/// Counts what arrives in the measured time, and acknowledges it.
-async fn count(by: &ByUdp, from: Instant, until: Instant) -> io::Result<u64> {
+/// Counts what arrives in the measured time, and acknowledges each so many.
+async fn count(by: &ByUdp, each: u64, from: Instant, until: Instant) -> io::Result<u64> {
     let (mut received, mut reads) = (0, DatagramReads::of(READS));
     let (mut newest, mut acknowledged) = (0, 0);
     let mut acknowledgement = [0; HEADER_BYTES + 8];
@@ -178,7 +199,7 @@ async fn count(by: &ByUdp, from: Instant, until: Instant) -> io::Result<u64> {
         }
         let last = reads.datagrams().filter_map(number).max();
         newest = last.map_or(newest, |last| newest.max(last + 1));
-        if newest >= acknowledged + ACKNOWLEDGED_EACH {
+        if newest >= acknowledged + each {
             acknowledged = newest;
             acknowledgement[NUMBER].copy_from_slice(&newest.to_be_bytes());
             by.line.send(&acknowledgement, acknowledgement.len()).await?;

@@ -9,7 +9,7 @@ use holepunch_wire::relay::udp::{
     Bind, Channel, Echo, FromRelay, PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_SAFE, Ping, Reason, ToRelay,
 };
 use holepunch_wire::session::{RelayToken, SessionId};
-use holepunch_wire::stun::proof::ProofNonce;
+use holepunch_wire::stun::proof::{AddressProof, ProofNonce};
 use rand::{Rng, RngExt};
 use tokio::time::Instant;
 
@@ -61,7 +61,8 @@ pub(super) enum Heard<'a> {
 #[derive(Debug)]
 enum Stage {
     Hello(ProofNonce),
-    Bind(Bind),
+    /// With this cookie, and what the answer to the last bind names it by.
+    Bind(ProofNonce, AddressProof, Option<Echo>),
     Bound(Bound),
 }
 
@@ -148,13 +149,13 @@ impl Machine {
                 self.wait(now);
                 Some(Action::Send(hello))
             }
-            Stage::Bind(_) if self.tries >= BINDS_MAX => Some(self.begin_anew(rng, now)),
-            Stage::Bind(bind) => {
-                // It may have been renewed meanwhile.
-                *bind = Bind::new(bind.nonce, bind.cookie, self.session, token);
-                let question = ToRelay::Bind(bind.clone()).to_bytes();
+            Stage::Bind(..) if self.tries >= BINDS_MAX => Some(self.begin_anew(rng, now)),
+            Stage::Bind(nonce, cookie, asked) => {
+                // Each with the token of now: it may have been renewed meanwhile.
+                let bind = Bind::new(*nonce, *cookie, self.session, token);
+                *asked = Some(bind.echo());
                 self.wait(now);
-                Some(Action::Send(question))
+                Some(Action::Send(ToRelay::Bind(bind).to_bytes()))
             }
             Stage::Bound(bound) => {
                 if bound.look(now) {
@@ -199,15 +200,14 @@ impl Machine {
             (Stage::Hello(nonce), FromRelay::Challenge(echo, cookie))
                 if echo == FromRelay::echo_of(*nonce) =>
             {
-                let token = RelayToken::from_bytes([0; RelayToken::BYTES]);
-                self.stage = Stage::Bind(Bind::new(*nonce, cookie, self.session, &token));
+                self.stage = Stage::Bind(*nonce, cookie, None);
                 (self.tries, self.due) = (0, now);
             }
-            (Stage::Bind(bind), FromRelay::Bound(channel, echo)) if echo == bind.echo() => {
+            (Stage::Bind(_, _, asked), FromRelay::Bound(channel, echo)) if *asked == Some(echo) => {
                 self.stage = Stage::Bound(Bound::new(channel, echo, now));
                 (self.tries, self.due) = (0, now);
             }
-            (Stage::Bind(bind), FromRelay::Refused(why, echo)) if echo == bind.echo() => {
+            (Stage::Bind(_, _, asked), FromRelay::Refused(why, echo)) if *asked == Some(echo) => {
                 return self.refused(why, rng, now);
             }
             _ => {}
