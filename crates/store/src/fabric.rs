@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use holepunch_rendezvous::{Fabric, InstanceId, Later, Packet, Parcel};
-use redis::streams::{StreamInfoStreamReply, StreamMaxlen, StreamReadReply};
-use redis::{RedisResult, Value, cmd, pipe};
+use redis::streams::StreamMaxlen;
+use redis::{RedisResult, Value, cmd, from_redis_value, pipe};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -31,6 +31,10 @@ const PAUSE: Duration = Duration::from_millis(250);
 const KEPT_FOR: Duration = Duration::from_secs(60);
 /// It is told anew this often that it is to stay, and what has been read goes.
 const RENEWED_EVERY: Duration = Duration::from_secs(10);
+
+/// Ids, and the fields of each: bytes, since the library's own reply is none at all where one name is no UTF-8, and the reader
+/// would be at that entry for ever.
+type Entries = Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)>;
 
 /// One entry of a stream. Its fields stay what they are, whatever a packet holds: by them, one of another version is known.
 #[derive(Debug, Serialize, Deserialize)]
@@ -167,10 +171,11 @@ impl Reader {
             let mut read = cmd("XREAD");
             read.arg("BLOCK").arg(BLOCKED_FOR.as_millis() as u64).arg("COUNT").arg(READ_MAX);
             read.arg("STREAMS").arg(&self.inbox).arg(&self.last);
-            let reply: Option<StreamReadReply> = read.query_async(&mut connection).await?;
-            for id in reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids) {
-                let text: Option<Vec<u8>> = id.get("p");
-                self.last = id.id;
+            let reply: Option<Vec<(Vec<u8>, Entries)>> = read.query_async(&mut connection).await?;
+            for (id, fields) in reply.into_iter().flatten().flat_map(|(_, entries)| entries) {
+                let text =
+                    fields.into_iter().find_map(|(name, text)| (name == b"p").then_some(text));
+                self.last = id;
                 self.take(text.unwrap_or_default()).await;
             }
         }
@@ -181,8 +186,24 @@ impl Reader {
     async fn begin(&mut self, connection: &mut crate::connection::Connection) -> RedisResult<()> {
         let exists: bool = cmd("EXISTS").arg(&self.inbox).query_async(connection).await?;
         let newest = if exists {
-            let info = cmd("XINFO").arg("STREAM").arg(&self.inbox).query_async(connection).await;
-            info.map(|info: StreamInfoStreamReply| info.last_generated_id)?
+            let mut ask = cmd("XINFO");
+            ask.arg("STREAM").arg(&self.inbox);
+            // As with what is read: the library's own reply has the first entry and the last in it.
+            let info: RedisResult<BTreeMap<String, Value>> = ask.query_async(connection).await;
+            match info {
+                Ok(mut info) => {
+                    let newest = info.remove("last-generated-id");
+                    let newest = newest.and_then(|it| from_redis_value(it).ok());
+                    newest.unwrap_or_else(|| "0-0".to_owned())
+                }
+                // It is nobody else's, and whoever sends here would keep it as it is.
+                Err(error) if error.code() == Some("WRONGTYPE") => {
+                    self.connector.refused(&error);
+                    cmd("DEL").arg(&self.inbox).exec_async(connection).await?;
+                    "0-0".to_owned()
+                }
+                Err(error) => return Err(error),
+            }
         } else {
             "0-0".to_owned()
         };

@@ -185,6 +185,26 @@ async fn what_a_newer_version_says_is_counted_told_of_acknowledged_and_skipped()
     assert_eq!(events.matches("\"unreadable\"").count(), 1, "{events}");
 }
 
+#[tokio::test]
+async fn what_somebody_else_has_put_into_an_inbox_holds_up_nothing_behind_it() {
+    let redis = Redis::start();
+    let client = redis::Client::open(format!("redis://{}", redis.address)).unwrap();
+    let mut client = client.get_multiplexed_async_connection().await.unwrap();
+    let put = [vec!["XADD", "*", "p"], vec!["XADD", "*", "other"], vec!["XADD", "*"], vec!["SET"]];
+    for put in put {
+        redis::cmd("FLUSHALL").exec_async(&mut client).await.unwrap();
+        for process in [1, 2] {
+            let mut command = redis::cmd(put[0]);
+            command.arg(format!("{{test}}:inbox:{process}")).arg(&put[1..]);
+            if put.len() == 2 {
+                command.arg(b"\xff\xfe");
+            }
+            command.arg(b"\xff[[").exec_async(&mut client).await.unwrap();
+        }
+        pairs_at(&redis.url()).await;
+    }
+}
+
 /// Two workers of two rendezvous are offered each other.
 async fn pairs_at(url: &StoreUrl) {
     let [one, other] = [1, 2].map(|process| server(url, process));

@@ -20,28 +20,28 @@ pub struct Claims {
     #[serde(default, deserialize_with = "some_date", skip_serializing_if = "Option::is_none")]
     pub nbf: Option<u64>,
     /// Its own name, by which it is revoked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub jti: Option<String>,
     /// Whose it is: by that, too, it is revoked, with all others of the same.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub sub: Option<String>,
     /// For whom it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub aud: Option<Audience>,
     /// Whose rooms and ids its worker sees.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
     /// Patterns of rooms; `None`: all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub rooms: Option<Vec<String>>,
     /// Patterns of ids; `None`: all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub ids: Option<Vec<String>>,
     /// Modes of rooms, `call` also for calls; `None`: all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub modes: Option<Vec<Mode>>,
     /// How many bytes the relay carries for each session.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub relay_bytes: Option<u64>,
     /// Names that are like these. Whoever writes one means a bound, and there would be none: so it is no good token.
     #[doc(hidden)]
@@ -50,6 +50,10 @@ pub struct Claims {
         alias = "id",
         alias = "mode",
         alias = "tenants",
+        alias = "Tenant",
+        alias = "Rooms",
+        alias = "Ids",
+        alias = "Modes",
         alias = "relay_byte",
         alias = "relay-bytes",
         alias = "relayBytes",
@@ -103,6 +107,13 @@ fn date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         return Ok(seconds as u64);
     }
     Err(serde::de::Error::custom("expected seconds since 1970"))
+}
+
+/// One that stands there says something: `null` is a bound that somebody's program has lost, and not that there is none.
+fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 fn misspelt<'de, D: Deserializer<'de>>(_: D) -> Result<(), D::Error> {

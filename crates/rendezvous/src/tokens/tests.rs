@@ -79,3 +79,28 @@ fn a_key_pair_signs_with_its_private_part_alone() {
     let swapped = key.to_set(true).replace("\"x\": \"", "\"x\": \"A");
     assert!(TokenKeys::of_text(swapped.as_bytes()).is_err());
 }
+
+#[test]
+fn a_bound_that_is_null_or_in_capitals_is_no_good_token() {
+    let key = key(TokenAlgorithm::EdDsa);
+    let gate = gate(&key);
+    let of = |name: &str, value: serde_json::Value| {
+        let header = jsonwebtoken::Header {
+            kid: Some("k".to_owned()),
+            ..jsonwebtoken::Header::new(key.algorithm().of_library())
+        };
+        let claims = serde_json::json!({ "exp": NOW, name: value });
+        let token = jsonwebtoken::encode(&header, &claims, &key.encoding().unwrap()).unwrap();
+        gate.verify(&token, NOW).map(drop)
+    };
+    assert_eq!(of("other", serde_json::Value::Null), Ok(()));
+    let names = ["nbf", "jti", "sub", "aud", "tenant", "rooms", "ids", "modes", "relay_bytes"];
+    for name in names {
+        let refused = of(name, serde_json::Value::Null);
+        assert!(matches!(refused, Err(Refusal::Claims(_))), "{name}: {refused:?}");
+    }
+    for name in ["Tenant", "Rooms", "Ids", "Modes"] {
+        let refused = of(name, "x".into());
+        assert!(matches!(refused, Err(Refusal::Claims(_))), "{name}: {refused:?}");
+    }
+}
