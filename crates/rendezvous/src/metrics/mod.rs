@@ -85,6 +85,12 @@ impl Metrics {
         self.add("stun_answers", "Binding requests, by what was answered", answers.family());
     }
 
+    /// Those of the tracer.
+    #[cfg(feature = "otel")]
+    pub(crate) fn add_spans(&self, outcomes: &ByWord) {
+        self.add("spans", "Spans of traces, by what became of them", outcomes.family());
+    }
+
     /// The answer to a scrape.
     pub(crate) fn text(&self, now: &Scrape) -> String {
         self.gauges.set(now);
