@@ -44,6 +44,9 @@ pub struct AdminConfig {
     /// An address of their own; port 0 means any free one. Then they are served there alone, together with
     /// `/debug/list_workers`, and to everybody who reaches it where there is no token.
     pub listen: Option<SocketAddr>,
+    /// A collector of OpenTelemetry that takes traces of sessions.
+    #[cfg(feature = "otel")]
+    pub otlp_endpoint: Option<crate::traces::OtlpEndpoint>,
 }
 
 /// The token of whoever looks after the server. It is not kept itself, and `Debug` shows nothing of it.

@@ -89,6 +89,12 @@ impl Hub {
         Self { state, guests, config, peers, sooner, log, metrics, events, observers }
     }
 
+    /// Somebody more who wants to know, while nothing has happened yet.
+    #[cfg(feature = "otel")]
+    pub(crate) fn add_observer(&mut self, observer: impl Observer + 'static) {
+        self.observers.push(Box::new(observer));
+    }
+
     /// Whether there is room for `worker`, which comes from `ip`. `None`: the store does not answer.
     pub(crate) async fn admits(
         &self,

@@ -26,6 +26,7 @@
 //! | `telling` | what happens is told once: to the log, the metrics, the event stream and the relay |
 //! | `metrics` | what happens and what is there, as `GET /metrics` |
 //! | `events`, `links` | the last events, and what workers report of their links |
+//! | `traces` | what becomes of sessions, for a collector of OpenTelemetry (feature `otel`) |
 //! | `api` | `/metrics` and `/api/v1` |
 //! | `admin` | who may look at those |
 //! | `refused` | requests that are refused are counted by the reason |
@@ -72,6 +73,8 @@ mod stun;
 mod telling;
 mod tls;
 pub mod tokens;
+#[cfg(feature = "otel")]
+mod traces;
 mod websocket;
 mod well_formed;
 
@@ -90,3 +93,5 @@ pub use stun::ANSWERS_MAX as STUN_ANSWERS_MAX;
 pub use tls::AcmeSettings;
 pub use tls::{Tls, TlsCounts, TlsError, TlsFiles};
 pub use tokens::Auth;
+#[cfg(feature = "otel")]
+pub use traces::{OtlpEndpoint, OtlpEndpointError};

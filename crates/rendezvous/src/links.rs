@@ -108,6 +108,12 @@ impl Links {
         None
     }
 
+    /// One of them.
+    #[cfg(feature = "otel")]
+    pub(crate) fn find(&self, session: SessionId) -> Option<Link> {
+        self.lock().links.get(&session).cloned()
+    }
+
     /// Reads them, by their number, behind this one.
     pub(crate) fn read<T>(
         &self,

@@ -59,6 +59,10 @@ pub enum BindError {
     /// The system gives no random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(String),
+    /// Traces cannot be exported.
+    #[cfg(feature = "otel")]
+    #[error("traces cannot be exported (--otlp-endpoint): {0}")]
+    Traces(String),
     /// The keys of tokens cannot be taken.
     #[error("cannot take the keys of tokens from {} (--token-keys, TOKEN_KEYS): {source}", path.display())]
     TokenKeys {

@@ -29,6 +29,8 @@ use crate::relay::{Relay, RelayDoor, RelayDrop, RelayLimits};
 use crate::stun::{StunServer, StunSettings};
 use crate::tls::Tls;
 use crate::tokens::{Auth, Gate, TokenKeysError};
+#[cfg(feature = "otel")]
+use crate::traces::{Exporting, OtlpEndpoint, Tracer};
 
 /// What a server is to be.
 #[derive(Debug, Clone)]
@@ -83,6 +85,8 @@ pub struct Server {
     gate: Option<Arc<Gate>>,
     relay: Option<Arc<Relay>>,
     clock: JoinSet<()>,
+    #[cfg(feature = "otel")]
+    exporting: Option<Exporting>,
 }
 
 impl Server {
@@ -151,7 +155,10 @@ impl Server {
         matchmaker.proofs = Some(proofs);
         let rng = StdRng::try_from_rng(&mut SysRng)
             .map_err(|error| BindError::Random(error.to_string()))?;
-        let hub = Arc::new(Hub::new(matchmaker, rng, relay.clone(), peers.into()));
+        let hub = Hub::new(matchmaker, rng, relay.clone(), peers.into());
+        #[cfg(feature = "otel")]
+        let (hub, exporting) = traced(hub, config.admin.otlp_endpoint.as_ref())?;
+        let hub = Arc::new(hub);
         let stun_addresses = stun.as_ref().map(StunServer::addresses).unwrap_or_default();
         let (http, hosts) = (bound.address, &bound.front.public_hosts);
         let tls = bound.front.tls.is_some();
@@ -173,7 +180,18 @@ impl Server {
         if let Some(gate) = &gate {
             clock.spawn(Arc::clone(gate).run(Arc::clone(&hub)));
         }
-        Ok(Self { listening, admin, stun, proof_key, hub, gate, relay, clock })
+        Ok(Self {
+            listening,
+            admin,
+            stun,
+            proof_key,
+            hub,
+            gate,
+            relay,
+            clock,
+            #[cfg(feature = "otel")]
+            exporting,
+        })
     }
 
     /// Where HTTP and WebSocket are served.
@@ -247,6 +265,10 @@ impl Server {
         if let Some(stun) = self.stun {
             stun.shutdown().await;
         }
+        #[cfg(feature = "otel")]
+        if let Some(exporting) = self.exporting {
+            exporting.finish().await;
+        }
         tracing::info!(left, ended_for_others, "rendezvous has ended");
     }
 }
@@ -257,6 +279,20 @@ fn show(hub: &Hub, relay: Option<&Relay>, bound: &Bound, stun: Option<&StunServe
     shown.add_relay(relay);
     shown.add_listening(&bound.front);
     shown.add_stun(stun);
+}
+
+/// The hub with a tracer among those who are told, where there is a collector.
+#[cfg(feature = "otel")]
+fn traced(
+    mut hub: Hub,
+    collector: Option<&OtlpEndpoint>,
+) -> Result<(Hub, Option<Exporting>), BindError> {
+    let Some(collector) = collector else { return Ok((hub, None)) };
+    let started = Exporting::start(collector, hub.events.instance());
+    let (queue, exporting) = started.map_err(BindError::Traces)?;
+    hub.metrics.add_spans(&queue.outcomes);
+    hub.add_observer(Tracer::new(queue));
+    Ok((hub, Some(exporting)))
 }
 
 /// Who looks at the tokens of those who want to register, where they need any.

@@ -47,6 +47,8 @@ pub const SERVICE_KEYS: &[ServiceKey] = &[
     key("no_listing", "NO_LISTING"),
     key("no_port_mapping", "NO_PORT_MAPPING"),
     key("no_relay", "NO_RELAY"),
+    #[cfg(feature = "otel")]
+    key("otlp_endpoint", "OTLP_ENDPOINT"),
     key("peer", "PEER"),
     key("ping_interval_sec", "PING_INTERVAL_SEC"),
     key("ping_timeout_sec", "PING_TIMEOUT_SEC"),

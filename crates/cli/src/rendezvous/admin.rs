@@ -23,6 +23,12 @@ pub(crate) struct Args {
     /// They are served there and not on --listen, without a token to everybody who reaches it [env: ADMIN_LISTEN]
     #[arg(long, value_name = "ADDR", hide_short_help = true)]
     admin_listen: Option<Address>,
+    /// Send traces of sessions to a collector of OpenTelemetry
+    ///
+    /// By OTLP over HTTP, to /v1/traces behind this URL: http://127.0.0.1:4318 [env: OTLP_ENDPOINT]
+    #[cfg(feature = "otel")]
+    #[arg(long, value_name = "URL", hide_short_help = true)]
+    otlp_endpoint: Option<holepunch_rendezvous::OtlpEndpoint>,
 }
 
 impl Args {
@@ -34,7 +40,16 @@ impl Args {
         let token =
             token.map_err(|why| Failure::usage(format!("--admin-token (ADMIN_TOKEN): {why}")))?;
         let listen = environment.setting("--admin-listen", self.admin_listen, &["ADMIN_LISTEN"])?;
-        Ok(AdminConfig { token, listen: listen.map(|Address(address)| address) })
+        Ok(AdminConfig {
+            token,
+            listen: listen.map(|Address(address)| address),
+            #[cfg(feature = "otel")]
+            otlp_endpoint: environment.setting(
+                "--otlp-endpoint",
+                self.otlp_endpoint,
+                &["OTLP_ENDPOINT"],
+            )?,
+        })
     }
 }
 
@@ -64,6 +79,12 @@ mod tests {
         assert!(set.token.is_some());
         assert_eq!(set.listen, Some("127.0.0.1:9090".parse().unwrap()));
         assert!(read(&[], &[("ADMIN_TOKEN", token)]).unwrap().token.is_some());
+        #[cfg(feature = "otel")]
+        {
+            let set = read(&[], &[("OTLP_ENDPOINT", "http://127.0.0.1:4318")]).unwrap();
+            assert!(none.otlp_endpoint.is_none() && set.otlp_endpoint.is_some());
+            assert!(read(&[], &[("OTLP_ENDPOINT", "127.0.0.1:4318")]).is_err());
+        }
         let failure = format!("{:?}", read(&[], &[("ADMIN_TOKEN", "tooshort")]).unwrap_err());
         assert!(failure.contains("ADMIN_TOKEN") && !failure.contains("tooshort"), "{failure}");
     }

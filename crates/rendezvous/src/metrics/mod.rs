@@ -48,6 +48,12 @@ impl Metrics {
         Self { shown, counters, gauges, links: Links::default() }
     }
 
+    /// Those of the tracer.
+    #[cfg(feature = "otel")]
+    pub(crate) fn add_spans(&self, outcomes: &ByWord) {
+        self.shown.add("spans", "Spans of traces, by what became of them", outcomes.family());
+    }
+
     /// What is there at the moment, for the answer that follows.
     pub(crate) fn see(&self, now: &Scrape) {
         self.gauges.set(now);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::ServerConfig;
 use rustls_acme::caches::DirCache;
 use rustls_acme::{AcmeConfig, AcmeState, EventOk};
 
@@ -38,14 +38,8 @@ pub(super) struct Run {
 /// Nothing is asked before the run is [driven](drive): until there is a certificate, handshakes fail.
 pub(super) fn begin(settings: &AcmeSettings) -> Result<(Run, Loaded), rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    // The authority may be an organisation's own.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let client = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let state = AcmeConfig::new_with_client_config(&settings.domains, Arc::new(client))
+    let client = Arc::new(super::client_config()?);
+    let state = AcmeConfig::new_with_client_config(&settings.domains, client)
         .contact(&settings.contacts)
         .directory(&settings.directory)
         .cache(DirCache::new(settings.cache.clone()))

@@ -161,3 +161,15 @@ impl Tls {
         Arc::clone(&self.0.current.read().unwrap_or_else(PoisonError::into_inner).config)
     }
 }
+
+/// What this server trusts where it is a client itself: the usual authorities, and those of the system.
+#[cfg(any(feature = "acme", feature = "otel"))]
+pub(crate) fn client_config() -> Result<rustls::ClientConfig, rustls::Error> {
+    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    // An authority may be an organisation's own.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}

@@ -21,7 +21,7 @@ use worker::Worker;
 /// Bound of every single wait. Far above what a loaded machine needs: it only turns a hang into a
 /// failure.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two looks at something that announces itself nowhere, the listing alone.
+/// Between two looks at something that announces itself nowhere: the listing, a counter.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Waits for `future`, but not for ever.
@@ -91,6 +91,20 @@ impl Rendezvous {
                 if wanted(&listing) {
                     return listing;
                 }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        })
+    }
+
+    /// Waits for metrics that satisfy `wanted`.
+    #[track_caller]
+    pub(crate) fn metrics_when(
+        &self,
+        what: &str,
+        wanted: impl Fn(&str) -> bool,
+    ) -> impl Future<Output = ()> {
+        within(what, async move {
+            while !wanted(&http::metrics(self.address()).await) {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         })
