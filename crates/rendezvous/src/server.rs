@@ -156,10 +156,7 @@ impl Server {
         let (http, hosts) = (bound.address, &bound.front.public_hosts);
         let tls = bound.front.tls.is_some();
         tracing::info!(%http, tls, stun = ?stun_addresses, ?hosts, "rendezvous is running");
-        let shown = &hub.metrics.shown;
-        shown.add_relay(relay.as_deref());
-        shown.add_listening(&bound.front);
-        shown.add_stun(stun.as_ref());
+        hub.metrics.shown.add_service(&bound.front, relay.as_deref(), stun.as_ref());
         let (workers, gate_of) = (&bound.front, gate.as_ref());
         let inside = Inside { config: &config.admin, hub: &hub, workers, gate: gate_of };
         let at = admin.as_ref().map_or(&bound.front, |admin| &admin.front);
