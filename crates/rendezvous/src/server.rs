@@ -163,7 +163,7 @@ impl Server {
         let (http, hosts) = (bound.address, &bound.front.public_hosts);
         let tls = bound.front.tls.is_some();
         tracing::info!(%http, tls, stun = ?stun_addresses, ?hosts, "rendezvous is running");
-        show(&hub, relay.as_deref(), &bound, stun.as_ref());
+        hub.metrics.shown.add_service(&bound.front, relay.as_deref(), stun.as_ref());
         let (workers, gate_of) = (&bound.front, gate.as_ref());
         let inside = Inside { config: &config.admin, hub: &hub, workers, gate: gate_of };
         let at = admin.as_ref().map_or(&bound.front, |admin| &admin.front);
@@ -271,14 +271,6 @@ impl Server {
         }
         tracing::info!(left, ended_for_others, "rendezvous has ended");
     }
-}
-
-/// Adds the metrics of what is beside the hub.
-fn show(hub: &Hub, relay: Option<&Relay>, bound: &Bound, stun: Option<&StunServer>) {
-    let shown = &hub.metrics.shown;
-    shown.add_relay(relay);
-    shown.add_listening(&bound.front);
-    shown.add_stun(stun);
 }
 
 /// The hub with a tracer among those who are told, where there is a collector.

@@ -45,8 +45,20 @@ impl Shown {
         shown
     }
 
-    /// Those of the relay.
-    pub(crate) fn add_relay(&self, relay: Option<&Relay>) {
+    /// Those of what listens, of the relay, and of the STUN server.
+    pub(crate) fn add_service(
+        &self,
+        front: &Front,
+        relay: Option<&Relay>,
+        stun: Option<&StunServer>,
+    ) {
+        self.add_listening(front);
+        self.add_relay(relay);
+        let answers = stun.map_or_else(crate::stun::no_answers, StunServer::answers);
+        self.add("stun_answers", "Binding requests, by what was answered", answers.family());
+    }
+
+    fn add_relay(&self, relay: Option<&Relay>) {
         let dropped = relay.map(Relay::dropped).cloned().unwrap_or_default();
         let relay = relay.map(Relay::figures).cloned().unwrap_or_default();
         self.add("relay_bytes", "Bytes that workers have sent to the relay", relay.bytes);
@@ -58,8 +70,7 @@ impl Shown {
         self.add("relay_over_quota", "Relay connections over a quota", relay.over_quota);
     }
 
-    /// Those of what listens.
-    pub(crate) fn add_listening(&self, front: &Front) {
+    fn add_listening(&self, front: &Front) {
         self.add("requests_refused", "Requests refused", front.refused.words().family());
         let ended = "Connections that were ended for others";
         self.add("connections_evicted", ended, front.connections.evicted());
@@ -67,12 +78,6 @@ impl Shown {
         self.add("tls_handshakes", "Clients of TLS, by what came of them", tls.handshakes.family());
         let reloads = "How often the files of the certificate were read again";
         self.add("tls_reloads", reloads, tls.reloads.family());
-    }
-
-    /// Those of the STUN server.
-    pub(crate) fn add_stun(&self, stun: Option<&StunServer>) {
-        let answers = stun.map_or_else(crate::stun::no_answers, StunServer::answers);
-        self.add("stun_answers", "Binding requests, by what was answered", answers.family());
     }
 
     /// The answer to a scrape, with what is open at the moment where workers come in.

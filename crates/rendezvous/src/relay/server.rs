@@ -93,9 +93,7 @@ impl RelayServer {
         let front = Arc::clone(&bound.front);
         let at = admin.as_ref().map_or(&bound.front, |admin| &admin.front);
         let shown = Shown::new();
-        shown.add_relay(Some(&relay));
-        shown.add_listening(&bound.front);
-        shown.add_stun(udp.as_ref());
+        shown.add_service(&bound.front, Some(&relay), udp.as_ref());
         let fronts = (Arc::clone(at), Arc::clone(&bound.front));
         let seen = api::relay::routes(fronts, Arc::clone(&relay), shown);
         let seen = config.admin.guarded(Arc::clone(at), seen);
