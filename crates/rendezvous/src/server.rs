@@ -121,18 +121,11 @@ impl Server {
         })?;
         let admin = config.admin.bind(&bound.front)?;
         let gate = gate_of(config.auth, &bound.front)?;
-        // One that several share is good at each of them.
-        let proof_key = ProofKey::new(match &config.matchmaker.relay {
-            Some(access) => access.key.derived(b"proofs of address"),
-            None => random_bytes()?,
-        });
+        let proof_key = proof_key_of(config.matchmaker.relay.as_ref())?;
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let proofs = (proof_key.clone(), ProofClock::new(Instant::now(), unix));
         let mut matchmaker = config.matchmaker;
-        let mut access = match matchmaker.relay.take() {
-            Some(access) => access,
-            None => RelayAccess { key: RelayKey::new(random_bytes()?), url: None, udp: Vec::new() },
-        };
+        let mut access = matchmaker.relay.take().map_or_else(own_access, Ok)?;
         let relay = config.relay.map(|limits| Arc::new(Relay::new(limits, access.key.clone())));
         let stun = StunServer::bind_unless_taken(
             StunSettings {
@@ -159,10 +152,7 @@ impl Server {
         #[cfg(feature = "otel")]
         let (hub, exporting) = traced(hub, config.admin.otlp_endpoint.as_ref())?;
         let hub = Arc::new(hub);
-        let stun_addresses = stun.as_ref().map(StunServer::addresses).unwrap_or_default();
-        let (http, hosts) = (bound.address, &bound.front.public_hosts);
-        let tls = bound.front.tls.is_some();
-        tracing::info!(%http, tls, stun = ?stun_addresses, ?hosts, "rendezvous is running");
+        log_start(&bound, stun.as_ref());
         hub.metrics.shown.add_service(&bound.front, relay.as_deref(), stun.as_ref());
         let (workers, gate_of) = (&bound.front, gate.as_ref());
         let inside = Inside { config: &config.admin, hub: &hub, workers, gate: gate_of };
@@ -174,12 +164,7 @@ impl Server {
         };
         let routes = routes(&inside, relay.clone(), seen);
         let listening = bound.serve(routes);
-        let mut clock = JoinSet::new();
-        let board = Arc::clone(&hub);
-        clock.spawn(async move { board.run().await });
-        if let Some(gate) = &gate {
-            clock.spawn(Arc::clone(gate).run(Arc::clone(&hub)));
-        }
+        let clock = clock_of(&hub, gate.as_ref());
         Ok(Self {
             listening,
             admin,
@@ -285,6 +270,36 @@ fn traced(
     hub.metrics.add_spans(&queue.outcomes);
     hub.add_observer(Tracer::new(queue));
     Ok((hub, Some(exporting)))
+}
+
+/// A key for the relay that nobody else has.
+fn own_access() -> Result<RelayAccess, BindError> {
+    Ok(RelayAccess { key: RelayKey::new(random_bytes()?), url: None, udp: Vec::new() })
+}
+
+/// What proofs of address are made with. One that several share is good at each of them.
+fn proof_key_of(relay: Option<&RelayAccess>) -> Result<ProofKey, BindError> {
+    Ok(ProofKey::new(match relay {
+        Some(access) => access.key.derived(b"proofs of address"),
+        None => random_bytes()?,
+    }))
+}
+
+fn log_start(bound: &Bound, stun: Option<&StunServer>) {
+    let stun = stun.map(StunServer::addresses).unwrap_or_default();
+    let (http, hosts, tls) = (bound.address, &bound.front.public_hosts, bound.front.tls.is_some());
+    tracing::info!(%http, tls, ?stun, ?hosts, "rendezvous is running");
+}
+
+/// What goes on by itself: the board, and the keys of tokens, which may change.
+fn clock_of(hub: &Arc<Hub>, gate: Option<&Arc<Gate>>) -> JoinSet<()> {
+    let mut clock = JoinSet::new();
+    let board = Arc::clone(hub);
+    clock.spawn(async move { board.run().await });
+    if let Some(gate) = gate {
+        clock.spawn(Arc::clone(gate).run(Arc::clone(hub)));
+    }
+    clock
 }
 
 /// Who looks at the tokens of those who want to register, where they need any.

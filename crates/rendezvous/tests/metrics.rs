@@ -302,7 +302,9 @@ async fn a_relay_alone_shows_what_it_has_in_common_with_a_rendezvous_and_guards_
     assert!(!text.contains("holepunch_workers"), "{text}");
 
     let listen = Some(common::loopback());
-    let relay = start(AdminConfig { token: Some(AdminToken::new(token).unwrap()), listen });
+    let mut admin = AdminConfig::default();
+    (admin.token, admin.listen) = (Some(AdminToken::new(token).unwrap()), listen);
+    let relay = start(admin);
     let admin = relay.admin_address().unwrap();
     assert_eq!(http::get_with(relay.http_address(), "/metrics", "").await.status, 404);
     assert_eq!(http::get_with(admin, "/metrics", "").await.status, 401);
