@@ -170,8 +170,8 @@ async fn what_a_newer_version_says_is_counted_told_of_acknowledged_and_skipped()
             let mut read = redis::cmd("XRANGE");
             read.arg("{test}:inbox:9").arg("-").arg("+");
             let inbox: StreamRangeReply = read.query_async(&mut client).await.unwrap();
-            let texts = inbox.ids.iter().filter_map(|id| id.get::<String>("p"));
-            if texts.last().is_some_and(|text| text.contains(r#""received":3"#)) {
+            let mut texts = inbox.ids.iter().filter_map(|id| id.get::<String>("p"));
+            if texts.next_back().is_some_and(|text| text.contains(r#""received":3"#)) {
                 break;
             }
             tokio::time::sleep(LOOK_AGAIN).await;
