@@ -170,8 +170,8 @@ async fn what_a_newer_version_says_is_counted_told_of_acknowledged_and_skipped()
             let mut read = redis::cmd("XRANGE");
             read.arg("{test}:inbox:9").arg("-").arg("+");
             let inbox: StreamRangeReply = read.query_async(&mut client).await.unwrap();
-            let newest = inbox.ids.iter().rev().find_map(|id| id.get::<String>("p"));
-            if newest.is_some_and(|text| text.contains(r#""received":3"#)) {
+            let mut texts = inbox.ids.iter().filter_map(|id| id.get::<String>("p"));
+            if texts.next_back().is_some_and(|text| text.contains(r#""received":3"#)) {
                 break;
             }
             tokio::time::sleep(LOOK_AGAIN).await;
@@ -183,26 +183,6 @@ async fn what_a_newer_version_says_is_counted_told_of_acknowledged_and_skipped()
     assert!(metrics.contains(dropped), "{metrics}");
     let events = http::api(server.http_address(), "events").await.to_string();
     assert_eq!(events.matches("\"unreadable\"").count(), 1, "{events}");
-}
-
-#[tokio::test]
-async fn what_somebody_else_has_put_into_an_inbox_holds_up_nothing_behind_it() {
-    let redis = Redis::start();
-    let client = redis::Client::open(format!("redis://{}", redis.address)).unwrap();
-    let mut client = client.get_multiplexed_async_connection().await.unwrap();
-    let put = [vec!["XADD", "*", "p"], vec!["XADD", "*", "other"], vec!["XADD", "*"], vec!["SET"]];
-    for put in put {
-        redis::cmd("FLUSHALL").exec_async(&mut client).await.unwrap();
-        for process in [1, 2] {
-            let mut command = redis::cmd(put[0]);
-            command.arg(format!("{{test}}:inbox:{process}")).arg(&put[1..]);
-            if put.len() == 2 {
-                command.arg(b"\xff\xfe");
-            }
-            command.arg(b"\xff[[").exec_async(&mut client).await.unwrap();
-        }
-        pairs_at(&redis.url()).await;
-    }
 }
 
 /// Two workers of two rendezvous are offered each other.
