@@ -250,6 +250,8 @@ async fn a_good_token_lets_nobody_in_where_it_does_not_say_so() {
         assert_eq!((answer.status, code(&answer)), (403, expected), "{path}: {}", answer.body);
         assert!(answer.body.contains("-*"), "it says what is allowed: {}", answer.body);
     }
+        let names_default = answer.body.contains("not the default room (\"\")");
+        assert_eq!(names_default, path == "ci-1", "{}", answer.body);
     // A baseline client is in the room without a name, whatever its URL says.
     let baseline = upgrade_request(
         "/ws/register/ci-1?room=build-1",
