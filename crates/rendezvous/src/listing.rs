@@ -22,7 +22,7 @@ use serde::Serialize;
 use tokio::sync::MutexGuard;
 
 use crate::client_address::client_address;
-use crate::front::{Front, STORE_AWAY};
+use crate::front::Front;
 use crate::hub::Hub;
 use crate::refused::Refused;
 use crate::tokens::Gate;
@@ -115,7 +115,11 @@ impl Listing {
             Some(_) => worker.id.name.as_str().to_owned(),
             None => worker.id.to_string(),
         };
-        let last = listed.workers.last().map(by_id);
+        // Ids of two tenants may look alike to people, and not in a cursor.
+        let last = listed.workers.last().map(|worker| match within {
+            Some(_) => worker.id.name.as_str().to_owned(),
+            None => worker.id.to_text(),
+        });
         let ready = board.halls().ready(within).take(page.limit);
         Self {
             connected_workers_count: listed.all,
@@ -302,7 +306,7 @@ async fn list_workers(
     });
     let request = Request::List { within: within.clone(), after, limit: page.limit };
     let Some(Reply::Listed(listed)) = door.hub.ask(request).await else {
-        return (StatusCode::SERVICE_UNAVAILABLE, STORE_AWAY).into_response();
+        return (StatusCode::SERVICE_UNAVAILABLE, door.hub.store_trouble()).into_response();
     };
     let listing = door.hub.read(|board| Listing::of(board, &listed, &page, within.as_ref()));
     let Ok(text) = serde_json::to_vec(&listing) else {

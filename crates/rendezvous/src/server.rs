@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::admin::AdminConfig;
 use crate::api::ApiDoor;
-use crate::front::{Front, STORE_AWAY};
+use crate::front::Front;
 use crate::http;
 use crate::hub::Hub;
 use crate::listening::{BindError, Bound, Ended, Listening, Settings};
@@ -319,7 +319,7 @@ async fn ready(State(hub): State<Arc<Hub>>) -> Response {
     if hub.is_ready() {
         "OK".into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, STORE_AWAY).into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, hub.store_trouble()).into_response()
     }
 }
 
