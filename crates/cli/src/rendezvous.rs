@@ -19,7 +19,7 @@ mod turn;
 use crate::exit::Failure;
 use crate::inspecting;
 use crate::reloading::Hooks;
-use crate::settings::{Address, Environment, List, OrNone, Seconds};
+use crate::settings::{Address, Environment, List, Number, OrNone, Seconds};
 
 const DEFAULT_STUN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 3478);
 
@@ -51,7 +51,7 @@ pub(crate) struct Args {
     ///
     /// They cost bytes, and whoever asks in others' names has them sent there [env: STUN_ANSWERS_MAX] [default: 50000]
     #[arg(long, value_name = "N|none", hide_short_help = true)]
-    stun_answers_max: Option<OrNone<u64>>,
+    stun_answers_max: Option<OrNone<Number<1>>>,
     /// Names of this server in its workers' URLs
     ///
     /// A worker that proves its key signs one of these names. Where none is set, it signs the host that it has asked for
@@ -75,13 +75,13 @@ pub(crate) struct Args {
     ///
     /// [env: MAX_WORKERS]
     #[arg(long, value_name = "N")]
-    max_workers: Option<usize>,
+    max_workers: Option<Number<1>>,
     /// Most of one IP address [default: 10000]
     ///
     /// Of IPv6, one /64 counts as one address, and twice as many may come from one /48. The address may be that of a NAT or of a proxy that is not
     /// trusted. The next one is refused (429) [env: MAX_WORKERS_PER_IP]
     #[arg(long, value_name = "N|none")]
-    max_workers_per_ip: Option<OrNone<usize>>,
+    max_workers_per_ip: Option<OrNone<Number<1>>>,
     /// Do not serve /debug/list_workers
     ///
     /// It tells everybody who is registered [env: NO_LISTING]
@@ -173,7 +173,8 @@ fn config(
         tls,
         stun_listen: udp_addresses(stun),
         stun_is_optional,
-        stun_answers_max: answers.map_or(Some(STUN_ANSWERS_MAX), OrNone::value),
+        stun_answers_max: answers
+            .map_or(Some(STUN_ANSWERS_MAX), |most| most.value().map(|Number(most)| most.into())),
         stun_advertise: advertised
             .map(|List(all)| all.into_iter().map(|Advertised(address)| address).collect())
             .unwrap_or_default(),
@@ -191,8 +192,9 @@ fn config(
             ping_interval: interval.map_or(default.ping_interval, |seconds| seconds.0),
             ping_timeout: timeout.map_or(default.ping_timeout, |seconds| seconds.0),
             allow_private,
-            workers_max: workers.unwrap_or(default.workers_max),
-            workers_per_address_max: per_ip.map_or(default.workers_per_address_max, OrNone::value),
+            workers_max: workers.map_or(default.workers_max, Number::count),
+            workers_per_address_max: per_ip
+                .map_or(default.workers_per_address_max, |most| most.value().map(Number::count)),
             workers_per_tenant_max,
             relay: relay_access,
             turn: environment.kept(args.turn.access(environment))?,
@@ -335,6 +337,10 @@ mod tests {
             ("TRUSTED_PROXY", "x"),
             ("PING_INTERVAL_SEC", "0"),
             ("MAX_WORKERS_PER_IP", "many"),
+            ("MAX_WORKERS", "0"),
+            ("MAX_WORKERS_PER_TENANT", "0"),
+            ("STUN_ANSWERS_MAX", "0"),
+            ("RELAY_SESSIONS_MAX", "0"),
             ("HOLEPUNCH_PUBLIC_HOST", "https://one.example"),
             ("HOLEPUNCH_PUBLIC_HOST", "one.example:8080"),
         ] {

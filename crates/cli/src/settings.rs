@@ -256,6 +256,28 @@ impl FromStr for Size {
     }
 }
 
+/// A whole number from `MIN` on. What counts things has 4 bytes, so that the largest one is the same on every machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Number<const MIN: u32>(pub(crate) u32);
+
+impl<const MIN: u32> Number<MIN> {
+    /// As a count of things in memory.
+    pub(crate) fn count(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+impl<const MIN: u32> FromStr for Number<MIN> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = text.parse().ok().filter(|number| *number >= MIN);
+        number
+            .map(Self)
+            .ok_or_else(|| format!("expected a whole number from {MIN} to {}", u32::MAX))
+    }
+}
+
 /// `none`, or a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OrNone<T> {
@@ -272,14 +294,17 @@ impl<T> OrNone<T> {
     }
 }
 
-impl<T: FromStr> FromStr for OrNone<T> {
-    type Err = T::Err;
+impl<T: FromStr> FromStr for OrNone<T>
+where
+    T::Err: Display,
+{
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, T::Err> {
+    fn from_str(text: &str) -> Result<Self, String> {
         if text.eq_ignore_ascii_case("none") {
             Ok(Self::None)
         } else {
-            text.parse().map(Self::Some)
+            text.parse().map(Self::Some).map_err(|why| format!("{why}, or none"))
         }
     }
 }
@@ -390,6 +415,18 @@ mod tests {
         }
         for text in ["", "0", "K", "-1", "1.5G", "1X", "99999999T", "é"] {
             assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_in_its_bounds_is_told_what_is_expected() {
+        assert_eq!("1".parse(), Ok(Number::<1>(1)));
+        assert_eq!("none".parse(), Ok(OrNone::<Number<1>>::None));
+        for text in ["abc", "", "0", "-1", "1.5", "4294967296", "1k"] {
+            let why = text.parse::<Number<1>>().unwrap_err();
+            assert_eq!(why, "expected a whole number from 1 to 4294967295", "{text}");
+            let or_none = text.parse::<OrNone<Number<1>>>().unwrap_err();
+            assert_eq!(or_none, format!("{why}, or none"));
         }
     }
 

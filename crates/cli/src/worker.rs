@@ -10,7 +10,7 @@ use crate::headings::{MEETING, NETWORK};
 use crate::hints::not_started;
 use crate::peering::{IdentityFile, ModeArg, PeeringArgs, rendezvous_url};
 use crate::reloading::{Hangups, Hooks};
-use crate::settings::{Environment, List, OrNone, Pause, PortNumber, Seconds};
+use crate::settings::{Environment, List, Number, OrNone, Pause, PortNumber, Seconds};
 use crate::signals::Stop;
 use crate::{inspecting, service_manager};
 
@@ -45,7 +45,7 @@ pub(crate) struct Args {
     stun: StunArgs,
     /// Repetitions of STUN discovery after it failed; for ever without it [env: STUN_MAX_RETRIES]
     #[arg(long, value_name = "N", help_heading = NETWORK, hide_short_help = true)]
-    stun_max_retries: Option<u32>,
+    stun_max_retries: Option<Number<0>>,
     /// Pause before each repetition; half a second to 30 s, growing, without it [env: STUN_RETRY_DELAY_SEC]
     #[arg(long, value_name = "SECONDS", help_heading = NETWORK, hide_short_help = true)]
     stun_retry_delay_sec: Option<Pause>,
@@ -176,7 +176,7 @@ fn settings(args: Args, environment: &Environment) -> Result<(Config, IdentityFi
         worker_id,
         health_port: Some(health_port.map_or(DEFAULT_HEALTH_PORT, |PortNumber(port)| port)),
         stun_servers,
-        stun_retries_max: retries,
+        stun_retries_max: retries.map(|Number(most)| most),
         stun_retry_delay: delay.map(|pause| pause.0),
         udp_port: udp_port.map_or(DEFAULT_UDP_PORT, |PortNumber(port)| port),
         ping_interval: interval.map_or(config.ping_interval, |seconds| seconds.0),

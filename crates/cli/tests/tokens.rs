@@ -157,6 +157,49 @@ async fn a_login_remembers_the_token_and_shows_it_nowhere() {
 }
 
 #[tokio::test]
+async fn a_login_takes_a_token_whatever_its_worker_may_do_with_it() {
+    let scene = Scene::start().await;
+    let home = [("HOME", scene.folder.path().to_str().unwrap())];
+    for narrow in [["--room", "build-*"], ["--id", "ci-*"], ["--mode", "mesh"]] {
+        let token = scene.token(&narrow).await;
+        let login = Program::end_of(&["login", &scene.url, "--token", &token], &home).await;
+        assert_eq!(login.code, Some(0), "{narrow:?}: {login:?}");
+        let file = scene.folder.path().join(".config/holepunch/config.toml");
+        assert!(std::fs::read_to_string(&file).unwrap().contains(&token), "{narrow:?}");
+    }
+    let wrong = Program::end_of(&["login", &scene.url, "--token", "ey.ey.x"], &home).await;
+    assert!(wrong.code == Some(1) && wrong.err.contains("token_malformed"), "{wrong:?}");
+    let narrow = scene.token(&["--room", "build-*"]).await;
+    let variables = [home[0], ("STUN_SERVERS", &*scene.stun), ("HOLEPUNCH_TOKEN", &narrow)];
+    let doctor = ["doctor", &scene.url, "--json", "--no-port-mapping"];
+    let doctor = Program::end_of(&doctor, &variables).await;
+    let document: Value = serde_json::from_str(&doctor.out).unwrap();
+    let checks = document["checks"].as_array().unwrap();
+    let websocket = checks.iter().find(|it| it["check"] == "websocket").unwrap();
+    let fix = websocket["fix"].as_str().unwrap();
+    assert!(fix.contains("rooms that the token allows"), "{websocket}");
+}
+
+#[tokio::test]
+async fn a_rendezvous_with_a_private_key_says_that_it_needs_the_public_one_alone() {
+    let mut scene = Scene::start().await;
+    let (keys, signing) = (scene.path("keys.json"), scene.path("signing.json"));
+    std::fs::copy(&signing, &keys).unwrap();
+    let told = scene.rendezvous.log.line("private key").await;
+    assert!(told.contains("holepunch token key"), "it says what to do: {told}");
+    let public = Program::end_of(&["token", "key", &signing], &[]).await;
+    std::fs::write(&keys, &public.out).unwrap();
+    scene.rendezvous.log.line("keys of tokens are read again").await;
+    scene.rendezvous.signal("TERM").await;
+    let log = scene.rendezvous.end().await.err;
+    assert_eq!(log.matches("hold a private key").count(), 1, "{log}");
+    let arguments = ["rendezvous", "--listen", "127.0.0.1:0", "--stun-listen", "none"];
+    let tokens = ["--auth", "token", "--token-keys", &signing];
+    let mut rendezvous = Program::run(&[&arguments[..], &tokens].concat(), &[]);
+    rendezvous.log.line("private key").await;
+}
+
+#[tokio::test]
 async fn a_token_that_is_revoked_while_its_worker_runs_is_told_and_another_one_in_its_file_is_taken()
  {
     let scene = Scene::start().await;

@@ -67,6 +67,8 @@ codes! {
     NotAdmitted = "not_admitted", Caller;
     /// The rendezvous does not let this worker in with its token, or without one, and the token stays as it is.
     TokenRefused = "token_refused", Caller;
+    /// The token is good, and does not allow what this worker asks for: its id, its room, or the room's mode.
+    NotAllowed = "not_allowed", Caller;
     /// Another worker has registered with this id.
     Replaced = "replaced", Caller;
     /// The connection to the rendezvous has ended.

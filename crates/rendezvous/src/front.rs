@@ -37,9 +37,6 @@ const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// After an accept that failed (no file descriptors left, most likely) before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The answer where the store of several rendezvous does not answer.
-pub(crate) const STORE_AWAY: &str = "this rendezvous does not reach its store; try again later";
-
 /// What has to be known of every client of a server, whatever it serves.
 #[derive(Debug)]
 pub(crate) struct Front {

@@ -25,6 +25,12 @@ use crate::relay::Relay;
 use crate::telling::{Log, Observer};
 use crate::tokens::Ticket;
 
+/// The answer where the store of several rendezvous does not answer.
+const STORE_AWAY: &str = "this rendezvous does not reach its store; try again later";
+/// And where it does, and refuses.
+const STORE_REFUSES: &str =
+    "the store of this rendezvous refuses what it is asked: the log of the rendezvous says why";
+
 /// Time in which all workers are sent to other rendezvous: what platforms give a process that is to end is ten seconds.
 const DRAIN_WITHIN: Duration = Duration::from_secs(4);
 /// Some of them are sent this often.
@@ -111,6 +117,12 @@ impl Hub {
             Some(peers) => peers.ask(request).await,
             None => self.lock().board.ask(request, Instant::now()),
         }
+    }
+
+    /// Why the store has not done what was needed of it, for whoever asks by HTTP.
+    pub(crate) fn store_trouble(&self) -> &'static str {
+        let refuses = self.peers.as_ref().is_some_and(Peers::store_refuses);
+        if refuses { STORE_REFUSES } else { STORE_AWAY }
     }
 
     /// Takes a WebSocket that is open, for as long as its token is good. Its worker is registered for as long as what comes back

@@ -91,7 +91,7 @@ pub use server::{Config, Server};
 pub use stun::ANSWERS_MAX as STUN_ANSWERS_MAX;
 #[cfg(feature = "acme")]
 pub use tls::AcmeSettings;
-pub use tls::{Tls, TlsCounts, TlsError, TlsFiles};
+pub use tls::{Expected as TlsExpected, Tls, TlsCounts, TlsError, TlsFiles};
 pub use tokens::Auth;
 #[cfg(feature = "otel")]
 pub use traces::{OtlpEndpoint, OtlpEndpointError};

@@ -14,7 +14,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::stream;
 use holepunch_matchmaker::{Board, Event, Listed, ListedWorker, Member, Reply, Request};
-use holepunch_wire::WorkerId;
 use holepunch_wire::address::{Site, Source};
 use holepunch_wire::rate::{Bucket, Rate};
 use holepunch_wire::shares::Table;
@@ -23,7 +22,7 @@ use serde::Serialize;
 use tokio::sync::MutexGuard;
 
 use crate::client_address::client_address;
-use crate::front::{Front, STORE_AWAY};
+use crate::front::Front;
 use crate::hub::Hub;
 use crate::refused::Refused;
 use crate::tokens::Gate;
@@ -44,6 +43,8 @@ const PIECE_BYTES: usize = 64 * 1024;
 
 /// The number that stands for "connected" in the raw states.
 const STATE_CONNECTED: u8 = 1;
+
+const NO_AFTER: &str = "expected an id, or what `next_after` of another page says, as `after`";
 
 /// The whole answer. A worker that is not connected is not registered, so it never stands here.
 #[derive(Debug, Serialize)]
@@ -86,7 +87,7 @@ struct ShortEntry {
 /// Which workers are asked for.
 #[derive(Debug, PartialEq, Eq)]
 struct Page {
-    after: Option<WorkerId>,
+    after: Option<Member>,
     limit: usize,
 }
 
@@ -96,7 +97,7 @@ impl Page {
         let mut page = Self { after: None, limit: LISTED_MAX };
         for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             match name.as_ref() {
-                "after" => page.after = Some(WorkerId::new(&value).map_err(|it| it.to_string())?),
+                "after" => page.after = Some(Member::of_text(&value).ok_or(NO_AFTER)?),
                 "limit" => {
                     let limit = value.parse().ok().filter(|it| (1..=LISTED_MAX).contains(it));
                     page.limit = limit.ok_or(format!("expected a limit from 1 to {LISTED_MAX}"))?;
@@ -114,7 +115,11 @@ impl Listing {
             Some(_) => worker.id.name.as_str().to_owned(),
             None => worker.id.to_string(),
         };
-        let last = listed.workers.last().map(by_id);
+        // Ids of two tenants may look alike to people, and not in a cursor.
+        let last = listed.workers.last().map(|worker| match within {
+            Some(_) => worker.id.name.as_str().to_owned(),
+            None => worker.id.to_text(),
+        });
         let ready = board.halls().ready(within).take(page.limit);
         Self {
             connected_workers_count: listed.all,
@@ -261,7 +266,7 @@ impl Drop for Reading {
 pub(crate) struct ListingDoor {
     pub(crate) front: Arc<Front>,
     pub(crate) hub: Arc<Hub>,
-    /// `None`: whoever asks is told.
+    /// `None`: whoever asks is told of all.
     pub(crate) gate: Option<Arc<Gate>>,
     pub(crate) listings: Listings,
 }
@@ -295,11 +300,13 @@ async fn list_workers(
         Ok(reading) => reading,
         Err(refusal) => return refusal,
     };
-    let after =
-        page.after.clone().map(|name| Member { tenant: within.clone().unwrap_or_default(), name });
+    let after = page.after.clone().map(|after| match &within {
+        Some(tenant) => Member { tenant: tenant.clone(), ..after },
+        None => after,
+    });
     let request = Request::List { within: within.clone(), after, limit: page.limit };
     let Some(Reply::Listed(listed)) = door.hub.ask(request).await else {
-        return (StatusCode::SERVICE_UNAVAILABLE, STORE_AWAY).into_response();
+        return (StatusCode::SERVICE_UNAVAILABLE, door.hub.store_trouble()).into_response();
     };
     let listing = door.hub.read(|board| Listing::of(board, &listed, &page, within.as_ref()));
     let Ok(text) = serde_json::to_vec(&listing) else {
@@ -331,9 +338,9 @@ mod tests {
         for whole in [None, Some(""), Some("verbose")] {
             assert_eq!(Page::of(whole), Ok(Page { after: None, limit: LISTED_MAX }));
         }
-        let after = Some(WorkerId::new("a b").unwrap());
+        let after = Member::of_text("a b");
         assert_eq!(Page::of(Some("limit=7&after=a%20b")), Ok(Page { after, limit: 7 }));
-        for wrong in ["limit=0", "limit=1001", "limit=x", "limit=", "after="] {
+        for wrong in ["limit=0", "limit=1001", "limit=x", "limit=", "after=", "after=%1fa"] {
             assert!(Page::of(Some(wrong)).is_err(), "{wrong}");
         }
     }

@@ -39,6 +39,10 @@ pub type Parcel = (InstanceId, InstanceId, Packet);
 pub trait Store: Debug + Send + Sync {
     /// Carries out what an instance asks, in this order. `None`, or fewer answers: what was asked may have been done, or not.
     fn ask(&self, from: InstanceId, requests: Vec<Request>) -> Later<'_, Vec<Option<Reply>>>;
+    /// Whether it is there, and has refused what it was asked last.
+    fn refuses(&self) -> bool {
+        false
+    }
 }
 
 /// The way from one rendezvous to the others.
@@ -108,6 +112,10 @@ impl Peers {
 
     pub(crate) fn own(&self) -> InstanceId {
         self.own
+    }
+
+    pub(crate) fn store_refuses(&self) -> bool {
+        self.store.refuses()
     }
 
     pub(crate) fn figures(&self) -> &Figures {

@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use crate::client_address::client_address;
 use crate::connections::Place;
 use crate::forwarded::FORWARDED_HOST;
-use crate::front::{Front, STORE_AWAY};
+use crate::front::Front;
 use crate::hub::Hub;
 use crate::identity::{self, Verifier};
 use crate::log_budget::excerpt;
@@ -109,7 +109,7 @@ async fn register(
         Some(Err(why)) => return not_admitted(&door.front, &worker, observed.ip, why),
         None => {
             door.front.refused.count(Refused::StoreAway);
-            return (StatusCode::SERVICE_UNAVAILABLE, STORE_AWAY).into_response();
+            return (StatusCode::SERVICE_UNAVAILABLE, door.hub.store_trouble()).into_response();
         }
     }
     let Some(alive) = door.front.alive.upgrade() else {

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::admin::AdminConfig;
 use crate::api::ApiDoor;
-use crate::front::{Front, STORE_AWAY};
+use crate::front::Front;
 use crate::http;
 use crate::hub::Hub;
 use crate::listening::{BindError, Bound, Ended, Listening, Settings};
@@ -332,14 +332,15 @@ impl Inside<'_> {
         let hub = || Arc::clone(self.hub);
         let fronts = (Arc::clone(&front), Arc::clone(self.workers));
         let api = ApiDoor::new(fronts, hub(), relay).routes();
+        // The listing is open to everybody, as it always was, where nobody has said anything else.
+        let is_open = self.config.token.is_none() && self.config.listen.is_none();
         let listing = listing.then(|| {
             let listings = Listings::default();
-            let gate = self.gate.cloned();
+            // Whoever is let through to the API sees all tenants there, and so in the listing beside it.
+            let gate = self.gate.filter(|_| is_open).cloned();
             ListingDoor { front: Arc::clone(&front), hub: hub(), gate, listings }.routes()
         });
         let listing = listing.unwrap_or_default();
-        // The listing is open to everybody, as it always was, where nobody has said anything else.
-        let is_open = self.config.token.is_none() && self.config.listen.is_none();
         let guarded = |router| self.config.guarded(front, router);
         if is_open { guarded(api).merge(listing) } else { guarded(api.merge(listing)) }
     }
@@ -361,7 +362,7 @@ async fn ready(State(hub): State<Arc<Hub>>) -> Response {
     if hub.is_ready() {
         "OK".into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, STORE_AWAY).into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, hub.store_trouble()).into_response()
     }
 }
 

@@ -57,6 +57,16 @@ fn column<'a>(page: &'a Value, name: &str) -> Vec<&'a str> {
 }
 
 #[tokio::test]
+async fn what_is_no_path_of_the_api_leads_to_its_document() {
+    let rendezvous = Rendezvous::start();
+    for path in ["/api", "/api/v1", "/api/v1/foo", "/api/v1/workers/", "/api/v2/workers"] {
+        let answer = get_with(rendezvous.address(), path, "").await;
+        assert_eq!(answer.status, 404, "{path}");
+        assert!(answer.body.contains("/api/v1/openapi.json"), "{path}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
 async fn workers_rooms_sessions_and_links_are_shown_and_filtered() {
     let world = World::new().await;
     let workers = world.api("workers").await;

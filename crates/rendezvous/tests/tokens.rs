@@ -16,7 +16,8 @@ use common::worker::Worker;
 use common::{Rendezvous, config};
 use holepunch_rendezvous::tokens::{Claims, LEEWAY_S, Mode, TokenKey};
 use holepunch_rendezvous::{
-    Auth, Config, InstanceId, MatchmakerConfig, MemoryFabric, MemoryStore, Peers, Server, Store,
+    AdminToken, Auth, Config, InstanceId, MatchmakerConfig, MemoryFabric, MemoryStore, Peers,
+    Server, Store,
 };
 use serde_json::{Value, json};
 use token_tools::{KeyFile, by, by_secret, key, now, of, part, secret, signed, token};
@@ -249,6 +250,8 @@ async fn a_good_token_lets_nobody_in_where_it_does_not_say_so() {
         let answer = with_token(&rendezvous, path, &narrow).await;
         assert_eq!((answer.status, code(&answer)), (403, expected), "{path}: {}", answer.body);
         assert!(answer.body.contains("-*"), "it says what is allowed: {}", answer.body);
+        let names_default = answer.body.contains("not the default room (\"\")");
+        assert_eq!(names_default, path == "ci-1", "{}", answer.body);
     }
     // A baseline client is in the room without a name, whatever its URL says.
     let baseline = upgrade_request(
@@ -302,6 +305,41 @@ async fn two_tenants_use_the_same_room_and_id_at_once_and_see_nothing_of_each_ot
     }
     let answer = common::http::get(rendezvous.address(), "/debug/list_workers").await;
     assert_eq!((answer.status, code(&answer)), (401, "token_missing"));
+}
+
+#[tokio::test]
+async fn the_admin_token_alone_shows_the_workers_of_all_tenants_page_by_page() {
+    let known = key("known");
+    let keys = KeyFile::new(&[&known]);
+    let admin = "0123456789abcdef";
+    let rendezvous = Rendezvous::with(|config| {
+        config.auth = Auth::Token { keys: keys.path.clone() };
+        config.admin.token = Some(AdminToken::new(admin).unwrap());
+    });
+    let mut workers = Vec::new();
+    for tenant in ["one", "two"] {
+        let token = of(&known, tenant);
+        let mut worker = Worker::connect_with(rendezvous.address(), "same", &token).await;
+        worker.is_up().await;
+        workers.push(worker);
+    }
+    let (mut query, mut seen) = (String::new(), Vec::new());
+    for _ in 0..2 {
+        let path = format!("/debug/list_workers?limit=1{query}");
+        let head = format!("Authorization: Bearer {admin}\r\n");
+        let answer = common::http::get_with(rendezvous.address(), &path, &head).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let page: Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(page["connected_workers_count"], 2, "{page}");
+        seen.extend(page["workers"].as_object().unwrap().keys().cloned());
+        query = page["next_after"]
+            .as_str()
+            .map_or(String::new(), |after| format!("&after={}", after.replace('\u{1f}', "%1f")));
+    }
+    assert_eq!(seen, ["one/same", "two/same"]);
+    let head = format!("Authorization: Bearer {}\r\n", of(&known, "one"));
+    let refused = common::http::get_with(rendezvous.address(), "/debug/list_workers", &head).await;
+    assert_eq!(refused.status, 401, "a worker's token is not the admin's");
 }
 
 #[tokio::test]

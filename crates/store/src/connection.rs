@@ -1,7 +1,7 @@
 //! A connection that is there, or is made anew.
 
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use holepunch_wire::rate::{Bucket, Rate};
@@ -10,8 +10,8 @@ use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, Pipeline, RedisError, RedisFuture,
-    RedisResult, TlsMode, Value,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, IntoConnectionInfo, Pipeline, RedisError,
+    RedisFuture, RedisResult, TlsMode, Value,
 };
 use tokio::sync::Mutex;
 
@@ -69,6 +69,8 @@ pub(crate) struct Connector {
     current: Mutex<Option<Connection>>,
     /// Counts connections that have failed: what another one has been told may be elsewhere now.
     failed: AtomicU64,
+    /// The last answer was that it does not do what it was asked.
+    refuses: AtomicBool,
     refusals: std::sync::Mutex<Bucket>,
 }
 
@@ -84,6 +86,7 @@ impl Connector {
             url,
             current: Mutex::new(None),
             failed: AtomicU64::new(0),
+            refuses: AtomicBool::new(false),
             refusals: std::sync::Mutex::default(),
         }
     }
@@ -109,7 +112,7 @@ impl Connector {
     ) -> Option<T> {
         let done = match self.shared().await {
             Ok(mut connection) => {
-                let late = || Err((redis::ErrorKind::Io, "no answer in time").into());
+                let late = || Err((ErrorKind::Io, "no answer in time").into());
                 let done = tokio::time::timeout(DONE_WITHIN, act(&mut connection));
                 done.await.unwrap_or_else(|_| late())
             }
@@ -120,8 +123,9 @@ impl Connector {
             Err(error) => {
                 let had_one = self.current.lock().await.take().is_some();
                 if had_one || self.failed.load(Ordering::Relaxed) == 0 {
-                    tracing::warn!(store = %self.url, %error, "the store does not answer");
+                    tracing::warn!(store = %self.url, %error, "{}", words(&error));
                 }
+                self.refuses.store(is_refusal(&error), Ordering::Relaxed);
                 self.failed.fetch_add(1, Ordering::Relaxed);
                 None
             }
@@ -132,8 +136,19 @@ impl Connector {
     pub(crate) fn refused(&self, error: &RedisError) {
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         if refusals.take(REFUSALS, Instant::now()) {
-            tracing::error!(store = %self.url, %error, "the store refuses what it is asked");
+            tracing::error!(store = %self.url, %error, "{}", words(error));
         }
+        self.refuses.store(true, Ordering::Relaxed);
+    }
+
+    /// It has changed what it was to change.
+    pub(crate) fn took(&self) {
+        self.refuses.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the last answer was a refusal.
+    pub(crate) fn refuses(&self) -> bool {
+        self.refuses.load(Ordering::Relaxed)
     }
 
     /// How often the shared connection has failed.
@@ -143,7 +158,7 @@ impl Connector {
 
     /// Another connection, for one that blocks.
     pub(crate) async fn connect(&self, answered_within: Duration) -> RedisResult<Connection> {
-        let late = |_| RedisResult::Err((redis::ErrorKind::Io, "no connection in time").into());
+        let late = |_| RedisResult::Err((ErrorKind::Io, "no connection in time").into());
         let connected = tokio::time::timeout(CONNECTED_WITHIN, self.find(answered_within));
         connected.await.unwrap_or_else(late)
     }
@@ -190,6 +205,61 @@ impl Connector {
                     .build()?;
                 Ok(Connection::Cluster(client.get_async_connection().await?))
             }
+        }
+    }
+}
+
+/// Whether a Redis server has answered, and does not do what it was asked.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the library may add kinds of errors")]
+fn is_refusal(error: &RedisError) -> bool {
+    match error.kind() {
+        ErrorKind::AuthenticationFailed | ErrorKind::Server(_) => true,
+        // A code of the server's that the library does not know, such as NOAUTH.
+        ErrorKind::Extension => error.code().is_some(),
+        _ => false,
+    }
+}
+
+/// What is wrong with the store, and what to do about it. The library's own words stand beside it.
+fn words(error: &RedisError) -> &'static str {
+    match (error.kind(), error.code()) {
+        (_, Some("NOAUTH")) => {
+            "the store wants a password: give it in the URL, as redis://:PASSWORD@HOST (--store, STORE)"
+        }
+        (ErrorKind::AuthenticationFailed, _) | (_, Some("WRONGPASS")) => {
+            "the store does not take the password in its URL, or the name before it (--store, STORE)"
+        }
+        (_, Some("READONLY")) => {
+            "the store is read-only, as a replica is: name its master (--store, STORE), or Sentinels that know it"
+        }
+        (ErrorKind::Parse, _) => {
+            "what answers there is no Redis server: correct the host or the port (--store, STORE)"
+        }
+        _ if is_refusal(error) => "the store refuses what it is asked",
+        _ => "the store does not answer",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use redis::{ServerErrorKind, make_extension_error};
+
+    #[test]
+    fn an_error_says_what_is_wrong_and_what_to_do() {
+        let own = |kind: ErrorKind| RedisError::from((kind, "text"));
+        let said = |code: &str| make_extension_error(code.to_owned(), None);
+        for (error, part, refuses) in [
+            (said("NOAUTH"), "redis://:PASSWORD@HOST", true),
+            (said("WRONGPASS"), "does not take the password", true),
+            (own(ErrorKind::AuthenticationFailed), "does not take the password", true),
+            (own(ErrorKind::Server(ServerErrorKind::ReadOnly)), "read-only", true),
+            (said("OOM"), "refuses what it is asked", true),
+            (own(ErrorKind::Parse), "no Redis server", false),
+            (own(ErrorKind::Io), "does not answer", false),
+        ] {
+            assert!(words(&error).contains(part), "{error}: {}", words(&error));
+            assert_eq!(is_refusal(&error), refuses, "{error}");
         }
     }
 }

@@ -65,8 +65,14 @@ impl Store for RedisStore {
             };
             let answers = self.connector.with(act).await.unwrap_or_default();
             let mut answers = answers.into_iter();
-            let reply = |request| match answers.next()? {
-                Ok(answer) => script::reply(request, answer, self.places),
+            let reply = |request: &Request| match answers.next()? {
+                Ok(answer) => {
+                    // A store that is read-only answers questions as well, and keeps no lease.
+                    if matches!(request, Request::Renew { .. }) {
+                        self.connector.took();
+                    }
+                    script::reply(request, answer, self.places)
+                }
                 Err(error) => {
                     self.connector.refused(&error);
                     None
@@ -74,6 +80,10 @@ impl Store for RedisStore {
             };
             requests.iter().map(reply).collect()
         })
+    }
+
+    fn refuses(&self) -> bool {
+        self.connector.refuses()
     }
 }
 

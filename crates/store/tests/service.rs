@@ -34,6 +34,16 @@ async fn answers(server: &Server, status: u16) {
     .await;
 }
 
+/// Until `/readyz` says so.
+async fn says(server: &Server, what: &str) {
+    within(what, async {
+        while !http::get(server.http_address(), "/readyz").await.body.contains(what) {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    })
+    .await;
+}
+
 async fn worker(server: &Server, id: &str, port: u16) -> Worker {
     let mut worker = Worker::connect(server.http_address(), id).await;
     worker.report(&format!("203.0.113.1:{port}")).await;
@@ -121,6 +131,21 @@ async fn what_is_no_store_is_told_and_hangs_nobody() {
     assert_eq!(refused.status, 503);
     assert_eq!(http::get(server.http_address(), "/readyz").await.status, 503);
     garbage.abort();
+}
+
+#[tokio::test]
+async fn a_store_that_refuses_is_told_apart_from_one_that_is_away() {
+    let (address, master) = (free(), free());
+    let wants_password = "requirepass secret";
+    let replica = format!("replicaof {} {}", master.ip(), master.port());
+    let (url, wrong) = (format!("redis://{address}"), format!("redis://:wrong@{address}"));
+    for (settings, url) in [(wants_password, &url), (wants_password, &wrong), (&replica, &url)] {
+        let redis = Redis::with(address, settings);
+        let server = server(&url.parse().unwrap(), 1);
+        says(&server, "the store of this rendezvous refuses").await;
+        drop(redis);
+        says(&server, "does not reach its store").await;
+    }
 }
 
 #[tokio::test]

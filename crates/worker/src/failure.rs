@@ -46,8 +46,15 @@ impl RendezvousError {
     /// or another worker has its id.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        let is_refusal = matches!(self.code, FailureCode::NotAdmitted | FailureCode::TokenRefused);
-        (is_refusal && !self.may_change) || self.code == FailureCode::Replaced
+        (self.is_refusal() && !self.may_change) || self.code == FailureCode::Replaced
+    }
+
+    /// Whether the rendezvous does not take this worker as it is.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(
+            self.code,
+            FailureCode::NotAdmitted | FailureCode::TokenRefused | FailureCode::NotAllowed
+        )
     }
 
     /// The text, and the code.

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-use toml_edit::{DocumentMut, Item, Value};
+use toml_edit::{DocumentMut, Item, TableLike, Value};
 
 use crate::exit::Failure;
 
@@ -24,6 +24,8 @@ pub(crate) use login::{Args as LoginArgs, Refused, registered, run as run_login,
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 /// The variable that names another file.
 const PATH_VARIABLE: &str = "HOLEPUNCH_CONFIG";
+/// A name that is as like as this to another one may be a slip of it: 0 is nothing in common, 1 the same.
+const LIKE: f64 = 0.8;
 /// The name of the key that stays, beside the settings file.
 const IDENTITY_NAME: &str = "identity.pem";
 
@@ -130,12 +132,7 @@ impl ConfigFile {
         let mut faults = Vec::new();
         match text.parse::<DocumentMut>() {
             Ok(document) => {
-                for (name, item) in document.iter() {
-                    match setting(name, item, &path.display()) {
-                        Ok((variable, value)) => drop(file.values.insert(variable, value)),
-                        Err(fault) => faults.push(fault),
-                    }
-                }
+                file.take(document.as_table(), &path, &mut faults);
             }
             Err(error) => faults.push(Failure::usage(format!(
                 "the settings file {} is not TOML: {}",
@@ -144,6 +141,29 @@ impl ConfigFile {
             ))),
         }
         (file, faults)
+    }
+
+    /// What a table says. Settings in one inside it count as if they stood outside, so that all that is wrong with them is told
+    /// at once.
+    fn take(&mut self, table: &dyn TableLike, path: &Path, faults: &mut Vec<Failure>) {
+        for (name, item) in table.iter() {
+            let several = item.as_array_of_tables().into_iter().flatten();
+            let one = item.as_table_like().into_iter();
+            let mut inside = one.chain(several.map(|it| it as &dyn TableLike)).peekable();
+            if inside.peek().is_some() {
+                faults.push(Failure::usage(format!(
+                    "the settings file {} has a table {name:?}: expected all settings at the top level, as `listen = \"…\"`, and no \
+                     lines in square brackets",
+                    path.display()
+                )));
+                inside.for_each(|inner| self.take(inner, path, faults));
+                continue;
+            }
+            match setting(name, item, &path.display()) {
+                Ok((variable, value)) => drop(self.values.insert(variable, value)),
+                Err(fault) => faults.push(fault),
+            }
+        }
     }
 
     #[cfg(test)]
@@ -213,9 +233,11 @@ fn setting(
         }
         None => {
             let known = KEYS.map(|key| key.name).join(", ");
+            let meant = nearest(name).map(|it| format!(" (did you mean `{it}`?)"));
             return Err(Failure::usage(format!(
-                "the settings file {at} has {name:?}, which is no setting of it: expected {known}, or the name of a \
-                 flag of rendezvous, relay or worker that has a variable"
+                "the settings file {at} has {name:?}, which is no setting of it{}: expected {known}, or the name of a \
+                 flag of rendezvous, relay or worker that has a variable",
+                meant.unwrap_or_default()
             )));
         }
     };
@@ -230,6 +252,15 @@ fn of_name(name: &str) -> Option<(&'static str, bool)> {
     let of_people = KEYS.iter().find(|key| key.name == name).map(|key| (key.variable, false));
     let of_service = || SERVICE_KEYS.iter().find(|key| key.name == name);
     of_people.or_else(|| of_service().map(|key| (key.variable, true)))
+}
+
+/// The setting whose name is most like this one, by the measure that flags of the command line are suggested by.
+fn nearest(name: &str) -> Option<&'static str> {
+    let known = KEYS.iter().map(|key| key.name).chain(SERVICE_KEYS.iter().map(|key| key.name));
+    let near = known.map(|known| (strsim::jaro(name, known), known));
+    near.filter(|(likeness, _)| *likeness >= LIKE)
+        .max_by(|one, other| one.0.total_cmp(&other.0))
+        .map(|(_, known)| known)
 }
 
 /// A text, or a list of texts as variables have it, with commas between them.

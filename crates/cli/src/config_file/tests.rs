@@ -21,10 +21,19 @@ fn every_setting_is_read_and_a_list_is_as_in_a_variable() {
 fn what_is_no_setting_is_an_error_that_names_the_file_and_what_is_expected() {
     for (text, words) in [
         ("rendezvous = ", "is not TOML"),
-        ("rendezvos = \"x\"", "\"rendezvos\", which is no setting of it: expected rendezvous, "),
+        (
+            "rendezvos = \"x\"",
+            "\"rendezvos\", which is no setting of it (did you mean `rendezvous`?): expected rendezvous, ",
+        ),
+        ("lissten = \"x\"", "(did you mean `listen`?)"),
+        ("max-workers = 5", "(did you mean `max_workers`?)"),
+        ("quux = 5", "which is no setting of it: expected"),
         ("name = 5", "name in the settings file /x/config.toml: expected a text"),
         ("stun_servers = [1]", "expected a list of texts"),
-        ("[rendezvous]\nurl = \"x\"", "expected a text"),
+        ("[rendezvous]\nurl = \"x\"", "expected all settings at the top level"),
+        ("rendezvous = { url = \"x\" }", "expected all settings at the top level"),
+        ("rendezvous.url = \"x\"", "expected all settings at the top level"),
+        ("[[server]]\nlisten = \"x\"", "expected all settings at the top level"),
     ] {
         let failure = parsed(text).unwrap_err();
         assert!(failure.is_usage() && failure.why().contains(words), "{text}: {failure:?}");
@@ -51,6 +60,12 @@ fn all_that_is_wrong_with_a_file_is_found() {
     let named = ["\"no_such\"", "name", "listen"];
     assert_eq!(faults.len(), named.len());
     assert!(faults.iter().zip(named).all(|(fault, name)| fault.why().contains(name)));
+    let text = "[rendezvous]\nno_such = 1\nmax_workers = \"abc\"\n[relay]\nname = 5\n";
+    let (file, faults) = ConfigFile::parse(PathBuf::from("/x"), text);
+    assert_eq!(file.get("MAX_WORKERS"), Some("abc"), "what reads it finds it wrong as well");
+    let named = ["a table \"rendezvous\"", "\"no_such\"", "a table \"relay\"", "name in"];
+    assert_eq!(faults.len(), named.len());
+    assert!(faults.iter().zip(named).all(|(fault, name)| fault.why().contains(name)), "{faults:?}");
 }
 
 #[test]

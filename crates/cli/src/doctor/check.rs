@@ -231,6 +231,9 @@ pub(super) fn fix_of(code: FailureCode) -> &'static str {
         FailureCode::TokenRefused => {
             "get a token from whoever runs the rendezvous, and set it in HOLEPUNCH_TOKEN, or remember it: holepunch login URL --token-file FILE"
         }
+        FailureCode::NotAllowed => {
+            "have programs in rooms that the token allows (--room), with ids that it allows; this check itself needs one that allows all"
+        }
         FailureCode::NotAdmitted => {
             "let a proxy in front of the rendezvous pass the Host header on, or tell the rendezvous its name (--public-host)"
         }

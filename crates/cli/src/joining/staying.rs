@@ -204,7 +204,7 @@ impl Staying {
         let is_of_token = matches!(
             notice,
             Notice::Signal(Signal::Disconnected {
-                code: FailureCode::TokenRefused,
+                code: FailureCode::TokenRefused | FailureCode::NotAllowed,
                 is_final: true,
                 ..
             })

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use holepunch_rendezvous::Auth;
 
 use crate::exit::Failure;
-use crate::settings::{Environment, OrNone};
+use crate::settings::{Environment, Number, OrNone};
 
 /// Who may register.
 #[derive(Debug, clap::Args)]
@@ -28,7 +28,7 @@ pub(crate) struct Args {
     ///
     /// Of those whose token names one; the next one is refused (429) [env: MAX_WORKERS_PER_TENANT] [default: none]
     #[arg(long, value_name = "N|none", hide_short_help = true)]
-    max_workers_per_tenant: Option<OrNone<usize>>,
+    max_workers_per_tenant: Option<OrNone<Number<1>>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Args {
         let most = self.max_workers_per_tenant;
         let variables = ["MAX_WORKERS_PER_TENANT"];
         let most = environment.setting("--max-workers-per-tenant", most, &variables)?;
-        let most = most.and_then(OrNone::value);
+        let most = most.and_then(OrNone::value).map(Number::count);
         let kind = environment.setting("--auth", self.auth, &["AUTH"])?.unwrap_or(Kind::Open);
         let keys = environment.setting("--token-keys", self.token_keys, &["TOKEN_KEYS"])?;
         match (kind, keys) {

@@ -3,7 +3,7 @@
 use holepunch_rendezvous::RelayLimits;
 
 use crate::exit::Failure;
-use crate::settings::{Environment, OrNone, Size};
+use crate::settings::{Environment, Number, OrNone, Size};
 
 /// The bounds of a relay. Sizes have the suffixes K, M, G, T.
 #[derive(Debug, clap::Args)]
@@ -34,7 +34,7 @@ pub(crate) struct LimitArgs {
     /// Most relay connections at once, two for each session; an IP address has a quarter of them at most
     /// [env: RELAY_SESSIONS_MAX] [default: 2048]
     #[arg(long, value_name = "N", hide_short_help = true)]
-    relay_sessions_max: Option<usize>,
+    relay_sessions_max: Option<Number<1>>,
 }
 
 impl LimitArgs {
@@ -70,7 +70,7 @@ impl LimitArgs {
                 "RELAY_RATE_TOTAL",
                 default.rate_total,
             )?,
-            connections_max: most.unwrap_or(default.connections_max),
+            connections_max: most.map_or(default.connections_max, Number::count),
         })
     }
 }

@@ -1,13 +1,16 @@
 //! TLS of a server's own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use holepunch_rendezvous::{Tls, TlsFiles};
+use holepunch_rendezvous::{Tls, TlsError, TlsExpected as Expected, TlsFiles};
 
 use crate::exit::Failure;
 use crate::settings::Environment;
 
 const HEADING: &str = "TLS";
+const CERTIFICATE: &str = "--tls-cert (TLS_CERT)";
+const KEY: &str = "--tls-key (TLS_KEY)";
+const BOTH: &str = "--tls-cert (TLS_CERT), --tls-key (TLS_KEY)";
 
 /// The options of TLS.
 #[derive(Debug, clap::Args)]
@@ -119,8 +122,19 @@ impl Args {
                 return Err(Failure::usage(why));
             }
         };
+        let certificate = files.certificate.clone();
         let tls = Tls::open(files);
-        tls.map(Some).map_err(|why| Failure::usage(format!("TLS_CERT, TLS_KEY: {why}")))
+        tls.map(Some).map_err(|why| Failure::usage(format!("{}: {why}", place(&why, &certificate))))
+    }
+}
+
+/// Which setting is wrong.
+fn place(why: &TlsError, certificate: &Path) -> &'static str {
+    match why {
+        TlsError::NotPem { expected: Expected::Certificate, .. } => CERTIFICATE,
+        TlsError::Unreadable { path, .. } if path == certificate => CERTIFICATE,
+        TlsError::Unreadable { .. } | TlsError::NotPem { .. } | TlsError::Encrypted { .. } => KEY,
+        TlsError::OtherKey { .. } | TlsError::Unusable { .. } => BOTH,
     }
 }
 
@@ -154,5 +168,16 @@ mod tests {
         }
         let failure = read(&["--tls-cert", &key, "--tls-key", &key], &[]).unwrap_err();
         assert!(failure.is_usage() && failure.why().contains("BEGIN CERTIFICATE"), "{failure:?}");
+        let other = format!("{folder}two.key");
+        for (certificate, key, named) in [
+            ("/none", &*key, "--tls-cert (TLS_CERT): cannot read /none"),
+            (&certificate, "/none", "--tls-key (TLS_KEY): cannot read /none"),
+            (&key, &key, "--tls-cert (TLS_CERT): "),
+            (&certificate, &certificate, "--tls-key (TLS_KEY): "),
+            (&certificate, &other, "--tls-cert (TLS_CERT), --tls-key (TLS_KEY): the key in"),
+        ] {
+            let failure = read(&[], &[("TLS_CERT", certificate), ("TLS_KEY", key)]).unwrap_err();
+            assert!(failure.why().starts_with(named), "{failure:?}");
+        }
     }
 }

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{RawQuery, State};
-use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 use holepunch_matchmaker::Room;
 use holepunch_wire::WorkerId;
 use holepunch_wire::session::SessionId;
@@ -33,6 +33,11 @@ use stream::STREAMS_MAX;
 /// The document of the API, as it is served. Written by hand: to derive it would cost the binary more than its text, and a test
 /// compares it with what is answered.
 const OPENAPI: &str = include_str!("openapi.json");
+
+/// Where whoever looks for a path of the API is told of the document. It is no part of the API itself.
+const ALL: &str = "/api";
+/// The same for what is below.
+const ALL_BELOW: &str = "/api/{*path}";
 
 /// Where the server is looked at.
 #[derive(Debug)]
@@ -77,6 +82,8 @@ impl ApiDoor {
             .route("/api/v1/sessions", get(sessions))
             .route("/api/v1/links", get(links))
             .route("/api/v1/events", get(stream::events))
+            .route(ALL, any(elsewhere))
+            .route(ALL_BELOW, any(elsewhere))
             .with_state(Arc::new(self))
     }
 
@@ -118,6 +125,11 @@ async fn scrape(State(door): State<Arc<ApiDoor>>, asked: Asked) -> Response {
 
 async fn openapi() -> Response {
     ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], OPENAPI).into_response()
+}
+
+/// What is no path of the API.
+async fn elsewhere() -> (StatusCode, &'static str) {
+    (StatusCode::NOT_FOUND, "the API has no such path: /api/v1/openapi.json has all of them")
 }
 
 /// The room in which a page begins, and behind what.

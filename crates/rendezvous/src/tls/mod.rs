@@ -19,10 +19,8 @@ pub use acme::AcmeSettings;
 pub(crate) use counts::Figures;
 use counts::Reload;
 pub use counts::TlsCounts;
-#[cfg(test)]
-use files::Expected;
+pub use files::{Expected, TlsError, TlsFiles};
 use files::{Loaded, Stamp};
-pub use files::{TlsError, TlsFiles};
 pub(crate) use handshake::secured;
 
 /// Between two looks at the files. Whoever renews a certificate does so days before the old one ends.

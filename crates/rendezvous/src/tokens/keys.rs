@@ -339,6 +339,11 @@ impl TokenKeys {
         self.revoked.contains(name)
     }
 
+    /// Whether one of them signs, though its public part would do. A secret has none.
+    pub(super) fn has_private(&self) -> bool {
+        self.keys.values().any(|key| key.seed.is_some())
+    }
+
     /// How many keys there are, and how many names are revoked.
     pub(super) fn counts(&self) -> (usize, usize) {
         (self.keys.len(), self.revoked.len())

@@ -83,6 +83,7 @@ impl Gate {
         let keys = Arc::new(TokenKeys::of_text(&text)?);
         let (number, revoked) = keys.counts();
         tracing::info!(file = %path.display(), keys = number, revoked, "workers need a token");
+        warn_of_private(path, &keys);
         let file = Mutex::new(Known { keys, text: Some(text) });
         Ok(Self { path: path.to_owned(), audience, file })
     }
@@ -105,9 +106,10 @@ impl Gate {
         file.text = Some(text);
         let keys = Arc::new(keys?);
         let (number, revoked) = keys.counts();
-        file.keys = keys;
+        file.keys = Arc::clone(&keys);
         drop(file);
         tracing::info!(file = %self.path.display(), keys = number, revoked, "keys of tokens are read again");
+        warn_of_private(&self.path, &keys);
         Ok(())
     }
 
@@ -211,9 +213,20 @@ impl Pass {
         }
         if !self.permit.allows_room(room) {
             let allowed = refusal::allowed(&self.permit.rooms);
-            return Err(Refusal::Room { allowed, came: room.to_string() });
+            return Err(Refusal::Room { allowed, came: room.clone() });
         }
         Ok(())
+    }
+}
+
+/// Says where keys sign that need only verify: the server is used all the same, since it is as safe as its machine.
+fn warn_of_private(path: &Path, keys: &TokenKeys) {
+    if keys.has_private() {
+        tracing::warn!(
+            file = %path.display(),
+            "the keys of tokens hold a private key, with which whoever reads the file can make tokens: it does not belong on a \
+             server; `holepunch token key FILE > PUBLIC` makes the public file of it (--token-keys PUBLIC)"
+        );
     }
 }
 

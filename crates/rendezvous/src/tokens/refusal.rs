@@ -4,6 +4,7 @@ use axum::http::header::WWW_AUTHENTICATE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use holepunch_matchmaker::Patterns;
+use holepunch_wire::session::RoomName;
 use holepunch_wire::signal::{REFUSAL_HEADER, TOKEN_PROTOCOL_PREFIX};
 use holepunch_wire::text::harmless;
 
@@ -61,13 +62,19 @@ pub(crate) enum Refusal {
     Revoked,
     #[error("the token allows the ids {allowed}, and not {}: choose another id (--worker-id), or get a token for this one", shown(.came))]
     Id { allowed: String, came: String },
-    #[error("the token allows the rooms {allowed}, and not {}: choose another room (--room), or get a token for this one", shown(.came))]
-    Room { allowed: String, came: String },
+    #[error("the token allows the rooms {allowed}, and not {}: choose another room (--room), or get a token for this one", room(.came))]
+    Room { allowed: String, came: RoomName },
 }
 
 /// A text of somebody else's, in quotes.
 fn shown(text: &str) -> String {
     format!("\"{}\"", harmless(text, REPEATED_CHARS_MAX))
+}
+
+/// A room, as a token names it.
+fn room(name: &RoomName) -> String {
+    let shown = shown(name.as_ref());
+    if name.is_default() { format!("the default room ({shown})") } else { shown }
 }
 
 /// The patterns, for people.

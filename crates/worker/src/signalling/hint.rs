@@ -40,6 +40,8 @@ const HTTPS_WANTED: [&str; 3] = [
 pub(crate) fn code_of_handshake(error: &Error) -> FailureCode {
     match error {
         Error::Http(response) => match response.status() {
+            // As RFC 6750 §3.1 has it: it is not the token that is wrong.
+            StatusCode::FORBIDDEN if is_refusal(response) => FailureCode::NotAllowed,
             _ if is_refusal(response) => FailureCode::TokenRefused,
             StatusCode::UNAUTHORIZED => FailureCode::LoginWanted,
             StatusCode::TOO_MANY_REQUESTS => FailureCode::Unavailable,
@@ -63,6 +65,9 @@ pub(crate) fn code_of_handshake(error: &Error) -> FailureCode {
 pub(crate) fn code_of_close(frame: Option<&CloseFrame>, reason: CloseReason) -> FailureCode {
     match frame {
         Some(_) if reason == CloseReason::Replaced => FailureCode::Replaced,
+        Some(_) if matches!(reason, CloseReason::RoomNotAllowed | CloseReason::ModeNotAllowed) => {
+            FailureCode::NotAllowed
+        }
         Some(_) if is_about_token(reason) => FailureCode::TokenRefused,
         Some(frame) if frame.code == CloseCode::Policy => FailureCode::NotAdmitted,
         Some(_) | None => FailureCode::ConnectionLost,
@@ -307,9 +312,9 @@ mod tests {
             let body = "token_expired: the token expired 300 s ago".as_bytes().to_vec();
             Error::Http(Box::new(response.body(Some(body)).unwrap()))
         };
-        for status in [401, 403] {
+        for (status, code) in [(401, FailureCode::TokenRefused), (403, FailureCode::NotAllowed)] {
             let error = refused(status);
-            assert_eq!(code_of_handshake(&error), FailureCode::TokenRefused);
+            assert_eq!(code_of_handshake(&error), code);
             let told = on_handshake(&error, &"ws://a.example/ws/register/x".parse().unwrap());
             let expected = "the rendezvous does not let this worker in (token_expired: the token expired 300 s ago)";
             assert_eq!(told, expected);
@@ -320,6 +325,7 @@ mod tests {
         assert!(told.ends_with("(1008 it has expired) (--own-token)"), "{told}");
         let code = |reason| code_of_close(Some(&frame), reason);
         assert_eq!(code(CloseReason::TokenRevoked), FailureCode::TokenRefused);
+        assert_eq!(code(CloseReason::ModeNotAllowed), FailureCode::NotAllowed);
         assert_eq!(code(CloseReason::OtherKey), FailureCode::NotAdmitted);
     }
 

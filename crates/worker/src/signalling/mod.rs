@@ -153,8 +153,7 @@ async fn run(
             }
             Err(error) => (error, Ended::After(Duration::ZERO)),
         };
-        let is_refused =
-            matches!(error.code(), FailureCode::TokenRefused | FailureCode::NotAdmitted);
+        let is_refused = error.is_refusal();
         let ended = if is_refused { Ended::Refused } else { ended };
         let retry_in = backoff.next(ended, &mut rand::rng());
         let error = error.where_token_changes(token.is_some_and(Token::may_change));

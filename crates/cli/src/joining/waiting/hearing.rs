@@ -42,7 +42,7 @@ impl Waiting {
             }
             Notice::Signal(Signal::Disconnected {
                 why,
-                code: FailureCode::TokenRefused,
+                code: FailureCode::TokenRefused | FailureCode::NotAllowed,
                 is_final: true,
                 ..
             }) => {
