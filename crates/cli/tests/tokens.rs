@@ -49,6 +49,16 @@ impl Scene {
         self.folder.path().join(name).to_str().unwrap().to_owned()
     }
 
+    /// What the doctor says to do about the WebSocket.
+    async fn advice(&self, variables: &[(&str, &str)]) -> String {
+        let doctor = ["doctor", &self.url, "--json", "--no-port-mapping"];
+        let doctor = Program::end_of(&doctor, variables).await;
+        let document: Value = serde_json::from_str(&doctor.out).unwrap();
+        let checks = document["checks"].as_array().unwrap();
+        let websocket = checks.iter().find(|it| it["check"] == "websocket").unwrap();
+        websocket["fix"].as_str().unwrap().to_owned()
+    }
+
     /// `holepunch token new` with these arguments, which prints the token alone.
     async fn token(&self, arguments: &[&str]) -> String {
         let key = self.path("signing.json");
@@ -171,13 +181,8 @@ async fn a_login_takes_a_token_whatever_its_worker_may_do_with_it() {
     assert!(wrong.code == Some(1) && wrong.err.contains("token_malformed"), "{wrong:?}");
     let narrow = scene.token(&["--room", "build-*"]).await;
     let variables = [home[0], ("STUN_SERVERS", &*scene.stun), ("HOLEPUNCH_TOKEN", &narrow)];
-    let doctor = ["doctor", &scene.url, "--json", "--no-port-mapping"];
-    let doctor = Program::end_of(&doctor, &variables).await;
-    let document: Value = serde_json::from_str(&doctor.out).unwrap();
-    let checks = document["checks"].as_array().unwrap();
-    let websocket = checks.iter().find(|it| it["check"] == "websocket").unwrap();
-    let fix = websocket["fix"].as_str().unwrap();
-    assert!(fix.contains("rooms that the token allows"), "{websocket}");
+    let fix = scene.advice(&variables).await;
+    assert!(fix.contains("rooms that the token allows"), "{fix}");
 }
 
 #[tokio::test]
@@ -243,13 +248,8 @@ async fn a_token_from_a_file_that_is_refused_is_told_as_one_and_the_doctor_says_
         let (file, wrong) = (scene.path("wrong"), "ey.ey.x");
         let value = if variable == "HOLEPUNCH_TOKEN" { wrong } else { &file };
         let variables = [home, ("STUN_SERVERS", &*scene.stun), (variable, value)];
-        let doctor = ["doctor", &scene.url, "--json", "--no-port-mapping"];
-        let doctor = Program::end_of(&doctor, &variables).await;
-        let document: Value = serde_json::from_str(&doctor.out).unwrap();
-        let checks = document["checks"].as_array().unwrap();
-        let websocket = checks.iter().find(|it| it["check"] == "websocket").unwrap();
-        let fix = websocket["fix"].as_str().unwrap();
-        assert!(fix.contains("get a token"), "{variable}: {websocket}");
+        let fix = scene.advice(&variables).await;
+        assert!(fix.contains("get a token"), "{variable}: {fix}");
     }
     // Its worker waits for another one.
     let file = scene.path("wrong");

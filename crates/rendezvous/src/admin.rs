@@ -17,8 +17,9 @@ use ring::hmac;
 use crate::client_address::client_address;
 use crate::forwarded;
 use crate::front::Front;
+use crate::http;
 use crate::identity::{asked, host_name};
-use crate::listening::{BindError, Bound, Settings};
+use crate::listening::{BindError, Bound, Listening, Settings};
 use crate::origin;
 use crate::refused::Refused;
 
@@ -134,6 +135,21 @@ impl AdminConfig {
             Err(BindError::Http { address, source }) => Err(BindError::Admin { address, source }),
             bound => bound.map(Some),
         }
+    }
+}
+
+/// Serves these paths at the socket of their own, if they have one; else they are what comes back, for that of the workers.
+pub(crate) fn serve(own: Option<Bound>, paths: Router) -> (Router, Option<Listening>) {
+    match own {
+        None => (paths, None),
+        Some(own) => (Router::new(), Some(own.serve(http::with_health(paths)))),
+    }
+}
+
+/// Ends what is served there.
+pub(crate) async fn close(own: Option<Listening>) {
+    if let Some(own) = own {
+        own.close(|| {}).await;
     }
 }
 

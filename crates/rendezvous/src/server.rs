@@ -16,7 +16,7 @@ use rand::rngs::{StdRng, SysRng};
 use rand::{SeedableRng, TryRng};
 use tokio::task::JoinSet;
 
-use crate::admin::AdminConfig;
+use crate::admin::{self, AdminConfig};
 use crate::api::ApiDoor;
 use crate::front::Front;
 use crate::http;
@@ -158,10 +158,7 @@ impl Server {
         let inside = Inside { config: &config.admin, hub: &hub, workers, gate: gate_of };
         let at = admin.as_ref().map_or(&bound.front, |admin| &admin.front);
         let seen = inside.routes(Arc::clone(at), relay.clone(), config.listing);
-        let (seen, admin) = match admin {
-            None => (seen, None),
-            Some(admin) => (Router::new(), Some(admin.serve(http::with_health(seen)))),
-        };
+        let (seen, admin) = admin::serve(admin, seen);
         let routes = routes(&inside, relay.clone(), seen);
         let listening = bound.serve(routes);
         let clock = clock_of(&hub, gate.as_ref());
@@ -239,12 +236,7 @@ impl Server {
             }
             self.hub.shutdown();
         });
-        let admin = async {
-            if let Some(admin) = self.admin {
-                admin.close(|| {}).await;
-            }
-        };
-        let (Ended { left, ended_for_others }, ()) = tokio::join!(ended, admin);
+        let (Ended { left, ended_for_others }, ()) = tokio::join!(ended, admin::close(self.admin));
         self.clock.shutdown().await;
         self.hub.resign().await;
         if let Some(stun) = self.stun {

@@ -155,9 +155,14 @@ fn log(told: &Told) {
     }
 }
 
-fn log_session(event: &Event, session: SessionId, [a, b]: [NatClass; 2]) {
+/// The classes of two NATs as a text, in the order of their workers.
+pub(crate) fn nats([a, b]: [NatClass; 2]) -> String {
+    format!("{}/{}", a.code(), b.code())
+}
+
+fn log_session(event: &Event, session: SessionId, classes: [NatClass; 2]) {
     let (code, reason_code) = event.code();
-    let nats = format!("{}/{}", a.code(), b.code());
+    let nats = nats(classes);
     if let Event::SessionStarted([first, second], strategy, reason) = event {
         tracing::info!(code, %session, nats, %first, %second, %strategy, reason, "session offered to both");
     } else if let Event::Replanned(strategy, reason) = event {

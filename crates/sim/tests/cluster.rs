@@ -9,6 +9,17 @@ const HISTORIES: u64 = 60;
 /// Most files of the corpus: it is read by people, too.
 const FILES_MAX: usize = 30;
 
+/// Plays the history of a seed, in which these may fail: how many sessions it had.
+fn history(seed: u64, faults: &'static [Failing]) -> usize {
+    let (instances, workers) = (1 + (seed % 3) as usize, 3 + (seed / 3 % 8) as usize);
+    let setting = Setting { instances, workers, faults };
+    match std::panic::catch_unwind(|| play(setting, Chance::of_seed(seed))) {
+        Ok(Ok(sessions)) => sessions,
+        Ok(Err(broken)) => panic!("seed {seed}, {setting:?}:\n{broken}"),
+        Err(_) => panic!("seed {seed}, {setting:?} (its panic stands above)"),
+    }
+}
+
 /// Plays histories in which these may fail.
 fn histories(faults: &'static [Failing]) {
     let asked = |name| std::env::var(name).ok().and_then(|number| number.parse().ok());
@@ -16,13 +27,7 @@ fn histories(faults: &'static [Failing]) {
     let first = asked("HOLEPUNCH_SEED").unwrap_or(0);
     let mut sessions = 0;
     for seed in first..first + count {
-        let (instances, workers) = (1 + (seed % 3) as usize, 3 + (seed / 3 % 8) as usize);
-        let setting = Setting { instances, workers, faults };
-        match std::panic::catch_unwind(|| play(setting, Chance::of_seed(seed))) {
-            Ok(Ok(played)) => sessions += played,
-            Ok(Err(broken)) => panic!("seed {seed}, {setting:?}:\n{broken}"),
-            Err(_) => panic!("seed {seed}, {setting:?} (its panic stands above)"),
-        }
+        sessions += history(seed, faults);
     }
     assert!(sessions as u64 > 5 * count, "{sessions} sessions in {count} histories");
 }
@@ -70,6 +75,12 @@ fn whoever_dies_its_rooms_have_another_owner_that_learns_all_from_the_desks() {
 #[test]
 fn whatever_fails_together_what_must_hold_does() {
     histories(&Failing::ALL);
+}
+
+/// What a worker says to a rendezvous that stands still is lost when that one is killed.
+#[test]
+fn a_session_that_is_left_at_a_rendezvous_that_never_hears_of_it_is_over_for_both() {
+    history(5947, &Failing::ALL);
 }
 
 /// The histories of the fuzz target.

@@ -1,5 +1,4 @@
-//! Who has how much of what is shared out: one table for whoever counts by [`Source`], by
-//! [`Site`], or by something else.
+//! Who has how much of what is shared out: one table for whoever counts by [`Source`], by [`Site`], or by something else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;

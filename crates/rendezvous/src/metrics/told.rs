@@ -148,7 +148,7 @@ impl Counters {
         match event {
             Event::Registered(..) => drop(self.registrations.inc()),
             Event::Refused(_, why) => self.registrations_refused.add(*why as usize, 1),
-            // Counted with all others of its kind, as dropped.
+            // What cannot be read is counted as dropped, the first one too.
             Event::PublicIp(..) | Event::Unreadable(_) => {}
             Event::Queued { .. } => drop(self.waits.inc()),
             Event::ReportRefused(_, why, ..) => {

@@ -4,12 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use axum::Router;
 use holepunch_wire::relay::RelayKey;
 use holepunch_wire::stun::proof::{ProofClock, ProofKey};
 use ipnet::IpNet;
 
-use crate::admin::AdminConfig;
+use crate::admin::{self, AdminConfig};
 use crate::api;
 use crate::http;
 use crate::listening::{BindError, Bound, Ended, Listening, Settings};
@@ -97,10 +96,7 @@ impl RelayServer {
         let fronts = (Arc::clone(at), Arc::clone(&bound.front));
         let seen = api::relay::routes(fronts, Arc::clone(&relay), shown);
         let seen = config.admin.guarded(Arc::clone(at), seen);
-        let (seen, admin) = match admin {
-            None => (seen, None),
-            Some(admin) => (Router::new(), Some(admin.serve(http::with_health(seen)))),
-        };
+        let (seen, admin) = admin::serve(admin, seen);
         let nobody = Box::new(|_, _, _| {});
         let door = RelayDoor { front, relay: Some(Arc::clone(&relay)), tell: nobody };
         let routes = http::relay(Arc::clone(&bound.front), door.routes(), seen);
@@ -127,13 +123,8 @@ impl RelayServer {
 
     /// Takes no more connections, tells every worker (1001), and returns when all have gone.
     pub async fn shutdown(self) {
-        let admin = async {
-            if let Some(admin) = self.admin {
-                admin.close(|| {}).await;
-            }
-        };
         let ended = self.listening.close(|| self.relay.shutdown());
-        let (Ended { left, ended_for_others }, ()) = tokio::join!(ended, admin);
+        let (Ended { left, ended_for_others }, ()) = tokio::join!(ended, admin::close(self.admin));
         if let Some(udp) = self.udp {
             udp.shutdown().await;
         }

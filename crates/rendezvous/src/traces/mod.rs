@@ -21,7 +21,7 @@ use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
 use crate::links::{Link, Links, News, Path};
-use crate::telling::Observer;
+use crate::telling::{Observer, nats};
 pub(crate) use export::{Exporting, Queue};
 use wishes::Wishes;
 
@@ -116,7 +116,7 @@ impl Tracer {
         span.attributes = vec![
             KeyValue::new("holepunch.path", path.code()),
             KeyValue::new("holepunch.strategy", strategy.as_str()),
-            KeyValue::new("holepunch.nats", nats(link)),
+            KeyValue::new("holepunch.nats", nats(link.nats)),
         ];
         self.queue.push(span);
     }
@@ -125,7 +125,7 @@ impl Tracer {
     fn tell_session(&self, (session, link): (SessionId, Link), told: &Told, at: SystemTime) {
         let Event::SessionEnded(reason) = &told.event else { return };
         let time = (link.began, at.max(link.began));
-        let nats = KeyValue::new("holepunch.nats", nats(&link));
+        let nats = KeyValue::new("holepunch.nats", nats(link.nats));
         if link.best == Path::None {
             let mut span = span(session, Part::NoLink, "link", time);
             span.status = Status::error(reason.code());
@@ -168,11 +168,6 @@ impl Observer for Tracer {
             News::Ended(_) => self.tell_session((session, link), told, at),
         }
     }
-}
-
-fn nats(link: &Link) -> String {
-    let [a, b] = link.nats;
-    format!("{}/{}", a.code(), b.code())
 }
 
 fn span(

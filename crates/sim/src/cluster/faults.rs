@@ -133,11 +133,12 @@ impl World {
     }
 
     fn crash(&mut self, number: usize) {
-        self.faults.still.remove(&number);
         let born = self.instances[number].born + 1;
         self.instances[number] =
             Instance::new((number, born), &self.setting, &self.config, &mut self.chance, self.now);
         self.workers_at(number).into_iter().for_each(|worker| self.lose(worker));
+        // Behind that: one that stood still has been out of reach of its workers since then.
+        self.faults.still.remove(&number);
     }
 
     fn workers_at(&self, number: usize) -> Vec<usize> {

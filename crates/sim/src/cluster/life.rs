@@ -88,15 +88,10 @@ impl World {
 
     /// Whoever has a session with this worker that the rendezvous may have forgotten sees by itself whether its link is gone.
     pub(super) fn goes_by_itself(&mut self, worker: usize) {
-        self.go_by_themselves(worker, |_| true);
-    }
-
-    fn go_by_themselves(&mut self, worker: usize, are: impl Fn(SessionId) -> bool) {
         let id = self.workers[worker].id.clone();
         for other in 0..self.workers.len() {
             let own = self.workers[other].sessions.iter_mut();
-            let with = own.filter(|(session, seen)| seen.peer == id && are(**session));
-            let with = with.map(|(session, seen)| {
+            let with = own.filter(|(_, seen)| seen.peer == id).map(|(session, seen)| {
                 seen.is_unsure = true;
                 *session
             });
@@ -194,11 +189,6 @@ impl World {
         self.note(format!("w{worker} leaves {session}"));
         self.workers[worker].sessions.remove(&session);
         self.say(worker, leave_of(session));
-        // What it says to one that stands still may be lost with that one, when its hall's next owner takes the session for one
-        // that goes on without a rendezvous.
-        if self.workers[worker].at.is_some_and(|(number, _)| self.faults.stands_still(number)) {
-            self.go_by_themselves(worker, |its| its == session);
-        }
         self.report(worker);
     }
 

@@ -9,6 +9,8 @@ use super::super::stats::Sample;
 
 /// By then both of a pair have heard of it, and of its end.
 const HEARD_WITHIN: Duration = Duration::from_secs(10);
+/// Whoever leaves a peer while others do has the next one by then: two that have met before wait longest.
+const WISH_MAX: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
@@ -47,6 +49,9 @@ impl Ledger {
         }
         if let Some(waited) = waited {
             self.waits.add(waited);
+            if waited > WISH_MAX {
+                self.faults.push(format!("a worker has waited for a peer for over {WISH_MAX:?}"));
+            }
         }
     }
 
@@ -121,6 +126,19 @@ mod tests {
             assert_eq!(ledger.pairs, 2);
         });
         assert_eq!(faults, [""; 0]);
+    }
+
+    #[test]
+    fn a_wish_that_takes_too_long_is_told() {
+        let waits = |waited| {
+            faults(|ledger, _| {
+                ledger.offered(1, A, Some(waited));
+                ledger.offered(2, A, None);
+            })
+        };
+        assert_eq!(waits(WISH_MAX), [""; 0]);
+        let late = waits(WISH_MAX + Duration::from_millis(1));
+        assert_eq!(late, ["a worker has waited for a peer for over 20s"]);
     }
 
     #[test]

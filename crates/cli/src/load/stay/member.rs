@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::super::client::{BUFFER_BYTES, endpoint};
-use super::{OUT_MAX, Run, WISH_MAX};
+use super::{OUT_MAX, Run};
 
 type Socket = WebSocketStream<Stream>;
 
@@ -203,12 +203,7 @@ impl Member {
             self.run.told(|ledger| ledger.doubled(self.index, had.session));
         }
         let waited = self.wants_since.take().map(|since| now - since);
-        self.run.told(|ledger| {
-            ledger.offered(self.index, session, waited);
-            if waited.is_some_and(|waited| waited > WISH_MAX) {
-                ledger.faults.push(format!("a worker has waited for a peer for over {WISH_MAX:?}"));
-            }
-        });
+        self.run.told(|ledger| ledger.offered(self.index, session, waited));
         let hold = self.run.plan.hold_sec.0;
         // Not both of a pair at once, nor all pairs.
         let hold = hold + hold * u32::try_from(self.index % 7).unwrap_or_default() / 7;

@@ -24,8 +24,6 @@ const CALM_AT_THE_END: Duration = Duration::from_secs(12);
 const CONNECT_EVERY: Duration = Duration::from_micros(500);
 /// A worker that is out of reach for longer than this has failed.
 const OUT_MAX: Duration = Duration::from_secs(5);
-/// Whoever leaves a peer while others do has the next one by then: two that have met before wait longest.
-const WISH_MAX: Duration = Duration::from_secs(20);
 
 /// What is to be played.
 #[derive(Debug, Clone, Copy, clap::Args)]
